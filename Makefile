@@ -1,0 +1,59 @@
+# make run    install if needed, then train, evaluate and compare the demo matrix
+# make test   install if needed, then every test
+# make check  ruff and mypy
+# make bench  measured ratios (tests/benchmarks); make bench ONLY=prefix runs some
+#
+# PYTHON=python3.12     another interpreter (3.11 to 3.13)
+# TORCH_INDEX=URL       where pip finds the torch build you want, e.g. https://download.pytorch.org/whl/cpu
+# EXTRA=cpu|gpu         which engine to install; a machine with nvidia-smi takes gpu
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= harness/configs/demo.yaml
+OUTPUT ?= output/dpo_metrics
+EXTRA ?= $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
+LOCK := harness/locks/cpu.txt
+STAMP := $(VENV)/.installed-$(EXTRA)-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help install run test check bench clean-env
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
+
+install: $(STAMP)
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "error: $(PYTHON) is not Python 3.11 to 3.13; run make PYTHON=python3.11 ..." >&2; exit 2; }
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing ($(EXTRA)) into $(VENV): torch first, then the rest; a few minutes"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+ifeq ($(EXTRA),gpu)
+	@$(PIP) -e '.[gpu,ray,dev]'
+else
+	@$(PIP) --no-deps -r $(LOCK)
+	@$(PIP) --no-deps -e .
+endif
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+	@echo "installed"
+
+run: $(STAMP)
+	@$(VENV)/bin/python -m harness run-matrix $(CONFIG) --output $(OUTPUT)
+
+test: $(STAMP)
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+bench: $(STAMP)
+	@$(VENV)/bin/python -m tests.benchmarks $(ONLY)
+
+clean-env:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""Evaluation of policies: generation, verifiable constraints, preference data, lm-eval tasks."""

@@ -1,0 +1,73 @@
+"""Constraints on the form of the whole answer: case, quotation marks, JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from evals.constraints.registry import Args, Constraint, register, texts
+from evals.constraints.text import normalise
+
+_FENCE = re.compile(r"\A```(?:json|JSON)?[^\S\n]*\n(.*?)\n?[^\S\n]*```\Z", re.DOTALL)
+_QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "「": "」"}
+
+
+@register("lowercase")
+class Lowercase(Constraint):
+    """No capital letter, and at least one letter that has a case (Chinese text alone does not pass)."""
+
+    def describe(self, args: Args) -> str:
+        return "Write everything in lowercase letters."
+
+    def check(self, text: str, args: Args) -> bool:
+        return any(c.islower() for c in text) and not any(c.isupper() or c.istitle() for c in text)
+
+
+@register("uppercase")
+class Uppercase(Constraint):
+    """No small letter, and at least one letter that has a case."""
+
+    def describe(self, args: Args) -> str:
+        return "Write everything in CAPITAL LETTERS."
+
+    def check(self, text: str, args: Args) -> bool:
+        return any(c.isupper() for c in text) and not any(c.islower() or c.istitle() for c in text)
+
+
+@register("quoted")
+class Quoted(Constraint):
+    """The whole answer stands in double quotation marks."""
+
+    def describe(self, args: Args) -> str:
+        return "Put your whole answer in double quotation marks."
+
+    def check(self, text: str, args: Args) -> bool:
+        answer = normalise(text).strip()
+        return len(answer) > 2 and _QUOTES.get(answer[0]) == answer[-1]
+
+
+@register("json")
+class Json(Constraint):
+    """The whole answer, with or without a ```json fence, is one JSON object, with the given keys if any are asked for."""
+
+    arguments = {"keys": texts(required=False)}
+
+    def describe(self, args: Args) -> str:
+        keys = args.get("keys")
+        named = " with the keys " + ", ".join(f'"{key}"' for key in keys) if keys else ""
+        return f"Answer with one JSON object{named} and nothing else."
+
+    def check(self, text: str, args: Args) -> bool:
+        answer = normalise(text).strip()
+        fenced = _FENCE.match(answer)
+        try:
+            value = json.loads(fenced.group(1) if fenced else answer, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(value, dict) and all(key in value for key in args.get("keys", ()))
+
+
+def _refuse(name: str) -> Any:
+    # Python reads NaN and Infinity; JSON does not know them.
+    raise ValueError(name)

@@ -1,0 +1,62 @@
+"""Stopped in the middle and started again, a run ends with the weights and rows of an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.trainers.helpers import make_job, make_pairs
+from trainers.train import Progress, train
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the trainer may catch it."""
+
+
+@pytest.mark.parametrize("rule", ["fixed", "learnable"])
+def test_resume_equals_uninterrupted(tiny_model: Path, tmp_path: Path, rule: str) -> None:
+    pairs, training = make_pairs(), {"max_steps": 8, "save_steps": 2}
+    whole = make_job(tiny_model, tmp_path / "whole", rule, training=training)
+    train(whole, pairs, lambda _: None)
+
+    broken = make_job(tiny_model, tmp_path / "broken", rule, training=training)
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(broken, pairs, kill)
+    assert not (broken.run_dir / "train_result.json").exists()
+    assert train(broken, pairs, lambda _: None)["resumed_from_step"] == 4
+
+    left, right = (load_file(job.run_dir / "policy" / "model.safetensors") for job in (whole, broken))
+    assert all(torch.equal(left[key], right[key]) for key in left)
+    frames = [pd.read_parquet(job.run_dir / "example_metrics.parquet") for job in (whole, broken)]
+    pd.testing.assert_frame_equal(*frames)
+    timed = {"step_time_s", "tokens_per_second", "peak_memory_bytes", "num_tokens"}
+    logs = [
+        [
+            {key: value for key, value in record.items() if key not in timed}
+            for record in json.loads((job.run_dir / "log_history.json").read_text())[job.run_id]
+            if "loss" in record
+        ]
+        for job in (whole, broken)
+    ]
+    assert logs[0] == logs[1]
+    if rule == "learnable":
+        heads = [load_file(job.run_dir / "beta_head.safetensors") for job in (whole, broken)]
+        assert all(torch.equal(heads[0][key], heads[1][key]) for key in heads[0])
+
+
+def test_a_torn_checkpoint_is_not_used(tiny_model: Path, tmp_path: Path) -> None:
+    job = make_job(tiny_model, tmp_path, training={"max_steps": 2})
+    torn = tmp_path / "checkpoints" / "checkpoint-1"
+    torn.mkdir(parents=True)
+    (torn / "trainer_state.json").write_text('{"global_st')
+    assert train(job, make_pairs(), lambda _: None)["resumed_from_step"] == 0

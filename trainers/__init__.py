@@ -1,0 +1,1 @@
+"""Thin wrappers over TRL: one trainer class, one small module per beta rule."""

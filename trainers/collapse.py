@@ -1,0 +1,47 @@
+"""Names a collapse of a learned beta while it happens: at a bound, variance gone, or drift without margin."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from trainers.recording import NUMERIC_COLUMNS
+from trainers.rules.base import BetaRule
+
+_BETA, _DELTA = NUMERIC_COLUMNS.index("dynamic_beta"), NUMERIC_COLUMNS.index("delta")
+
+
+class CollapseDetector:
+    """Looks at the betas of each logged interval.
+
+    - at a bound: more than half of the betas sit at the rule's lower or upper bound;
+    - variance gone: the relative spread fell below 1 % of the largest spread seen so far;
+    - drift without margin: mean beta moved by a factor of three while the mean margin is not above its start.
+    """
+
+    def __init__(self, rule: BetaRule) -> None:
+        self.rule = rule
+        self.learned = any(parameter.requires_grad for parameter in rule.parameters())
+        self._widest = 0.0
+        self._first_delta: float | None = None
+
+    def update(self, rows: np.ndarray, step: int) -> str | None:
+        """The reason, if the rows (n, len(NUMERIC_COLUMNS)) of this interval show a collapse."""
+        if not self.learned:
+            return None
+        beta, delta = rows[:, _BETA], float(rows[:, _DELTA].mean())
+        if self._first_delta is None:
+            self._first_delta = delta
+        bound = self.rule.at_bound(torch.from_numpy(beta.copy()))
+        if bound is not None and float(bound.double().mean()) > 0.5:
+            return f"{float(bound.double().mean()):.0%} of the betas sit at a bound"
+        spread = float(beta.std() / max(beta.mean(), 1e-12))
+        self._widest = max(self._widest, spread)
+        if len(beta) > 1 and self._widest > 1e-3 and spread < 0.01 * self._widest:
+            return f"the spread of beta fell to {spread:.2g} of its mean (was {self._widest:.2g})"
+        ratio = float(beta.mean()) / self.rule.pref_beta
+        if abs(math.log(max(ratio, 1e-12))) > math.log(3) and delta <= self._first_delta:
+            return f"mean beta is {ratio:.2g} times pref_beta without a larger margin"
+        return None

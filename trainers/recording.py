@@ -1,0 +1,105 @@
+"""Example rows streamed to Parquet: parts while training, one file at the end; nothing lost or doubled on resume."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainers.schema import BOOL_COLUMNS, EXAMPLE_COLUMNS, EXAMPLE_METRICS, FLOAT_COLUMNS, INT_COLUMNS
+
+#: Columns the trainer hands over, in the order of the matrix it gathers (all as float64).
+NUMERIC_COLUMNS = ("example_index", *INT_COLUMNS, *FLOAT_COLUMNS, *BOOL_COLUMNS)
+
+_TYPES = {
+    "run_id": pa.string(),
+    "example_id": pa.string(),
+    **{name: pa.int32() for name in INT_COLUMNS},
+    **{name: pa.float64() for name in FLOAT_COLUMNS},
+    **{name: pa.bool_() for name in BOOL_COLUMNS},
+}
+SCHEMA = pa.schema([(name, _TYPES[name]) for name in EXAMPLE_COLUMNS])
+
+
+class ExampleRecorder:
+    """Keeps the rows since the last flush in memory and writes them as `example_metrics.parts/part-<last step>.parquet`.
+
+    Args:
+        run_dir: where the parts and the final file go.
+        run_id: repeated in every row.
+        example_ids: id of each training example by its index.
+    """
+
+    def __init__(self, run_dir: Path, run_id: str, example_ids: Sequence[str]) -> None:
+        self.run_dir = Path(run_dir)
+        self.run_id = run_id
+        self.example_ids = list(example_ids)
+        self.parts = self.run_dir / "example_metrics.parts"
+        self._rows: list[np.ndarray] = []
+
+    def start(self, resumed_step: int) -> None:
+        """Drop rows of steps after `resumed_step` (0 for a fresh start): they are about to be trained again."""
+        self._rows.clear()
+        if not self.parts.is_dir():
+            return
+        for path in self.parts.iterdir():
+            if path.suffix != ".parquet" or int(path.stem.split("-")[1]) > resumed_step:
+                path.unlink()
+
+    def add(self, rows: np.ndarray) -> None:
+        """Rows (n, len(NUMERIC_COLUMNS)) of one or more steps; a repeated (step, example) keeps its first row."""
+        self._rows.append(rows)
+
+    def _table(self, rows: np.ndarray) -> pa.Table:
+        columns = dict(zip(NUMERIC_COLUMNS, rows.T, strict=True))
+        index = columns.pop("example_index").astype(int)
+        arrays: list[pa.Array] = []
+        for field in SCHEMA:
+            if field.name == "run_id":
+                arrays.append(pa.array([self.run_id] * len(index), type=field.type))
+            elif field.name == "example_id":
+                arrays.append(pa.array([self.example_ids[i] for i in index], type=field.type))
+            elif pa.types.is_floating(field.type):
+                arrays.append(pa.array(columns[field.name], type=field.type, from_pandas=True))
+            else:
+                kind = bool if pa.types.is_boolean(field.type) else int
+                arrays.append(pa.array(columns[field.name].astype(kind), type=field.type))
+        return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+    def flush(self, step: int) -> None:
+        """Write what was added since the last flush as the part ending at `step`."""
+        if not self._rows:
+            return
+        rows = np.concatenate(self._rows)
+        self._rows.clear()
+        keys = rows[:, [NUMERIC_COLUMNS.index("step"), 0]]
+        _, first = np.unique(keys, axis=0, return_index=True)
+        self.parts.mkdir(parents=True, exist_ok=True)
+        _write(self._table(rows[np.sort(first)]), self.parts / f"part-{step:09d}.parquet")
+
+    def finish(self) -> Path:
+        """Merge all parts into `example_metrics.parquet`, one row group each, and remove them."""
+        target = self.run_dir / EXAMPLE_METRICS
+        temporary = target.with_suffix(".parquet.tmp")
+        paths = sorted(self.parts.glob("part-*.parquet")) if self.parts.is_dir() else []
+        with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+            for path in paths:
+                writer.write_table(pq.read_table(path, schema=SCHEMA))
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+        shutil.rmtree(self.parts, ignore_errors=True)
+        return target
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    with temporary.open("rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)

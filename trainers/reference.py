@@ -1,0 +1,102 @@
+"""Reference log-probs computed once: a store keyed by content, shared by every run of a matrix.
+
+TRL's own cache is keyed by a dataset fingerprint that closes over the whole training configuration, so it misses whenever
+beta, the seed or the output directory changes. Here the key is what determines the numbers: token ids after truncation,
+reference weights, precision, `ld_alpha`, library versions, and how the forward pass is laid out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+@dataclass(frozen=True)
+class ReferenceIdentity:
+    """What determines a reference log-prob beside the tokens. `precision` names weights' dtype and autocast."""
+
+    weights: str
+    precision: str
+    ld_alpha: float | None
+    forward: str
+    trl: str
+    transformers: str
+    torch: str
+
+    def key(self) -> str:
+        """16 hex digits of the identity's SHA-256."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ReferenceScore:
+    """One pair under the reference: summed log-probs, mean prompt NLL (nats), mean completion-token entropy (nats)."""
+
+    chosen_logp: float
+    rejected_logp: float
+    prompt_nll: float
+    entropy: float
+
+
+def content_key(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int]) -> str:
+    """Identity of a tokenised (and truncated) pair: 32 hex digits."""
+    digest = hashlib.sha256()
+    for part in (prompt, chosen, rejected):
+        digest.update(f"{len(part)}:".encode())
+        digest.update(b"".join(int(token).to_bytes(4, "little") for token in part))
+    return digest.hexdigest()[:32]
+
+
+class ReferenceStore:
+    """A Parquet file of scores under `root/<identity key>/`, grown under a file lock and replaced atomically."""
+
+    def __init__(self, root: Path, identity: ReferenceIdentity) -> None:
+        self.directory = Path(root) / identity.key()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.path = self.directory / "scores.parquet"
+        described = self.directory / "identity.json"
+        if not described.exists():
+            temporary = described.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(asdict(identity), indent=1, sort_keys=True), encoding="utf-8")
+            os.replace(temporary, described)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.directory / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def load(self) -> dict[str, ReferenceScore]:
+        """All stored scores by content key. An unreadable file is set aside and treated as empty."""
+        if not self.path.exists():
+            return {}
+        try:
+            table = pq.read_table(self.path).to_pydict()
+        except (pa.ArrowException, OSError):
+            os.replace(self.path, self.path.with_suffix(".corrupt"))
+            return {}
+        keys = table.pop("key")
+        columns = zip(*(table[name] for name in ReferenceScore.__dataclass_fields__), strict=True)
+        return {key: ReferenceScore(*values) for key, values in zip(keys, columns, strict=True)}
+
+    def add(self, scores: dict[str, ReferenceScore]) -> None:
+        """Merge `scores` with what is stored."""
+        with self._locked():
+            merged = {**self.load(), **scores}
+            columns: dict[str, list[object]] = {"key": list(merged)}
+            for name in ReferenceScore.__dataclass_fields__:
+                columns[name] = [getattr(score, name) for score in merged.values()]
+            temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+            pq.write_table(pa.table(columns), temporary)
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, self.path)

@@ -1,0 +1,61 @@
+"""File names, columns and units of what a training run writes. Imports nothing heavy.
+
+A run directory holds `log_history.json` ({run_id: [records]}), `example_metrics.parquet` (one row per example and
+step) and `policy/` (a checkpoint that vLLM and transformers load). Log-probabilities are natural-log sums over the
+completion's tokens; perplexities are per token; times are seconds; memory is bytes.
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+LOG_HISTORY = "log_history.json"
+EXAMPLE_METRICS = "example_metrics.parquet"
+POLICY_DIR = "policy"
+ADAPTER_DIR = "adapter"
+BETA_HEAD = "beta_head.safetensors"
+CHECKPOINTS = "checkpoints"
+TRAIN_RESULT = "train_result.json"
+
+STRING_COLUMNS = ("run_id", "example_id")
+INT_COLUMNS = ("step", "prompt_tokens", "chosen_tokens", "rejected_tokens")
+FLOAT_COLUMNS = (
+    "prompt_perplexity",
+    "log_prompt_perplexity",
+    "dynamic_beta",
+    "policy_chosen_logp",
+    "policy_rejected_logp",
+    "ref_chosen_logp",
+    "ref_rejected_logp",
+    "delta",
+    "loss",
+    "loss_at_beta0",
+    "weight",
+    "gradient_weight",
+)
+BOOL_COLUMNS = ("mask", "beta_fallback")
+
+#: Columns of example_metrics.parquet, in order.
+EXAMPLE_COLUMNS = ("run_id", "step", "example_id", *INT_COLUMNS[1:], *FLOAT_COLUMNS, *BOOL_COLUMNS)
+
+#: Keys a training log record carries beside TRL's own (means over the examples of the logged steps).
+STEP_MEANS = (
+    "dynamic_beta",
+    "prompt_perplexity",
+    "log_prompt_perplexity",
+    "delta",
+    "loss_at_beta0",
+    "gradient_weight",
+)
+STEP_EXTRA = (
+    "dynamic_beta_std",
+    "dynamic_beta_min",
+    "dynamic_beta_max",
+    "delta_std",
+    "examples_seen",
+    "head_grad_norm",
+    "tokens_per_second",
+    "step_time_s",
+    "peak_memory_bytes",
+    "beta_collapse",
+)
