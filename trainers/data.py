@@ -18,7 +18,10 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """One comparison. `prompt`, `chosen` and `rejected` are chat turns; `group` marks rows sharing a prompt."""
+    """One comparison. `prompt`, `chosen` and `rejected` are chat turns; `group` marks rows sharing a prompt.
+
+    `line` is where the row stands in its file; it is not part of what the row is.
+    """
 
     id: str
     prompt: Turns
@@ -26,6 +29,7 @@ class PreferencePair:
     rejected: Turns
     group: str
     beta: float | None = None
+    line: int = 0
 
     def content(self) -> tuple[Any, ...]:
         """What determines training on this row (the identity used in content hashes)."""
@@ -54,7 +58,7 @@ def _turns(value: Any, role: str, where: str, key: str) -> Turns:
     raise DataError(f"{where}: '{key}' must be a non-empty string or list of messages, not {type(value).__name__}")
 
 
-def parse_row(row: Any, where: str, default_id: str) -> PreferencePair:
+def parse_row(row: Any, where: str, default_id: str, line: int = 0) -> PreferencePair:
     """Validate one decoded row.
 
     Raises:
@@ -74,7 +78,7 @@ def parse_row(row: Any, where: str, default_id: str) -> PreferencePair:
     if beta is not None and (isinstance(beta, bool) or not isinstance(beta, int | float) or not beta > 0):
         raise DataError(f"{where}: 'beta' is {beta!r}; a per-pair beta is a number above 0")
     row_id = str(row.get("id", default_id))
-    return PreferencePair(row_id, prompt, chosen, rejected, str(row.get("group", row_id)), beta)
+    return PreferencePair(row_id, prompt, chosen, rejected, str(row.get("group", row_id)), beta, line)
 
 
 def iter_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
@@ -111,7 +115,7 @@ def load_pairs(path: Path, limit: int | None = None, seed: int = 0) -> list[Pref
     pairs: list[PreferencePair] = []
     seen: dict[str, int] = {}
     for number, row in iter_jsonl(path):
-        pair = parse_row(row, f"{path}:{number}", default_id=f"row-{number}")
+        pair = parse_row(row, f"{path}:{number}", default_id=f"row-{number}", line=number)
         if pair.id in seen:
             raise DataError(f"{path}:{number}: id {pair.id!r} was used on line {seen[pair.id]}; ids must be unique")
         seen[pair.id] = number

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
-from evals.constraints.registry import Args, Constraint, choice, count, register, text
+from evals.constraints.registry import Args, Arguments, Constraint, choice_arg, count_arg, register, text_arg
 from evals.constraints.text import count_phrase, lines, paragraphs, sentences, words
 
 _BULLET = re.compile(r"^[-*] +\S")
@@ -13,7 +14,7 @@ _PHRASES = {"at_least": "at least", "at_most": "at most", "exactly": "exactly"}
 
 def _holds(found: int, args: Args) -> bool:
     relation, n = args["relation"], args["n"]
-    return found >= n if relation == "at_least" else found <= n if relation == "at_most" else found == n
+    return bool(found >= n if relation == "at_least" else found <= n if relation == "at_most" else found == n)
 
 
 def _plural(n: int, noun: str) -> str:
@@ -24,7 +25,7 @@ def _plural(n: int, noun: str) -> str:
 class NumberSentences(Constraint):
     """At least, at most or exactly n sentences."""
 
-    arguments = {"relation": choice("at_least", "at_most", "exactly"), "n": count()}
+    arguments: ClassVar[Arguments] = {"relation": choice_arg("at_least", "at_most", "exactly"), "n": count_arg()}
 
     def describe(self, args: Args) -> str:
         return f"Answer in {_PHRASES[args['relation']]} {_plural(args['n'], 'sentence')}."
@@ -37,7 +38,7 @@ class NumberSentences(Constraint):
 class NumberWords(Constraint):
     """At least or at most n words; a Han character or kana counts as one word."""
 
-    arguments = {"relation": choice("at_least", "at_most"), "n": count()}
+    arguments: ClassVar[Arguments] = {"relation": choice_arg("at_least", "at_most"), "n": count_arg()}
 
     def describe(self, args: Args) -> str:
         return f"Use {_PHRASES[args['relation']]} {_plural(args['n'], 'word')}."
@@ -50,36 +51,36 @@ class NumberWords(Constraint):
 class NumberParagraphs(Constraint):
     """Exactly n paragraphs, separated by blank lines."""
 
-    arguments = {"n": count()}
+    arguments: ClassVar[Arguments] = {"n": count_arg()}
 
     def describe(self, args: Args) -> str:
         return f"Write exactly {_plural(args['n'], 'paragraph')}, separated by blank lines."
 
     def check(self, text: str, args: Args) -> bool:
-        return len(paragraphs(text)) == args["n"]
+        return bool(len(paragraphs(text)) == args["n"])
 
 
 @register("bullets")
 class Bullets(Constraint):
     """Exactly n lines that start with "- " or "* "; other lines are allowed."""
 
-    arguments = {"n": count()}
+    arguments: ClassVar[Arguments] = {"n": count_arg()}
 
     def describe(self, args: Args) -> str:
         return f'Include exactly {_plural(args["n"], "bullet point")}, each on a line that starts with "- " or "* ".'
 
     def check(self, text: str, args: Args) -> bool:
-        return sum(bool(_BULLET.match(line)) for line in lines(text)) == args["n"]
+        return bool(sum(_BULLET.match(line) is not None for line in lines(text)) == args["n"])
 
 
 @register("word_frequency")
 class WordFrequency(Constraint):
     """A word occurs at least n times, as a whole word, ignoring case."""
 
-    arguments = {"word": text(), "n": count()}
+    arguments: ClassVar[Arguments] = {"word": text_arg(), "n": count_arg()}
 
     def describe(self, args: Args) -> str:
         return f'Use the word "{args["word"]}" at least {_plural(args["n"], "time")}.'
 
     def check(self, text: str, args: Args) -> bool:
-        return count_phrase(text, args["word"]) >= args["n"]
+        return bool(count_phrase(text, args["word"]) >= args["n"])

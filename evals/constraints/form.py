@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+import unicodedata
+from typing import Any, ClassVar
 
-from evals.constraints.registry import Args, Constraint, register, texts
+from evals.constraints.registry import Args, Arguments, Constraint, register, texts_arg
 from evals.constraints.text import normalise
 
 _FENCE = re.compile(r"\A```(?:json|JSON)?[^\S\n]*\n(.*?)\n?[^\S\n]*```\Z", re.DOTALL)
@@ -32,7 +33,7 @@ class Uppercase(Constraint):
         return "Write everything in CAPITAL LETTERS."
 
     def check(self, text: str, args: Args) -> bool:
-        return any(c.isupper() for c in text) and not any(c.islower() or c.istitle() for c in text)
+        return any(c.isupper() for c in text) and not any(c.islower() or unicodedata.category(c) == "Lt" for c in text)
 
 
 @register("quoted")
@@ -49,9 +50,9 @@ class Quoted(Constraint):
 
 @register("json")
 class Json(Constraint):
-    """The whole answer, with or without a ```json fence, is one JSON object, with the given keys if any are asked for."""
+    """The whole answer, with or without a ```json fence, is one JSON object that has the given keys."""
 
-    arguments = {"keys": texts(required=False)}
+    arguments: ClassVar[Arguments] = {"keys": texts_arg(required=False)}
 
     def describe(self, args: Args) -> str:
         keys = args.get("keys")

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar
 from evals.constraints.text import is_empty
 
 Args = Mapping[str, Any]
+Arguments = Mapping[str, "Arg"]
 
 
 class ConstraintError(ValueError):
@@ -46,22 +47,22 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and len(value) > 0 and all(_is_text(item) for item in value)
 
 
-def count() -> Arg:
+def count_arg() -> Arg:
     """An integer of at least 1."""
     return Arg(_is_count, "an integer >= 1")
 
 
-def text() -> Arg:
+def text_arg() -> Arg:
     """A string with at least one visible character."""
     return Arg(_is_text, "a non-empty string")
 
 
-def texts(required: bool = True) -> Arg:
+def texts_arg(required: bool = True) -> Arg:
     """A non-empty list of non-empty strings."""
     return Arg(_is_texts, "a non-empty list of non-empty strings", required)
 
 
-def choice(*options: str) -> Arg:
+def choice_arg(*options: str) -> Arg:
     """One of the given strings."""
     return Arg(lambda value: isinstance(value, str) and value in options, "one of " + ", ".join(options))
 
@@ -69,7 +70,7 @@ def choice(*options: str) -> Arg:
 class Constraint(ABC):
     """One kind of constraint. ``arguments`` declares its arguments; both methods get validated ones."""
 
-    arguments: ClassVar[Mapping[str, Arg]] = {}
+    arguments: ClassVar[Arguments] = {}
 
     @abstractmethod
     def describe(self, args: Args) -> str:

@@ -28,10 +28,57 @@ _BLOCK = re.compile(r"\n[^\S\n]*\n|\n(?=[^\S\n]*(?:[-*•]|\d{1,3}[.)])[^\S\n])"
 _LIST_NUMBER = re.compile(r"^\s*\d{1,3}$")
 # Never the last word of a sentence.
 _ABBREVIATIONS = frozenset(
-    "e.g i.e cf vs mr mrs ms dr prof st sr sra no nr fig eq vol approx bzw z.b d.h u.a p.ej p.ex".split()
+    {
+        "e.g",
+        "i.e",
+        "cf",
+        "vs",
+        "mr",
+        "mrs",
+        "ms",
+        "dr",
+        "prof",
+        "st",
+        "sr",
+        "sra",
+        "no",
+        "nr",
+        "fig",
+        "eq",
+        "vol",
+        "approx",
+        "bzw",
+        "z.b",
+        "d.h",
+        "u.a",
+        "p.ej",
+        "p.ex",
+    }
 )
 # Close a sentence only where the next one visibly begins.
-_MAYBE_LAST = frozenset("etc a.m p.m u.s u.k u.s.a u.n ph.d inc ltd co corp jr usw al b.c a.d b.c.e c.e".split())
+_MAYBE_LAST = frozenset(
+    {
+        "etc",
+        "a.m",
+        "p.m",
+        "u.s",
+        "u.k",
+        "u.s.a",
+        "u.n",
+        "ph.d",
+        "inc",
+        "ltd",
+        "co",
+        "corp",
+        "jr",
+        "usw",
+        "al",
+        "b.c",
+        "a.d",
+        "b.c.e",
+        "c.e",
+    }
+)
 
 
 def normalise(text: str) -> str:
@@ -47,6 +94,11 @@ def is_empty(text: str) -> bool:
 def words(text: str) -> list[str]:
     """The words in order; see the module docstring for the rule."""
     return _WORD.findall(normalise(text))
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Start and end of every word in ``text`` as given (not normalised)."""
+    return [match.span() for match in _WORD.finditer(text)]
 
 
 def lines(text: str) -> list[str]:

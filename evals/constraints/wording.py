@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import ClassVar
 
-from evals.constraints.registry import Args, Constraint, register, text, texts
+from evals.constraints.registry import Args, Arguments, Constraint, register, text_arg, texts_arg
 from evals.constraints.text import contains_phrase, normalise
 
 
@@ -19,7 +20,7 @@ def _quoted(items: Sequence[str]) -> str:
 class RequiredWords(Constraint):
     """Every given word occurs as a whole word, ignoring case ("dogs" is not "dog")."""
 
-    arguments = {"words": texts()}
+    arguments: ClassVar[Arguments] = {"words": texts_arg()}
 
     def describe(self, args: Args) -> str:
         return f"Use the word{'s' if len(args['words']) > 1 else ''} {_quoted(args['words'])}."
@@ -32,7 +33,7 @@ class RequiredWords(Constraint):
 class ForbiddenWords(Constraint):
     """None of the given words occurs as a whole word, ignoring case."""
 
-    arguments = {"words": texts()}
+    arguments: ClassVar[Arguments] = {"words": texts_arg()}
 
     def describe(self, args: Args) -> str:
         return f"Do not use the word{'s' if len(args['words']) > 1 else ''} {_quoted(args['words'])}."
@@ -59,7 +60,7 @@ class NoCommas(Constraint):
 class NoLetterSequence(Constraint):
     """The given letter or letter sequence occurs nowhere, not even inside a word, ignoring case."""
 
-    arguments = {"sequence": text()}
+    arguments: ClassVar[Arguments] = {"sequence": text_arg()}
 
     def describe(self, args: Args) -> str:
         noun = "letter" if len(args["sequence"]) == 1 else "letter sequence"
@@ -95,7 +96,7 @@ class NoDigits(Constraint):
 class StartWith(Constraint):
     """The answer begins with the given text, ignoring case and leading white space; a word must end there."""
 
-    arguments = {"text": text()}
+    arguments: ClassVar[Arguments] = {"text": text_arg()}
 
     def describe(self, args: Args) -> str:
         return f'Start your answer with "{args["text"]}".'
@@ -111,7 +112,7 @@ class StartWith(Constraint):
 class EndWith(Constraint):
     """The answer ends with the given text, ignoring case and trailing white space; nothing may follow it."""
 
-    arguments = {"text": text()}
+    arguments: ClassVar[Arguments] = {"text": text_arg()}
 
     def describe(self, args: Args) -> str:
         return f'End your answer with "{args["text"]}" and nothing after it.'

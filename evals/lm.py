@@ -1,0 +1,160 @@
+"""lm-evaluation-harness tasks on an `evals.engine.Engine`, tokenised as lm-eval's own `hf` model tokenises.
+
+lm-eval's vLLM model looks for an installed distribution named `vllm` and starts an engine of its own; this one takes
+the engine that is already running.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from lm_eval import utils
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
+
+from evals.engine import Engine, Sampling
+
+_DEFAULT_MAX_GEN_TOKS = 256
+
+
+class RequestError(ValueError):
+    """A request of a task does not fit the engine."""
+
+
+def _repeat_seed(context: str, repeat: int) -> int:
+    """Seed of one sampled answer: a hash, so that neither order nor batch matters."""
+    return int(hashlib.sha256(f"{repeat}:{context}".encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
+
+
+class EngineLM(TemplateLM):
+    """`lm_eval.api.model.LM` over an engine; log-likelihoods are sums in nats.
+
+    Inputs longer than the engine's `max_model_len` lose tokens on the left. One position is kept free when scoring,
+    because vLLM generates a token with every prompt.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self.tokenizer = engine.tokenizer
+
+    @property
+    def max_length(self) -> int:
+        """Longest context and continuation together that is scored, tokens."""
+        return self._engine.max_model_len - 1
+
+    @property
+    def max_gen_toks(self) -> int:
+        """Tokens generated where a task does not say."""
+        return _DEFAULT_MAX_GEN_TOKS
+
+    @property
+    def eot_token_id(self) -> int:
+        """End-of-text token."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What an empty context stands for: BOS, or EOS for tokenizers without one."""
+        bos = self.tokenizer.bos_token_id
+        return self.eot_token_id if bos is None else int(bos)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Name of the tokenizer, for lm-eval's request cache."""
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
+        """Token ids; special tokens are the tokenizer's default unless the text begins with BOS already."""
+        if add_special_tokens is None and has_bos_prefix(string, self.tokenizer.decode([self.prefix_token_id])):
+            add_special_tokens = False
+        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        return list(self.tokenizer.encode(string, **options))
+
+    def tok_decode(self, tokens: list[int], skip_special_tokens: bool = True) -> str:
+        """Text of token ids."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens))
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Text of a conversation under the tokenizer's template; an assistant's last turn is left open to go on."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat_history,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        )
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """(summed log-prob of the continuation, whether greedy decoding gives it) for each request."""
+        return list(super().loglikelihood(requests, disable_tqdm=disable_tqdm))
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[tuple[str, str] | None, list[int], list[int]]], **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        pairs: list[tuple[list[int], list[int]]] = []
+        for text, context, continuation in requests:
+            room = self.max_length - len(continuation)
+            if not continuation or room < 1:
+                raise RequestError(
+                    f"continuation of {len(continuation)} tokens cannot be scored with max_model_len "
+                    f"{self._engine.max_model_len}: {text!r:.200}; raise evaluation.engine.max_model_len"
+                )
+            pairs.append((context[-room:], continuation))
+        return self._engine.loglikelihood(pairs)
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
+        """Log-prob of each whole text, in windows that predict every token once with as much context as fits."""
+        owners: list[int] = []
+        windows: list[tuple[None, list[int], list[int]]] = []
+        for i, request in enumerate(requests):
+            for window in utils.get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length - 1,  # a window holds one token more: what the first one is predicted from
+                context_len=1,
+            ):
+                context, continuation = utils.make_disjoint_window(window)
+                owners.append(i)
+                windows.append((None, context, continuation))
+        totals = [0.0] * len(requests)
+        for owner, (value, _) in zip(owners, self._loglikelihood_tokens(windows), strict=True):
+            totals[owner] += value
+        return totals
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
+        """Answers cut before the first stop string; requests with the same settings are decoded together."""
+        answers = [""] * len(requests)
+        groups: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault(json.dumps(request.args[1], sort_keys=True, default=str), []).append(i)
+        for members in groups.values():
+            settings = normalize_gen_kwargs(dict(requests[members[0]].args[1]), self.max_gen_toks)
+            stop = tuple(word for word in settings["until"] if word)  # vLLM refuses empty stop strings
+            room = self._engine.max_model_len - settings["max_gen_toks"]
+            if room < 1:
+                raise RequestError(
+                    f"max_gen_toks {settings['max_gen_toks']} leaves no room for the prompt in max_model_len "
+                    f"{self._engine.max_model_len}; raise evaluation.engine.max_model_len"
+                )
+            contexts = [requests[i].args[0] for i in members]
+            prompts = [(self.tok_encode(context) or [self.prefix_token_id])[-room:] for context in contexts]
+            sampling = self._sampling(settings, stop, contexts)
+            for i, answer in zip(members, self._engine.generate(prompts, sampling), strict=True):
+                answers[i] = postprocess_generated_text(answer.text, list(stop), None)
+        return answers
+
+    @staticmethod
+    def _sampling(settings: dict[str, Any], stop: tuple[str, ...], contexts: list[str]) -> Sampling:
+        temperature = float(settings["temperature"]) if settings["do_sample"] else 0.0
+        if temperature == 0.0:
+            return Sampling(settings["max_gen_toks"], stop=stop)
+        seen: dict[str, int] = {}
+        seeds = []
+        for context in contexts:
+            seen[context] = seen.get(context, -1) + 1
+            seeds.append(_repeat_seed(context, seen[context]))
+        return Sampling(settings["max_gen_toks"], temperature, float(settings.get("top_p", 1.0)), stop, tuple(seeds))

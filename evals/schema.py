@@ -1,0 +1,92 @@
+"""What evaluation reads and writes: file names, row shapes, identities. Imports nothing heavy.
+
+`generations/<benchmark>.jsonl` holds one row per prompt and sample; `scores/<benchmark>.json` is written last and carries
+the fingerprint that says what it was computed from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+#: Raise when a change of this package changes scores, so that they are computed again.
+EVAL_VERSION = 1
+GENERATIONS, SCORES, ENGINE_RECORD = "generations", "scores", "engine.json"
+REFERENCE = "reference"
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: the form that is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def cell_fingerprint(policy: str, benchmark: str) -> str:
+    """Identity of one policy on one benchmark."""
+    return digest({"policy": policy, "benchmark": benchmark, "version": EVAL_VERSION})
+
+
+def generations_path(out: Path, benchmark: str) -> Path:
+    """Where the rows of `benchmark` live under a policy's directory."""
+    return Path(out) / GENERATIONS / f"{benchmark}.jsonl"
+
+
+def scores_path(out: Path, benchmark: str) -> Path:
+    """Where the scores of `benchmark` live under a policy's directory."""
+    return Path(out) / SCORES / f"{benchmark}.json"
+
+
+def read_scores(out: Path, benchmark: str) -> dict[str, Any] | None:
+    """The scores, or None if there are none or the file is damaged."""
+    try:
+        value = json.loads(scores_path(out, benchmark).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def is_scored(out: Path, benchmark: str, fingerprint: str) -> bool:
+    """Whether the score file of this cell exists and was computed from exactly this policy and benchmark."""
+    scores = read_scores(out, benchmark)
+    return scores is not None and scores.get("fingerprint") == fingerprint
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSONL file that is being appended to; a torn last line is cut off the file."""
+    if not path.is_file():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) != len(data):
+        with path.open("r+b") as handle:
+            handle.truncate(len(whole))
+    return [json.loads(line) for line in whole.splitlines() if line.strip()]
+
+
+def append_rows(path: Path, rows: list[Mapping[str, Any]]) -> None:
+    """Append rows and push them to disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by temporary name, fsync and rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as handle:
+        json.dump(value, handle, ensure_ascii=False, indent=1, allow_nan=False)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,130 @@
+"""Runs the evaluation worker as a subprocess and starts it again when it dies: an engine crash costs one policy at most."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evals import schema
+
+#: A policy during which the worker died this often without finishing a benchmark is given up.
+MAX_CRASHES = 2
+
+
+@dataclass
+class JobResult:
+    """What became of a job: policies done, and for the others the error's class, message and traceback."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, dict[str, str]] = field(default_factory=dict)
+    engine: str | None = None
+    engine_starts: int = 0
+
+
+def _read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    if not path.exists():
+        return [], offset
+    with path.open("rb") as handle:
+        handle.seek(offset)
+        data = handle.read()
+    end = data.rfind(b"\n") + 1
+    return [json.loads(line) for line in data[:end].splitlines()], offset + end
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the worker and all it started (vLLM runs processes of its own in the worker's group)."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            break
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+    process.wait()
+
+
+def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, Any]], None]) -> JobResult:
+    """Run `job` (see evals.worker) to its end, restarting the worker after crashes.
+
+    Args:
+        job_path: where the job file goes; the worker's output goes beside it, as `<name>.log`.
+        on_event: called with every event the worker reports.
+    """
+    result = JobResult()
+    events_path = Path(job["events"])
+    events_path.parent.mkdir(parents=True, exist_ok=True)
+    events_path.unlink(missing_ok=True)
+    crashes: dict[str, int] = {}
+    offset, finished = 0, False
+    while not finished:
+        job = {**job, "parent": os.getpid(), "skip": sorted(result.failed)}
+        schema.write_json(job_path, job)
+        current: str | None = None
+        with job_path.with_suffix(".log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "evals.worker", str(job_path)],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        try:
+            alive = True
+            while alive:
+                alive = process.poll() is None
+                events, offset = _read_events(events_path, offset)
+                for event in events:
+                    kind = event["event"]
+                    if kind == "policy_started":
+                        current = event["policy"]
+                    elif kind == "policy_done":
+                        result.done.append(event["policy"])
+                        current = None
+                    elif kind == "benchmark_done":
+                        crashes.pop(event["policy"], None)
+                    elif kind == "policy_failed":
+                        result.failed[event["policy"]] = {
+                            "class": event["error"],
+                            "message": event["message"],
+                            "traceback": event["trace"],
+                        }
+                        current = None
+                    elif kind == "engine_started":
+                        result.engine, result.engine_starts = event["engine"], result.engine_starts + 1
+                    elif kind == "finished":
+                        finished = True
+                    on_event(event)
+                if alive:
+                    time.sleep(0.1)
+        finally:
+            _stop(process)
+        if finished:
+            break
+        key = current or ""
+        crashes[key] = crashes.get(key, 0) + 1
+        on_event({"event": "worker_died", "policy": current, "returncode": process.returncode})
+        if crashes[key] >= MAX_CRASHES:
+            error = {
+                "class": "EngineCrashed",
+                "message": f"the engine died {crashes[key]} times (last exit code {process.returncode}); "
+                f"see {job_path.with_suffix('.log')}",
+                "traceback": _tail(job_path.with_suffix(".log")),
+            }
+            hit = [current] if current else [p["run_id"] for p in job["policies"] if p["run_id"] not in result.done]
+            result.failed.update({run_id: error for run_id in hit if run_id not in result.failed})
+            if current is None:
+                break
+    return result
+
+
+def _tail(path: Path, lines: int = 30) -> str:
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -1,0 +1,122 @@
+"""One vLLM engine for all policies: weights are swapped in place instead of starting an engine per policy."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.engine import EngineConfig, EngineError, Generated, Sampling, choose_dtype
+
+
+def _prepare_environment(config: EngineConfig) -> bool:
+    """Set what vLLM reads from the environment at import; returns whether it will run on the CPU."""
+    import torch
+
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.kv_cache_gib))
+        # the default binding leaves a core idle: on two cores that halves the throughput
+        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
+    return on_cpu
+
+
+class VllmEngine:
+    """`evals.engine.Engine` over vLLM.
+
+    Chunked prefill is off: with it, requests that carry a seed crash on CPU when a prefill is split, and without a seed a
+    sample would depend on what else is in the batch.
+    """
+
+    def __init__(self, model_dir: Path, config: EngineConfig) -> None:
+        on_cpu = _prepare_environment(config)
+        from vllm import LLM
+
+        extra: dict[str, Any] = (
+            {"enforce_eager": True} if on_cpu else {"gpu_memory_utilization": config.gpu_memory_utilization}
+        )
+        if config.data_parallel_size > 1:
+            extra["data_parallel_size"] = config.data_parallel_size
+        try:
+            self._llm = LLM(
+                str(model_dir),
+                dtype=choose_dtype(config),
+                max_model_len=config.max_model_len,
+                max_num_seqs=config.max_num_seqs,
+                enable_chunked_prefill=False,
+                max_num_batched_tokens=max(8192, config.max_model_len),
+                tensor_parallel_size=config.tensor_parallel_size,
+                seed=config.seed,
+                disable_log_stats=True,
+                **extra,
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise EngineError(f"vLLM did not start with {model_dir}: {error}") from error
+        import vllm
+
+        self.name = f"vllm {vllm.__version__} ({choose_dtype(config)})"
+        self.tokenizer = self._llm.get_tokenizer()
+        self.max_model_len = config.max_model_len
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        seeds: Sequence[int | None] = sampling.seeds or [None] * len(prompts)
+        params = [
+            SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                stop=list(sampling.stop) or None,
+                seed=seed if sampling.temperature > 0 else None,
+                logprobs=0,
+            )
+            for seed in seeds
+        ]
+        outputs = self._llm.generate(
+            [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts], params, use_tqdm=False
+        )
+        results = []
+        for output in outputs:
+            answer = output.outputs[0]
+            ids = list(answer.token_ids)
+            logprobs = [step[token].logprob for step, token in zip(answer.logprobs or [], ids, strict=True)]
+            results.append(Generated(answer.text, ids, logprobs, str(answer.finish_reason)))
+        return results
+
+    def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
+        outputs = self._llm.generate(
+            [TokensPrompt(prompt_token_ids=[*context, *continuation]) for context, continuation in requests],
+            params,
+            use_tqdm=False,
+        )
+        results = []
+        for (context, continuation), output in zip(requests, outputs, strict=True):
+            steps = output.prompt_logprobs[len(context) :]
+            scored = [step[token] for step, token in zip(steps, continuation, strict=True)]
+            results.append((sum(one.logprob for one in scored), all(one.rank == 1 for one in scored)))
+        return results
+
+    def swap(self, model_dir: Path) -> float:
+        if not any(Path(model_dir).glob("*.safetensors")):
+            raise EngineError(f"{model_dir} holds no *.safetensors weights")
+        started = time.perf_counter()
+        try:
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
+        except Exception as error:  # vLLM wraps whatever its worker process raised
+            raise EngineError(f"weights of {model_dir} did not load: {error}") from error
+        self._llm.reset_prefix_cache()
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        self._llm.llm_engine.engine_core.shutdown()

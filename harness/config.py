@@ -1,0 +1,212 @@
+"""The matrix file: typed, strict, and every error names the file, the line, the key, the value and the fix."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from harness.errors import UserError
+from harness.yaml_source import Path_, Source, load
+
+_Name = typing.Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelConfig(_Strict):
+    """The starting policy and reference: a hub id, a directory, or `embedded:<name>`."""
+
+    name_or_path: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attn_implementation: str = "sdpa"
+    trust_remote_code: bool = False
+
+
+class DataConfig(_Strict):
+    """Preference pairs: a JSONL file relative to the matrix file, or `embedded:<set>/<split>`."""
+
+    train: str
+    heldout: str | None = None
+    max_train_pairs: int | None = Field(None, gt=0)
+    seed: int = 0
+
+
+class MethodConfig(BaseModel):
+    """One method. Keys beside the ones below are parameters of its rule (pref_beta, pref_beta_scale, ...)."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    name: _Name
+    rule: str | None = None
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    seeds: list[int] | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters of the rule as written."""
+        return dict(self.model_extra or {})
+
+
+class EngineSettings(_Strict):
+    """The generation engine; see evals.engine.EngineConfig."""
+
+    backend: Literal["auto", "vllm", "transformers"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int = Field(1024, gt=0)
+    kv_cache_gib: int = Field(2, gt=0)
+    max_num_seqs: int = Field(256, gt=0)
+    seed: int = 0
+    tensor_parallel_size: int = Field(1, gt=0)
+    data_parallel_size: int = Field(1, gt=0)
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
+
+
+class BenchmarkConfig(_Strict):
+    """A prompt set with verifiable constraints, answered by every policy."""
+
+    name: _Name
+    kind: Literal["constraints"] = "constraints"
+    prompts: str
+    limit: int | None = Field(None, gt=0)
+    max_new_tokens: int = Field(128, gt=0)
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    samples: int = Field(1, gt=0)
+    seed: int = 0
+
+
+class LmEvalConfig(_Strict):
+    """An lm-eval task, by name or from `include_path`."""
+
+    task: str
+    limit: int | None = Field(None, gt=0)
+    num_fewshot: int = Field(0, ge=0)
+    include_path: str | None = None
+
+
+class EvaluationConfig(_Strict):
+    """What every policy, the reference included, is measured on."""
+
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    benchmarks: list[BenchmarkConfig] = Field(default_factory=list)
+    lm_eval: list[LmEvalConfig] = Field(default_factory=list)
+
+
+class ReportConfig(_Strict):
+    """Which method is the baseline, and which `benchmark/metric` the verdict is about."""
+
+    baseline: str | None = None
+    primary: str | None = None
+
+
+class MatrixConfig(_Strict):
+    """A matrix: methods x hyper-parameters x seeds, trained alike and measured alike."""
+
+    name: _Name
+    model: ModelConfig
+    data: DataConfig
+    training: dict[str, Any] = Field(default_factory=dict)
+    lora: dict[str, Any] | None = None
+    prefix_sharing: bool = True
+    methods: list[MethodConfig] = Field(min_length=1)
+    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)
+
+
+def _model_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The pydantic model whose field the last part of `loc` is."""
+    model: type[BaseModel] = MatrixConfig
+    for part in loc[:-1]:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            return None
+        nested = _nested(field.annotation)
+        if nested is None:
+            return None
+        model = nested
+    return model
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    for argument in typing.get_args(annotation):
+        found = _nested(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def dotted(key: Path_) -> str:
+    """A key path as people write it: evaluation.lm_eval[0].task."""
+    text = ""
+    for part in key:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def nearest(word: str, known: typing.Iterable[str]) -> str:
+    """`did you mean 'x'?`, or the list of what is known."""
+    options = sorted(known)
+    near = difflib.get_close_matches(word, options, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options)}"
+
+
+_EXPECTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "float_type": "a number, without quotes",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+
+
+def _explain(error: ErrorDetails, source: Source) -> str:
+    loc: Path_ = tuple(error["loc"])
+    where, key, kind = source.where(loc), dotted(loc), error["type"]
+    value = error["input"]
+    if kind == "missing":
+        return f"{where}: {key} is missing; add it"
+    if kind == "extra_forbidden":
+        model = _model_at(loc)
+        hint = nearest(str(loc[-1]), model.model_fields) if model else "remove it"
+        return f"{where}: unknown key {key} (value {value!r}); {hint}"
+    if kind == "string_pattern_mismatch":
+        return f"{where}: {key} is {value!r}; use letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit"
+    if kind in _EXPECTED:
+        return f"{where}: {key} is {value!r}; it must be {_EXPECTED[kind]}"
+    message = error["msg"].replace("Input should", "it should")
+    return f"{where}: {key} is {value!r}; {message}"
+
+
+def parse(source: Source) -> MatrixConfig:
+    """Check the shape of a matrix file.
+
+    Raises:
+        UserError: with one line per mistake.
+    """
+    try:
+        return MatrixConfig.model_validate(source.value)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(one, source) for one in error.errors())) from None
+
+
+def load_config(path: Path) -> tuple[MatrixConfig, Source]:
+    """Read and check a matrix file; references to files, rules and models are checked by `harness.plan`."""
+    source = load(Path(path))
+    return parse(source), source

@@ -1,0 +1,93 @@
+"""Fields of trl.DPOConfig and peft.LoraConfig: their names and the YAML types they take.
+
+Importing TRL takes seconds, so what was found is kept in the user's cache directory under the installed versions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from harness.config import dotted, nearest
+from harness.errors import UserError
+from harness.store import write_json
+from harness.yaml_source import Path_, Source
+
+#: DPOConfig fields the harness sets itself, with what to write instead.
+OWNED = {
+    "output_dir": "give --output on the command line",
+    "run_name": "it is the run's id",
+    "seed": "use the matrix's seeds: [...]",
+    "data_seed": "use the matrix's seeds: [...]",
+    "beta": "use the method's pref_beta",
+    "loss_type": "use the method's pref_loss",
+    "precompute_ref_log_probs": "the reference is always computed once and shared",
+    "sync_ref_model": "the reference is computed once and shared, so it cannot move",
+    "disable_tqdm": "progress is shown by the harness",
+    "resume_from_checkpoint": "run the same command again: unfinished runs resume by themselves",
+    "remove_unused_columns": "the trainer needs its own columns",
+    "model_init_kwargs": "use the matrix's model: section",
+    "use_weighting": "WPO weighting is not combined with beta rules yet",
+}
+_KINDS = ("bool", "int", "float", "str", "dict", "list")
+
+
+def _kinds(annotation: str) -> list[str]:
+    return [kind for kind in _KINDS if re.search(rf"\b{kind}\b", annotation)] + (
+        ["none"] if "None" in annotation or "Optional" in annotation else []
+    )
+
+
+def known_fields() -> dict[str, dict[str, list[str]]]:
+    """{"training" | "lora": {field: accepted kinds}} for the installed versions."""
+    from trainers.embedded import cache_dir
+
+    versions = "-".join(importlib.metadata.version(name) for name in ("trl", "peft", "transformers"))
+    path = cache_dir() / f"fields-{versions}.json"
+    if path.is_file():
+        try:
+            cached: dict[str, dict[str, list[str]]] = json.loads(path.read_text(encoding="utf-8"))
+            return cached
+        except ValueError:
+            path.unlink()
+    from peft import LoraConfig
+    from trl import DPOConfig
+
+    found = {
+        section: {field.name: _kinds(str(field.type)) for field in dataclasses.fields(cls) if field.init}
+        for section, cls in (("training", DPOConfig), ("lora", LoraConfig))
+    }
+    write_json(Path(path), found)
+    return found
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "none"
+    return {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", list: "list"}.get(type(value), "?")
+
+
+def check_fields(section: str, values: dict[str, Any], source: Source, prefix: Path_) -> None:
+    """Check names and types of `training` or `lora` settings.
+
+    Raises:
+        UserError: an unknown field (with the nearest), one the harness owns, or a value of the wrong type.
+    """
+    fields = known_fields()[section]
+    owner = "trl.DPOConfig" if section == "training" else "peft.LoraConfig"
+    for name, value in values.items():
+        key = (*prefix, name)
+        where = source.where(key)
+        if section == "training" and name in OWNED:
+            raise UserError(f"{where}: {dotted(key)} (value {value!r}) is set by the harness; {OWNED[name]}")
+        if name not in fields:
+            raise UserError(f"{where}: unknown key {dotted(key)} (value {value!r}) of {owner}; {nearest(name, fields)}")
+        accepted, kind = fields[name], _kind(value)
+        good = not accepted or kind in accepted or (kind == "int" and "float" in accepted)
+        if not good:
+            kinds = " or ".join("null" if one == "none" else one for one in accepted)
+            raise UserError(f"{where}: {dotted(key)} is {value!r}; {owner} takes {kinds} here")

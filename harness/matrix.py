@@ -1,0 +1,125 @@
+"""From a configuration to its runs: method x hyper-parameters x seed, each with a fingerprint."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import MatrixConfig, MethodConfig
+from harness.errors import UserError
+from harness.fingerprint import TRAIN_VERSION, file_hash, fingerprint
+from harness.yaml_source import Source
+from trainers.rules import registry
+
+#: Training settings that leave a run's numbers alone.
+_EXECUTION = {
+    "report_to",
+    "logging_dir",
+    "save_steps",
+    "save_strategy",
+    "save_total_limit",
+    "dataloader_num_workers",
+    "dataloader_pin_memory",
+    "dataloader_prefetch_factor",
+    "dataloader_persistent_workers",
+    "dataset_num_proc",
+    "use_cpu",
+    "trackio_space_id",
+    "project",
+    "log_level",
+    "ddp_timeout",
+}
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run. `params` are the rule's parameters with defaults filled in; `hyper` is what the grid chose."""
+
+    run_id: str
+    fingerprint: str
+    method: str
+    rule: str
+    seed: int
+    params: dict[str, Any]
+    hyper: dict[str, Any]
+    training: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """What people call it: method, chosen hyper-parameters, seed."""
+        chosen = ", ".join(f"{key}={value}" for key, value in self.hyper.items())
+        return f"{self.method}{f' [{chosen}]' if chosen else ''} seed {self.seed}"
+
+
+def _points(grid: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def _rule_params(method: MethodConfig, point: dict[str, Any], index: int, source: Source) -> dict[str, Any]:
+    rule = method.rule or method.name
+    try:
+        return registry.validate(rule, {**method.params, **point})
+    except registry.RuleError as error:
+        keys = [key for key in {**method.params, **point} if key in str(error)] or ["rule"]
+        where = source.where(("methods", index, keys[0]))
+        raise UserError(f"{where}: methods[{index}] ({method.name}): {error}") from None
+
+
+def expand(config: MatrixConfig, source: Source, model_hash: str, data_hash: str) -> list[RunSpec]:
+    """All runs of a matrix, in the order they are trained (seed by seed, so that every method has results early).
+
+    Args:
+        model_hash: identity of the starting weights. data_hash: identity of the training pairs.
+
+    Raises:
+        UserError: unknown rules or parameters, an empty grid, repeated seeds, methods or runs.
+    """
+    runs: list[RunSpec] = []
+    seen: dict[str, str] = {}
+    names: set[str] = set()
+    for index, method in enumerate(config.methods):
+        where = source.where(("methods", index))
+        if method.name in names:
+            raise UserError(f"{where}: method {method.name!r} stands twice; give each method a name of its own")
+        names.add(method.name)
+        for key, values in method.grid.items():
+            if not values:
+                raise UserError(f"{where}: grid of {key} is empty; list at least one value")
+        seeds = method.seeds if method.seeds is not None else config.seeds
+        if len(set(seeds)) != len(seeds) or not seeds:
+            raise UserError(f"{where}: seeds are {seeds}; list each seed once, and at least one")
+        rule = method.rule or method.name
+        rule_file = file_hash(Path(rule.rpartition(":")[0])) if registry.is_external(rule) else None
+        training = {**config.training, **method.training}
+        for point in _points(method.grid):
+            params = _rule_params(method, point, index, source)
+            for seed in seeds:
+                identity = {
+                    "version": TRAIN_VERSION,
+                    "model": model_hash,
+                    "dtype": config.model.dtype,
+                    "attention": config.model.attn_implementation,
+                    "data": data_hash,
+                    "rule": "external" if rule_file else rule,
+                    "rule_file": rule_file,
+                    "params": params,
+                    "seed": seed,
+                    "training": {key: value for key, value in training.items() if key not in _EXECUTION},
+                    "lora": config.lora,
+                    "prefix_sharing": config.prefix_sharing,
+                }
+                print_ = fingerprint(identity)
+                spec = RunSpec(f"{method.name}-{print_[:12]}", print_, method.name, rule, seed, params, point, training)
+                if print_ in seen:
+                    raise UserError(
+                        f"{where}: {spec.label} is the same run as {seen[print_]} (same rule, parameters and seed); "
+                        "remove one of them"
+                    )
+                seen[print_] = spec.label
+                runs.append(spec)
+    order = {seed: i for i, seed in enumerate(dict.fromkeys(run.seed for run in runs))}
+    return sorted(runs, key=lambda run: order[run.seed])

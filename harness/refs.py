@@ -1,0 +1,106 @@
+"""What names in a matrix file stand for: `embedded:...`, local paths, hub ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config import ModelConfig, nearest
+from harness.errors import UserError
+
+EMBEDDED = "embedded:"
+#: Packaged data by `set/split`, relative to the trainers package's data folder.
+DATA = {
+    "constraint-pairs/train": "constraint_pairs/train.jsonl",
+    "constraint-pairs/heldout": "constraint_pairs/heldout.jsonl",
+    "constraint-pairs/benchmark": "constraint_pairs/benchmark_prompts.jsonl",
+}
+
+
+def data_path(reference: str, base: Path, where: str, key: str) -> Path:
+    """The file a data reference stands for: packaged data, or a path relative to `base` (the matrix file's folder).
+
+    Raises:
+        UserError: an unknown embedded name or a missing file.
+    """
+    if reference.startswith(EMBEDDED):
+        name = reference.removeprefix(EMBEDDED)
+        if name not in DATA:
+            raise UserError(f"{where}: {key} is {reference!r}; no such embedded data; {nearest(name, DATA)}")
+        import trainers
+
+        return Path(trainers.__path__[0]) / "data" / DATA[name]
+    path = Path(reference).expanduser()
+    path = path if path.is_absolute() else base / path
+    if not path.is_file():
+        raise UserError(f"{where}: {key} is {reference!r}; no such file: {path} (paths are relative to the matrix file)")
+    return path
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A checkpoint on this machine and the name it goes by."""
+
+    name: str
+    path: Path
+
+
+def resolve_model(model: ModelConfig, where: str, log: Callable[[str], None]) -> ResolvedModel:
+    """Find, prepare or download the model.
+
+    Raises:
+        UserError: unknown, without weights or tokenizer, or not to be had.
+    """
+    name = model.name_or_path
+    if name.startswith(EMBEDDED):
+        from trainers.embedded import EmbeddedModelError, is_prepared, prepare_model, target_dir
+
+        short = name.removeprefix(EMBEDDED)
+        try:
+            if not is_prepared(target_dir(short)):
+                log(f"preparing {name} (once)")
+            return ResolvedModel(name, prepare_model(short))
+        except EmbeddedModelError as error:
+            raise UserError(f"{where}: model.name_or_path: {error}") from None
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return ResolvedModel(name, checked_model_dir(path, where))
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise UserError(
+            f"{where}: model.name_or_path is {name!r}; no such directory; give a checkpoint directory, "
+            "a hub id (owner/name) or embedded:smollm2-135m-instruct"
+        )
+    return ResolvedModel(name, checked_model_dir(_download(model, where, log), where))
+
+
+def _download(model: ModelConfig, where: str, log: Callable[[str], None]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    log(f"fetching {model.name_or_path} from the hub (or its cache)")
+    patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "vocab*", "merges*", "*.model"]
+    try:
+        return Path(snapshot_download(model.name_or_path, revision=model.revision, allow_patterns=patterns))
+    except RepositoryNotFoundError:
+        raise UserError(f"{where}: the hub has no model {model.name_or_path!r} (or it needs a token in HF_TOKEN)") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"{where}: {model.name_or_path} is not in the local cache and the hub cannot be reached "
+            f"({type(error).__name__}); download it first, or give a local directory"
+        ) from None
+
+
+def checked_model_dir(path: Path, where: str) -> Path:
+    """`path` if it holds a configuration, safetensors weights and a tokenizer.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    if not (path / "config.json").is_file():
+        raise UserError(f"{where}: {path} has no config.json; give a checkpoint directory as save_pretrained writes it")
+    if not any(path.glob("*.safetensors")):
+        raise UserError(f"{where}: {path} has no weights (*.safetensors); save the model with save_pretrained")
+    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+        raise UserError(f"{where}: {path} has no tokenizer; save it there with tokenizer.save_pretrained")
+    return path

@@ -1,0 +1,270 @@
+"""Read the runs of a matrix from disk. Failed and missing runs are carried as such, never dropped.
+
+A file that is absent is a fact about the run (its state says so); a file that is present and unreadable is an error
+that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REFERENCE_ID = "reference"
+
+#: Columns of example_metrics.parquet that the analyses read.
+EXAMPLE_COLUMNS = (
+    "step",
+    "example_id",
+    "prompt_tokens",
+    "log_prompt_perplexity",
+    "dynamic_beta",
+    "delta",
+    "loss",
+    "loss_at_beta0",
+    "weight",
+    "mask",
+    "beta_fallback",
+)
+
+
+class ReportError(ValueError):
+    """A file of the matrix cannot be read, or is not what its name promises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One scored prompt of one benchmark. `values` maps a metric to a number (None where undefined)."""
+
+    id: str
+    values: dict[str, float | None]
+    group: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One policy on one benchmark, as scores/<benchmark>.json holds it."""
+
+    benchmark: str
+    kind: str
+    policy: str
+    metrics: dict[str, dict[str, Any]]
+    primary_metric: str
+    items: tuple[Item, ...]
+    noise: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """One run: what it is (run.json), how far it got (status.json), what it logged, how it scored."""
+
+    run_id: str
+    path: Path
+    identity: dict[str, Any] | None
+    status: dict[str, Any] | None
+    history: tuple[dict[str, Any], ...]
+    scores: dict[str, Scores]
+
+    @property
+    def method(self) -> str:
+        """Name of the method; for a run without run.json, the part of its id before the fingerprint."""
+        if self.identity and self.identity.get("method"):
+            return str(self.identity["method"])
+        return self.run_id.rsplit("-", 1)[0]
+
+    @property
+    def rule(self) -> str | None:
+        return None if not self.identity else self.identity.get("rule")
+
+    @property
+    def seed(self) -> int | None:
+        seed = None if not self.identity else self.identity.get("seed")
+        return None if seed is None else int(seed)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Rule parameters and grid values together; the grid value wins."""
+        identity = self.identity or {}
+        return {**(identity.get("params") or {}), **(identity.get("hyper") or {})}
+
+    @property
+    def state(self) -> str:
+        """done, failed, running, pending, or missing when there is no status.json."""
+        return "missing" if not self.status else str(self.status.get("state", "missing"))
+
+    @property
+    def error(self) -> str | None:
+        error = (self.status or {}).get("error")
+        if not error:
+            return None
+        return f"{error.get('class', 'Error')}: {error.get('message', '')}".strip()
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """Logged training steps: the records that carry both `step` and `loss`."""
+        return [r for r in self.history if "loss" in r and "step" in r]
+
+    def examples(self, columns: Sequence[str] = EXAMPLE_COLUMNS) -> pd.DataFrame | None:
+        """Rows of example_metrics.parquet with the columns asked for; None where the run recorded none."""
+        path = self.path / "example_metrics.parquet"
+        if not path.exists():
+            return None
+        import pyarrow.parquet as parquet
+
+        try:
+            table = parquet.read_table(path, columns=list(columns))
+        except Exception as error:  # pyarrow raises half a dozen unrelated classes for a damaged file
+            raise ReportError(
+                f"{path}: not a readable parquet file ({error}); rerun this run's training"
+            ) from error
+        absent = [c for c in columns if c not in table.column_names]
+        if absent:
+            raise ReportError(f"{path}: column {absent[0]!r} is missing; rerun this run's training")
+        return table.to_pandas()
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixData:
+    """All runs of a matrix in the order asked for, the reference policy, and the frozen matrix file."""
+
+    output_dir: Path
+    runs: tuple[RunData, ...]
+    reference: RunData | None
+    config: dict[str, Any]
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """Every benchmark that at least one policy was scored on, in the order of first appearance."""
+        policies = [*([self.reference] if self.reference else []), *self.runs]
+        return list(dict.fromkeys(name for run in policies for name in run.scores))
+
+
+def read_json(path: Path) -> Any:
+    """Parse one JSON file. Raises ReportError naming the file (and line) when it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ReportError(
+            f"{path}:{error.lineno}: not valid JSON ({error.msg}); delete it and rerun"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path}: not UTF-8 text ({error.reason}); delete it and rerun") from error
+
+
+def finite(value: Any) -> float | None:
+    """The value as a finite float, or None: JSON has no NaN and a mean over one is no mean."""
+    if value is None or isinstance(value, str):
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ReportError(f"{path}: expected an object, found {type(value).__name__}; delete it and rerun")
+    return value
+
+
+def _history(path: Path, run_id: str) -> tuple[dict[str, Any], ...]:
+    by_run = _object(path) or {}
+    records = by_run.get(run_id, [])
+    if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
+        raise ReportError(f"{path}: {run_id!r} must hold a list of records; delete it and rerun")
+    return tuple(records)
+
+
+def load_scores(path: Path) -> Scores:
+    """Read one scores/<benchmark>.json."""
+    raw = _object(path) or {}
+    try:
+        items = tuple(
+            Item(
+                id=str(item["id"]),
+                values={name: finite(value) for name, value in item["values"].items()},
+                group=None if item.get("group") is None else str(item["group"]),
+                extra={k: v for k, v in item.items() if k not in ("id", "values", "group")},
+            )
+            for item in raw["items"]
+        )
+        scores = Scores(
+            benchmark=str(raw["benchmark"]),
+            kind=str(raw["kind"]),
+            policy=str(raw["policy"]),
+            metrics=dict(raw["metrics"]),
+            primary_metric=str(raw["primary_metric"]),
+            items=items,
+            noise=raw.get("noise"),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ReportError(
+            f"{path}: not a score file ({type(error).__name__}: {error}); delete it and rerun"
+        ) from error
+    seen: set[str] = set()
+    for item in items:
+        if item.id in seen:
+            raise ReportError(
+                f"{path}: item id {item.id!r} appears twice; ids pair the policies, make them unique"
+            )
+        seen.add(item.id)
+    return scores
+
+
+def load_run(path: Path, run_id: str | None = None) -> RunData:
+    """Read one run directory (or the reference policy's). Absent files leave empty fields."""
+    identity = _object(path / "run.json")
+    name = run_id or (str(identity["run_id"]) if identity and "run_id" in identity else path.name)
+    scores = [load_scores(p) for p in sorted((path / "scores").glob("*.json"))]
+    return RunData(
+        run_id=name,
+        path=path,
+        identity=identity,
+        status=_object(path / "status.json"),
+        history=_history(path / "log_history.json", name),
+        scores={s.benchmark: s for s in scores},
+    )
+
+
+def load_config(output_dir: Path) -> dict[str, Any]:
+    """The frozen matrix file of an output directory; empty where there is none."""
+    path = output_dir / "matrix.yaml"
+    if not path.exists():
+        return {}
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ReportError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if config is not None and not isinstance(config, dict):
+        raise ReportError(f"{path}: expected a mapping, found {type(config).__name__}")
+    return config or {}
+
+
+def load_matrix(
+    output_dir: Path | str, run_ids: Sequence[str], config: Mapping[str, Any] | None = None
+) -> MatrixData:
+    """Read the runs named, in that order, and the reference policy.
+
+    `config` is the matrix file as a mapping; without it `matrix.yaml` in the directory is read. Raises ReportError
+    for a damaged file.
+    """
+    root = Path(output_dir)
+    if len(set(run_ids)) != len(run_ids):
+        raise ReportError(f"{root}: a run id is listed twice; list each run once")
+    reference = root / "reference"
+    return MatrixData(
+        output_dir=root,
+        runs=tuple(load_run(root / "runs" / run_id, run_id) for run_id in run_ids),
+        reference=load_run(reference, REFERENCE_ID) if reference.exists() else None,
+        config=dict(config) if config is not None else load_config(root),
+    )

@@ -1,0 +1,52 @@
+"""Bootstrap intervals for the mean of paired differences over prompts: percentile and BCa (Efron 1987)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from .results import Estimate, undefined
+
+
+def paired_bootstrap(
+    differences: ArrayLike,
+    kind: Literal["percentile", "bca"] = "bca",
+    replicates: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Interval for the mean of differences, shape (n,), by resampling items.
+
+    BCa falls back to the percentile interval, and says so, where its corrections are undefined (constant data).
+    """
+    d = np.asarray(differences, dtype=float)
+    name = f"paired bootstrap ({'BCa' if kind == 'bca' else 'percentile'}, {replicates} draws)"
+    if d.size < 2:
+        return undefined(name, d.size, "fewer than two items")
+    rng = np.random.default_rng(seed)
+    chunks = [
+        d[rng.integers(0, d.size, size=(min(1000, replicates - start), d.size))].mean(axis=1)
+        for start in range(0, replicates, 1000)
+    ]
+    means = np.concatenate(chunks)
+    centre, tail, note = float(d.mean()), (1 - confidence) / 2, None
+    quantiles = np.array([tail, 1 - tail])
+    if kind == "bca":
+        below = ((means < centre).sum() + 0.5 * (means == centre).sum()) / replicates
+        jackknife = (d.sum() - d) / (d.size - 1)
+        gaps = jackknife.mean() - jackknife
+        spread = float((gaps**2).sum())
+        if 0 < below < 1 and spread > 0:
+            bias, acceleration = stats.norm.ppf(below), (gaps**3).sum() / (6 * spread**1.5)
+            z = bias + stats.norm.ppf(quantiles)
+            quantiles = stats.norm.cdf(bias + z / (1 - acceleration * z))
+        else:
+            note = "the differences do not vary; BCa is undefined and the percentile interval is given"
+    low, high = np.quantile(means, quantiles)
+    error = float(means.std(ddof=1))
+    return Estimate(
+        centre, float(low), float(high), name, d.size, stderr=error, confidence=confidence, note=note
+    )

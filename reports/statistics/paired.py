@@ -1,0 +1,52 @@
+"""Tests of a paired difference over prompts: exact McNemar for 0/1 values, sign flips for any."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from .results import Test
+
+EXACT_LIMIT = 16  # up to this many non-zero differences all 2^n sign patterns are enumerated
+
+
+def mcnemar(a: ArrayLike, b: ArrayLike) -> Test:
+    """Exact McNemar test on 0/1 outcomes of the same items, shape (n,) each.
+
+    A two-sided binomial test on the discordant pairs. Raises ValueError for values other than 0 and 1.
+    """
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if not (np.isin(x, (0, 1)).all() and np.isin(y, (0, 1)).all()):
+        raise ValueError("mcnemar: values must be 0 or 1; use sign_flip for graded scores")
+    wins, losses = int((x > y).sum()), int((x < y).sum())
+    if wins + losses == 0:
+        return Test(1.0, "exact McNemar", x.size, note="the two policies agree on every item")
+    p = float(stats.binomtest(wins, wins + losses).pvalue)
+    return Test(p, "exact McNemar", x.size, smallest_p=min(1.0, 2.0 ** (1 - wins - losses)))
+
+
+def sign_flip(differences: ArrayLike, replicates: int = 10_000, seed: int = 0) -> Test:
+    """Two-sided sign-flip permutation test that the differences, shape (n,), are symmetric about zero.
+
+    Zero differences carry no sign. Few enough others are enumerated exactly; else `replicates` random patterns are
+    drawn and the observed one counted among them, so p is never zero.
+    """
+    d = np.asarray(differences, dtype=float)
+    moving = d[d != 0]
+    if moving.size == 0:
+        return Test(1.0, "sign-flip permutation", d.size, note="all differences are zero")
+    observed = abs(moving.sum()) * (1 - 1e-12)  # equal sums in another order of addition must count as equal
+    if moving.size <= EXACT_LIMIT:
+        patterns = np.arange(2**moving.size)[:, None] >> np.arange(moving.size) & 1
+        sums = (2 * patterns - 1) @ moving
+        p = float((np.abs(sums) >= observed).mean())
+        return Test(p, "exact sign-flip permutation", d.size, smallest_p=2.0 ** (1 - moving.size))
+    rng = np.random.default_rng(seed)
+    hits = 0
+    for start in range(0, replicates, 1000):
+        size = min(1000, replicates - start)
+        signs = rng.integers(0, 2, size=(size, moving.size), dtype=np.int8) * 2 - 1
+        hits += int((np.abs(signs @ moving) >= observed).sum())
+    p = (hits + 1) / (replicates + 1)
+    return Test(p, f"sign-flip permutation, {replicates} draws", d.size, smallest_p=1 / (replicates + 1))

@@ -1,0 +1,234 @@
+"""Assemble summary.json: what ran, what it scored, what differs, what that is worth. See summary.schema.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .checklist import checklist
+from .comparison import arm_summary, column, method_comparison, policy_estimate
+from .correlation import collapse_of, run_correlation
+from .labels import Arm, arm_of, arms
+from .records import MatrixData, RunData, finite
+from .statistics.multiplicity import benjamini_hochberg, holm
+from .verdicts import headline, verdict
+from .writing import jsonable
+
+SCHEMA_VERSION = 1
+FINAL_KEYS = ("loss", "loss_at_beta0", "delta", "dynamic_beta", "log_prompt_perplexity", "rewards/accuracies")
+
+
+def _run_entry(run: RunData, label: str) -> dict[str, Any]:
+    steps = run.steps
+    status = run.status or {}
+    last = {
+        k: next((v for r in reversed(steps) if (v := finite(r.get(k))) is not None), None) for k in FINAL_KEYS
+    }
+    return {
+        "run_id": run.run_id,
+        "method": run.method,
+        "label": label,
+        "rule": run.rule,
+        "seed": run.seed,
+        "settings": run.settings,
+        "state": run.state,
+        "stage": status.get("stage"),
+        "step": status.get("step"),
+        "total_steps": status.get("total_steps"),
+        "error": run.error,
+        "logged_steps": len(steps),
+        "diverged": any(r.get("loss") is not None and finite(r.get("loss")) is None for r in steps),
+        "final": last,
+        "collapse": collapse_of(run),
+        "benchmarks": sorted(run.scores),
+    }
+
+
+def _metrics_of(matrix: MatrixData) -> list[tuple[str, str, bool, bool]]:
+    """(benchmark, metric, is the benchmark's primary, higher is better), primary metrics first in each benchmark."""
+    policies = [*([matrix.reference] if matrix.reference else []), *matrix.runs]
+    found: dict[tuple[str, str], tuple[bool, bool]] = {}
+    for benchmark in matrix.benchmarks:
+        for run in policies:
+            scores = run.scores.get(benchmark)
+            names = [] if scores is None else [scores.primary_metric, *sorted(scores.metrics)]
+            for name in names:
+                if scores is not None and name in scores.metrics:
+                    better = bool(scores.metrics[name].get("higher_is_better", True))
+                    found.setdefault((benchmark, name), (name == scores.primary_metric, better))
+    return [(b, m, primary, better) for (b, m), (primary, better) in found.items()]
+
+
+def _pick_baseline(
+    matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None
+) -> tuple[Arm | None, str | None]:
+    """The baseline's arm; of several settings the one with the best primary metric, the hardest to beat."""
+    report = matrix.config.get("report") or {}
+    name = report.get("baseline") or "fixed"
+    family = [a for a in all_arms if a.method == name or a.label == name]
+    if not family:
+        family = [a for a in all_arms if a.rule == name] if "baseline" not in report else []
+    if not family:
+        return None, f"no run of the baseline {name!r}"
+    if len(family) == 1 or primary is None:
+        return family[0], None
+    benchmark, metric = primary.split("/", 1)
+    sign = next(
+        (1 if better else -1 for b, m, _, better in _metrics_of(matrix) if (b, m) == (benchmark, metric)), 1
+    )
+
+    def level(arm: Arm) -> float:
+        mean = arm_summary(arm, benchmark, metric)["mean"]["value"]
+        return float("-inf") if mean is None else sign * mean
+
+    best = max(family, key=level)
+    return (
+        best,
+        f"best of {len(family)} settings on {primary}, chosen on the same prompts: the hardest to beat",
+    )
+
+
+def _pick_primary(
+    matrix: MatrixData, known: Sequence[tuple[str, str, bool, bool]]
+) -> tuple[str | None, str | None]:
+    wanted = (matrix.config.get("report") or {}).get("primary")
+    names = [f"{b}/{m}" for b, m, _, _ in known]
+    if wanted:
+        return (wanted, None) if wanted in names else (None, f"the declared metric {wanted!r} was not scored")
+    first = next((f"{b}/{m}" for b, m, primary, _ in known if primary), None)
+    return first, None if first else "no benchmark was scored"
+
+
+def _metric_entry(
+    matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None, benchmark: str, metric: str
+) -> dict[str, Any]:
+    reference = matrix.reference.scores.get(benchmark) if matrix.reference else None
+    entry: dict[str, Any] = {
+        "reference": policy_estimate(column(reference, metric, None)).as_dict() if reference else None,
+        "methods": [arm_summary(a, benchmark, metric) for a in all_arms],
+        "comparisons": [],
+    }
+    for arm in all_arms:
+        if baseline is not None and arm is not baseline:
+            entry["comparisons"].append(method_comparison(arm, baseline, None, benchmark, metric))
+    if reference is not None:
+        entry["comparisons"] += [method_comparison(a, None, reference, benchmark, metric) for a in all_arms]
+    return entry
+
+
+def _adjust(metrics: Sequence[dict[str, Any]], baseline: Arm | None) -> dict[str, Any]:
+    """Mark every method comparison declared or exploratory and adjust its p: Holm, or Benjamini-Hochberg."""
+    families: dict[str, list[dict[str, Any]]] = {"declared": [], "exploratory": []}
+    checkpoint_tests = 0
+    for entry in metrics:
+        for comparison in entry["comparisons"]:
+            declared = entry["primary"] and baseline is not None and comparison["against"] == baseline.label
+            comparison["family"] = "declared" if declared else "exploratory"
+            families[comparison["family"]].append(comparison)
+            checkpoint_tests += sum(c["test"] is not None for c in comparison["checkpoints"])
+    counts = {}
+    for family, adjust, name in (
+        ("declared", holm, "Holm"),
+        ("exploratory", benjamini_hochberg, "Benjamini-Hochberg"),
+    ):
+        members = families[family]
+        adjusted = adjust([c["t_test"]["p_value"] for c in members])
+        counts[family] = sum(p is not None for p in adjusted)
+        for comparison, p in zip(members, adjusted, strict=True):
+            comparison["adjusted_p"] = {
+                "value": p,
+                "method": name,
+                "family_size": counts[family],
+                "reason": None if p is not None else comparison["t_test"]["reason"],
+            }
+        for comparison in members:
+            comparison["adjusted_p"]["family_size"] = counts[family]
+    return {
+        "declared": counts["declared"],
+        "exploratory": counts["exploratory"],
+        "checkpoint_level": checkpoint_tests,
+        "correction": "Holm over the declared comparisons (primary metric, against the baseline), "
+        "Benjamini-Hochberg over the exploratory ones; checkpoint-level p-values are not adjusted",
+    }
+
+
+def build_summary(matrix: MatrixData, kind: str = "matrix") -> dict[str, Any]:
+    """Everything the report says, as plain JSON values (no NaN; a null has a `reason` beside it).
+
+    `kind` is "matrix" or "run"; one schema serves both, a single run just has nothing to compare.
+    """
+    all_arms = arms(matrix.runs)
+    labels = arm_of(all_arms)
+    known = _metrics_of(matrix)
+    primary, primary_reason = _pick_primary(matrix, known)
+    baseline, baseline_note = _pick_baseline(matrix, all_arms, primary)
+    if kind == "run":
+        baseline, baseline_note = None, "one run has nothing to be compared with"
+    metrics: list[dict[str, Any]] = []
+    for benchmark, metric, own_primary, better in known:
+        head: dict[str, Any] = {
+            "benchmark": benchmark,
+            "metric": metric,
+            "higher_is_better": better,
+            "benchmark_primary": own_primary,
+            "primary": f"{benchmark}/{metric}" == primary,
+        }
+        metrics.append(head | _metric_entry(matrix, all_arms, baseline, benchmark, metric))
+    tests = _adjust(metrics, baseline)
+    declared: list[dict[str, Any]] = []
+    for entry in metrics:
+        absent = {m["label"]: len(m["absent"]) for m in entry["methods"]}
+        for comparison in entry["comparisons"]:
+            name = f"{entry['benchmark']}/{entry['metric']}"
+            comparison["verdict"] = verdict(
+                comparison, name, entry["higher_is_better"], absent[comparison["label"]]
+            )
+            if comparison["family"] == "declared":
+                declared.append({"label": comparison["label"], **comparison["verdict"]})
+    states = [r.state for r in matrix.runs]
+    unfinished = sum(s != "done" for s in states)
+    summary = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": kind,
+        "name": matrix.config.get("name"),
+        "baseline": {
+            "value": baseline.label if baseline else None,
+            "note": baseline_note if baseline else None,
+            "reason": None if baseline else baseline_note,
+        },
+        "primary": {"value": primary, "reason": primary_reason},
+        "counts": {
+            "planned": len(states),
+            "unfinished": unfinished,
+            **{s: states.count(s) for s in ("done", "failed", "running", "pending", "missing")},
+        },
+        "verdict": {
+            "headline": headline(declared, unfinished, len(states))
+            if kind == "matrix"
+            else "One run: its own numbers, compared with nothing.",
+            "sentences": declared,
+        },
+        "tests": tests,
+        "checklist": checklist(matrix, all_arms, baseline),
+        "metrics": metrics,
+        "runs": [_run_entry(r, labels[r.run_id]) for r in matrix.runs],
+        "correlations": [run_correlation(r) for r in matrix.runs],
+        "provenance": provenance(matrix),
+    }
+    cleaned: dict[str, Any] = jsonable(summary)
+    return cleaned
+
+
+def provenance(matrix: MatrixData) -> dict[str, Any]:
+    """Model, data, versions and hardware of the runs; a field in which runs differ lists every value."""
+    fields: dict[str, list[Any]] = {}
+    for run in matrix.runs:
+        for name in ("model", "data", "training", "lora", "versions", "hardware"):
+            value = (run.identity or {}).get(name)
+            if value is not None and value not in fields.setdefault(name, []):
+                fields[name].append(value)
+    return {
+        "fields": {name: values for name, values in fields.items() if values},
+        "fingerprints": {r.run_id: r.identity.get("fingerprint") for r in matrix.runs if r.identity},
+        "created": {r.run_id: r.identity.get("created") for r in matrix.runs if r.identity},
+    }

@@ -1,0 +1,212 @@
+"""The numbers behind every figure of the comparison, as rows for tables/*.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .labels import Arm
+
+FOREST_COLUMNS = (
+    "benchmark",
+    "metric",
+    "label",
+    "against",
+    "level",
+    "seed",
+    "difference",
+    "low",
+    "high",
+    "n",
+    "seeds",
+    "method",
+    "verdict",
+)
+BENCHMARK_COLUMNS = ("benchmark", "metric", "label", "mean", "low", "high", "seeds", "n", "interval")
+BETA_COLUMNS = (
+    "label",
+    "run_id",
+    "step",
+    "example_id",
+    "dynamic_beta",
+    "loss",
+    "log_prompt_perplexity",
+    "delta",
+)
+CORRELATION_COLUMNS = (
+    "run_id",
+    "level",
+    "against",
+    "beta_free",
+    "n",
+    "pearson",
+    "pearson_detrended",
+    "spearman",
+    "spearman_low",
+    "spearman_high",
+    "spearman_detrended",
+    "kendall",
+    "xi",
+    "note",
+)
+QUANTILE_COLUMNS = (
+    "run_id",
+    "quantile",
+    "n",
+    "log_prompt_perplexity_low",
+    "log_prompt_perplexity_high",
+    "dynamic_beta",
+    "loss",
+    "loss_at_beta0",
+    "accuracy",
+)
+SCATTER_POINTS = 1500  # per method; more only darkens the same cloud
+
+
+def forest_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per comparison with the baseline: the method level (over seeds) and each seed's checkpoint level."""
+    rows = []
+    for metric in summary["metrics"]:
+        head = {"benchmark": metric["benchmark"], "metric": metric["metric"]}
+        for c in metric["comparisons"]:
+            if c["against"] != summary["baseline"]["value"]:
+                continue
+            d = c["difference"]
+            rows.append(
+                head
+                | {
+                    "label": c["label"],
+                    "against": c["against"],
+                    "level": "method",
+                    "seed": None,
+                    "difference": d["value"],
+                    "low": d["low"],
+                    "high": d["high"],
+                    "n": c["n"],
+                    "seeds": len(c["seeds"]),
+                    "method": d["method"],
+                    "verdict": c["verdict"]["code"],
+                }
+            )
+            for point in c["checkpoints"]:
+                e = point["difference"]
+                rows.append(
+                    head
+                    | {
+                        "label": c["label"],
+                        "against": c["against"],
+                        "level": "checkpoint",
+                        "seed": point["seed"],
+                        "difference": e["value"],
+                        "low": e["low"],
+                        "high": e["high"],
+                        "n": point["n"],
+                        "seeds": 1,
+                        "method": e["method"],
+                        "verdict": None,
+                    }
+                )
+    return rows
+
+
+def benchmark_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Mean per method and metric over seeds with its interval; the reference policy's own row first."""
+    rows = []
+    for metric in summary["metrics"]:
+        head = {"benchmark": metric["benchmark"], "metric": metric["metric"]}
+        reference = metric["reference"]
+        if reference:
+            rows.append(
+                head
+                | {
+                    "label": "reference",
+                    "mean": reference["value"],
+                    "low": reference["low"],
+                    "high": reference["high"],
+                    "seeds": None,
+                    "n": reference["n"],
+                    "interval": reference["method"],
+                }
+            )
+        for method in metric["methods"]:
+            e = method["mean"]
+            rows.append(
+                head
+                | {
+                    "label": method["label"],
+                    "mean": e["value"],
+                    "low": e["low"],
+                    "high": e["high"],
+                    "seeds": e["seeds"],
+                    "n": e["n"],
+                    "interval": e["method"],
+                }
+            )
+    return rows
+
+
+def beta_table(arms: Sequence[Arm], seed: int = 0) -> list[dict[str, Any]]:
+    """Examples of the runs whose beta varies: a seeded sample of at most SCATTER_POINTS per method."""
+    import pandas as pd
+
+    from .statistics.association import varies
+
+    rows: list[dict[str, Any]] = []
+    for arm in arms:
+        parts = []
+        for run in arm.runs:
+            examples = run.examples()
+            if examples is not None and varies(examples["dynamic_beta"].to_numpy(dtype=float)):
+                parts.append(
+                    examples[examples["mask"].astype(bool)].assign(run_id=run.run_id, label=arm.label)
+                )
+        if parts:
+            table = pd.concat(parts, ignore_index=True)
+            table = table.sample(n=min(SCATTER_POINTS, len(table)), random_state=seed).sort_index()
+            rows += [
+                {str(k): v for k, v in row.items()} for row in table[list(BETA_COLUMNS)].to_dict("records")
+            ]
+    return rows
+
+
+def correlation_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per run, level (example, step) and quantity; a run without a correlation gives its reason as note."""
+    out: list[dict[str, Any]] = []
+    for run in summary["correlations"]:
+        for level in ("examples", "steps"):
+            for row in run[level] or []:
+                out.append(
+                    {
+                        "run_id": run["run_id"],
+                        "level": level.rstrip("s"),
+                        "against": row["against"],
+                        "beta_free": row["beta_free"],
+                        "n": row["n"],
+                        "spearman_low": row["spearman"]["low"],
+                        "spearman_high": row["spearman"]["high"],
+                        "note": row["spearman"]["note"],
+                        **{
+                            k: row[k]["value"]
+                            for k in (
+                                "pearson",
+                                "pearson_detrended",
+                                "spearman",
+                                "spearman_detrended",
+                                "kendall",
+                                "xi",
+                            )
+                        },
+                    }
+                )
+        if not run["examples"] and not run["steps"]:
+            out.append({"run_id": run["run_id"], "note": run["reason"]})
+    return out
+
+
+def quantile_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per run and quantile of log prompt perplexity."""
+    return [
+        {"run_id": run["run_id"], **row}
+        for run in summary["correlations"]
+        for row in run["perplexity_quantiles"]
+    ]

@@ -1,0 +1,140 @@
+"""Sentences that claim no more than the numbers: direction, size, interval, and whether the design could settle it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .statistics.power import units_needed
+from .statistics.seeds import seeds_for_exact_test, smallest_paired_p
+
+ALPHA = 0.05
+#: Below this many paired seeds no method-level claim is made, whatever the interval says.
+LEAST_SEEDS = 5
+
+CODES = ("better", "worse", "inconclusive", "unsettled", "no_data")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}"
+
+
+def _seeds_needed(differences: list[float]) -> dict[str, Any]:
+    """Seeds the exact test needs to reach alpha at all, and seeds for a difference of the observed size."""
+    least = seeds_for_exact_test(ALPHA)
+    size = None
+    if len(differences) >= 2:
+        d = np.asarray(differences)
+        size = units_needed(float(d.std(ddof=1)), float(d.mean()))
+    return {
+        "exact_test": least,
+        "observed_effect": size,
+        "reason": None
+        if size is not None
+        else "no usable estimate of the spread over seeds, or no difference",
+    }
+
+
+def _failed(absent: int) -> str:
+    return (
+        f" {absent} of its runs did not finish and is not in this number."
+        if absent == 1
+        else (f" {absent} of its runs did not finish and are not in this number." if absent else "")
+    )
+
+
+def verdict(
+    comparison: Mapping[str, Any], metric: str, higher_is_better: bool, absent: int = 0
+) -> dict[str, Any]:
+    """Code and sentence for one method-level comparison. `comparison` carries `adjusted_p` when it has been tested.
+
+    better / worse: at least five paired seeds and adjusted p <= .05. inconclusive: enough seeds, no such p.
+    unsettled: too few seeds for the question. no_data: no shared prompts or seeds.
+    """
+    label, against = comparison["label"], comparison["against"]
+    interval, seeds = comparison["difference"], comparison["seeds"]
+    needed = _seeds_needed(comparison["seed_differences"])
+    result: dict[str, Any] = {"code": "no_data", "sentence": "", "seeds_needed": needed}
+    value = interval["value"]
+    if value is None:
+        result["sentence"] = (
+            f"{label} against {against} on {metric}: no pair of finished runs was scored on the same prompts, so "
+            f"nothing can be said.{_failed(absent)}"
+        )
+        return result
+    count = len(seeds)
+    higher = value > 0
+    good = higher == higher_is_better
+    plural = "" if count == 1 else "s"
+    over = f"on {metric} over {count} seed{plural} x {comparison['n']} prompts"
+    if value == 0:
+        observed = f"{label} and {against} have the same mean {over}"
+    else:
+        way = f"{abs(value):.3f} {'higher' if higher else 'lower'} ({'better' if good else 'worse'})"
+        observed = f"{label} scored {way} than {against} {over}"
+    low, high = interval["low"], interval["high"]
+    span = "" if low is None else f" (95 % interval {_signed(low)} to {_signed(high)})"
+    if count < LEAST_SEEDS:
+        least, size = needed["exact_test"], needed["observed_effect"]
+        more = f"at least {least} seeds are needed before the exact test can reach p = {ALPHA:g}"
+        if size and size > least:
+            more += f", and about {size} to find a difference of this size, going by a spread seen in {count} seeds"
+        result["code"] = "unsettled"
+        result["sentence"] = (
+            f"{observed}{span}, but {count} seed{plural} cannot settle whether the method differs: "
+            f"p <= {ALPHA:g} is not attainable with S={count} (least p {smallest_paired_p(count):.3g}); "
+            f"{more}.{_failed(absent)}"
+        )
+        return result
+    p = (comparison.get("adjusted_p") or {}).get("value")
+    correction = (comparison.get("adjusted_p") or {}).get("method") or "unadjusted"
+    if p is not None and p <= ALPHA and value != 0:
+        result["code"] = "better" if good else "worse"
+        result["sentence"] = f"{observed}{span}, {correction} p = {p:.3g}.{_failed(absent)}"
+        return result
+    result["code"] = "inconclusive"
+    smallest = comparison["minimum_detectable_effect"]["value"]
+    detail = (
+        f"; the smallest difference this design detects with power .80 is {smallest:.3f}" if smallest else ""
+    )
+    size = needed["observed_effect"]
+    ask = (
+        f", about {size} seeds would be needed for a difference of the observed size"
+        if size and size > count
+        else ""
+    )
+    shown = f"{correction} p = {p:.3g}" if p is not None else "no p-value"
+    result["sentence"] = f"{observed}{span}: inconclusive, {shown}{detail}{ask}.{_failed(absent)}"
+    return result
+
+
+def headline(sentences: list[dict[str, Any]], failed: int, planned: int) -> str:
+    """One sentence for the top of the report, from the verdicts of the declared comparisons."""
+    lost = f" {failed} of {planned} runs did not finish." if failed else ""
+    if planned == 0:
+        return "The matrix has no runs, so there is nothing to compare."
+    if not sentences:
+        return f"No comparison could be made: there is no baseline, or no method beside it.{lost}"
+    codes = [s["code"] for s in sentences]
+    better = [s["label"] for s in sentences if s["code"] == "better"]
+    worse = [s["label"] for s in sentences if s["code"] == "worse"]
+    if all(c == "no_data" for c in codes):
+        return f"No comparison could be made: no two finished runs were scored on the same prompts.{lost}"
+    parts = []
+    if better:
+        parts.append(f"Better than the baseline: {', '.join(better)}.")
+    if worse:
+        parts.append(f"Worse than the baseline: {', '.join(worse)}.")
+    if "unsettled" in codes:
+        parts.append(
+            f"This matrix cannot settle whether a dynamic beta helps: fewer than {LEAST_SEEDS} paired seeds."
+            if not parts
+            else f"{codes.count('unsettled')} further comparison(s) have too few seeds to settle."
+        )
+    if not parts:
+        parts.append(
+            "No method was shown to differ from the baseline; that is not evidence that they are the same."
+        )
+    return " ".join(parts) + lost

@@ -1,0 +1,64 @@
+"""Write files so that a reader never sees half of one: a temporary name in the same directory, then a rename."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def write_atomic(path: Path, fill: Callable[[BinaryIO], object]) -> Path:
+    """Create or replace `path` with what `fill` writes to the open binary file it is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text; a lone surrogate (possible in a model's output) becomes the replacement character."""
+    return write_atomic(path, lambda file: file.write(text.encode("utf-8", "replace")))
+
+
+def jsonable(value: Any) -> Any:
+    """The value with NaN and infinities as null and numpy scalars as Python's: JSON has neither."""
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(v) for v in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write indented JSON that any parser reads (no NaN)."""
+    return write_text(path, json.dumps(jsonable(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write rows with the columns in order; absent, null and non-finite values are empty cells."""
+    buffer = StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        clean = jsonable({c: row.get(c) for c in columns})
+        writer.writerow(["" if clean[c] is None else clean[c] for c in columns])
+    return write_text(path, buffer.getvalue())

@@ -1,0 +1,185 @@
+"""`evals.lm` and `evals.lm_tasks` against lm-eval's own `hf` model with the same weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from evals.engine import Engine, EngineConfig, Sampling
+from evals.lm import EngineLM, RequestError
+from evals.lm_tasks import TASKS, TaskError, load_task, run_task
+from evals.tasks.make_data import DATA, capitals, make_data, word_arithmetic
+from evals.transformers_engine import TransformersEngine
+from trainers.tiny import build_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def engine(model_dir: Path) -> Engine:
+    return TransformersEngine(model_dir, EngineConfig(backend="transformers", dtype="float32"))
+
+
+@pytest.fixture(scope="module")
+def hf(model_dir: Path) -> HFLM:
+    return HFLM(pretrained=str(model_dir), device="cpu", dtype="float32", batch_size=16, max_length=1024)
+
+
+def _requests(kind: str, arguments: list[tuple[Any, ...]]) -> list[Instance]:
+    return [Instance(kind, {}, args, i) for i, args in enumerate(arguments)]
+
+
+def _run(engine: Engine, task: str, limit: int, **options: Any) -> dict[str, Any]:
+    return run_task(engine, task, options.get("include_path"), limit, options.get("num_fewshot", 0), "p", "b", "f")
+
+
+def test_loglikelihoods_equal_hf(engine: Engine, hf: HFLM) -> None:
+    arguments = [
+        (f"The capital of {row['country']} is", f" {choice}") for row in capitals()[:20] for choice in row["choices"]
+    ]
+    arguments += [("", "No context"), ("Spaces at the end  ", "move"), ("<|im_start|>user", " twice")]
+    requests = _requests("loglikelihood", arguments)
+    ours, theirs = EngineLM(engine).loglikelihood(requests), hf.loglikelihood(requests, disable_tqdm=True)
+    assert [value for value, _ in ours] == pytest.approx([value for value, _ in theirs], abs=1e-4)
+    assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
+
+
+def test_capitals_equal_hf(engine: Engine, hf: HFLM) -> None:
+    theirs = simple_evaluate(hf, tasks=[load_task("capitals", None)], num_fewshot=2, limit=20, bootstrap_iters=1000)
+    ours = _run(engine, "capitals", 20, num_fewshot=2)
+    for metric in ("acc", "acc_norm"):
+        assert ours["metrics"][metric]["value"] == pytest.approx(theirs["results"]["capitals"][f"{metric},none"])
+        assert ours["metrics"][metric]["stderr"] == pytest.approx(
+            theirs["results"]["capitals"][f"{metric}_stderr,none"]
+        )
+    for item, sample in zip(ours["items"], theirs["samples"]["capitals"], strict=True):
+        assert item["id"] == str(sample["doc_id"]) and item["values"]["acc"] == sample["acc"]
+        assert (item["doc_hash"], item["prompt_hash"]) == (sample["doc_hash"], sample["prompt_hash"])
+
+
+def test_generations_equal_hf(engine: Engine, hf: HFLM) -> None:
+    theirs = simple_evaluate(hf, tasks=[load_task("word_arithmetic", None)], num_fewshot=0, limit=5)
+    ours = _run(engine, "word_arithmetic", 5)
+    responses = [sample["resps"][0][0] for sample in theirs["samples"]["word_arithmetic"]]
+    assert [item["response"] for item in ours["items"]] == responses
+    assert any(responses)
+    assert ours["metrics"]["exact_match"]["value"] == theirs["results"]["word_arithmetic"]["exact_match,number"]
+
+
+def test_generation_stops_before_the_stop_string(engine: Engine) -> None:
+    lm = EngineLM(engine)
+    settings: dict[str, Any] = {"max_gen_toks": 12, "until": []}
+    free = lm.generate_until(_requests("generate_until", [("The capital", settings)]))[0]
+    assert len(free) > 3
+    stop = free[2]
+    cut = lm.generate_until(_requests("generate_until", [("The capital", {**settings, "until": [stop, ""]})]))[0]
+    assert cut == free.split(stop)[0]
+
+
+def test_rolling_and_truncated_inputs_equal_hf(model_dir: Path) -> None:
+    engine = TransformersEngine(model_dir, EngineConfig(backend="transformers", dtype="float32", max_model_len=66))
+    # HF's limit is on the input, which is one token shorter than what is scored; one more is kept free for vLLM
+    hf = HFLM(pretrained=str(model_dir), device="cpu", dtype="float32", batch_size=4, max_length=64)
+    text = "A text that is longer than the window, so that it is predicted in several pieces. " * 3
+    rolling = _requests("loglikelihood_rolling", [(text,), ("short",)])
+    assert EngineLM(engine).loglikelihood_rolling(rolling) == pytest.approx(
+        hf.loglikelihood_rolling(rolling, disable_tqdm=True), abs=1e-3
+    )
+    scored = _requests("loglikelihood", [(text, " end")])
+    ours, theirs = EngineLM(engine).loglikelihood(scored), hf.loglikelihood(scored, disable_tqdm=True)
+    assert ours[0][0] == pytest.approx(theirs[0][0], abs=1e-4)
+    generate = _requests("generate_until", [(text, {"until": ["\n"], "max_gen_toks": 8})])
+    assert EngineLM(engine).generate_until(generate) == hf.generate_until(generate, disable_tqdm=True)
+    with pytest.raises(RequestError, match="max_model_len 66"):
+        EngineLM(engine).loglikelihood(_requests("loglikelihood", [("a", text)]))
+    with pytest.raises(RequestError, match="no room"):
+        EngineLM(engine).generate_until(_requests("generate_until", [("a", {"until": [], "max_gen_toks": 66})]))
+
+
+def test_requests_with_other_settings_keep_their_order(engine: Engine) -> None:
+    lm = EngineLM(engine)
+    arguments = [(f"Number {i}", {"until": [], "max_gen_toks": 3 + i % 2}) for i in range(6)]
+    together = lm.generate_until(_requests("generate_until", arguments))
+    assert together == [lm.generate_until(_requests("generate_until", [one]))[0] for one in arguments]
+
+
+def test_repeats_are_sampled_with_different_seeds(engine: Engine) -> None:
+    settings = {"until": [], "max_gen_toks": 12, "do_sample": True, "temperature": 1.0}
+    requests = _requests("generate_until", [("Once", settings), ("Once", settings), ("Twice", settings)])
+    first = EngineLM(engine).generate_until(requests)
+    assert first[0] != first[1]
+    assert EngineLM(engine).generate_until(requests) == first
+
+
+def test_chat_template(engine: Engine, hf: HFLM) -> None:
+    lm = EngineLM(engine)
+    history = [{"role": "user", "content": "Hello"}]
+    assert lm.apply_chat_template(history) == hf.apply_chat_template(history)
+    assert lm.chat_template(True) == hf.chat_template(True) == engine.tokenizer.chat_template
+    text = lm.apply_chat_template(history)
+    assert lm.tok_encode(text) == hf.tok_encode(text)
+    assert lm.eot_token_id == hf.eot_token_id and lm.prefix_token_id == hf.prefix_token_id
+    assert lm.tokenizer_name == hf.tokenizer_name
+
+
+def test_score_file_shape(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # data files are found from any working directory
+    scores = run_task(engine, "capitals", None, 8, 0, "run-1", "cap", "abc")
+    assert scores == json.loads(json.dumps(scores, allow_nan=False))
+    assert (scores["kind"], scores["policy"], scores["benchmark"], scores["fingerprint"]) == (
+        "lm_eval",
+        "run-1",
+        "cap",
+        "abc",
+    )
+    assert scores["primary_metric"] == "acc" and scores["metrics"]["acc"]["n"] == 8
+    values = [item["values"]["acc"] for item in scores["items"]]
+    assert sum(values) / 8 == pytest.approx(scores["metrics"]["acc"]["value"])
+    for item, row in zip(scores["items"], capitals(), strict=False):
+        assert item["prompt"] == f"The capital of {row['country']} is"
+        assert item["target"] == row["choices"][row["answer"]] and item["response"] in row["choices"]
+        assert item["values"]["acc"] == float(item["response"] == item["target"])
+    one = run_task(engine, "word_arithmetic", None, 1, 0, "p", "b", "f")
+    assert one["metrics"]["exact_match"]["stderr"] is None and one["primary_metric"] == "exact_match"
+    assert one["items"][0]["prompt"].endswith("?\nAnswer:")
+
+
+def test_task_of_the_user_with_two_filters(engine: Engine, tmp_path: Path) -> None:
+    config = yaml.safe_load((TASKS / "word_arithmetic.yaml").read_text(encoding="utf-8"))
+    config["task"] = "mine"
+    config["filter_list"].append({"name": "whole", "filter": [{"function": "take_first"}]})
+    config["num_fewshot"] = 0
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    make_data(tmp_path / "data")
+    scores = _run(engine, "mine", 3, include_path=tmp_path)
+    assert set(scores["metrics"]) == {"exact_match,number", "exact_match,whole"}
+    assert scores["primary_metric"] == "exact_match,number"
+    assert [item["id"] for item in scores["items"]] == ["0", "1", "2"]
+    assert all(set(item["values"]) == set(scores["metrics"]) for item in scores["items"])
+    with pytest.raises(TaskError, match="fixes num_fewshot to 0"):
+        _run(engine, "mine", 3, include_path=tmp_path, num_fewshot=2)
+    with pytest.raises(TaskError, match="not a directory"):
+        _run(engine, "mine", 3, include_path=tmp_path / "absent")
+
+
+def test_make_data_reproduces_the_files(tmp_path: Path) -> None:
+    for path in make_data(tmp_path):
+        assert path.read_bytes() == (DATA / path.name).read_bytes()
+    assert len(capitals()) >= 120 and len(word_arithmetic()) == 100
+    for row in capitals():
+        assert len(set(row["choices"])) == 4
+    assert {row["answer"] for row in capitals()} == {0, 1, 2, 3}
+
+
+def test_sampling_is_greedy_by_default(engine: Engine) -> None:
+    assert EngineLM._sampling({"max_gen_toks": 4, "do_sample": False, "temperature": 0.0}, (), ["a"]) == Sampling(4)
