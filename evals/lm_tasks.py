@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import lm_eval
-from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Kind
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -47,12 +47,23 @@ def _resolve_data_files(manager: Any, roots: Iterable[Path]) -> None:
             continue
         config = load_yaml(path, resolve_func=True)
         keywords = config["dataset_kwargs"]
-        entry.cfg = {**config, "dataset_kwargs": {**keywords, "data_files": _absolute(keywords["data_files"], path.parent)}}
+        entry.cfg = {
+            **config,
+            "dataset_kwargs": {**keywords, "data_files": _absolute(keywords["data_files"], path.parent)},
+        }
         entry.yaml_path = None  # lm-eval then takes the config above instead of reading the file again
 
 
-def load_task(task: str, include_path: Path | None) -> Any:
-    """The task of that name from `include_path`, else from this package, else from lm-eval itself.
+@lru_cache(maxsize=8)
+def _manager(roots: tuple[Path, ...], include_defaults: bool) -> Any:
+    """An index of tasks; with lm-eval's own, thousands of YAML files are read, so it is kept."""
+    manager = TaskManager(include_path=list(roots), include_defaults=include_defaults)
+    _resolve_data_files(manager, roots)
+    return manager
+
+
+def load_task(task: str, include_path: Path | None) -> tuple[Any, Any]:
+    """The task of that name from `include_path`, else from this package, else from lm-eval itself, and its index.
 
     Raises:
         TaskError: there is none, the name stands for several tasks, or `include_path` is no directory.
@@ -62,17 +73,16 @@ def load_task(task: str, include_path: Path | None) -> Any:
         if not Path(include_path).is_dir():
             raise TaskError(f"include_path {include_path} is not a directory; give the one that holds the task's YAML")
         roots.append(Path(include_path))  # later directories win
-    manager = TaskManager(include_path=roots, include_defaults=False)
-    if task not in manager.task_index:  # reading lm-eval's thousands of YAML files takes long
-        manager = TaskManager(include_path=roots, include_defaults=True)
+    manager = _manager(tuple(roots), False)
+    if task not in manager.task_index:
+        manager = _manager(tuple(roots), True)
     if task not in manager.task_index:
         raise TaskError(f"lm_eval task {task!r} not found in {', '.join(map(str, roots))} or lm-eval; check its name")
-    _resolve_data_files(manager, roots)
     loaded = manager.load([task])
     if list(loaded["tasks"]) != [task]:
         some = ", ".join(sorted(loaded["tasks"])[:5])
         raise TaskError(f"lm_eval task {task!r} is a group of tasks; list the ones you want, such as {some}")
-    return loaded["tasks"][task]
+    return loaded["tasks"][task], manager
 
 
 def _number(value: Any) -> float | None:
@@ -143,12 +153,18 @@ def run_task(
     Raises:
         TaskError: the task does not exist or cannot be run as asked.
     """
-    found: Task = load_task(task, include_path)
+    found, manager = load_task(task, include_path)
     if num_fewshot and found.get_config("num_fewshot") == 0:
         raise TaskError(f"task {task!r} fixes num_fewshot to 0; remove num_fewshot: {num_fewshot} from the benchmark")
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
     output = lm_eval.simple_evaluate(
-        EngineLM(engine), tasks=[found], num_fewshot=num_fewshot, limit=limit, log_samples=True, bootstrap_iters=1000
+        EngineLM(engine),
+        tasks=[found],
+        num_fewshot=num_fewshot,
+        limit=limit,
+        log_samples=True,
+        bootstrap_iters=1000,
+        task_manager=manager,  # without one, lm-eval reads its whole index on every call
     )
     samples = output["samples"][task]
     filters = list(dict.fromkeys(sample["filter"] for sample in samples))

@@ -10,6 +10,11 @@ from .records import MatrixData
 CONTROLS = ("matched_mean", "permuted")
 
 
+def is_control(arm: Arm) -> bool:
+    """Whether an arm is one of the controls, by its rule or its name."""
+    return arm.rule in CONTROLS or arm.method in CONTROLS
+
+
 def _entry(name: str, state: str, evidence: str) -> dict[str, str]:
     return {"name": name, "state": state, "evidence": evidence}
 
@@ -53,7 +58,7 @@ def _baseline_grid(arms: Sequence[Arm], baseline: Arm | None) -> dict[str, str]:
 
 
 def _controls(arms: Sequence[Arm]) -> dict[str, str]:
-    finished = {a.rule for a in arms if any(r.state == "done" for r in a.runs)}
+    finished = {n for a in arms if any(r.state == "done" for r in a.runs) for n in (a.rule, a.method)}
     absent = [c for c in CONTROLS if c not in finished]
     evidence = f"without: {', '.join(absent)}" if absent else "matched_mean and permuted finished"
     return _entry("Controls present (matched_mean, permuted)", "fail" if absent else "pass", evidence)

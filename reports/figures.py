@@ -81,6 +81,7 @@ def curve_table(arms: Sequence[Arm]) -> list[dict[str, Any]]:
 
 def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str) -> bool:
     drawn = False
+    faint = 0.45 if len(arms) <= 4 else 0.2  # many methods: let the means be read
     for arm in arms:
         curves = [c for run in arm.runs if np.isfinite((c := series(run, key))[1]).any()]
         style_ = look[arm.label]
@@ -89,7 +90,7 @@ def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str) -> 
             continue
         drawn = True
         for steps, values in curves if len(curves) > 1 else []:
-            axes.plot(steps, values, color=style_.color, linewidth=0.6, alpha=0.45)
+            axes.plot(steps, values, color=style_.color, linewidth=0.6, alpha=faint)
         every = max(1, band["step"].size // 6)
         axes.plot(
             band["step"],
@@ -104,7 +105,7 @@ def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str) -> 
         )
         if len(curves) > 1:
             axes.fill_between(
-                band["step"], band["low"], band["high"], color=style_.color, alpha=0.12, linewidth=0
+                band["step"], band["low"], band["high"], color=style_.color, alpha=faint / 4, linewidth=0
             )
     return drawn
 
@@ -138,7 +139,7 @@ def training_curves(arms: Sequence[Arm], baseline: str | None = None) -> Figure:
     return figure
 
 
-def save_training_curves(arms: Sequence[Arm], path: Path, baseline: str | None = None) -> Path:
+def save_training_curves(arms: Sequence[Arm], path: Path, baseline: str | None = None) -> None:
     """Draw the training curves of the arms into a .png or .svg."""
     with style():
-        return save(training_curves(arms, baseline), path)
+        save(training_curves(arms, baseline), path)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def _both(figure: Figure, directory: Path, name: str, embed: str) -> Path:
-    paths = {kind: save(figure, directory / f"{name}.{kind}") for kind in ("png", "svg")}
-    return paths[embed]
+    save(figure, directory / f"{name}.png", directory / f"{name}.svg")
+    return directory / f"{name}.{embed}"
 
 
 def draw_all(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, Path]:

@@ -43,6 +43,11 @@ def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
     return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
 
 
+def p_value(value: float | None) -> str:
+    """A p-value for a table cell: never a zero, which no test can give."""
+    return "<0.001" if value is not None and value < 0.001 else number(value)
+
+
 def interval(estimate: Mapping[str, Any] | None, signed: bool = False) -> str:
     """`low to high`, or a dash."""
     if not estimate or estimate["low"] is None:
@@ -77,7 +82,7 @@ def _verdict_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {"metrics": shown, "rows": rows}
 
 
-def _context(matrix: MatrixData, summary: dict[str, Any], figures: Mapping[str, Path]) -> dict[str, Any]:
+def _context(matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str, Path]) -> dict[str, Any]:
     labels = arm_of(arms(matrix.runs))
     names = {r.run_id: f"{labels[r.run_id]}, seed {r.seed}" for r in matrix.runs} | {
         "reference": "reference policy"
@@ -101,7 +106,7 @@ def render(context: Mapping[str, Any]) -> tuple[str, str]:
     from markupsafe import Markup
 
     loader = jinja2.FileSystemLoader(TEMPLATES)
-    shared: dict[str, Any] = {"num": number, "interval": interval}
+    shared: dict[str, Any] = {"num": number, "interval": interval, "p": p_value}
     pages = jinja2.Environment(
         loader=loader,
         autoescape=True,
@@ -135,16 +140,20 @@ def render(context: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def write_report(
-    output_dir: Path | str, run_ids: Sequence[str], config: Mapping[str, Any] | None = None
+    output_dir: Path | str,
+    run_ids: Sequence[str],
+    config: Mapping[str, Any] | None = None,
+    summary: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write report.html, report.md, figures/ and tables/ of a matrix; returns the path of report.html.
 
-    `config` is the matrix file as a mapping; without it `matrix.yaml` is read. Raises ReportError naming a
-    damaged file.
+    `config` is the matrix file as a mapping; without it `matrix.yaml` is read. `summary` is what
+    `write_matrix_files` returned for the same runs; without it the comparison is computed here. Raises ReportError
+    naming a damaged file.
     """
     root = Path(output_dir)
     matrix = load_matrix(root, run_ids, config)
-    summary = build_summary(matrix)
-    page, markdown = render(_context(matrix, summary, draw_all(matrix, summary)))
+    said = summary if summary is not None else build_summary(matrix)
+    page, markdown = render(_context(matrix, said, draw_all(matrix, said)))
     write_text(root / "report.md", markdown)
     return write_text(root / "report.html", page)

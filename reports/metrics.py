@@ -72,14 +72,12 @@ def training_rows(runs: Iterable[RunData]) -> Iterator[dict[str, Any]]:
             yield {**identity, **{name: record.get(name) for name in MEASURES}}
 
 
-def _write(
-    matrix: MatrixData, directory: Path, kind: str, summary: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def _write(matrix: MatrixData, directory: Path, kind: str) -> dict[str, Any]:
     write_csv(directory / "training_metrics.csv", COLUMNS, training_rows(matrix.runs))
-    save_training_curves(arms(matrix.runs), directory / "training_curves.png")
-    built = dict(summary) if summary is not None else build_summary(matrix, kind)
-    write_json(directory / "summary.json", built)
-    return built
+    summary = build_summary(matrix, kind)
+    save_training_curves(arms(matrix.runs), directory / "training_curves.png", summary["baseline"]["value"])
+    write_json(directory / "summary.json", summary)
+    return summary
 
 
 def write_run_files(run_dir: Path | str) -> dict[str, Any]:

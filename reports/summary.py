@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .checklist import checklist
+from .checklist import checklist, is_control
 from .comparison import arm_summary, column, method_comparison, policy_estimate
 from .correlation import collapse_of, run_correlation
 from .labels import Arm, arm_of, arms
 from .records import MatrixData, RunData, finite
 from .statistics.multiplicity import benjamini_hochberg, holm
-from .verdicts import headline, verdict
+from .verdicts import control_note, headline, verdict
 from .writing import jsonable
 
 SCHEMA_VERSION = 1
@@ -99,6 +99,11 @@ def _pick_primary(
     return first, None if first else "no benchmark was scored"
 
 
+def _is_claim(arm: Arm, baseline: Arm | None) -> bool:
+    """Whether the arm is a method under test: not the baseline at another setting, and no control."""
+    return baseline is not None and arm.method != baseline.method and not is_control(arm)
+
+
 def _metric_entry(
     matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None, benchmark: str, metric: str
 ) -> dict[str, Any]:
@@ -111,18 +116,26 @@ def _metric_entry(
     for arm in all_arms:
         if baseline is not None and arm is not baseline:
             entry["comparisons"].append(method_comparison(arm, baseline, None, benchmark, metric))
+    controls = [a for a in all_arms if is_control(a)]
+    for arm in all_arms if baseline is not None else []:
+        if _is_claim(arm, baseline):
+            entry["comparisons"] += [method_comparison(arm, c, None, benchmark, metric) for c in controls]
     if reference is not None:
         entry["comparisons"] += [method_comparison(a, None, reference, benchmark, metric) for a in all_arms]
     return entry
 
 
-def _adjust(metrics: Sequence[dict[str, Any]], baseline: Arm | None) -> dict[str, Any]:
+def _adjust(
+    metrics: Sequence[dict[str, Any]], all_arms: Sequence[Arm], baseline: Arm | None
+) -> dict[str, Any]:
     """Mark every method comparison declared or exploratory and adjust its p: Holm, or Benjamini-Hochberg."""
     families: dict[str, list[dict[str, Any]]] = {"declared": [], "exploratory": []}
     checkpoint_tests = 0
+    claims = {a.label for a in all_arms if _is_claim(a, baseline)}
     for entry in metrics:
         for comparison in entry["comparisons"]:
-            declared = entry["primary"] and baseline is not None and comparison["against"] == baseline.label
+            against = baseline is not None and comparison["against"] == baseline.label
+            declared = entry["primary"] and against and comparison["label"] in claims
             comparison["family"] = "declared" if declared else "exploratory"
             families[comparison["family"]].append(comparison)
             checkpoint_tests += sum(c["test"] is not None for c in comparison["checkpoints"])
@@ -141,13 +154,11 @@ def _adjust(metrics: Sequence[dict[str, Any]], baseline: Arm | None) -> dict[str
                 "family_size": counts[family],
                 "reason": None if p is not None else comparison["t_test"]["reason"],
             }
-        for comparison in members:
-            comparison["adjusted_p"]["family_size"] = counts[family]
     return {
         "declared": counts["declared"],
         "exploratory": counts["exploratory"],
         "checkpoint_level": checkpoint_tests,
-        "correction": "Holm over the declared comparisons (primary metric, against the baseline), "
+        "correction": "Holm over the declared comparisons (methods under test, primary metric, against the baseline), "
         "Benjamini-Hochberg over the exploratory ones; checkpoint-level p-values are not adjusted",
     }
 
@@ -165,7 +176,7 @@ def build_summary(matrix: MatrixData, kind: str = "matrix") -> dict[str, Any]:
     if kind == "run":
         baseline, baseline_note = None, "one run has nothing to be compared with"
     metrics: list[dict[str, Any]] = []
-    for benchmark, metric, own_primary, better in known:
+    for benchmark, metric, own_primary, better in sorted(known, key=lambda k: f"{k[0]}/{k[1]}" != primary):
         head: dict[str, Any] = {
             "benchmark": benchmark,
             "metric": metric,
@@ -174,8 +185,9 @@ def build_summary(matrix: MatrixData, kind: str = "matrix") -> dict[str, Any]:
             "primary": f"{benchmark}/{metric}" == primary,
         }
         metrics.append(head | _metric_entry(matrix, all_arms, baseline, benchmark, metric))
-    tests = _adjust(metrics, baseline)
+    tests = _adjust(metrics, all_arms, baseline)
     declared: list[dict[str, Any]] = []
+    controls = [a.label for a in all_arms if is_control(a)]
     for entry in metrics:
         absent = {m["label"]: len(m["absent"]) for m in entry["methods"]}
         for comparison in entry["comparisons"]:
@@ -183,7 +195,11 @@ def build_summary(matrix: MatrixData, kind: str = "matrix") -> dict[str, Any]:
             comparison["verdict"] = verdict(
                 comparison, name, entry["higher_is_better"], absent[comparison["label"]]
             )
+        for comparison in entry["comparisons"]:
             if comparison["family"] == "declared":
+                mine = [c for c in entry["comparisons"] if c["label"] == comparison["label"]]
+                tested = [c for c in mine if c["against"] in controls]
+                comparison["verdict"]["sentence"] += control_note(comparison["verdict"]["code"], tested)
                 declared.append({"label": comparison["label"], **comparison["verdict"]})
     states = [r.state for r in matrix.runs]
     unfinished = sum(s != "done" for s in states)

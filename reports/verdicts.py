@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,29 @@ def verdict(
     shown = f"{correction} p = {p:.3g}" if p is not None else "no p-value"
     result["sentence"] = f"{observed}{span}: inconclusive, {shown}{detail}{ask}.{_failed(absent)}"
     return result
+
+
+def control_note(code: str, controls: Sequence[Mapping[str, Any]]) -> str:
+    """What the controls add to a method that beat the baseline; empty for any other verdict.
+
+    `controls` are the method's comparisons with the control arms, verdicts included.
+    """
+    if code != "better":
+        return ""
+    if not controls:
+        return (
+            " No control (matched_mean, permuted) was run, so the gain cannot be put down to which prompt gets "
+            "which beta."
+        )
+    beaten = [c["against"] for c in controls if c["verdict"]["code"] == "better"]
+    level = [c["against"] for c in controls if c["verdict"]["code"] != "better"]
+    note = f" It also beats its control {' and '.join(beaten)}." if beaten else ""
+    if level:
+        note += (
+            f" It is not shown to beat {' and '.join(level)}: the gain may come from the average or the spread of "
+            "beta, not from which prompt gets which beta."
+        )
+    return note
 
 
 def headline(sentences: list[dict[str, Any]], failed: int, planned: int) -> str:

@@ -7,19 +7,19 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 
-def write_atomic(path: Path, fill: Callable[[BinaryIO], object]) -> Path:
-    """Create or replace `path` with what `fill` writes to the open binary file it is given."""
+def write_atomic(path: Path, data: bytes) -> Path:
+    """Create or replace `path` with these bytes, making its folder where needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            fill(file)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
@@ -32,7 +32,7 @@ def write_atomic(path: Path, fill: Callable[[BinaryIO], object]) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text; a lone surrogate (possible in a model's output) becomes the replacement character."""
-    return write_atomic(path, lambda file: file.write(text.encode("utf-8", "replace")))
+    return write_atomic(path, text.encode("utf-8", "replace"))
 
 
 def jsonable(value: Any) -> Any:

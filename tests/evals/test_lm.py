@@ -55,7 +55,7 @@ def test_loglikelihoods_equal_hf(engine: Engine, hf: HFLM) -> None:
 
 
 def test_capitals_equal_hf(engine: Engine, hf: HFLM) -> None:
-    theirs = simple_evaluate(hf, tasks=[load_task("capitals", None)], num_fewshot=2, limit=20, bootstrap_iters=1000)
+    theirs = simple_evaluate(hf, tasks=[load_task("capitals", None)[0]], num_fewshot=2, limit=20, bootstrap_iters=1000)
     ours = _run(engine, "capitals", 20, num_fewshot=2)
     for metric in ("acc", "acc_norm"):
         assert ours["metrics"][metric]["value"] == pytest.approx(theirs["results"]["capitals"][f"{metric},none"])
@@ -68,7 +68,7 @@ def test_capitals_equal_hf(engine: Engine, hf: HFLM) -> None:
 
 
 def test_generations_equal_hf(engine: Engine, hf: HFLM) -> None:
-    theirs = simple_evaluate(hf, tasks=[load_task("word_arithmetic", None)], num_fewshot=0, limit=5)
+    theirs = simple_evaluate(hf, tasks=[load_task("word_arithmetic", None)[0]], num_fewshot=0, limit=5)
     ours = _run(engine, "word_arithmetic", 5)
     responses = [sample["resps"][0][0] for sample in theirs["samples"]["word_arithmetic"]]
     assert [item["response"] for item in ours["items"]] == responses

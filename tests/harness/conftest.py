@@ -1,0 +1,125 @@
+"""A small matrix on disk that passes every check, to be broken one place at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MATRIX = """\
+name: small
+model:
+  name_or_path: MODEL
+data:
+  train: pairs.jsonl
+training:
+  learning_rate: 5e-6
+  max_length: 256
+methods:
+  - name: fixed
+    pref_beta: 0.1
+  - name: foodpo
+    pref_beta_scale: 0.5
+seeds: [0, 1]
+evaluation:
+  benchmarks:
+    - name: constraints
+      prompts: prompts.jsonl
+report:
+  baseline: fixed
+  primary: constraints/gold_reward
+"""
+PAIRS = [{"id": f"p{i}", "prompt": f"Question {i}?", "chosen": f"Yes {i}.", "rejected": f"No {i}."} for i in range(4)]
+PROMPTS = [{"id": "b0", "prompt": "Say it briefly.", "constraints": [{"kind": "no_commas", "args": {}}]}]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the tests' own, kept for the whole session: reading TRL's field names takes seconds."""
+    before = os.environ.get("DPO_HARNESS_CACHE")
+    os.environ["DPO_HARNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["DPO_HARNESS_CACHE"]
+    else:
+        os.environ["DPO_HARNESS_CACHE"] = before
+
+
+def write_jsonl(path: Path, rows: list[Any]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_weights(path: Path) -> None:
+    """A valid safetensors file with one weight of two numbers."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<2f", 1.0, 2.0))
+
+
+class World:
+    """A folder with matrix.yaml, its data and its model."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config, self.output = root / "m.yaml", root / "out"
+        self.pairs, self.prompts, self.model = root / "pairs.jsonl", root / "prompts.jsonl", root / "model"
+        write_jsonl(self.pairs, PAIRS)
+        write_jsonl(self.prompts, PROMPTS)
+        self.model.mkdir()
+        for name in ("config.json", "tokenizer.json"):
+            (self.model / name).write_text("{}", encoding="utf-8")
+        write_weights(self.model / "model.safetensors")
+        self.text = MATRIX.replace("MODEL", str(self.model))
+        self.write(self.text)
+
+    def write(self, text: str) -> None:
+        self.text = text
+        self.config.write_text(text, encoding="utf-8")
+
+    def replace(self, old: str, new: str) -> int:
+        """Change the matrix file; returns the line (from 1) where the change begins."""
+        assert self.text.count(old) == 1, f"{old!r} must stand once in the matrix"
+        line = self.text[: self.text.index(old)].count("\n") + 1
+        self.write(self.text.replace(old, new))
+        return line
+
+    def plan(self) -> Any:
+        from harness.plan import make_plan
+
+        return make_plan(self.config, self.output, lambda line: None)
+
+    def error(self) -> str:
+        """The message of the UserError that planning raises."""
+        from harness.errors import UserError
+
+        with pytest.raises(UserError) as caught:
+            self.plan()
+        return str(caught.value)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python -m harness ...` in a process of its own, 80 columns wide."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "harness", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=Path(__file__).resolve().parents[2],
+            env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
+        )
+
+    return run

@@ -1,0 +1,74 @@
+"""What enters a run's identity, and what must not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _ids(world: Any) -> dict[tuple[str, int], str]:
+    return {(spec.method, spec.seed): spec.run_id for spec in world.plan().specs}
+
+
+def test_grid_times_seeds(world: Any) -> None:
+    world.replace("pref_beta: 0.1", "grid: {pref_beta: [0.1, 0.2], pref_loss: [sigmoid, ipo]}\n    seeds: [3, 4, 5]")
+    specs = [spec for spec in world.plan().specs if spec.method == "fixed"]
+    assert len(specs) == len({spec.fingerprint for spec in specs}) == 2 * 2 * 3
+    assert all(spec.run_id == f"fixed-{spec.fingerprint[:12]}" for spec in specs)
+    assert {(spec.params["pref_beta"], spec.params["pref_loss"]) for spec in specs} == {
+        (beta, loss) for beta in (0.1, 0.2) for loss in ("sigmoid", "ipo")
+    }
+
+
+def test_changing_one_method_changes_only_its_runs(world: Any) -> None:
+    before = _ids(world)
+    world.replace("pref_beta_scale: 0.5", "pref_beta_scale: 0.7")
+    after = _ids(world)
+    assert {key for key in before if before[key] != after[key]} == {("foodpo", 0), ("foodpo", 1)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("learning_rate: 5e-6", "learning_rate: 1e-5"),
+        ("max_length: 256", "max_length: 300"),
+        ("seeds:", "lora: {r: 4}\nseeds:"),
+        ("model:", "model:\n  dtype: bfloat16"),
+        ("train: pairs.jsonl", "train: pairs.jsonl\n  max_train_pairs: 2"),
+    ],
+)
+def test_what_determines_numbers_changes_every_run(world: Any, old: str, new: str) -> None:
+    before = _ids(world)
+    world.replace(old, new)
+    after = _ids(world)
+    assert all(before[key] != after[key] for key in before)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("max_length: 256", "max_length: 256\n  dataloader_num_workers: 3"),
+        ("max_length: 256", "max_length: 256\n  save_steps: 7"),
+        ("pref_beta: 0.1", "pref_beta: 0.1  # the default"),
+        ("baseline: fixed", "baseline: foodpo"),
+        ("learning_rate: 5e-6", "learning_rate: 0.000005"),
+    ],
+)
+def test_what_does_not_determine_numbers_changes_no_run(world: Any, old: str, new: str) -> None:
+    before = _ids(world)
+    world.replace(old, new)
+    assert _ids(world) == before
+
+
+def test_moving_everything_changes_no_run(world: Any, tmp_path: Path) -> None:
+    before = _ids(world)
+    moved = tmp_path / "moved.model"
+    shutil.move(world.model, moved)
+    world.replace(str(world.model), str(moved))
+    world.pairs.rename(tmp_path / "other.jsonl")
+    world.replace("train: pairs.jsonl", "train: other.jsonl")
+    world.output = tmp_path / "another" / "output"
+    assert _ids(world) == before
