@@ -109,7 +109,7 @@ class EngineLM(TemplateLM):
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
         """Log-prob of each whole text, in windows that predict every token once with as much context as fits."""
         owners: list[int] = []
-        windows: list[tuple[None, list[int], list[int]]] = []
+        windows: list[tuple[tuple[str, str] | None, list[int], list[int]]] = []
         for i, request in enumerate(requests):
             for window in utils.get_rolling_token_windows(
                 token_list=self.tok_encode(request.args[0]),

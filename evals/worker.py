@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -158,16 +160,28 @@ def run_policy(
     return float(check["expected"])
 
 
+def end_with(parent: int) -> None:
+    """Kill this process and the engine's own processes when `parent` is gone.
+
+    vLLM's worker processes outlive a killed parent and go on computing, so the whole process group is ended; the
+    supervisor starts this process as the leader of its own.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(argv: list[str]) -> int:
     """Entry point. Exit code 0 even if policies failed: the events say which and why."""
     job = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    if sys.platform == "linux" and job.get("parent"):
-        import ctypes
-        import signal
-
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-        if os.getppid() != job["parent"]:
-            return 1
+    if job.get("parent"):
+        end_with(job["parent"])
     events = Events(Path(job["events"]))
     events.emit("started", pid=os.getpid())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -203,7 +203,9 @@ def parse(source: Source) -> MatrixConfig:
     try:
         return MatrixConfig.model_validate(source.value)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(one, source) for one in error.errors())) from None
+        # a misspelt key first: the key it stands for is then missing, which is only its shadow
+        mistakes = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise UserError("\n".join(_explain(one, source) for one in mistakes)) from None
 
 
 def load_config(path: Path) -> tuple[MatrixConfig, Source]:

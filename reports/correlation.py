@@ -35,6 +35,7 @@ TARGETS = ("loss", "delta", "loss_at_beta0", "log_prompt_perplexity")
 STEP_TARGETS = ("loss", "delta", "loss_at_beta0", "log_prompt_perplexity", "rewards/accuracies", "grad_norm")
 NULL_DRAWS = 300
 MAX_NULL_ROWS = 8_000  # more rows change the null's third decimal and cost seconds
+CHUNK = 500_000  # values permuted at once; bounds memory
 BLOCK = 8  # rows that exchange beta where a step holds a single pair
 
 
@@ -53,6 +54,14 @@ def _blocks(steps: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
     blocks = np.empty(steps.size, dtype=np.int64)
     blocks[order] = np.arange(steps.size) // BLOCK
     return blocks, f"within {BLOCK} neighbouring pairs (a step holds one)"
+
+
+def _spearman_rows(betas: Floats, delta: Floats) -> Floats:
+    """Spearman of beta and the loss it gives, for each row of betas, shape (rows, n); result (rows,)."""
+    a, b = (stats.rankdata(x, axis=1) for x in (betas, sigmoid_loss(betas, delta)))
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    rho: Floats = (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return rho
 
 
 def permutation_null(
@@ -91,12 +100,14 @@ def permutation_null(
     order = np.argsort(blocks, kind="stable")
     beta, delta, blocks = beta[order], delta[order], blocks[order]
 
-    def spearman(b: Floats) -> float:
-        return float(np.corrcoef(stats.rankdata(b), stats.rankdata(sigmoid_loss(b, delta)))[0, 1])
-
-    observed = spearman(beta)
-    # Sorting random keys within blocks permutes every block at once.
-    null = np.array([spearman(beta[np.lexsort((rng.random(beta.size), blocks))]) for _ in range(draws)])
+    observed = float(_spearman_rows(beta[None], delta)[0])
+    rows = max(1, CHUNK // beta.size)
+    parts = []
+    for start in range(0, draws, rows):
+        # Blocks are sorted, so sorting block + random key permutes every block at once.
+        keys = blocks + rng.random((min(rows, draws - start), beta.size))
+        parts.append(_spearman_rows(beta[np.argsort(keys, axis=1)], delta))
+    null = np.concatenate(parts)
     centre = float(null.mean())
     low, high = np.quantile(null, [0.025, 0.975])
     far = np.abs(null - centre) >= abs(observed - centre) * (1 - 1e-12)

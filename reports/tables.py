@@ -60,7 +60,7 @@ QUANTILE_COLUMNS = (
     "loss_at_beta0",
     "accuracy",
 )
-SCATTER_POINTS = 1500  # per method; more only darkens the same cloud
+SCATTER_POINTS = 3000  # over all methods; more only darkens the same cloud
 
 
 def forest_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -146,12 +146,13 @@ def benchmark_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def beta_table(arms: Sequence[Arm], seed: int = 0) -> list[dict[str, Any]]:
-    """Examples of the runs whose beta varies: a seeded sample of at most SCATTER_POINTS per method."""
+    """Examples of the runs whose beta varies: a seeded sample, equally large per method."""
     import pandas as pd
 
     from .statistics.association import varies
 
     rows: list[dict[str, Any]] = []
+    most = max(100, SCATTER_POINTS // max(len(arms), 1))
     for arm in arms:
         parts = []
         for run in arm.runs:
@@ -162,7 +163,7 @@ def beta_table(arms: Sequence[Arm], seed: int = 0) -> list[dict[str, Any]]:
                 )
         if parts:
             table = pd.concat(parts, ignore_index=True)
-            table = table.sample(n=min(SCATTER_POINTS, len(table)), random_state=seed).sort_index()
+            table = table.sample(n=min(most, len(table)), random_state=seed).sort_index()
             rows += [
                 {str(k): v for k, v in row.items()} for row in table[list(BETA_COLUMNS)].to_dict("records")
             ]

@@ -38,14 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", choices=strategies(), help="how, with --chosen-only")
 
 
-def _engine(options: argparse.Namespace) -> tuple[Any, Path]:
-    from evals.engine import EngineConfig, start_engine
+def _model_dir(options: argparse.Namespace) -> Path:
     from harness.config import ModelConfig
     from harness.refs import resolve_model
 
-    model = resolve_model(ModelConfig(name_or_path=options.model), "--model", stderr_line)
+    return resolve_model(ModelConfig(name_or_path=options.model), "--model", stderr_line).path
+
+
+def _engine(options: argparse.Namespace, model_dir: Path) -> Any:
+    from evals.engine import EngineConfig, start_engine
+
     stderr_line("starting the engine")
-    return start_engine(model.path, EngineConfig(backend=options.backend, max_model_len=1024)), model.path
+    return start_engine(model_dir, EngineConfig(backend=options.backend, max_model_len=1024))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -73,7 +77,7 @@ def _from_chosen(options: argparse.Namespace) -> int:
         raise UserError(str(error)) from None
     sampler = None
     if options.strategy == "sampled_answer":
-        engine, _ = _engine(options)
+        engine = _engine(options, _model_dir(options))
         sampler = make_sampler(engine, options.max_new_tokens, options.temperature, options.top_p)
     made = build_from_chosen(rows, options.strategy, options.out, seed=options.seed, sampler=sampler, k=options.k)
     print(f"{len(made.pairs)} pairs in {options.out}; skipped: {json.dumps(made.skipped)}")
@@ -91,8 +95,7 @@ def _from_prompts(options: argparse.Namespace) -> int:
         "train": generate_prompts("train", options.prompts, options.seed),
         "heldout": generate_prompts("heldout", options.heldout, options.seed),
     }
-    engine, model_dir = _engine(options)
-    sampler = make_sampler(engine, options.max_new_tokens, options.temperature, options.top_p)
+    model_dir = _model_dir(options)
     sampling = {"temperature": options.temperature, "top_p": options.top_p, "max_new_tokens": options.max_new_tokens}
     command = (
         f"python -m harness build-preferences --model {options.model} --prompts {options.prompts} "
@@ -106,6 +109,8 @@ def _from_prompts(options: argparse.Namespace) -> int:
             sets[split] = [
                 {**row, "log_prompt_perplexity": round(value, 6)} for row, value in zip(prompts, nll, strict=True)
             ]
+        engine = _engine(options, model_dir)
+        sampler = make_sampler(engine, options.max_new_tokens, options.temperature, options.top_p)
         write_jsonl(options.out / "benchmark_prompts.jsonl", sets["heldout"])
         for split, prompts in sets.items():
             others = [options.out / f"{name}.jsonl" for name in sets if name != split]

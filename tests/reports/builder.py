@@ -146,7 +146,7 @@ def example_rows(
     )
 
 
-def _metric(values: Sequence[float]) -> dict[str, Any]:
+def _metric(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
     x = np.asarray(values)
     error = float(x.std(ddof=1) / np.sqrt(x.size)) if x.size > 1 else None
     return {"value": float(x.mean()), "stderr": error, "n": int(x.size), "higher_is_better": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pandas as pd
@@ -66,15 +67,15 @@ def test_nan_is_null_and_diverged_is_said(tmp_path: Path) -> None:
 )
 def test_odd_matrices(tmp_path: Path, case: str) -> None:
     cells = [(m, s) for m in ("fixed", "foodpo") for s in (0, 1)]
-    kwargs: dict = {
+    options: dict[str, dict[str, Any]] = {
         "empty": {"methods": []},
         "one run": {"methods": [FOODPO], "seeds": [0]},
         "one seed": {"methods": [FIXED, FOODPO], "seeds": [0]},
         "all failed": {"methods": [FIXED, FOODPO], "failed": cells, "reference": False},
         "all missing": {"methods": [FIXED, FOODPO], "missing": cells},
         "no reference": {"methods": [FIXED, FOODPO], "reference": False},
-    }[case]
-    ids = write_matrix(tmp_path, **kwargs)
+    }
+    ids = write_matrix(tmp_path, **options[case])
     write_matrix_files(tmp_path, ids)
     summary = check(tmp_path / "summary.json")
     assert summary["counts"]["planned"] == len(ids)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -152,14 +153,14 @@ def test_a_report_of_usual_size_stays_small(tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", ["empty", "one run", "all failed", "diverged", "no generations"])
 def test_odd_matrices_have_a_report(tmp_path: Path, case: str) -> None:
     cells = [(m, s) for m in ("fixed", "foodpo") for s in (0, 1)]
-    kwargs: dict = {
+    options: dict[str, dict[str, Any]] = {
         "empty": {"methods": [], "reference": False},
         "one run": {"methods": [FOODPO], "seeds": [0]},
         "all failed": {"methods": [FIXED, FOODPO], "failed": cells, "reference": False},
         "diverged": {"methods": [FIXED, FOODPO]},
         "no generations": {"methods": [FIXED]},
-    }[case]
-    ids = write_matrix(tmp_path, **kwargs)
+    }
+    ids = write_matrix(tmp_path, **options[case])
     if case == "diverged":
         for run_id in ids:
             path = tmp_path / "runs" / run_id / "log_history.json"
