@@ -21,8 +21,8 @@ DEFAULT_OUTPUT = "output/dpo_metrics"
 
 _EPILOG = """examples:
   python -m harness run-matrix                          the demo matrix
-  python -m harness run-matrix my.yaml --dry-run        what it would do and cost
-  python -m harness run-matrix my.yaml --output out/my  train, evaluate, compare
+  python -m harness run-matrix my.yaml --dry-run        its runs and cost
+  python -m harness run-matrix my.yaml --output out/my  somewhere else
   python -m harness status --output out/my
   python -m harness doctor
 

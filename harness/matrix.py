@@ -91,6 +91,7 @@ def expand(config: MatrixConfig, source: Source, model_hash: str, data_hash: str
                 raise UserError(f"{where}: grid of {key} is empty; list at least one value")
         seeds = method.seeds if method.seeds is not None else config.seeds
         if len(set(seeds)) != len(seeds) or not seeds:
+            where = source.where(("methods", index, "seeds") if method.seeds is not None else ("seeds",))
             raise UserError(f"{where}: seeds are {seeds}; list each seed once, and at least one")
         rule = method.rule or method.name
         rule_file = file_hash(Path(rule.rpartition(":")[0])) if registry.is_external(rule) else None

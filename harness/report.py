@@ -53,5 +53,4 @@ def build(output: Path, run_ids: list[str], config: dict[str, Any]) -> Path:
     for run_id in run_ids:
         if (output / "runs" / run_id / "log_history.json").is_file():
             write_run_files(output / "runs" / run_id)
-    write_matrix_files(output, run_ids, config)
-    return write_report(output, run_ids, config)
+    return write_report(output, run_ids, config, summary=write_matrix_files(output, run_ids, config))
