@@ -1,0 +1,109 @@
+"""The evaluation worker under its supervisor: killed in the middle, nothing is missing or doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals import schema
+from evals.supervise import run_job
+
+
+def make_job(tmp_path: Path, model: Path, policies: list[str]) -> dict[str, Any]:
+    prompts = tmp_path / "prompts.jsonl"
+    rows = [
+        {"id": f"b{i}", "prompt": f"Say it {i} times.", "constraints": [{"kind": "no_commas", "args": {}}]}
+        for i in range(150)
+    ]
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "schema_version": 1,
+        "engine": {"backend": "transformers", "dtype": "float32", "max_model_len": 256},
+        "base_model": str(model),
+        "events": str(tmp_path / "work" / "events.jsonl"),
+        "policies": [
+            {"run_id": name, "path": str(model), "fingerprint": name, "out": str(tmp_path / name)} for name in policies
+        ],
+        "benchmarks": [
+            {
+                "name": "constraints",
+                "kind": "constraints",
+                "prompts": str(prompts),
+                "max_new_tokens": 4,
+                "temperature": 1.0,
+                "fingerprint": "bench",
+            }
+        ],
+    }
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "generations" / "constraints.jsonl").read_text().splitlines()]
+
+
+def test_killed_worker_resumes_at_the_first_missing_prompt(tiny_model: Path, tmp_path: Path) -> None:
+    whole = make_job(tmp_path / "a", tiny_model, ["one", "two"]) if (tmp_path / "a").mkdir() is None else {}
+    assert run_job(whole, tmp_path / "a" / "job.json", lambda _: None).failed == {}
+
+    (tmp_path / "b").mkdir()
+    job = make_job(tmp_path / "b", tiny_model, ["one", "two"])
+    seen: dict[str, Any] = {"pid": None, "killed": False, "died": 0}
+
+    def kill_once(event: dict[str, Any]) -> None:
+        if event["event"] == "started":
+            seen["pid"] = event["pid"]
+        if event["event"] == "progress" and event["policy"] == "two" and not seen["killed"]:
+            seen["killed"] = True
+            os.kill(seen["pid"], signal.SIGKILL)
+        seen["died"] += event["event"] == "worker_died"
+
+    result = run_job(job, tmp_path / "b" / "job.json", kill_once)
+    assert result.failed == {} and seen["died"] == 1
+    for name in ("one", "two"):
+        rows = rows_of(tmp_path / "b" / name)
+        assert len({row["prompt_id"] for row in rows}) == len(rows) == 150
+        assert [(r["prompt_id"], r["text"]) for r in rows] == [
+            (r["prompt_id"], r["text"]) for r in rows_of(tmp_path / "a" / name)
+        ], "an interrupted evaluation must sample what an undisturbed one samples"
+        cell = schema.cell_fingerprint(name, "bench")
+        assert schema.is_scored(tmp_path / "b" / name, "constraints", cell)
+
+
+def test_a_bad_policy_fails_alone(tiny_model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    job = make_job(tmp_path, tiny_model, ["bad", "good"])
+    job["policies"][0]["path"] = str(broken)
+    result = run_job(job, tmp_path / "job.json", lambda _: None)
+    assert list(result.failed) == ["bad"] and result.failed["bad"]["class"] == "EngineError"
+    assert result.done == ["good"]
+
+
+def test_a_worker_that_always_dies_is_given_up(tmp_path: Path, tiny_model: Path) -> None:
+    job = make_job(tmp_path, tiny_model, ["one"])
+    job["base_model"] = str(tmp_path / "nowhere")
+    result = run_job(job, tmp_path / "job.json", lambda _: None)
+    assert result.failed["one"]["class"] == "EngineCrashed"
+    assert "job.log" in result.failed["one"]["message"]
+
+
+def test_a_torn_row_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    schema.append_rows(path, [{"a": 1}])
+    with path.open("a") as handle:
+        handle.write('{"a": 2')
+    assert schema.read_rows(path) == [{"a": 1}]
+    schema.append_rows(path, [{"a": 3}])
+    assert schema.read_rows(path) == [{"a": 1}, {"a": 3}]
+
+
+@pytest.mark.parametrize("value", [{"b": 1, "a": [1, 2]}, {"a": [1, 2], "b": 1}])
+def test_digest_does_not_depend_on_key_order(value: dict[str, Any]) -> None:
+    assert schema.digest(value) == schema.digest({"a": [1, 2], "b": 1})
