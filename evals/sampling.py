@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.pairs import Completion
 from evals.engine import Engine, Sampling, chat_ids
+from evals.pairs import Completion
 
 Sampler = Callable[[Sequence[str], int, int], list[list[Completion]]]
 

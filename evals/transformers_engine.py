@@ -18,6 +18,8 @@ _BATCH = 32
 class TransformersEngine:
     """`evals.engine.Engine` over transformers: left-padded batches and a key-value cache."""
 
+    _model: Any
+
     def __init__(self, model_dir: Path, config: EngineConfig) -> None:
         import transformers
 
@@ -26,7 +28,6 @@ class TransformersEngine:
         self.name = f"transformers {transformers.__version__} ({self._dtype})"
         self.max_model_len = config.max_model_len
         self.tokenizer: Any = AutoTokenizer.from_pretrained(model_dir)
-        self._model: Any = None
         self.swap(model_dir)
         ends = self._model.generation_config.eos_token_id
         self._ends = set(ends if isinstance(ends, list) else [ends]) | {self.tokenizer.eos_token_id}

@@ -97,7 +97,7 @@ class LmEvalConfig(_Strict):
 class EvaluationConfig(_Strict):
     """What every policy, the reference included, is measured on."""
 
-    engine: EngineSettings = Field(default_factory=EngineSettings)
+    engine: EngineSettings = Field(default_factory=lambda: EngineSettings.model_validate({}))
     benchmarks: list[BenchmarkConfig] = Field(default_factory=list)
     lm_eval: list[LmEvalConfig] = Field(default_factory=list)
 
@@ -120,8 +120,8 @@ class MatrixConfig(_Strict):
     prefix_sharing: bool = True
     methods: list[MethodConfig] = Field(min_length=1)
     seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
-    report: ReportConfig = Field(default_factory=ReportConfig)
+    evaluation: EvaluationConfig = EvaluationConfig()
+    report: ReportConfig = ReportConfig()
 
 
 def _model_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:

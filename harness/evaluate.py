@@ -75,9 +75,7 @@ def _run(
             progress.say(f"engine up in {event['seconds']:.0f}s: {event['engine']}")
         elif kind == "progress" and "tokens_per_second" in event:
             note = f"{event['tokens_per_second']:.0f} tokens/s"
-            progress.tick(
-                f"evaluate {name}: {event['benchmark']}", event["done"], event["total"], event["eta_s"], note
-            )
+            progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"], event["eta_s"], note)
         elif kind == "progress":
             progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"])
         elif kind == "policy_done":

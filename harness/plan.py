@@ -168,7 +168,12 @@ def _benchmarks(config: MatrixConfig, source: Source) -> list[dict[str, Any]]:
     from evals.constraints.benchmark import load_prompts
 
     engine = config.evaluation.engine
-    settings = {"backend": engine.backend, "dtype": engine.dtype, "max_model_len": engine.max_model_len, "seed": engine.seed}
+    settings = {
+        "backend": engine.backend,
+        "dtype": engine.dtype,
+        "max_model_len": engine.max_model_len,
+        "seed": engine.seed,
+    }
     found: list[dict[str, Any]] = []
     for i, benchmark in enumerate(config.evaluation.benchmarks):
         where = source.where(("evaluation", "benchmarks", i, "prompts"))
@@ -188,7 +193,9 @@ def _benchmarks(config: MatrixConfig, source: Source) -> list[dict[str, Any]]:
         if task.include_path is not None:
             folder = source.path.parent / Path(task.include_path).expanduser()
             if not folder.is_dir():
-                raise UserError(f"{where}: evaluation.lm_eval[{i}].include_path is {task.include_path!r}; no such folder")
+                raise UserError(
+                    f"{where}: evaluation.lm_eval[{i}].include_path is {task.include_path!r}; no such folder"
+                )
             entry["include_path"] = str(folder.resolve())
         files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stem == task.task)
         own = {path.stem for path in tasks.glob("*.yaml")}
@@ -279,7 +286,9 @@ def _check_report(config: MatrixConfig, source: Source, benchmarks: list[dict[st
     names = [method.name for method in config.methods]
     if config.report.baseline is not None and config.report.baseline not in names:
         where = source.where(("report", "baseline"))
-        raise UserError(f"{where}: report.baseline is {config.report.baseline!r}; {nearest(config.report.baseline, names)}")
+        raise UserError(
+            f"{where}: report.baseline is {config.report.baseline!r}; {nearest(config.report.baseline, names)}"
+        )
     if config.report.primary is not None:
         known = [entry["name"] for entry in benchmarks]
         name = config.report.primary.split("/")[0]

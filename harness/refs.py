@@ -34,7 +34,9 @@ def data_path(reference: str, base: Path, where: str, key: str) -> Path:
     path = Path(reference).expanduser()
     path = path if path.is_absolute() else base / path
     if not path.is_file():
-        raise UserError(f"{where}: {key} is {reference!r}; no such file: {path} (paths are relative to the matrix file)")
+        raise UserError(
+            f"{where}: {key} is {reference!r}; no such file: {path} (paths are relative to the matrix file)"
+        )
     return path
 
 
@@ -83,7 +85,9 @@ def _download(model: ModelConfig, where: str, log: Callable[[str], None]) -> Pat
     try:
         return Path(snapshot_download(model.name_or_path, revision=model.revision, allow_patterns=patterns))
     except RepositoryNotFoundError:
-        raise UserError(f"{where}: the hub has no model {model.name_or_path!r} (or it needs a token in HF_TOKEN)") from None
+        raise UserError(
+            f"{where}: the hub has no model {model.name_or_path!r} (or it needs a token in HF_TOKEN)"
+        ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise UserError(
             f"{where}: {model.name_or_path} is not in the local cache and the hub cannot be reached "

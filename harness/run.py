@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from harness.evaluate import evaluate_policies
-from harness.matrix import RunSpec
 from harness.plan import Plan
-from harness.progress import Progress, duration
+from harness.progress import Progress
 from harness.report import make_report
 from harness.store import RunStore
 from harness.training import train_runs

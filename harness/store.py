@@ -69,7 +69,9 @@ class RunStore:
         if read_json(self.directory / RUN) is None:
             write_json(self.directory / RUN, record)
         if read_json(self.directory / STATUS) is None:
-            self._write({"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None, "stages": {}})
+            self._write(
+                {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None, "stages": {}}
+            )
 
     def status(self) -> dict[str, Any]:
         """The status; a missing or damaged file reads as pending."""

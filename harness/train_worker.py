@@ -84,9 +84,7 @@ def main(argv: list[str]) -> int:
         try:
             run_one(job, events)
         except Exception as error:
-            RunStore(Path(job["train_job"]["run_dir"])).fail(
-                type(error).__name__, str(error), traceback.format_exc()
-            )
+            RunStore(Path(job["train_job"]["run_dir"])).fail(type(error).__name__, str(error), traceback.format_exc())
             events.emit("run_failed", run_id=run_id, error=type(error).__name__, message=str(error))
         else:
             events.emit("run_done", run_id=run_id)

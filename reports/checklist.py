@@ -51,9 +51,7 @@ def _baseline_grid(arms: Sequence[Arm], baseline: Arm | None) -> dict[str, str]:
     for key, best in baseline.settings.items():
         values = sorted({v for a in family if isinstance(v := a.settings.get(key), (int, float))})
         if len(values) > 1 and best in (values[0], values[-1]):
-            return _entry(
-                name, "fail", f"the best {key} is {best:g}, an edge of {values[0]:g}..{values[-1]:g}"
-            )
+            return _entry(name, "fail", f"the best {key} is {best:g}, an edge of {values[0]:g}..{values[-1]:g}")
     return _entry(name, "pass", f"{baseline.label} is inside the grid of {len(family)} settings")
 
 
@@ -79,12 +77,8 @@ def _disjoint(matrix: MatrixData) -> dict[str, str]:
     prompts = trained | {t.rsplit(sep, 1)[0] for t in trained for sep in "-/:#" if sep in t}
     shared = sorted(scored & prompts)
     if shared:
-        return _entry(
-            name, "fail", f"{len(shared)} scored prompt id(s) also trained on, for example {shared[0]}"
-        )
-    return _entry(
-        name, "pass", f"{len(trained)} training ids and {len(scored)} scored ids share none (ids, not texts)"
-    )
+        return _entry(name, "fail", f"{len(shared)} scored prompt id(s) also trained on, for example {shared[0]}")
+    return _entry(name, "pass", f"{len(trained)} training ids and {len(scored)} scored ids share none (ids, not texts)")
 
 
 def checklist(matrix: MatrixData, arms: Sequence[Arm], baseline: Arm | None) -> list[dict[str, str]]:
@@ -108,9 +102,7 @@ def checklist(matrix: MatrixData, arms: Sequence[Arm], baseline: Arm | None) -> 
         _entry(
             "Reference policy evaluated the same way",
             "pass" if matrix.reference and matrix.reference.scores else "missing",
-            "reference/ has scores"
-            if matrix.reference and matrix.reference.scores
-            else "no reference scores",
+            "reference/ has scores" if matrix.reference and matrix.reference.scores else "no reference scores",
         ),
         _entry(
             "Forgetting checked",

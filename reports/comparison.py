@@ -58,9 +58,7 @@ def columns_of(runs: Sequence[RunData], benchmark: str, metric: str) -> list[Col
 def _align(columns: Sequence[Column]) -> tuple[list[str], Floats]:
     """Item ids shared by all columns, and their values, shape (columns, items)."""
     ids = [i for i in columns[0].values if all(i in c.values for c in columns[1:])]
-    return ids, np.array([[c.values[i] for i in ids] for c in columns], dtype=float).reshape(
-        len(columns), len(ids)
-    )
+    return ids, np.array([[c.values[i] for i in ids] for c in columns], dtype=float).reshape(len(columns), len(ids))
 
 
 def _binary(values: Floats) -> bool:
@@ -122,9 +120,7 @@ def checkpoint_comparison(a: Column, b: Column) -> dict[str, Any]:
         "wins": int((difference > 0).sum()),
         "ties": int((difference == 0).sum()),
         "losses": int((difference < 0).sum()),
-        "minimum_detectable_effect": None
-        if interval.stderr is None
-        else minimum_detectable_effect(interval.stderr),
+        "minimum_detectable_effect": None if interval.stderr is None else minimum_detectable_effect(interval.stderr),
     }
 
 
@@ -149,9 +145,7 @@ def method_comparison(
         "label": arm.label,
         "against": other.label if other is not None else REFERENCE_ID,
         "seeds": [a.seed for a, _ in usable],
-        "unpaired_seeds": sorted(
-            ({c.seed for c in mine} ^ set(theirs)) - {None}, key=lambda s: -1 if s is None else s
-        ),
+        "unpaired_seeds": sorted(({c.seed for c in mine} ^ set(theirs)) - {None}, key=lambda s: -1 if s is None else s),
         "checkpoints": checkpoints,
     }
     differences: Floats = np.empty(0)
@@ -176,9 +170,7 @@ def method_comparison(
         "t_test": seed_t_test(differences).as_dict(),
         "permutation": permutation.as_dict(),
         "minimum_detectable_effect": {
-            "value": None
-            if interval.stderr is None
-            else minimum_detectable_effect(interval.stderr, len(usable) - 1),
+            "value": None if interval.stderr is None else minimum_detectable_effect(interval.stderr, len(usable) - 1),
             "reason": "fewer than two paired seeds" if interval.stderr is None else None,
         },
     }

@@ -104,9 +104,7 @@ def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str) -> 
             label=arm.label,
         )
         if len(curves) > 1:
-            axes.fill_between(
-                band["step"], band["low"], band["high"], color=style_.color, alpha=faint / 4, linewidth=0
-            )
+            axes.fill_between(band["step"], band["low"], band["high"], color=style_.color, alpha=faint / 4, linewidth=0)
     return drawn
 
 
@@ -119,9 +117,7 @@ def training_curves(arms: Sequence[Arm], baseline: str | None = None) -> Figure:
     handles: dict[str, Any] = {}
     for axes, (key, unit, title) in zip(grid.flat, PANELS, strict=True):
         if not _panel(axes, arms, look, key):
-            axes.text(
-                0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color="#6b7280"
-            )
+            axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color="#6b7280")
         axes.set_title(title)
         axes.set_ylabel(unit)
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))

@@ -51,9 +51,7 @@ def draw_all(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, Path]:
         beta_rows = tables.beta_table(all_arms)
         write_csv(folder / "beta_scatter.csv", tables.BETA_COLUMNS, beta_rows)
         if beta_rows:
-            drawn["beta_scatter"] = _both(
-                panels.beta_scatter(beta_rows, look), directory, "beta_scatter", "png"
-            )
+            drawn["beta_scatter"] = _both(panels.beta_scatter(beta_rows, look), directory, "beta_scatter", "png")
     write_csv(folder / "beta_correlation.csv", tables.CORRELATION_COLUMNS, tables.correlation_table(summary))
     write_csv(folder / "perplexity_quantiles.csv", tables.QUANTILE_COLUMNS, tables.quantile_table(summary))
     return drawn

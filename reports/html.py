@@ -84,9 +84,7 @@ def _verdict_table(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _context(matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str, Path]) -> dict[str, Any]:
     labels = arm_of(arms(matrix.runs))
-    names = {r.run_id: f"{labels[r.run_id]}, seed {r.seed}" for r in matrix.runs} | {
-        "reference": "reference policy"
-    }
+    names = {r.run_id: f"{labels[r.run_id]}, seed {r.seed}" for r in matrix.runs} | {"reference": "reference policy"}
     return {
         "s": summary,
         "table": _verdict_table(summary),
@@ -117,9 +115,7 @@ def render(context: Mapping[str, Any]) -> tuple[str, str]:
     )
     pages.globals |= shared
     # jinja strips a template's last newline; the hash must be over exactly what the page holds.
-    script, style = (
-        Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.js", "report.css")
-    )
+    script, style = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.js", "report.css"))
     page = pages.get_template("report.html.j2").render(
         **context,
         script=script,

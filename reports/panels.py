@@ -20,9 +20,7 @@ def forest(rows: Sequence[Mapping[str, Any]], look: Mapping[str, Look]) -> Figur
     metrics = list(dict.fromkeys((r["benchmark"], r["metric"]) for r in rows))
     labels = list(dict.fromkeys(r["label"] for r in rows))
     per_label = max(
-        sum(r["label"] == n and (r["benchmark"], r["metric"]) == m for r in rows)
-        for n in labels
-        for m in metrics
+        sum(r["label"] == n and (r["benchmark"], r["metric"]) == m for r in rows) for n in labels for m in metrics
     )
     height = 0.9 + len(labels) * (0.35 + 0.16 * per_label)
     columns = min(len(metrics), 3)

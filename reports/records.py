@@ -121,9 +121,7 @@ class RunData:
         try:
             table = parquet.read_table(path, columns=list(columns))
         except Exception as error:  # pyarrow raises half a dozen unrelated classes for a damaged file
-            raise ReportError(
-                f"{path}: not a readable parquet file ({error}); rerun this run's training"
-            ) from error
+            raise ReportError(f"{path}: not a readable parquet file ({error}); rerun this run's training") from error
         absent = [c for c in columns if c not in table.column_names]
         if absent:
             raise ReportError(f"{path}: column {absent[0]!r} is missing; rerun this run's training")
@@ -151,9 +149,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ReportError(
-            f"{path}:{error.lineno}: not valid JSON ({error.msg}); delete it and rerun"
-        ) from error
+        raise ReportError(f"{path}:{error.lineno}: not valid JSON ({error.msg}); delete it and rerun") from error
     except UnicodeDecodeError as error:
         raise ReportError(f"{path}: not UTF-8 text ({error.reason}); delete it and rerun") from error
 
@@ -206,15 +202,11 @@ def load_scores(path: Path) -> Scores:
             noise=raw.get("noise"),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ReportError(
-            f"{path}: not a score file ({type(error).__name__}: {error}); delete it and rerun"
-        ) from error
+        raise ReportError(f"{path}: not a score file ({type(error).__name__}: {error}); delete it and rerun") from error
     seen: set[str] = set()
     for item in items:
         if item.id in seen:
-            raise ReportError(
-                f"{path}: item id {item.id!r} appears twice; ids pair the policies, make them unique"
-            )
+            raise ReportError(f"{path}: item id {item.id!r} appears twice; ids pair the policies, make them unique")
         seen.add(item.id)
     return scores
 
@@ -250,9 +242,7 @@ def load_config(output_dir: Path) -> dict[str, Any]:
     return config or {}
 
 
-def load_matrix(
-    output_dir: Path | str, run_ids: Sequence[str], config: Mapping[str, Any] | None = None
-) -> MatrixData:
+def load_matrix(output_dir: Path | str, run_ids: Sequence[str], config: Mapping[str, Any] | None = None) -> MatrixData:
     """Read the runs named, in that order, and the reference policy.
 
     `config` is the matrix file as a mapping; without it `matrix.yaml` in the directory is read. Raises ReportError

@@ -104,8 +104,6 @@ def samples(matrix: MatrixData, names: dict[str, str]) -> dict[str, Any]:
         note += f" {dropped} prompts are left out to keep this page small; all answers are in generations/."
     answered = {run_id for found in per.values() for run_id, rows in found.items() if rows}
     listed = [
-        {"id": p.run_id, "name": visible(names.get(p.run_id, p.run_id))}
-        for p in policies
-        if p.run_id in answered
+        {"id": p.run_id, "name": visible(names.get(p.run_id, p.run_id))} for p in policies if p.run_id in answered
     ]
     return {"policies": listed, "benchmarks": out, "note": note}

@@ -47,9 +47,7 @@ def looks(labels: Sequence[str], baseline: str | None = None) -> dict[str, Look]
             out[label] = Look(BASELINE_HUE, "-", "o")
             continue
         turn = number // len(HUES)
-        out[label] = Look(
-            HUES[number % 7], DASHES[(number + 1 + 2 * turn) % 7], MARKERS[(number + 1 + turn) % 7]
-        )
+        out[label] = Look(HUES[number % 7], DASHES[(number + 1 + 2 * turn) % 7], MARKERS[(number + 1 + turn) % 7])
         number += 1
     return out
 

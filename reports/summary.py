@@ -21,9 +21,7 @@ FINAL_KEYS = ("loss", "loss_at_beta0", "delta", "dynamic_beta", "log_prompt_perp
 def _run_entry(run: RunData, label: str) -> dict[str, Any]:
     steps = run.steps
     status = run.status or {}
-    last = {
-        k: next((v for r in reversed(steps) if (v := finite(r.get(k))) is not None), None) for k in FINAL_KEYS
-    }
+    last = {k: next((v for r in reversed(steps) if (v := finite(r.get(k))) is not None), None) for k in FINAL_KEYS}
     return {
         "run_id": run.run_id,
         "method": run.method,
@@ -59,9 +57,7 @@ def _metrics_of(matrix: MatrixData) -> list[tuple[str, str, bool, bool]]:
     return [(b, m, primary, better) for (b, m), (primary, better) in found.items()]
 
 
-def _pick_baseline(
-    matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None
-) -> tuple[Arm | None, str | None]:
+def _pick_baseline(matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None) -> tuple[Arm | None, str | None]:
     """The baseline's arm; of several settings the one with the best primary metric, the hardest to beat."""
     report = matrix.config.get("report") or {}
     name = report.get("baseline") or "fixed"
@@ -73,9 +69,7 @@ def _pick_baseline(
     if len(family) == 1 or primary is None:
         return family[0], None
     benchmark, metric = primary.split("/", 1)
-    sign = next(
-        (1 if better else -1 for b, m, _, better in _metrics_of(matrix) if (b, m) == (benchmark, metric)), 1
-    )
+    sign = next((1 if better else -1 for b, m, _, better in _metrics_of(matrix) if (b, m) == (benchmark, metric)), 1)
 
     def level(arm: Arm) -> float:
         mean = arm_summary(arm, benchmark, metric)["mean"]["value"]
@@ -88,9 +82,7 @@ def _pick_baseline(
     )
 
 
-def _pick_primary(
-    matrix: MatrixData, known: Sequence[tuple[str, str, bool, bool]]
-) -> tuple[str | None, str | None]:
+def _pick_primary(matrix: MatrixData, known: Sequence[tuple[str, str, bool, bool]]) -> tuple[str | None, str | None]:
     wanted = (matrix.config.get("report") or {}).get("primary")
     names = [f"{b}/{m}" for b, m, _, _ in known]
     if wanted:
@@ -125,9 +117,7 @@ def _metric_entry(
     return entry
 
 
-def _adjust(
-    metrics: Sequence[dict[str, Any]], all_arms: Sequence[Arm], baseline: Arm | None
-) -> dict[str, Any]:
+def _adjust(metrics: Sequence[dict[str, Any]], all_arms: Sequence[Arm], baseline: Arm | None) -> dict[str, Any]:
     """Mark every method comparison declared or exploratory and adjust its p: Holm, or Benjamini-Hochberg."""
     families: dict[str, list[dict[str, Any]]] = {"declared": [], "exploratory": []}
     checkpoint_tests = 0
@@ -192,9 +182,7 @@ def build_summary(matrix: MatrixData, kind: str = "matrix") -> dict[str, Any]:
         absent = {m["label"]: len(m["absent"]) for m in entry["methods"]}
         for comparison in entry["comparisons"]:
             name = f"{entry['benchmark']}/{entry['metric']}"
-            comparison["verdict"] = verdict(
-                comparison, name, entry["higher_is_better"], absent[comparison["label"]]
-            )
+            comparison["verdict"] = verdict(comparison, name, entry["higher_is_better"], absent[comparison["label"]])
         for comparison in entry["comparisons"]:
             if comparison["family"] == "declared":
                 mine = [c for c in entry["comparisons"] if c["label"] == comparison["label"]]

@@ -158,15 +158,11 @@ def beta_table(arms: Sequence[Arm], seed: int = 0) -> list[dict[str, Any]]:
         for run in arm.runs:
             examples = run.examples()
             if examples is not None and varies(examples["dynamic_beta"].to_numpy(dtype=float)):
-                parts.append(
-                    examples[examples["mask"].astype(bool)].assign(run_id=run.run_id, label=arm.label)
-                )
+                parts.append(examples[examples["mask"].astype(bool)].assign(run_id=run.run_id, label=arm.label))
         if parts:
             table = pd.concat(parts, ignore_index=True)
             table = table.sample(n=min(most, len(table)), random_state=seed).sort_index()
-            rows += [
-                {str(k): v for k, v in row.items()} for row in table[list(BETA_COLUMNS)].to_dict("records")
-            ]
+            rows += [{str(k): v for k, v in row.items()} for row in table[list(BETA_COLUMNS)].to_dict("records")]
     return rows
 
 
@@ -206,8 +202,4 @@ def correlation_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def quantile_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per run and quantile of log prompt perplexity."""
-    return [
-        {"run_id": run["run_id"], **row}
-        for run in summary["correlations"]
-        for row in run["perplexity_quantiles"]
-    ]
+    return [{"run_id": run["run_id"], **row} for run in summary["correlations"] for row in run["perplexity_quantiles"]]

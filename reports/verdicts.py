@@ -31,9 +31,7 @@ def _seeds_needed(differences: list[float]) -> dict[str, Any]:
     return {
         "exact_test": least,
         "observed_effect": size,
-        "reason": None
-        if size is not None
-        else "no usable estimate of the spread over seeds, or no difference",
+        "reason": None if size is not None else "no usable estimate of the spread over seeds, or no difference",
     }
 
 
@@ -45,9 +43,7 @@ def _failed(absent: int) -> str:
     )
 
 
-def verdict(
-    comparison: Mapping[str, Any], metric: str, higher_is_better: bool, absent: int = 0
-) -> dict[str, Any]:
+def verdict(comparison: Mapping[str, Any], metric: str, higher_is_better: bool, absent: int = 0) -> dict[str, Any]:
     """Code and sentence for one method-level comparison. `comparison` carries `adjusted_p` when it has been tested.
 
     better / worse: at least five paired seeds and adjusted p <= .05. inconclusive: enough seeds, no such p.
@@ -96,15 +92,9 @@ def verdict(
         return result
     result["code"] = "inconclusive"
     smallest = comparison["minimum_detectable_effect"]["value"]
-    detail = (
-        f"; the smallest difference this design detects with power .80 is {smallest:.3f}" if smallest else ""
-    )
+    detail = f"; the smallest difference this design detects with power .80 is {smallest:.3f}" if smallest else ""
     size = needed["observed_effect"]
-    ask = (
-        f", about {size} seeds would be needed for a difference of the observed size"
-        if size and size > count
-        else ""
-    )
+    ask = f", about {size} seeds would be needed for a difference of the observed size" if size and size > count else ""
     shown = f"{correction} p = {p:.3g}" if p is not None else "no p-value"
     result["sentence"] = f"{observed}{span}: inconclusive, {shown}{detail}{ask}.{_failed(absent)}"
     return result
@@ -157,7 +147,5 @@ def headline(sentences: list[dict[str, Any]], failed: int, planned: int) -> str:
             else f"{codes.count('unsettled')} further comparison(s) have too few seeds to settle."
         )
     if not parts:
-        parts.append(
-            "No method was shown to differ from the baseline; that is not evidence that they are the same."
-        )
+        parts.append("No method was shown to differ from the baseline; that is not evidence that they are the same.")
     return " ".join(parts) + lost

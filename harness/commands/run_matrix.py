@@ -87,7 +87,11 @@ def show_plan(plan: Plan) -> None:
             " ".join(f"{key}={shown[key]}" for key in dict.fromkeys(keys)),
             str(spec.seed),
             "cached" if trained else "to do",
-            "cached" if cells == len(plan.benchmarks) else f"{cells}/{len(plan.benchmarks)} cached" if cells else "to do",
+            "cached"
+            if cells == len(plan.benchmarks)
+            else f"{cells}/{len(plan.benchmarks)} cached"
+            if cells
+            else "to do",
         )
     console.print(table)
     names = ", ".join(benchmark["name"] for benchmark in plan.benchmarks) or "none"

@@ -27,7 +27,9 @@ def frozen_matrix(output: Path) -> dict[str, Any]:
 
     frozen = read_json(output / "matrix.json")
     if not isinstance(frozen, dict):
-        raise UserError(f"--output {output} holds no matrix; run: python -m harness run-matrix CONFIG --output {output}")
+        raise UserError(
+            f"--output {output} holds no matrix; run: python -m harness run-matrix CONFIG --output {output}"
+        )
     return frozen
 
 
@@ -89,5 +91,7 @@ def run(options: argparse.Namespace) -> int:
     console.print(table)
     for row in rows:
         if row["error"]:
-            console.print(f"[red]failed[/] {row['run_id']}: {row['error']['class']}: {row['error']['message']}", markup=True)
+            console.print(
+                f"[red]failed[/] {row['run_id']}: {row['error']['class']}: {row['error']['message']}", markup=True
+            )
     return 0

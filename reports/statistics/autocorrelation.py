@@ -26,9 +26,7 @@ def effective_sample_size(x: ArrayLike, y: ArrayLike) -> float:
     """
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(
-            f"effective_sample_size: shapes {a.shape} and {b.shape}; give two series of one length"
-        )
+        raise ValueError(f"effective_sample_size: shapes {a.shape} and {b.shape}; give two series of one length")
     n = a.size
     if n < 4:
         return float(n)

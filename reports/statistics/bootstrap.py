@@ -47,6 +47,4 @@ def paired_bootstrap(
             note = "the differences do not vary; BCa is undefined and the percentile interval is given"
     low, high = np.quantile(means, quantiles)
     error = float(means.std(ddof=1))
-    return Estimate(
-        centre, float(low), float(high), name, d.size, stderr=error, confidence=confidence, note=note
-    )
+    return Estimate(centre, float(low), float(high), name, d.size, stderr=error, confidence=confidence, note=note)

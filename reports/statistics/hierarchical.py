@@ -23,9 +23,7 @@ def hierarchical_means(values: ArrayLike, replicates: int = 10_000, seed: int = 
         raise ValueError(f"hierarchical_means: values must have shape (methods, seeds, items), got {x.shape}")
     methods, seeds, items = x.shape
     if min(x.shape) == 0 or not np.isfinite(x).all():
-        raise ValueError(
-            "hierarchical_means: values must be finite and non-empty; keep shared seeds and items only"
-        )
+        raise ValueError("hierarchical_means: values must be finite and non-empty; keep shared seeds and items only")
     rng = np.random.default_rng(seed)
     out = np.empty((methods, replicates))
     flat = x.reshape(methods * seeds, items)
@@ -49,9 +47,7 @@ def hierarchical_difference(
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     name = f"hierarchical bootstrap over seeds and items ({replicates} draws)"
     if x.shape != y.shape or x.ndim != 2:
-        raise ValueError(
-            f"hierarchical_difference: shapes {x.shape} and {y.shape}; give two (seeds, items) arrays"
-        )
+        raise ValueError(f"hierarchical_difference: shapes {x.shape} and {y.shape}; give two (seeds, items) arrays")
     seeds, items = x.shape
     if seeds < 2 or items < 2:
         return undefined(name, items, "fewer than two seeds or items to resample", seeds)
@@ -60,6 +56,4 @@ def hierarchical_difference(
     multisets = comb(2 * seeds - 1, seeds)
     note = f"indicative: {seeds} seeds give {multisets} distinct seed multisets" if seeds < 5 else None
     error = float(means.std(ddof=1))
-    return Estimate(
-        float((x - y).mean()), float(low), float(high), name, items, seeds, error, confidence, note
-    )
+    return Estimate(float((x - y).mean()), float(low), float(high), name, items, seeds, error, confidence, note)

@@ -21,9 +21,7 @@ def minimum_detectable_effect(stderr: float, degrees: int | None = None) -> floa
     if degrees is None:
         return DETECTION * stderr
     if degrees < 1:
-        raise ValueError(
-            f"minimum_detectable_effect: {degrees} degrees of freedom; at least two units are needed"
-        )
+        raise ValueError(f"minimum_detectable_effect: {degrees} degrees of freedom; at least two units are needed")
     return float(stats.t.ppf(0.975, degrees) + stats.t.ppf(0.80, degrees)) * stderr
 
 

@@ -38,6 +38,4 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Estimat
     low = 0.0 if successes == 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
     high = 1.0 if successes == n else float(stats.beta.ppf(1 - tail, successes + 1, n - successes))
     p = successes / n
-    return Estimate(
-        p, low, high, "Clopper-Pearson", n, stderr=math.sqrt(p * (1 - p) / n), confidence=confidence
-    )
+    return Estimate(p, low, high, "Clopper-Pearson", n, stderr=math.sqrt(p * (1 - p) / n), confidence=confidence)

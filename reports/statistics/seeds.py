@@ -39,16 +39,10 @@ def seed_interval(
         return undefined(name, items, "no finished seed", 0)
     mean = float(x.mean())
     if x.size == 1:
-        return Estimate(
-            mean, None, None, name, items, 1, note="one seed: the spread over seeds cannot be estimated"
-        )
+        return Estimate(mean, None, None, name, items, 1, note="one seed: the spread over seeds cannot be estimated")
     error = float(x.std(ddof=1) / np.sqrt(x.size))
     half = float(stats.t.ppf(0.5 + confidence / 2, x.size - 1)) * error
-    note = (
-        f"only {x.size} seeds: the interval rests on {x.size - 1} degree(s) of freedom"
-        if x.size < 5
-        else None
-    )
+    note = f"only {x.size} seeds: the interval rests on {x.size - 1} degree(s) of freedom" if x.size < 5 else None
     low, high = mean - half, mean + half
     if bounds is not None:
         low, high = max(low, bounds[0]), min(high, bounds[1])
@@ -77,14 +71,10 @@ def seed_permutation(differences: ArrayLike, alpha: float = 0.05) -> Test:
     if d.size == 0:
         return Test(None, name, 0, 0, note="no paired seed")
     if d.size > EXACT_SEEDS:
-        raise ValueError(
-            f"seed_permutation: {d.size} seeds; at most {EXACT_SEEDS} are enumerated, use sign_flip"
-        )
+        raise ValueError(f"seed_permutation: {d.size} seeds; at most {EXACT_SEEDS} are enumerated, use sign_flip")
     least = smallest_paired_p(d.size)
     patterns = np.arange(2**d.size)[:, None] >> np.arange(d.size) & 1
     sums = np.abs((2 * patterns - 1) @ d)
     p = float((sums >= abs(d.sum()) * (1 - 1e-12)).mean())
-    note = (
-        f"p <= {alpha:g} is not attainable with S={d.size} (least p {least:.3g})" if least > alpha else None
-    )
+    note = f"p <= {alpha:g} is not attainable with S={d.size} (least p {least:.3g})" if least > alpha else None
     return Test(p, name, 0, d.size, least, note)

@@ -44,9 +44,7 @@ def clustered_paired(a: ArrayLike, b: ArrayLike, groups: Sequence[object]) -> fl
     return clustered(np.asarray(a, dtype=float) - np.asarray(b, dtype=float), groups)
 
 
-def mean_interval(
-    values: ArrayLike, groups: Sequence[object] | None = None, confidence: float = 0.95
-) -> Estimate:
+def mean_interval(values: ArrayLike, groups: Sequence[object] | None = None, confidence: float = 0.95) -> Estimate:
     """Mean of item values, shape (n,), with a t interval; clustered when groups repeat.
 
     Degrees of freedom are the number of groups (or items) minus one.
@@ -59,9 +57,7 @@ def mean_interval(
     error = clustered(x, groups) if repeats and groups is not None else plain(x)
     units = len(set(groups)) if repeats and groups is not None else x.size
     if not np.isfinite(error):
-        return Estimate(
-            float(x.mean()), None, None, name, x.size, note="one item or group has no spread to measure"
-        )
+        return Estimate(float(x.mean()), None, None, name, x.size, note="one item or group has no spread to measure")
     half = float(stats.t.ppf(0.5 + confidence / 2, units - 1)) * error
     mean = float(x.mean())
     return Estimate(mean, mean - half, mean + half, name, x.size, stderr=error, confidence=confidence)

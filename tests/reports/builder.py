@@ -112,9 +112,7 @@ def log_records(
     return records
 
 
-def example_rows(
-    rng: np.random.Generator, run_id: str, method: Method, steps: int, batch: int = 8
-) -> pd.DataFrame:
+def example_rows(rng: np.random.Generator, run_id: str, method: Method, steps: int, batch: int = 8) -> pd.DataFrame:
     n = steps * batch
     step = np.repeat(np.arange(1, steps + 1), batch)
     log_ppl = rng.normal(3.0, 0.6, n).clip(0.5)
@@ -155,9 +153,7 @@ def _metric(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
 def write_scores(
     directory: Path, policy: str, gain: float, prompts: int, rng: np.random.Generator, difficulty: np.ndarray
 ) -> None:
-    texts = [
-        HOSTILE[i] if i < len(HOSTILE) else f"An answer of {policy} to prompt {i}." for i in range(prompts)
-    ]
+    texts = [HOSTILE[i] if i < len(HOSTILE) else f"An answer of {policy} to prompt {i}." for i in range(prompts)]
     gold = np.round(np.clip(difficulty + gain + rng.normal(0, 0.12, prompts), 0, 1) * 4) / 4
     items = [
         {
@@ -217,9 +213,7 @@ def write_scores(
             "fingerprint": "f",
             "metrics": {"acc": _metric(correct)},
             "primary_metric": "acc",
-            "items": [
-                {"id": str(i), "values": {"acc": float(c)}, "group": None} for i, c in enumerate(correct)
-            ],
+            "items": [{"id": str(i), "values": {"acc": float(c)}, "group": None} for i, c in enumerate(correct)],
             "noise": None,
         },
     )
@@ -294,9 +288,7 @@ def write_matrix(
             key = (method.name, seed)
             state = "failed" if key in failed else "missing" if key in missing else "done"
             run_ids.append(
-                write_run(
-                    root, method, seed, state=state, steps=steps, prompts=prompts, difficulty=difficulty
-                )
+                write_run(root, method, seed, state=state, steps=steps, prompts=prompts, difficulty=difficulty)
             )
     if reference:
         write_scores(root / "reference", "reference", 0.0, prompts, np.random.default_rng(99), difficulty)

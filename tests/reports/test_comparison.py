@@ -137,9 +137,7 @@ def test_best_setting_of_the_baseline_is_the_one_to_beat(tmp_path: Path) -> None
     path = tmp_path / "runs" / ids[1] / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hyper": {"pref_beta": 0.5}, "seed": 0}))
     summary = build_summary(load_matrix(tmp_path, ids))
-    means = {
-        m["label"]: m["mean"]["value"] for m in next(m for m in summary["metrics"] if m["primary"])["methods"]
-    }
+    means = {m["label"]: m["mean"]["value"] for m in next(m for m in summary["metrics"] if m["primary"])["methods"]}
     best = max((label for label in means if label.startswith("fixed")), key=lambda label: means[label])
     assert summary["baseline"]["value"] == best
     assert "hardest to beat" in summary["baseline"]["note"]

@@ -34,9 +34,7 @@ def test_algebra_grows_with_the_margin() -> None:
 def test_null_notices_a_real_link_and_repeats_itself() -> None:
     beta, delta, steps = independent(800, 1.0)
     order = np.argsort(delta.reshape(-1, 8), axis=1)
-    linked = np.take_along_axis(
-        np.sort(beta.reshape(-1, 8), axis=1), np.argsort(order, axis=1), axis=1
-    ).ravel()
+    linked = np.take_along_axis(np.sort(beta.reshape(-1, 8), axis=1), np.argsort(order, axis=1), axis=1).ravel()
     null = permutation_null(linked, delta, steps, draws=100)
     assert null["p_value"] == pytest.approx(1 / 101)
     assert null == permutation_null(linked, delta, steps, draws=100)
@@ -54,9 +52,7 @@ def test_large_runs_are_thinned() -> None:
 
 
 def test_sigmoid_loss_does_not_overflow() -> None:
-    assert sigmoid_loss(np.array([1.0, 1.0, 1.0]), np.array([0.0, 1e4, -1e4])) == pytest.approx(
-        [np.log(2), 0, 1e4]
-    )
+    assert sigmoid_loss(np.array([1.0, 1.0, 1.0]), np.array([0.0, 1e4, -1e4])) == pytest.approx([np.log(2), 0, 1e4])
 
 
 def test_fixed_beta_has_no_correlation(tmp_path: Path) -> None:

@@ -62,9 +62,7 @@ def test_nan_is_null_and_diverged_is_said(tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "log_history.json").read_text()
 
 
-@pytest.mark.parametrize(
-    "case", ["empty", "one run", "one seed", "all failed", "all missing", "no reference"]
-)
+@pytest.mark.parametrize("case", ["empty", "one run", "one seed", "all failed", "all missing", "no reference"])
 def test_odd_matrices(tmp_path: Path, case: str) -> None:
     cells = [(m, s) for m in ("fixed", "foodpo") for s in (0, 1)]
     options: dict[str, dict[str, Any]] = {

@@ -64,9 +64,7 @@ def test_policy_allows_exactly_the_script_and_style_of_the_page(page: Page) -> N
     assert meta is not None and meta.startswith("default-src 'none'") and "unsafe" not in meta
     for tag, text in page.raw:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        assert (f"'sha256-{digest}'" in meta) == (
-            not text.startswith("{")
-        )  # data is no code and needs no hash
+        assert (f"'sha256-{digest}'" in meta) == (not text.startswith("{"))  # data is no code and needs no hash
         assert tag in ("script", "style")
     assert [t for t, _ in page.raw] == ["style", "script", "script"]
 
@@ -119,11 +117,7 @@ def test_every_control_has_a_name(page: Page) -> None:
     labelled = {a.get("for") for t, a in page.elements if t == "label"}
     assert all(a["id"] in labelled for t, a in page.elements if t == "select")
     assert all(a.get("alt") for t, a in page.elements if t == "img")
-    assert all(
-        a.get("tabindex") == "0" and a.get("aria-label")
-        for t, a in page.elements
-        if a.get("class") == "scroll"
-    )
+    assert all(a.get("tabindex") == "0" and a.get("aria-label") for t, a in page.elements if a.get("class") == "scroll")
 
 
 def test_figures_and_tables_are_written(report: Path) -> None:

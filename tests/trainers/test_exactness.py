@@ -105,9 +105,7 @@ def test_reference_is_computed_once_for_all_runs(tiny_model: Path, tmp_path: Pat
     pairs = make_pairs()
     shared = tmp_path / "reference"
     first = train(make_job(tiny_model, tmp_path / "a", reference_root=shared), pairs, lambda _: None)
-    again = make_job(
-        tiny_model, tmp_path / "b", "foodpo", reference_root=shared, seed=7, params={"pref_beta": 0.3}
-    )
+    again = make_job(tiny_model, tmp_path / "b", "foodpo", reference_root=shared, seed=7, params={"pref_beta": 0.3})
     assert first["reference_forwards"] > 0
     assert train(again, pairs, lambda _: None)["reference_forwards"] == 0
     other_weights = make_job(tiny_model, tmp_path / "c", reference_root=shared, weights_hash="other")
