@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
     """Errors are one line with the nearest verb or option, and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        if "invalid choice" in message:
+        if "invalid choice" in message and "argument VERB" in message:
             wrong = message.split("invalid choice: ")[1].split("'")[1]
             near = difflib.get_close_matches(wrong, VERBS, n=1)
             if near:

@@ -17,6 +17,9 @@ from harness.yaml_source import Path_, Source, load
 _Name = typing.Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
+_Seed = typing.Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -48,7 +51,7 @@ class MethodConfig(BaseModel):
     name: _Name
     rule: str | None = None
     grid: dict[str, list[Any]] = Field(default_factory=dict)
-    seeds: list[int] | None = None
+    seeds: list[_Seed] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -119,7 +122,7 @@ class MatrixConfig(_Strict):
     lora: dict[str, Any] | None = None
     prefix_sharing: bool = True
     methods: list[MethodConfig] = Field(min_length=1)
-    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    seeds: list[_Seed] = Field(default_factory=lambda: [0], min_length=1)
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
 

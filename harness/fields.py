@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def check_fields(section: str, values: dict[str, Any], source: Source, prefix: P
             raise UserError(f"{where}: {dotted(key)} (value {value!r}) is set by the harness; {OWNED[name]}")
         if name not in fields:
             raise UserError(f"{where}: unknown key {dotted(key)} (value {value!r}) of {owner}; {nearest(name, fields)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}: {dotted(key)} is {value!r}; give a finite number")
         accepted, kind = fields[name], _kind(value)
         good = not accepted or kind in accepted or (kind == "int" and "float" in accepted)
         if not good:

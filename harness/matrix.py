@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.config import MatrixConfig, MethodConfig
 from harness.errors import UserError
-from harness.fingerprint import TRAIN_VERSION, file_hash, fingerprint
+from harness.fingerprint import TRAIN_VERSION, file_hash, fingerprint, stable
 from harness.yaml_source import Source
 from trainers.rules import registry
 
@@ -59,14 +59,44 @@ def _points(grid: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(grid, values, strict=True))
 
 
-def _rule_params(method: MethodConfig, point: dict[str, Any], index: int, source: Source) -> dict[str, Any]:
+def _rule(method: MethodConfig, index: int, source: Source) -> tuple[str, str | None]:
+    """The rule, and the hash of its file if it is one; a file is looked for beside the matrix file."""
     rule = method.rule or method.name
+    if not registry.is_external(rule):
+        return rule, None
+    name, _, cls = rule.rpartition(":")
+    path = (source.path.parent / Path(name).expanduser()).resolve()
+    if not path.is_file():
+        where = source.where(("methods", index, "rule"))
+        raise UserError(
+            f"{where}: methods[{index}].rule is {rule!r}; no such file: {path} (paths are relative to the matrix file)"
+        )
+    return f"{path}:{cls}", file_hash(path)
+
+
+def _rule_params(method: MethodConfig, rule: str, point: dict[str, Any], index: int, source: Source) -> dict[str, Any]:
     try:
-        return registry.validate(rule, {**method.params, **point})
+        params = registry.validate(rule, {**method.params, **point})
     except registry.RuleError as error:
         keys = [key for key in {**method.params, **point} if key in str(error)] or ["rule"]
         where = source.where(("methods", index, keys[0]))
         raise UserError(f"{where}: methods[{index}] ({method.name}): {error}") from None
+    for key, value in params.items():
+        try:
+            stable(value, key)
+        except TypeError as error:
+            where = source.where(("methods", index, key))
+            raise UserError(
+                f"{where}: methods[{index}] ({method.name}): {error}; give text or a finite number"
+            ) from None
+    return {key: _number(value, rule, key) for key, value in params.items()}
+
+
+def _number(value: Any, rule: str, key: str) -> Any:
+    """1 and 1.0 are the same where the rule's parameter is a float; otherwise `value` as it is."""
+    known = registry.info(rule).params.get(key)
+    is_float = known is not None and isinstance(known.default, float)
+    return float(value) if is_float and isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def expand(config: MatrixConfig, source: Source, model_hash: str, data_hash: str) -> list[RunSpec]:
@@ -93,11 +123,10 @@ def expand(config: MatrixConfig, source: Source, model_hash: str, data_hash: str
         if len(set(seeds)) != len(seeds) or not seeds:
             where = source.where(("methods", index, "seeds") if method.seeds is not None else ("seeds",))
             raise UserError(f"{where}: seeds are {seeds}; list each seed once, and at least one")
-        rule = method.rule or method.name
-        rule_file = file_hash(Path(rule.rpartition(":")[0])) if registry.is_external(rule) else None
+        rule, rule_file = _rule(method, index, source)
         training = {**config.training, **method.training}
         for point in _points(method.grid):
-            params = _rule_params(method, point, index, source)
+            params = _rule_params(method, rule, point, index, source)
             for seed in seeds:
                 identity = {
                     "version": TRAIN_VERSION,
@@ -105,7 +134,7 @@ def expand(config: MatrixConfig, source: Source, model_hash: str, data_hash: str
                     "dtype": config.model.dtype,
                     "attention": config.model.attn_implementation,
                     "data": data_hash,
-                    "rule": "external" if rule_file else rule,
+                    "rule": f"external:{rule.rpartition(':')[2]}" if rule_file else rule,
                     "rule_file": rule_file,
                     "params": params,
                     "seed": seed,

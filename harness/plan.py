@@ -19,10 +19,11 @@ from harness.fingerprint import file_hash, fingerprint, model_hash
 from harness.matrix import RunSpec, expand
 from harness.refs import ResolvedModel, data_path, resolve_model
 from harness.store import now, read_json, write_json
-from harness.yaml_source import Source
+from harness.yaml_source import Source, load
 from trainers.data import DataError, PreferencePair, load_pairs
 
 MATRIX = "matrix.yaml"
+_CONSTRAINT_METRICS = ("gold_reward", "all_satisfied", "response_words")
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,8 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None]) -> Pl
     benchmarks = _benchmarks(config, source)
     _check_report(config, source, benchmarks)
     model = resolve_model(config.model, source.where(("model", "name_or_path")), log)
-    check_lengths(pairs, data_file, model.path, config.training.get("max_length", 1024))
+    lengths = [{**config.training, **method.training}.get("max_length", 1024) for method in config.methods]
+    check_lengths(pairs, data_file, model.path, min((n for n in lengths if n is not None), default=None))
     weights = model_hash(model.path)
     specs = expand(config, source, weights, data_hash)
     return Plan(config, source, output.resolve(), model, weights, data_file, data_hash, pairs, specs, benchmarks)
@@ -295,19 +297,35 @@ def _check_report(config: MatrixConfig, source: Source, benchmarks: list[dict[st
         if name not in known:
             where = source.where(("report", "primary"))
             raise UserError(f"{where}: report.primary is {config.report.primary!r}; {nearest(name, known)}")
+        kinds = {entry["name"]: entry["kind"] for entry in benchmarks}
+        metric = config.report.primary.partition("/")[2]
+        if kinds[name] == "constraints" and metric not in _CONSTRAINT_METRICS:
+            where = source.where(("report", "primary"))
+            raise UserError(
+                f"{where}: report.primary is {config.report.primary!r}; {nearest(metric, _CONSTRAINT_METRICS)}"
+            )
 
 
 def _check_output(config: MatrixConfig, output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file; give a directory")
-    frozen = read_json(output / "matrix.json")
-    if frozen is not None and frozen.get("name") != config.name:
+    name = _frozen_name(output)
+    if name is not None and name != config.name:
         raise UserError(
-            f"--output {output} holds the matrix {frozen.get('name')!r}, and this one is {config.name!r}; "
+            f"--output {output} holds the matrix {name!r}, and this one is {config.name!r}; "
             "give another --output, or rename the matrix"
         )
-    if frozen is None and output.is_dir() and any(p.name not in (".lock",) for p in output.iterdir()):
+    # what a kill before the first freeze leaves behind (.lock, .matrix.json.<pid>.tmp) is no one's work
+    if name is None and output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
         raise UserError(f"--output {output} is not empty and holds no matrix; give a new or empty directory")
+
+
+def _frozen_name(output: Path) -> str | None:
+    """Name of the matrix in an output directory: from matrix.json, or from matrix.yaml where that is damaged."""
+    frozen = read_json(output / "matrix.json")
+    if not isinstance(frozen, dict) and (output / MATRIX).is_file():
+        frozen = load(output / MATRIX).value
+    return str(frozen["name"]) if isinstance(frozen, dict) and "name" in frozen else None
 
 
 def freeze(plan: Plan) -> None:

@@ -109,7 +109,7 @@ class RunStore:
         """Whether stage `name` is complete for `fingerprint`.
 
         With `verify`, every file is compared with its checksum; a damaged one is set aside as `<name>.corrupt-<n>` and
-        the stage counts as not done.
+        the stage's marker is dropped. Without, nothing is read but the status and nothing is written.
         """
         stage = self.status()["stages"].get(name)
         if stage is None or stage["fingerprint"] != fingerprint:
@@ -122,7 +122,7 @@ class RunStore:
             elif verify and file_hash(path) != checksum:
                 self._quarantine(path)
                 good = False
-        if not good:
+        if not good and verify:
             self.forget(name)
         return good
 

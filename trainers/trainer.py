@@ -64,6 +64,8 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         kwargs: of trl.DPOTrainer. `train_dataset` has an integer column `example_index`.
     """
 
+    data_collator: Any
+
     def __init__(
         self,
         *args: Any,
