@@ -52,8 +52,10 @@ def _metrics_of(matrix: MatrixData) -> list[tuple[str, str, bool, bool]]:
             names = [] if scores is None else [scores.primary_metric, *sorted(scores.metrics)]
             for name in names:
                 if scores is not None and name in scores.metrics:
-                    better = bool(scores.metrics[name].get("higher_is_better", True))
-                    found.setdefault((benchmark, name), (name == scores.primary_metric, better))
+                    better = scores.metrics[name].get("higher_is_better", True)
+                    if better is None:  # a description, such as the answers' length, that no method can win
+                        continue
+                    found.setdefault((benchmark, name), (name == scores.primary_metric, bool(better)))
     return [(b, m, primary, better) for (b, m), (primary, better) in found.items()]
 
 

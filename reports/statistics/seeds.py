@@ -40,6 +40,10 @@ def seed_interval(
     mean = float(x.mean())
     if x.size == 1:
         return Estimate(mean, None, None, name, items, 1, note="one seed: the spread over seeds cannot be estimated")
+    if np.ptp(x) == 0:
+        return Estimate(
+            mean, None, None, name, items, x.size, note=f"all {x.size} seeds agree exactly: no spread to estimate from"
+        )
     error = float(x.std(ddof=1) / np.sqrt(x.size))
     half = float(stats.t.ppf(0.5 + confidence / 2, x.size - 1)) * error
     note = f"only {x.size} seeds: the interval rests on {x.size - 1} degree(s) of freedom" if x.size < 5 else None

@@ -1,0 +1,114 @@
+"""The real vLLM engine on the embedded model, held against transformers. One engine serves the whole module."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.engine import EngineConfig, EngineError, Sampling, chat_ids
+from evals.sampling import make_sampler
+from evals.swap_check import check_swap
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
+]
+CONFIG = EngineConfig(dtype="float32", max_model_len=384, kv_cache_gib=1)
+QUESTIONS = ["What is the capital of France?", "Name three fruits.", "Write a sentence about rain.", "What is 2 + 3?"]
+
+
+@pytest.fixture(scope="module")
+def model_dir() -> Path:
+    from trainers.embedded import prepare_model
+
+    return prepare_model("smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="module")
+def engine(model_dir: Path) -> Iterator[Any]:
+    from evals.vllm_engine import VllmEngine
+
+    engine = VllmEngine(model_dir, CONFIG)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def reference(model_dir: Path) -> Any:
+    from evals.transformers_engine import TransformersEngine
+
+    return TransformersEngine(model_dir, CONFIG)
+
+
+def test_the_model_knows_paris(engine: Any) -> None:
+    answer = engine.generate([chat_ids(engine.tokenizer, QUESTIONS[0])], Sampling(max_tokens=12))[0]
+    assert "Paris" in answer.text
+
+
+def test_greedy_answers_and_logprobs_agree_with_transformers(engine: Any, reference: Any) -> None:
+    prompts = [chat_ids(engine.tokenizer, question) for question in QUESTIONS]
+    ours = engine.generate(prompts, Sampling(max_tokens=12))
+    theirs = reference.generate(prompts, Sampling(max_tokens=12))
+    same = [a.token_ids == b.token_ids for a, b in zip(ours, theirs, strict=True)]
+    assert sum(same) >= len(same) - 1, "float32 greedy answers may differ on a near tie, not more"
+    for a, b, equal in zip(ours, theirs, same, strict=True):
+        assert a.finish_reason == b.finish_reason or not equal
+        if equal:
+            assert a.logprobs == pytest.approx(b.logprobs, abs=2e-3)
+
+
+def test_loglikelihoods_agree_with_transformers(engine: Any, reference: Any) -> None:
+    encode = engine.tokenizer
+    requests = [
+        (encode("The capital of France is")["input_ids"], encode(" Paris", add_special_tokens=False)["input_ids"]),
+        (
+            encode("The capital of France is")["input_ids"],
+            encode(" a small dog", add_special_tokens=False)["input_ids"],
+        ),
+    ]
+    for (ours, greedy), (theirs, expected) in zip(
+        engine.loglikelihood(requests), reference.loglikelihood(requests), strict=True
+    ):
+        assert ours == pytest.approx(theirs, abs=5e-3)
+        assert greedy == expected
+
+
+def test_a_seeded_sample_does_not_depend_on_its_batch(engine: Any) -> None:
+    sampler = make_sampler(engine, max_new_tokens=8, temperature=1.0)
+    together = sampler(QUESTIONS, 2, 7)
+    alone = sampler(QUESTIONS[2:3], 2, 7)
+    assert [c.text for c in together[2]] == [c.text for c in alone[0]]
+    assert len({c.seed for row in together for c in row}) == 8
+
+
+def test_swap_is_proved_and_a_swap_that_did_not_happen_is_found(engine: Any, model_dir: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    changed = tmp_path / "changed"
+    shutil.copytree(model_dir, changed)
+    weights = load_file(changed / "model.safetensors")
+    name = next(key for key in weights if key.endswith("layers.10.mlp.down_proj.weight"))
+    weights[name] = weights[name] + 0.05 * torch.randn(weights[name].shape, generator=torch.Generator().manual_seed(0))
+    save_file({k: v.to(torch.bfloat16) for k, v in weights.items()}, changed / "model.safetensors", {"format": "pt"})
+
+    base = check_swap(engine, model_dir, "float32", None)
+    with pytest.raises(EngineError, match="does not serve these weights"):
+        check_swap(engine, changed, "float32", base["expected"])
+    assert engine.swap(changed) < 30
+    moved = check_swap(engine, changed, "float32", base["expected"])
+    assert moved["distinguishable"] and abs(moved["engine"] - base["engine"]) > moved["tolerance"]
+    engine.swap(model_dir)
+    assert check_swap(engine, model_dir, "float32", moved["expected"])["engine"] == pytest.approx(
+        base["engine"], abs=1e-4
+    )
+
+
+def test_a_directory_without_weights_is_refused(engine: Any, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="no .*safetensors"):
+        engine.swap(tmp_path)
