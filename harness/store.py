@@ -133,10 +133,10 @@ class RunStore:
         path.rename(target)
 
     def forget(self, name: str) -> None:
-        """Drop the marker of a stage, so that it is done again."""
+        """Drop the marker of a stage and any recorded failure, so that it is done again."""
         status = self.status()
         status["stages"].pop(name, None)
-        self._write({**status, "state": "pending", "step": 0})
+        self._write({**status, "state": "pending", "step": 0, "error": None})
 
     def fail(self, error_class: str, message: str, trace: str) -> None:
         """Record a failure. The stages finished so far stay finished."""

@@ -46,6 +46,8 @@ def train_runs(plan: Plan, waiting: Sequence[RunSpec], progress: Progress) -> No
     """Train every waiting run. A run that fails or takes its process down is recorded; the rest goes on."""
     work_dir = plan.output / "work"
     work_dir.mkdir(parents=True, exist_ok=True)
+    for spec in waiting:  # a failure of an earlier attempt must not count as this one's
+        RunStore(plan.run_dir(spec)).forget("train")
     left = list(waiting)
     number = {spec.run_id: i for i, spec in enumerate(waiting, start=1)}
     while left:

@@ -110,5 +110,5 @@ def test_swap_is_proved_and_a_swap_that_did_not_happen_is_found(engine: Any, mod
 
 
 def test_a_directory_without_weights_is_refused(engine: Any, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="no .*safetensors"):
+    with pytest.raises(EngineError, match=r"no .*safetensors"):
         engine.swap(tmp_path)
