@@ -15,7 +15,7 @@ from typing import Any
 
 from evals import schema
 
-#: A policy during which the worker died this often without finishing a benchmark is given up.
+#: A policy during which the worker died this often without a new row or score on disk in between is given up.
 MAX_CRASHES = 2
 
 
@@ -84,12 +84,14 @@ def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, A
                 events, offset = _read_events(events_path, offset)
                 for event in events:
                     kind = event["event"]
+                    if kind in ("policy_done", "policy_failed"):
+                        crashes.pop("", None)  # one policy fewer to go: starting again is worth it
                     if kind == "policy_started":
                         current = event["policy"]
                     elif kind == "policy_done":
                         result.done.append(event["policy"])
                         current = None
-                    elif kind == "benchmark_done":
+                    elif kind == "benchmark_done" or (kind == "progress" and event["done"] > 0):
                         crashes.pop(event["policy"], None)
                     elif kind == "policy_failed":
                         result.failed[event["policy"]] = {

@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from evals.engine import EngineConfig, EngineError, Generated, Sampling, choose_dtype
 
 _BATCH = 32
+#: Positions whose scores over the vocabulary are held at once when likelihoods are computed.
+_SCORED_POSITIONS = 4096
 
 
 class TransformersEngine:
@@ -45,6 +47,9 @@ class TransformersEngine:
         self._model = model.to(self._device).eval()
         return time.perf_counter() - started
 
+    def alive(self) -> bool:
+        return True
+
     def close(self) -> None:
         self._model = None
 
@@ -75,7 +80,12 @@ class TransformersEngine:
         positions = (mask.cumsum(1) - 1).clamp_min(0)
         for _ in range(sampling.max_tokens):
             output = self._model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
             )
             cache = output.past_key_values
             scores = output.logits[:, -1].float().log_softmax(-1)
@@ -124,16 +134,21 @@ class TransformersEngine:
     @torch.inference_mode()
     def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
         results: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
-        order = sorted(range(len(requests)), key=lambda i: len(requests[i][0]) + len(requests[i][1]))
-        for start in range(0, len(order), _BATCH):
-            part = order[start : start + _BATCH]
+        lengths = [len(context) + len(continuation) for context, continuation in requests]
+        order = sorted(range(len(requests)), key=lengths.__getitem__)
+        start = 0
+        while start < len(order):
+            longest = lengths[order[min(start + _BATCH, len(order)) - 1]]
+            size = max(1, min(_BATCH, _SCORED_POSITIONS // longest))
+            part = order[start : start + size]
+            start += size
             rows = [[*requests[i][0], *requests[i][1]] for i in part]
             width = max(len(row) for row in rows)
             ids = torch.full((len(rows), width), self._pad, device=self._device)
             for k, row in enumerate(rows):
                 ids[k, : len(row)] = torch.tensor(row)
-            lengths = torch.tensor([len(row) for row in rows], device=self._device)
-            mask = (torch.arange(width, device=self._device)[None] < lengths[:, None]).long()
+            ends = torch.tensor([len(row) for row in rows], device=self._device)
+            mask = (torch.arange(width, device=self._device)[None] < ends[:, None]).long()
             logits = self._model(input_ids=ids, attention_mask=mask).logits.float()
             for k, i in enumerate(part):
                 first, last = len(requests[i][0]), len(rows[k])

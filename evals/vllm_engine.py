@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.engine import EngineConfig, EngineError, Generated, Sampling, choose_dtype
+from evals.engine import EngineConfig, EngineError, EngineLostError, Generated, Sampling, choose_dtype
 
 
 def _prepare_environment(config: EngineConfig) -> bool:
@@ -62,6 +62,7 @@ class VllmEngine:
         self.name = f"vllm {vllm.__version__} ({choose_dtype(config)})"
         self.tokenizer = self._llm.get_tokenizer()
         self.max_model_len = config.max_model_len
+        self._base = Path(model_dir)
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         from vllm import SamplingParams
@@ -112,11 +113,22 @@ class VllmEngine:
             raise EngineError(f"{model_dir} holds no *.safetensors weights")
         started = time.perf_counter()
         try:
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
+            self._reload(model_dir)
         except Exception as error:  # vLLM wraps whatever its worker process raised
-            raise EngineError(f"weights of {model_dir} did not load: {error}") from error
-        self._llm.reset_prefix_cache()
+            problem = f"weights of {model_dir} did not load: {error}"
+            try:  # a reload that stopped half-way leaves layers without weights, and the next request would kill vLLM
+                self._reload(self._base)
+            except Exception:
+                raise EngineLostError(problem) from error
+            raise EngineError(problem) from error
         return time.perf_counter() - started
+
+    def _reload(self, model_dir: Path) -> None:
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
+        self._llm.reset_prefix_cache()
+
+    def alive(self) -> bool:
+        return not self._llm.llm_engine.engine_core.resources.engine_dead
 
     def close(self) -> None:
         self._llm.llm_engine.engine_core.shutdown()

@@ -20,6 +20,10 @@ from typing import Any
 from evals import schema
 
 _CHUNK = 64
+#: Exit code that asks the supervisor for a new engine.
+ENGINE_DIED = 3
+#: Seconds between the death of the engine and the end of this process.
+_GRACE = 5
 
 
 class Events:
@@ -144,10 +148,8 @@ def run_benchmark(engine: Any, policy: dict[str, Any], benchmark: dict[str, Any]
     events.emit("benchmark_done", policy=policy["run_id"], benchmark=name)
 
 
-def run_policy(
-    engine: Any, job: dict[str, Any], policy: dict[str, Any], dtype: str, previous: float | None, events: Events
-) -> float:
-    """Swap, check and run every pending benchmark; returns the probe's log-prob for the next check."""
+def serve(engine: Any, policy: dict[str, Any], dtype: str, previous: dict[str, Any] | None) -> dict[str, Any]:
+    """Swap to the policy's weights, prove and record it; returns the record of the check for the next one."""
     from evals.swap_check import check_swap
 
     path = Path(policy["path"])
@@ -155,9 +157,31 @@ def run_policy(
     check = check_swap(engine, path, dtype, previous)
     record = {"engine": engine.name, "swap_seconds": seconds, "check": check, "policy": policy["run_id"]}
     schema.write_json(Path(policy["out"]) / schema.GENERATIONS / schema.ENGINE_RECORD, record)
-    for benchmark in pending(job, policy):
-        run_benchmark(engine, policy, benchmark, events)
-    return float(check["expected"])
+    return check
+
+
+def engine_died(error: BaseException) -> bool:
+    """Whether vLLM's engine process is gone: its EngineDeadError is `error` or among its causes."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        if type(link).__name__ == "EngineDeadError":
+            return True
+        seen.add(id(link))
+        link = link.__cause__ or link.__context__
+    return False
+
+
+def end_with_engine(engine: Any) -> None:
+    """End this process when the engine is dead: killed by a signal, vLLM may leave its caller waiting for ever."""
+
+    def watch() -> None:
+        while engine.alive():
+            time.sleep(1)
+        time.sleep(_GRACE)  # where vLLM does raise an error, that is the better end
+        os._exit(ENGINE_DIED)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def end_with(parent: int) -> None:
@@ -191,24 +215,37 @@ def main(argv: list[str]) -> int:
     if not policies:
         events.emit("finished")
         return 0
-    from evals.engine import EngineConfig, choose_dtype, start_engine
+    from evals.engine import EngineConfig, EngineLostError, choose_dtype, start_engine
+    from evals.swap_check import check_swap
 
     config = EngineConfig.from_dict(job["engine"])
     started = time.monotonic()
     engine = start_engine(Path(job["base_model"]), config)
     events.emit("engine_started", engine=engine.name, seconds=time.monotonic() - started)
-    dtype, previous = choose_dtype(config), None
+    end_with_engine(engine)
+    dtype = choose_dtype(config)
+    previous: dict[str, Any] | None = check_swap(engine, Path(job["base_model"]), dtype)
     for policy in policies:
         events.emit("policy_started", policy=policy["run_id"])
         try:
-            previous = run_policy(engine, job, policy, dtype, previous, events)
+            before, previous = previous, None  # if the swap fails, what the engine serves is not known
+            previous = serve(engine, policy, dtype, before)
+            for benchmark in pending(job, policy):
+                run_benchmark(engine, policy, benchmark, events)
         except Exception as error:
-            trace = traceback.format_exc()
+            if engine_died(error):
+                # not this policy's doing until it happens again: the supervisor starts a new engine and resumes it
+                traceback.print_exc()
+                return ENGINE_DIED
             events.emit(
-                "policy_failed", policy=policy["run_id"], error=type(error).__name__, message=str(error), trace=trace
+                "policy_failed",
+                policy=policy["run_id"],
+                error=type(error).__name__,
+                message=str(error),
+                trace=traceback.format_exc(),
             )
-            if "EngineDead" in type(error).__name__ or "EngineDead" in trace:
-                return 3  # the supervisor starts a new engine for what is left
+            if isinstance(error, EngineLostError):
+                return ENGINE_DIED
         else:
             events.emit("policy_done", policy=policy["run_id"])
     events.emit("finished")

@@ -86,6 +86,6 @@ def _run(
             progress.say(f"failed {name}: {event['error']}: {event['message'].splitlines()[0]}")
         elif kind == "worker_died":
             progress.clear()
-            progress.say(f"the evaluation process died (in {name}); starting it again")
+            progress.say(f"the evaluation process died{f' (in {name})' if policy else ''}; starting it again")
 
     return run_job(job, work / "evaluate.json", show).failed

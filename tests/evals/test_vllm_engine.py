@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,23 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
 CONFIG = EngineConfig(dtype="float32", max_model_len=384, kv_cache_gib=1)
+TENSOR = "model.layers.7.mlp.down_proj.weight"
 QUESTIONS = ["What is the capital of France?", "Name three fruits.", "Write a sentence about rain.", "What is 2 + 3?"]
+
+
+def edited(base: Path, target: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of the checkpoint with other weights."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(base, target)
+    weights = load_file(target / "model.safetensors")
+    edit(weights)
+    save_file(weights, target / "model.safetensors", {"format": "pt"})
+    return target
+
+
+def barely_trained(weights: dict[str, Any]) -> None:
+    weights[TENSOR][:4] *= 1.02
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +115,49 @@ def test_swap_is_proved_and_a_swap_that_did_not_happen_is_found(engine: Any, mod
 
     base = check_swap(engine, model_dir, "float32", None)
     with pytest.raises(EngineError, match="does not serve these weights"):
-        check_swap(engine, changed, "float32", base["expected"])
+        check_swap(engine, changed, "float32", base)
     assert engine.swap(changed) < 30
-    moved = check_swap(engine, changed, "float32", base["expected"])
+    moved = check_swap(engine, changed, "float32", base)
     assert moved["distinguishable"] and abs(moved["engine"] - base["engine"]) > moved["tolerance"]
     engine.swap(model_dir)
-    assert check_swap(engine, model_dir, "float32", moved["expected"])["engine"] == pytest.approx(
-        base["engine"], abs=1e-4
-    )
+    assert check_swap(engine, model_dir, "float32", moved)["engine"] == pytest.approx(base["engine"], abs=1e-4)
+
+
+def test_a_swap_that_did_nothing_is_noticed_between_policies_that_hardly_differ(
+    engine: Any, model_dir: Path, tmp_path: Path
+) -> None:
+    """Runs of two beta rules can differ by less than the tolerance between vLLM and transformers."""
+    trained = edited(model_dir, tmp_path / "trained", barely_trained)
+    engine.swap(model_dir)
+    base = check_swap(engine, model_dir, "float32")
+    unswapped = check_swap(engine, trained, "float32")
+    assert abs(unswapped["engine"] - unswapped["expected"]) < unswapped["tolerance"], "must hide in the tolerance"
+    with pytest.raises(EngineError, match="still answers like the policy before it"):
+        check_swap(engine, trained, "float32", base)
+    engine.swap(trained)
+    moved = check_swap(engine, trained, "float32", base)
+    assert moved["distinguishable"]
+    assert moved["engine_difference"] == pytest.approx(moved["policy_difference"], rel=0.2)
+    engine.swap(model_dir)
+    assert check_swap(engine, model_dir, "float32", moved)["engine_tokens"] == pytest.approx(base["engine_tokens"])
+
+
+@pytest.mark.parametrize("damage", ["not weights", "truncated", "a tensor missing"])
+def test_damaged_weights_are_refused_and_the_next_policy_is_served(
+    engine: Any, model_dir: Path, tmp_path: Path, damage: str
+) -> None:
+    if damage == "a tensor missing":
+        broken = edited(model_dir, tmp_path / "broken", lambda weights: weights.pop(TENSOR))
+    else:
+        broken = tmp_path / "broken"
+        shutil.copytree(model_dir, broken)
+        path = broken / "model.safetensors"
+        path.write_bytes(b"not weights" if damage == "not weights" else path.read_bytes()[:10_000_000])
+    with pytest.raises(EngineError, match="broken"):
+        engine.swap(broken)
+        check_swap(engine, broken, "float32")
+    engine.swap(model_dir)
+    check_swap(engine, model_dir, "float32")
 
 
 def test_a_directory_without_weights_is_refused(engine: Any, tmp_path: Path) -> None:

@@ -75,6 +75,24 @@ def test_killed_worker_resumes_at_the_first_missing_prompt(tiny_model: Path, tmp
         assert schema.is_scored(tmp_path / "b" / name, "constraints", cell)
 
 
+def test_deaths_with_new_rows_in_between_are_not_counted_against_a_policy(tiny_model: Path, tmp_path: Path) -> None:
+    job = make_job(tmp_path, tiny_model, ["one"])
+    pids: list[int] = []
+    killed: list[int] = []
+
+    def kill_twice(event: dict[str, Any]) -> None:
+        if event["event"] == "started":
+            pids.append(event["pid"])
+        if event["event"] == "progress" and len(killed) < 2 and pids[-1] not in killed:
+            killed.append(pids[-1])
+            os.kill(pids[-1], signal.SIGKILL)
+
+    result = run_job(job, tmp_path / "job.json", kill_twice)
+    assert result.failed == {} and result.done == ["one"] and result.engine_starts == 3
+    rows = rows_of(tmp_path / "one")
+    assert len({row["prompt_id"] for row in rows}) == len(rows) == 150
+
+
 def test_a_bad_policy_fails_alone(tiny_model: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(tiny_model, broken)

@@ -1,0 +1,102 @@
+"""The collapse detector names each kind of collapse, keeps quiet otherwise, and speaks up in real runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.trainers.helpers import make_job, make_pairs
+from trainers.collapse import CollapseDetector
+from trainers.recording import NUMERIC_COLUMNS
+from trainers.rules import registry
+from trainers.train import train
+
+SPREAD = np.linspace(-1.0, 1.0, 8)
+
+
+def make_rows(beta: Any, delta: float = 0.0) -> np.ndarray:
+    beta = np.broadcast_to(np.asarray(beta, dtype=float), (8,))
+    rows = np.zeros((len(beta), len(NUMERIC_COLUMNS)))
+    rows[:, NUMERIC_COLUMNS.index("dynamic_beta")] = beta
+    rows[:, NUMERIC_COLUMNS.index("delta")] = delta + 0.1 * SPREAD
+    return rows
+
+
+@pytest.fixture(params=["beta_head", "learnable"])
+def detector(request: pytest.FixtureRequest) -> CollapseDetector:
+    """Of a rule with pref_beta 0.1 and bounds 0.01 and 1."""
+    return CollapseDetector(registry.build(request.param, {"pref_beta": 0.1}, 8))
+
+
+@pytest.mark.parametrize("bound", [0.01, 1.0])
+def test_betas_at_a_bound(detector: CollapseDetector, bound: float) -> None:
+    assert detector.update(make_rows(0.1 * (1 + 0.2 * SPREAD)), 1) is None
+    four, five = np.full(8, 0.1), np.full(8, 0.1)
+    four[:4], five[:5] = bound, bound
+    assert detector.update(make_rows(four, 1.0), 2) is None  # half is not more than half
+    reason = detector.update(make_rows(five, 1.0), 3)
+    assert reason is not None and "sit at a bound" in reason and "62%" in reason
+
+
+def test_bounds_survive_float32(detector: CollapseDetector) -> None:
+    """Betas are computed in float32 and recorded in float64; a bound is recognised all the same."""
+    for bound in (detector.rule.low, detector.rule.high):
+        reason = detector.update(make_rows(float(np.float32(bound))), 1)
+        assert reason is not None and "100%" in reason
+
+
+def test_variance_gone(detector: CollapseDetector) -> None:
+    assert detector.update(make_rows(0.1 * (1 + 0.2 * SPREAD)), 1) is None
+    assert detector.update(make_rows(0.1 * (1 + 0.01 * SPREAD), 1.0), 2) is None
+    reason = detector.update(make_rows(0.1 * (1 + 0.001 * SPREAD), 1.0), 3)
+    assert reason is not None and "spread of beta fell" in reason
+
+
+@pytest.mark.parametrize("ratio", [0.3, 3.5])
+def test_drift_without_margin(detector: CollapseDetector, ratio: float) -> None:
+    assert detector.update(make_rows(0.1 * (1 + 0.2 * SPREAD)), 1) is None
+    drifted = ratio * 0.1 * (1 + 0.2 * SPREAD)
+    assert detector.update(make_rows(drifted, 0.5), 2) is None  # the margin grew as well
+    reason = detector.update(make_rows(drifted, -0.1), 3)
+    assert reason is not None and f"{ratio:.2g} times pref_beta without a larger margin" in reason
+
+
+def test_silent_on_a_healthy_run(detector: CollapseDetector) -> None:
+    for step in range(1, 50):
+        beta = 0.1 * (1 + 0.01 * step) * (1 + 0.2 * SPREAD * np.cos(step))
+        assert detector.update(make_rows(beta, 0.05 * step), step) is None
+
+
+def test_a_head_that_starts_without_spread_is_not_a_collapse(detector: CollapseDetector) -> None:
+    for step in range(1, 5):
+        assert detector.update(make_rows(0.1), step) is None
+
+
+@pytest.mark.parametrize("rule", ["fixed", "foodpo"])
+def test_rules_without_parameters_never_collapse(rule: str) -> None:
+    detector = CollapseDetector(registry.build(rule, {}, 8))
+    for step, beta in enumerate((0.1 * (1 + 0.2 * SPREAD), 0.1, 0.0, 9.0), start=1):
+        assert detector.update(make_rows(beta, -1.0), step) is None
+
+
+def history(model: Path, out: Path, rule: str, **params: Any) -> list[dict[str, Any]]:
+    job = make_job(model, out, rule, params={"pref_beta": 0.1, **params}, training={"max_steps": 12})
+    train(job, make_pairs(), lambda _: None)
+    records: list[dict[str, Any]] = json.loads((out / "log_history.json").read_text())[job.run_id]
+    return [record for record in records if "dynamic_beta" in record]
+
+
+@pytest.mark.parametrize("rule", ["beta_head", "learnable"])
+def test_collapse_shows_in_the_log_of_a_free_beta_and_not_with_the_defaults(
+    tiny_model: Path, tmp_path: Path, rule: str
+) -> None:
+    free = history(tiny_model, tmp_path / "free", rule, anchor=0, head_learning_rate=10.0)
+    reasons = [record["beta_collapse"] for record in free if "beta_collapse" in record]
+    assert any("sit at a bound" in reason for reason in reasons)
+    assert all(0.01 - 1e-6 <= record["dynamic_beta"] <= 1 + 1e-6 for record in free)
+    held = history(tiny_model, tmp_path / "held", rule)
+    assert len(held) == 12 and not any("beta_collapse" in record for record in held)

@@ -1,0 +1,201 @@
+"""Each beta rule against its formula, written a second time here in float64; bounds, anchor, registry."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.trainers.helpers import make_job, make_pairs
+from trainers.rules import registry
+from trainers.rules.base import RuleBatch
+from trainers.rules.learned import inverse_softplus
+
+HIDDEN = 16
+LEARNED = ["beta_head", "learnable"]
+betas = st.floats(1e-3, 5.0)
+log_ppls = st.lists(st.floats(-2.0, 12.0), min_size=1, max_size=8)
+quick = settings(max_examples=40, deadline=None)
+
+
+def make_batch(log_ppl: list[float], has_ppl: list[bool] | None = None, seed: int = 0) -> RuleBatch:
+    known = torch.tensor(has_ppl if has_ppl is not None else [True] * len(log_ppl))
+    hidden = torch.randn(len(log_ppl), HIDDEN, generator=torch.Generator().manual_seed(seed))
+    values = torch.tensor(log_ppl, dtype=torch.float32).masked_fill(~known, 0)
+    return RuleBatch(values, known, hidden, torch.arange(len(log_ppl)))
+
+
+def randomise(rule: Any, seed: int = 1) -> Any:
+    """Give every weight of a head a value, so that beta depends on the hidden state."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in rule.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return rule
+
+
+def normalised(hidden: Tensor) -> np.ndarray:
+    x = hidden.double().numpy()
+    return (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+
+
+# -- fixed and foodpo ------------------------------------------------------------------------------------------
+
+
+@quick
+@given(betas, log_ppls)
+def test_fixed_is_the_same_float_for_every_prompt(pref_beta: float, log_ppl: list[float]) -> None:
+    beta = registry.build("fixed", {"pref_beta": pref_beta}, HIDDEN).beta(make_batch(log_ppl))
+    assert isinstance(beta, float) and beta == pref_beta
+
+
+@quick
+@given(betas, st.floats(0.01, 3.0), log_ppls, st.data())
+def test_foodpo_formula(pref_beta: float, scale: float, log_ppl: list[float], data: st.DataObject) -> None:
+    known = data.draw(st.lists(st.booleans(), min_size=len(log_ppl), max_size=len(log_ppl)))
+    rule = registry.build("foodpo", {"pref_beta": pref_beta, "pref_beta_scale": scale}, HIDDEN)
+    expected = [
+        scale * math.log(max(math.exp(nll), 1.0)) * pref_beta if has else pref_beta
+        for nll, has in zip(log_ppl, known, strict=True)
+    ]
+    assert rule.beta(make_batch(log_ppl, known)).tolist() == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+def test_foodpo_known_values() -> None:
+    rule = registry.build("foodpo", {"pref_beta": 0.1, "pref_beta_scale": 0.5}, HIDDEN)
+    log_ppl = [math.log(10), math.log(0.5), 0.0, 2.0, 0.0]
+    beta = rule.beta(make_batch(log_ppl, [True, True, True, True, False]))
+    assert beta.tolist() == pytest.approx([0.05 * 2.302585093, 0.0, 0.0, 0.1, 0.1], abs=1e-7)
+
+
+@pytest.mark.parametrize("scale", [0, 0.0, -0.5])
+def test_foodpo_without_a_scale_is_fixed(scale: float) -> None:
+    beta = registry.build("foodpo", {"pref_beta": 0.2, "pref_beta_scale": scale}, HIDDEN).beta(make_batch([1.0, 3.0]))
+    assert isinstance(beta, float) and beta == 0.2
+
+
+def test_foodpo_grows_with_perplexity_and_keeps_the_gradient_of_what_it_is_given() -> None:
+    batch = make_batch([0.5, 1.0, 4.0, -1.0])
+    batch.log_ppl.requires_grad_()
+    beta = registry.build("foodpo", {"attach_ppl": True}, HIDDEN).beta(batch)
+    assert torch.all(beta[:3].diff() > 0)
+    beta.sum().backward()
+    assert batch.log_ppl.grad is not None
+    assert batch.log_ppl.grad.tolist() == pytest.approx([0.05, 0.05, 0.05, 0.0])
+
+
+# -- learned rules ---------------------------------------------------------------------------------------------
+
+
+@quick
+@given(st.floats(1e-6, 100.0))
+def test_inverse_softplus(value: float) -> None:
+    z = inverse_softplus(value)
+    assert max(z, 0) + math.log1p(math.exp(-abs(z))) == pytest.approx(value, rel=1e-9)
+
+
+@quick
+@given(betas, st.integers(0, 1000))
+def test_beta_head_starts_at_pref_beta(pref_beta: float, seed: int) -> None:
+    rule = registry.build("beta_head", {"pref_beta": pref_beta}, HIDDEN)
+    beta = rule.beta(make_batch([1.0, 2.0, 0.0], [True, True, False], seed))
+    assert beta.tolist() == pytest.approx([pref_beta] * 3, rel=2e-6)
+
+
+@quick
+@given(betas, st.integers(0, 1000))
+def test_beta_head_formula(pref_beta: float, seed: int) -> None:
+    rule = randomise(registry.build("beta_head", {"pref_beta": pref_beta}, HIDDEN), seed)
+    batch = make_batch([1.0] * 5, seed=seed)
+    assert batch.hidden is not None
+    weight, bias = rule.value.weight.detach().double().numpy()[0], float(rule.value.bias)
+    expected = np.log1p(np.exp(normalised(batch.hidden) @ weight + bias))
+    assert rule.beta(batch).tolist() == pytest.approx(expected, rel=1e-4)
+
+
+@quick
+@given(betas, st.lists(st.floats(0.1, 12.0), min_size=1, max_size=8), st.sampled_from(["linear", "mlp", "transformer"]))
+def test_learnable_starts_with_mean_beta_at_pref_beta(pref_beta: float, log_ppl: list[float], network: str) -> None:
+    rule = registry.build("learnable", {"pref_beta": pref_beta, "network": network}, HIDDEN)
+    rule.initialise(sum(log_ppl) / len(log_ppl))
+    beta = rule.beta(make_batch(log_ppl))
+    assert float(beta.mean()) == pytest.approx(pref_beta, rel=1e-5)
+    assert (beta / beta[0]).tolist() == pytest.approx([nll / log_ppl[0] for nll in log_ppl], rel=1e-4)
+
+
+@quick
+@given(st.floats(0.0, 0.9), log_ppls, st.integers(0, 1000))
+def test_learnable_formula(epsilon: float, log_ppl: list[float], seed: int) -> None:
+    rule = randomise(registry.build("learnable", {"epsilon": epsilon, "network": "linear"}, HIDDEN), seed)
+    batch = make_batch(log_ppl, [i % 3 != 2 for i in range(len(log_ppl))], seed)
+    assert batch.hidden is not None
+    last = rule.network[1]
+    score = normalised(batch.hidden) @ last.weight.detach().double().numpy()[0] + float(last.bias)
+    beta = math.exp(float(rule.log_w)) * np.maximum(log_ppl, 0) * (1 + epsilon * np.tanh(score))
+    expected = np.where(batch.has_ppl.numpy(), beta, 0.1)
+    assert rule.beta(batch).tolist() == pytest.approx(expected, rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp", "transformer"])
+@pytest.mark.parametrize("hidden_size", [16, 7])
+def test_networks_run_stay_within_epsilon_and_learn(network: str, hidden_size: int) -> None:
+    rule = registry.build("learnable", {"network": network, "epsilon": 0.3, "width": 8}, hidden_size)
+    rule.initialise(2.0)
+    randomise(rule.network)
+    batch = RuleBatch(torch.full((6,), 2.0), torch.ones(6).bool(), torch.randn(6, hidden_size), torch.arange(6))
+    beta = rule.beta(batch)
+    assert beta.shape == (6,) and float(beta.detach().std()) > 0
+    assert torch.all((beta / 0.1 - 1).abs() <= 0.3 + 1e-5)
+    beta.sum().backward()
+    assert all(parameter.grad is not None for parameter in rule.parameters())
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("reaches", [False, True])
+def test_head_gradient_reaches_hidden_states_only_if_asked(name: str, reaches: bool) -> None:
+    rule = randomise(registry.build(name, {"head_gradient_to_policy": reaches}, HIDDEN))
+    batch = make_batch([1.0, 2.0])
+    assert batch.hidden is not None
+    batch.hidden.requires_grad_()
+    rule.beta(batch).sum().backward()
+    assert (batch.hidden.grad is not None and bool(batch.hidden.grad.any())) is reaches
+
+
+@quick
+@given(betas, st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=6), st.floats(0.01, 2.0))
+def test_bounds_and_anchor_penalty(pref_beta: float, ratios: list[float], anchor: float) -> None:
+    rule = registry.build("beta_head", {"pref_beta": pref_beta, "anchor": anchor}, HIDDEN)
+    beta = torch.tensor(ratios, dtype=torch.float64) * pref_beta
+    clamped = rule.clamp(beta)
+    assert (clamped / pref_beta).tolist() == pytest.approx([min(max(r, 0.1), 10.0) for r in ratios])
+    assert rule.at_bound(clamped).tolist() == [r <= 0.1 + 1e-6 or r >= 10 - 1e-6 for r in ratios]
+    expected = anchor * sum(math.log(r) ** 2 for r in ratios) / len(ratios)
+    assert float(rule.penalty(beta)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("start", [1e-4, 1e4])
+def test_anchor_pulls_beta_back_from_outside_the_bounds(start: float) -> None:
+    rule = registry.build("beta_head", {"pref_beta": 0.1}, HIDDEN)
+    torch.nn.init.constant_(rule.value.bias, inverse_softplus(0.1 * start))
+    optimiser = torch.optim.Adam(rule.parameters(), lr=1.0)
+    batch = make_batch([1.0, 1.0])
+    rule.clamp(rule.beta(batch)).sum().backward()
+    assert not rule.value.bias.grad.any()  # the bound itself lets no gradient through
+    for _ in range(1500):
+        optimiser.zero_grad()
+        rule.penalty(rule.beta(batch)).backward()
+        optimiser.step()
+    assert rule.beta(batch).tolist() == pytest.approx([0.1] * 2, rel=0.2)
+    assert not bool(rule.at_bound(rule.clamp(rule.beta(batch))).any())
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_anchor_zero_has_no_penalty(name: str) -> None:
+    assert registry.build(name, {"anchor": 0}, HIDDEN).penalty(torch.tensor([5.0])) is None
