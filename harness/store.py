@@ -87,11 +87,11 @@ class RunStore:
         """Mark the run as running `stage`."""
         self._write({**self.status(), "state": "running", "stage": stage, "error": None, "pid": os.getpid()})
 
-    def progress(self, step: int, total_steps: int, every: float = 1.0) -> None:
-        """Note the step, at most once every `every` seconds."""
+    def progress(self, step: int, total_steps: int, every: float = 1.0, **values: float | None) -> None:
+        """Note the step and what was logged there (loss, dynamic_beta), at most once every `every` seconds."""
         if time.monotonic() - self._last_progress >= every or step == total_steps:
             self._last_progress = time.monotonic()
-            self._write({**self.status(), "step": step, "total_steps": total_steps})
+            self._write({**self.status(), "step": step, "total_steps": total_steps, **values})
 
     def mark_stage(self, name: str, fingerprint: str, files: Iterable[str], seconds: float, last: bool = False) -> None:
         """Record that stage `name` is complete, with the checksum of every file it produced (paths relative)."""

@@ -45,7 +45,7 @@ def run_one(job: dict[str, Any], events: Events) -> None:
     """Train one run and mark it; raises what training raises."""
     from trainers.data import load_pairs
     from trainers.schema import EXAMPLE_METRICS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
-    from trainers.train import Progress, TrainJob, train
+    from trainers.train import Progress, TrainJob, clean_up, train
 
     store = RunStore(Path(job["train_job"]["run_dir"]))
     store.start("train")
@@ -62,13 +62,14 @@ def run_one(job: dict[str, Any], events: Events) -> None:
     pairs = load_pairs(Path(job["data"]["path"]), job["data"]["limit"], job["data"]["seed"])
 
     def report(progress: Progress) -> None:
-        store.progress(progress.step, progress.total_steps)
+        store.progress(progress.step, progress.total_steps, loss=progress.loss, dynamic_beta=progress.dynamic_beta)
         events.emit("progress", run_id=train_job.run_id, **vars(progress))
 
     train(train_job, pairs, report)
     files = [LOG_HISTORY, EXAMPLE_METRICS, TRAIN_RESULT]
     files += [str(path.relative_to(store.directory)) for path in sorted((store.directory / POLICY_DIR).iterdir())]
     store.mark_stage("train", job["fingerprint"], files, time.monotonic() - started)
+    clean_up(store.directory)
 
 
 def main(argv: list[str]) -> int:

@@ -138,7 +138,10 @@ def _show(
         seconds = RunStore(plan.output / "runs" / run_id).status()["stages"]["train"]["seconds"]
         progress.clear()
         progress.say(f"trained {name} in {seconds:.0f}s")
-        write_run_files(plan.output / "runs" / run_id)
+        try:
+            write_run_files(plan.output / "runs" / run_id)
+        except Exception as error:  # a figure must not end a matrix; the report makes these files again
+            progress.say(f"metrics of {name} could not be written yet: {type(error).__name__}: {error}")
     elif event["event"] == "run_failed":
         progress.clear()
         progress.say(f"failed {name}: {event['error']}: {event['message'].splitlines()[0] if event['message'] else ''}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainers.schema import BOOL_COLUMNS, EXAMPLE_COLUMNS, EXAMPLE_METRICS, FLOAT_COLUMNS, INT_COLUMNS
+from trainers.schema import BOOL_COLUMNS, EXAMPLE_COLUMNS, EXAMPLE_METRICS, EXAMPLE_PARTS, FLOAT_COLUMNS, INT_COLUMNS
 
 #: Columns the trainer hands over, in the order of the matrix it gathers (all as float64).
 NUMERIC_COLUMNS = ("example_index", *INT_COLUMNS, *FLOAT_COLUMNS, *BOOL_COLUMNS)
@@ -39,7 +38,7 @@ class ExampleRecorder:
         self.run_dir = Path(run_dir)
         self.run_id = run_id
         self.example_ids = list(example_ids)
-        self.parts = self.run_dir / "example_metrics.parts"
+        self.parts = self.run_dir / EXAMPLE_PARTS
         self._rows: list[np.ndarray] = []
 
     def start(self, resumed_step: int) -> None:
@@ -80,10 +79,12 @@ class ExampleRecorder:
         keys = rows[:, [NUMERIC_COLUMNS.index("step"), 0]]
         _, first = np.unique(keys, axis=0, return_index=True)
         self.parts.mkdir(parents=True, exist_ok=True)
-        _write(self._table(rows[np.sort(first)]), self.parts / f"part-{step:09d}.parquet")
+        path = self.parts / f"part-{step:09d}.parquet"
+        table = self._table(rows[np.sort(first)])
+        _write(pa.concat_tables([pq.read_table(path, schema=SCHEMA), table]) if path.exists() else table, path)
 
     def finish(self) -> Path:
-        """Merge all parts into `example_metrics.parquet`, one row group each, and remove them."""
+        """Merge all parts into `example_metrics.parquet`, one row group each; `trainers.train.clean_up` removes them."""
         target = self.run_dir / EXAMPLE_METRICS
         temporary = target.with_suffix(".parquet.tmp")
         paths = sorted(self.parts.glob("part-*.parquet")) if self.parts.is_dir() else []
@@ -93,7 +94,6 @@ class ExampleRecorder:
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, target)
-        shutil.rmtree(self.parts, ignore_errors=True)
         return target
 
 

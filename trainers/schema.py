@@ -11,6 +11,7 @@ SCHEMA_VERSION = 1
 
 LOG_HISTORY = "log_history.json"
 EXAMPLE_METRICS = "example_metrics.parquet"
+EXAMPLE_PARTS = "example_metrics.parts"
 POLICY_DIR = "policy"
 ADAPTER_DIR = "adapter"
 BETA_HEAD = "beta_head.safetensors"

@@ -50,7 +50,7 @@ class PolicyStandIn:
         batch = RuleBatch(
             self.prompt_nll if self.attach_ppl else self.prompt_nll.detach(), self.has_ppl, hidden, self.index
         )
-        self.raw_beta = trainer.rule.beta(batch)
+        self.raw_beta = trainer.rule(batch)
         trainer.beta = trainer.rule.clamp(self.raw_beta) if isinstance(self.raw_beta, Tensor) else self.raw_beta
         return outputs
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.data import PreferencePair
-from trainers.schema import ADAPTER_DIR, BETA_HEAD, CHECKPOINTS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
+from trainers.schema import ADAPTER_DIR, BETA_HEAD, CHECKPOINTS, EXAMPLE_PARTS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def _arguments(job: TrainJob) -> Any:
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not torch.cuda.is_available(),  # without it, bf16 is refused on CPUs that have it
     }
     if "bf16" not in job.training and "fp16" not in job.training:
         defaults["bf16"] = supports_bf16()
@@ -134,7 +135,7 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
     import transformers
     import trl
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState, set_seed
 
     from trainers.callbacks import ProgressCallback
     from trainers.recording import ExampleRecorder
@@ -176,13 +177,20 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
         store=ReferenceStore(job.reference_root, identity),
         prefix_sharing=job.prefix_sharing,
     )
-    log_ppl = [score.prompt_nll for score in trainer.reference_scores]
+    # prompts of one token have no perplexity (stored as 0) and fall back to pref_beta
+    log_ppl = [score.prompt_nll for score in trainer.reference_scores if score.prompt_nll > 0] or [1.0]
     rule.initialise(sum(log_ppl) / len(log_ppl))
     prepared = time.perf_counter()
     trainer.add_callback(ProgressCallback(on_progress))
     checkpoint = _last_checkpoint(job.run_dir / CHECKPOINTS)
     recorder.start(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
+    if state is not None and state.global_step >= state.max_steps:
+        # killed after the last step: Trainer would train one step more where the last epoch is not a whole one
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = state
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trained = time.perf_counter()
     recorder.flush(trainer.state.global_step)
     recorder.finish()
@@ -201,10 +209,15 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
         "seconds": {"prepare": prepared - started, "train": trained - prepared},
     }
     _write_json(job.run_dir / TRAIN_RESULT, result)
-    shutil.rmtree(job.run_dir / CHECKPOINTS, ignore_errors=True)
     del trainer, model
     gc.collect()
     return result
+
+
+def clean_up(run_dir: Path) -> None:
+    """Remove what only a resumed run needs: call it once the run's completion is on disk."""
+    for name in (CHECKPOINTS, EXAMPLE_PARTS):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
 
 
 def _save_policy(trainer: Any, tokenizer: Any, job: TrainJob) -> None:

@@ -85,7 +85,7 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         self._pair_scoring_added = False
         self._rows: list[Tensor] = []
         self._clock: float | None = None
-        self._tokens_seen = 0.0
+        self._unlogged: list[np.ndarray] = []
         self._head_grad_norm: float | None = None
         self.collapse = CollapseDetector(rule)
         super().__init__(*args, **kwargs)
@@ -269,8 +269,11 @@ class DynamicBetaDPOTrainer(DPOTrainer):
     # -- logging ---------------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        rows = self._gather_rows()
         training = self.model.training
+        rows = self._gather_rows()
+        if training:
+            rows = self._record(rows)
+            self._unlogged.clear()
         if rows is not None:
             prefix = "" if training else "eval_"
             logs.update({prefix + key: value for key, value in _summary(rows).items()})
@@ -287,7 +290,6 @@ class DynamicBetaDPOTrainer(DPOTrainer):
             reason = self.collapse.update(rows, self.state.global_step)
             if reason is not None:
                 logs["beta_collapse"] = reason  # type: ignore[assignment]
-            self.recorder.add(rows)
             for key in ("loss", "grad_norm"):
                 if key in logs and not np.isfinite(float(logs[key])):
                     raise DivergedError(
@@ -303,6 +305,13 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         if self.accelerator.num_processes > 1:
             rows = self.accelerator.gather(rows)
         return rows.cpu().numpy()
+
+    def _record(self, rows: np.ndarray | None) -> np.ndarray | None:
+        """Hand `rows` to the recorder; at a log, returns all rows since the last one, a checkpoint between or not."""
+        if rows is not None:
+            self.recorder.add(rows)
+            self._unlogged.append(rows)
+        return np.concatenate(self._unlogged) if self._unlogged else None
 
     def _global_batch(self) -> int:
         args = self.args
@@ -323,13 +332,16 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         return optimizer
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        # before TRL's part: that ends with trainer_state.json, which makes the checkpoint count as whole
+        self._record(self._gather_rows())
         if self.accelerator.is_main_process:
             state = {key: value.detach().cpu().contiguous() for key, value in self.rule.state_dict().items()}
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             if state:
+                folder.mkdir(parents=True, exist_ok=True)
                 save_file(state, folder / RULE_STATE)
             self.recorder.flush(self.state.global_step)
+        super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

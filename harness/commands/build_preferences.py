@@ -104,7 +104,8 @@ def _from_prompts(options: argparse.Namespace) -> int:
     command = (
         f"python -m harness build-preferences --model {options.model} --prompts {options.prompts} "
         f"--heldout {options.heldout} --k {options.k} --seed {options.seed} "
-        f"--max-new-tokens {options.max_new_tokens} --temperature {options.temperature} --out {options.out}"
+        f"--max-new-tokens {options.max_new_tokens} --temperature {options.temperature} "
+        f"--top-p {options.top_p} --out {options.out}"
     )
     with Progress() as progress:
         for split, prompts in sets.items():

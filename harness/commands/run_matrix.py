@@ -23,8 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from contextlib import nullcontext
-
     stderr_line(f"reading {_short(options.config)}")
     from harness.lock import output_lock
     from harness.plan import freeze, make_plan
@@ -37,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         show_plan(plan)
         return 0
     _check_writable(plan.output)
-    with output_lock(plan.output) if not options.dry_run else nullcontext():
+    with output_lock(plan.output):
         freeze(plan)
         with Progress() as progress:
             code = run_matrix(plan, progress)
@@ -104,4 +102,4 @@ def show_plan(plan: Plan) -> None:
         f"{duration(cost.eval_seconds)} to evaluate; {cost.memory_bytes / gib:.1f} GiB of memory, "
         f"{cost.disk_bytes / gib:.1f} GiB of disk ({cost.free_disk_bytes / gib:.0f} GiB free)"
     )
-    console.print("nothing was written")
+    console.print("nothing was written to the output directory")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,17 @@ def frozen_matrix(output: Path) -> dict[str, Any]:
     return frozen
 
 
-def last_step(run_dir: Path) -> dict[str, Any]:
-    """The last logged training step of a run, from its history (finished runs) or its newest checkpoint."""
-    from harness.store import read_json
-
-    history: dict[str, Any] = read_json(run_dir / "log_history.json") or {}
-    for records in history.values():
-        steps = [record for record in records if "loss" in record]
-        if steps:
-            return dict(steps[-1])
-    return {}
+def shown_state(status: dict[str, Any]) -> str:
+    """The state; a run whose process is gone is `interrupted`, not running."""
+    pid = status.get("pid")
+    if pid and status["state"] == "running" and "train" not in status["stages"]:
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return "interrupted"
+        except PermissionError:
+            pass
+    return str(status["state"])
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,18 +53,16 @@ def run(options: argparse.Namespace) -> int:
     frozen = frozen_matrix(options.output)
     rows = []
     for run_id in frozen["runs"]:
-        directory = options.output / "runs" / run_id
-        status = RunStore(directory).status()
-        step = last_step(directory)
+        status = RunStore(options.output / "runs" / run_id).status()
         rows.append(
             {
                 "run_id": run_id,
-                "state": status["state"],
+                "state": shown_state(status),
                 "stage": status["stage"],
                 "step": status["step"],
                 "total_steps": status["total_steps"],
-                "loss": step.get("loss"),
-                "dynamic_beta": step.get("dynamic_beta"),
+                "loss": status.get("loss"),
+                "dynamic_beta": status.get("dynamic_beta"),
                 "error": status["error"],
             }
         )

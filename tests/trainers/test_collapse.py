@@ -1,18 +1,22 @@
-"""The collapse detector names each kind of collapse, keeps quiet otherwise, and speaks up in real runs."""
+"""Against collapse: the anchor, a start at pref_beta, and a detector that names each kind of collapse and no other."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.trainers.helpers import make_job, make_pairs
 from trainers.collapse import CollapseDetector
 from trainers.recording import NUMERIC_COLUMNS
 from trainers.rules import registry
+from trainers.rules.base import RuleBatch
+from trainers.rules.learned import inverse_softplus
 from trainers.train import train
 
 SPREAD = np.linspace(-1.0, 1.0, 8)
@@ -67,7 +71,7 @@ def test_drift_without_margin(detector: CollapseDetector, ratio: float) -> None:
 
 def test_silent_on_a_healthy_run(detector: CollapseDetector) -> None:
     for step in range(1, 50):
-        beta = 0.1 * (1 + 0.01 * step) * (1 + 0.2 * SPREAD * np.cos(step))
+        beta = 0.1 * (1 + 0.01 * step) * (1 + 0.2 * SPREAD * (1 + 0.5 * np.cos(step)))
         assert detector.update(make_rows(beta, 0.05 * step), step) is None
 
 
@@ -100,3 +104,72 @@ def test_collapse_shows_in_the_log_of_a_free_beta_and_not_with_the_defaults(
     assert all(0.01 - 1e-6 <= record["dynamic_beta"] <= 1 + 1e-6 for record in free)
     held = history(tiny_model, tmp_path / "held", rule)
     assert len(held) == 12 and not any("beta_collapse" in record for record in held)
+
+
+# -- the anchor and the start ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [1e-4, 200.0])
+def test_anchor_pulls_beta_back_from_outside_the_bounds(start: float) -> None:
+    rule = registry.build("beta_head", {"pref_beta": 0.1}, 8)
+    torch.nn.init.constant_(rule.value.bias, inverse_softplus(0.1 * start))
+    optimiser = torch.optim.Adam(rule.parameters(), lr=0.3)
+    batch = RuleBatch(torch.ones(2), torch.ones(2).bool(), torch.randn(2, 8), torch.arange(2))
+    rule.clamp(rule.beta(batch)).sum().backward()
+    assert not rule.value.bias.grad.any()  # the bound itself lets no gradient through
+    for _ in range(400):
+        optimiser.zero_grad()
+        rule.penalty(rule.beta(batch)).backward()
+        optimiser.step()
+    assert rule.beta(batch).tolist() == pytest.approx([0.1] * 2, rel=0.05)
+    assert not bool(rule.at_bound(rule.clamp(rule.beta(batch))).any())
+
+
+@pytest.mark.parametrize("name", ["beta_head", "learnable"])
+def test_anchor_zero_has_no_penalty(name: str) -> None:
+    assert registry.build(name, {"anchor": 0}, 8).penalty(torch.tensor([5.0])) is None
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("rule", ["beta_head", "learnable"])
+def test_training_starts_at_pref_beta(tiny_model: Path, tmp_path: Path, rule: str, bf16: bool) -> None:
+    """Also under bf16 autocast, the default on GPUs: rules compute in float32."""
+    training = {"max_steps": 1, "per_device_train_batch_size": 8, "bf16": bf16}
+    job = make_job(tiny_model, tmp_path, rule, training=training)
+    train(job, make_pairs(8), lambda _: None)
+    first = json.loads((tmp_path / "log_history.json").read_text())[job.run_id][0]
+    # learnable scales by the perplexity, which the reference and the policy both compute in bfloat16
+    assert first["dynamic_beta"] == pytest.approx(0.1, rel=1e-3 if bf16 and rule == "learnable" else 1e-5)
+
+
+@pytest.mark.parametrize("pref_beta", [0.1, 0.3])
+def test_bounds_are_recognised_in_bf16_training(tiny_model: Path, tmp_path: Path, pref_beta: float) -> None:
+    """Betas stay float32 under autocast: rounded to bfloat16, bounds of 0.03 and 3 would not be recognised."""
+    job = make_job(
+        tiny_model,
+        tmp_path,
+        "beta_head",
+        params={"pref_beta": pref_beta, "anchor": 0, "head_learning_rate": 100.0},
+        training={"max_steps": 8, "bf16": True},
+    )
+    train(job, make_pairs(), lambda _: None)
+    records = json.loads((tmp_path / "log_history.json").read_text())[job.run_id]
+    rows = [record for record in records if "dynamic_beta" in record]
+    outside = [record for record in rows if record["dynamic_beta_max"] < 0.101 * pref_beta]
+    outside += [record for record in rows if record["dynamic_beta_min"] > 9.9 * pref_beta]
+    assert outside
+    assert all("sit at a bound" in record.get("beta_collapse", "") for record in outside)
+
+
+def test_learnable_starts_at_pref_beta_with_prompts_of_one_token(tiny_model: Path, tmp_path: Path) -> None:
+    """One-token prompts fall back to pref_beta and do not count in the mean log-perplexity."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    bare = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    (model / "chat_template.jinja").write_text(bare, encoding="utf-8")
+    pairs = make_pairs(4)
+    for pair, prompt in zip(pairs, ("a", "b", "cde", "fghij"), strict=True):
+        pair.prompt[0]["content"] = prompt
+    job = make_job(model, tmp_path / "run", "learnable", training={"max_steps": 1})
+    train(job, pairs, lambda _: None)
+    first = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id][0]
+    assert first["dynamic_beta"] == pytest.approx(0.1, rel=1e-4)

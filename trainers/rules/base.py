@@ -53,6 +53,11 @@ class BetaRule(nn.Module):
         """The beta of each pair: a float for all of them, or a tensor of shape (B,)."""
         raise NotImplementedError
 
+    def forward(self, batch: RuleBatch) -> float | Tensor:
+        """`beta` in float32: under autocast a head would round betas to eight bits, and its bounds with them."""
+        with torch.autocast(batch.log_ppl.device.type, enabled=False):
+            return self.beta(batch)
+
     def penalty(self, beta: Tensor) -> Tensor | None:
         """A scalar added to the loss, or None."""
         return None
