@@ -44,12 +44,17 @@ class DataConfig(_Strict):
 
 
 class MethodConfig(BaseModel):
-    """One method. Keys beside the ones below are parameters of its rule (pref_beta, pref_beta_scale, ...)."""
+    """One method. Keys beside the ones below are parameters of its rule (pref_beta, pref_beta_scale, ...).
+
+    `parent` names the method a control belongs to: the control has a run for each of the parent's runs, with its seed,
+    hyper-parameters and training settings.
+    """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     name: _Name
     rule: str | None = None
+    parent: _Name | None = None
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     seeds: list[_Seed] | None = None
     training: dict[str, Any] = Field(default_factory=dict)

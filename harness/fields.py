@@ -26,13 +26,10 @@ OWNED = {
     "data_seed": "use the matrix's seeds: [...]",
     "beta": "use the method's pref_beta",
     "loss_type": "use the method's pref_loss",
-    "precompute_ref_log_probs": "the reference is always computed once and shared",
-    "sync_ref_model": "the reference is computed once and shared, so it cannot move",
     "disable_tqdm": "progress is shown by the harness",
     "resume_from_checkpoint": "run the same command again: unfinished runs resume by themselves",
     "remove_unused_columns": "the trainer needs its own columns",
     "model_init_kwargs": "use the matrix's model: section",
-    "use_weighting": "WPO weighting is not combined with beta rules yet",
 }
 _KINDS = ("bool", "int", "float", "str", "dict", "list")
 

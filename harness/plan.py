@@ -14,6 +14,7 @@ from typing import Any
 
 from evals import schema as eval_schema
 from evals.engine import EngineConfig, choose_backend
+from harness.checks import MATRIX, check_combinations, check_lengths, check_output, check_report
 from harness.config import MatrixConfig, load_config, nearest
 from harness.errors import UserError
 from harness.fields import check_fields
@@ -21,11 +22,8 @@ from harness.fingerprint import file_hash, fingerprint, model_hash
 from harness.matrix import RunSpec, expand
 from harness.refs import ResolvedModel, data_path, resolve_model
 from harness.store import now, read_json, write_json
-from harness.yaml_source import Source, load
+from harness.yaml_source import Source
 from trainers.data import DataError, PreferencePair, load_pairs
-
-MATRIX = "matrix.yaml"
-_CONSTRAINT_METRICS = ("gold_reward", "all_satisfied", "response_words")
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,8 @@ class Plan:
             "seed": spec.seed,
             "params": spec.params,
             "hyper": spec.hyper,
+            "parent": spec.parent,
+            "parent_method": spec.parent_method,
             "fingerprint": spec.fingerprint,
             "model": {"name": self.model.name, "weights_hash": self.model_hash},
             "data": {
@@ -126,6 +126,7 @@ class Plan:
                 "training": spec.training,
                 "lora": self.config.lora,
                 "prefix_sharing": self.config.prefix_sharing,
+                "parent_dir": str(self.output / "runs" / spec.parent) if spec.parent is not None else None,
             },
         }
 
@@ -238,34 +239,6 @@ def _load_data(config: MatrixConfig, source: Source) -> tuple[Path, list[Prefere
     return path, pairs
 
 
-def check_lengths(pairs: Sequence[PreferencePair], file: Path, model_dir: Path, max_length: int | None) -> None:
-    """Refuse prompts that leave no room for an answer.
-
-    Raises:
-        UserError: the first such row, with file, line, its length and the limit.
-    """
-    if max_length is None or sum(len(turn["content"]) for pair in pairs for turn in pair.prompt) == 0:
-        return
-    # a token has at least one byte, so short prompts need no tokenizer (64 tokens are left for a chat template)
-    suspects = [pair for pair in pairs if sum(len(t["content"].encode()) + 8 for t in pair.prompt) + 64 >= max_length]
-    if not suspects:
-        return
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    for pair in suspects:
-        if tokenizer.chat_template:
-            text = tokenizer.apply_chat_template(pair.prompt, add_generation_prompt=True, tokenize=False)
-        else:
-            text = "".join(turn["content"] for turn in pair.prompt)
-        length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        if length >= max_length:
-            raise UserError(
-                f"{file}:{pair.line}: the prompt has {length} tokens and training.max_length is {max_length}, so nothing "
-                "of the answers would be seen; raise max_length or remove the row"
-            )
-
-
 def make_plan(config_path: Path, output: Path, log: Callable[[str], None]) -> Plan:
     """Read, resolve and check a matrix.
 
@@ -273,7 +246,7 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None]) -> Pl
         UserError: anything wrong, before anything is written or trained.
     """
     config, source = load_config(config_path)
-    _check_output(config, output)
+    check_output(config, output)
     check_fields("training", config.training, source, ("training",))
     for i, method in enumerate(config.methods):
         check_fields("training", method.training, source, ("methods", i, "training"))
@@ -281,59 +254,16 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None]) -> Pl
         check_fields("lora", config.lora, source, ("lora",))
     data_file, pairs = _load_data(config, source)
     data_hash = fingerprint([list(pair.content()) for pair in pairs])
-    expand(config, source, "unknown", data_hash)  # mistakes in methods show before a model is fetched
+    drafts = expand(config, source, "unknown", data_hash)  # mistakes in methods show before a model is fetched
+    check_combinations(config, source, drafts, pairs, data_file)
     benchmarks = _benchmarks(config, source)
-    _check_report(config, source, benchmarks)
+    check_report(config, source, benchmarks)
     model = resolve_model(config.model, source.where(("model", "name_or_path")), log)
     lengths = [{**config.training, **method.training}.get("max_length", 1024) for method in config.methods]
     check_lengths(pairs, data_file, model.path, min((n for n in lengths if n is not None), default=None))
     weights = model_hash(model.path)
     specs = expand(config, source, weights, data_hash)
     return Plan(config, source, output.resolve(), model, weights, data_file, data_hash, pairs, specs, benchmarks)
-
-
-def _check_report(config: MatrixConfig, source: Source, benchmarks: list[dict[str, Any]]) -> None:
-    names = [method.name for method in config.methods]
-    if config.report.baseline is not None and config.report.baseline not in names:
-        where = source.where(("report", "baseline"))
-        raise UserError(
-            f"{where}: report.baseline is {config.report.baseline!r}; {nearest(config.report.baseline, names)}"
-        )
-    if config.report.primary is not None:
-        known = [entry["name"] for entry in benchmarks]
-        name = config.report.primary.split("/")[0]
-        if name not in known:
-            where = source.where(("report", "primary"))
-            raise UserError(f"{where}: report.primary is {config.report.primary!r}; {nearest(name, known)}")
-        kinds = {entry["name"]: entry["kind"] for entry in benchmarks}
-        metric = config.report.primary.partition("/")[2]
-        if kinds[name] == "constraints" and metric not in _CONSTRAINT_METRICS:
-            where = source.where(("report", "primary"))
-            raise UserError(
-                f"{where}: report.primary is {config.report.primary!r}; {nearest(metric, _CONSTRAINT_METRICS)}"
-            )
-
-
-def _check_output(config: MatrixConfig, output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file; give a directory")
-    name = _frozen_name(output)
-    if name is not None and name != config.name:
-        raise UserError(
-            f"--output {output} holds the matrix {name!r}, and this one is {config.name!r}; "
-            "give another --output, or rename the matrix"
-        )
-    # what a kill before the first freeze leaves behind (.lock, .matrix.json.<pid>.tmp) is no one's work
-    if name is None and output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
-        raise UserError(f"--output {output} is not empty and holds no matrix; give a new or empty directory")
-
-
-def _frozen_name(output: Path) -> str | None:
-    """Name of the matrix in an output directory: from matrix.json, or from matrix.yaml where that is damaged."""
-    frozen = read_json(output / "matrix.json")
-    if not isinstance(frozen, dict) and (output / MATRIX).is_file():
-        frozen = load(output / MATRIX).value
-    return str(frozen["name"]) if isinstance(frozen, dict) and "name" in frozen else None
 
 
 def freeze(plan: Plan) -> None:

@@ -44,8 +44,9 @@ def die_with_parent(parent: int) -> None:
 def run_one(job: dict[str, Any], events: Events) -> None:
     """Train one run and mark it; raises what training raises."""
     from trainers.data import load_pairs
+    from trainers.save import clean_up
     from trainers.schema import EXAMPLE_METRICS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
-    from trainers.train import Progress, TrainJob, clean_up, train
+    from trainers.train import Progress, TrainJob, train
 
     store = RunStore(Path(job["train_job"]["run_dir"]))
     store.start("train")
@@ -57,11 +58,15 @@ def run_one(job: dict[str, Any], events: Events) -> None:
             "run_dir": Path(values["run_dir"]),
             "model_path": Path(values["model_path"]),
             "reference_root": Path(values["reference_root"]),
+            "parent_dir": Path(values["parent_dir"]) if values["parent_dir"] is not None else None,
         }
     )
     pairs = load_pairs(Path(job["data"]["path"]), job["data"]["limit"], job["data"]["seed"])
 
     def report(progress: Progress) -> None:
+        if progress.note is not None:
+            events.emit("note", run_id=train_job.run_id, text=progress.note)
+            return
         store.progress(progress.step, progress.total_steps, loss=progress.loss, dynamic_beta=progress.dynamic_beta)
         events.emit("progress", run_id=train_job.run_id, **vars(progress))
 

@@ -132,6 +132,9 @@ def _show(
         loss, beta = event["loss"], event["dynamic_beta"]
         note = f"loss {loss:.4f}  beta {beta:.4f}" if loss is not None and beta is not None else ""
         progress.tick(f"train {name}: step", event["step"], event["total_steps"], event["eta_seconds"], note)
+    elif event["event"] == "note":
+        progress.clear()
+        progress.say(f"train {name}: {event['text']}")
     elif event["event"] == "run_done":
         from reports.metrics import write_run_files
 

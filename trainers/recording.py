@@ -84,7 +84,7 @@ class ExampleRecorder:
         _write(pa.concat_tables([pq.read_table(path, schema=SCHEMA), table]) if path.exists() else table, path)
 
     def finish(self) -> Path:
-        """Merge all parts into `example_metrics.parquet`, one row group each; `trainers.train.clean_up` removes them."""
+        """Merge all parts into `example_metrics.parquet`, one row group each; `trainers.save.clean_up` removes them."""
         target = self.run_dir / EXAMPLE_METRICS
         temporary = target.with_suffix(".parquet.tmp")
         paths = sorted(self.parts.glob("part-*.parquet")) if self.parts.is_dir() else []

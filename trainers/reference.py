@@ -22,15 +22,22 @@ import pyarrow.parquet as pq
 
 @dataclass(frozen=True)
 class ReferenceIdentity:
-    """What determines a reference log-prob beside the tokens. `precision` names weights' dtype and autocast."""
+    """What determines a reference log-prob beside the tokens.
+
+    `precision` names weights' dtype and autocast, `attention` the implementation, `forward` the layout of the pass, `ppl_tokens`
+    which prompt tokens the perplexity is over.
+    """
 
     weights: str
     precision: str
+    attention: str
     ld_alpha: float | None
     forward: str
+    ppl_tokens: str
     trl: str
     transformers: str
     torch: str
+    columns: str = "2"
 
     def key(self) -> str:
         """16 hex digits of the identity's SHA-256."""
@@ -39,11 +46,18 @@ class ReferenceIdentity:
 
 @dataclass(frozen=True)
 class ReferenceScore:
-    """One pair under the reference: summed log-probs, mean prompt NLL (nats), mean completion-token entropy (nats)."""
+    """One pair under the reference.
+
+    Summed log-probs, mean NLL of prompt and of both responses (nats), how many tokens these are over, and the mean entropy of
+    the next token over both completions (nats).
+    """
 
     chosen_logp: float
     rejected_logp: float
     prompt_nll: float
+    prompt_tokens: float
+    response_nll: float
+    response_tokens: float
     entropy: float
 
 
@@ -54,6 +68,21 @@ def content_key(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence
         digest.update(f"{len(part)}:".encode())
         digest.update(b"".join(int(token).to_bytes(4, "little") for token in part))
     return digest.hexdigest()[:32]
+
+
+def log_perplexities(scores: Sequence[ReferenceScore], of: str) -> list[float]:
+    """Log-perplexity of each pair's prompt, response or both, not below 0, where there is one (see `BetaRule.ppl_of`)."""
+    values: list[float] = []
+    for score in scores:
+        parts = {
+            "prompt": [(score.prompt_nll, score.prompt_tokens)],
+            "response": [(score.response_nll, score.response_tokens)],
+        }
+        chosen = parts["prompt"] + parts["response"] if of == "both" else parts[of]
+        tokens = sum(count for _, count in chosen)
+        if tokens > 0:
+            values.append(max(sum(nll * count for nll, count in chosen) / tokens, 0.0))
+    return values
 
 
 class ReferenceStore:

@@ -71,9 +71,17 @@ def shared_prompt_lengths(input_ids: Tensor, attention_mask: Tensor, completion_
 
 
 def build_rows(
-    input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor, prompt_lengths: list[int], pad_token_id: int
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    completion_mask: Tensor,
+    prompt_lengths: list[int],
+    pad_token_id: int,
+    prompt_words: Tensor | None = None,
 ) -> PairRows:
-    """Lay a TRL preference batch out as one row per pair (see the module's docstring)."""
+    """Lay a TRL preference batch out as one row per pair (see the module's docstring).
+
+    `prompt_words` (B, L) bool limits the prompt tokens that are scored.
+    """
     device = input_ids.device
     half, width = input_ids.size(0) // 2, input_ids.size(1) - 1
     total = attention_mask.sum(1).tolist()
@@ -90,6 +98,7 @@ def build_rows(
     mask = torch.zeros((half, 1, length, length), dtype=torch.bool)
     prompt_mask = torch.zeros((half, length), dtype=torch.bool)
     causal = torch.ones((length, length), dtype=torch.bool).tril()
+    words = None if prompt_words is None else prompt_words.cpu()
     source, target, destination, p_source, p_target, p_row, last, last_chosen = ([] for _ in range(8))
     for i, (row, n, c) in enumerate(zip(rows, prompt_lengths, chosen_lengths, strict=True)):
         end, split = len(row), n + c  # row[split] is the repeated last prompt token
@@ -108,9 +117,10 @@ def build_rows(
             i * width + torch.arange(n - 1, n - 1 + c),
             (half + i) * width + torch.arange(n - 1, n - 1 + rejected_length),
         ]
-        p_source.append(torch.arange(base, base + n - 1))
-        p_target.append(row[1:n])
-        p_row.append(torch.full((n - 1,), i))
+        scored = torch.arange(1, n) if words is None else 1 + words[i, 1:n].nonzero()[:, 0]
+        p_source.append(base + scored - 1)
+        p_target.append(row[scored])
+        p_row.append(torch.full((len(scored),), i))
         last.append(base + n - 1)
         last_chosen.append(base + split - 1)
 
@@ -142,6 +152,7 @@ class PairScores:
         log_probs, entropy, mean_logits: (2B, L-1); `is_top1` the same shape, bool. The names TRL reads.
         prompt_nll: (B,) mean over the prompt's tokens after the first, nats; 0 for one-token prompts.
         hidden: (B, H) aggregated last hidden states, or None.
+        completion_hidden: (N, H) hidden states that predict the completion tokens, detached, or None.
     """
 
     log_probs: Tensor
@@ -150,6 +161,7 @@ class PairScores:
     is_top1: Tensor
     prompt_nll: Tensor
     hidden: Tensor | None
+    completion_hidden: Tensor | None = None
     aux_loss: None = None
 
 
@@ -195,6 +207,8 @@ def aggregate(hidden: Tensor, rows: PairRows, how: str) -> Tensor:
 
 def unsupported_reason(model: Any) -> str | None:
     """Why rows with a 4-D mask cannot be used with this model, or None if they can."""
+    if type(model.get_output_embeddings()) is not torch.nn.Linear:
+        return "the LM head is not a plain linear layer (an adapter sits on it)"
     config = model.config.get_text_config()
     attention = config._attn_implementation
     if attention not in ("sdpa", "eager"):
@@ -223,6 +237,7 @@ def add_pair_scoring(model: Any) -> None:
         pair_rows: PairRows | None = None,
         aggregation: str | None = None,
         attach_ppl: bool = False,
+        keep_hidden: bool = False,
         **kwargs: Any,
     ) -> Any:
         if pair_rows is None:
@@ -239,7 +254,8 @@ def add_pair_scoring(model: Any) -> None:
         ).last_hidden_state
         head = self.get_output_embeddings()
         flat = hidden.reshape(-1, hidden.size(-1))
-        log_probs, entropy, mean_logits, is_top1 = _score(flat[rows.source], head.weight, head.bias, rows.target)
+        predicting = flat[rows.source]
+        log_probs, entropy, mean_logits, is_top1 = _score(predicting, head.weight, head.bias, rows.target)
         with torch.set_grad_enabled(torch.is_grad_enabled() and attach_ppl):
             source = flat[rows.prompt_source]
             pieces = [
@@ -262,6 +278,7 @@ def add_pair_scoring(model: Any) -> None:
             is_top1=place(is_top1),
             prompt_nll=prompt_nll,
             hidden=aggregate(hidden, rows, aggregation) if aggregation else None,
+            completion_hidden=predicting.detach() if keep_hidden else None,
         )
 
     model.forward = types.MethodType(forward, model)

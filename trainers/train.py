@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gc
-import json
-import os
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainers.data import PreferencePair
-from trainers.schema import ADAPTER_DIR, BETA_HEAD, CHECKPOINTS, EXAMPLE_PARTS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
+from trainers.memory import is_out_of_memory, next_split, release_memory
+from trainers.save import last_checkpoint, save_policy, write_json
+from trainers.schema import CHECKPOINTS, LOG_HISTORY, TRAIN_RESULT
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class TrainJob:
         model_path: a checkpoint directory; weights_hash: what identifies its weights.
         reference_root: where reference scores are kept (shared by all runs of a matrix).
         prefix_sharing: score prompt + chosen + rejected as one row where the model allows it.
+        parent_dir: the finished run whose betas a control repeats.
     """
 
     run_id: str
@@ -41,19 +41,19 @@ class TrainJob:
     training: dict[str, Any]
     lora: dict[str, Any] | None
     prefix_sharing: bool = True
-    chat: bool = True
-    extra: dict[str, Any] = field(default_factory=dict)
+    parent_dir: Path | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One logged step, for whoever watches."""
+    """One logged step, for whoever watches; `note` is something worth saying."""
 
     step: int
     total_steps: int
     loss: float | None
     dynamic_beta: float | None
     eta_seconds: float | None
+    note: str | None = None
 
 
 def to_dataset(pairs: list[PreferencePair]) -> Any:
@@ -68,7 +68,23 @@ def to_dataset(pairs: list[PreferencePair]) -> Any:
     )
 
 
-def _arguments(job: TrainJob) -> Any:
+def _dataset(pairs: list[PreferencePair], rule: Any, tokenizer: Any) -> Any:
+    """`to_dataset` plus what the rule needs of each pair."""
+    dataset = to_dataset(pairs)
+    if rule.needs_pair_beta:
+        lacking = next((pair for pair in pairs if pair.beta is None), None)
+        if lacking is not None:
+            raise ValueError(f"line {lacking.line} (id {lacking.id!r}) has no beta; this rule needs one in every row")
+        dataset = dataset.add_column("pair_beta", [pair.beta for pair in pairs])
+    if rule.ppl_tokens == "user":
+        from trainers.prompt_words import user_words
+
+        dataset = dataset.add_column("prompt_words", [user_words(tokenizer, pair) for pair in pairs])
+    return dataset
+
+
+def _arguments(job: TrainJob, in_loop: bool, split: int) -> Any:
+    """DPOConfig of a job; each micro-batch cut into `split` parts, with that many times the accumulation."""
     import torch
     from trl import DPOConfig
 
@@ -84,8 +100,11 @@ def _arguments(job: TrainJob) -> Any:
     }
     if "bf16" not in job.training and "fp16" not in job.training:
         defaults["bf16"] = supports_bf16()
-    settings = {**defaults, **job.training}
-    settings.pop("loss_type", None)
+    settings = {"precompute_ref_log_probs": not in_loop, **defaults, **job.training}
+    if in_loop or settings.get("sync_ref_model"):
+        settings["precompute_ref_log_probs"] = False
+    settings["per_device_train_batch_size"] = _micro_batch(job) // split
+    settings["gradient_accumulation_steps"] = settings.get("gradient_accumulation_steps", 1) * split
     return DPOConfig(
         output_dir=str(job.run_dir / CHECKPOINTS),
         run_name=job.run_id,
@@ -93,9 +112,14 @@ def _arguments(job: TrainJob) -> Any:
         data_seed=job.seed,
         beta=float(job.params["pref_beta"]),
         loss_type=[job.params.get("pref_loss", "sigmoid")],
-        precompute_ref_log_probs=True,
         **settings,
     )
+
+
+def _micro_batch(job: TrainJob) -> int:
+    from trl import DPOConfig
+
+    return int(job.training.get("per_device_train_batch_size", DPOConfig.per_device_train_batch_size))
 
 
 def supports_bf16() -> bool:
@@ -110,79 +134,130 @@ def supports_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written completely (trainer_state.json comes last but one, so check it parses)."""
-    found: list[tuple[int, Path]] = []
-    for path in folder.glob("checkpoint-*"):
-        try:
-            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            found.append((int(state["global_step"]), path))
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(path, ignore_errors=True)
-    return max(found)[1] if found else None
-
-
 def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Progress], None]) -> dict[str, Any]:
     """Train `job` on `pairs`, resuming from its last checkpoint if there is one.
 
     Writes `log_history.json`, `example_metrics.parquet`, `policy/`, with LoRA `adapter/`, with a learned rule
-    `beta_head.safetensors`, and last of all `train_result.json`, which is also returned.
+    `beta_head.safetensors`, and last of all `train_result.json`, which is also returned. Where memory runs out, the micro-batch
+    is halved and accumulation doubled, so the global batch stays, and training goes on from the last checkpoint.
 
     Raises:
-        trainers.trainer.DivergedError: the loss became NaN or infinite.
+        trainers.trainer.DivergedError: the loss or a gradient became NaN or infinite.
+        trainers.rules.parent_run.ParentRunError: a control's parent has no rows, or other ones.
+        MemoryError: memory runs out with one pair in a micro-batch.
     """
+    split = 1
+    while True:
+        try:
+            return _train(job, pairs, on_progress, split)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            message = str(error).splitlines()[0]
+        smaller = next_split(_micro_batch(job), split)
+        if smaller is None:
+            raise MemoryError(
+                f"out of memory with one pair in a micro-batch ({message}); shorten max_length, or use gradient_checkpointing, "
+                "LoRA or a smaller model"
+            )
+        split = smaller
+        release_memory()
+        note = f"out of memory; going on with micro-batches 1/{split} as large and {split} times the accumulation"
+        on_progress(Progress(0, 0, None, None, None, note))
+
+
+def load_model(job: TrainJob) -> Any:
+    """The starting weights as transformers loads them."""
     import torch
-    import transformers
-    import trl
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState, set_seed
+    from transformers import AutoModelForCausalLM
 
-    from trainers.callbacks import ProgressCallback
-    from trainers.recording import ExampleRecorder
-    from trainers.reference import ReferenceIdentity, ReferenceStore
-    from trainers.rules import registry
-    from trainers.trainer import DynamicBetaDPOTrainer
-
-    started = time.perf_counter()
-    args = _arguments(job)
-    tokenizer = AutoTokenizer.from_pretrained(job.model_path, trust_remote_code=job.trust_remote_code)
-    model = AutoModelForCausalLM.from_pretrained(
+    return AutoModelForCausalLM.from_pretrained(
         job.model_path,
         dtype=getattr(torch, job.dtype),
         attn_implementation=job.attn_implementation,
         trust_remote_code=job.trust_remote_code,
     )
+
+
+def _build_rule(job: TrainJob, model: Any, pairs: list[PreferencePair]) -> Any:
+    from trainers.rules import registry
+    from trainers.rules.parent_run import ParentRun, ParentRunError, ReplayedRule
+
+    config = model.config.get_text_config()
+    rule = registry.build(job.rule, job.params, config.hidden_size)
+    rule.seed, rule.vocabulary_size = job.seed, config.vocab_size
+    if isinstance(rule, ReplayedRule):
+        if job.parent_dir is None:
+            raise ParentRunError(f"rule {job.rule!r} repeats a parent run; the job names none")
+        rule.load_parent(ParentRun.read(job.parent_dir, [pair.id for pair in pairs]))
+    return rule
+
+
+def _make_trainer(job: TrainJob, pairs: list[PreferencePair], split: int) -> tuple[Any, Any]:
+    """The trainer, ready to run, and the tokenizer."""
+    import torch
+    import transformers
+    import trl
+    from peft import LoraConfig
+    from transformers import AutoTokenizer, set_seed
+
+    from trainers.recording import ExampleRecorder
+    from trainers.reference import ReferenceIdentity, ReferenceStore
+    from trainers.trainer import DynamicBetaDPOTrainer
+
+    tokenizer = AutoTokenizer.from_pretrained(job.model_path, trust_remote_code=job.trust_remote_code)
+    model = load_model(job)
     set_seed(job.seed)
-    rule = registry.build(job.rule, job.params, model.config.get_text_config().hidden_size)
-    set_seed(job.seed)  # adapters and data order start alike whatever random numbers the rule took
-    precision = f"{job.dtype}/{'bf16' if args.bf16 else 'fp16' if args.fp16 else 'none'}"
+    rule = _build_rule(job, model, pairs)
+    args = _arguments(job, rule.perturbation is not None, split)
     identity = ReferenceIdentity(
         weights=job.weights_hash,
-        precision=precision,
+        precision=_precision(job, args),
+        attention=job.attn_implementation,
         ld_alpha=args.ld_alpha,
         forward="pair_rows" if job.prefix_sharing else "two_rows",
+        ppl_tokens=rule.ppl_tokens,
         trl=trl.__version__,
         transformers=transformers.__version__,
         torch=torch.__version__,
     )
-    recorder = ExampleRecorder(job.run_dir, job.run_id, [pair.id for pair in pairs])
+    frozen = load_model(job) if job.lora is None and not args.precompute_ref_log_probs else None
+    set_seed(job.seed)  # adapters and data order start alike whatever random numbers the rule took
     trainer = DynamicBetaDPOTrainer(
         model=model,
+        ref_model=frozen,
         args=args,
         processing_class=tokenizer,
-        train_dataset=to_dataset(pairs),
+        train_dataset=_dataset(pairs, rule, tokenizer),
         peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **job.lora}) if job.lora is not None else None,
         rule=rule,
-        recorder=recorder,
+        recorder=ExampleRecorder(job.run_dir, job.run_id, [pair.id for pair in pairs]),
         store=ReferenceStore(job.reference_root, identity),
         prefix_sharing=job.prefix_sharing,
     )
-    # prompts of one token have no perplexity (stored as 0) and fall back to pref_beta
-    log_ppl = [score.prompt_nll for score in trainer.reference_scores if score.prompt_nll > 0] or [1.0]
-    rule.initialise(sum(log_ppl) / len(log_ppl))
+    return trainer, tokenizer
+
+
+def _precision(job: TrainJob, args: Any) -> str:
+    return f"{job.dtype}/{'bf16' if args.bf16 else 'fp16' if args.fp16 else 'none'}"
+
+
+def _train(
+    job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Progress], None], split: int
+) -> dict[str, Any]:
+    from transformers import TrainerState
+
+    from trainers.callbacks import ProgressCallback
+    from trainers.step_metrics import reset_peak_memory
+
+    started = time.perf_counter()
+    reset_peak_memory()
+    trainer, tokenizer = _make_trainer(job, pairs, split)
+    recorder = trainer.recorder
+    trainer.initialise_rule()
     prepared = time.perf_counter()
     trainer.add_callback(ProgressCallback(on_progress))
-    checkpoint = _last_checkpoint(job.run_dir / CHECKPOINTS)
+    checkpoint = last_checkpoint(job.run_dir / CHECKPOINTS)
     recorder.start(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
     if state is not None and state.global_step >= state.max_steps:
@@ -194,55 +269,28 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
     trained = time.perf_counter()
     recorder.flush(trainer.state.global_step)
     recorder.finish()
-    _write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
-    _save_policy(trainer, tokenizer, job)
+    write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
+    save_policy(trainer, tokenizer, job.run_dir, job.lora is not None)
+    known = [score.prompt_nll for score in trainer.reference_scores if score.prompt_tokens > 0]
+    args = trainer.args
     result = {
         "steps": trainer.state.global_step,
         "examples": len(trainer.train_dataset),
         "dropped_examples": len(pairs) - len(trainer.train_dataset),
         "resumed_from_step": int(checkpoint.name.split("-")[1]) if checkpoint else 0,
         "reference_forwards": trainer.reference_forwards,
+        "reference_in_loop": trainer.reference_in_loop,
         "prefix_sharing": trainer.prefix_sharing,
         "prefix_sharing_reason": trainer.sharing_reason,
-        "precision": precision,
-        "mean_reference_log_perplexity": sum(log_ppl) / len(log_ppl),
+        "precision": _precision(job, args),
+        "micro_batch": args.per_device_train_batch_size,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "micro_batch_split_for_memory": split,
+        "mean_reference_log_perplexity": sum(known) / len(known) if known else None,
+        "parent_mean_beta": getattr(trainer.rule, "mean_beta", None),
         "seconds": {"prepare": prepared - started, "train": trained - prepared},
     }
-    _write_json(job.run_dir / TRAIN_RESULT, result)
-    del trainer, model
+    write_json(job.run_dir / TRAIN_RESULT, result)
+    del trainer
     gc.collect()
     return result
-
-
-def clean_up(run_dir: Path) -> None:
-    """Remove what only a resumed run needs: call it once the run's completion is on disk."""
-    for name in (CHECKPOINTS, EXAMPLE_PARTS):
-        shutil.rmtree(run_dir / name, ignore_errors=True)
-
-
-def _save_policy(trainer: Any, tokenizer: Any, job: TrainJob) -> None:
-    """Write the policy as one plain checkpoint (adapters merged) in the precision it was trained in, by one rename."""
-    from safetensors.torch import save_file
-
-    staging, target = job.run_dir / f".{POLICY_DIR}.tmp", job.run_dir / POLICY_DIR
-    shutil.rmtree(staging, ignore_errors=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if job.lora is not None:
-        model.save_pretrained(job.run_dir / ADAPTER_DIR)
-        model = model.merge_and_unload()
-    model.save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
-    state = {key: value.detach().cpu().contiguous() for key, value in trainer.rule.state_dict().items()}
-    if state:
-        save_file(state, job.run_dir / BETA_HEAD)
-    shutil.rmtree(target, ignore_errors=True)
-    staging.rename(target)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as handle:
-        json.dump(value, handle, indent=1)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)

@@ -7,64 +7,79 @@ the policy, reads the prompt's log-likelihood and hidden states from the same fo
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import TrainerCallback
-from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
-from trl.trainer.utils import use_adapter
+from trl.trainer.utils import add_fused_lm_head
 
+from trainers import step_metrics
+from trainers.callbacks import RuleCallback
 from trainers.collapse import CollapseDetector
+from trainers.forward import sequence_logps
 from trainers.recording import NUMERIC_COLUMNS, ExampleRecorder
-from trainers.reference import ReferenceScore, ReferenceStore, content_key
+from trainers.reference import ReferenceStore, log_perplexities
+from trainers.reference_pass import ReferenceMixin, completion_entropy
+from trainers.rows import example_rows, rule_loss, wpo_weights
 from trainers.rules.base import BetaRule
 from trainers.scoring import add_pair_scoring, unsupported_reason
-from trainers.stand_in import PolicyStandIn
+from trainers.stand_in import PairInputs, PolicyStandIn
 
 RULE_STATE = "rule.safetensors"
+REFERENCE_STATE = "reference.safetensors"
+_LOSS = NUMERIC_COLUMNS.index("loss")
+
+#: Columns of the dataset that go with a pair into the loss, beside TRL's own.
+PAIR_COLUMNS = ("example_index", "pair_beta", "ref_entropy", "prompt_words")
 
 
 class DivergedError(RuntimeError):
-    """The loss or a gradient became NaN or infinite; the message names the step."""
+    """The loss or a gradient became NaN or infinite; the message names the step and the last good checkpoint."""
 
 
 @dataclass
-class IndexedCollator:
-    """TRL's collator plus `example_index` (B,), which says where in the training set a pair comes from."""
+class PairCollator:
+    """TRL's collator plus what `PAIR_COLUMNS` names: example_index, pair_beta, ref_entropy (B,) and prompt_words (B, L)."""
 
     inner: DataCollatorForPreference
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = self.inner(examples)
-        if "example_index" in examples[0]:
-            batch["example_index"] = torch.tensor([example["example_index"] for example in examples])
+        for name in PAIR_COLUMNS:
+            if name not in examples[0] or name == "prompt_words":
+                continue
+            batch[name] = torch.tensor([example[name] for example in examples])
+        if "prompt_words" in examples[0]:
+            words = torch.zeros(len(examples), batch["input_ids"].size(1), dtype=torch.bool)
+            for row, example in zip(words, examples, strict=True):
+                if len(example["prompt_words"]) != len(example["prompt_ids"]):
+                    raise ValueError("the prompt's words do not line up with its tokens; set ppl_tokens: all")
+                flags = torch.tensor(example["prompt_words"][: len(row)], dtype=torch.bool)
+                row[: len(flags)] = flags
+            batch["prompt_words"] = words
         return batch
 
 
-class DynamicBetaDPOTrainer(DPOTrainer):
+class DynamicBetaDPOTrainer(ReferenceMixin):
     """DPO with the beta of each pair given by `rule`.
 
     Args:
         rule: the beta rule; its parameters, if any, are trained with the learning rate `rule.head_learning_rate`.
         recorder: receives one row per example and step.
-        store: reference scores by content; `precompute_ref_log_probs` must be on.
+        store: reference scores by content, used where `precompute_ref_log_probs` is on; else the reference runs in every step.
         prefix_sharing: run prompt + chosen + rejected as one row where the model allows it. `sharing_reason` says why
             it is off, if it is.
         kwargs: of trl.DPOTrainer. `train_dataset` has an integer column `example_index`.
     """
 
     data_collator: Any
+    precompute_ref_logps: bool
 
     def __init__(
         self,
@@ -81,24 +96,44 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         self.prefix_sharing = prefix_sharing
         self.sharing_reason: str | None = None if prefix_sharing else "switched off"
         self.reference_forwards = 0
-        self.reference_scores: list[ReferenceScore] = []
+        self.reference_scores = []
         self._pair_scoring_added = False
         self._rows: list[Tensor] = []
         self._clock: float | None = None
         self._unlogged: list[np.ndarray] = []
-        self._head_grad_norm: float | None = None
+        self.head_grad_norm: float | None = None
         self.collapse = CollapseDetector(rule)
         super().__init__(*args, **kwargs)
         self.rule.to(self.accelerator.device)
-        if not isinstance(self.data_collator, IndexedCollator):
-            self.data_collator = IndexedCollator(self.data_collator)
-        self.add_callback(_HeadGradients(self))
+        if not isinstance(self.data_collator, PairCollator):
+            self.data_collator = PairCollator(self.data_collator)
+        # from here on TRL always finds the reference's log-probs in the batch: from the store, or from the step itself
+        self.reference_in_loop = not self.precompute_ref_logps
+        self.precompute_ref_logps = True
+        if rule.perturbation is not None and not self.reference_in_loop:
+            raise ValueError("this rule needs the reference's logits: set precompute_ref_log_probs to False")
+        if rule.needs_reference_entropy and self.ref_model is not None:
+            # TRL asks its reference for log-probs only
+            add_fused_lm_head(self._causal_lm(self.ref_model), outputs=("log_probs", "entropy"))
+        self.add_callback(RuleCallback(self))
 
-    # -- the model underneath PEFT and DDP -------------------------------------------------------------------
+    def initialise_rule(self) -> None:
+        """Hand the rule the reference's log-perplexities of the training set, once."""
+        if not self.reference_scores:  # the reference runs in every step, so nothing is in the store yet
+            self._prepare_scoring()
+            size = self.args.per_device_train_batch_size
+            for start in range(0, len(self.train_dataset), size):
+                examples = [self.train_dataset[i] for i in range(start, min(start + size, len(self.train_dataset)))]
+                batch = {key: value.to(self.accelerator.device) for key, value in self._collate(examples).items()}
+                self.reference_scores += self._reference_batch(batch)
+        values = log_perplexities(self.reference_scores, self.rule.ppl_of) or [1.0]
+        self.rule.initialise(torch.tensor(values, dtype=torch.float64))
 
-    def _causal_lm(self) -> Any:
-        model = self.accelerator.unwrap_model(self.model)
-        return model.get_base_model() if hasattr(model, "get_base_model") else model
+    def _collate(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        collator = (
+            self.data_collator if isinstance(self.data_collator, PairCollator) else PairCollator(self.data_collator)
+        )
+        return collator(examples)
 
     def _prepare_scoring(self) -> None:
         """Decide on prefix sharing once TRL has patched the model's forward (it does so in its `__init__`)."""
@@ -110,6 +145,8 @@ class DynamicBetaDPOTrainer(DPOTrainer):
             self.prefix_sharing = self.sharing_reason is None
         if self.prefix_sharing:
             add_pair_scoring(model)
+            if self.ref_model is not None:
+                add_pair_scoring(self._causal_lm(self.ref_model))
         self._pair_scoring_added = True
 
     def _sharing_refused(self) -> str | None:
@@ -119,152 +156,61 @@ class DynamicBetaDPOTrainer(DPOTrainer):
             return "the router's auxiliary loss counts tokens of the two-row layout"
         return None
 
-    @contextlib.contextmanager
-    def _reference_mode(self) -> Iterator[Any]:
-        """The reference policy as a callable: the frozen copy, or the policy before training without its adapter."""
-        model = self.ref_model or self.model
-        context: Any = contextlib.nullcontext()
-        unwrapped = self.accelerator.unwrap_model(self.model)
-        if self.ref_model is None and hasattr(unwrapped, "peft_config"):
-            context = use_adapter(unwrapped, adapter_name="ref" if "ref" in unwrapped.peft_config else None)
-        with torch.no_grad(), context, self.accelerator.autocast():
-            yield model
-
-    # -- the reference store ---------------------------------------------------------------------------------
-
-    def _truncated(self, example: dict[str, Any]) -> tuple[list[int], list[int], list[int]]:
-        """Token ids of prompt, chosen and rejected as they reach the model."""
-        prompt, limit = example["prompt_ids"], self.args.max_length
-        if limit is None:
-            return prompt, example["chosen_ids"], example["rejected_ids"]
-        if self.args.truncation_mode == "keep_start":
-            room = max(limit - len(prompt), 0)
-            return prompt[:limit], example["chosen_ids"][:room], example["rejected_ids"][:room]
-        return prompt, [-1 % 2**32, limit, *example["chosen_ids"]], example["rejected_ids"]  # keep_end: cut per row
-
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """Replace TRL's cache (see `trainers.reference`): only pairs the store lacks are run."""
-        self._prepare_scoring()
-        keys = [content_key(*self._truncated(example)) for example in dataset]
-        known = self.store.load()
-        missing = list({key: i for i, key in enumerate(keys) if key not in known}.items())
-        if self.prefix_sharing:  # alike lengths together; two-row batches keep TRL's order, and so its last bits
-            missing.sort(key=lambda item: sum(map(len, self._truncated(dataset[item[1]]))))
-        if missing:
-            collator = (
-                self.data_collator.inner if isinstance(self.data_collator, IndexedCollator) else self.data_collator
-            )
-            fresh: dict[str, ReferenceScore] = {}
-            with self._reference_mode() as model:
-                for start in range(0, len(missing), batch_size):
-                    part = missing[start : start + batch_size]
-                    batch = collator([dataset[index] for _, index in part])
-                    batch = {key: value.to(self.accelerator.device) for key, value in batch.items()}
-                    for (key, _), score in zip(part, self._reference_batch(model, batch), strict=True):
-                        fresh[key] = score
-            if self.accelerator.is_main_process:
-                self.store.add(fresh)
-            known.update(fresh)
-        scores = [known[key] for key in keys]
-        if name == "train":
-            self.reference_scores = scores
-        dataset = dataset.add_column("ref_chosen_logps", [score.chosen_logp for score in scores])
-        return dataset.add_column("ref_rejected_logps", [score.rejected_logp for score in scores])
-
-    def _reference_batch(self, model: Any, batch: dict[str, Tensor]) -> list[ReferenceScore]:
-        self.reference_forwards += 1
-        completion_mask = batch["completion_mask"]
-        labels = batch["input_ids"].masked_fill(completion_mask == 0, -100)
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
-        stand_in = PolicyStandIn(self, model, completion_mask, aggregation=None, attach_ppl=False)
-        outputs, _ = stand_in.forward({**inputs, "labels": labels, "fused_lm_head": True})
-        mask = completion_mask[:, 1:]
-        if self.ld_alpha is None:
-            logps = outputs.log_probs.sum(dim=1)
-        else:
-            position = mask.cumsum(dim=1)
-            shared = torch.minimum(*mask.sum(dim=1).long().chunk(2)).repeat(2)[:, None]
-            weight = torch.where(position <= shared, 1.0, self.ld_alpha) * mask
-            logps = (outputs.log_probs * weight).sum(dim=1)
-        entropy = getattr(outputs, "entropy", None)
-        tokens = mask.sum(1).chunk(2)
-        if entropy is None:
-            per_pair = torch.full_like(logps.chunk(2)[0], float("nan"))
-        else:
-            per_pair = sum((entropy * mask).sum(1).chunk(2)) / (tokens[0] + tokens[1]).clamp_min(1)
-        chosen, rejected = logps.chunk(2)
-        columns = (chosen, rejected, stand_in.prompt_nll, per_pair)
-        return [ReferenceScore(*row) for row in zip(*(column.double().tolist() for column in columns), strict=True)]
-
     # -- the loss --------------------------------------------------------------------------------------------
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if "example_index" not in self._signature_columns:
-            self._signature_columns.append("example_index")
+        self._signature_columns += [name for name in PAIR_COLUMNS if name not in self._signature_columns]
+
+    def _pair_inputs(self, inputs: dict[str, Any]) -> PairInputs:
+        """Take what is not TRL's out of `inputs`, and put the reference's log-probs in if they are computed in the loop."""
+        extra = {name: inputs.pop(name, None) for name in PAIR_COLUMNS}
+        reference = None
+        if self.reference_in_loop:
+            batch = inputs if extra["prompt_words"] is None else {**inputs, "prompt_words": extra["prompt_words"]}
+            reference = self._reference_forward(batch, keep_hidden=self.rule.perturbation is not None)
+            logps = sequence_logps(reference.outputs.log_probs, inputs["completion_mask"], self.ld_alpha)
+            inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = logps.chunk(2)
+            extra["ref_entropy"] = completion_entropy(reference.outputs, inputs["completion_mask"])
+        if extra["example_index"] is None:
+            extra["example_index"] = torch.arange(len(inputs["input_ids"]) // 2, device=inputs["input_ids"].device)
+        return PairInputs(
+            inputs["completion_mask"],
+            inputs["ref_chosen_logps"],
+            inputs["ref_rejected_logps"],
+            reference=reference,
+            **extra,
+        )
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         self._prepare_scoring()
         inputs = dict(inputs)
-        index = inputs.pop("example_index", None)
-        policy = PolicyStandIn(
-            self, model, inputs["completion_mask"], self.rule.aggregation, self.rule.attach_ppl, index
-        )
+        policy = PolicyStandIn(self, model, self._pair_inputs(inputs))
         result = super()._compute_loss(policy, inputs, return_outputs)
         loss = result[0] if return_outputs else result
-        beta = policy.raw_beta
+        if not policy.output.beta_only:
+            loss = rule_loss(self, policy)
+        beta = policy.output.beta
         penalty = self.rule.penalty(beta) if isinstance(beta, Tensor) else None
         if penalty is not None and self.model.training:
             loss = loss + penalty
-        self._collect(policy, inputs)
+        weighting = wpo_weights(policy.pass_.outputs, inputs["completion_mask"]) if self.use_weighting else None
+        self._rows.append(example_rows(self, policy, inputs["attention_mask"], weighting))
         return (loss, result[1]) if return_outputs else loss
 
-    def _collect(self, policy: PolicyStandIn, inputs: dict[str, Any]) -> None:
-        """Keep one row of numbers per example, on the device, for the next log."""
-        with torch.no_grad():
-            chosen, rejected = policy.sequence_logps.chunk(2)
-            ref_chosen, ref_rejected = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
-            delta = ((chosen - ref_chosen) - (rejected - ref_rejected)).double()
-            beta = torch.as_tensor(self.beta, device=delta.device).detach().double().expand_as(delta)
-            mask = inputs["completion_mask"]
-            tokens = mask.sum(1).chunk(2)
-            prompt_tokens = inputs["attention_mask"].sum(1).chunk(2)[0] - tokens[0]
-            log_ppl = policy.prompt_nll.detach().double()
-            no_ppl = ~policy.has_ppl
-            log_ppl = log_ppl.masked_fill(no_ppl, float("nan"))
-            columns = {
-                "example_index": policy.index,
-                "step": torch.full_like(delta, self.state.global_step + 1),
-                "prompt_tokens": prompt_tokens,
-                "chosen_tokens": tokens[0],
-                "rejected_tokens": tokens[1],
-                "prompt_perplexity": log_ppl.exp(),
-                "log_prompt_perplexity": log_ppl,
-                "dynamic_beta": beta,
-                "policy_chosen_logp": chosen,
-                "policy_rejected_logp": rejected,
-                "ref_chosen_logp": ref_chosen,
-                "ref_rejected_logp": ref_rejected,
-                "delta": delta,
-                "loss": self._pair_loss(delta, beta, chosen - ref_chosen, rejected - ref_rejected, tokens),
-                "loss_at_beta0": -F.logsigmoid(self.rule.pref_beta * delta),
-                "weight": torch.ones_like(delta),
-                "gradient_weight": beta * torch.sigmoid(-beta * delta),
-                "mask": torch.ones_like(delta),
-                "beta_fallback": no_ppl,
-            }
-            self._rows.append(torch.stack([columns[name].double() for name in NUMERIC_COLUMNS], dim=1))
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        value = super()._get_grad_norm(model, grad_norm=grad_norm)
+        # before the optimiser's step, so that the weights and the last checkpoint stay good; a loss scaler skips such
+        # steps by itself and lowers its scale
+        if value is not None and self.accelerator.scaler is None and not np.isfinite(float(value)):
+            raise DivergedError(self._divergence(f"the gradient norm is {float(value)}"))
+        return value
 
-    def _pair_loss(
-        self, delta: Tensor, beta: Tensor, chosen: Tensor, rejected: Tensor, tokens: tuple[Tensor, ...]
-    ) -> Tensor:
-        """The loss of each pair (B,), in float64, for the losses a rule offers as `pref_loss`."""
-        if self.rule.pref_loss == "hinge":
-            return torch.relu(1 - beta * delta)
-        if self.rule.pref_loss == "ipo":
-            average = chosen.double() / tokens[0].clamp_min(1) - rejected.double() / tokens[1].clamp_min(1)
-            return (average - 1 / (2 * beta)) ** 2
-        return -F.logsigmoid(beta * delta)
+    def _divergence(self, what: str) -> str:
+        folder = Path(self.args.output_dir)
+        steps = sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*") if path.is_dir())
+        kept = f"the last good checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint before it"
+        return f"{what} at step {self.state.global_step + 1}; {kept}; lower the learning rate"
 
     # -- logging ---------------------------------------------------------------------------------------------
 
@@ -276,35 +222,33 @@ class DynamicBetaDPOTrainer(DPOTrainer):
             self._unlogged.clear()
         if rows is not None:
             prefix = "" if training else "eval_"
-            logs.update({prefix + key: value for key, value in _summary(rows).items()})
+            logs.update({prefix + key: value for key, value in step_metrics.summary(rows).items()})
         if training and rows is not None:
             now = time.perf_counter()
             if self._clock is not None:
                 logs["step_time_s"] = (now - self._clock) / max(self.args.logging_steps, 1)
-                logs["tokens_per_second"] = _tokens(rows) / (now - self._clock)
+                logs["tokens_per_second"] = step_metrics.tokens(rows) / (now - self._clock)
             self._clock = now
             logs["examples_seen"] = self.state.global_step * self._global_batch()
-            logs["peak_memory_bytes"] = _peak_memory()
-            if self._head_grad_norm is not None:
-                logs["head_grad_norm"] = self._head_grad_norm
+            logs["peak_memory_bytes"] = step_metrics.peak_memory()
+            if self.head_grad_norm is not None:
+                logs["head_grad_norm"] = self.head_grad_norm
             reason = self.collapse.update(rows, self.state.global_step)
             if reason is not None:
                 logs["beta_collapse"] = reason  # type: ignore[assignment]
-            for key in ("loss", "grad_norm"):
-                if key in logs and not np.isfinite(float(logs[key])):
-                    raise DivergedError(
-                        f"{key} is {logs[key]} at step {self.state.global_step}; lower the learning rate"
-                    )
         super().log(logs, start_time)
 
     def _gather_rows(self) -> np.ndarray | None:
         if not self._rows:
             return None
-        rows = torch.cat(self._rows)
+        gathered = torch.cat(self._rows)
         self._rows.clear()
         if self.accelerator.num_processes > 1:
-            rows = self.accelerator.gather(rows)
-        return rows.cpu().numpy()
+            gathered = self.accelerator.gather(gathered)
+        rows: np.ndarray = gathered.cpu().numpy()
+        if self.model.training and not np.isfinite(rows[:, _LOSS]).all():
+            raise DivergedError(self._divergence("a loss is NaN or infinite"))
+        return rows
 
     def _record(self, rows: np.ndarray | None) -> np.ndarray | None:
         """Hand `rows` to the recorder; at a log, returns all rows since the last one, a checkpoint between or not."""
@@ -335,77 +279,24 @@ class DynamicBetaDPOTrainer(DPOTrainer):
         # before TRL's part: that ends with trainer_state.json, which makes the checkpoint count as whole
         self._record(self._gather_rows())
         if self.accelerator.is_main_process:
-            state = {key: value.detach().cpu().contiguous() for key, value in self.rule.state_dict().items()}
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            if state:
-                folder.mkdir(parents=True, exist_ok=True)
-                save_file(state, folder / RULE_STATE)
+            states = {RULE_STATE: self.rule.state_dict()}
+            if self.args.sync_ref_model:  # TR-DPO: the reference has moved too
+                states[REFERENCE_STATE] = self.accelerator.unwrap_model(self.ref_model).state_dict()
+            for name, state in states.items():
+                if state:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    save_file({key: value.detach().cpu().clone() for key, value in state.items()}, folder / name)
             self.recorder.flush(self.state.global_step)
         super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        path = Path(resume_from_checkpoint) / RULE_STATE
-        if path.is_file():
-            self.rule.load_state_dict(load_file(path))
+        folder = Path(resume_from_checkpoint)
+        if (folder / RULE_STATE).is_file():
+            self.rule.load_state_dict(load_file(folder / RULE_STATE))
+        if self.args.sync_ref_model:
+            self.accelerator.unwrap_model(self.ref_model).load_state_dict(load_file(folder / REFERENCE_STATE))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Checkpoints are internal; the policy gets its card once, when it is saved."""
-
-
-class _HeadGradients(TrainerCallback):
-    """Averages the rule's gradients over ranks before the optimiser's step (DDP does not see them); notes their norm."""
-
-    def __init__(self, trainer: DynamicBetaDPOTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: DPOConfig, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.start_clock()
-
-    def on_pre_optimizer_step(self, args: DPOConfig, state: Any, control: Any, **kwargs: Any) -> None:
-        gradients = [p.grad for p in self.trainer.rule.parameters() if p.grad is not None]
-        if not gradients:
-            return
-        if self.trainer.accelerator.num_processes > 1:
-            for gradient in gradients:
-                torch.distributed.all_reduce(gradient)
-                gradient.div_(self.trainer.accelerator.num_processes)
-        self.trainer._head_grad_norm = float(torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients])))
-
-    def on_optimizer_step(self, args: DPOConfig, state: Any, control: Any, **kwargs: Any) -> None:
-        # Trainer zeroes the gradients of its model only, and the rule is not part of it
-        self.trainer.rule.zero_grad(set_to_none=True)
-
-
-def _summary(rows: np.ndarray) -> dict[str, float]:
-    """Means and spreads over the rows of one log interval."""
-    column = {name: rows[:, i] for i, name in enumerate(NUMERIC_COLUMNS)}
-    beta, delta, nll = column["dynamic_beta"], column["delta"], column["log_prompt_perplexity"]
-    known = nll[np.isfinite(nll)]
-    result = {
-        "dynamic_beta": beta.mean(),
-        "dynamic_beta_std": beta.std(),
-        "dynamic_beta_min": beta.min(),
-        "dynamic_beta_max": beta.max(),
-        "delta": delta.mean(),
-        "delta_std": delta.std(),
-        "loss_at_beta0": column["loss_at_beta0"].mean(),
-        "gradient_weight": column["gradient_weight"].mean(),
-    }
-    if len(known):
-        result["log_prompt_perplexity"] = known.mean()
-        result["prompt_perplexity"] = np.exp(known).mean()
-    return {key: float(value) for key, value in result.items()}
-
-
-def _tokens(rows: np.ndarray) -> float:
-    start = NUMERIC_COLUMNS.index("prompt_tokens")
-    return float((2 * rows[:, start] + rows[:, start + 1] + rows[:, start + 2]).sum())
-
-
-def _peak_memory() -> int:
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -114,7 +114,7 @@ def _ours(pairs: list[Any], rule_name: str, out: Path) -> _Stepper:
 
     model, tokenizer = _model()
     rule = registry.build(rule_name, {"pref_beta": 0.1}, model.config.hidden_size)
-    identity = ReferenceIdentity("w", "float32", None, "pair_rows", "-", "-", "-")
+    identity = ReferenceIdentity("w", "float32", "sdpa", None, "pair_rows", "all", "-", "-", "-")
     trainer = DynamicBetaDPOTrainer(
         model=model,
         args=_arguments(str(out), True),
@@ -124,7 +124,7 @@ def _ours(pairs: list[Any], rule_name: str, out: Path) -> _Stepper:
         recorder=ExampleRecorder(out, "bench", [pair.id for pair in pairs]),
         store=ReferenceStore(out / "reference", identity),
     )
-    rule.initialise(sum(score.prompt_nll for score in trainer.reference_scores) / len(pairs))
+    trainer.initialise_rule()
     return _Stepper(trainer)
 
 

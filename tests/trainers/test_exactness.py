@@ -14,7 +14,9 @@ from tests.trainers.helpers import make_job, make_pairs
 from trainers.train import to_dataset, train
 
 
-def stock_trl(job: Any, pairs: Any, out: Path) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+def stock_trl(
+    job: Any, pairs: Any, out: Path, cached: bool = True
+) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     """Losses, gradient norms and final weights of an unmodified trl.DPOTrainer on the same work."""
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
@@ -28,7 +30,8 @@ def stock_trl(job: Any, pairs: Any, out: Path) -> tuple[list[dict[str, float]], 
         logging_steps=1,
         report_to="none",
         disable_tqdm=True,
-        precompute_ref_log_probs=True,
+        precompute_ref_log_probs=cached,
+        loss_type=[job.params.get("pref_loss", "sigmoid")],
         save_strategy="no",
         dataloader_pin_memory=False,
         **job.training,
@@ -47,12 +50,39 @@ def stock_trl(job: Any, pairs: Any, out: Path) -> tuple[list[dict[str, float]], 
     return trainer.state.log_history, {key: value.detach().clone() for key, value in model.state_dict().items()}
 
 
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "in_loop"])
 @pytest.mark.parametrize("lora", [None, {"r": 4, "target_modules": "all-linear"}], ids=["full", "lora"])
-def test_constant_rule_is_bit_identical_to_stock_trl(tiny_model: Path, tmp_path: Path, lora: Any) -> None:
+def test_constant_rule_is_bit_identical_to_stock_trl(tiny_model: Path, tmp_path: Path, lora: Any, cached: bool) -> None:
     pairs = make_pairs()
-    job = make_job(tiny_model, tmp_path / "ours", lora=lora, prefix_sharing=False)
+    training = {} if cached else {"precompute_ref_log_probs": False}
+    job = make_job(tiny_model, tmp_path / "ours", lora=lora, prefix_sharing=False, training=training)
+    stock_job = make_job(tiny_model, tmp_path / "stock_job", lora=lora)
+    stock, weights = stock_trl(stock_job, pairs, tmp_path / "stock", cached)
+    result = train(job, pairs, lambda _: None)
+    assert result["reference_in_loop"] is not cached
+    _assert_same_run(job, stock, weights)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
+        {"ld_alpha": 0.5},
+        {"f_divergence_type": "js_divergence"},
+        {"gradient_checkpointing": True},
+        {"max_length": 30, "truncation_mode": "keep_start"},
+    ],
+    ids=lambda training: next(iter(training)),
+)
+def test_bit_identity_under_other_settings(tiny_model: Path, tmp_path: Path, training: dict[str, Any]) -> None:
+    pairs = make_pairs()
+    job = make_job(tiny_model, tmp_path / "ours", prefix_sharing=False, training=training)
     stock, weights = stock_trl(job, pairs, tmp_path / "stock")
     train(job, pairs, lambda _: None)
+    _assert_same_run(job, stock, weights)
+
+
+def _assert_same_run(job: Any, stock: list[dict[str, float]], weights: dict[str, torch.Tensor]) -> None:
     ours = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id]
     for step in range(4):
         for key in ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "logps/chosen", "entropy"):

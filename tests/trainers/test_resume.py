@@ -18,9 +18,16 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the trainer may catch it."""
 
 
-@pytest.mark.parametrize("rule", ["fixed", "learnable"])
+STATEFUL = ["fixed", "learnable", "beta_head", "beta_dpo", "epsilon_dpo", "alpha_dpo", "inverse"]
+
+
+@pytest.mark.parametrize("rule", [*STATEFUL, "tr_dpo"])
 def test_resume_equals_uninterrupted(tiny_model: Path, tmp_path: Path, rule: str) -> None:
     pairs, training = make_pairs(), {"max_steps": 8, "save_steps": 2}
+    if rule == "tr_dpo":  # the reference moves, so it is part of the checkpoint
+        rule, training = "foodpo", {**training, "sync_ref_model": True, "ref_model_sync_steps": 3}
+    if rule == "epsilon_dpo":
+        training = {**training, "gradient_accumulation_steps": 2}
     whole = make_job(tiny_model, tmp_path / "whole", rule, training=training)
     train(whole, pairs, lambda _: None)
 
@@ -49,7 +56,7 @@ def test_resume_equals_uninterrupted(tiny_model: Path, tmp_path: Path, rule: str
         for job in (whole, broken)
     ]
     assert logs[0] == logs[1]
-    if rule == "learnable":
+    if rule not in ("fixed", "foodpo"):
         heads = [load_file(job.run_dir / "beta_head.safetensors") for job in (whole, broken)]
         assert all(torch.equal(heads[0][key], heads[1][key]) for key in heads[0])
 

@@ -125,7 +125,7 @@ def test_beta_head_formula(pref_beta: float, seed: int) -> None:
 @given(betas, st.lists(st.floats(0.1, 12.0), min_size=1, max_size=8), st.sampled_from(["linear", "mlp", "transformer"]))
 def test_learnable_starts_with_mean_beta_at_pref_beta(pref_beta: float, log_ppl: list[float], network: str) -> None:
     rule = registry.build("learnable", {"pref_beta": pref_beta, "network": network}, HIDDEN)
-    rule.initialise(sum(log_ppl) / len(log_ppl))
+    rule.initialise(torch.tensor(log_ppl))
     beta = rule.beta(make_batch(log_ppl))
     assert beta.mean().item() == pytest.approx(pref_beta, rel=1e-5)
     assert (beta / beta[0]).tolist() == pytest.approx([nll / log_ppl[0] for nll in log_ppl], rel=1e-4)
@@ -148,7 +148,7 @@ def test_learnable_formula(epsilon: float, log_ppl: list[float], seed: int) -> N
 @pytest.mark.parametrize("hidden_size", [16, 7])
 def test_networks_run_stay_within_epsilon_and_learn(network: str, hidden_size: int) -> None:
     rule = registry.build("learnable", {"network": network, "epsilon": 0.3, "width": 8}, hidden_size)
-    rule.initialise(2.0)
+    rule.initialise(torch.tensor([2.0]))
     randomise(rule.network)
     batch = RuleBatch(torch.full((6,), 2.0), torch.ones(6).bool(), torch.randn(6, hidden_size), torch.arange(6))
     beta = rule.beta(batch)
@@ -187,8 +187,9 @@ def test_bounds_and_anchor_penalty(pref_beta: float, ratios: list[float], anchor
 @pytest.mark.parametrize("rule", sorted(registry.BUILTIN))
 def test_defaults_are_filled_in_and_build(rule: str) -> None:
     filled = registry.validate(rule, {})
-    assert filled["pref_beta"] == 0.1 and filled["pref_loss"] == "sigmoid"
-    assert registry.build(rule, filled, HIDDEN).pref_beta == 0.1
+    published = {"epsilon_dpo": 0.01, "alpha_dpo": 2.5}.get(rule, 0.1)
+    assert filled["pref_beta"] == published and filled["pref_loss"] == "sigmoid"
+    assert registry.build(rule, filled, HIDDEN).pref_beta == published
 
 
 @pytest.mark.parametrize(
@@ -203,6 +204,13 @@ def test_defaults_are_filled_in_and_build(rule: str) -> None:
         ("fixed", {"pref_beta": float("nan")}, "a number above 0"),
         ("fixed", {"pref_beta": "0.1"}, "a number above 0"),
         ("fixed", {"pref_loss": "sigmoids"}, "sigmoid, hinge, ipo"),
+        ("fixed", {"pref_loss": "aot"}, "aot sorts the pairs"),
+        ("beta_dpo", {"pref_loss": "hinge"}, "pref_loss of rule 'beta_dpo' is 'hinge'; it must be one of sigmoid"),
+        ("beta_dpo", {"keep": 0}, "above 0, at most 1"),
+        ("foodpo", {"scale_schedule": "linear"}, "needs pref_beta_scale_end"),
+        ("foodpo", {"pref_beta_scale_end": 0.7}, "has no effect unless scale_schedule"),
+        ("foodpo", {"scale_schedule": "cosine", "pref_beta_scale_end": -1.0}, "above 0, or null"),
+        ("foodpo", {"ppl_of": "answer"}, "prompt, response, both"),
         ("foodpo", {"attach_ppl": 1}, "true or false"),
         ("foodpo", {"pref_beta_scale": float("inf")}, "a finite number"),
         ("beta_head", {"anchor": -0.1}, "at least 0"),

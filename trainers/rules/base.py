@@ -1,7 +1,12 @@
-"""The interface of a beta rule: what it is given for a batch of pairs, what it returns."""
+"""The interface of a beta rule: what it is given for a batch of pairs, what it returns.
+
+Every rule fits one form, l = weight * loss(beta * (s_w - s_l) - margin), with an optional mask of pairs. Most rules return a
+beta only; the rest of the form is there for the published rules and the controls that need it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +15,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class RuleBatch:
-    """What a rule may look at, for B pairs.
+    """What a rule may look at, for B pairs of one micro-batch on one rank.
 
     Attributes:
         log_ppl: (B,) mean negative log-likelihood of the prompt's tokens after the first, nats per token, under
@@ -18,45 +23,117 @@ class RuleBatch:
         has_ppl: (B,) bool; False for prompts of one token, which have no perplexity.
         hidden: (B, H) the policy's last hidden state, aggregated as the rule asked, or None if it did not ask.
         example_index: (B,) position of each pair in the training set.
+        response_log_ppl: (B,) mean negative log-likelihood over the tokens of both completions, nats per token; as
+            `log_ppl`. It treats both completions alike, so it carries no label.
+        prompt_tokens, response_tokens: (B,) how many tokens the two perplexities are means over.
+        delta: (B,) the beta-free log-ratio margin, detached.
+        delta_average: (B,) the same margin of log-ratios per completion token, detached.
+        chosen_average, rejected_average: (B,) policy log-probs per completion token, with their gradient.
+        reference_entropy: (B,) mean entropy of the reference's next-token distribution over both completions, nats.
+        pair_beta: (B,) the dataset's column `beta`, or None.
+        log_ratios: (3, B) log pi(y_w|x) - log pi(y_l|x) of the policy, of the policy moved away from the reference by the
+            rule's `perturbation` and of the policy moved towards it; None unless the rule sets `perturbation`.
+        step: the optimiser step being trained, from 1. progress: share of all steps done before it, in [0, 1).
+        training: False during evaluation, when a rule must not change its state.
+        gather: concatenates a (B,) tensor over all ranks, in rank order. rank: this process's place in it.
     """
 
     log_ppl: Tensor
     has_ppl: Tensor
     hidden: Tensor | None
     example_index: Tensor
+    response_log_ppl: Tensor | None = None
+    prompt_tokens: Tensor | None = None
+    response_tokens: Tensor | None = None
+    delta: Tensor | None = None
+    delta_average: Tensor | None = None
+    chosen_average: Tensor | None = None
+    rejected_average: Tensor | None = None
+    reference_entropy: Tensor | None = None
+    pair_beta: Tensor | None = None
+    log_ratios: Tensor | None = None
+    step: int = 1
+    progress: float = 0.0
+    training: bool = True
+    gather: Callable[[Tensor], Tensor] = lambda values: values
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class RuleOutput:
+    """What a rule decides about B pairs: l = weight * loss(beta * score - margin), averaged over the pairs in the mask.
+
+    Attributes:
+        beta: a float for all pairs, or (B,).
+        weight: (B,) factor of each pair's loss, or None for 1.
+        margin: (B,) subtracted inside the loss, or None for 0.
+        mask: (B,) bool, pairs that count, or None for all.
+        score: (B,) what takes the place of the log-ratio margin, with its gradient, or None.
+    """
+
+    beta: float | Tensor
+    weight: Tensor | None = None
+    margin: Tensor | None = None
+    mask: Tensor | None = None
+    score: Tensor | None = None
+
+    @property
+    def beta_only(self) -> bool:
+        """Whether TRL's own loss with this beta is all that is asked for."""
+        return self.weight is None and self.margin is None and self.mask is None and self.score is None
 
 
 class BetaRule(nn.Module):
     """A rule maps a batch of pairs to one beta each.
 
-    Subclasses implement `beta`. Parameters and buffers of the module are saved with every checkpoint; parameters get
-    a group of their own in the optimiser with learning rate `head_learning_rate`.
+    Subclasses implement `beta`, or `output` where they need more than a beta. Parameters and buffers of the module are
+    saved with every checkpoint; parameters get a group of their own in the optimiser with learning rate `head_learning_rate`.
 
     Attributes:
         aggregation: None, or which hidden states to hand over: last_prompt_token, mean_prompt, last_completion_token.
         attach_ppl: whether the gradient may flow through `log_ppl`.
+        ppl_of: whose perplexity `log_perplexity` gives: prompt, response or both.
+        ppl_tokens: which prompt tokens count: all, or user for the words of the user's turns without the chat template.
+        perturbation: None, or the epsilon of `RuleBatch.log_ratios`; the reference is then run in every step.
+        needs_pair_beta: whether every row of the training data must have a `beta`.
+        needs_reference_entropy: whether `RuleBatch.reference_entropy` is looked at.
+        seed, vocabulary_size: set before training.
     """
 
     aggregation: str | None = None
     attach_ppl: bool = False
+    ppl_of: str = "prompt"
+    ppl_tokens: str = "all"
+    perturbation: float | None = None
+    needs_pair_beta: bool = False
+    needs_reference_entropy: bool = False
     head_learning_rate: float = 1e-3
+    seed: int = 0
+    vocabulary_size: int = 0
 
     def __init__(self, pref_beta: float = 0.1, pref_loss: str = "sigmoid") -> None:
         super().__init__()
         self.pref_beta = float(pref_beta)
         self.pref_loss = pref_loss
 
-    def initialise(self, mean_log_ppl: float) -> None:
-        """Called once before training with the reference's mean log-perplexity over the training prompts."""
+    def initialise(self, log_ppl: Tensor) -> None:
+        """Called once before training with the reference's log-perplexities (N,) of the training set (see `ppl_of`)."""
 
     def beta(self, batch: RuleBatch) -> float | Tensor:
         """The beta of each pair: a float for all of them, or a tensor of shape (B,)."""
         raise NotImplementedError
 
-    def forward(self, batch: RuleBatch) -> float | Tensor:
-        """`beta` in float32: under autocast a head would round betas to eight bits, and its bounds with them."""
+    def output(self, batch: RuleBatch) -> RuleOutput:
+        """Everything the rule decides; `beta` alone unless a subclass says more."""
+        return RuleOutput(self.beta(batch))
+
+    def forward(self, batch: RuleBatch) -> RuleOutput:
+        """`output` in float32: under autocast a head would round betas to eight bits, and its bounds with them."""
         with torch.autocast(batch.log_ppl.device.type, enabled=False):
-            return self.beta(batch)
+            return self.output(batch)
+
+    def after_optimizer_step(self, gather: Callable[[Tensor], Tensor]) -> None:
+        """Called after every optimiser step, on every rank."""
 
     def penalty(self, beta: Tensor) -> Tensor | None:
         """A scalar added to the loss, or None."""
@@ -70,6 +147,22 @@ class BetaRule(nn.Module):
         """(B,) bool, True where beta sits at a bound of the rule; None for a rule without bounds."""
         return None
 
+    def log_perplexity(self, batch: RuleBatch) -> tuple[Tensor, Tensor]:
+        """Log-perplexity (B,) of what `ppl_of` names, not below 0, and whether there is one (B,)."""
+        if self.ppl_of == "prompt":
+            return batch.log_ppl.clamp_min(0.0), batch.has_ppl
+        response, tokens = batch.response_log_ppl, batch.response_tokens
+        assert response is not None and tokens is not None and batch.prompt_tokens is not None
+        if self.ppl_of == "response":
+            return response.clamp_min(0.0), tokens > 0
+        total = (batch.prompt_tokens + tokens).clamp_min(1)
+        both = (batch.log_ppl * batch.prompt_tokens + response * tokens) / total
+        return both.clamp_min(0.0), (batch.prompt_tokens + tokens) > 0
+
     def with_fallback(self, beta: Tensor, batch: RuleBatch) -> Tensor:
-        """`beta`, with `pref_beta` for prompts that have no perplexity."""
-        return torch.where(batch.has_ppl, beta, torch.full_like(beta, self.pref_beta))
+        """`beta` (B,), with `pref_beta` for prompts that have no perplexity."""
+        return self.where_known(beta, batch.has_ppl)
+
+    def where_known(self, beta: Tensor, known: Tensor) -> Tensor:
+        """`beta` (B,) where `known` (B,), `pref_beta` elsewhere."""
+        return torch.where(known, beta, torch.full_like(beta, self.pref_beta))

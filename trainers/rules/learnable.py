@@ -47,6 +47,8 @@ class Learnable(LearnedBeta):
         epsilon: float = 0.3,
         network: str = "mlp",
         width: int = 64,
+        ppl_of: str = "prompt",
+        ppl_tokens: str = "all",
     ) -> None:
         super().__init__(
             pref_beta,
@@ -59,6 +61,8 @@ class Learnable(LearnedBeta):
             head_gradient_to_policy,
         )
         self.epsilon = epsilon
+        self.ppl_of = ppl_of
+        self.ppl_tokens = ppl_tokens
         self.log_w = nn.Parameter(torch.tensor(math.log(pref_beta)))
         self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         last = nn.Linear(hidden_size if network == "linear" else width, 1)
@@ -73,10 +77,11 @@ class Learnable(LearnedBeta):
             body = _TinyTransformer(hidden_size, width)
         self.network = nn.Sequential(body, last)
 
-    def initialise(self, mean_log_ppl: float) -> None:
+    def initialise(self, log_ppl: Tensor) -> None:
         with torch.no_grad():
-            self.log_w.fill_(math.log(self.pref_beta / max(mean_log_ppl, 1e-6)))
+            self.log_w.fill_(math.log(self.pref_beta / max(float(log_ppl.mean()), 1e-6)))
 
     def beta(self, batch: RuleBatch) -> Tensor:
         correction = 1 + self.epsilon * torch.tanh(self.network(self.norm(self.features(batch.hidden))).squeeze(-1))
-        return self.with_fallback(self.log_w.exp() * batch.log_ppl.clamp_min(0.0) * correction, batch)
+        log_ppl, known = self.log_perplexity(batch)
+        return self.where_known(self.log_w.exp() * log_ppl * correction, known)

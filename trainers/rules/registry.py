@@ -65,7 +65,13 @@ class Param:
 
 @dataclass(frozen=True)
 class RuleInfo:
-    """What the configuration needs to know of a rule without importing torch."""
+    """What the configuration needs to know of a rule without importing torch.
+
+    Attributes:
+        control: None, "run" for a control that repeats the betas of a parent run, or "formula" for one that only takes a
+            parent's parameters.
+        reference_in_loop: whether the reference must run in every step.
+    """
 
     name: str
     target: str
@@ -73,10 +79,56 @@ class RuleInfo:
     params: Mapping[str, Param] = field(default_factory=dict)
     learned: bool = False
     dynamic: bool = True
+    control: str | None = None
+    reference_in_loop: bool = False
+
+
+#: TRL's losses that multiply by beta pair by pair. `aot` and `aot_unpaired` sort the batch first, `sft` has no beta.
+PREF_LOSSES = (
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sigmoid_norm",
+)
+
+
+def _pref_loss(value: Any) -> str | None:
+    if value in ("aot", "aot_unpaired"):
+        return f"another loss: {value} sorts the pairs of a batch, so a beta would not stay with its pair"
+    return one_of(*PREF_LOSSES)(value)
+
+
+def _share(value: Any) -> str | None:
+    return None if _is_number(value) and 0 < value <= 1 else "a number above 0, at most 1"
+
+
+def _below_one(value: Any) -> str | None:
+    return None if _is_number(value) and 0 <= value < 1 else "a number of at least 0, below 1"
+
+
+def _optional_positive(value: Any) -> str | None:
+    return None if value is None or (_is_number(value) and value > 0) else "a number above 0, or null"
 
 
 PREF_BETA = Param(0.1, _positive, "the fixed beta, or the beta a dynamic rule starts from")
-PREF_LOSS = Param("sigmoid", one_of("sigmoid", "hinge", "ipo"), "TRL's loss_type")
+PREF_LOSS = Param("sigmoid", _pref_loss, "TRL's loss_type")
+SIGMOID = Param("sigmoid", one_of("sigmoid"), "the loss this method is defined for")
+_BOTH = {"pref_beta": PREF_BETA, "pref_loss": PREF_LOSS}
+
+_PPL: dict[str, Param] = {
+    "ppl_of": Param("prompt", one_of("prompt", "response", "both"), "whose perplexity"),
+    "ppl_tokens": Param(
+        "all", one_of("all", "user"), "prompt tokens that count: all, or the user's words without the chat template"
+    ),
+}
 
 _LEARNED: dict[str, Param] = {
     "head_learning_rate": Param(1e-3, _positive, "learning rate of the head, apart from the policy's"),
@@ -91,24 +143,29 @@ _LEARNED: dict[str, Param] = {
     "head_gradient_to_policy": Param(False, _boolean, "let the head's gradient reach the policy"),
 }
 
+_CONTROL: dict[str, Param] = {
+    "pref_beta": Param(0.1, _positive, "beta0 that losses are compared at; the parent's unless given"),
+    "pref_loss": PREF_LOSS,
+}
+
 BUILTIN: dict[str, RuleInfo] = {
     info.name: info
     for info in (
         RuleInfo(
-            "fixed",
-            "trainers.rules.fixed:Fixed",
-            "beta = pref_beta (DPO, arXiv 2305.18290)",
-            {"pref_beta": PREF_BETA, "pref_loss": PREF_LOSS},
-            dynamic=False,
+            "fixed", "trainers.rules.fixed:Fixed", "beta = pref_beta (DPO, arXiv 2305.18290)", _BOTH, dynamic=False
         ),
         RuleInfo(
             "foodpo",
             "trainers.rules.foodpo:FooDPO",
             "beta(x) = c * log(max(PPL(x), 1)) * pref_beta",
             {
-                "pref_beta": PREF_BETA,
-                "pref_loss": PREF_LOSS,
+                **_BOTH,
                 "pref_beta_scale": Param(0.5, _number, "c; c <= 0 falls back to the fixed beta"),
+                "scale_schedule": Param(
+                    "constant", one_of("constant", "linear", "cosine"), "how c moves over training"
+                ),
+                "pref_beta_scale_end": Param(None, _optional_positive, "c at the end of a linear or cosine schedule"),
+                **_PPL,
                 "attach_ppl": Param(False, _boolean, "let the gradient flow through the perplexity"),
             },
         ),
@@ -116,7 +173,7 @@ BUILTIN: dict[str, RuleInfo] = {
             "beta_head",
             "trainers.rules.beta_head:BetaHead",
             "beta(x) = softplus(v(h)), h the policy's last hidden state",
-            {"pref_beta": PREF_BETA, "pref_loss": PREF_LOSS, **_LEARNED},
+            {**_BOTH, **_LEARNED},
             learned=True,
         ),
         RuleInfo(
@@ -124,14 +181,95 @@ BUILTIN: dict[str, RuleInfo] = {
             "trainers.rules.learnable:Learnable",
             "beta(x) = w * log PPL(x) * (1 + eps * tanh(NN(h)))",
             {
-                "pref_beta": PREF_BETA,
-                "pref_loss": PREF_LOSS,
+                **_BOTH,
                 **_LEARNED,
                 "epsilon": Param(0.3, _non_negative, "eps, the largest relative change that f(x) makes"),
                 "network": Param("mlp", one_of("linear", "mlp", "transformer"), "the shape of NN"),
                 "width": Param(64, _count, "width of the MLP or transformer"),
+                **_PPL,
             },
             learned=True,
+        ),
+        RuleInfo("dataset_beta", "trainers.rules.dataset_beta:DatasetBeta", "the dataset's column beta", _BOTH),
+        RuleInfo(
+            "beta_dpo",
+            "trainers.rules.beta_dpo:BetaDPO",
+            "one beta per batch from its margins, outliers filtered (arXiv 2407.08639)",
+            {
+                "pref_beta": PREF_BETA,
+                "pref_loss": SIGMOID,
+                "a": Param(0.6, _non_negative, "how strongly beta follows the batch's margin"),
+                "keep": Param(0.8, _share, "share of the pairs that is kept"),
+                "momentum": Param(0.9, _below_one, "of the moving averages"),
+                "beta_min": Param(1e-3, _positive, "lower bound of beta"),
+            },
+        ),
+        RuleInfo(
+            "epsilon_dpo",
+            "trainers.rules.epsilon_dpo:EpsilonDPO",
+            "beta / (1 + eps * step) from perturbed logits (arXiv 2502.13177); runs the reference in every step",
+            {
+                "pref_beta": Param(0.01, _positive, "beta at the first step"),
+                "pref_loss": SIGMOID,
+                "epsilon": Param(0.01, _below_one, "size of the perturbation"),
+            },
+            reference_in_loop=True,
+        ),
+        RuleInfo(
+            "mallows",
+            "trainers.rules.mallows:Mallows",
+            "beta from the entropy of the reference's answers (MallowsPO-theta, arXiv 2405.14953)",
+            {**_BOTH, "phi": Param(0.29, _positive, "phi of beta * (-phi * log H)")},
+        ),
+        RuleInfo(
+            "alpha_dpo",
+            "trainers.rules.alpha_dpo:AlphaDPO",
+            "length-averaged scores, a margin that follows the reference (OpenReview QqziJAdev9)",
+            {
+                "pref_beta": Param(2.5, _positive, "beta of the length-averaged scores"),
+                "pref_loss": SIGMOID,
+                "gamma_beta_ratio": Param(0.6, _non_negative, "gamma / beta"),
+                "alpha": Param(0.2, _non_negative, "weight of the standardised log-ratio margin"),
+                "momentum": Param(0.9, _below_one, "of the moving averages"),
+            },
+            dynamic=False,
+        ),
+        RuleInfo(
+            "inverse",
+            "trainers.rules.inverse:Inverse",
+            "control: beta proportional to 1 / log PPL(x), FooDPO's mean",
+            {**_BOTH, "pref_beta_scale": Param(0.5, _positive, "c of the FooDPO whose mean it has"), **_PPL},
+            control="formula",
+        ),
+        RuleInfo(
+            "matched_mean",
+            "trainers.rules.matched_mean:MatchedMean",
+            "control: fixed beta = the parent run's mean beta",
+            _CONTROL,
+            dynamic=False,
+            control="run",
+        ),
+        RuleInfo(
+            "permuted",
+            "trainers.rules.permuted:Permuted",
+            "control: the parent's betas shuffled across examples",
+            {**_CONTROL, "window": Param(64, _count, "steps shuffled together where a step has one pair")},
+            control="run",
+        ),
+        RuleInfo(
+            "weight_only",
+            "trainers.rules.weight_only:WeightOnly",
+            "control: constant beta, loss weighted by the parent's beta_i / mean",
+            _CONTROL,
+            dynamic=False,
+            control="run",
+        ),
+        RuleInfo(
+            "saturation_only",
+            "trainers.rules.saturation_only:SaturationOnly",
+            "control: the parent's beta_i in the sigmoid, loss divided by beta_i / mean",
+            _CONTROL,
+            control="run",
         ),
     )
 }
@@ -197,6 +335,16 @@ def validate(rule: str, params: Mapping[str, Any]) -> dict[str, Any]:
     filled = {key: params.get(key, param.default) for key, param in known.params.items()}
     if known.learned and not filled["beta_min_ratio"] < 1 < filled["beta_max_ratio"]:
         raise RuleError(f"rule {rule!r}: beta_min_ratio must be below 1 and beta_max_ratio above 1")
+    if "scale_schedule" in filled:
+        moves, end = filled["scale_schedule"] != "constant", filled["pref_beta_scale_end"]
+        if moves and end is None:
+            raise RuleError(f"rule {rule!r}: scale_schedule {filled['scale_schedule']!r} needs pref_beta_scale_end")
+        if moves and filled["pref_beta_scale"] <= 0:
+            raise RuleError(f"rule {rule!r}: pref_beta_scale must be above 0 where scale_schedule moves it")
+        if not moves and end is not None:
+            raise RuleError(
+                f"rule {rule!r}: pref_beta_scale_end has no effect unless scale_schedule is linear or cosine"
+            )
     return filled
 
 

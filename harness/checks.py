@@ -1,0 +1,183 @@
+"""Checks of a matrix against its data, its model and itself, before anything is written or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.config import MatrixConfig, nearest
+from harness.errors import UserError
+from harness.matrix import RunSpec
+from harness.store import read_json
+from harness.yaml_source import Path_, Source, load
+from trainers.data import PreferencePair
+from trainers.rules import registry
+
+MATRIX = "matrix.yaml"
+_CONSTRAINT_METRICS = ("gold_reward", "all_satisfied", "response_words")
+
+#: Losses TRL combines with an f-divergence other than reverse KL.
+_DIVERGENCE_LOSSES = {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop"}
+_OWN_LOSS = {"beta_dpo", "alpha_dpo", "weight_only", "saturation_only"}
+
+
+def check_combinations(
+    config: MatrixConfig, source: Source, specs: Sequence[RunSpec], pairs: Sequence[PreferencePair], data_file: Path
+) -> None:
+    """Refuse settings that cannot go together, with what to change.
+
+    Raises:
+        UserError: the first such combination.
+    """
+    index_of = {method.name: i for i, method in enumerate(config.methods)}
+    for spec in specs:
+        own = config.methods[index_of[spec.method]].training
+
+        def where(key: str, spec: RunSpec = spec, own: dict[str, Any] = own) -> str:
+            place: Path_ = ("methods", index_of[spec.method])
+            if key in spec.training:
+                place = (*place, "training", key) if key in own else ("training", key)
+            return f"{source.where(place)}: method {spec.method!r}"
+
+        _check_loss(spec, where)
+        _check_reference(spec, config, where)
+        _check_batch(spec, where)
+        if spec.rule == "dataset_beta":
+            lacking = next((pair for pair in pairs if pair.beta is None), None)
+            if lacking is not None:
+                raise UserError(
+                    f"{data_file}:{lacking.line}: no 'beta' (id {lacking.id!r}); rule dataset_beta of method {spec.method!r} "
+                    "needs a number above 0 in every row"
+                )
+
+
+def _check_loss(spec: RunSpec, where: Any) -> None:
+    loss, training = spec.params.get("pref_loss", "sigmoid"), spec.training
+    smoothing = training.get("label_smoothing", 0.0)
+    if loss == "exo_pair" and smoothing <= 0:
+        raise UserError(
+            f"{where('label_smoothing')}: pref_loss exo_pair needs training.label_smoothing above 0 (it is {smoothing}); "
+            "the EXO paper recommends 0.001"
+        )
+    if loss == "robust" and not 0 <= smoothing < 0.5:
+        raise UserError(
+            f"{where('label_smoothing')}: pref_loss robust needs label_smoothing in [0, 0.5), not {smoothing}"
+        )
+    divergence = training.get("f_divergence_type", "reverse_kl")
+    if divergence != "reverse_kl" and (loss not in _DIVERGENCE_LOSSES or spec.rule == "alpha_dpo"):
+        what = "rule alpha_dpo" if spec.rule == "alpha_dpo" else f"pref_loss {loss}"
+        raise UserError(f"{where('f_divergence_type')}: {what} has no f_divergence_type {divergence!r}; use reverse_kl")
+    if training.get("use_weighting") and spec.rule in _OWN_LOSS:
+        raise UserError(f"{where('use_weighting')}: rule {spec.rule} weighs pairs itself; set use_weighting to false")
+    if training.get("loss_weights") is not None and list(training["loss_weights"]) != [1.0]:
+        raise UserError(
+            f"{where('loss_weights')}: pref_loss is a single loss here, so loss_weights has no meaning; remove it"
+        )
+
+
+def _check_reference(spec: RunSpec, config: MatrixConfig, where: Any) -> None:
+    training = spec.training
+    cached = training.get("precompute_ref_log_probs")
+    if cached and spec.rule in registry.BUILTIN and registry.info(spec.rule).reference_in_loop:
+        raise UserError(
+            f"{where('precompute_ref_log_probs')}: rule {spec.rule} needs the reference's logits in every step; remove "
+            "precompute_ref_log_probs"
+        )
+    if training.get("sync_ref_model"):
+        if config.lora is not None:
+            raise UserError(
+                f"{where('sync_ref_model')}: it moves a reference of its own, which LoRA does not keep; set lora to null"
+            )
+        if cached:
+            raise UserError(
+                f"{where('sync_ref_model')}: a moving reference cannot be precomputed; remove precompute_ref_log_probs"
+            )
+
+
+def _check_batch(spec: RunSpec, where: Any) -> None:
+    training = spec.training
+    spread = spec.rule == "beta_dpo" or (spec.rule == "alpha_dpo" and spec.params["alpha"] > 0)
+    if spread and training.get("per_device_train_batch_size", 8) < 2:
+        raise UserError(
+            f"{where('per_device_train_batch_size')}: rule {spec.rule} needs the spread of a batch; set "
+            "per_device_train_batch_size to 2 or more"
+        )
+    if spec.params.get("ppl_tokens") == "user" and training.get("truncation_mode") == "keep_end":
+        raise UserError(
+            f"{where('truncation_mode')}: ppl_tokens user needs the whole prompt; set truncation_mode to keep_start"
+        )
+
+
+def check_lengths(pairs: Sequence[PreferencePair], file: Path, model_dir: Path, max_length: int | None) -> None:
+    """Refuse prompts that leave no room for an answer.
+
+    Raises:
+        UserError: the first such row, with file, line, its length and the limit.
+    """
+    if max_length is None or sum(len(turn["content"]) for pair in pairs for turn in pair.prompt) == 0:
+        return
+    # a token has at least one byte, so short prompts need no tokenizer (64 tokens are left for a chat template)
+    suspects = [pair for pair in pairs if sum(len(t["content"].encode()) + 8 for t in pair.prompt) + 64 >= max_length]
+    if not suspects:
+        return
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    for pair in suspects:
+        if tokenizer.chat_template:
+            text = tokenizer.apply_chat_template(pair.prompt, add_generation_prompt=True, tokenize=False)
+        else:
+            text = "".join(turn["content"] for turn in pair.prompt)
+        length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        if length >= max_length:
+            raise UserError(
+                f"{file}:{pair.line}: the prompt has {length} tokens and training.max_length is {max_length}, so nothing "
+                "of the answers would be seen; raise max_length or remove the row"
+            )
+
+
+def check_report(config: MatrixConfig, source: Source, benchmarks: list[dict[str, Any]]) -> None:
+    """Refuse a baseline or primary measure that is not in the matrix."""
+    names = [method.name for method in config.methods]
+    if config.report.baseline is not None and config.report.baseline not in names:
+        where = source.where(("report", "baseline"))
+        raise UserError(
+            f"{where}: report.baseline is {config.report.baseline!r}; {nearest(config.report.baseline, names)}"
+        )
+    if config.report.primary is not None:
+        known = [entry["name"] for entry in benchmarks]
+        name = config.report.primary.split("/")[0]
+        if name not in known:
+            where = source.where(("report", "primary"))
+            raise UserError(f"{where}: report.primary is {config.report.primary!r}; {nearest(name, known)}")
+        kinds = {entry["name"]: entry["kind"] for entry in benchmarks}
+        metric = config.report.primary.partition("/")[2]
+        if kinds[name] == "constraints" and metric not in _CONSTRAINT_METRICS:
+            where = source.where(("report", "primary"))
+            raise UserError(
+                f"{where}: report.primary is {config.report.primary!r}; {nearest(metric, _CONSTRAINT_METRICS)}"
+            )
+
+
+def check_output(config: MatrixConfig, output: Path) -> None:
+    """Refuse to write over anything that is not this matrix."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file; give a directory")
+    name = _frozen_name(output)
+    if name is not None and name != config.name:
+        raise UserError(
+            f"--output {output} holds the matrix {name!r}, and this one is {config.name!r}; "
+            "give another --output, or rename the matrix"
+        )
+    # what a kill before the first freeze leaves behind (.lock, .matrix.json.<pid>.tmp) is no one's work
+    if name is None and output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
+        raise UserError(f"--output {output} is not empty and holds no matrix; give a new or empty directory")
+
+
+def _frozen_name(output: Path) -> str | None:
+    """Name of the matrix in an output directory: from matrix.json, or from matrix.yaml where that is damaged."""
+    frozen = read_json(output / "matrix.json")
+    if not isinstance(frozen, dict) and (output / MATRIX).is_file():
+        frozen = load(output / MATRIX).value
+    return str(frozen["name"]) if isinstance(frozen, dict) and "name" in frozen else None

@@ -1,0 +1,128 @@
+"""The loss of each pair, for every loss of trl.DPOTrainer that allows a beta per example.
+
+TRL computes these inside one method and keeps only their mean. Here they are functions of a pair's numbers, for the example
+rows and for rules that weight, mask or shift pairs. Parity with TRL is a test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PairTerms:
+    """What a loss may look at, all (B,): f-divergence scores and log-ratios of both completions, their token counts, beta.
+
+    `margin` is subtracted inside the loss (0 for none); `score`, if given, takes the place of chosen_score - rejected_score.
+    """
+
+    chosen_score: Tensor
+    rejected_score: Tensor
+    chosen_ratio: Tensor
+    rejected_ratio: Tensor
+    chosen_tokens: Tensor
+    rejected_tokens: Tensor
+    beta: Tensor
+    label_smoothing: float = 0.0
+    discopop_tau: float = 0.05
+    margin: Tensor | None = None
+    score: Tensor | None = None
+
+    @property
+    def logit(self) -> Tensor:
+        """beta * (s_w - s_l) - margin."""
+        score = self.chosen_score - self.rejected_score if self.score is None else self.score
+        return self.beta * score if self.margin is None else self.beta * score - self.margin
+
+    @property
+    def average_score(self) -> Tensor:
+        """Difference of the scores per token."""
+        chosen = self.chosen_score / self.chosen_tokens.clamp_min(1)
+        return chosen - self.rejected_score / self.rejected_tokens.clamp_min(1)
+
+
+def _sigmoid(t: PairTerms) -> Tensor:
+    return -F.logsigmoid(t.logit)
+
+
+def _hinge(t: PairTerms) -> Tensor:
+    return torch.relu(1 - t.logit)
+
+
+def _ipo(t: PairTerms) -> Tensor:
+    return (t.average_score - 1 / (2 * t.beta)) ** 2
+
+
+def _exo_pair(t: PairTerms) -> Tensor:
+    chosen = F.logsigmoid(t.logit) - math.log1p(-t.label_smoothing)
+    rejected = F.logsigmoid(-t.logit) - math.log(t.label_smoothing)
+    return torch.sigmoid(t.logit) * chosen + torch.sigmoid(-t.logit) * rejected
+
+
+def _nca_pair(t: PairTerms) -> Tensor:
+    chosen, rejected = t.beta * t.chosen_ratio, t.beta * t.rejected_ratio
+    return -F.logsigmoid(chosen) - 0.5 * F.logsigmoid(-chosen) - 0.5 * F.logsigmoid(-rejected)
+
+
+def _robust(t: PairTerms) -> Tensor:
+    clean, flipped = -F.logsigmoid(t.logit), -F.logsigmoid(-t.logit)
+    return ((1 - t.label_smoothing) * clean - t.label_smoothing * flipped) / (1 - 2 * t.label_smoothing)
+
+
+def _bco_pair(t: PairTerms) -> Tensor:
+    return -F.logsigmoid(t.beta * t.chosen_ratio) - F.logsigmoid(-t.beta * t.rejected_ratio)
+
+
+def _sppo_hard(t: PairTerms) -> Tensor:
+    return (t.chosen_ratio - 0.5 / t.beta) ** 2 + (t.rejected_ratio + 0.5 / t.beta) ** 2
+
+
+def _apo_zero(t: PairTerms) -> Tensor:
+    return 1 - torch.sigmoid(t.beta * t.chosen_ratio) + torch.sigmoid(t.beta * t.rejected_ratio)
+
+
+def _apo_down(t: PairTerms) -> Tensor:
+    gap = t.beta * (t.chosen_ratio - t.rejected_ratio)
+    return torch.sigmoid(t.beta * t.chosen_ratio) + 1 - torch.sigmoid(gap)
+
+
+def _discopop(t: PairTerms) -> Tensor:
+    share = torch.sigmoid(t.logit / t.discopop_tau)
+    return -F.logsigmoid(t.logit) * (1 - share) + torch.exp(-t.logit) * share
+
+
+def _sigmoid_norm(t: PairTerms) -> Tensor:
+    return -F.logsigmoid(t.beta * t.average_score)
+
+
+PAIR_LOSSES: dict[str, Callable[[PairTerms], Tensor]] = {
+    "sigmoid": _sigmoid,
+    "hinge": _hinge,
+    "ipo": _ipo,
+    "exo_pair": _exo_pair,
+    "nca_pair": _nca_pair,
+    "robust": _robust,
+    "bco_pair": _bco_pair,
+    "sppo_hard": _sppo_hard,
+    "apo_zero": _apo_zero,
+    "apo_down": _apo_down,
+    "discopop": _discopop,
+    "sigmoid_norm": _sigmoid_norm,
+}
+
+
+def divergence_score(log_ratio: Tensor, divergence: str, alpha: float) -> Tensor:
+    """f'(pi / ref) from log-ratios (B,), for TRL's `f_divergence_type` (arXiv 2309.16240)."""
+    if divergence == "forward_kl":
+        return 1 - torch.exp(-log_ratio)
+    if divergence == "js_divergence":
+        return math.log(2) + F.logsigmoid(log_ratio)
+    if divergence == "alpha_divergence" and abs(alpha - 1) >= 1e-6:
+        return torch.expm1(((alpha - 1) * log_ratio).clamp_max(80.0)) / (alpha - 1)
+    return log_ratio

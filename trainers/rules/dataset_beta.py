@@ -1,0 +1,21 @@
+"""A beta chosen offline for every pair: the dataset's column `beta`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from trainers.rules.base import BetaRule, RuleBatch
+
+
+class DatasetBeta(BetaRule):
+    """beta_i is what the row of pair i says. `pref_beta` is only the beta0 that losses are compared at."""
+
+    needs_pair_beta = True
+
+    def __init__(self, hidden_size: int, pref_beta: float = 0.1, pref_loss: str = "sigmoid") -> None:
+        super().__init__(pref_beta, pref_loss)
+
+    def beta(self, batch: RuleBatch) -> Tensor:
+        if batch.pair_beta is None:
+            raise ValueError("rule 'dataset_beta' needs a number `beta` in every row of the training data")
+        return batch.pair_beta

@@ -1,0 +1,58 @@
+"""What a training run leaves on disk: its policy, its JSON files, its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from trainers.schema import ADAPTER_DIR, BETA_HEAD, CHECKPOINTS, EXAMPLE_PARTS, POLICY_DIR
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written completely (trainer_state.json comes last but one, so check it parses)."""
+    found: list[tuple[int, Path]] = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            found.append((int(state["global_step"]), path))
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(path, ignore_errors=True)
+    return max(found)[1] if found else None
+
+
+def clean_up(run_dir: Path) -> None:
+    """Remove what only a resumed run needs: call it once the run's completion is on disk."""
+    for name in (CHECKPOINTS, EXAMPLE_PARTS):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+
+
+def save_policy(trainer: Any, tokenizer: Any, run_dir: Path, lora: bool) -> None:
+    """Write the policy as one plain checkpoint (adapters merged) in the precision it was trained in, by one rename."""
+    from safetensors.torch import save_file
+
+    staging, target = run_dir / f".{POLICY_DIR}.tmp", run_dir / POLICY_DIR
+    shutil.rmtree(staging, ignore_errors=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if lora:
+        model.save_pretrained(run_dir / ADAPTER_DIR)
+        model = model.merge_and_unload()
+    model.save_pretrained(staging)
+    tokenizer.save_pretrained(staging)
+    state = {key: value.detach().cpu().contiguous() for key, value in trainer.rule.state_dict().items()}
+    if state:
+        save_file(state, run_dir / BETA_HEAD)
+    shutil.rmtree(target, ignore_errors=True)
+    staging.rename(target)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by one rename, on disk before it."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as handle:
+        json.dump(value, handle, indent=1)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
