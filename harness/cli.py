@@ -13,6 +13,7 @@ VERBS = {
     "run-matrix": "train, evaluate and compare every run of a matrix",
     "status": "show how far each run is",
     "report": "make the report again from what is on disk",
+    "power": "say how many seeds and prompts an effect needs, before training",
     "doctor": "say what is installed, which engine would be used, and what is missing",
     "prepare-model": "convert an embedded model into a checkpoint, once",
     "build-preferences": "sample, score and pair answers into preference data",

@@ -117,6 +117,18 @@ class ReportConfig(_Strict):
     primary: str | None = None
 
 
+class ClaimConfig(_Strict):
+    """What the matrix is to show, judged after correction over all claims; see reports.claims.Claim."""
+
+    name: _Name
+    method: str
+    against: str
+    metric: str
+    asserts: Literal["gain", "variation", "perplexity"] = "gain"
+    at: Literal["final", "matched_kl"] = "final"
+    min_effect: float = Field(0.0, ge=0)
+
+
 class MatrixConfig(_Strict):
     """A matrix: methods x hyper-parameters x seeds, trained alike and measured alike."""
 
@@ -130,6 +142,7 @@ class MatrixConfig(_Strict):
     seeds: list[_Seed] = Field(default_factory=lambda: [0], min_length=1)
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
+    claims: list[ClaimConfig] = Field(default_factory=list)
 
 
 def _model_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from evals import schema as eval_schema
 from evals.engine import EngineConfig, choose_backend
-from harness.checks import MATRIX, check_combinations, check_lengths, check_output, check_report
+from harness.checks import MATRIX, check_claims, check_combinations, check_lengths, check_output, check_report
 from harness.config import MatrixConfig, load_config, nearest
 from harness.errors import UserError
 from harness.fields import check_fields
@@ -258,6 +258,7 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None]) -> Pl
     check_combinations(config, source, drafts, pairs, data_file)
     benchmarks = _benchmarks(config, source)
     check_report(config, source, benchmarks)
+    check_claims(config, source, benchmarks)
     model = resolve_model(config.model, source.where(("model", "name_or_path")), log)
     lengths = [{**config.training, **method.training}.get("max_length", 1024) for method in config.methods]
     check_lengths(pairs, data_file, model.path, min((n for n in lengths if n is not None), default=None))
@@ -277,6 +278,7 @@ def freeze(plan: Plan) -> None:
         "runs": [spec.run_id for spec in plan.specs],
         "config_path": plan.source.path.name,
     }
+    freeze_claims(plan)
     text = plan.source.path.read_bytes()
     if (plan.output / MATRIX).is_file() and (plan.output / MATRIX).read_bytes() == text:
         frozen = read_json(plan.output / "matrix.json")
@@ -284,3 +286,12 @@ def freeze(plan: Plan) -> None:
             return
     write_json(plan.output / "matrix.json", {**record, "frozen": now()})
     write_bytes(plan.output / MATRIX, text)
+
+
+def freeze_claims(plan: Plan) -> None:
+    """Write claims.json before the first run; what stands there once is never changed, so later claims are exploratory."""
+    from reports.claims import CLAIMS, freeze, parse_claims
+
+    if plan.config.claims and not (plan.output / CLAIMS).exists():
+        claims = parse_claims([claim.model_dump() for claim in plan.config.claims])
+        write_json(plan.output / CLAIMS, freeze(claims))

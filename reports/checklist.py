@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .claim_evidence import CONTROL_RULES
 from .labels import Arm
 from .records import MatrixData
 
@@ -12,7 +13,7 @@ CONTROLS = ("matched_mean", "permuted")
 
 def is_control(arm: Arm) -> bool:
     """Whether an arm is one of the controls, by its rule or its name."""
-    return arm.rule in CONTROLS or arm.method in CONTROLS
+    return arm.rule in CONTROL_RULES or arm.method in CONTROL_RULES
 
 
 def _entry(name: str, state: str, evidence: str) -> dict[str, str]:

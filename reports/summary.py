@@ -6,15 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from .checklist import checklist, is_control
+from .claim_text import as_dict
+from .claim_verdicts import judge_matrix
+from .claims import ClaimError, parse_claims, read_claims, verify
 from .comparison import arm_summary, column, method_comparison, policy_estimate
 from .correlation import collapse_of, run_correlation
 from .labels import Arm, arm_of, arms
-from .records import MatrixData, RunData, finite
+from .records import MatrixData, ReportError, RunData, finite
 from .statistics.multiplicity import benjamini_hochberg, holm
 from .verdicts import control_note, headline, verdict
 from .writing import jsonable
 
 SCHEMA_VERSION = 1
+_NO_CLAIMS: dict[str, Any] = {
+    "frozen": None,
+    "sha256": None,
+    "reason": "one run can settle no claim",
+    "changes": [],
+    "judged": [],
+}
 FINAL_KEYS = ("loss", "loss_at_beta0", "delta", "dynamic_beta", "log_prompt_perplexity", "rewards/accuracies")
 
 
@@ -155,6 +165,24 @@ def _adjust(metrics: Sequence[dict[str, Any]], all_arms: Sequence[Arm], baseline
     }
 
 
+def claims_summary(matrix: MatrixData) -> dict[str, Any]:
+    """The declared claims judged, when they were frozen, and what was changed since."""
+    try:
+        current = parse_claims(matrix.config.get("claims") or [])
+        frozen = read_claims(matrix.output_dir)
+        changes = verify(frozen, current) if frozen else []
+        judged = judge_matrix(matrix, current, frozen)
+    except ClaimError as error:
+        raise ReportError(str(error)) from error
+    return {
+        "frozen": frozen["frozen"] if frozen else None,
+        "sha256": frozen["sha256"] if frozen else None,
+        "reason": None if frozen else "no claims.json: no claims were frozen before training",
+        "changes": changes,
+        "judged": [as_dict(one) for one in judged],
+    }
+
+
 def build_summary(matrix: MatrixData, kind: str = "matrix") -> dict[str, Any]:
     """Everything the report says, as plain JSON values (no NaN; a null has a `reason` beside it).
 
@@ -214,6 +242,7 @@ def build_summary(matrix: MatrixData, kind: str = "matrix") -> dict[str, Any]:
             else "One run: its own numbers, compared with nothing.",
             "sentences": declared,
         },
+        "claims": claims_summary(matrix) if kind == "matrix" else {**_NO_CLAIMS},
         "tests": tests,
         "checklist": checklist(matrix, all_arms, baseline),
         "metrics": metrics,

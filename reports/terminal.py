@@ -50,6 +50,10 @@ def print_summary(output_dir: Path | str, console: Console | None = None) -> Non
         return escape(visible(str(text)))
 
     out.print(f"\n[bold]{safe(summary['verdict']['headline'])}[/]")
+    for claim in summary["claims"]["judged"]:
+        out.print(f"- claim {safe(claim['sentence'])}")
+    for change in summary["claims"]["changes"]:
+        out.print(f"[red]- {safe(change)}[/]")
     primary = next((m for m in summary["metrics"] if m["primary"]), None)
     if primary is not None:
         baseline = summary["baseline"]["value"]

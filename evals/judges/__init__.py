@@ -1,0 +1,1 @@
+"""Judges: verifiable reward, reward model, LLM judge, or one of your own; all behind `evals.judges.base.Judge`."""

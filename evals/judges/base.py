@@ -1,0 +1,196 @@
+"""What a judge is: it scores one answer, or prefers one of two. `Judging` adds the cache, both orders and the counts.
+
+A judge never guesses: where it gives no verdict the value is None with a reason, and the case is counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evals.judges.cache import Cost, JudgeCache, Reply
+
+
+class JudgeError(ValueError):
+    """A judge that cannot work as configured; the message names the key, the value and the fix."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked of the policies: the prompt, and what a judge may need beside it (say, its constraints)."""
+
+    prompt: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One thing to ask a judge: a question with one answer, or with two in the order they are shown."""
+
+    question: Question
+    answers: tuple[str, ...]
+
+
+class Judge(ABC):
+    """One judge. Constructing it loads nothing and asks nobody.
+
+    Attributes:
+        compares: whether it takes two answers (a pairwise judge) or one (a scoring judge).
+        context_keys: keys of `Question.context` that its verdicts depend on.
+    """
+
+    compares: bool = False
+    context_keys: tuple[str, ...] = ()
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """JSON-ready: everything its verdicts depend on, and nothing else (no paths, hosts, keys or batch sizes)."""
+
+    @abstractmethod
+    def ask(self, requests: Sequence[Request], spent: Cost) -> Iterator[tuple[int, Reply]]:
+        """Yield (index, reply) for every request, in any order, each as soon as it is known.
+
+        A score is any finite number, higher is better. A preference is in [0, 1] for the first answer shown, a tie 0.5.
+        `spent` is what this judge's cached replies have cost, for judges with a budget.
+        """
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Preference for the first answer in [0, 1], None without a verdict (`reason` says why).
+
+    `forward` and `backward` are preferences for the same first answer, shown first and shown second; they are None for
+    judges that see one answer at a time and for identical answers, where order means nothing.
+    """
+
+    preference: float | None
+    forward: float | None = None
+    backward: float | None = None
+    reason: str | None = None
+
+
+IDENTICAL = "identical answers"
+SILENT = Reply(None, "the judge gave no reply", final=False)
+
+
+@dataclass
+class Tally:
+    """What became of the requests: read from the cache, asked now, and of all these how many without a verdict, by reason."""
+
+    cached: int = 0
+    asked: int = 0
+    unparsed: Counter[str] = field(default_factory=Counter)
+    unanswered: Counter[str] = field(default_factory=Counter)
+    cost: Cost = field(default_factory=Cost)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready. `unparsed` replies are kept and never asked again; `unanswered` requests are asked by the next run."""
+        return {
+            "cached": self.cached,
+            "asked": self.asked,
+            "unparsed": dict(sorted(self.unparsed.items())),
+            "unanswered": dict(sorted(self.unanswered.items())),
+            "cost": self.cost.as_dict(),
+        }
+
+
+class Judging:
+    """A judge with its cache: every request with the same content is asked once, ever.
+
+    A run that was killed goes on where it stopped: only requests whose reply had not arrived are asked again.
+    """
+
+    def __init__(self, judge: Judge, cache: JudgeCache) -> None:
+        self.judge = judge
+        self.cache = cache
+        self.tally = Tally()
+        self._identity = judge.identity()
+        self.digest = _digest(self._identity)
+
+    def score(self, questions: Sequence[Question], answers: Sequence[str]) -> list[Reply]:
+        """A reply for each answer. JudgeError for a pairwise judge."""
+        if self.judge.compares:
+            raise JudgeError(f"{type(self.judge).__name__} compares two answers; use compare, or a scoring template")
+        return self._ask([Request(q, (a,)) for q, a in zip(questions, answers, strict=True)])
+
+    def compare(self, questions: Sequence[Question], first: Sequence[str], second: Sequence[str]) -> list[Comparison]:
+        """The preference for each `first` answer over the `second`.
+
+        A pairwise judge is asked in both orders and the two are averaged; when one order has no verdict the comparison
+        has none, since the other order alone carries the judge's position bias. A scoring judge scores both answers and
+        the higher score wins, equal scores tie. Identical answers tie without being asked.
+        """
+        items = list(zip(questions, first, second, strict=True))
+        real = [i for i, (_, a, b) in enumerate(items) if a != b]
+        out = [Comparison(0.5, reason=IDENTICAL)] * len(items)
+        if self.judge.compares:
+            orders = [Request(items[i][0], (items[i][1], items[i][2])) for i in real]
+            replies = self._ask(orders + [Request(r.question, r.answers[::-1]) for r in orders])
+        else:
+            singles = [Request(items[i][0], (items[i][1],)) for i in real]
+            replies = self._ask(singles + [Request(items[i][0], (items[i][2],)) for i in real])
+        for i, one, two in zip(real, replies[: len(real)], replies[len(real) :], strict=True):
+            out[i] = (_both_orders if self.judge.compares else _by_score)(one, two)
+        return out
+
+    def _ask(self, requests: Sequence[Request]) -> list[Reply]:
+        self.cache.refresh()
+        keys = [self._key(request) for request in requests]
+        missing = [i for i, key in enumerate(keys) if key not in self.cache]
+        first_with = {keys[i]: i for i in reversed(missing)}  # the same content twice is one request
+        todo = sorted(first_with.values())
+        self.tally.cached += len(requests) - len(missing)
+        transient: dict[str, Reply] = {}
+        if todo:
+            self.cache.introduce(self.digest, self._identity)
+            for index, reply in self.judge.ask([requests[i] for i in todo], self.cache.spent(self.digest)):
+                self._check(reply)
+                key = keys[todo[index]]
+                self.tally.asked += 1
+                self.tally.cost += reply.cost
+                if reply.final:
+                    self.cache.put(key, self.digest, reply)
+                else:
+                    transient[key] = reply
+        replies = [self.cache.get(key) or transient.get(key, SILENT) for key in keys]
+        for reply in dict(zip(keys, replies, strict=True)).values():
+            if reply.value is None:
+                (self.tally.unparsed if reply.final else self.tally.unanswered)[reply.reason or "no reason"] += 1
+        return replies
+
+    def _check(self, reply: Reply) -> None:
+        if reply.value is None:
+            return
+        if not math.isfinite(reply.value) or (self.judge.compares and not 0 <= reply.value <= 1):
+            expected = "a preference in 0..1" if self.judge.compares else "a finite score"
+            raise JudgeError(f"{type(self.judge).__name__} answered {reply.value!r}; it must give {expected}, or None")
+
+    def _key(self, request: Request) -> str:
+        context = {k: request.question.context[k] for k in self.judge.context_keys if k in request.question.context}
+        return _digest([self.digest, request.question.prompt, context, list(request.answers)])
+
+
+def _digest(value: Any) -> str:
+    # ASCII escapes, so that a lone surrogate in an answer can be hashed.
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _both_orders(forward: Reply, backward: Reply) -> Comparison:
+    one = forward.value
+    two = None if backward.value is None else 1 - backward.value
+    if one is None or two is None:
+        return Comparison(None, one, two, forward.reason if one is None else backward.reason)
+    return Comparison((one + two) / 2, one, two)
+
+
+def _by_score(first: Reply, second: Reply) -> Comparison:
+    if first.value is None or second.value is None:
+        return Comparison(None, reason=first.reason if first.value is None else second.reason)
+    return Comparison(0.5 if first.value == second.value else float(first.value > second.value))

@@ -1,0 +1,148 @@
+"""Replies of judges, kept in one append-only JSONL file that survives kills and several writers."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Seconds between syncs: fast judges give thousands of replies a second, and each sync costs milliseconds.
+SYNC_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """HTTP requests sent (retries included) and tokens the server counted."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+    def as_dict(self) -> dict[str, int]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a judge said: a value, or None with the reason; `raw` is its text.
+
+    `final` replies are kept, also those without a verdict. A reply that is not final (server down, budget spent) is not
+    kept, so the next run asks again.
+    """
+
+    value: float | None
+    reason: str | None = None
+    raw: str | None = None
+    cost: Cost = field(default_factory=Cost)
+    final: bool = True
+
+
+class JudgeCache:
+    """Final replies by the hash of judge, prompt and answers.
+
+    Each row is written whole under a file lock, so processes may share one file. A killed process loses nothing it put;
+    a power cut at most the last second. A last line torn by one is skipped and counted in `damaged`; the next row starts
+    on a line of its own. Where a key was written twice the first row holds.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.damaged = 0
+        self._rows: dict[str, tuple[str, Reply]] = {}
+        self._identities: set[str] = set()
+        self._costs: dict[str, Cost] = {}
+        self._offset = 0
+        self._synced = 0.0
+        self.refresh()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, key: str) -> Reply | None:
+        """The reply kept under `key`, or None."""
+        row = self._rows.get(key)
+        return None if row is None else row[1]
+
+    def spent(self, judge: str) -> Cost:
+        """What the kept replies of the judge with this digest have cost."""
+        return self._costs.get(judge, Cost())
+
+    def refresh(self) -> None:
+        """Read the rows that this or other processes have added."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as handle:
+            handle.seek(self._offset)
+            data = handle.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            if line.strip():
+                self._take(line)
+
+    def introduce(self, judge: str, identity: Mapping[str, Any]) -> None:
+        """Write once what the judge with this digest is."""
+        if judge not in self._identities:
+            self._append({"judge": judge, "identity": dict(identity)})
+
+    def put(self, key: str, judge: str, reply: Reply) -> None:
+        """Keep a final reply."""
+        row = {"key": key, "judge": judge, "value": reply.value, "reason": reply.reason, "raw": reply.raw}
+        self._append({**row, "cost": reply.cost.as_dict()})
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        # ASCII, so that text with a lone surrogate can be written.
+        line = json.dumps(row, allow_nan=False).encode() + b"\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            size = os.fstat(handle).st_size
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            view = memoryview(line)
+            while view:
+                view = view[os.write(handle, view) :]
+            if time.monotonic() - self._synced >= SYNC_EVERY_S:
+                os.fsync(handle)
+                self._synced = time.monotonic()
+        finally:
+            os.close(handle)  # releases the lock
+        self.refresh()
+
+    def _take(self, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+            judge = row["judge"]
+            if "identity" in row:
+                self._identities.add(judge)
+                return
+            key, value, reason = row["key"], row["value"], row["reason"]
+            reply = Reply(None if value is None else float(value), reason, row["raw"], Cost(**row["cost"]))
+        except (ValueError, KeyError, TypeError):
+            self.damaged += 1
+            return
+        # Two processes that asked the same thing have both paid for it.
+        self._costs[judge] = self.spent(judge) + reply.cost
+        self._rows.setdefault(key, (judge, reply))

@@ -1,0 +1,157 @@
+"""An LLM judge behind an OpenAI-compatible endpoint (a hosted API, or `vllm serve`)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+from urllib.parse import urlsplit
+
+from evals.judges.base import Judge, JudgeError, Request
+from evals.judges.cache import Cost, Reply
+from evals.judges.endpoint import Budget, Endpoint, Pace, Refused, Unanswered
+from evals.judges.templates import load_template
+
+#: After this many requests in a row without an answer, retries included, the server is taken to be down.
+GIVE_UP_AFTER = 3
+TOP_LOGPROBS = 20
+
+
+class LLMJudge(Judge):
+    """Asks a chat model for a verdict, with a prompt template from a file.
+
+    Its identity is the model name, the template's content and the decoding settings. The address is not part of it, so
+    two different models must be served under two names.
+
+    Args:
+        model: name the server knows the model by.
+        base_url: address up to the version, for example http://localhost:8000/v1.
+        template: name of a shipped template, or the path of a YAML file.
+        api_key_env: environment variable with the key; None for servers without one.
+        temperature: 0 for one and the same verdict each time.
+        extra_body: further keys of the request, part of the identity; null removes a key that is sent otherwise.
+        concurrency: requests in flight. requests_per_minute: rate limit, None for none.
+        max_requests, max_tokens: budget of this judge over the life of its cache, killed runs included; requests count
+            retries, tokens are prompt and completion. None for no limit.
+        timeout_s: per request, seconds. retries: after the first try, on 408, 409, 425, 429, 5xx, broken connections and
+            timeouts. backoff_s: first pause, doubled each time; a longer Retry-After is obeyed.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        template: str = "pairwise",
+        api_key_env: str | None = None,
+        temperature: float = 0.0,
+        extra_body: Mapping[str, Any] | None = None,
+        concurrency: int = 4,
+        requests_per_minute: float | None = None,
+        max_requests: int | None = None,
+        max_tokens: int | None = None,
+        timeout_s: float = 120.0,
+        retries: int = 5,
+        backoff_s: float = 1.0,
+    ) -> None:
+        _check("model", model, isinstance(model, str) and model, "the name the server knows the model by")
+        parts = urlsplit(base_url) if isinstance(base_url, str) else urlsplit("")
+        _check(
+            "base_url", base_url, parts.scheme in ("http", "https") and parts.netloc, "like http://localhost:8000/v1"
+        )
+        if "@" in parts.netloc or parts.query:
+            raise JudgeError("base_url must hold no credentials; name an environment variable in api_key_env")
+        _check("temperature", temperature, _number(temperature) and temperature >= 0, "a number of at least 0")
+        _check("concurrency", concurrency, _count(concurrency), "a whole number above 0")
+        _check("timeout_s", timeout_s, _number(timeout_s) and timeout_s > 0, "seconds, above 0")
+        _check("retries", retries, retries == 0 or _count(retries), "a whole number of at least 0")
+        _check("backoff_s", backoff_s, _number(backoff_s) and backoff_s >= 0, "seconds, at least 0")
+        pace = requests_per_minute
+        _check("requests_per_minute", pace, pace is None or (_number(pace) and pace > 0), "above 0, or null")
+        for name, limit in (("max_requests", max_requests), ("max_tokens", max_tokens)):
+            _check(name, limit, limit is None or _count(limit), "a whole number above 0, or null")
+        extra = {} if extra_body is None else extra_body
+        _check(
+            "extra_body", extra_body, isinstance(extra, Mapping) and "messages" not in extra, "a mapping, no messages"
+        )
+        self.template = load_template(template)
+        self.compares = self.template.compares
+        self._endpoint = Endpoint(base_url, api_key_env, float(timeout_s), retries, float(backoff_s))
+        self._concurrency, self._per_minute = concurrency, requests_per_minute
+        self._limits = (max_requests, max_tokens)
+        settings: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": self.template.max_tokens}
+        if self.template.reads_logprobs:
+            settings |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        self._settings = {key: value for key, value in (settings | dict(extra)).items() if value is not None}
+
+    def identity(self) -> dict[str, Any]:
+        return {"kind": "llm", "settings": self._settings, "template": dict(self.template.content)}
+
+    def ask(self, requests: Sequence[Request], spent: Cost) -> Iterator[tuple[int, Reply]]:
+        pace, budget, stop = Pace(self._per_minute), Budget(*self._limits, spent), threading.Event()
+        client = self._endpoint.client()
+        pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="judge")
+        running: dict[Future[Reply], int] = {}
+        waiting = iter(range(len(requests)))
+        failures, given_up = 0, None
+        try:
+            while True:
+                while given_up is None and len(running) < self._concurrency:
+                    index = next(waiting, None)
+                    if index is None:
+                        break
+                    running[pool.submit(self._one, client, requests[index], pace, budget, stop)] = index
+                if not running:
+                    break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    index, reply = running.pop(future), future.result()
+                    if reply.raw is not None:  # the server spoke, if only to refuse
+                        failures = 0
+                    else:
+                        failures += 1
+                    yield index, reply
+                    if failures >= GIVE_UP_AFTER:
+                        given_up = reply.reason
+            for index in waiting:
+                yield index, Reply(None, f"not asked: {given_up}", final=False)
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            client.close()
+
+    def _one(self, client: Any, request: Request, pace: Pace, budget: Budget, stop: threading.Event) -> Reply:
+        body = {**self._settings, "messages": self.template.fill(request)}
+        try:
+            answer, cost = self._endpoint.chat(client, body, pace, budget, stop)
+        except Refused as error:
+            status, said = error.args
+            return Reply(None, status, said, final=False)
+        except Unanswered as error:
+            return Reply(None, str(error), final=False)
+        choice = answer["choices"][0]
+        text = self._endpoint.redact(choice["message"]["content"] or "")
+        if self.template.reads_logprobs:
+            try:
+                alternatives = choice["logprobs"]["content"][0]["top_logprobs"]
+                value, reason = self.template.parse_logprobs(alternatives)
+            except (KeyError, IndexError, TypeError):
+                value, reason = None, "the server returned no log-probs"
+        else:
+            value, reason = self.template.parse_text(text)
+        if value is None and choice.get("finish_reason") == "length" and not self.template.reads_logprobs:
+            reason = "cut off before a verdict (max_tokens of the template)"
+        return Reply(value, reason, text, cost)
+
+
+def _check(name: str, value: object, good: object, expected: str) -> None:
+    if not good:
+        raise JudgeError(f"{name} is {value!r}; it must be {expected}")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -1,0 +1,175 @@
+"""A reward model: any sequence-classification checkpoint, through transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.judges.base import Judge, JudgeError, Request
+from evals.judges.cache import Cost, Reply
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_HASHED = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
+
+
+class RewardModelJudge(Judge):
+    """Scores an answer with a sequence-classification head: its logit, or one class's probability where it has several.
+
+    Prompt and answer go through the checkpoint's chat template; without one they are encoded as a pair of texts, which is
+    what encoder reward models are trained on. An answer that does not fit is not cut: it gets no verdict.
+
+    Args:
+        model: directory of a checkpoint, or a name on the hub.
+        revision: of a hub model; name a commit, since a branch can move.
+        label: class whose probability is the score, by name or index; only for heads with several classes.
+        batch_size: answers per forward pass.
+        max_length: longest prompt with answer, tokens; None for the model's own limit.
+        dtype: auto is float32 on CPUs and bfloat16 on GPUs.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        label: str | int | None = None,
+        batch_size: int = 16,
+        max_length: int | None = None,
+        dtype: str = "auto",
+    ) -> None:
+        if not isinstance(model, str) or not model:
+            raise JudgeError(f"model is {model!r}; give a checkpoint directory or a hub name")
+        for name, value in (("batch_size", batch_size), ("max_length", max_length)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise JudgeError(f"{name} is {value!r}; it must be a whole number above 0")
+        if dtype not in _DTYPES:
+            raise JudgeError(f"dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
+        self._name, self._revision, self._label = model, revision, label
+        self._batch_size, self._max_length, self._dtype = batch_size, max_length, dtype
+        self._loaded: tuple[Any, Any] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        folder = Path(self._name)
+        weights = {"content": _content_hash(folder)} if folder.is_dir() else self._on_the_hub()
+        settings = {"label": self._label, "max_length": self._max_length, "dtype": self._dtype_name()}
+        return {"kind": "reward_model", **weights, **settings}
+
+    def _on_the_hub(self) -> dict[str, Any]:
+        # The commit that the revision stands for now, so that a moved branch is another judge.
+        model, _ = self._load()
+        return {"name": self._name, "commit": getattr(model.config, "_commit_hash", None) or self._revision}
+
+    def _dtype_name(self) -> str:
+        if self._dtype != "auto":
+            return self._dtype
+        import torch
+
+        return "bfloat16" if torch.cuda.is_available() else "float32"
+
+    def _load(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            import torch
+            from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(self._name, revision=self._revision)
+                model, report = AutoModelForSequenceClassification.from_pretrained(
+                    self._name,
+                    revision=self._revision,
+                    dtype=getattr(torch, self._dtype_name()),
+                    output_loading_info=True,
+                )
+            except (OSError, ValueError) as error:
+                raise JudgeError(f"model {self._name!r} did not load: {' '.join(str(error).split())[:300]}") from error
+            # transformers makes up a random head for a checkpoint without one; its scores would mean nothing.
+            missing = sorted(report["missing_keys"])
+            if missing:
+                raise JudgeError(f"model {self._name!r} has no weights for {missing[0]}; it is no reward model")
+            self._class_index(model.config)
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            self._loaded = model.to(device).eval(), tokenizer
+        return self._loaded
+
+    def _class_index(self, config: Any) -> int:
+        labels = {int(i): str(name) for i, name in config.id2label.items()}
+        if config.num_labels == 1:
+            if self._label is not None:
+                raise JudgeError(f"label is {self._label!r}, but {self._name!r} has a single output; leave label out")
+            return 0
+        for index, name in labels.items():
+            if self._label in (index, name) and not isinstance(self._label, bool):
+                return index
+        raise JudgeError(
+            f"label is {self._label!r}; {self._name!r} has the classes {', '.join(labels.values())}: name one"
+        )
+
+    def ask(self, requests: Sequence[Request], spent: Cost) -> Iterator[tuple[int, Reply]]:
+        model, tokenizer = self._load()
+        rows = [_encode(tokenizer, request) for request in requests]
+        limit = self._max_length or getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        kept = []
+        for index, row in enumerate(rows):
+            if limit is not None and len(row["input_ids"]) > limit:
+                yield (
+                    index,
+                    Reply(None, "prompt and answer are longer than max_length", f"{len(row['input_ids'])} tokens"),
+                )
+            else:
+                kept.append(index)
+        kept.sort(key=lambda i: len(rows[i]["input_ids"]))
+        for start in range(0, len(kept), self._batch_size):
+            part = kept[start : start + self._batch_size]
+            for index, score in zip(part, self._scores(model, tokenizer, [rows[i] for i in part]), strict=True):
+                finite = score == score and abs(score) != float("inf")
+                yield index, Reply(score) if finite else Reply(None, "the model's score is not finite")
+
+    def _scores(self, model: Any, tokenizer: Any, rows: list[dict[str, list[int]]]) -> list[float]:
+        import torch
+
+        pad = _unused_pad(tokenizer, rows, model.config.get_text_config().vocab_size)
+        # Decoder classifiers score the last token that is not this one.
+        model.config.pad_token_id = model.config.get_text_config().pad_token_id = pad
+        width = max(len(row["input_ids"]) for row in rows)
+        batch = {}
+        for key in rows[0]:
+            fill = pad if key == "input_ids" else 0
+            filled = [row[key] + [fill] * (width - len(row[key])) for row in rows]
+            batch[key] = torch.tensor(filled, device=model.device)
+        with torch.inference_mode():
+            logits = model(**batch).logits.float()
+        index = self._class_index(model.config)
+        values = logits[:, 0] if model.config.num_labels == 1 else logits.softmax(-1)[:, index]
+        return [float(value) for value in values]
+
+
+def _encode(tokenizer: Any, request: Request) -> dict[str, list[int]]:
+    prompt, answer = request.question.prompt, request.answers[0]
+    if tokenizer.chat_template is None:
+        return dict(tokenizer(prompt, answer))
+    chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    # The template writes the special tokens itself.
+    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    return dict(tokenizer(text, add_special_tokens=False))
+
+
+def _unused_pad(tokenizer: Any, rows: list[dict[str, list[int]]], vocabulary: int) -> int:
+    """A token id no row contains: with the end token as padding, a decoder would not score the end token itself."""
+    used = {token for row in rows for token in row["input_ids"]}
+    own = tokenizer.pad_token_id
+    if own is not None and own not in used:
+        return int(own)
+    return next(token for token in range(vocabulary) if token not in used)
+
+
+def _content_hash(folder: Path) -> str:
+    """SHA-256 over weights, configuration and tokenizer files, by name and content."""
+    entries = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in _HASHED:
+            with path.open("rb") as handle:
+                entries[path.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    if not entries:
+        raise JudgeError(f"model {str(folder)!r} holds no checkpoint files; give a checkpoint directory")
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()

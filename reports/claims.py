@@ -1,0 +1,158 @@
+"""Claims: what a matrix file says it will show, written down and hashed before anything is trained.
+
+Freezing has one purpose: the reader can tell a claim that could have failed from one that was chosen among the results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+#: What a claim asserts -> the comparisons that must all favour the method. "baseline" is the claim's `against`.
+ASSERTIONS: dict[str, tuple[str, ...]] = {
+    "gain": ("baseline",),
+    "variation": ("baseline", "matched_mean"),
+    "perplexity": ("baseline", "matched_mean", "permuted"),
+}
+POINTS = ("final", "matched_kl")
+SCHEMA_VERSION = 1
+CLAIMS = "claims.json"
+
+
+class ClaimError(ValueError):
+    """A claim, or the file of frozen claims, does not say what it must."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`method` is better than `against` on `metric` ("benchmark/metric") by an amount worth having.
+
+    asserts: `gain` (it beats the baseline), `variation` (and a fixed beta of the same average), or `perplexity` (and its
+        own betas shuffled over prompts).
+    at: the trained policies as they are (`final`), or compared at equal KL to the reference (`matched_kl`).
+    min_effect: smallest difference worth having, in the metric's unit; 0 asks for any difference.
+    """
+
+    name: str
+    method: str
+    against: str
+    metric: str
+    asserts: str = "gain"
+    at: str = "final"
+    min_effect: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("name", "method", "against", "metric"):
+            value = getattr(self, key)
+            if not isinstance(value, str) or not value:
+                raise ClaimError(f"claim {self.name!r}: {key} is {value!r}; it must be a text")
+        if "/" not in self.metric:
+            raise ClaimError(f"claim {self.name!r}: metric is {self.metric!r}; write it as benchmark/metric")
+        if self.method == self.against:
+            raise ClaimError(f"claim {self.name!r}: method and against are both {self.method!r}; name two")
+        for key, known in (("asserts", tuple(ASSERTIONS)), ("at", POINTS)):
+            if getattr(self, key) not in known:
+                raise ClaimError(f"claim {self.name!r}: {key} is {getattr(self, key)!r}; known: {', '.join(known)}")
+        effect: Any = self.min_effect
+        number = isinstance(effect, (int, float)) and not isinstance(effect, bool)
+        if not number or not math.isfinite(effect) or effect < 0:
+            raise ClaimError(f"claim {self.name!r}: min_effect is {effect!r}; give a number of at least 0")
+
+
+def parse_claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
+    """Claims from the mappings of a matrix file.
+
+    Raises:
+        ClaimError: an unknown or missing key, a bad value, or a name used twice.
+    """
+    known = [f.name for f in fields(Claim)]
+    claims: list[Claim] = []
+    for number, row in enumerate(rows):
+        where = f"claims[{number}]"
+        if not isinstance(row, Mapping):
+            raise ClaimError(f"{where} is {row!r}; it must be a mapping with {', '.join(known)}")
+        for key in row:
+            if key not in known:
+                raise ClaimError(f"{where}: unknown key {key!r}; known: {', '.join(known)}")
+        for key in ("name", "method", "against", "metric"):
+            if key not in row:
+                raise ClaimError(f"{where}: {key} is missing; add it")
+        claim = Claim(**row)
+        if any(claim.name == other.name for other in claims):
+            raise ClaimError(f"{where}: the name {claim.name!r} stands twice; give each claim a name of its own")
+        claims.append(claim)
+    return claims
+
+
+def _row(claim: Claim) -> dict[str, Any]:
+    return {**asdict(claim), "min_effect": float(claim.min_effect)}
+
+
+def _hash(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = json.dumps(list(rows), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def freeze(claims: Sequence[Claim]) -> dict[str, Any]:
+    """The content of claims.json: the claims, their sha256, and the time (UTC, whole seconds)."""
+    rows = [_row(claim) for claim in claims]
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"schema_version": SCHEMA_VERSION, "frozen": time, "sha256": _hash(rows), "claims": rows}
+
+
+def thaw(frozen: Mapping[str, Any]) -> tuple[list[Claim], datetime]:
+    """The claims of claims.json and when they were frozen.
+
+    Raises:
+        ClaimError: the file was changed after it was written, or is not such a file.
+    """
+    try:
+        rows, digest = frozen["claims"], frozen["sha256"]
+        time = datetime.fromisoformat(frozen["frozen"])
+        same = _hash(rows) == digest
+    except (KeyError, TypeError, ValueError) as error:
+        raise ClaimError(f"claims.json: not a file of frozen claims ({type(error).__name__}: {error})") from error
+    if not same:
+        raise ClaimError("claims.json: its claims do not have the hash it states; it was changed after freezing")
+    if time.tzinfo is None:
+        raise ClaimError(f"claims.json: frozen is {frozen['frozen']!r}; a time without a zone says too little")
+    return parse_claims(rows), time
+
+
+def read_claims(root: Path) -> dict[str, Any] | None:
+    """The content of a matrix's claims.json, or None if it has none.
+
+    Raises:
+        ClaimError: the file is not JSON.
+    """
+    path = root / CLAIMS
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ClaimError(f"{path}: not JSON ({error}); restore it, or delete it and its runs to declare anew") from None
+    return content
+
+
+def verify(frozen: Mapping[str, Any], claims: Sequence[Claim]) -> list[str]:
+    """What has changed since freezing, one line each; empty when the claims are the frozen ones."""
+    try:
+        before, time = thaw(frozen)
+    except ClaimError as error:
+        return [str(error)]
+    old, new = {c.name: _row(c) for c in before}, {c.name: _row(c) for c in claims}
+    when = f"the claims were frozen at {time.isoformat()}"
+    changes = [f"claim {name!r} was removed after {when}; it is judged as frozen" for name in old if name not in new]
+    changes += [f"claim {name!r} was added after {when}; it is exploratory" for name in new if name not in old]
+    for name in old:
+        if name in new and old[name] != new[name]:
+            keys = [f"{k} {old[name][k]!r} -> {new[name][k]!r}" for k in old[name] if old[name][k] != new[name][k]]
+            changes.append(f"claim {name!r} was changed after {when} ({', '.join(keys)}); it is judged as frozen")
+    return changes

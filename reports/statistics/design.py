@@ -1,0 +1,150 @@
+"""Before training: what a design of S seeds and P prompts can find, from three standard deviations.
+
+A paired difference of two methods under seed s on prompt p is delta + A_s + B_p + E_sp. Its mean over the design has
+variance sd_seed^2 / S + sd_prompt^2 / P + sd_residual^2 / (S P): more prompts never replace seeds, nor seeds prompts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from .crossed import MeanSquares, variance_of_mean
+
+DRAWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Standard deviations of a paired difference: between seeds, between prompts, and what is left per cell."""
+
+    seed: float
+    prompt: float
+    residual: float
+
+    def __post_init__(self) -> None:
+        values = (self.seed, self.prompt, self.residual)
+        if not all(math.isfinite(v) and v >= 0 for v in values) or not any(values):
+            raise ValueError(f"standard deviations {values} must be at least 0 and not all 0")
+
+
+def components(squares: Sequence[MeanSquares], bound: float = 0.8) -> tuple[Spread, Spread]:
+    """Spread estimated from finished comparisons: as estimated, and cautious.
+
+    Mean squares are averaged over the comparisons (all of one shape); a negative component is 0. The cautious one has
+    every mean square at its upper confidence bound, with the degrees of freedom of one comparison (they share a
+    baseline): two or three pilot seeds can look alike by luck.
+    """
+    if len({(s.seeds, s.prompts) for s in squares}) != 1:
+        raise ValueError("components: give comparisons with the same numbers of seeds and prompts")
+    seeds, prompts = squares[0].seeds, squares[0].prompts
+    names = ("seed", "prompt", "residual")
+    units = {"seed": seeds - 1, "prompt": prompts - 1, "residual": (seeds - 1) * (prompts - 1)}
+    mean = {name: float(np.mean([getattr(s, name) for s in squares])) for name in names}
+    worst = {name: mean[name] * units[name] / float(stats.chi2.ppf(1 - bound, units[name])) for name in names}
+
+    def spread(square: dict[str, float]) -> Spread:
+        between_seeds = math.sqrt(max(square["seed"] - mean["residual"], 0.0) / prompts)
+        between_prompts = math.sqrt(max(square["prompt"] - mean["residual"], 0.0) / seeds)
+        return Spread(between_seeds, between_prompts, math.sqrt(square["residual"]))
+
+    return spread(mean), spread(worst)
+
+
+def expected_squares(spread: Spread, seeds: int, prompts: int) -> MeanSquares:
+    """Mean squares a design gives on average: what its interval will be made from."""
+    if seeds < 2 or prompts < 2:
+        raise ValueError(f"a design of {seeds} seed(s) and {prompts} prompt(s); at least 2 of each are needed")
+    rest = spread.residual**2
+    return MeanSquares(prompts * spread.seed**2 + rest, seeds * spread.prompt**2 + rest, rest, seeds, prompts)
+
+
+def power(spread: Spread, effect: float, seeds: int, prompts: int, alpha: float = 0.05) -> float:
+    """Chance that a true difference `effect` is found in its own direction (two-sided alpha), noncentral t."""
+    variance, degrees = variance_of_mean(expected_squares(spread, seeds, prompts))
+    critical = float(stats.t.ppf(1 - alpha / 2, degrees))
+    found = float(stats.nct.sf(critical, degrees, abs(effect) / math.sqrt(variance)))
+    # scipy's noncentral t is undefined far out, where the answer is certain.
+    return found if math.isfinite(found) else 1.0
+
+
+def power_against(
+    spread: Spread, effects: Sequence[float], seeds: int, prompts: int, alpha: float = 0.05, draws: int = DRAWS
+) -> float:
+    """Chance that one method is found better than every one of several others at once, by simulation.
+
+    `effects` are its true differences to each. All differences share the method's own runs, so they are correlated at
+    one half, and all of them must be significant: what a perplexity effect has to show against the baseline,
+    `matched_mean` and `permuted`. `spread` is that of one difference.
+    """
+    expected = expected_squares(spread, seeds, prompts)
+    rng, others = np.random.default_rng(0), len(effects)
+    half = 1 / math.sqrt(2)  # spread of one method, of which a difference has two
+
+    def differences(sd: float, units: int) -> np.ndarray:
+        own, other = rng.normal(0, sd * half, (draws, 1, units)), rng.normal(0, sd * half, (draws, others, units))
+        result: np.ndarray = own - other
+        return result
+
+    per_seed = differences(math.sqrt(expected.seed / prompts), seeds)
+    by_prompts = differences(spread.prompt / math.sqrt(prompts), 1)[:, :, 0]
+    means = np.asarray(effects)[None] + per_seed.mean(axis=2) + by_prompts
+    seed_square = prompts * per_seed.var(axis=2, ddof=1)
+    rest_units = (seeds - 1) * (prompts - 1)
+    rest = expected.residual * rng.chisquare(rest_units, seed_square.shape) / rest_units
+    prompt_square = expected.prompt * rng.chisquare(prompts - 1, seed_square.shape) / (prompts - 1)
+    total = seed_square + prompt_square - rest
+    spread_of = seed_square**2 / (seeds - 1) + prompt_square**2 / (prompts - 1) + rest**2 / rest_units
+    alone = total <= seed_square
+    degrees = np.where(alone, seeds - 1, total**2 / spread_of)
+    error = np.sqrt(np.maximum(total, seed_square) / (seeds * prompts))
+    return float((stats.t.sf(means / error, degrees) <= alpha / 2).all(axis=1).mean())
+
+
+def detectable(spread: Spread, seeds: int, prompts: int, alpha: float = 0.05, wanted: float = 0.8) -> float:
+    """Smallest true difference found with chance `wanted`."""
+    low = 0.0
+    high = math.sqrt(variance_of_mean(expected_squares(spread, seeds, prompts))[0])
+    while power(spread, high, seeds, prompts, alpha) < wanted:
+        low, high = high, 2 * high
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if power(spread, middle, seeds, prompts, alpha) < wanted else (low, middle)
+    return high
+
+
+def needed(
+    spread: Spread,
+    effect: float,
+    *,
+    seeds: int | None = None,
+    prompts: int | None = None,
+    alpha: float = 0.05,
+    wanted: float = 0.8,
+    least: int = 2,
+    limit: int = 100_000,
+) -> int | None:
+    """Smallest number of seeds (given `prompts`) or prompts (given `seeds`) that finds `effect` with chance `wanted`.
+
+    None where no number up to `limit` does: the other number is then the one to raise.
+    """
+    if (seeds is None) == (prompts is None):
+        raise ValueError("needed: give either seeds or prompts; the other is what is asked for")
+
+    def enough(count: int) -> bool:
+        design = (count, prompts) if prompts is not None else (seeds, count)
+        return power(spread, effect, *design, alpha) >= wanted  # type: ignore[arg-type]
+
+    low, high = least - 1, max(least, 2)
+    while not enough(high):
+        low, high = high, high * 2
+        if high > limit:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if middle >= 2 and enough(middle) else (middle, high)
+    return high
