@@ -13,6 +13,8 @@ VERBS = {
     "run-matrix": "train, evaluate and compare every run of a matrix",
     "status": "show how far each run is",
     "report": "make the report again from what is on disk",
+    "analyze": "make the report from runs of other tools: Trainer, lm-eval, CSV",
+    "explain": "write an interactive page on DPO, its loss and its beta",
     "power": "say how many seeds and prompts an effect needs, before training",
     "doctor": "say what is installed, which engine would be used, and what is missing",
     "prepare-model": "convert an embedded model into a checkpoint, once",

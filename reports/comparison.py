@@ -46,11 +46,15 @@ def column(scores: Scores, metric: str, seed: int | None) -> Column:
 
 
 def columns_of(runs: Sequence[RunData], benchmark: str, metric: str) -> list[Column]:
-    """Columns of the runs that were scored, in order of seed. A failed run's scores count for nothing."""
+    """Columns of the runs that were scored, in order of seed. A failed run's scores count for nothing.
+
+    A run without a seed is no replicate of anything: it counts only where it is the only run and says what it is.
+    """
+    alone = len(runs) == 1 and runs[0].identity is not None
     found = [
         column(r.scores[benchmark], metric, r.seed)
         for r in runs
-        if r.state in ("done", "running") and benchmark in r.scores and r.seed is not None
+        if r.state in ("done", "running") and benchmark in r.scores and (r.seed is not None or alone)
     ]
     return sorted((c for c in found if c.values), key=lambda c: (c.seed is None, c.seed))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .csp import content_security_policy
+from .explain import explain_html
 from .gallery import draw_all
 from .labels import arm_of, arms
 from .records import MatrixData, load_matrix
@@ -17,18 +18,6 @@ from .text import script_json, visible
 from .writing import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-def _sha256(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-def content_security_policy(script: str, style: str) -> str:
-    """Only this script and this style sheet run, by hash; images only from the page itself; no request leaves it."""
-    return (
-        f"default-src 'none'; script-src '{_sha256(script)}'; style-src '{_sha256(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def _data_uri(path: Path) -> str:
@@ -84,7 +73,8 @@ def _verdict_table(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _context(matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str, Path]) -> dict[str, Any]:
     labels = arm_of(arms(matrix.runs))
-    names = {r.run_id: f"{labels[r.run_id]}, seed {r.seed}" for r in matrix.runs} | {"reference": "reference policy"}
+    names = {r.run_id: labels[r.run_id] + ("" if r.seed is None else f", seed {r.seed}") for r in matrix.runs}
+    names["reference"] = "reference policy"
     return {
         "s": summary,
         "table": _verdict_table(summary),
@@ -141,7 +131,7 @@ def write_report(
     config: Mapping[str, Any] | None = None,
     summary: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write report.html, report.md, figures/ and tables/ of a matrix; returns the path of report.html.
+    """Write report.html, report.md, explain.html, figures/ and tables/ of a matrix; returns the path of report.html.
 
     `config` is the matrix file as a mapping; without it `matrix.yaml` is read. `summary` is what
     `write_matrix_files` returned for the same runs; without it the comparison is computed here. Raises ReportError
@@ -152,4 +142,5 @@ def write_report(
     said = summary if summary is not None else build_summary(matrix)
     page, markdown = render(_context(matrix, said, draw_all(matrix, said)))
     write_text(root / "report.md", markdown)
+    write_text(root / "explain.html", explain_html())
     return write_text(root / "report.html", page)

@@ -72,6 +72,7 @@ def style() -> Iterator[None]:
         "axes.edgecolor": "#9aa2ab",
         "svg.fonttype": "none",
         "svg.hashsalt": "report",
+        "text.parse_math": False,  # a name may hold a dollar sign
     }
     with matplotlib.rc_context(), seaborn.axes_style("whitegrid"):
         matplotlib.rcParams.update(rc)

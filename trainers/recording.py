@@ -67,7 +67,8 @@ class ExampleRecorder:
                 arrays.append(pa.array(columns[field.name], type=field.type, from_pandas=True))
             else:
                 kind = bool if pa.types.is_boolean(field.type) else int
-                arrays.append(pa.array(columns[field.name].astype(kind), type=field.type))
+                values = columns[field.name]
+                arrays.append(pa.array(np.nan_to_num(values).astype(kind), type=field.type, mask=np.isnan(values)))
         return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
     def flush(self, step: int) -> None:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from trainers.schema import ADAPTER_DIR, BETA_HEAD, CHECKPOINTS, EXAMPLE_PARTS, POLICY_DIR
+from trainers.schema import ADAPTER_DIR, CHECKPOINTS, EXAMPLE_PARTS, POLICY_DIR
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -30,8 +30,11 @@ def clean_up(run_dir: Path) -> None:
 
 
 def save_policy(trainer: Any, tokenizer: Any, run_dir: Path, lora: bool) -> None:
-    """Write the policy as one plain checkpoint (adapters merged) in the precision it was trained in, by one rename."""
-    from safetensors.torch import save_file
+    """Write the policy as one plain checkpoint (adapters merged) in the precision it was trained in, by one rename.
+
+    What the rule learned goes beside it, with the rule's name and parameters.
+    """
+    from trainers.beta_head_model import save_rule
 
     staging, target = run_dir / f".{POLICY_DIR}.tmp", run_dir / POLICY_DIR
     shutil.rmtree(staging, ignore_errors=True)
@@ -41,9 +44,8 @@ def save_policy(trainer: Any, tokenizer: Any, run_dir: Path, lora: bool) -> None
         model = model.merge_and_unload()
     model.save_pretrained(staging)
     tokenizer.save_pretrained(staging)
-    state = {key: value.detach().cpu().contiguous() for key, value in trainer.rule.state_dict().items()}
-    if state:
-        save_file(state, run_dir / BETA_HEAD)
+    if trainer.rule.state_dict():
+        save_rule(trainer.rule, trainer.rule.rule_name, trainer.rule.rule_params, run_dir)
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from trainers.data import PreferencePair
 from trainers.memory import is_out_of_memory, next_split, release_memory
-from trainers.save import last_checkpoint, save_policy, write_json
-from trainers.schema import CHECKPOINTS, LOG_HISTORY, TRAIN_RESULT
+from trainers.save import write_json
+from trainers.schema import TRAIN_RESULT
 
 
 @dataclass(frozen=True)
@@ -85,35 +85,16 @@ def _dataset(pairs: list[PreferencePair], rule: Any, tokenizer: Any) -> Any:
 
 def _arguments(job: TrainJob, in_loop: bool, split: int) -> Any:
     """DPOConfig of a job; each micro-batch cut into `split` parts, with that many times the accumulation."""
-    import torch
     from trl import DPOConfig
 
-    defaults: dict[str, Any] = {
-        "logging_steps": 1,
-        "save_strategy": "steps",
-        "save_steps": 50,
-        "save_total_limit": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "use_cpu": not torch.cuda.is_available(),  # without it, bf16 is refused on CPUs that have it
-    }
-    if "bf16" not in job.training and "fp16" not in job.training:
-        defaults["bf16"] = supports_bf16()
-    settings = {"precompute_ref_log_probs": not in_loop, **defaults, **job.training}
+    from trainers.fit import common_settings
+
+    settings = {"precompute_ref_log_probs": not in_loop, **common_settings(job)}
     if in_loop or settings.get("sync_ref_model"):
         settings["precompute_ref_log_probs"] = False
     settings["per_device_train_batch_size"] = _micro_batch(job) // split
     settings["gradient_accumulation_steps"] = settings.get("gradient_accumulation_steps", 1) * split
-    return DPOConfig(
-        output_dir=str(job.run_dir / CHECKPOINTS),
-        run_name=job.run_id,
-        seed=job.seed,
-        data_seed=job.seed,
-        beta=float(job.params["pref_beta"]),
-        loss_type=[job.params.get("pref_loss", "sigmoid")],
-        **settings,
-    )
+    return DPOConfig(loss_type=[job.params.get("pref_loss", "sigmoid")], **settings)
 
 
 def _micro_batch(job: TrainJob) -> int:
@@ -138,8 +119,9 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
     """Train `job` on `pairs`, resuming from its last checkpoint if there is one.
 
     Writes `log_history.json`, `example_metrics.parquet`, `policy/`, with LoRA `adapter/`, with a learned rule
-    `beta_head.safetensors`, and last of all `train_result.json`, which is also returned. Where memory runs out, the micro-batch
-    is halved and accumulation doubled, so the global batch stays, and training goes on from the last checkpoint.
+    `beta_head.safetensors` and `beta_head.json`, and last of all `train_result.json`, which is also returned. Where memory
+    runs out, the micro-batch is halved and accumulation doubled, so the global batch stays, and training goes on from the last
+    checkpoint.
 
     Raises:
         trainers.trainer.DivergedError: the loss or a gradient became NaN or infinite.
@@ -245,39 +227,24 @@ def _precision(job: TrainJob, args: Any) -> str:
 def _train(
     job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Progress], None], split: int
 ) -> dict[str, Any]:
-    from transformers import TrainerState
-
-    from trainers.callbacks import ProgressCallback
+    from trainers.fit import fit, write_outputs
     from trainers.step_metrics import reset_peak_memory
 
     started = time.perf_counter()
     reset_peak_memory()
     trainer, tokenizer = _make_trainer(job, pairs, split)
-    recorder = trainer.recorder
     trainer.initialise_rule()
     prepared = time.perf_counter()
-    trainer.add_callback(ProgressCallback(on_progress))
-    checkpoint = last_checkpoint(job.run_dir / CHECKPOINTS)
-    recorder.start(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
-    if state is not None and state.global_step >= state.max_steps:
-        # killed after the last step: Trainer would train one step more where the last epoch is not a whole one
-        trainer._load_from_checkpoint(str(checkpoint))
-        trainer.state = state
-    else:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    resumed = fit(trainer, job, on_progress)
     trained = time.perf_counter()
-    recorder.flush(trainer.state.global_step)
-    recorder.finish()
-    write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
-    save_policy(trainer, tokenizer, job.run_dir, job.lora is not None)
+    write_outputs(trainer, tokenizer, job)
     known = [score.prompt_nll for score in trainer.reference_scores if score.prompt_tokens > 0]
     args = trainer.args
     result = {
         "steps": trainer.state.global_step,
         "examples": len(trainer.train_dataset),
         "dropped_examples": len(pairs) - len(trainer.train_dataset),
-        "resumed_from_step": int(checkpoint.name.split("-")[1]) if checkpoint else 0,
+        "resumed_from_step": resumed,
         "reference_forwards": trainer.reference_forwards,
         "reference_in_loop": trainer.reference_in_loop,
         "prefix_sharing": trainer.prefix_sharing,

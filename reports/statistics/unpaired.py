@@ -26,14 +26,17 @@ def welch(
     n = min((c for c in counts if c is not None), default=0)
     if errors[0] is None or errors[1] is None:
         return Estimate(difference, None, None, NAME, n, note="a side has no standard error")
-    if not all(math.isfinite(v) for v in (*means, *errors)):
+    if not all(math.isfinite(v) for v in (*means, errors[0], errors[1])):
         return undefined(NAME, n, "a mean or a standard error is not finite")
     first, second = errors[0] ** 2, errors[1] ** 2
     error = math.sqrt(first + second)
     if error == 0:
         return Estimate(difference, None, None, NAME, n, stderr=0.0, note="neither side has any spread")
     if counts[0] is None or counts[1] is None:
-        quantile, note = float(stats.norm.ppf(0.5 + confidence / 2)), "normal quantile: the numbers of items are unknown"
+        quantile, note = (
+            float(stats.norm.ppf(0.5 + confidence / 2)),
+            "normal quantile: the numbers of items are unknown",
+        )
     elif min(counts[0], counts[1]) < 2:
         return Estimate(difference, None, None, NAME, n, note="a side has fewer than two items")
     else:

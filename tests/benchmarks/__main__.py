@@ -18,8 +18,12 @@ from typing import Any
 from tests.benchmarks.measure import Measurement
 
 RESULTS = Path(__file__).with_name("results.json")
-#: Prefix of a benchmark's name -> module with `run(name) -> Measurement` and `NAMES`.
-MODULES = {"trainer": "tests.benchmarks.trainer_steps", "cli": "tests.benchmarks.command_line"}
+#: What is measured -> module with `run(name) -> Measurement` and `NAMES`.
+MODULES = {
+    "trainer": "tests.benchmarks.trainer_steps",
+    "costs": "tests.benchmarks.trainer_costs",
+    "cli": "tests.benchmarks.command_line",
+}
 
 
 def _hardware() -> str:

@@ -73,7 +73,7 @@ class _Stepper:
         self.trainer.optimizer.step()
         self.trainer.optimizer.zero_grad()
         self.trainer.rule.zero_grad() if hasattr(self.trainer, "rule") else None
-        self.losses.append(float(loss))
+        self.losses.append(float(loss.detach()))
         return time.perf_counter() - started
 
 
@@ -128,18 +128,18 @@ def _ours(pairs: list[Any], rule_name: str, out: Path) -> _Stepper:
     return _Stepper(trainer)
 
 
-def _stock(pairs: list[Any], out: Path) -> _Stepper:
+def _stock(pairs: list[Any], out: Path, cached: bool = False) -> _Stepper:
     from trl import DPOTrainer
 
     from trainers.train import to_dataset
 
     model, tokenizer = _model()
-    reference, _ = _model()
+    reference = None if cached else _model()[0]
     return _Stepper(
         DPOTrainer(
             model=model,
             ref_model=reference,
-            args=_arguments(str(out), False),
+            args=_arguments(str(out), cached),
             processing_class=tokenizer,
             train_dataset=to_dataset(pairs).remove_columns("example_index"),
         )

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from reports.explain import explain_html
 from reports.html import markdown_cell, write_report
 from reports.metrics import write_matrix_files
 from reports.records import ReportError
@@ -69,13 +70,15 @@ def test_policy_allows_exactly_the_script_and_style_of_the_page(page: Page) -> N
     assert [t for t, _ in page.raw] == ["style", "script", "script"]
 
 
-def test_nothing_is_fetched_and_nothing_is_inline(page: Page) -> None:
+def test_nothing_is_fetched_and_nothing_is_inline(report: Path, page: Page) -> None:
     for tag, attributes in page.elements:
         assert tag not in ("link", "iframe", "object", "embed", "base")
         assert not any(name.startswith("on") or name == "style" for name in attributes)
         for name in ("src", "href", "action", "srcset"):
             value = attributes.get(name)
-            assert value is None or value.startswith(("#", "data:image/")), (tag, value)
+            # explain.html lies beside the report and is opened only when its link is followed.
+            assert value in (None, "explain.html") or value.startswith(("#", "data:image/")), (tag, value)
+    assert (report.parent / "explain.html").read_text(encoding="utf-8") == explain_html()
 
 
 def test_hostile_answers_are_inert_and_visible(report: Path, page: Page) -> None:

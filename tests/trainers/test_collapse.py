@@ -60,6 +60,14 @@ def test_variance_gone(detector: CollapseDetector) -> None:
     assert reason is not None and "spread of beta fell" in reason
 
 
+def test_two_prompts_alike_are_not_a_variance_gone(detector: CollapseDetector) -> None:
+    pairs = [(0.08, 0.12), (0.1, 0.1), (0.09, 0.11), (0.1, 0.1), (0.1, 0.1)]
+    for step, betas in enumerate(pairs, start=1):
+        assert detector.update(make_rows(np.repeat(betas, 4), step)[[0, -1]], step) is None
+    reasons = [detector.update(make_rows(0.1, 6.0)[:2], 6) for _ in range(3)]
+    assert reasons[0] is None and reasons[2] is not None and "spread of beta fell" in reasons[2]
+
+
 @pytest.mark.parametrize("ratio", [0.3, 3.5])
 def test_drift_without_margin(detector: CollapseDetector, ratio: float) -> None:
     assert detector.update(make_rows(0.1 * (1 + 0.2 * SPREAD)), 1) is None
@@ -67,6 +75,20 @@ def test_drift_without_margin(detector: CollapseDetector, ratio: float) -> None:
     assert detector.update(make_rows(drifted, 0.5), 2) is None  # the margin grew as well
     reason = detector.update(make_rows(drifted, -0.1), 3)
     assert reason is not None and f"{ratio:.2g} times pref_beta without a larger margin" in reason
+
+
+@pytest.mark.parametrize("ratio", [0.09, 11.0])
+def test_beta_ran_away(ratio: float) -> None:
+    """With wide bounds, and a margin that grows: nothing else would show it."""
+    params = {"pref_beta": 0.1, "beta_min_ratio": 1e-3, "beta_max_ratio": 1e3}
+    detector = CollapseDetector(registry.build("beta_head", params, 8))
+    assert detector.update(make_rows(0.1 * (1 + 0.2 * SPREAD)), 1) is None
+    nearly = 0.1 if ratio < 1 else 10
+    assert (
+        detector.update(make_rows(1.01 ** (1 if ratio < 1 else -1) * nearly * 0.1 * (1 + 0.2 * SPREAD), 5.0), 2) is None
+    )
+    reason = detector.update(make_rows(ratio * 0.1 * (1 + 0.2 * SPREAD), 20.0), 3)
+    assert reason is not None and f"ran away: its mean is {ratio:.2g} times pref_beta" in reason
 
 
 def test_silent_on_a_healthy_run(detector: CollapseDetector) -> None:

@@ -6,8 +6,9 @@ beta only; the rest of the form is there for the published rules and the control
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ class BetaRule(nn.Module):
         perturbation: None, or the epsilon of `RuleBatch.log_ratios`; the reference is then run in every step.
         needs_pair_beta: whether every row of the training data must have a `beta`.
         needs_reference_entropy: whether `RuleBatch.reference_entropy` is looked at.
-        seed, vocabulary_size: set before training.
+        seed, vocabulary_size: set before training. rule_name, rule_params: what the rule was built from; saved beside its state.
     """
 
     aggregation: str | None = None
@@ -110,6 +111,8 @@ class BetaRule(nn.Module):
     head_learning_rate: float = 1e-3
     seed: int = 0
     vocabulary_size: int = 0
+    rule_name: str = ""
+    rule_params: Mapping[str, Any] = {}
 
     def __init__(self, pref_beta: float = 0.1, pref_loss: str = "sigmoid") -> None:
         super().__init__()

@@ -372,6 +372,8 @@ def build(rule: str, params: Mapping[str, Any], hidden_size: int) -> Any:
     except AttributeError:
         raise RuleError(f"{location} has no class {class_name!r}") from None
     try:
-        return cls(hidden_size=hidden_size, **filled)
+        built = cls(hidden_size=hidden_size, **filled)
     except TypeError as error:
         raise RuleError(f"rule {rule!r}: {error}") from None
+    built.rule_name, built.rule_params = rule, filled
+    return built

@@ -1,0 +1,259 @@
+"""Foreign runs in this project's layout: `runs/<id>/` with run.json, status.json, log_history.json and scores/.
+
+Names, seeds and document ids are decided here, over all runs at once, because they decide what is compared with what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..records import ReportError
+from ..text import visible
+from ..writing import write_json, write_text
+from .sources import ForeignRun, read_object, strict
+
+LONGEST_NAME = 60
+EXAMPLES = "example_metrics.parquet"
+#: `-seed3`, `_seed_3`, `/seed=3` in a folder's name: the run's training seed, and no part of its method's name.
+_SEED = re.compile(r"(?:^|[-_./ ])seed[-_=]?(\d{1,9})(?=$|[-_./ ])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A run with the identity it has in the analysis. `known_seed` is kept where `seed` could not be used."""
+
+    run: ForeignRun
+    run_id: str
+    method: str
+    seed: int | None
+    known_seed: int | None
+
+
+def _shown(name: str) -> str:
+    """A folder's name as a label: nothing invisible, on one line, short, and not starting as matplotlib hides."""
+    text = " ".join(visible(name).split()).lstrip("_") or "run"
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+
+
+def _unique(runs: Sequence[ForeignRun]) -> list[str]:
+    """A different label for every run: its name, with the folders above where two are the same, then a number."""
+    names = [run.name for run in runs]
+    for up in (1, 2, 3):
+        twice = {n for n, count in Counter(map(_shown, names)).items() if count > 1}
+        for i, run in enumerate(runs):
+            if _shown(names[i]) in twice:
+                own, parts = run.name.split("/"), list(run.directory.resolve().parts)[1:]
+                above = parts[: -len(own)] if parts[-len(own) :] == own else parts
+                names[i] = "/".join([*above[-up:], *own])
+    labels: list[str] = []
+    for name in map(_shown, names):
+        count = 1
+        while (label := name if count == 1 else f"{name} #{count}") in labels:
+            count += 1
+        labels.append(label)
+    return labels
+
+
+def _seed_of(run: ForeignRun, label: str) -> tuple[str, int | None]:
+    """Name of the method, and the training seed: from the run's files, else from its folder's name."""
+    if run.own is not None:
+        return run.method or label, run.seed
+    found = _SEED.search(label)
+    method = (label[: found.start()] + label[found.end() :]).strip("-_./ ") if found else label
+    seed = run.seed if run.seed is not None else int(found[1]) if found else None
+    return _shown(run.method or method or label), seed
+
+
+def _scored(run: ForeignRun) -> bool:
+    return any(s.items for s in run.scores.values()) or (
+        run.own is not None and any((run.own / "scores").glob("*.json"))
+    )
+
+
+def place(runs: Sequence[ForeignRun], baseline: str | None) -> tuple[list[Placed], str]:
+    """Identities of all runs, and the method that the others are compared with.
+
+    Seeds are used when every run has one and every method shares at least one with the baseline. Otherwise each run
+    stands for itself, as a checkpoint: a comparison by seed would compare nothing.
+
+    Raises:
+        ReportError: no run has the baseline's name.
+    """
+    labels = _unique(runs)
+    named = [_seed_of(run, label) for run, label in zip(runs, labels, strict=True)]
+    seeds: dict[str, set[int | None]] = defaultdict(set)
+    for method, seed in named:
+        seeds[method].add(seed)
+    best = next((i for i, run in enumerate(runs) if _scored(run)), 0)
+    base = baseline or ("fixed" if "fixed" in seeds else named[best][0])
+    usable = base in seeds and all(None not in s and s & seeds[base] for s in seeds.values())
+    identities: list[tuple[str, int | None]] = list(named) if usable else [(label, None) for label in labels]
+    if not usable and baseline is None and base not in labels:
+        base = labels[best]
+    methods = list(dict.fromkeys(method for method, _ in identities))
+    if base not in methods:
+        raise ReportError(f"--baseline {base}: no run of that name; there are {', '.join(methods)}")
+    placed = []
+    for run, (method, seed), (_, known) in zip(runs, identities, named, strict=True):
+        # A new directory's number per run: equal contents under two names stay two runs.
+        key = {"method": method, "seed": seed, "history": run.history, "scores": sorted(run.scores), "at": run.name}
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", method).strip("-")[:40] or "run"
+        placed.append(Placed(run, f"{slug}-{digest}", method, seed, known))
+    if len({p.run_id for p in placed}) < len(placed):
+        raise ReportError(f"{runs[-1].directory}: the same run is named twice; name each folder once")
+    return placed, base
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file under a temporary name and rename it, so that a torn copy never looks whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _scores(placed: Placed) -> dict[str, dict[str, Any]]:
+    """Contents of scores/<benchmark>.json by file name; tasks of which only the aggregated result is known are left."""
+    run = placed.run
+    if run.own is not None:
+        return {p.name: read_object(p) for p in sorted((run.own / "scores").glob("*.json"))}
+    out = {}
+    for task, scores in run.scores.items():
+        if not scores.items:
+            continue
+        name = benchmark_name(task)
+        out[f"{name}.json"] = {
+            "schema_version": 1,
+            "benchmark": name,
+            "kind": "lm_eval",
+            "policy": placed.run_id,
+            "fingerprint": None,
+            "metrics": scores.metrics,
+            "primary_metric": scores.primary_metric,
+            "items": scores.items,
+            "noise": None,
+            "task": task,
+            **scores.facts,
+        }
+    return out
+
+
+def benchmark_name(task: str) -> str:
+    """A task's name as a file's name: lm-eval's own names stay as they are."""
+    return re.sub(r"[^\w,:+@=.-]", "_", visible(task)).lstrip(".") or "task"
+
+
+def _pair_documents(scores: Sequence[dict[str, dict[str, Any]]]) -> list[str]:
+    """Give lm-eval's documents the same id in every run; returns what must be said about the pairing.
+
+    A document's id is the start of its hash, so runs with other document numbers (another limit, another order) pair
+    and changed data does not. Where one run has no hashes, or two documents are equal, the number stays the id.
+    """
+    notes = []
+    by_benchmark: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for files in scores:
+        for content in files.values():
+            if content.get("kind") == "lm_eval" and isinstance(content.get("items"), list):
+                by_benchmark[str(content.get("benchmark"))].append(content)
+    for benchmark, contents in by_benchmark.items():
+        hashes = [[item.get("doc_hash") for item in c["items"]] for c in contents]
+        if all(all(isinstance(h, str) and h for h in one) and len(set(one)) == len(one) for one in hashes):
+            for content in contents:
+                for item in content["items"]:
+                    item["doc_id"], item["id"] = item["id"], item["doc_hash"][:16]
+        elif len(contents) > 1:
+            notes.append(f"{benchmark}: documents are paired by number, for not every run has a distinct hash of each")
+        notes += _same_question(benchmark, contents)
+    return notes
+
+
+def _same_question(benchmark: str, contents: Sequence[dict[str, Any]]) -> list[str]:
+    prompts: dict[str, set[str]] = defaultdict(set)
+    for content in contents:
+        for item in content["items"]:
+            if isinstance(item.get("prompt_hash"), str):
+                prompts[item["id"]].add(item["prompt_hash"])
+    changed = sum(len(found) > 1 for found in prompts.values())
+    shots = {c["num_fewshot"] for c in contents if c.get("num_fewshot") is not None}
+    said = f" (few-shot examples: {', '.join(map(str, sorted(shots)))})" if len(shots) > 1 else ""
+    if changed:
+        return [
+            f"{benchmark}: {changed} documents were put with different prompts in different runs{said}: a difference "
+            "there may be the prompt's and not the policy's"
+        ]
+    return [f"{benchmark}: the runs differ in the number of few-shot examples{said}"] if said else []
+
+
+def write_runs(placed: Sequence[Placed], output: Path) -> list[str]:
+    """Write `runs/<id>/` of every run; returns notes on how documents were paired.
+
+    Raises:
+        ReportError: a file of a run of this project is damaged.
+    """
+    scores = [_scores(p) for p in placed]
+    notes = _pair_documents(scores)
+    for one, contents in zip(placed, scores, strict=True):
+        directory = output / "runs" / one.run_id
+        shutil.rmtree(directory, ignore_errors=True)
+        _write(one, directory)
+        renamed = {}
+        for name, content in contents.items():
+            content["policy"] = one.run_id
+            write_json(directory / "scores" / name, content)
+            renamed[Path(name).stem] = {i.get("doc_id", i["id"]): i["id"] for i in content.get("items", [])}
+        for task, task_scores in one.run.scores.items():
+            name = benchmark_name(task)
+            if task_scores.answers:
+                rows = [row | {"prompt_id": renamed[name][row["prompt_id"]]} for row in task_scores.answers]
+                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                write_text(directory / "generations" / f"{name}.jsonl", text)
+    return notes
+
+
+def _write(placed: Placed, directory: Path) -> None:
+    run = placed.run
+    name = {"run_id": placed.run_id, "method": placed.method, "seed": placed.seed}
+    source = {"directory": visible(str(run.directory)), "formats": run.formats, "training_seed": placed.known_seed}
+    if run.own is not None:
+        if (run.own / EXAMPLES).is_file():
+            _copy(run.own / EXAMPLES, directory / EXAMPLES)
+        for path in sorted((run.own / "generations").glob("*.jsonl")):
+            _copy(path, directory / "generations" / path.name)
+        identity = read_object(run.own / "run.json")
+        history = run.own / "log_history.json"
+        records = read_object(history).get(str(identity.get("run_id"))) if history.is_file() else None
+        write_json(directory / "log_history.json", {placed.run_id: strict(records or [])})
+        write_json(directory / "status.json", read_object(run.own / "status.json") | {"run_id": placed.run_id})
+        write_json(directory / "run.json", identity | name | {"source": source})
+        return
+    write_json(directory / "log_history.json", {placed.run_id: run.history})
+    write_json(
+        directory / "run.json",
+        {
+            "schema_version": 1,
+            **name,
+            "rule": None,
+            "params": run.settings,
+            "hyper": {},
+            "fingerprint": None,
+            "model": {"name": visible(run.model)} if run.model else None,
+            "training": run.training or None,
+            "created": None,
+            "source": source,
+        },
+    )
+    status = {"state": run.state, "stage": "train", "step": run.step, "total_steps": run.total_steps, "error": None}
+    write_json(directory / "status.json", {"schema_version": 1, "run_id": placed.run_id, **status, "stages": {}})

@@ -1,0 +1,91 @@
+"""A CSV file with a step column, such as this project's training_metrics.csv or an export of a dashboard."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..records import ReportError
+from .sources import ForeignRun
+from .synonyms import SYNONYMS, by_step, columns, found_names
+
+#: Columns that say which run a row belongs to; they are no measurements.
+IDENTITY = ("run_id", "method", "rule", "seed")
+
+
+def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of every row. ReportError for text that is no CSV or a row of another length."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, None)
+            if not header:
+                raise ReportError(f"{path}:1: an empty file; a header with a step column is needed")
+            double = next((name for name in header if header.count(name) > 1), None)
+            if double is not None:
+                raise ReportError(f"{path}:1: the column {double!r} appears twice")
+            for cells in reader:
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    raise ReportError(f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns")
+                yield reader.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise ReportError(f"{path}:{reader.line_num}: not CSV ({error})") from None
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path}: not UTF-8 text ({error.reason})") from None
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def has_steps(path: Path) -> bool:
+    """Whether the file's header names a step and a loss; other CSV files are none of this module's business."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            names = found_names(next(csv.reader(file), []))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+    return "step" in names and "loss" in names
+
+
+def read(path: Path, name: str) -> list[ForeignRun]:
+    """The runs of a CSV file: one, or one per value of a `run_id` column. Empty cells are absent values.
+
+    Raises:
+        ReportError: no step or loss column (the columns there are named), or a cell that is no number.
+    """
+    groups: dict[str, list[tuple[int, dict[str, str]]]] = {}
+    for line, row in rows(path):
+        groups.setdefault(row.get("run_id", ""), []).append((line, row))
+    if not groups:
+        raise ReportError(f"{path}:2: no rows under the header")
+    header = list(next(iter(groups.values()))[0][1])
+    names = found_names(c for c in header if c not in IDENTITY)
+    for needed in ("step", "loss"):
+        if needed not in names:
+            known = ", ".join((needed, *SYNONYMS[needed]))
+            raise ReportError(f"{path}:1: no column for the {needed} (known: {known}); found {', '.join(header)}")
+    return [_run(path, run_id or name, group, names) for run_id, group in groups.items()]
+
+
+def _run(path: Path, name: str, group: list[tuple[int, dict[str, str]]], names: dict[str, str]) -> ForeignRun:
+    run = ForeignRun(name, path.parent, ["CSV"], [path])
+    records: list[dict[str, Any]] = []
+    for line, row in group:
+        cells = {k: v for k, v in row.items() if v.strip() and k not in IDENTITY}
+        record = columns(cells, names, f"{path}:{line}")
+        if "step" not in record:
+            raise ReportError(f"{path}:{line}: {names['step']!r} is empty")
+        records.append(record)
+    run.history = by_step(records)
+    run.synonyms = {column: logged for column, logged in names.items() if column != logged}
+    run.step = max(r["step"] for r in run.history)
+    methods, seeds = ({row.get(k, "").strip() for _, row in group} - {""} for k in ("method", "seed"))
+    if len(methods) == 1:
+        run.method = methods.pop()
+    if len(seeds) == 1 and (text := seeds.pop()).isdecimal():
+        run.seed = int(text)
+    run.notes.append("a CSV file does not say whether training ended")
+    return run

@@ -1,0 +1,119 @@
+"""What foreign runs do not contain, and what can therefore not be said. Sentences, not codes: they are printed as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..records import MatrixData, RunData, finite
+from ..statistics.association import varies
+from .convert import Placed
+from .synonyms import SYNONYMS
+
+_BETA_NAMES = ", ".join(("dynamic_beta", *SYNONYMS["dynamic_beta"]))
+
+
+def _values(run: RunData, key: str) -> np.ndarray:
+    return np.array([v for r in run.steps if (v := finite(r.get(key))) is not None], dtype=float)
+
+
+def beta_of(run: RunData) -> dict[str, Any]:
+    """Whether beta varied over the logged steps: {kind: dynamic | fixed | unknown, low, high}."""
+    values = _values(run, "dynamic_beta")
+    if varies(values):
+        return {"kind": "dynamic", "low": float(values.min()), "high": float(values.max())}
+    setting = next((v for k in ("pref_beta", "beta") if (v := finite(run.settings.get(k))) is not None), None)
+    known = float(values[0]) if values.size else None
+    if known is None and setting is not None and not run.settings.get("pref_beta_scale"):
+        known = setting
+    return {"kind": "unknown" if known is None else "fixed", "low": known, "high": known}
+
+
+def _entry(what: str, means: str, runs: Sequence[str], of: int) -> dict[str, Any]:
+    return {"what": what, "means": means, "runs": list(runs), "all": len(runs) == of}
+
+
+_Lacks = Callable[[RunData, Placed], bool]
+#: (does the run lack it, what is missing, what that means)
+_PER_RUN: tuple[tuple[_Lacks, str, str], ...] = (
+    (lambda r, p: not r.steps, "no training log", "no training curves and nothing about beta"),
+    (
+        lambda r, p: bool(r.steps) and r.examples(["step"]) is None,
+        "no rows per example",
+        "no correlation of dynamic_beta per example, no shuffled null, no quantiles of prompt perplexity; over logged "
+        "steps only",
+    ),
+    (
+        lambda r, p: bool(r.steps) and not _values(r, "dynamic_beta").size,
+        "no column of beta",
+        f"nothing about dynamic_beta; known names: {_BETA_NAMES}",
+    ),
+    (
+        lambda r, p: bool(r.steps) and not _values(r, "delta").size,
+        "no column delta",
+        "the margin free of beta is unknown; rewards/margins contains beta and does not replace it",
+    ),
+    (
+        lambda r, p: bool(r.steps) and not _values(r, "loss_at_beta0").size,
+        "no loss at one fixed beta",
+        "its loss cannot be compared with that of a run of another beta",
+    ),
+    (
+        lambda r, p: (
+            bool(r.steps) and not (_values(r, "prompt_perplexity").size or _values(r, "log_prompt_perplexity").size)
+        ),
+        "no prompt perplexity",
+        "whether beta follows it is unknown",
+    ),
+    (
+        lambda r, p: r.seed is None and p.known_seed is None,
+        "no training seed",
+        "nothing can be said about the spread over seeds, and so nothing about the method: only about these checkpoints",
+    ),
+    (
+        lambda r, p: r.seed is None and p.known_seed is not None,
+        "training seed not used",
+        "not every run has a seed that its baseline also has, so runs are compared one by one, as checkpoints",
+    ),
+    (lambda r, p: not r.scores and not p.run.scores, "no scores", "nothing says how good the policy is"),
+    (
+        lambda r, p: any(not s.items for s in p.run.scores.values()),
+        "scores without samples",
+        "documents cannot be paired: unpaired intervals, which are wider (lm-eval keeps samples with --log_samples)",
+    ),
+    (
+        lambda r, p: r.state != "done" and p.run.own is None,
+        "training did not end",
+        "its last steps are not the method's result",
+    ),
+)
+
+
+def gaps(matrix: MatrixData, placed: Sequence[Placed], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What is missing, {what, means, runs, all}: first over all runs, then run by run. `names` maps run ids to labels."""
+    runs = list(zip(matrix.runs, placed, strict=True))
+    found: list[dict[str, Any]] = []
+    for lacks, what, means in _PER_RUN:
+        mine = [names[r.run_id] for r, p in runs if lacks(r, p)]
+        if mine:
+            found.append(_entry(what, means, mine, len(runs)))
+    losses = _losses([r for r, _ in runs if r.steps], names, len(runs))
+    return ([losses] if losses else []) + found
+
+
+def _losses(trained: Sequence[RunData], names: Mapping[str, str], of: int) -> dict[str, Any] | None:
+    """Why the losses of these runs cannot be compared; None where one known, fixed beta is everyone's."""
+    if len(trained) < 2:
+        return None
+    betas = [beta_of(run) for run in trained]
+    kinds = {b["kind"] for b in betas}
+    if "dynamic" in kinds or len({b["low"] for b in betas if b["kind"] == "fixed"}) > 1:
+        what, means = "beta differs", "losses and reward margins of these runs are not comparable: both contain beta"
+    elif "unknown" in kinds:
+        what = "beta is not known for every run"
+        means = "losses and reward margins can be compared only if it was the same: both contain beta"
+    else:
+        return None
+    return _entry(what, means, [names[r.run_id] for r in trained], of)

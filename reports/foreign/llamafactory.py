@@ -1,0 +1,97 @@
+"""LLaMA-Factory: `trainer_log.jsonl`, `all_results.json`, `training_args.yaml`, beside Trainer's own state file.
+
+trainer_log.jsonl has one object per log call: current_steps, total_steps, loss, lr, epoch, percentage, elapsed_time,
+remaining_time, and where they exist eval_loss, reward, accuracy (of the rewards), throughput, total_tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..records import ReportError
+from .hf_trainer import model_card_seed
+from .sources import ForeignRun, number, read_lines, read_object, read_text, whole
+from .synonyms import by_step, columns, found_names
+
+LOG, RESULTS, ARGUMENTS = "trainer_log.jsonl", "all_results.json", "training_args.yaml"
+#: Settings that decide whether losses of two runs can be compared, and what the method was.
+_SETTINGS = (
+    "stage",
+    "pref_beta",
+    "pref_loss",
+    "pref_beta_scale",
+    "pref_ftx",
+    "dpo_label_smoothing",
+    "simpo_gamma",
+    "finetuning_type",
+    "learning_rate",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "cutoff_len",
+)
+
+
+def read_log(run: ForeignRun) -> None:
+    """Fill the run from trainer_log.jsonl; beside a state file only the steps after it are added.
+
+    Raises:
+        ReportError: a line is not JSON or has no usable current_steps.
+    """
+    path = run.directory / LOG
+    numbered = list(read_lines(path, torn_end=True))
+    names = found_names(str(k) for _, record in numbered for k in record)
+    rows, last = [], 0
+    for line, record in numbered:
+        where = f"{path}:{line}"
+        last = whole(record.get("current_steps"), where, "current_steps")
+        total = whole(record.get("total_steps"), where, "total_steps")
+        rows.append(columns(record, names, where))
+        run.total_steps = total or run.total_steps
+    run.formats.append("LLaMA-Factory")
+    run.files.append(path)
+    known = max((r["step"] for r in run.steps), default=-1)
+    later = [r for r in by_step(rows) if r["step"] > known and "loss" in r]
+    if not run.history:
+        run.history = by_step(rows)
+        run.synonyms = {column: name for column, name in names.items() if column != name}
+    elif later:
+        run.history = by_step([*run.history, *later])
+        run.notes.append(f"{len(later)} steps after the last saved state come from {LOG}, which holds fewer columns")
+    run.step = max(run.step or 0, last)
+    if run.total_steps and run.step < run.total_steps and RESULTS not in {f.name for f in run.files}:
+        run.state = "running"
+
+
+def read_results(run: ForeignRun) -> None:
+    """Keep the closing figures of all_results.json (train_loss, eval_loss, ...); their presence says training ended."""
+    path = run.directory / RESULTS
+    found = read_object(path)
+    run.results = {k: number(v, f"{path}:1", k) for k, v in found.items() if isinstance(v, (int, float))}
+    run.files.append(path)
+    if "train_loss" in run.results or "train_runtime" in run.results:
+        run.state = "done"
+
+
+def read_arguments(run: ForeignRun) -> None:
+    """Seed and settings from training_args.yaml, else the seed of the model card."""
+    path = run.directory / ARGUMENTS
+    if path.is_file():
+        import yaml
+
+        try:
+            value: Any = yaml.safe_load(read_text(path))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = mark.line + 1 if mark else 1
+            raise ReportError(f"{path}:{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+        if not isinstance(value, dict):
+            raise ReportError(f"{path}:1: expected keys and values, found {type(value).__name__}")
+        run.files.append(path)
+        run.settings |= {k: value[k] for k in _SETTINGS if isinstance(value.get(k), (int, float, str, bool))}
+        if isinstance(value.get("model_name_or_path"), str):
+            run.model = value["model_name_or_path"]
+        if isinstance(value.get("seed"), int):
+            run.seed = value["seed"]
+    if run.seed is None:
+        run.seed = model_card_seed(run.directory)

@@ -1,0 +1,182 @@
+"""lm-eval's result folders: `results_<time>.json` and, with --log_samples, `samples_<task>_<time>.jsonl`.
+
+lm_eval.loggers.EvaluationTracker writes them into one folder per model. Of several evaluations of a task in one folder
+the newest counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..records import ReportError, finite
+from ..statistics.standard_errors import plain
+from .sources import ForeignRun, TaskScores, read_lines, read_object
+
+_TIME = r"(\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?)"
+_RESULTS = re.compile(r"results_.+\.json")
+_SAMPLES = re.compile(rf"samples_(.+?)_{_TIME}\.jsonl|samples_(.+)\.jsonl")
+#: The first of these that a task reports is its primary metric; else the first metric it reports.
+PRIMARY = ("acc", "exact_match")
+#: Keys of a sample that are no scores, for versions of lm-eval that do not list the metrics.
+_NOT_SCORES = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
+
+
+def result_files(directory: Path) -> list[Path]:
+    """Aggregated results and sample files of lm-eval in a folder, oldest first."""
+    names = [p for p in directory.iterdir() if _SAMPLES.fullmatch(p.name) or _RESULTS.fullmatch(p.name)]
+    return sorted((p for p in names if p.is_file()), key=lambda p: (_time(p), p.name))
+
+
+def _time(path: Path) -> str:
+    found = re.search(_TIME, path.name)
+    return found[1] if found else ""
+
+
+def read(run: ForeignRun, directory: Path) -> None:
+    """Fill the run's scores from one folder of lm-eval.
+
+    Raises:
+        ReportError: a file is damaged, is no result of lm-eval, or scores a document twice with one filter.
+    """
+    files = result_files(directory)
+    aggregated: dict[str, tuple[Path, dict[str, Any]]] = {}
+    samples: dict[str, Path] = {}
+    for path in files:
+        match = _SAMPLES.fullmatch(path.name)
+        if match:
+            samples[match[1] or match[3]] = path
+            continue
+        results = read_object(path)
+        if not isinstance(results.get("results"), dict):
+            raise ReportError(f"{path}:1: has no object 'results'; is it lm-eval's results file?")
+        # A group's row is an average of its tasks, which are listed themselves.
+        groups = {k for k, members in (results.get("group_subtasks") or {}).items() if members}
+        aggregated |= {task: (path, results) for task in results["results"] if task not in groups}
+        run.model = run.model or _model(results)
+    run.formats.append("lm-eval")
+    used = {path for path, _ in aggregated.values()} | set(samples.values())
+    run.files += sorted(used)
+    older = len(files) - len(used)
+    if older:
+        run.notes.append(f"{older} older result file{'' if older == 1 else 's'} of lm-eval left out; the newest counts")
+    for task in sorted({*aggregated, *samples}):
+        path, results = aggregated.get(task, (directory, {}))
+        if task in samples and task in aggregated and _time(samples[task]) != _time(path):
+            run.notes.append(f"{task}: samples and results are of different evaluations; the figures are the samples'")
+            results = {}
+        run.scores[task] = _task(task, path, results, samples.get(task))
+
+
+def _model(results: Mapping[str, Any]) -> str | None:
+    name = results.get("model_name") or (results.get("config") or {}).get("model")
+    return str(name) if isinstance(name, str) else None
+
+
+def _metrics(task: str, results: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(metric, filter) -> value, standard error and direction from the aggregated results."""
+    row = (results.get("results") or {}).get(task) or {}
+    better = (results.get("higher_is_better") or {}).get(task) or {}
+    count = ((results.get("n-samples") or {}).get(task) or {}).get("effective")
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for key, value in row.items():
+        metric, _, chosen = str(key).partition(",")
+        if not chosen or metric.endswith("_stderr") or isinstance(value, (str, list, dict)):
+            continue
+        found[metric, chosen] = {
+            "value": finite(value),
+            "stderr": finite(row.get(f"{metric}_stderr,{chosen}")),
+            "n": count if isinstance(count, int) else None,
+            "higher_is_better": bool(better.get(metric, True)),
+        }
+    return found
+
+
+def _task(task: str, path: Path, results: Mapping[str, Any], samples: Path | None) -> TaskScores:
+    reported = _metrics(task, results)
+    items, seen = ({}, {}) if samples is None else _items(samples)
+    filters = list(dict.fromkeys(chosen for _, chosen in (*seen, *reported)))
+    metrics: dict[str, dict[str, Any]] = {}
+    for metric, chosen in dict.fromkeys((*reported, *seen)):
+        entry = dict(reported.get((metric, chosen)) or {"higher_is_better": True})
+        values = np.array([v for v in seen.get((metric, chosen), []) if v is not None], dtype=float)
+        if values.size:
+            entry.setdefault("value", float(values.mean()))
+            entry.setdefault("stderr", finite(plain(values)))
+            entry["n"] = int(values.size)
+        metrics[_name(metric, chosen, filters)] = entry
+    if not metrics:
+        raise ReportError(f"{samples or path}: no score of task {task!r} in it; is it a result of lm-eval?")
+    rows = [_renamed(item, filters) for item in items.values()]
+    ranked = [name for wanted in PRIMARY for name in metrics if name.partition(",")[0] == wanted]
+    facts = {
+        "num_fewshot": (results.get("n-shot") or {}).get(task),
+        "task_version": (results.get("versions") or {}).get(task),
+        "chat_template_sha": results.get("chat_template_sha"),
+    }
+    return TaskScores(task, metrics, (ranked or list(metrics))[0], rows, _answers(rows), facts)
+
+
+def _name(metric: str, chosen: str, filters: Iterable[str]) -> str:
+    """Metric as reported: with its filter where a task scores the same answers through several."""
+    return metric if len(list(filters)) <= 1 else f"{metric},{chosen}"
+
+
+def _renamed(item: dict[str, Any], filters: list[str]) -> dict[str, Any]:
+    return item | {"values": {_name(metric, chosen, filters): v for (metric, chosen), v in item["values"].items()}}
+
+
+def _items(path: Path) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], list[float | None]]]:
+    """Documents by doc_id, their values keyed by (metric, filter), and all values by (metric, filter)."""
+    items: dict[str, dict[str, Any]] = {}
+    values: dict[tuple[str, str], list[float | None]] = {}
+    for line, sample in read_lines(path):
+        if "doc_id" not in sample:
+            raise ReportError(f"{path}:{line}: no 'doc_id'; is it a samples file of lm-eval?")
+        key, chosen = str(sample["doc_id"]), str(sample.get("filter", "none"))
+        item = items.setdefault(key, {"id": key, "values": {}, "group": None, **_texts(sample)})
+        if item["doc_hash"] != sample.get("doc_hash"):
+            raise ReportError(f"{path}:{line}: doc_id {key} names two documents; two evaluations in one file?")
+        for metric in sample.get("metrics") or [k for k in sample if k not in _NOT_SCORES]:
+            value = sample.get(metric)
+            if not isinstance(value, (int, float)):
+                continue  # corpus metrics (perplexity, BLEU) keep parts here, not a score of the document
+            if (metric, chosen) in item["values"]:
+                raise ReportError(f"{path}:{line}: doc_id {key} is scored twice; two evaluations in one file?")
+            item["values"][metric, chosen] = finite(value)
+            values.setdefault((metric, chosen), []).append(finite(value))
+    return items, values
+
+
+def _texts(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Hashes, prompt, answer and target. Arguments are a mapping in files of today and a list in old ones."""
+    arguments = sample.get("arguments")
+    groups = (
+        list(arguments.values()) if isinstance(arguments, dict) else arguments if isinstance(arguments, list) else []
+    )
+    first = groups[0] if groups else None
+    parts = list(first.values()) if isinstance(first, dict) else first if isinstance(first, list) else []
+    response = sample.get("resps")
+    while isinstance(response, list) and response:
+        response = response[0]
+    generated = len(parts) > 1 and isinstance(parts[1], dict)  # the second argument of generate_until: its settings
+    return {
+        "doc_hash": sample.get("doc_hash"),
+        "prompt_hash": sample.get("prompt_hash"),
+        "prompt": str(parts[0]) if parts else None,
+        "response": str(response) if generated and isinstance(response, str) else None,
+        "target": str(sample.get("target")),
+    }
+
+
+def _answers(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for the sample browser: the documents that were answered with text."""
+    return [
+        {"prompt_id": i["id"], "prompt": i["prompt"] or "", "text": i["response"]}
+        for i in items
+        if i["response"] is not None
+    ]

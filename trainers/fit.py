@@ -1,0 +1,67 @@
+"""Run a trainer to its end, from its last checkpoint if there is one, and write down what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainers.callbacks import ProgressCallback
+from trainers.save import last_checkpoint, save_policy, write_json
+from trainers.schema import CHECKPOINTS, LOG_HISTORY
+from trainers.train import Progress, TrainJob, supports_bf16
+
+
+def common_settings(job: TrainJob) -> dict[str, Any]:
+    """Training arguments every objective starts from, with what the user set; the method's own come on top."""
+    import torch
+
+    defaults: dict[str, Any] = {
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 50,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not torch.cuda.is_available(),  # without it, bf16 is refused on CPUs that have it
+    }
+    if "bf16" not in job.training and "fp16" not in job.training:
+        defaults["bf16"] = supports_bf16()
+    owned = {
+        "output_dir": str(job.run_dir / CHECKPOINTS),
+        "run_name": job.run_id,
+        "seed": job.seed,
+        "data_seed": job.seed,
+        "beta": float(job.params["pref_beta"]),
+    }
+    return {**defaults, **job.training, **owned}
+
+
+def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) -> int:
+    """Train to the last step; returns the step training was resumed from, 0 for a fresh start."""
+    from transformers import TrainerState
+
+    trainer.add_callback(ProgressCallback(on_progress))
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    resumed = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    if trainer.accelerator.is_main_process:
+        trainer.recorder.start(resumed)
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
+    if state is not None and state.global_step >= state.max_steps:
+        # killed after the last step: Trainer would train one step more where the last epoch is not a whole one
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = state
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return resumed
+
+
+def write_outputs(trainer: Any, tokenizer: Any, job: TrainJob) -> None:
+    """Write `example_metrics.parquet`, `log_history.json`, `policy/` and with LoRA `adapter/`; on the main process only."""
+    if not trainer.accelerator.is_main_process:
+        return
+    trainer.recorder.flush(trainer.state.global_step)
+    trainer.recorder.finish()
+    write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
+    save_policy(trainer, tokenizer, job.run_dir, job.lora is not None)
