@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from trainers.callbacks import ProgressCallback
-from trainers.save import last_checkpoint, save_policy, write_json
+from trainers.save import last_checkpoint, save_policy, whole_state, write_json
 from trainers.schema import CHECKPOINTS, LOG_HISTORY
-from trainers.train import Progress, TrainJob, supports_bf16
+from trainers.train import Progress, TrainJob, load_model, supports_bf16
 
 
 def common_settings(job: TrainJob) -> dict[str, Any]:
@@ -59,9 +59,10 @@ def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) ->
 
 def write_outputs(trainer: Any, tokenizer: Any, job: TrainJob) -> None:
     """Write `example_metrics.parquet`, `log_history.json`, `policy/` and with LoRA `adapter/`; on the main process only."""
+    state = whole_state(trainer)
     if not trainer.accelerator.is_main_process:
         return
     trainer.recorder.flush(trainer.state.global_step)
     trainer.recorder.finish()
     write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
-    save_policy(trainer, tokenizer, job.run_dir, job.lora is not None)
+    save_policy(trainer, tokenizer, job.run_dir, job.lora is not None, state, lambda: load_model(job))

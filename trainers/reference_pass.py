@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from trl import DPOTrainer
@@ -66,11 +67,14 @@ class ReferenceMixin(DPOTrainer):
             missing.sort(key=lambda item: sum(map(len, self._truncated(dataset[item[1]]))))
         if missing:
             fresh: dict[str, ReferenceScore] = {}
-            for start in range(0, len(missing), batch_size):
+            for number, start in enumerate(range(0, len(missing), batch_size)):
+                if number % self.accelerator.num_processes != self.accelerator.process_index:
+                    continue  # another process runs this batch
                 part = missing[start : start + batch_size]
                 batch = self._collate([dataset[index] for _, index in part])
                 batch = {key: value.to(self.accelerator.device) for key, value in batch.items()}
                 fresh.update(zip((key for key, _ in part), self._reference_batch(batch), strict=True))
+            fresh = dict(gather_object(list(fresh.items())))
             if self.accelerator.is_main_process:
                 self.store.add(fresh)
             known.update(fresh)

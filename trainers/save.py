@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,23 @@ def clean_up(run_dir: Path) -> None:
         shutil.rmtree(run_dir / name, ignore_errors=True)
 
 
-def save_policy(trainer: Any, tokenizer: Any, run_dir: Path, lora: bool) -> None:
+def is_sharded(trainer: Any) -> bool:
+    """Whether each process holds only a part of the weights (FSDP, DeepSpeed)."""
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+
+
+def whole_state(trainer: Any) -> dict[str, Any] | None:
+    """The policy's state gathered from all processes, or None where every process has it; call it on all of them."""
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded(trainer) else None
+
+
+def save_policy(
+    trainer: Any, tokenizer: Any, run_dir: Path, lora: bool, state: dict[str, Any] | None, base: Callable[[], Any]
+) -> None:
     """Write the policy as one plain checkpoint (adapters merged) in the precision it was trained in, by one rename.
 
-    What the rule learned goes beside it, with the rule's name and parameters.
+    What the rule learned goes beside it, with the rule's name and parameters. `state` is what `whole_state` gave; with LoRA
+    sharded weights cannot be merged in place, so the adapter is merged into `base()`, the starting weights loaded anew.
     """
     from trainers.beta_head_model import save_rule
 
@@ -40,9 +54,13 @@ def save_policy(trainer: Any, tokenizer: Any, run_dir: Path, lora: bool) -> None
     shutil.rmtree(staging, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if lora:
-        model.save_pretrained(run_dir / ADAPTER_DIR)
+        model.save_pretrained(run_dir / ADAPTER_DIR, state_dict=state)
+        if state is not None:
+            from peft import PeftModel
+
+            model, state = PeftModel.from_pretrained(base(), run_dir / ADAPTER_DIR), None
         model = model.merge_and_unload()
-    model.save_pretrained(staging)
+    model.save_pretrained(staging, state_dict=state)
     tokenizer.save_pretrained(staging)
     if trainer.rule.state_dict():
         save_rule(trainer.rule, trainer.rule.rule_name, trainer.rule.rule_params, run_dir)

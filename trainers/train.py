@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,6 +93,9 @@ def _arguments(job: TrainJob, in_loop: bool, split: int) -> Any:
     settings = {"precompute_ref_log_probs": not in_loop, **common_settings(job)}
     if in_loop or settings.get("sync_ref_model"):
         settings["precompute_ref_log_probs"] = False
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # the sampler would fill a short last batch with pairs that were trained already
+        settings.setdefault("dataloader_drop_last", True)
     settings["per_device_train_batch_size"] = _micro_batch(job) // split
     settings["gradient_accumulation_steps"] = settings.get("gradient_accumulation_steps", 1) * split
     return DPOConfig(loss_type=[job.params.get("pref_loss", "sigmoid")], **settings)
@@ -133,8 +137,8 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
         try:
             return _train(job, pairs, on_progress, split)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+            if not is_out_of_memory(error) or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise  # with several processes the others are in the middle of a collective call
             message = str(error).splitlines()[0]
         smaller = next_split(_micro_batch(job), split)
         if smaller is None:
@@ -257,7 +261,9 @@ def _train(
         "parent_mean_beta": getattr(trainer.rule, "mean_beta", None),
         "seconds": {"prepare": prepared - started, "train": trained - prepared},
     }
-    write_json(job.run_dir / TRAIN_RESULT, result)
+    if trainer.accelerator.is_main_process:
+        write_json(job.run_dir / TRAIN_RESULT, result)
+    trainer.accelerator.wait_for_everyone()
     del trainer
     gc.collect()
     return result

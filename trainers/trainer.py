@@ -28,6 +28,7 @@ from trainers.reference import ReferenceStore, log_perplexities
 from trainers.reference_pass import ReferenceMixin, completion_entropy
 from trainers.rows import example_rows, rule_loss, wpo_weights
 from trainers.rules.base import BetaRule
+from trainers.save import is_sharded
 from trainers.scoring import add_pair_scoring, unsupported_reason
 from trainers.stand_in import PairInputs, PolicyStandIn
 
@@ -108,6 +109,10 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
         if not isinstance(self.data_collator, PairCollator):
             self.data_collator = PairCollator(self.data_collator)
         # from here on TRL always finds the reference's log-probs in the batch: from the store, or from the step itself
+        if rule.perturbation is not None and is_sharded(self):
+            raise ValueError(
+                "this rule reads the LM head outside the model's forward, which sharded weights do not allow; use DDP"
+            )
         self.reference_in_loop = not self.precompute_ref_logps
         self.precompute_ref_logps = True
         if rule.perturbation is not None and not self.reference_in_loop:
@@ -150,6 +155,8 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
         self._pair_scoring_added = True
 
     def _sharing_refused(self) -> str | None:
+        if is_sharded(self):
+            return "sharded weights (FSDP, DeepSpeed): not tried with rows that share the prompt"
         if self.use_weighting:
             return "WPO weighting needs scores that rows with a shared prompt do not carry"
         if self.aux_loss_enabled:
@@ -253,7 +260,8 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
     def _record(self, rows: np.ndarray | None) -> np.ndarray | None:
         """Hand `rows` to the recorder; at a log, returns all rows since the last one, a checkpoint between or not."""
         if rows is not None:
-            self.recorder.add(rows)
+            if self.accelerator.is_main_process:
+                self.recorder.add(rows)
             self._unlogged.append(rows)
         return np.concatenate(self._unlogged) if self._unlogged else None
 
