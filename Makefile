@@ -2,6 +2,7 @@
 # make test   install if needed, then every test
 # make check  ruff and mypy
 # make simulate  error rates of the verdicts on 500 matrices a world (two minutes)
+# make faults  200 kills and faults over a fast matrix (half an hour); make faults RUNS=n SEED=n
 # make bench  measured ratios (tests/benchmarks); make bench ONLY=prefix runs some
 #
 # PYTHON=python3.12     another interpreter (3.11 to 3.13)
@@ -19,10 +20,10 @@ LOCK := harness/locks/cpu.txt
 STAMP := $(VENV)/.installed-$(EXTRA)-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help install run test check bench simulate clean-env
+.PHONY: help install run test check bench simulate faults clean-env
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -10
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -11
 
 install: $(STAMP)
 
@@ -46,7 +47,7 @@ run: $(STAMP)
 	@$(VENV)/bin/python -m harness run-matrix $(CONFIG) --output $(OUTPUT)
 
 test: $(STAMP)
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(STAMP)
 	@$(VENV)/bin/ruff check .
@@ -58,6 +59,11 @@ bench: $(STAMP)
 
 simulate: $(STAMP)
 	@$(VENV)/bin/python -m reports.simulate --matrices 500
+
+RUNS ?= 200
+SEED ?= 0
+faults: $(STAMP)
+	@$(VENV)/bin/python -m tests.faults --runs $(RUNS) --seed $(SEED)
 
 clean-env:
 	rm -rf $(VENV)

@@ -81,6 +81,9 @@ class Engine(Protocol):
     def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
         """For (context ids, continuation ids): summed log-prob of the continuation, and whether it is greedy."""
 
+    def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        """For (context ids, continuation ids): the log-prob of each token of the continuation, nats."""
+
     def swap(self, model_dir: Path) -> float:
         """Serve the weights in `model_dir` from now on; returns the seconds it took.
 

@@ -17,6 +17,8 @@ SCHEMA_VERSION = 1
 #: Raise when a change of this package changes scores, so that they are computed again.
 EVAL_VERSION = 1
 GENERATIONS, SCORES, ENGINE_RECORD = "generations", "scores", "engine.json"
+#: Log-probs of given tokens, one row each; and what a second evaluation of the same policy writes.
+LOGPROBS, REPEAT = "logprobs", "repeat"
 REFERENCE = "reference"
 
 
@@ -38,6 +40,11 @@ def cell_fingerprint(policy: str, benchmark: str) -> str:
 def generations_path(out: Path, benchmark: str) -> Path:
     """Where the rows of `benchmark` live under a policy's directory."""
     return Path(out) / GENERATIONS / f"{benchmark}.jsonl"
+
+
+def logprobs_path(out: Path, benchmark: str) -> Path:
+    """Where log-probs computed for `benchmark` live under a policy's directory."""
+    return Path(out) / LOGPROBS / f"{benchmark}.jsonl"
 
 
 def scores_path(out: Path, benchmark: str) -> Path:

@@ -131,9 +131,16 @@ class TransformersEngine:
         draws = [torch.multinomial(row, 1, generator=g) for row, g in zip(probabilities, generators, strict=True)]
         return torch.cat(draws)
 
-    @torch.inference_mode()
     def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
-        results: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
+        return [(float(row.sum()), greedy) for row, greedy in self._score(requests)]
+
+    def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        return [row.tolist() for row, _ in self._score(requests)]
+
+    @torch.inference_mode()
+    def _score(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[torch.Tensor, bool]]:
+        """Log-probs of each continuation, shape (tokens,), and whether every token is the most likely one."""
+        results: list[tuple[torch.Tensor, bool]] = [(torch.empty(0), True)] * len(requests)
         lengths = [len(context) + len(continuation) for context, continuation in requests]
         order = sorted(range(len(requests)), key=lengths.__getitem__)
         start = 0
@@ -154,6 +161,6 @@ class TransformersEngine:
                 first, last = len(requests[i][0]), len(rows[k])
                 scores = logits[k, first - 1 : last - 1].log_softmax(-1)
                 target = ids[k, first:last]
-                total = scores.gather(-1, target[:, None]).sum()
-                results[i] = (float(total), bool((scores.argmax(-1) == target).all()))
+                picked = scores.gather(-1, target[:, None]).squeeze(-1)
+                results[i] = (picked, bool((scores.argmax(-1) == target).all()))
         return results

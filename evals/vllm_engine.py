@@ -92,6 +92,14 @@ class VllmEngine:
         return results
 
     def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
+        scored = self._score(requests)
+        return [(sum(one.logprob for one in row), all(one.rank == 1 for one in row)) for row in scored]
+
+    def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        return [[one.logprob for one in row] for row in self._score(requests)]
+
+    def _score(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[Any]]:
+        """vLLM's Logprob of every token of each continuation."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
@@ -104,8 +112,7 @@ class VllmEngine:
         results = []
         for (context, continuation), output in zip(requests, outputs, strict=True):
             steps = output.prompt_logprobs[len(context) :]
-            scored = [step[token] for step, token in zip(steps, continuation, strict=True)]
-            results.append((sum(one.logprob for one in scored), all(one.rank == 1 for one in scored)))
+            results.append([step[token] for step, token in zip(steps, continuation, strict=True)])
         return results
 
     def swap(self, model_dir: Path) -> float:

@@ -1,8 +1,9 @@
 """`python -m evals.worker JOB.json`: one engine serves every policy of the job; all that matters is in files.
 
-For each policy: swap the weights, prove it, then for each benchmark generate what is missing and score. A cell whose score
-file carries the right fingerprint is skipped; generations are resumed at the first missing prompt. A policy that fails is
-recorded in the events and the next goes on; if this process dies, `evals.supervise` starts it again.
+For each policy: swap the weights, prove it, then for each benchmark collect what is missing (answers, log-probs) and score. What
+has to be scored under the reference's weights (KL) waits until all policies were visited: one more swap serves them all.
+A cell whose score file carries the right fingerprint is skipped; generations are resumed at the first missing prompt. A
+policy that fails is recorded in the events and the next goes on; if this process dies, `evals.supervise` starts it again.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evals import schema
+from evals.benchmarks.base import Benchmark, BenchmarkError, Visit
+from evals.benchmarks.noise import difference
+from evals.benchmarks.registry import build
 
-_CHUNK = 64
 #: Exit code that asks the supervisor for a new engine.
 ENGINE_DIED = 3
 #: Seconds between the death of the engine and the end of this process.
@@ -51,101 +58,73 @@ def pending(job: dict[str, Any], policy: dict[str, Any]) -> list[dict[str, Any]]
     ]
 
 
-def generate_missing(
-    engine: Any, policy: dict[str, Any], benchmark: dict[str, Any], prompts: list[dict[str, Any]], events: Events
-) -> list[dict[str, Any]]:
-    """Rows of every (prompt, sample), from the file where they exist and from the engine where they do not."""
-    from evals.engine import Sampling, chat_ids
-    from evals.sampling import sample_seed
+@dataclass(frozen=True)
+class Cells:
+    """The benchmarks of a job, built once, and what is common to all their cells."""
 
-    path = schema.generations_path(Path(policy["out"]), benchmark["name"])
-    wanted = {"policy_fingerprint": policy["fingerprint"], "benchmark_fingerprint": benchmark["fingerprint"]}
-    rows = schema.read_rows(path)
-    if any(row.get(key) != value for row in rows for key, value in wanted.items()):
-        path.unlink()  # of another policy or other settings: nothing of it can be kept
-        rows = []
-    have = {(row["prompt_id"], row["sample"]) for row in rows}
-    todo = [
-        (prompt, sample)
-        for prompt in prompts
-        for sample in range(benchmark.get("samples", 1))
-        if (prompt["id"], sample) not in have
-    ]
-    total, started, tokens = len(have) + len(todo), time.monotonic(), 0
-    temperature, top_p = float(benchmark.get("temperature", 0.0)), float(benchmark.get("top_p", 1.0))
-    base_seed = int(benchmark.get("seed", 0))
-    for start in range(0, len(todo), _CHUNK):
-        part = todo[start : start + _CHUNK]
-        seeds = [sample_seed(base_seed, prompt["prompt"], sample) for prompt, sample in part]
-        sampling = Sampling(int(benchmark["max_new_tokens"]), temperature, top_p, seeds=tuple(seeds))
-        answers = engine.generate([chat_ids(engine.tokenizer, prompt["prompt"]) for prompt, _ in part], sampling)
-        fresh = [
-            {
-                "policy": policy["run_id"],
-                **wanted,
-                "benchmark": benchmark["name"],
-                "prompt_id": prompt["id"],
-                "sample": sample,
-                "prompt": prompt["prompt"],
-                "text": answer.text,
-                "token_ids": answer.token_ids,
-                "logprobs": [round(value, 6) for value in answer.logprobs],
-                "finish_reason": answer.finish_reason,
-                "sampling": {
-                    "temperature": temperature,
-                    "top_p": top_p,
-                    "max_tokens": int(benchmark["max_new_tokens"]),
-                    "seed": seed if temperature > 0 else None,
-                },
-            }
-            for (prompt, sample), answer, seed in zip(part, answers, seeds, strict=True)
-        ]
-        schema.append_rows(path, fresh)
-        rows += fresh
-        tokens += sum(len(answer.token_ids) for answer in answers)
-        elapsed = time.monotonic() - started
-        done = start + len(part)
-        events.emit(
-            "progress",
-            policy=policy["run_id"],
-            benchmark=benchmark["name"],
-            done=total - len(todo) + done,
-            total=total,
-            tokens_per_second=tokens / elapsed,
-            eta_s=elapsed / done * (len(todo) - done),
-        )
-    return rows
+    engine: Any
+    events: Events
+    reference: dict[str, Any] | None
+    kinds: dict[str, tuple[Benchmark, list[dict[str, Any]]]] = field(default_factory=dict)
 
+    def visit(self, policy: dict[str, Any], entry: dict[str, Any]) -> Visit:
+        progress = partial(self.events.emit, "progress", policy=policy["run_id"], benchmark=entry["name"])
+        return Visit(self.engine, policy, entry, self.reference, progress)
 
-def run_benchmark(engine: Any, policy: dict[str, Any], benchmark: dict[str, Any], events: Events) -> None:
-    """Generate and score one cell; the score file is written last."""
-    fingerprint = schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"])
-    out, name = Path(policy["out"]), benchmark["name"]
-    if benchmark["kind"] == "lm_eval":
+    def benchmark(self, entry: dict[str, Any]) -> tuple[Benchmark, list[dict[str, Any]]]:
+        """The benchmark of a job's entry, and its rows."""
+        if entry["name"] not in self.kinds:
+            built = build(entry["kind"], entry.get("params"))
+            self.kinds[entry["name"]] = (built, built.load(Path(entry["prompts"]), entry.get("limit")))
+        return self.kinds[entry["name"]]
+
+    def collect(self, policy: dict[str, Any], entry: dict[str, Any]) -> bool:
+        """Under the policy's weights: collect, and score unless that needs the reference's. Returns whether it scored."""
+        if entry["kind"] == "lm_eval":
+            self._write(policy, entry, self._lm_eval(policy, entry))
+            return True
+        benchmark, rows = self.benchmark(entry)
+        visit = self.visit(policy, entry)
+        benchmark.collect(visit, rows)
+        if not visit.is_reference and benchmark.needs_reference(visit, rows):
+            return False
+        self.score(policy, entry)
+        return True
+
+    def score(self, policy: dict[str, Any], entry: dict[str, Any]) -> None:
+        """Score what was collected; the score file is written last."""
+        benchmark, rows = self.benchmark(entry)
+        visit = self.visit(policy, entry)
+        fingerprint = schema.cell_fingerprint(policy["fingerprint"], entry["fingerprint"])
+        scores = benchmark.score(visit, rows, fingerprint)
+        if entry.get("noise") and visit.is_reference:
+            again = {**policy, "out": str(Path(policy["out"]) / schema.REPEAT)}
+            other = {**entry, "seed": int(entry.get("seed", 0)) + 1}
+            second = self.visit(again, other)
+            benchmark.collect(second, rows[::-1])  # in other batches: what float noise there is shows
+            scores["noise"] = difference(scores, benchmark.score(second, rows, fingerprint))
+        self._write(policy, entry, scores)
+
+    def _write(self, policy: dict[str, Any], entry: dict[str, Any], scores: dict[str, Any]) -> None:
+        scores["engine"] = self.engine.name
+        schema.write_json(schema.scores_path(Path(policy["out"]), entry["name"]), scores)
+        self.events.emit("benchmark_done", policy=policy["run_id"], benchmark=entry["name"])
+
+    def _lm_eval(self, policy: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
         from evals.lm_tasks import run_task
 
-        include = benchmark.get("include_path")
-        events.emit("progress", policy=policy["run_id"], benchmark=name, done=0, total=1)
-        scores = run_task(
-            engine,
-            benchmark["task"],
+        include = entry.get("include_path")
+        self.events.emit("progress", policy=policy["run_id"], benchmark=entry["name"], done=0, total=1)
+        return run_task(
+            self.engine,
+            entry["task"],
             Path(include) if include else None,
-            benchmark.get("limit"),
-            int(benchmark.get("num_fewshot") or 0),
+            entry.get("limit"),
+            int(entry.get("num_fewshot") or 0),
             policy["run_id"],
-            name,
-            fingerprint,
+            entry["name"],
+            schema.cell_fingerprint(policy["fingerprint"], entry["fingerprint"]),
         )
-    else:
-        from evals.constraints.benchmark import load_prompts, score
-
-        prompts = load_prompts(Path(benchmark["prompts"]), benchmark.get("limit"))
-        rows = generate_missing(engine, policy, benchmark, prompts, events)
-        scores = score(rows, prompts, policy["run_id"], fingerprint)
-        scores["benchmark"] = name
-    scores["engine"] = engine.name
-    schema.write_json(schema.scores_path(out, name), scores)
-    events.emit("benchmark_done", policy=policy["run_id"], benchmark=name)
 
 
 def serve(engine: Any, policy: dict[str, Any], dtype: str, previous: dict[str, Any] | None) -> dict[str, Any]:
@@ -170,6 +149,76 @@ def engine_died(error: BaseException) -> bool:
         seen.add(id(link))
         link = link.__cause__ or link.__context__
     return False
+
+
+class EngineGone(Exception):
+    """The engine is of no use any more: the supervisor starts another one, which resumes what is missing."""
+
+
+@contextmanager
+def failing_alone(policy: dict[str, Any], events: Events) -> Iterator[None]:
+    """Report an error as this policy's failure and go on.
+
+    Raises:
+        EngineGone: the engine went with it.
+    """
+    from evals.engine import EngineLostError
+
+    try:
+        yield
+    except Exception as error:
+        if engine_died(error):
+            # not this policy's doing until it happens again
+            traceback.print_exc()
+            raise EngineGone from error
+        events.emit(
+            "policy_failed",
+            policy=policy["run_id"],
+            error=type(error).__name__,
+            message=str(error),
+            trace=traceback.format_exc(),
+        )
+        if isinstance(error, EngineLostError):
+            raise EngineGone from error
+
+
+def run_policies(
+    job: dict[str, Any], policies: list[dict[str, Any]], cells: Cells, dtype: str, check: dict[str, Any] | None
+) -> None:
+    """Visit every policy; then, with the reference's weights, score what needs them.
+
+    Args:
+        check: of the swap check of the weights that are served now.
+
+    Raises:
+        EngineGone: see there.
+    """
+    waiting: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    for policy in policies:
+        cells.events.emit("policy_started", policy=policy["run_id"])
+        with failing_alone(policy, cells.events):
+            before, check = check, None  # if the swap fails, what the engine serves is not known
+            check = serve(cells.engine, policy, dtype, before)
+            rest = [entry for entry in pending(job, policy) if not cells.collect(policy, entry)]
+            if rest:
+                waiting.append((policy, rest))
+            else:
+                cells.events.emit("policy_done", policy=policy["run_id"])
+    loaded = False
+    for policy, rest in waiting:
+        cells.events.emit("policy_started", policy=policy["run_id"])
+        with failing_alone(policy, cells.events):
+            if not loaded:
+                if cells.reference is None:
+                    raise BenchmarkError(
+                        f"benchmark {rest[0]['name']!r} needs the reference, which the job does not list"
+                    )
+                before, check = check, None
+                check = serve(cells.engine, cells.reference, dtype, before)
+                loaded = True
+            for entry in rest:
+                cells.score(policy, entry)
+            cells.events.emit("policy_done", policy=policy["run_id"])
 
 
 def end_with_engine(engine: Any) -> None:
@@ -215,7 +264,7 @@ def main(argv: list[str]) -> int:
     if not policies:
         events.emit("finished")
         return 0
-    from evals.engine import EngineConfig, EngineLostError, choose_dtype, start_engine
+    from evals.engine import EngineConfig, choose_dtype, start_engine
     from evals.swap_check import check_swap
 
     config = EngineConfig.from_dict(job["engine"])
@@ -224,30 +273,12 @@ def main(argv: list[str]) -> int:
     events.emit("engine_started", engine=engine.name, seconds=time.monotonic() - started)
     end_with_engine(engine)
     dtype = choose_dtype(config)
-    previous: dict[str, Any] | None = check_swap(engine, Path(job["base_model"]), dtype)
-    for policy in policies:
-        events.emit("policy_started", policy=policy["run_id"])
-        try:
-            before, previous = previous, None  # if the swap fails, what the engine serves is not known
-            previous = serve(engine, policy, dtype, before)
-            for benchmark in pending(job, policy):
-                run_benchmark(engine, policy, benchmark, events)
-        except Exception as error:
-            if engine_died(error):
-                # not this policy's doing until it happens again: the supervisor starts a new engine and resumes it
-                traceback.print_exc()
-                return ENGINE_DIED
-            events.emit(
-                "policy_failed",
-                policy=policy["run_id"],
-                error=type(error).__name__,
-                message=str(error),
-                trace=traceback.format_exc(),
-            )
-            if isinstance(error, EngineLostError):
-                return ENGINE_DIED
-        else:
-            events.emit("policy_done", policy=policy["run_id"])
+    check = check_swap(engine, Path(job["base_model"]), dtype)
+    reference = next((p for p in job["policies"] if p["run_id"] == schema.REFERENCE), None)
+    try:
+        run_policies(job, policies, Cells(engine, events, reference), dtype, check)
+    except EngineGone:
+        return ENGINE_DIED
     events.emit("finished")
     engine.close()
     return 0

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evals.benchmarks import registry as registry_of_benchmarks
 from harness.config import MatrixConfig, nearest
 from harness.errors import UserError
 from harness.matrix import RunSpec
 from harness.store import read_json
 from harness.yaml_source import Path_, Source, load
 from trainers.data import PreferencePair
+from trainers.objectives import ObjectiveError, check_training
 from trainers.rules import registry
 
 MATRIX = "matrix.yaml"
-_CONSTRAINT_METRICS = ("gold_reward", "all_satisfied", "response_words")
 
 #: Losses TRL combines with an f-divergence other than reverse KL.
 _DIVERGENCE_LOSSES = {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop"}
@@ -40,6 +41,9 @@ def check_combinations(
                 place = (*place, "training", key) if key in own else ("training", key)
             return f"{source.where(place)}: method {spec.method!r}"
 
+        if spec.objective != "dpo":
+            _check_objective(spec, where)
+            continue
         _check_loss(spec, where)
         _check_reference(spec, config, where)
         _check_batch(spec, where)
@@ -47,9 +51,16 @@ def check_combinations(
             lacking = next((pair for pair in pairs if pair.beta is None), None)
             if lacking is not None:
                 raise UserError(
-                    f"{data_file}:{lacking.line}: no 'beta' (id {lacking.id!r}); rule dataset_beta of method {spec.method!r} "
-                    "needs a number above 0 in every row"
+                    f"{lacking.source or data_file}:{lacking.line}: no 'beta' (id {lacking.id!r}); rule dataset_beta of method "
+                    f"{spec.method!r} needs a number above 0 in every row"
                 )
+
+
+def _check_objective(spec: RunSpec, where: Any) -> None:
+    try:
+        check_training(spec.objective, spec.params["pref_loss"], spec.training)
+    except ObjectiveError as error:
+        raise UserError(f"{where('')}: {error}") from None
 
 
 def _check_loss(spec: RunSpec, where: Any) -> None:
@@ -132,8 +143,8 @@ def check_lengths(pairs: Sequence[PreferencePair], file: Path, model_dir: Path, 
         length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
         if length >= max_length:
             raise UserError(
-                f"{file}:{pair.line}: the prompt has {length} tokens and training.max_length is {max_length}, so nothing "
-                "of the answers would be seen; raise max_length or remove the row"
+                f"{pair.source or file}:{pair.line}: the prompt has {length} tokens and training.max_length is {max_length}, "
+                "so nothing of the answers would be seen; raise max_length or remove the row"
             )
 
 
@@ -186,8 +197,8 @@ def _check_metric(metric: str, where: str, benchmarks: list[dict[str, Any]]) -> 
     name, _, key = metric.partition("/")
     if name not in kinds:
         raise UserError(f"{where} is {metric!r}; write benchmark/metric; {nearest(name, kinds)}")
-    if kinds[name] == "constraints" and key not in _CONSTRAINT_METRICS:
-        raise UserError(f"{where} is {metric!r}; {nearest(key, _CONSTRAINT_METRICS)}")
+    if kinds[name] != "lm_eval" and key not in (known := registry_of_benchmarks.find(kinds[name]).metrics):
+        raise UserError(f"{where} is {metric!r}; {nearest(key, known)}")
 
 
 def check_output(config: MatrixConfig, output: Path) -> None:

@@ -12,6 +12,7 @@ from typing import NoReturn
 VERBS = {
     "run-matrix": "train, evaluate and compare every run of a matrix",
     "status": "show how far each run is",
+    "clean": "list, and with --yes remove, what no current matrix needs",
     "report": "make the report again from what is on disk",
     "analyze": "make the report from runs of other tools: Trainer, lm-eval, CSV",
     "explain": "write an interactive page on DPO, its loss and its beta",
@@ -19,6 +20,7 @@ VERBS = {
     "doctor": "say what is installed, which engine would be used, and what is missing",
     "prepare-model": "convert an embedded model into a checkpoint, once",
     "build-preferences": "sample, score and pair answers into preference data",
+    "inspect-data": "show what preference data holds: format, lengths, bias, doubles",
 }
 DEFAULT_OUTPUT = "output/dpo_metrics"
 

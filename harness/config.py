@@ -8,7 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.errors import UserError
@@ -34,13 +34,44 @@ class ModelConfig(_Strict):
     trust_remote_code: bool = False
 
 
-class DataConfig(_Strict):
-    """Preference pairs: a JSONL file relative to the matrix file, or `embedded:<set>/<split>`."""
+class DataSource(_Strict):
+    """One source of a mixture: its proportion among the sources (all have a weight, or none), and the most pairs of it."""
 
-    train: str
+    source: str
+    weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    limit: int | None = Field(default=None, gt=0)
+
+
+def _train_kind(value: Any) -> str:
+    return "train:list" if isinstance(value, list | tuple) else "train:text"
+
+
+#: A text or a list of sources; the tags keep a mistake in one from being reported as a mistake in the other.
+_Train = typing.Annotated[
+    typing.Annotated[str, Tag("train:text")]
+    | typing.Annotated[typing.Annotated[list[DataSource], Field(min_length=1)], Tag("train:list")],
+    Discriminator(_train_kind),
+]
+
+
+class DataConfig(_Strict):
+    """Preference pairs, in any format of `trainers.formats`.
+
+    A source is a file or folder relative to the matrix file (`folder#split`), an entry of a LLaMA-Factory
+    `dataset_info.json#name`, `hub:owner/name@revision#split`, or `embedded:<set>/<split>`. `train` is one, or a list of them.
+    `without_preference` says what to do with rows that prefer nothing (identical, tied or empty answers, one answer only).
+    """
+
+    train: _Train
     heldout: str | None = None
     max_train_pairs: int | None = Field(None, gt=0)
     seed: int = 0
+    without_preference: Literal["error", "drop"] = "error"
+
+    @property
+    def sources(self) -> list[DataSource]:
+        """`train` as a list."""
+        return [DataSource(source=self.train)] if isinstance(self.train, str) else self.train
 
 
 class MethodConfig(BaseModel):
@@ -54,6 +85,7 @@ class MethodConfig(BaseModel):
 
     name: _Name
     rule: str | None = None
+    objective: Literal["dpo", "kto", "orpo"] = "dpo"
     parent: _Name | None = None
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     seeds: list[_Seed] | None = None
@@ -79,18 +111,30 @@ class EngineSettings(_Strict):
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
 
 
-class BenchmarkConfig(_Strict):
-    """A prompt set with verifiable constraints, answered by every policy."""
+class BenchmarkConfig(BaseModel):
+    """Rows that every policy is measured on. Keys beside the ones below are parameters of its kind (beta0, ...).
+
+    `kind` is a name of evals.benchmarks.registry or `path/to/file.py:ClassName`, relative to the matrix file. Kind
+    preference takes data.heldout where `prompts` is not said. With `noise`, the reference is evaluated twice.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     name: _Name
-    kind: Literal["constraints"] = "constraints"
-    prompts: str
+    kind: str = "constraints"
+    prompts: str | None = None
     limit: int | None = Field(None, gt=0)
     max_new_tokens: int = Field(128, gt=0)
     temperature: float = Field(0.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     samples: int = Field(1, gt=0)
     seed: int = 0
+    noise: bool = False
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters of the kind as written."""
+        return dict(self.model_extra or {})
 
 
 class LmEvalConfig(_Strict):
@@ -198,7 +242,7 @@ _EXPECTED = {
 
 
 def _explain(error: ErrorDetails, source: Source) -> str:
-    loc: Path_ = tuple(error["loc"])
+    loc: Path_ = tuple(part for part in error["loc"] if part not in ("train:text", "train:list"))
     where, key, kind = source.where(loc), dotted(loc), error["type"]
     value = error["input"]
     if kind == "missing":

@@ -2,72 +2,144 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evals import schema
+from harness.failures import BACK_OFF_SECONDS, MAX_ATTEMPTS, record_is_transient
 from harness.matrix import RunSpec
 from harness.plan import Plan
 from harness.progress import Progress
-from harness.store import RunStore
+from harness.report import outdate
+from harness.store import RunStore, set_aside
+
+STAGE = "evaluate"
 
 
-def evaluate_policies(plan: Plan, trained: Sequence[RunSpec], progress: Progress) -> None:
-    """Fill in every missing policy x benchmark cell and mark the runs. A policy that fails is recorded."""
-    policies = plan.policies(trained)
-    waiting = [p for p in policies if not all(plan.cell_done(p, b) for b in plan.benchmarks)]
-    started = time.monotonic()
-    failed: dict[str, dict[str, str]] = {}
-    if waiting:
-        progress.say(f"evaluating {len(waiting)} of {len(policies)} policies on {len(plan.benchmarks)} benchmarks")
-        failed = _run(plan, policies, trained, progress)
-    elif plan.benchmarks:
+def evaluate_policies(
+    plan: Plan, trained: Sequence[RunSpec], progress: Progress, retry_failed: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Fill in every missing policy x benchmark cell and mark the policies. A policy that fails is recorded.
+
+    Damaged scores and generations are set aside and made anew. Transient failures are tried again after a while; others,
+    recorded by an earlier call for the same cells, only with `retry_failed`.
+
+    Returns:
+        What failed now: policy -> class, message, traceback.
+    """
+    evaluation = _Evaluation(plan, trained, progress)
+    policies = [p for p in evaluation.policies if retry_failed or not evaluation.failed_before(p)]
+    if not plan.benchmarks:
+        policies = policies[1:]  # nothing is measured on the reference
+    for policy in policies:
+        evaluation.set_damaged_aside(policy)
+    failed: dict[str, dict[str, Any]] = {}
+    again = [p for p in policies if not evaluation.is_complete(p)]
+    if not again and plan.benchmarks:
         progress.say(f"all {len(policies)} policies are evaluated")
-    for spec in trained:
-        store = RunStore(plan.run_dir(spec))
-        if spec.run_id in failed:
-            error = failed[spec.run_id]
-            store.fail(error["class"], error["message"], error["traceback"])
-            continue
-        entry = next(p for p in policies if p["run_id"] == spec.run_id)
-        cells = [schema.cell_fingerprint(entry["fingerprint"], b["fingerprint"]) for b in plan.benchmarks]
-        fingerprint = schema.digest(cells)
-        if store.is_done("evaluate", fingerprint, verify=False) and store.status()["state"] == "done":
-            continue
-        files = [
-            str(schema.scores_path(Path(entry["out"]), b["name"]).relative_to(plan.run_dir(spec)))
-            for b in plan.benchmarks
-        ]
-        if all(plan.cell_done(entry, b) for b in plan.benchmarks):
-            store.mark_stage("evaluate", fingerprint, files, time.monotonic() - started, last=True)
-        else:
-            store.fail("EvaluationIncomplete", "the evaluation ended before this policy was done", "")
-    if schema.REFERENCE in failed:
-        progress.say(f"failed: reference: {failed[schema.REFERENCE]['message']}")
+    if again:
+        outdate(plan)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        if not again:
+            break
+        if attempt > 1:
+            seconds = BACK_OFF_SECONDS[attempt - 2]
+            progress.say(f"{len(again)} policies may go better later: try {attempt} of {MAX_ATTEMPTS}, in {seconds:g}s")
+            time.sleep(seconds)
+        progress.say(f"evaluating {len(again)} of {len(policies)} policies on {len(plan.benchmarks)} benchmarks")
+        now_failed = {run_id: {**error, "attempts": attempt} for run_id, error in evaluation.run(again).items()}
+        failed = {**{p: e for p, e in failed.items() if p not in {a["run_id"] for a in again}}, **now_failed}
+        again = [p for p in again if p["run_id"] in failed and record_is_transient(failed[p["run_id"]])]
+    for policy in policies:
+        evaluation.record(policy, failed.get(policy["run_id"]))
+    return failed
 
 
-def _run(
-    plan: Plan, policies: list[dict[str, Any]], trained: Sequence[RunSpec], progress: Progress
-) -> dict[str, dict[str, str]]:
-    from evals.supervise import run_job
+class _Evaluation:
+    """The policies of a matrix, the state of their cells, and the engine's worker."""
 
-    labels = {schema.REFERENCE: "reference", **{spec.run_id: spec.label for spec in trained}}
-    order = {p["run_id"]: i for i, p in enumerate(policies, start=1)}
-    work = plan.output / "work"
-    job = {
-        "schema_version": schema.SCHEMA_VERSION,
-        "engine": plan.config.evaluation.engine.model_dump(),
-        "base_model": str(plan.model.path),
-        "events": str(work / "evaluate.events.jsonl"),
-        "policies": policies,
-        "benchmarks": plan.benchmarks,
-    }
+    def __init__(self, plan: Plan, trained: Sequence[RunSpec], progress: Progress) -> None:
+        self.plan, self.progress = plan, progress
+        self.policies = plan.policies(trained)
+        self.labels = {schema.REFERENCE: "reference", **{spec.run_id: spec.label for spec in trained}}
+        self.order = {p["run_id"]: i for i, p in enumerate(self.policies, start=1)}
+        self._started = time.monotonic()
 
-    def show(event: dict[str, Any]) -> None:
-        policy = event.get("policy")
-        name = f"[{order.get(policy or '', 0)}/{len(policies)}] {labels.get(policy or '', policy)}"
+    def fingerprint(self, policy: dict[str, Any]) -> str:
+        """Identity of all cells of a policy."""
+        cells = [schema.cell_fingerprint(policy["fingerprint"], b["fingerprint"]) for b in self.plan.benchmarks]
+        return schema.digest(cells)
+
+    def is_complete(self, policy: dict[str, Any]) -> bool:
+        return all(self.plan.cell_done(policy, benchmark) for benchmark in self.plan.benchmarks)
+
+    def failed_before(self, policy: dict[str, Any]) -> bool:
+        """Whether an earlier call recorded a failure of these cells that would come again."""
+        status = RunStore(Path(policy["out"])).status()
+        error = status["error"] if status["state"] == "failed" else None
+        return bool(error and error.get("cells") == self.fingerprint(policy) and not record_is_transient(error))
+
+    def set_damaged_aside(self, policy: dict[str, Any]) -> None:
+        """Quarantine scores and generations that are not what was marked, or cannot be read.
+
+        Scores go with the generations they were computed from, and before them: a kill in between then loses neither.
+        """
+        out = Path(policy["out"])
+        store, fingerprint = RunStore(out), self.fingerprint(policy)
+        bad = store.damaged(STAGE, fingerprint) or []
+        for benchmark in self.plan.benchmarks:
+            rows, scores = schema.generations_path(out, benchmark["name"]), schema.scores_path(out, benchmark["name"])
+            if rows.is_file() and not _is_readable(rows):
+                bad.append(str(rows.relative_to(out)))
+            if scores.is_file() and schema.read_scores(out, benchmark["name"]) is None:
+                bad.append(str(scores.relative_to(out)))
+            if str(rows.relative_to(out)) in bad:
+                scores.unlink(missing_ok=True)
+        for file in dict.fromkeys(bad):
+            if (out / file).is_file():
+                set_aside(out / file, out)
+            self.progress.say(f"damaged, set aside and made anew: {self.labels[policy['run_id']]}: {file}")
+        store.check(STAGE, fingerprint)
+
+    def record(self, policy: dict[str, Any], error: dict[str, Any] | None) -> None:
+        """Mark a complete policy, or write down why it is not."""
+        out = Path(policy["out"])
+        store = RunStore(out)
+        fingerprint = self.fingerprint(policy)
+        if error is not None:
+            more = {"attempts": error["attempts"], "transient": record_is_transient(error), "cells": fingerprint}
+            store.fail(error["class"], error["message"], error["traceback"], **more)
+        elif self.is_complete(policy):
+            if store.is_done(STAGE, fingerprint, verify=False) and store.status()["state"] == "done":
+                return
+            names = [benchmark["name"] for benchmark in self.plan.benchmarks]
+            paths = [path(out, name) for name in names for path in (schema.scores_path, schema.generations_path)]
+            files = [str(path.relative_to(out)) for path in paths if path.is_file()]
+            store.mark_stage(STAGE, fingerprint, files, time.monotonic() - self._started, last=True)
+
+    def run(self, policies: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """One job of the evaluation worker over `policies`; returns what failed."""
+        from evals.supervise import run_job
+
+        work = self.plan.output / "work"
+        job = {
+            "schema_version": schema.SCHEMA_VERSION,
+            "engine": self.plan.config.evaluation.engine.model_dump(),
+            "base_model": str(self.plan.model.path),
+            "events": str(work / "evaluate.events.jsonl"),
+            "policies": list(policies),
+            "benchmarks": self.plan.benchmarks,
+        }
+        return {
+            run_id: dict(error) for run_id, error in run_job(job, work / "evaluate.json", self._show).failed.items()
+        }
+
+    def _show(self, event: dict[str, Any]) -> None:
+        progress, policy = self.progress, event.get("policy")
+        name = f"[{self.order.get(policy or '', 0)}/{len(self.policies)}] {self.labels.get(policy or '', policy)}"
         kind = event["event"]
         if kind == "started":
             progress.say("evaluation process started; the engine takes a while to come up")
@@ -81,6 +153,7 @@ def _run(
         elif kind == "policy_done":
             progress.clear()
             progress.say(f"evaluated {name}")
+            self.record(next(p for p in self.policies if p["run_id"] == policy), None)
         elif kind == "policy_failed":
             progress.clear()
             progress.say(f"failed {name}: {event['error']}: {event['message'].splitlines()[0]}")
@@ -88,4 +161,14 @@ def _run(
             progress.clear()
             progress.say(f"the evaluation process died{f' (in {name})' if policy else ''}; starting it again")
 
-    return run_job(job, work / "evaluate.json", show).failed
+
+def _is_readable(path: Path) -> bool:
+    """Whether every whole line of a JSONL file is JSON; a torn last line is the worker's to cut off."""
+    data = path.read_bytes()
+    try:
+        for line in data[: data.rfind(b"\n") + 1].splitlines():
+            if line.strip():
+                json.loads(line)
+    except ValueError:
+        return False
+    return True

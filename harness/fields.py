@@ -17,6 +17,7 @@ from harness.config import dotted, nearest
 from harness.errors import UserError
 from harness.store import write_json
 from harness.yaml_source import Path_, Source
+from trainers.objectives import OBJECTIVES
 
 #: DPOConfig fields the harness sets itself, with what to write instead.
 OWNED = {
@@ -41,11 +42,11 @@ def _kinds(annotation: str) -> list[str]:
 
 
 def known_fields() -> dict[str, dict[str, list[str]]]:
-    """{"training" | "lora": {field: accepted kinds}} for the installed versions."""
+    """{"dpo" | "kto" | "orpo" | "lora": {field: accepted kinds}} for the installed versions."""
     from trainers.embedded import cache_dir
 
     versions = "-".join(importlib.metadata.version(name) for name in ("trl", "peft", "transformers"))
-    path = cache_dir() / f"fields-{versions}.json"
+    path = cache_dir() / f"fields-2-{versions}.json"
     if path.is_file():
         try:
             cached: dict[str, dict[str, list[str]]] = json.loads(path.read_text(encoding="utf-8"))
@@ -53,11 +54,11 @@ def known_fields() -> dict[str, dict[str, list[str]]]:
         except ValueError:
             path.unlink()
     from peft import LoraConfig
-    from trl import DPOConfig
 
+    classes = {name: objective.load_config_class() for name, objective in OBJECTIVES.items()}
     found = {
         section: {field.name: _kinds(str(field.type)) for field in dataclasses.fields(cls) if field.init}
-        for section, cls in (("training", DPOConfig), ("lora", LoraConfig))
+        for section, cls in (*classes.items(), ("lora", LoraConfig))
     }
     write_json(Path(path), found)
     return found
@@ -69,14 +70,30 @@ def _kind(value: Any) -> str:
     return {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", list: "list"}.get(type(value), "?")
 
 
-def check_fields(section: str, values: dict[str, Any], source: Source, prefix: Path_) -> None:
-    """Check names and types of `training` or `lora` settings.
+def check_objective_fields(objective: str, training: dict[str, Any], source: Source) -> None:
+    """Refuse settings of the matrix's `training` that a method's objective does not have.
+
+    Raises:
+        UserError: the first such field, with where it can go instead.
+    """
+    known = known_fields()[objective]
+    for name, value in training.items():
+        if name not in known:
+            raise UserError(
+                f"{source.where(('training', name))}: training.{name} (value {value!r}) is not a field of "
+                f"{OBJECTIVES[objective].config_class}, which objective {objective} uses; move it "
+                "into the training of the other methods"
+            )
+
+
+def check_fields(section: str, values: dict[str, Any], source: Source, prefix: Path_, objective: str = "dpo") -> None:
+    """Check names and types of `training` (fields of the objective's TRL configuration) or `lora` settings.
 
     Raises:
         UserError: an unknown field (with the nearest), one the harness owns, or a value of the wrong type.
     """
-    fields = known_fields()[section]
-    owner = "trl.DPOConfig" if section == "training" else "peft.LoraConfig"
+    fields = known_fields()[objective if section == "training" else section]
+    owner = OBJECTIVES[objective].config_class if section == "training" else "peft.LoraConfig"
     for name, value in values.items():
         key = (*prefix, name)
         where = source.where(key)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 #: Raise when a change of `trainers` changes the numbers of a run, so that runs are trained again.
-TRAIN_VERSION = 1
+TRAIN_VERSION = 2
 
 
 def stable(value: Any, where: str = "value") -> Any:

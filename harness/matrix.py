@@ -12,6 +12,7 @@ from harness.config import MatrixConfig, MethodConfig
 from harness.errors import UserError
 from harness.fingerprint import TRAIN_VERSION, file_hash, fingerprint, stable
 from harness.yaml_source import Source
+from trainers import objectives
 from trainers.rules import registry
 
 #: Training settings that leave a run's numbers alone.
@@ -51,6 +52,7 @@ class RunSpec:
     training: dict[str, Any]
     parent: str | None = None
     parent_method: str | None = None
+    objective: str = "dpo"
 
     @property
     def label(self) -> str:
@@ -81,8 +83,8 @@ def _rule(method: MethodConfig, index: int, source: Source) -> tuple[str, str | 
 
 def _rule_params(method: MethodConfig, rule: str, point: dict[str, Any], index: int, source: Source) -> dict[str, Any]:
     try:
-        params = registry.validate(rule, {**method.params, **point})
-    except registry.RuleError as error:
+        params = objectives.validate(method.objective, rule, {**method.params, **point})
+    except (registry.RuleError, objectives.ObjectiveError) as error:
         keys = [key for key in {**method.params, **point} if key in str(error)] or ["rule"]
         where = source.where(("methods", index, keys[0]))
         raise UserError(f"{where}: methods[{index}] ({method.name}): {error}") from None
@@ -251,6 +253,8 @@ def _spec(method: MethodConfig, cell: _Cell, shared: dict[str, Any]) -> RunSpec:
     }
     if cell.parent is not None:
         identity["parent"] = cell.parent.fingerprint
+    if method.objective != "dpo":
+        identity["objective"] = method.objective
     print_ = fingerprint(identity)
     return RunSpec(
         f"{method.name}-{print_[:12]}",
@@ -263,4 +267,5 @@ def _spec(method: MethodConfig, cell: _Cell, shared: dict[str, Any]) -> RunSpec:
         cell.training,
         cell.parent.run_id if cell.parent else None,
         cell.parent.method if cell.parent else None,
+        method.objective,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -14,16 +13,19 @@ from typing import Any
 
 from evals import schema as eval_schema
 from evals.engine import EngineConfig, choose_backend
+from harness.benchmarks import contamination_of, resolve_benchmark
 from harness.checks import MATRIX, check_claims, check_combinations, check_lengths, check_output, check_report
-from harness.config import MatrixConfig, load_config, nearest
+from harness.config import MatrixConfig, nearest, parse
 from harness.errors import UserError
-from harness.fields import check_fields
+from harness.fields import check_fields, check_objective_fields
 from harness.fingerprint import file_hash, fingerprint, model_hash
 from harness.matrix import RunSpec, expand
-from harness.refs import ResolvedModel, data_path, resolve_model
+from harness.overrides import OverriddenSource, override
+from harness.refs import ResolvedModel, data_source, resolve_model
 from harness.store import now, read_json, write_json
-from harness.yaml_source import Source
-from trainers.data import DataError, PreferencePair, load_pairs
+from harness.yaml_source import Path_, Source, load
+from trainers.data import DataError, PreferencePair, subset
+from trainers.formats import Part, load_mixture, load_source, to_jsonl
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Plan:
 
     def run_dir(self, spec: RunSpec) -> Path:
         return self.output / "runs" / spec.run_id
+
+    @property
+    def training_pairs(self) -> Path:
+        """The pairs trained on, as JSONL in the output: workers need neither the sources nor a network."""
+        return self.output / f"train_pairs-{self.data_hash[:16]}.jsonl"
 
     @property
     def reference_dir(self) -> Path:
@@ -71,6 +78,7 @@ class Plan:
             "run_id": spec.run_id,
             "method": spec.method,
             "rule": spec.rule,
+            "objective": spec.objective,
             "seed": spec.seed,
             "params": spec.params,
             "hyper": spec.hyper,
@@ -79,10 +87,11 @@ class Plan:
             "fingerprint": spec.fingerprint,
             "model": {"name": self.model.name, "weights_hash": self.model_hash},
             "data": {
-                "train": self.config.data.train,
+                "train": self.config.model_dump()["data"]["train"],
                 "content_hash": self.data_hash,
                 "n_pairs": len(self.pairs),
                 "heldout_overlap": self.heldout_overlap,
+                "contamination": {n: {k: c[k] for k in ("exact", "near")} for n, c in self.contamination.items()},
             },
             "training": spec.training,
             "lora": self.config.lora,
@@ -91,26 +100,22 @@ class Plan:
         }
 
     @cached_property
+    def contamination(self) -> dict[str, dict[str, Any]]:
+        """Benchmark prompts that are trained on, exactly or nearly, by benchmark (see evals.contamination)."""
+        return contamination_of([pair.prompt[-1]["content"] for pair in self.pairs], self.benchmarks)
+
+    @property
     def heldout_overlap(self) -> int:
         """How many benchmark prompts are also training prompts."""
-        trained = {pair.prompt[-1]["content"].strip() for pair in self.pairs}
-        overlap = 0
-        for benchmark in self.benchmarks:
-            if benchmark["kind"] == "constraints":
-                lines = Path(benchmark["prompts"]).read_text(encoding="utf-8").splitlines()
-                overlap += sum(json.loads(line)["prompt"].strip() in trained for line in lines if line.strip())
-        return overlap
+        return sum(found["exact"] for found in self.contamination.values())
 
     def train_job(self, spec: RunSpec) -> dict[str, Any]:
         """What harness.train_worker needs for one run."""
         model = self.config.model
         return {
             "fingerprint": spec.fingerprint,
-            "data": {
-                "path": str(self.data_file.resolve()),
-                "limit": self.config.data.max_train_pairs,
-                "seed": self.config.data.seed,
-            },
+            "objective": spec.objective,
+            "data": {"path": str(self.training_pairs), "limit": None, "seed": self.config.data.seed},
             "train_job": {
                 "run_id": spec.run_id,
                 "run_dir": str(self.run_dir(spec)),
@@ -169,8 +174,6 @@ def gpus() -> list[str]:
 
 def _benchmarks(config: MatrixConfig, source: Source) -> list[dict[str, Any]]:
     """Every benchmark with its prompts found, its rows checked, and a fingerprint."""
-    from evals.constraints.benchmark import load_prompts
-
     engine = config.evaluation.engine
     if engine.backend == "vllm" and importlib.util.find_spec("vllm") is None:
         where = source.where(("evaluation", "engine", "backend"))
@@ -185,16 +188,8 @@ def _benchmarks(config: MatrixConfig, source: Source) -> list[dict[str, Any]]:
         "seed": engine.seed,
     }
     found: list[dict[str, Any]] = []
-    for i, benchmark in enumerate(config.evaluation.benchmarks):
-        where = source.where(("evaluation", "benchmarks", i, "prompts"))
-        path = data_path(benchmark.prompts, source.path.parent, where, f"evaluation.benchmarks[{i}].prompts")
-        try:
-            prompts = load_prompts(path, benchmark.limit)
-        except ValueError as error:
-            raise UserError(str(error)) from None
-        entry = benchmark.model_dump()
-        entry["fingerprint"] = fingerprint({**entry, "prompts": prompts, "engine": settings})
-        found.append({**entry, "prompts": str(path.resolve())})
+    for i in range(len(config.evaluation.benchmarks)):
+        found.append(resolve_benchmark(config, source, i, settings))
     tasks = Path(eval_schema.__file__).parent / "tasks"
     for i, task in enumerate(config.evaluation.lm_eval):
         where = source.where(("evaluation", "lm_eval", i, "task"))
@@ -227,32 +222,46 @@ def _is_lm_eval_task(name: str) -> bool:
     return name in TaskManager().all_subtasks
 
 
-def _load_data(config: MatrixConfig, source: Source) -> tuple[Path, list[PreferencePair]]:
-    path = data_path(config.data.train, source.path.parent, source.where(("data", "train")), "data.train")
+def _load_data(config: MatrixConfig, source: Source, log: Callable[[str], None]) -> tuple[Path, list[PreferencePair]]:
+    """The first source, for messages, and the pairs to train on."""
+    data, base = config.data, source.path.parent
+    single = isinstance(data.train, str)
+    parts = []
+    for i, one in enumerate(data.sources):
+        place: Path_ = ("data", "train") if single else ("data", "train", i, "source")
+        key = "data.train" if single else f"data.train[{i}].source"
+        parts.append(Part(data_source(one.source, base, source.where(place), key), one.weight, one.limit))
     try:
-        pairs = load_pairs(path, config.data.max_train_pairs, config.data.seed)
-        if config.data.heldout is not None:
-            held = data_path(config.data.heldout, source.path.parent, source.where(("data", "heldout")), "data.heldout")
-            load_pairs(held)
+        loaded = load_mixture(parts, seed=data.seed, without_preference=data.without_preference)
+        if data.heldout is not None:
+            held = data_source(data.heldout, base, source.where(("data", "heldout")), "data.heldout")
+            load_source(held, without_preference=data.without_preference)
     except DataError as error:
         raise UserError(str(error)) from None
-    return path, pairs
+    for note in loaded.notes:
+        log(note)
+    if loaded.dropped:
+        log(f"dropped {len(loaded.dropped)} rows that prefer nothing; the first: {loaded.dropped[0]}")
+    return Path(parts[0].source), subset(loaded.pairs, data.max_train_pairs, data.seed)
 
 
-def make_plan(config_path: Path, output: Path, log: Callable[[str], None]) -> Plan:
-    """Read, resolve and check a matrix.
+def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overrides: Sequence[str] = ()) -> Plan:
+    """Read, resolve and check a matrix; `overrides` are `key=value` texts (see harness.overrides).
 
     Raises:
         UserError: anything wrong, before anything is written or trained.
     """
-    config, source = load_config(config_path)
+    source = override(load(config_path), overrides)
+    config = parse(source)
     check_output(config, output)
     check_fields("training", config.training, source, ("training",))
     for i, method in enumerate(config.methods):
-        check_fields("training", method.training, source, ("methods", i, "training"))
+        check_fields("training", method.training, source, ("methods", i, "training"), method.objective)
+        if method.objective != "dpo":
+            check_objective_fields(method.objective, config.training, source)
     if config.lora is not None:
         check_fields("lora", config.lora, source, ("lora",))
-    data_file, pairs = _load_data(config, source)
+    data_file, pairs = _load_data(config, source, log)
     data_hash = fingerprint([list(pair.content()) for pair in pairs])
     drafts = expand(config, source, "unknown", data_hash)  # mistakes in methods show before a model is fetched
     check_combinations(config, source, drafts, pairs, data_file)
@@ -279,13 +288,16 @@ def freeze(plan: Plan) -> None:
         "config_path": plan.source.path.name,
     }
     freeze_claims(plan)
-    text = plan.source.path.read_bytes()
-    if (plan.output / MATRIX).is_file() and (plan.output / MATRIX).read_bytes() == text:
-        frozen = read_json(plan.output / "matrix.json")
-        if frozen is not None and {key: frozen.get(key) for key in record} == record:
-            return
-    write_json(plan.output / "matrix.json", {**record, "frozen": now()})
-    write_bytes(plan.output / MATRIX, text)
+    given = plan.source
+    text = given.text().encode() if isinstance(given, OverriddenSource) else given.path.read_bytes()
+    frozen = read_json(plan.output / "matrix.json")
+    as_read = (plan.output / MATRIX).is_file() and (plan.output / MATRIX).read_bytes() == text
+    if not as_read or not isinstance(frozen, dict) or {key: frozen.get(key) for key in record} != record:
+        write_json(plan.output / "matrix.json", {**record, "frozen": now()})
+        write_bytes(plan.output / MATRIX, text)
+    pairs = to_jsonl(plan.pairs).encode()
+    if not plan.training_pairs.is_file() or plan.training_pairs.read_bytes() != pairs:  # missing, or damaged
+        write_bytes(plan.training_pairs, pairs)
 
 
 def freeze_claims(plan: Plan) -> None:

@@ -40,6 +40,29 @@ def data_path(reference: str, base: Path, where: str, key: str) -> Path:
     return path
 
 
+def data_source(reference: str, base: Path, where: str, key: str) -> str:
+    """A source for `trainers.formats`: as it is for the hub, else with an absolute path.
+
+    Raises:
+        UserError: an unknown embedded name, or no such file or folder.
+    """
+    from trainers.formats.hub import HUB
+    from trainers.formats.source import split_reference
+
+    if reference.startswith(HUB):
+        return reference
+    if reference.startswith(EMBEDDED):
+        return str(data_path(reference, base, where, key))
+    path, part = split_reference(reference, base)
+    if not path.exists():
+        like_hub = reference.count("/") == 1 and not reference.startswith((".", "~", "/")) and not path.suffix
+        hint = f"; a data set of the hub is written hub:{reference}" if like_hub else ""
+        raise UserError(
+            f"{where}: {key} is {reference!r}; no such file: {path} (paths are relative to the matrix file){hint}"
+        )
+    return str(path) + (f"#{part}" if part is not None else "")
+
+
 @dataclass(frozen=True)
 class ResolvedModel:
     """A checkpoint on this machine and the name it goes by."""

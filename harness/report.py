@@ -32,6 +32,11 @@ def _state(plan: Plan) -> str:
     return fingerprint({"version": REPORT_VERSION, "runs": runs, "reference": reference, "report": config})
 
 
+def outdate(plan: Plan) -> None:
+    """Call before anything the report shows is made anew: until the next report, the one on disk counts as out of date."""
+    (plan.output / _STAMP).unlink(missing_ok=True)
+
+
 def make_report(plan: Plan, progress: Progress, force: bool = False) -> bool:
     """Write per-run files, matrix files, figures, tables and the report; returns whether anything was made."""
     state = _state(plan)

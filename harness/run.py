@@ -5,34 +5,69 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.clean import remove_path, temporary
+from harness.environment import mismatches, note_change
 from harness.evaluate import evaluate_policies
+from harness.failures import record_is_transient
+from harness.matrix import RunSpec
+from harness.orphans import wait_for_orphan
 from harness.plan import Plan
 from harness.progress import Progress
-from harness.report import make_report
+from harness.report import make_report, outdate
+from harness.signals import StopSignals
 from harness.store import RunStore
-from harness.training import train_runs
+from harness.training import TooManyFailures, train_runs
 
 
-def run_matrix(plan: Plan, progress: Progress) -> int:
-    """Bring every run of `plan` to its end and make the report.
+def run_matrix(
+    plan: Plan,
+    progress: Progress,
+    stops: StopSignals,
+    selected: Sequence[RunSpec] | None = None,
+    max_failures: int | None = None,
+    retry_failed: bool = False,
+) -> int:
+    """Bring every selected run of `plan` to its end and make the report, which is over all runs.
+
+    Args:
+        selected: the runs to work on; None means all.
+        max_failures: training and evaluation end once that many runs have failed for good.
+        retry_failed: try again what failed in an earlier call in a way that would come again (a transient failure always is).
 
     Returns:
-        0 if everything is done, 1 if some runs failed or the reference policy could not be scored.
+        0 if everything selected is done, 1 if some of it failed or the reference policy could not be scored.
+
+    Raises:
+        harness.signals.Stopped: on request.
     """
+    wait_for_orphan(plan.output / "work")
+    for path in temporary(plan.output):
+        remove_path(path)
+    specs = list(plan.specs if selected is None else selected)
     stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in plan.specs}
     for spec in plan.specs:
-        stores[spec.run_id].create(plan.run_record(spec))
-    waiting = [spec for spec in plan.specs if not stores[spec.run_id].is_done("train", spec.fingerprint)]
+        for path in stores[spec.run_id].create(plan.run_record(spec)):
+            progress.say(f"damaged, set aside and made anew: {spec.label}: {path.relative_to(plan.run_dir(spec))}")
+    waiting = _waiting(plan, specs, stores, progress)
+    settled = [] if retry_failed else [spec for spec in waiting if _failed_for_good(stores[spec.run_id])]
+    waiting = [spec for spec in waiting if spec not in settled]
+    _compare_environments(plan, waiting, stores, progress)
+    if settled:
+        progress.say(f"{len(settled)} run{_s(settled)} failed before and would again; --retry-failed tries anyway")
     if waiting:
-        done = len(plan.specs) - len(waiting)
+        outdate(plan)
+        done = len(specs) - len(waiting) - len(settled)
         progress.say(f"training {len(waiting)} run{_s(waiting)}" + (f" ({done} already trained)" if done else ""))
-        train_runs(plan, waiting, progress)
-    else:
-        progress.say(f"all {len(plan.specs)} runs are trained")
-    trained = [spec for spec in plan.specs if stores[spec.run_id].is_done("train", spec.fingerprint, verify=False)]
-    evaluate_policies(plan, trained, progress)
+    elif not settled:
+        progress.say(f"all {len(specs)} runs are trained")
+    try:
+        train_runs(plan, waiting, progress, stops, max_failures)
+        trained = [spec for spec in specs if stores[spec.run_id].is_done("train", spec.fingerprint, verify=False)]
+        evaluate_policies(plan, trained, progress, retry_failed)
+    except TooManyFailures:
+        progress.say(f"ending early: {max_failures} failed (--max-failures)")
     made = make_report(plan, progress)
-    failed = [spec for spec in plan.specs if stores[spec.run_id].status()["state"] == "failed"]
+    failed = [spec for spec in specs if stores[spec.run_id].status()["state"] == "failed"]
     reference = plan.policies([])[0]
     unscored = not all(plan.cell_done(reference, benchmark) for benchmark in plan.benchmarks)
     if not waiting and not made and not failed and not unscored:
@@ -41,6 +76,33 @@ def run_matrix(plan: Plan, progress: Progress) -> int:
         error = stores[spec.run_id].status()["error"]
         progress.say(f"failed: {spec.label}: {error['class']}: {error['message']}")
     return 1 if failed or unscored else 0
+
+
+def _waiting(plan: Plan, specs: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress) -> list[RunSpec]:
+    """Runs whose training is not complete; what is damaged is set aside."""
+    found = []
+    for spec in specs:
+        damaged = stores[spec.run_id].check("train", spec.fingerprint)
+        for file in damaged or []:
+            progress.say(f"damaged, set aside and made anew: {spec.label}: {file}")
+        if damaged != []:
+            found.append(spec)
+    return found
+
+
+def _failed_for_good(store: RunStore) -> bool:
+    status = store.status()
+    return status["state"] == "failed" and not record_is_transient(status["error"])
+
+
+def _compare_environments(
+    plan: Plan, waiting: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress
+) -> None:
+    for text, run_ids in mismatches(stores.values(), plan.environment).items():
+        progress.say(f"{text} since {len(run_ids)} run{_s(run_ids)} began; the last digits of new results may differ")
+    for spec in waiting:
+        if stores[spec.run_id].status()["step"]:
+            note_change(stores[spec.run_id], plan.environment)
 
 
 def _s(items: Sequence[Any]) -> str:

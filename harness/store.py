@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,12 @@ from typing import Any
 from harness.fingerprint import file_hash
 
 SCHEMA_VERSION = 1
-RUN, STATUS = "run.json", "status.json"
+RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
+_EMPTY = {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None}
+#: Seconds between heartbeats of a run in its status.json.
+HEARTBEAT_SECONDS = 10.0
+
+_changing = threading.RLock()  # status.json is read, changed and written by the work and by its heartbeat
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -31,11 +38,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Push a file's content, or a folder's names, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -56,89 +68,154 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def set_aside(path: Path, root: Path) -> Path:
+    """Move a damaged file under `root` to `root/quarantine/<its relative path>.<n>`; returns where it went."""
+    relative = path.relative_to(root)
+    n = 1
+    while (target := root / QUARANTINE / relative.with_name(f"{relative.name}.{n}")).exists():
+        n += 1
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    return target
+
+
 class RunStore:
     """`run.json` (what a run is) and `status.json` (how far it got) of one run directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
-        self._last_progress = 0.0
+        self._last_progress = -float("inf")
 
-    def create(self, record: dict[str, Any]) -> None:
-        """Write `run.json` once, and an initial status if there is none."""
+    def create(self, record: dict[str, Any]) -> list[Path]:
+        """Write `run.json` once, and an initial status if there is none; returns damaged files set aside."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        if read_json(self.directory / RUN) is None:
-            write_json(self.directory / RUN, record)
-        if read_json(self.directory / STATUS) is None:
-            self._write(
-                {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None, "stages": {}}
-            )
+        damaged: list[Path] = []
+        for name in (RUN, STATUS):
+            path = self.directory / name
+            if not isinstance(read_json(path), dict):
+                if path.exists():
+                    damaged.append(set_aside(path, self.directory))
+                if name == RUN:
+                    write_json(path, record)
+                else:
+                    self._write({**_EMPTY, "stages": {}})
+        return damaged
 
     def status(self) -> dict[str, Any]:
         """The status; a missing or damaged file reads as pending."""
         status = read_json(self.directory / STATUS)
-        empty = {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None, "stages": {}}
-        return status if isinstance(status, dict) else {**empty, "run_id": self.directory.name}
+        return status if isinstance(status, dict) else {**_EMPTY, "stages": {}, "run_id": self.directory.name}
 
     def _write(self, status: dict[str, Any]) -> None:
         record = {"schema_version": SCHEMA_VERSION, "run_id": self.directory.name, **status, "updated": now()}
         write_json(self.directory / STATUS, record)
 
+    def _change(self, **values: Any) -> None:
+        with _changing:
+            self._write({**self.status(), **values})
+
     def start(self, stage: str) -> None:
-        """Mark the run as running `stage`."""
-        self._write({**self.status(), "state": "running", "stage": stage, "error": None, "pid": os.getpid()})
+        """Mark the run as running `stage`, in this process."""
+        self._change(
+            state="running",
+            stage=stage,
+            error=None,
+            stopped=None,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            heartbeat=now(),
+        )
+
+    @contextlib.contextmanager
+    def heartbeat(self, every: float = HEARTBEAT_SECONDS) -> Iterator[None]:
+        """Note the time in status.json every `every` seconds while the block runs. For people: nothing is decided by it."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(every):
+                with contextlib.suppress(OSError), _changing:
+                    if not ended.is_set():
+                        self._change(heartbeat=now())
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def progress(self, step: int, total_steps: int, every: float = 1.0, **values: float | None) -> None:
         """Note the step and what was logged there (loss, dynamic_beta), at most once every `every` seconds."""
         if time.monotonic() - self._last_progress >= every or step == total_steps:
             self._last_progress = time.monotonic()
-            self._write({**self.status(), "step": step, "total_steps": total_steps, **values})
+            self._change(step=step, total_steps=total_steps, heartbeat=now(), **values)
+
+    def stop(self, signal_name: str, step: int | None) -> None:
+        """Record that the run was asked to stop and can be gone on with, from `step` if that is known."""
+        known = {} if step is None else {"step": step}
+        self._change(state="pending", stopped=signal_name, pid=None, **known)
 
     def mark_stage(self, name: str, fingerprint: str, files: Iterable[str], seconds: float, last: bool = False) -> None:
-        """Record that stage `name` is complete, with the checksum of every file it produced (paths relative)."""
-        status = self.status()
-        status["stages"][name] = {
+        """Record that stage `name` is complete, with the checksum of every file it produced (paths relative).
+
+        The files are pushed to disk first: a marker that outlives a power cut stands for files that do.
+        """
+        files = list(files)
+        for path in {self.directory / file for file in files} | {(self.directory / file).parent for file in files}:
+            sync(path)
+        stage = {
             "state": "done",
             "fingerprint": fingerprint,
             "seconds": round(seconds, 3),
             "files": {file: file_hash(self.directory / file) for file in files},
         }
-        status.update(state="done" if last else "running", stage=name, error=None)
-        self._write(status)
+        with _changing:
+            stages = {**self.status()["stages"], name: stage}
+            self._change(stages=stages, state="done" if last else "running", stage=name, error=None, stopped=None)
+
+    def damaged(self, name: str, fingerprint: str) -> list[str] | None:
+        """Files of stage `name` that are missing or not what was recorded; None if it is not complete for `fingerprint`."""
+        stage = self.status()["stages"].get(name)
+        if stage is None or stage["fingerprint"] != fingerprint:
+            return None
+        paths = {file: self.directory / file for file in stage["files"]}
+        return [
+            file
+            for file, checksum in stage["files"].items()
+            if not paths[file].is_file() or file_hash(paths[file]) != checksum
+        ]
 
     def is_done(self, name: str, fingerprint: str, verify: bool = True) -> bool:
         """Whether stage `name` is complete for `fingerprint`.
 
-        With `verify`, every file is compared with its checksum; a damaged one is set aside as `<name>.corrupt-<n>` and
-        the stage's marker is dropped. Without, nothing is read but the status and nothing is written.
+        With `verify`, every file is compared with its checksum; a damaged one goes to `quarantine/` and the stage's marker is
+        dropped. Without, nothing is read but the status, files need only be there, and nothing is written.
         """
-        stage = self.status()["stages"].get(name)
-        if stage is None or stage["fingerprint"] != fingerprint:
-            return False
-        good = True
-        for file, checksum in stage["files"].items():
-            path = self.directory / file
-            if not path.is_file():
-                good = False
-            elif verify and file_hash(path) != checksum:
-                self._quarantine(path)
-                good = False
-        if not good and verify:
-            self.forget(name)
-        return good
+        if not verify:
+            stage = self.status()["stages"].get(name)
+            same = stage is not None and stage["fingerprint"] == fingerprint
+            return same and all((self.directory / file).is_file() for file in stage["files"])
+        return self.check(name, fingerprint) == []
 
-    def _quarantine(self, path: Path) -> None:
-        n = 1
-        while (target := path.with_name(f"{path.name}.corrupt-{n}")).exists():
-            n += 1
-        path.rename(target)
+    def check(self, name: str, fingerprint: str) -> list[str] | None:
+        """`damaged`, and what is damaged is set aside, so that the stage is done again."""
+        damaged = self.damaged(name, fingerprint)
+        if damaged:
+            for file in damaged:
+                if (self.directory / file).is_file():
+                    set_aside(self.directory / file, self.directory)
+            self.forget(name)
+        return damaged
 
     def forget(self, name: str) -> None:
         """Drop the marker of a stage and any recorded failure, so that it is done again."""
-        status = self.status()
-        status["stages"].pop(name, None)
-        self._write({**status, "state": "pending", "step": 0, "error": None})
+        with _changing:
+            stages = {key: stage for key, stage in self.status()["stages"].items() if key != name}
+            again = {"step": 0} if name == "train" else {}
+            self._change(stages=stages, state="pending", error=None, **again)
 
-    def fail(self, error_class: str, message: str, trace: str) -> None:
-        """Record a failure. The stages finished so far stay finished."""
-        error = {"class": error_class, "message": message, "traceback": trace}
-        self._write({**self.status(), "state": "failed", "error": error})
+    def fail(self, error_class: str, message: str, trace: str, **more: Any) -> None:
+        """Record a failure; `more` is what else is known of it (transient, errno). Finished stages stay finished."""
+        error = {"class": error_class, "message": message, "traceback": trace, **more}
+        self._change(state="failed", error=error, pid=None)

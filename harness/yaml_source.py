@@ -88,3 +88,17 @@ def load(path: Path) -> Source:
     if not isinstance(value, dict):
         raise UserError(f"{path}:1: a matrix file is a mapping of keys such as name, model, data, methods")
     return Source(path, value, lines)
+
+
+def parse_value(text: str, where: str) -> Any:
+    """One YAML value, read as in a matrix file.
+
+    Raises:
+        UserError: not YAML; begins with `where`.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"{where}: the value is not YAML ({getattr(error, 'problem', None) or 'cannot be read'})"
+        ) from None

@@ -88,7 +88,7 @@ def checklist(matrix: MatrixData, arms: Sequence[Arm], baseline: Arm | None) -> 
     kinds = {s.kind for r in policies for s in r.scores.values()}
     noise = any(s.noise for r in policies for s in r.scores.values())
     unfinished = [r.run_id for r in matrix.runs if r.state != "done"]
-    verifiable = sorted(kinds & {"constraints", "lm_eval"})
+    verifiable = sorted(kinds & {"constraints", "gsm8k", "ifeval", "lm_eval"})
     return [
         _seeds(arms),
         _controls(arms),

@@ -20,7 +20,7 @@ class DataError(ValueError):
 class PreferencePair:
     """One comparison. `prompt`, `chosen` and `rejected` are chat turns; `group` marks rows sharing a prompt.
 
-    `line` is where the row stands in its file; it is not part of what the row is.
+    `line` and `source` say where the row stands, in which file or data set; they are not part of what the row is.
     """
 
     id: str
@@ -30,6 +30,7 @@ class PreferencePair:
     group: str
     beta: float | None = None
     line: int = 0
+    source: str = ""
 
     def content(self) -> tuple[Any, ...]:
         """What determines training on this row (the identity used in content hashes)."""

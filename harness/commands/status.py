@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import socket
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli import DEFAULT_OUTPUT
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
+    parser.add_argument(
+        "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="show it again and again (default: 2)"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 86400")
+    return seconds
 
 
 def frozen_matrix(output: Path) -> dict[str, Any]:
@@ -35,9 +54,12 @@ def frozen_matrix(output: Path) -> dict[str, Any]:
 
 
 def shown_state(status: dict[str, Any]) -> str:
-    """The state; a run whose process is gone is `interrupted`, not running."""
+    """The state; a run whose process on this machine is gone, or that was told to stop, is `interrupted`, not running."""
     pid = status.get("pid")
-    if pid and status["state"] == "running" and "train" not in status["stages"]:
+    if status["state"] == "pending" and status.get("stopped"):
+        return "interrupted"
+    here = status.get("host") in (None, socket.gethostname())
+    if pid and here and status["state"] == "running" and "train" not in status["stages"]:
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:
@@ -47,38 +69,99 @@ def shown_state(status: dict[str, Any]) -> str:
     return str(status["state"])
 
 
-def run(options: argparse.Namespace) -> int:
-    from harness.store import RunStore
+def collect(output: Path) -> dict[str, Any]:
+    """What `--json` prints: the matrix, who works on it, and one record per run.
 
-    frozen = frozen_matrix(options.output)
+    Raises:
+        UserError: no matrix there.
+    """
+    from harness.lock import HOLDER
+    from harness.store import RunStore, read_json
+
+    frozen = frozen_matrix(output)
     rows = []
     for run_id in frozen["runs"]:
-        status = RunStore(options.output / "runs" / run_id).status()
+        status = RunStore(output / "runs" / run_id).status()
+        state = shown_state(status)
         rows.append(
             {
                 "run_id": run_id,
-                "state": shown_state(status),
+                "state": state,
                 "stage": status["stage"],
                 "step": status["step"],
                 "total_steps": status["total_steps"],
                 "loss": status.get("loss"),
                 "dynamic_beta": status.get("dynamic_beta"),
+                "eta_seconds": status.get("eta_seconds") if state == "running" else None,
+                "pid": status.get("pid"),
+                "host": status.get("host"),
+                "heartbeat": status.get("heartbeat"),
                 "error": status["error"],
             }
         )
+    holder = read_json(output / HOLDER)
+    keys = ("pid", "host", "since")
+    worker = {key: holder.get(key) for key in keys} if isinstance(holder, dict) else None
+    return {"matrix": frozen["name"], "held_by": worker, "runs": rows}
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.watch is not None:
+        return _watch(options)
+    found = collect(options.output)
     if options.json:
-        json.dump({"matrix": frozen["name"], "runs": rows}, sys.stdout, indent=1)
+        json.dump(found, sys.stdout, indent=1)
         print()
         return 0
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, title=f"matrix {frozen['name']}", title_justify="left")
-    for column in ("run", "state", "stage", "step", "loss", "beta"):
-        table.add_column(column, justify="right" if column in ("step", "loss", "beta") else "left", overflow="fold")
+    console.print(_table(found))
+    for row in found["runs"]:
+        if row["error"]:
+            from rich.markup import escape
+
+            error = row["error"]
+            console.print(f"[red]failed[/] {row['run_id']}: {escape(error['class'])}: {escape(error['message'])}")
+    return 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    """The table again and again, until every run is done or failed and no process works on the matrix; or one JSON a line."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    live = Live(console=console, auto_refresh=False) if not options.json and console.is_terminal else None
+    with live if live is not None else contextlib.nullcontext():
+        while True:
+            found = collect(options.output)
+            if options.json:
+                print(json.dumps(found), flush=True)
+            elif live is not None:
+                live.update(_table(found), refresh=True)
+            else:
+                console.print(_table(found))
+            if not found["held_by"] and all(row["state"] in ("done", "failed") for row in found["runs"]):
+                return 0
+            time.sleep(options.watch)
+
+
+def _table(found: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    from harness.progress import duration
+
+    counts: dict[str, int] = {}
+    for row in found["runs"]:
+        counts[row["state"]] = counts.get(row["state"], 0) + 1
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+    table = Table(box=None, pad_edge=False, title=f"matrix {found['matrix']}: {summary}", title_justify="left")
+    for column in ("run", "state", "stage", "step", "loss", "beta", "left"):
+        right = column in ("step", "loss", "beta", "left")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
     colours = {"done": "green", "failed": "red", "running": "yellow"}
-    for row in rows:
+    for row in found["runs"]:
         colour = colours.get(row["state"], "dim")
         table.add_row(
             row["run_id"],
@@ -87,11 +170,6 @@ def run(options: argparse.Namespace) -> int:
             f"{row['step']}/{row['total_steps']}" if row["total_steps"] else "-",
             "-" if row["loss"] is None else f"{row['loss']:.4f}",
             "-" if row["dynamic_beta"] is None else f"{row['dynamic_beta']:.4f}",
+            "-" if row["eta_seconds"] is None else duration(row["eta_seconds"]),
         )
-    console.print(table)
-    for row in rows:
-        if row["error"]:
-            console.print(
-                f"[red]failed[/] {row['run_id']}: {row['error']['class']}: {row['error']['message']}", markup=True
-            )
-    return 0
+    return table

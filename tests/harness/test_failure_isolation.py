@@ -65,4 +65,9 @@ def test_failed_runs_do_not_stop_the_matrix(tiny_model: Path, tmp_path: Path) ->
 
     again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
     assert again.returncode == 1
-    assert "training 2 runs (1 already trained)" in again.stderr, "failed runs are tried again, finished ones are not"
+    assert "2 runs failed before and would again; --retry-failed tries anyway" in again.stderr
+    assert "training process started" not in again.stderr
+
+    again = subprocess.run([*command, "--retry-failed"], capture_output=True, text=True, cwd=ROOT, timeout=600)
+    assert again.returncode == 1
+    assert "training 2 runs (1 already trained)" in again.stderr

@@ -77,7 +77,7 @@ def test_a_damaged_file_is_set_aside_and_the_stage_done_again(store: RunStore) -
         store.mark_stage("train", "f1", ["policy/w.bin"], 1.5)
         weights.write_bytes(b"weig")
         assert not store.is_done("train", "f1")
-        assert (weights.parent / f"w.bin.corrupt-{n}").read_bytes() == b"weig"
+        assert (store.directory / "quarantine" / "policy" / f"w.bin.{n}").read_bytes() == b"weig"
         assert not weights.exists()
         assert not store.is_done("train", "f1")
 

@@ -1,0 +1,1 @@
+"""What policies are measured on, one kind a file: rows in, answers or log-probs from the engine, scores out."""

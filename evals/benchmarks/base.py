@@ -1,0 +1,198 @@
+"""What a benchmark is: it reads its rows, collects what the engine gives for them, and turns that into scores."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evals import schema
+from evals.constraints.benchmark import BenchmarkError
+
+__all__ = ["AnswerBenchmark", "Benchmark", "BenchmarkError", "Visit", "estimate", "mean"]
+
+Row = dict[str, Any]
+#: Keys of a benchmark in the matrix file that say how answers are sampled.
+SAMPLING = ("max_new_tokens", "temperature", "top_p", "samples", "seed")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One policy on one benchmark, with the engine that serves it (or, in the second pass, the reference).
+
+    Attributes:
+        policy, reference: entries of the job: run_id, path, fingerprint, out.
+        benchmark: entry of the job: name, fingerprint, and the settings of the matrix file.
+        progress: called with the fields of a progress event (done, total, ...).
+    """
+
+    engine: Any
+    policy: Mapping[str, Any]
+    benchmark: Mapping[str, Any]
+    reference: Mapping[str, Any] | None
+    progress: Callable[..., None]
+
+    @property
+    def name(self) -> str:
+        return str(self.benchmark["name"])
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the policy is the reference itself."""
+        return bool(self.policy["run_id"] == schema.REFERENCE)
+
+    def of_reference(self) -> Visit:
+        """The same benchmark for the reference, whose weights the engine must serve.
+
+        Raises:
+            BenchmarkError: the job has no reference.
+        """
+        if self.reference is None:
+            raise BenchmarkError(f"benchmark {self.name!r} compares with the reference, and the job lists no reference")
+        return Visit(self.engine, self.reference, self.benchmark, self.reference, self.progress)
+
+
+class Benchmark(ABC):
+    """One kind of benchmark. Parameters of its own are the keyword arguments of `__init__`.
+
+    Class attributes:
+        kind: name in the matrix file and in score files.
+        metrics: what it reports, the primary one first, and whether higher is better (None: a description).
+        takes: which of the sampling keys of the matrix file it reads; others are refused.
+        defaults: values of keys of the matrix file where they differ from the common ones.
+    """
+
+    kind: ClassVar[str]
+    metrics: ClassVar[Mapping[str, bool | None]]
+    takes: ClassVar[Sequence[str]] = SAMPLING
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    @abstractmethod
+    def load(self, path: Path, limit: int | None) -> list[Row]:
+        """The first `limit` rows of a file, checked; `id` is unique.
+
+        Raises:
+            BenchmarkError: with file, line and fix.
+        """
+
+    def prompts_of(self, row: Row) -> list[str]:
+        """Prompts of a row as the user would write them, for comparison with the training data."""
+        return [row["prompt"]]
+
+    @abstractmethod
+    def collect(self, visit: Visit, rows: list[Row]) -> None:
+        """While the policy is served: write what is missing of its answers or log-probs to files."""
+
+    def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
+        """Whether `score` must be called while the reference's weights are served."""
+        return False
+
+    @abstractmethod
+    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
+        """The content of `scores/<benchmark>.json`, from the files that `collect` wrote."""
+
+    def result(
+        self, visit: Visit, fingerprint: str, items: list[Row], metrics: Mapping[str, bool | None] | None = None
+    ) -> dict[str, Any]:
+        """A score file from its items: every metric is the mean of the items' values, clustered by their group."""
+        groups = [item.get("group") for item in items]
+        return {
+            "schema_version": schema.SCHEMA_VERSION,
+            "benchmark": visit.name,
+            "kind": self.kind,
+            "policy": visit.policy["run_id"],
+            "fingerprint": fingerprint,
+            "metrics": {
+                name: estimate([item["values"].get(name) for item in items], better, groups)
+                for name, better in (metrics or self.metrics).items()
+            },
+            "primary_metric": next(iter(self.metrics)),
+            "items": items,
+            "noise": None,
+        }
+
+
+class AnswerBenchmark(Benchmark):
+    """A benchmark that looks at each answer by itself: a subclass says what a row is and what an answer is worth."""
+
+    @abstractmethod
+    def values(self, row: Row, answer: Mapping[str, Any]) -> dict[str, float | None]:
+        """Value of every metric for one answer (a row of generations: text, token_ids, finish_reason, ...)."""
+
+    def message(self, row: Row) -> str:
+        """What the policy is asked."""
+        return str(row["prompt"])
+
+    def details(self, row: Row, answer: Mapping[str, Any]) -> Row:
+        """Further keys of a row's item, from its first answer."""
+        return {}
+
+    def collect(self, visit: Visit, rows: list[Row]) -> None:
+        from evals.benchmarks.generate import generate_missing
+
+        generate_missing(visit, [{"id": row["id"], "turns": self._turns(row)} for row in rows])
+
+    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
+        """Samples of a prompt are averaged first; later turns are items of their own, in the group of the first."""
+        from evals.benchmarks.generate import read_generations, turn_id
+
+        answers = read_generations(visit)
+        items = []
+        for row in rows:
+            turns = self._turns(row)
+            for turn, text in enumerate(turns):
+                found = answers[turn_id(row["id"], turn)]
+                each = [self.values(row, answer) for answer in found]
+                items.append(
+                    {
+                        "id": turn_id(row["id"], turn),
+                        "values": {name: mean([values.get(name) for values in each]) for name in self.metrics},
+                        "group": row["id"] if len(turns) > 1 else row.get("group"),
+                        "prompt": text,
+                        "response": found[0]["text"],
+                        "log_prompt_perplexity": row.get("log_prompt_perplexity"),
+                        **self.details(row, found[0]),
+                    }
+                )
+        return self.result(visit, fingerprint, items)
+
+    def _turns(self, row: Row) -> list[str]:
+        return list(row.get("turns") or [self.message(row)])
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are defined; None if none is."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def estimate(
+    values: Sequence[float | None], higher_is_better: bool | None, groups: Sequence[Any] | None = None
+) -> dict[str, Any]:
+    """Mean over the defined values, n, and the standard error clustered by group (Miller, arXiv 2411.00640).
+
+    Args:
+        groups: one a value; None for a value of its own cluster.
+    """
+    known = [(i, value) for i, value in enumerate(values) if value is not None]
+    middle = mean([value for _, value in known])
+    if middle is None:
+        return {
+            "value": None,
+            "stderr": None,
+            "n": 0,
+            "higher_is_better": higher_is_better,
+            "reason": "defined for no item",
+        }
+    sums: dict[Any, float] = defaultdict(float)
+    for i, value in known:
+        group = groups[i] if groups is not None else None
+        sums[("item", i) if group is None else ("group", group)] += value - middle
+    clusters, stderr = len(sums), None
+    if clusters > 1:
+        stderr = math.sqrt(math.fsum(s * s for s in sums.values()) * clusters / (clusters - 1)) / len(known)
+    return {"value": middle, "stderr": stderr, "n": len(known), "higher_is_better": higher_is_better}

@@ -1,0 +1,30 @@
+"""Kind `constraints`: prompts with verifiable constraints; the gold reward is the share an answer satisfies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evals import schema
+from evals.benchmarks.base import Benchmark, Row, Visit
+from evals.constraints.benchmark import load_prompts, score
+
+
+class ConstraintBenchmark(Benchmark):
+    """`evals.constraints.benchmark` over the engine."""
+
+    kind = "constraints"
+    metrics: ClassVar[Mapping[str, bool | None]] = {"gold_reward": True, "all_satisfied": True, "response_words": None}
+
+    def load(self, path: Path, limit: int | None) -> list[Row]:
+        return load_prompts(path, limit)
+
+    def collect(self, visit: Visit, rows: list[Row]) -> None:
+        from evals.benchmarks.generate import generate_missing
+
+        generate_missing(visit, [{"id": row["id"], "turns": [row["prompt"]]} for row in rows])
+
+    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
+        answers = schema.read_rows(schema.generations_path(Path(visit.policy["out"]), visit.name))
+        return score(answers, rows, str(visit.policy["run_id"]), fingerprint, visit.name)

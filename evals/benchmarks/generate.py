@@ -1,0 +1,141 @@
+"""Answers of one policy: what is on disk is kept, what is missing is asked of the engine, turn after turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evals import schema
+from evals.benchmarks.base import BenchmarkError, Row, Visit
+from evals.benchmarks.tokens import message_ids
+from evals.engine import Sampling
+from evals.sampling import sample_seed
+
+_CHUNK = 64
+
+
+def turn_id(prompt_id: str, turn: int) -> str:
+    """Id of a turn's answer: the prompt's own for the first one."""
+    return prompt_id if turn == 0 else f"{prompt_id}#turn{turn + 1}"
+
+
+def kept_rows(path: Path, visit: Visit) -> list[Row]:
+    """Rows of a file that grows while a policy is visited; none if they are of another policy or other settings."""
+    rows = schema.read_rows(path)
+    wanted = identity(visit)
+    if any(row.get(key) != value for row in rows for key, value in wanted.items()):
+        path.unlink()
+        return []
+    return rows
+
+
+def identity(visit: Visit) -> dict[str, str]:
+    """What every row of a policy on a benchmark carries, and is checked for."""
+    return {
+        "policy_fingerprint": visit.policy["fingerprint"],
+        "benchmark_fingerprint": visit.benchmark["fingerprint"],
+    }
+
+
+def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]]) -> None:
+    """Complete `generations/<benchmark>.jsonl`: one row for every prompt, sample and turn.
+
+    Args:
+        questions: `id` and `turns` (what the user says; each turn sees the answers to those before it).
+    """
+    path = schema.generations_path(Path(visit.policy["out"]), visit.name)
+    rows = {(row["prompt_id"], row["sample"]): row for row in kept_rows(path, visit)}
+    _check_lengths(visit, questions)
+    samples = int(visit.benchmark.get("samples", 1))
+    total = samples * sum(len(question["turns"]) for question in questions)
+    started, tokens, before = time.monotonic(), 0, len(rows)
+    for turn in range(max(len(question["turns"]) for question in questions)):
+        todo = [
+            (question, sample)
+            for question in questions
+            if len(question["turns"]) > turn
+            for sample in range(samples)
+            if (turn_id(question["id"], turn), sample) not in rows
+        ]
+        for start in range(0, len(todo), _CHUNK):
+            part = todo[start : start + _CHUNK]
+            fresh = _ask(visit, [(q, sample, _messages(q, sample, turn, rows)) for q, sample in part], turn)
+            schema.append_rows(path, fresh)
+            rows.update({(row["prompt_id"], row["sample"]): row for row in fresh})
+            tokens += sum(len(row["token_ids"]) for row in fresh)
+            elapsed = time.monotonic() - started
+            visit.progress(
+                done=len(rows),
+                total=total,
+                tokens_per_second=tokens / elapsed,
+                eta_s=elapsed / (len(rows) - before) * (total - len(rows)),
+            )
+
+
+def _check_lengths(visit: Visit, questions: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what may not fit the engine, however long the answers become: the same prompts for every policy."""
+    room, length = visit.engine.max_model_len, int(visit.benchmark["max_new_tokens"])
+    for question in questions:
+        turns = question["turns"]
+        messages = [{"role": "user", "content": turns[0]}]
+        for text in turns[1:]:
+            messages += [{"role": "assistant", "content": ""}, {"role": "user", "content": text}]
+        asked = len(message_ids(visit.engine.tokenizer, messages))
+        if asked + len(turns) * length > room:
+            raise BenchmarkError(
+                f"benchmark {visit.name!r}: prompt {question['id']!r} has {asked} tokens; with {len(turns)} answer(s) of "
+                f"max_new_tokens {length} that is more than evaluation.engine.max_model_len {room}; raise it, lower "
+                "max_new_tokens, or remove the prompt"
+            )
+
+
+def _messages(
+    question: Mapping[str, Any], sample: int, turn: int, rows: Mapping[tuple[str, int], Row]
+) -> list[dict[str, str]]:
+    messages: list[dict[str, str]] = []
+    for i, text in enumerate(question["turns"][:turn]):
+        answer = rows[turn_id(question["id"], i), sample]["text"]
+        messages += [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
+    return [*messages, {"role": "user", "content": question["turns"][turn]}]
+
+
+def _ask(visit: Visit, part: Sequence[tuple[Mapping[str, Any], int, list[dict[str, str]]]], turn: int) -> list[Row]:
+    benchmark, engine = visit.benchmark, visit.engine
+    temperature, top_p = float(benchmark.get("temperature", 0.0)), float(benchmark.get("top_p", 1.0))
+    length, base_seed = int(benchmark["max_new_tokens"]), int(benchmark.get("seed", 0))
+    prompts = [message_ids(engine.tokenizer, messages) for _, _, messages in part]
+    seeds = [sample_seed(base_seed, "\n".join(question["turns"][: turn + 1]), sample) for question, sample, _ in part]
+    answers = engine.generate(prompts, Sampling(length, temperature, top_p, seeds=tuple(seeds)))
+    return [
+        {
+            "policy": visit.policy["run_id"],
+            **identity(visit),
+            "benchmark": visit.name,
+            "prompt_id": turn_id(question["id"], turn),
+            "sample": sample,
+            "prompt": messages[-1]["content"],
+            **({"messages": messages[:-1]} if turn else {}),
+            "text": answer.text,
+            "token_ids": answer.token_ids,
+            "logprobs": [round(value, 6) for value in answer.logprobs],
+            "finish_reason": answer.finish_reason,
+            "sampling": {
+                "temperature": temperature,
+                "top_p": top_p,
+                "max_tokens": length,
+                "seed": seed if temperature > 0 else None,
+            },
+        }
+        for (question, sample, messages), answer, seed in zip(part, answers, seeds, strict=True)
+    ]
+
+
+def read_generations(visit: Visit) -> dict[str, list[Row]]:
+    """Answers by prompt id, in order of their sample."""
+    found: dict[str, list[Row]] = {}
+    rows = schema.read_rows(schema.generations_path(Path(visit.policy["out"]), visit.name))
+    for row in sorted(rows, key=lambda row: int(row["sample"])):
+        found.setdefault(row["prompt_id"], []).append(row)
+    return found

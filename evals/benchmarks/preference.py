@@ -1,0 +1,176 @@
+"""Kind `preference`: held-out pairs judged by the policy's own implicit reward, beta0 * log(policy / reference).
+
+Rafailov et al., arXiv 2305.18290 (implicit reward); Razin et al., arXiv 2410.08847 (likelihood displacement: the chosen
+answer's own probability falls); Chen et al., arXiv 2405.19534 (ranking accuracy: the policy alone, without reference).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
+from evals.benchmarks.buckets import by_name, by_quantile
+from evals.benchmarks.logprobs import Request, are_complete, complete, prompt_request
+from evals.benchmarks.rows import read
+from evals.benchmarks.tokens import pair_ids
+
+_SIDES = ("chosen", "rejected")
+
+
+class Preference(Benchmark):
+    """Rows `prompt`, `chosen`, `rejected`: texts or chat messages; `group` marks pairs that share a prompt.
+
+    Before the prompt may stand a `system` text and a `history` of [question, answer] pairs or of messages.
+
+    Args:
+        beta0: scale of implicit rewards and of the loss, the same for every policy whatever it was trained with.
+        quantiles: number of quantiles of prompt perplexity and of answer length.
+    """
+
+    kind = "preference"
+    metrics: ClassVar[Mapping[str, bool | None]] = {
+        "accuracy": True,
+        "loss_at_beta0": False,
+        "margin": None,
+        "chosen_reward": None,
+        "rejected_reward": None,
+        "displacement": False,
+        "ranking_accuracy": True,
+    }
+    takes = ()
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "max_new_tokens": 0,
+        "samples": 2,
+    }  # nothing is generated, two answers a row are scored
+
+    def __init__(self, beta0: float = 0.1, quantiles: int = 4) -> None:
+        if isinstance(beta0, bool) or not isinstance(beta0, int | float) or not 0 < beta0 < math.inf:
+            raise BenchmarkError(f"beta0 is {beta0!r}; it must be a number above 0")
+        if isinstance(quantiles, bool) or not isinstance(quantiles, int) or quantiles < 2:
+            raise BenchmarkError(f"quantiles is {quantiles!r}; it must be a whole number of at least 2")
+        self._beta0, self._quantiles = float(beta0), quantiles
+        self._tokens: dict[
+            str, tuple[list[int], list[int], list[int]]
+        ] = {}  # the tokenizer is the same for all policies
+
+    def load(self, path: Path, limit: int | None) -> list[Row]:
+        found = []
+        for where, row in read(path, limit):
+            pair: Row = {"id": row["id"], "group": None if row.get("group") is None else str(row["group"])}
+            for key, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant")):
+                pair[key] = _messages(row.get(key), role, f"{where}: {key!r}")
+            pair["prompt"] = _before(row, where) + pair["prompt"]
+            if pair["chosen"] == pair["rejected"]:
+                raise BenchmarkError(f"{where}: chosen and rejected are identical; remove the row")
+            found.append(pair)
+        return found
+
+    def prompts_of(self, row: Row) -> list[str]:
+        return [row["prompt"][-1]["content"]]
+
+    def collect(self, visit: Visit, rows: list[Row]) -> None:
+        prompts = [r for r in self._prompts(visit, rows) if r is not None] if visit.is_reference else []
+        complete(visit, [*self._answers(visit, rows), *prompts])
+
+    def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
+        """Only where the reference's log-probs are not on disk yet."""
+        prompts = [request for request in self._prompts(visit, rows) if request is not None]
+        return not are_complete(visit.of_reference(), [*self._answers(visit, rows), *prompts])
+
+    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
+        requests, prompts = self._answers(visit, rows), self._prompts(visit, rows)
+        ours = complete(visit, requests)
+        theirs = complete(visit.of_reference(), [*requests, *(r for r in prompts if r is not None)])
+        items, lengths = [], []
+        for row, chosen, rejected, prompt in zip(rows, requests[::2], requests[1::2], prompts, strict=True):
+            policy = [math.fsum(ours[request.id]) for request in (chosen, rejected)]
+            reference = [math.fsum(theirs[request.id]) for request in (chosen, rejected)]
+            nll = theirs[prompt.id] if prompt is not None else []
+            items.append(
+                {
+                    "id": row["id"],
+                    "values": self._values(policy, reference),
+                    "group": row["group"],
+                    "prompt": row["prompt"][-1]["content"],
+                    "policy_logps": policy,
+                    "reference_logps": reference,
+                    "answer_tokens": [len(chosen.continuation), len(rejected.continuation)],
+                    "log_prompt_perplexity": -math.fsum(nll) / len(nll) if nll else None,
+                }
+            )
+            lengths.append((len(chosen.continuation), len(rejected.continuation)))
+        perplexity = [item["log_prompt_perplexity"] for item in items]
+        longer = ["chosen longer" if c > r else "rejected longer" if c < r else "equal" for c, r in lengths]
+        return self.result(visit, fingerprint, items) | {
+            "beta0": self._beta0,
+            "by_prompt_perplexity": by_quantile(items, perplexity, self._quantiles, self.metrics),
+            "by_answer_tokens": by_quantile(items, [(c + r) / 2 for c, r in lengths], self._quantiles, self.metrics),
+            "by_longer_answer": by_name(items, longer, self.metrics),
+        }
+
+    def _values(self, policy: list[float], reference: list[float]) -> dict[str, float | None]:
+        chosen, rejected = (self._beta0 * (p - r) for p, r in zip(policy, reference, strict=True))
+        margin = chosen - rejected
+        return {
+            "accuracy": _above(margin),
+            "loss_at_beta0": max(-margin, 0.0) + math.log1p(math.exp(-abs(margin))),
+            "margin": margin,
+            "chosen_reward": chosen,
+            "rejected_reward": rejected,
+            "displacement": float(chosen < 0),
+            "ranking_accuracy": _above(policy[0] - policy[1]),
+        }
+
+    def _ids(self, visit: Visit, row: Row) -> tuple[list[int], list[int], list[int]]:
+        if row["id"] not in self._tokens:
+            ids = pair_ids(visit.engine.tokenizer, row["prompt"], row["chosen"], row["rejected"])
+            self._tokens[row["id"]] = ids
+        return self._tokens[row["id"]]
+
+    def _answers(self, visit: Visit, rows: list[Row]) -> list[Request]:
+        """Chosen and rejected of every row, one after the other."""
+        requests = []
+        for row in rows:
+            prompt, *answers = self._ids(visit, row)
+            requests += [Request(f"{row['id']}/{side}", prompt, ids) for side, ids in zip(_SIDES, answers, strict=True)]
+        return requests
+
+    def _prompts(self, visit: Visit, rows: list[Row]) -> list[Request | None]:
+        return [prompt_request(self._ids(visit, row)[0]) for row in rows]
+
+
+def _above(difference: float) -> float:
+    """1 above zero, 0 below it, one half at it: the reference against itself guesses."""
+    return 0.5 if difference == 0 else float(difference > 0)
+
+
+def _messages(value: Any, role: str, what: str) -> list[dict[str, str]]:
+    if isinstance(value, str) and value.strip():
+        return [{"role": role, "content": value}]
+    if isinstance(value, list) and value:
+        good = all(
+            isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
+        )
+        if good and any(m["content"].strip() for m in value):
+            return [{"role": m["role"], "content": m["content"]} for m in value]
+    raise BenchmarkError(f"{what} must be a non-empty text or list of {{role, content}} messages, got {value!r:.80}")
+
+
+def _before(row: Row, where: str) -> list[dict[str, str]]:
+    """The turns before the prompt, as the trainers read them."""
+    system, history = row.get("system"), row.get("history")
+    turns = _messages(system, "system", f"{where}: 'system'") if system else []
+    if not history:
+        return turns
+    if isinstance(history, list) and all(isinstance(part, dict) for part in history):
+        return turns + _messages(history, "user", f"{where}: 'history'")
+    if not isinstance(history, list) or not all(
+        isinstance(part, list) and len(part) == 2 and all(isinstance(text, str) for text in part) for part in history
+    ):
+        raise BenchmarkError(f"{where}: 'history' must be a list of [question, answer] pairs, got {history!r:.80}")
+    for question, answer in history:
+        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return turns

@@ -1,0 +1,74 @@
+"""Prompt rows from JSONL, in the shapes that prompt sets come in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.benchmarks.base import BenchmarkError, Row
+from evals.jsonl import JsonlError, read_jsonl
+
+#: Keys that may hold the id of a row, the first that is there; else it is row-<line>.
+ID_KEYS = ("id", "question_id", "key")
+
+
+def read(path: Path, limit: int | None) -> list[tuple[str, Row]]:
+    """("file:line", row) for the first `limit` rows, every row with a unique text as `id`.
+
+    Raises:
+        BenchmarkError: no such file, no rows, a line that is no object, or an id that stands twice.
+    """
+    try:
+        rows = read_jsonl(path, limit)
+    except JsonlError as error:
+        raise BenchmarkError(str(error)) from None
+    if not rows:
+        raise BenchmarkError(f"{path}: holds no rows; write one JSON object a line")
+    seen: dict[str, int] = {}
+    found = []
+    for number, row in rows:
+        name = str(next((row[key] for key in ID_KEYS if row.get(key) is not None), f"row-{number}"))
+        if name in seen:
+            raise BenchmarkError(f"{path}:{number}: id {name!r} is also on line {seen[name]}; ids must be unique")
+        seen[name] = number
+        found.append((f"{path}:{number}", {**row, "id": name}))
+    return found
+
+
+def text_of(row: Row, keys: Sequence[str], where: str) -> str:
+    """The first of `keys` that the row has, a non-empty text.
+
+    Raises:
+        BenchmarkError: none is there, or it is not a text.
+    """
+    key = next((key for key in keys if key in row), None)
+    if key is None:
+        raise BenchmarkError(f"{where}: the row has no {' or '.join(map(repr, keys))}; add it")
+    value = row[key]
+    if not isinstance(value, str) or not value.strip():
+        raise BenchmarkError(f"{where}: {key!r} must be a non-empty text, got {value!r:.80}")
+    return value
+
+
+def load_prompts(path: Path, limit: int | None) -> list[Row]:
+    """Rows with `id` and `turns`, what the user says one after the other; `prompt` is the first turn.
+
+    Read are `prompt`, AlpacaEval's `instruction` (its `input`, where there is one, follows after a blank line) and
+    MT-Bench's `turns`.
+
+    Raises:
+        BenchmarkError: with file and line.
+    """
+    found = []
+    for where, row in read(path, limit):
+        if "turns" in row:
+            turns: Any = row["turns"]
+            if not isinstance(turns, list) or not turns or not all(isinstance(t, str) and t.strip() for t in turns):
+                raise BenchmarkError(f"{where}: 'turns' must be a list of non-empty texts, got {turns!r:.80}")
+        else:
+            text = text_of(row, ("prompt", "instruction"), where)
+            extra = row.get("input") if "prompt" not in row else None
+            turns = [f"{text}\n\n{extra}" if isinstance(extra, str) and extra.strip() else text]
+        found.append({**row, "prompt": turns[0], "turns": turns})
+    return found

@@ -1,0 +1,153 @@
+"""Benchmark prompts that were trained on: exact duplicates and near ones.
+
+Two prompts are near duplicates when the Jaccard similarity of their word n-grams reaches a threshold. Candidates come from
+MinHash signatures in bands (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3); each one
+is then compared exactly, so no near duplicate is reported that is none, and `miss_probability` says what may be missed.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from evals.constraints.text import words
+
+_BANDS, _ROWS = 32, 4
+#: One a place of the signature.
+_SEEDS = np.random.default_rng(0).integers(0, 1 << 63, _BANDS * _ROWS, dtype=np.uint64)
+
+
+@dataclass(frozen=True)
+class Near:
+    """A benchmark prompt and the training prompt that is most like it; `similarity` 1.0 is an exact duplicate."""
+
+    id: str
+    prompt: str
+    training: str
+    similarity: float
+    exact: bool
+
+
+def normal(text: str) -> list[str]:
+    """Words in one form: compatibility forms folded, lower case, without punctuation."""
+    return [word.lower() for word in words(unicodedata.normalize("NFKC", text))]
+
+
+def shingles(tokens: Sequence[str], n: int) -> frozenset[tuple[str, ...]]:
+    """Word n-grams; a text of fewer words is one gram."""
+    if not tokens:
+        return frozenset()
+    return frozenset(tuple(tokens[i : i + n]) for i in range(max(len(tokens) - n + 1, 1)))
+
+
+def jaccard(first: frozenset[Any], second: frozenset[Any]) -> float:
+    """Size of the intersection over that of the union; 0 for two empty sets."""
+    union = len(first | second)
+    return len(first & second) / union if union else 0.0
+
+
+def miss_probability(threshold: float) -> float:
+    """Chance that a pair exactly at `threshold` shares no band and is missed."""
+    return float((1 - threshold**_ROWS) ** _BANDS)
+
+
+def signature(grams: frozenset[tuple[str, ...]]) -> np.ndarray:
+    """MinHash signature, shape (128,) uint64: equal places in two of them estimate the Jaccard similarity."""
+    hashes = np.array([crc32("\x1f".join(gram).encode()) for gram in grams], dtype=np.uint64)
+    return np.asarray(_mix(hashes[None] ^ _SEEDS[:, None]).min(axis=1))
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser: a bijection of 64-bit numbers that scatters them (Steele, Lea and Flood 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def overlap(
+    training: Iterable[str],
+    benchmark: Sequence[tuple[str, str]],
+    *,
+    n: int = 3,
+    threshold: float = 0.6,
+    examples: int = 5,
+) -> dict[str, Any]:
+    """Compare the prompts of one benchmark with the training prompts.
+
+    Args:
+        training: prompts trained on. benchmark: (id, prompt).
+        n: words in an n-gram. threshold: of the Jaccard similarity, in (0, 1].
+        examples: how many of the most similar pairs to quote.
+
+    Returns:
+        n_training (distinct), n_benchmark, exact and near (counts of benchmark prompts; an exact one is not near), ids of both,
+        examples, and the settings.
+
+    Raises:
+        ValueError: n or threshold out of range.
+    """
+    if n < 1 or not 0 < threshold <= 1:
+        raise ValueError(f"n is {n} and threshold {threshold}; n must be at least 1 and the threshold in (0, 1]")
+    texts: dict[tuple[str, ...], str] = {}
+    for text in training:
+        texts.setdefault(tuple(normal(text)), text)
+    found = []
+    asked = [(name, prompt, tuple(normal(prompt))) for name, prompt in benchmark]
+    rest = [entry for entry in asked if entry[2] not in texts or not entry[2]]
+    found += [Near(name, prompt, texts[key], 1.0, True) for name, prompt, key in asked if key and key in texts]
+    found += _near(texts, rest, n, threshold)
+    found.sort(key=lambda one: (-one.similarity, one.id))
+    exact = [one.id for one in found if one.exact]
+    near = [one.id for one in found if not one.exact]
+    return {
+        "n_training": len(texts),
+        "n_benchmark": len(asked),
+        "exact": len(exact),
+        "near": len(near),
+        "exact_ids": exact,
+        "near_ids": near,
+        "examples": [
+            {"id": one.id, "prompt": one.prompt, "training": one.training, "similarity": round(one.similarity, 4)}
+            for one in found[:examples]
+        ],
+        "settings": {"ngram_words": n, "threshold": threshold, "miss_probability": miss_probability(threshold)},
+    }
+
+
+def _bands(grams: frozenset[tuple[str, ...]]) -> list[tuple[int, bytes]]:
+    values = signature(grams).reshape(_BANDS, _ROWS)
+    return [(i, row.tobytes()) for i, row in enumerate(values)]
+
+
+def _near(
+    texts: Mapping[tuple[str, ...], str], asked: Sequence[tuple[str, str, tuple[str, ...]]], n: int, threshold: float
+) -> list[Near]:
+    """The most similar training prompt of each benchmark prompt that has one at or above the threshold."""
+    wanted = [(name, prompt, shingles(key, n)) for name, prompt, key in asked if key]
+    buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    for i, (_, _, grams) in enumerate(wanted):
+        for band in _bands(grams):
+            buckets[band].append(i)
+    best: dict[int, tuple[float, str]] = {}
+    for key, text in texts.items():
+        if not key:
+            continue
+        grams = shingles(key, n)
+        for i in {i for band in _bands(grams) for i in buckets.get(band, ())}:
+            similarity = jaccard(grams, wanted[i][2])
+            if similarity >= threshold and similarity > best.get(i, (0.0, ""))[0]:
+                best[i] = (similarity, text)
+    return [Near(wanted[i][0], wanted[i][1], text, value, False) for i, (value, text) in sorted(best.items())]
+
+
+def contamination(
+    training: Sequence[str], benchmarks: Mapping[str, Sequence[tuple[str, str]]], **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """`overlap` of every benchmark (name -> its (id, prompt) pairs) with the training prompts."""
+    return {name: overlap(training, prompts, **settings) for name, prompts in benchmarks.items()}

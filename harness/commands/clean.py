@@ -1,0 +1,43 @@
+"""clean: list, and with --yes remove, what the current matrix of an output directory does not need."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.cli import DEFAULT_OUTPUT
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
+    parser.add_argument("--yes", action="store_true", help="remove what is listed")
+
+
+def run(options: argparse.Namespace) -> int:
+    from harness.clean import leftovers, remove_path
+    from harness.commands.status import frozen_matrix
+    from harness.lock import output_lock
+
+    frozen = frozen_matrix(options.output)
+    with output_lock(options.output):
+        found = leftovers(options.output, frozen)
+        for leftover in found:
+            print(f"{_bytes(leftover.size):>9}  {leftover.path.relative_to(options.output)}  ({leftover.why})")
+        total = f"{len(found)} item{'' if len(found) == 1 else 's'}, {_bytes(sum(one.size for one in found))}"
+        if not found:
+            print("nothing to remove: everything here belongs to the matrix")
+        elif options.yes:
+            for leftover in found:
+                remove_path(leftover.path)
+            print(f"removed {total}")
+        else:
+            print(f"{total}; nothing was removed, add --yes to remove them")
+    return 0
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,0 +1,129 @@
+"""inspect-data: what a preference data set holds, before anything is trained on it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from trainers.data import PreferencePair
+
+#: Prompts whose perplexity is measured, and the most tokens of one: a figure to look at, not a training run.
+PROMPTS, LONGEST = 64, 1024
+
+_EPILOG = """a SOURCE is
+  pairs.jsonl               a file: jsonl, json, csv, tsv (also .gz), parquet
+  folder#split              a folder of data files laid out as on the hub
+  dataset_info.json#name    an entry of LLaMA-Factory
+  hub:owner/name@rev#split  a data set of the hub; /FOLDER, :SUBSET before @
+  embedded:set/split        data that ships with the project
+With several, prompts that stand in more than one are counted.
+
+examples:
+  python -m harness inspect-data pairs.jsonl
+  python -m harness inspect-data train.jsonl test.jsonl --samples 0
+  python -m harness inspect-data data/dataset_info.json#dpo_zh_demo --json
+  python -m harness inspect-data embedded:constraint-pairs/train --model DIR"""
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 0")
+    return int(text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="see below")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="checkpoint: lengths in tokens, prompt perplexity")
+    parser.add_argument("--samples", type=_count, default=3, metavar="N", help="pairs shown (default: %(default)s)")
+    parser.add_argument("--seed", type=_count, default=0, help="of the samples (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the figures; nothing is written. Exit code 2 where a source has no usable row at all."""
+    from harness.refs import data_source
+    from trainers.data import DataError
+    from trainers.formats.inspect import inspect_source, overlaps, samples
+
+    tokens = _tokenizer(options.model) if options.model is not None else None
+    reports = []
+    named: dict[str, list[PreferencePair]] = {}
+    for text in options.sources:
+        place = data_source(text, Path(), "inspect-data", "SOURCE")
+        try:
+            found = inspect_source(place, tokens=tokens)
+        except DataError as error:
+            raise UserError(str(error)) from None
+        shown = samples(found.checked.pairs, options.samples, options.seed)
+        figures = {
+            **found.figures,
+            "source": text,
+            "prompt_perplexity": _perplexity(options.model, found.checked.pairs, options.seed),
+            "samples": [_sample(pair) for pair in shown],
+        }
+        reports.append(figures)
+        named[text] = found.checked.pairs
+    result = {"sources": reports, "overlaps": overlaps(named)}
+    if options.json:
+        json.dump(result, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
+        print()
+    else:
+        from harness.data_page import print_page
+
+        print_page(result)
+    if not all(report["pairs"] for report in reports):
+        raise UserError("no usable pair in " + ", ".join(r["source"] for r in reports if not r["pairs"]))
+    return 0
+
+
+def _sample(pair: PreferencePair) -> dict[str, Any]:
+    return {
+        "id": pair.id,
+        "group": pair.group,
+        "where": f"{pair.source}:{pair.line}",
+        "prompt": pair.prompt,
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+    }
+
+
+def _tokenizer(model: Path) -> Callable[[str], int]:
+    if not model.is_dir():
+        raise UserError(f"--model {model}: no such directory; give a checkpoint with a tokenizer")
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--model {model}: no tokenizer there ({str(error).splitlines()[0]})") from None
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _perplexity(model: Path | None, pairs: Sequence[PreferencePair], seed: int) -> dict[str, Any]:
+    """Perplexity of up to 64 prompts, or null with the reason. A conversation counts by its last question."""
+    if model is None:
+        return {"values": None, "reason": "no --model given"}
+    if not any(model.glob("*.safetensors")):
+        return {"values": None, "reason": f"--model {model} has no weights (*.safetensors)"}
+    from transformers import AutoTokenizer
+
+    from evals.engine import chat_ids
+    from evals.sampling import prompt_nll
+    from trainers.formats.inspect import samples, spread
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    questions = list(dict.fromkeys(pair.prompt[-1]["content"] for pair in samples(pairs, len(pairs), seed)))
+    prompts = [text for text in questions[: 2 * PROMPTS] if 1 < len(chat_ids(tokenizer, text)) <= LONGEST][:PROMPTS]
+    if not prompts:
+        return {"values": None, "reason": f"no prompt has between 2 and {LONGEST} tokens"}
+    values = [math.exp(nll) for nll in prompt_nll(model, prompts, batch_size=4)]
+    return {"values": spread(values), "prompts": len(prompts), "of": len(questions), "reason": None}

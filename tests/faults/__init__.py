@@ -1,0 +1,1 @@
+"""Kills and faults injected into whole matrices; `python -m tests.faults` runs a campaign."""

@@ -1,0 +1,109 @@
+"""Whether two outputs of a matrix hold the same results: byte for byte, but for what was timed or dated."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+#: Measured times, speeds and memory, dates, and how a run came about (not what came of it).
+TIMED = {
+    "step_time_s",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "seconds",
+    "created",
+    "updated",
+    "frozen",
+    "heartbeat",
+    "swap_seconds",
+    "eta_seconds",
+    "pid",
+    "host",
+    "num_tokens",
+    "num_input_tokens_seen",
+    "resumed_from_step",
+    "reference_forwards",
+    "resumed_under",
+    "stopped",
+    "previous",
+}
+#: Made of timed files (checksums, pages that print times), logs of what happened, or locks.
+_SKIPPED = ("work/", ".lock", "report.html", "report.json", "quarantine/", "explain.html")
+
+
+def results(output: Path) -> dict[str, Any]:
+    """Relative path -> its content without what is timed."""
+    found: dict[str, Any] = {}
+    for path in sorted(p for p in output.rglob("*") if p.is_file()):
+        name = str(path.relative_to(output))
+        if any(part in f"/{name}" for part in (f"/{skip}" for skip in _SKIPPED)) or path.suffix == ".corrupt":
+            continue
+        found[name] = _content(path)
+    return found
+
+
+def differences(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
+    """Names of files that are missing on one side or differ."""
+    return sorted(name for name in {*left, *right} if left.get(name) != right.get(name))
+
+
+def _content(path: Path) -> Any:
+    readers: dict[str, Callable[[Path], Any]] = {
+        "log_history.json": _history,
+        "training_metrics.csv": _table,
+        "example_metrics.parquet": _rows,
+        "status.json": _status,
+        "run.json": _json,
+        "summary.json": _json,
+        "train_result.json": _json,
+        "matrix.json": _json,
+        "engine.json": _engine,
+    }
+    return readers.get(path.name, Path.read_bytes)(path)
+
+
+def _untimed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _untimed(item) for key, item in value.items() if key not in TIMED}
+    return [_untimed(item) for item in value] if isinstance(value, list) else value
+
+
+def _json(path: Path) -> Any:
+    return _untimed(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _engine(path: Path) -> Any:
+    return _json(path)["engine"]  # which policy was served before depends on where the engine was started again
+
+
+def _history(path: Path) -> Any:
+    """Logged steps; Trainer's closing record is a summary of the time since the last resume."""
+    runs = _json(path)
+    return {run_id: [record for record in records if "loss" in record] for run_id, records in runs.items()}
+
+
+def _table(path: Path) -> Any:
+    with path.open(encoding="utf-8", newline="") as handle:
+        return [{key: value for key, value in row.items() if key not in TIMED} for row in csv.DictReader(handle)]
+
+
+def _rows(path: Path) -> Any:
+    """All rows and columns; row groups follow the checkpoints, and a stop on request adds one."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    return [str(table.schema), [str(row) for row in table.to_pylist()]]
+
+
+def _status(path: Path) -> Any:
+    """State and finished stages; checksums of timed files differ like the files."""
+    status = json.loads(path.read_text(encoding="utf-8"))
+    timed = ("log_history.json", "train_result.json", "example_metrics.parquet")
+    stages = {
+        name: [stage["fingerprint"], {file: s for file, s in stage["files"].items() if file not in timed}]
+        for name, stage in status["stages"].items()
+    }
+    return [status["state"], status["step"], status["error"], stages]

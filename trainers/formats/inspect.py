@@ -1,0 +1,230 @@
+"""What a preference data set holds, before anything is trained on it: counts, lengths, bias, doubles, trouble, samples."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainers.data import DataError, PreferencePair, Turns
+from trainers.formats.load import Checked, check_rows, content_id
+from trainers.formats.registry import NoPreferenceError
+from trainers.formats.scripts import count_scripts, count_words, encoding_trouble
+from trainers.formats.source import Opened, open_source
+from trainers.formats.split import prompt_groups
+from trainers.formats.turns import plain
+
+Counting = Callable[[str], int]
+#: Errors listed one by one.
+LISTED = 10
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A source with its pairs and errors, and the figures on it as JSON types."""
+
+    opened: Opened
+    checked: Checked
+    figures: dict[str, Any]
+
+
+def inspect_source(text: str, base: Path = Path(), tokens: Counting | None = None) -> Inspected:
+    """Figures on a source. Rows that cannot be used are counted and listed, not raised.
+
+    Args:
+        text: see `open_source`.
+        tokens: counts the tokens of a text; without it lengths are in words and characters.
+
+    Raises:
+        DataError: the source cannot be read at all.
+    """
+    opened = open_source(text, base)
+    checked = check_rows(opened.rows, opened.form)
+    pairs = checked.pairs
+    units: dict[str, Counting] = {"words": count_words, "characters": len}
+    if tokens is not None:
+        units["tokens"] = tokens
+    figures = {
+        "source": text,
+        "format": {"name": opened.form.name, "title": opened.form.title},
+        "rows": len(opened.rows),
+        "pairs": len(pairs),
+        "prompts": len({_prompt(pair) for pair in pairs}),
+        "groups": _groups(pairs),
+        "turns": _turns(pairs),
+        "problems": _problems(checked.errors),
+        **_lengths(pairs, units),
+        "duplicates": _duplicates(pairs),
+        "encoding": _encoding(pairs),
+        "scripts": _scripts(pairs),
+        "notes": opened.notes,
+    }
+    return Inspected(opened, checked, figures)
+
+
+def samples(pairs: Sequence[PreferencePair], count: int, seed: int = 0) -> list[PreferencePair]:
+    """`count` pairs, drawn by a seeded hash of their ids."""
+
+    def rank(pair: PreferencePair) -> str:
+        return hashlib.sha256(f"{seed}:{pair.id}".encode()).hexdigest()
+
+    return sorted(pairs, key=rank)[:count]
+
+
+def overlaps(named: Mapping[str, Sequence[PreferencePair]]) -> list[dict[str, Any]]:
+    """For every two sources: how many prompts are in both (also when case and white space are ignored), and pairs."""
+    names = list(named)
+    exact = {name: {_prompt(pair) for pair in pairs} for name, pairs in named.items()}
+    loose = {name: {_loose(plain(pair.prompt)) for pair in pairs} for name, pairs in named.items()}
+    whole = {name: {_whole(pair) for pair in pairs} for name, pairs in named.items()}
+    return [
+        {
+            "a": a,
+            "b": b,
+            "prompts": len(exact[a] & exact[b]),
+            "prompts_loosely": len(loose[a] & loose[b]),
+            "pairs": len(whole[a] & whole[b]),
+            "share_of_a": _share(len(exact[a] & exact[b]), len(exact[a])),
+            "share_of_b": _share(len(exact[a] & exact[b]), len(exact[b])),
+        }
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+    ]
+
+
+def spread(values: Sequence[float]) -> dict[str, float] | None:
+    """Mean, median, 5th and 95th percentile (nearest rank), least and largest; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    return {
+        "mean": statistics.fmean(ordered),
+        "median": statistics.median(ordered),
+        "p5": at(0.05),
+        "p95": at(0.95),
+        "min": ordered[0],
+        "max": ordered[-1],
+    }
+
+
+def _prompt(pair: PreferencePair) -> str:
+    return content_id(pair.prompt)
+
+
+def _whole(pair: PreferencePair) -> str:
+    return content_id(pair.prompt, pair.chosen, pair.rejected)
+
+
+def _loose(text: str) -> str:
+    """Text without regard to case, white space and compatible forms (full-width letters)."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _groups(pairs: Sequence[PreferencePair]) -> dict[str, int]:
+    """Groups as the data gives them, and as a split keeps them together."""
+    prompts: dict[str, set[str]] = defaultdict(set)
+    for pair in pairs:
+        prompts[_prompt(pair)].add(pair.group)
+    sizes = Counter(prompt_groups(pairs))
+    return {
+        "given": len({pair.group for pair in pairs}),
+        "kept_together": len(sizes),
+        "largest": max(sizes.values(), default=0),
+        "prompts_in_several": sum(len(groups) > 1 for groups in prompts.values()),
+    }
+
+
+def _turns(pairs: Sequence[PreferencePair]) -> dict[str, int]:
+    return {
+        "one_question": sum(sum(turn["role"] == "user" for turn in pair.prompt) == 1 for pair in pairs),
+        "several_questions": sum(sum(turn["role"] == "user" for turn in pair.prompt) > 1 for pair in pairs),
+        "with_system": sum(any(turn["role"] == "system" for turn in pair.prompt) for pair in pairs),
+        "answers_of_several_turns": sum(max(len(pair.chosen), len(pair.rejected)) > 1 for pair in pairs),
+    }
+
+
+def _problems(errors: Sequence[DataError]) -> dict[str, Any]:
+    none = [error for error in errors if isinstance(error, NoPreferenceError)]
+    return {
+        "rows": len(errors),
+        "without_preference": len(none),
+        **{kind: sum(error.kind == kind for error in none) for kind in ("identical", "empty", "tied", "one_answer")},
+        "first": [str(error) for error in errors[:LISTED]],
+    }
+
+
+def _lengths(pairs: Sequence[PreferencePair], units: Mapping[str, Counting]) -> dict[str, Any]:
+    lengths: dict[str, Any] = {}
+    bias: dict[str, Any] = {}
+    for unit, count in units.items():
+        sides = {side: [count(plain(_side(pair, side))) for pair in pairs] for side in ("prompt", "chosen", "rejected")}
+        lengths[unit] = {side: spread(values) for side, values in sides.items()}
+        differences = [c - r for c, r in zip(sides["chosen"], sides["rejected"], strict=True)]
+        unequal = [d for d in differences if d]
+        bias[unit] = {
+            "chosen_longer": _share(sum(d > 0 for d in differences), len(differences)),
+            "rejected_longer": _share(sum(d < 0 for d in differences), len(differences)),
+            "chosen_longer_of_unequal": _share(sum(d > 0 for d in unequal), len(unequal)),
+            "mean_difference": statistics.fmean(differences) if differences else None,
+            "median_difference": statistics.median(differences) if differences else None,
+        }
+    return {"lengths": lengths, "length_bias": bias}
+
+
+def _side(pair: PreferencePair, side: str) -> Turns:
+    turns: Turns = getattr(pair, side)
+    return turns
+
+
+def _duplicates(pairs: Sequence[PreferencePair]) -> dict[str, int]:
+    whole = Counter(map(_whole, pairs))
+    loose = Counter(
+        "\0".join(_loose(plain(_side(p, side))) for side in ("prompt", "chosen", "rejected")) for p in pairs
+    )
+    reverse = {content_id(pair.prompt, pair.rejected, pair.chosen) for pair in pairs}
+    per_prompt = Counter(map(_prompt, pairs))
+    return {
+        "repeated_pairs": sum(n - 1 for n in whole.values()),
+        "repeated_pairs_loosely": sum(n - 1 for n in loose.values()),
+        "contradictions": sum(key in reverse for key in whole) // 2,
+        "prompts_with_several_pairs": sum(n > 1 for n in per_prompt.values()),
+        "most_pairs_of_a_prompt": max(per_prompt.values(), default=0),
+        "answers_equal_but_for_space_or_case": sum(_loose(plain(p.chosen)) == _loose(plain(p.rejected)) for p in pairs),
+    }
+
+
+def _encoding(pairs: Sequence[PreferencePair]) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for pair in pairs:
+        trouble: set[str] = set()
+        for side in ("prompt", "chosen", "rejected"):
+            for kind in encoding_trouble(plain(_side(pair, side))):
+                trouble.add(kind)
+                first.setdefault(kind, f"{pair.source}:{pair.line} ({side})")
+        counts.update(trouble)
+    kinds = ("replacement", "mojibake", "control", "invisible")
+    return {kind: {"pairs": counts[kind], "first": first.get(kind)} for kind in kinds}
+
+
+def _scripts(pairs: Sequence[PreferencePair]) -> dict[str, float]:
+    """Share of all letters by writing system, the largest first."""
+    letters: Counter[str] = Counter()
+    for pair in pairs:
+        for side in ("prompt", "chosen", "rejected"):
+            letters.update(count_scripts(plain(_side(pair, side))))
+    total = sum(letters.values())
+    return {script: n / total for script, n in letters.most_common()}

@@ -1,0 +1,60 @@
+"""Splits that keep a prompt on one side: by prompt group, never by row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from trainers.data import PreferencePair
+from trainers.formats.load import content_id
+
+
+def prompt_groups(pairs: Sequence[PreferencePair]) -> list[int]:
+    """For each pair the number of its group; pairs with the same `group` or the same prompt are in one, also by way of others."""
+    parent = list(range(len(pairs)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[tuple[str, str], int] = {}
+    for i, pair in enumerate(pairs):
+        for key in (("group", pair.group), ("prompt", _prompt_key(pair))):
+            parent[root(i)] = root(first.setdefault(key, i))
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(root(i), len(numbers)) for i in range(len(pairs))]
+
+
+def _prompt_key(pair: PreferencePair) -> str:
+    return content_id([{**turn, "content": turn["content"].strip()} for turn in pair.prompt])
+
+
+def split_by_prompt(
+    pairs: Sequence[PreferencePair], share: float, seed: int = 0
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """(rest, held out): about `share` of the prompt groups, with all their pairs, are held out.
+
+    Groups are drawn by a hash of `seed` and their prompts, so the split does not depend on the order of the pairs.
+
+    Raises:
+        ValueError: a share outside 0..1, or so few groups that a side would be empty.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share is {share!r}; it must be above 0 and below 1")
+    groups = prompt_groups(pairs)
+    keys: dict[int, str] = {}
+    for number, pair in zip(groups, pairs, strict=True):
+        rank = hashlib.sha256(f"{seed}:{_prompt_key(pair)}".encode()).hexdigest()
+        keys[number] = min(keys.get(number, rank), rank)
+    count = round(share * len(keys))
+    if not 0 < count < len(keys):
+        raise ValueError(
+            f"{len(keys)} prompt groups cannot be split at a share of {share}: a side would be empty; add prompts, or change it"
+        )
+    held = set(sorted(keys, key=lambda number: keys[number])[:count])
+    sides: tuple[list[PreferencePair], list[PreferencePair]] = ([], [])
+    for number, pair in zip(groups, pairs, strict=True):
+        sides[number in held].append(pair)
+    return sides
