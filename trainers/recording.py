@@ -15,6 +15,9 @@ from trainers.schema import BOOL_COLUMNS, EXAMPLE_COLUMNS, EXAMPLE_METRICS, EXAM
 #: Columns the trainer hands over, in the order of the matrix it gathers (all as float64).
 NUMERIC_COLUMNS = ("example_index", *INT_COLUMNS, *FLOAT_COLUMNS, *BOOL_COLUMNS)
 
+#: Rows kept in memory at most (about 200 bytes each).
+FLUSH_ROWS = 50_000
+
 _TYPES = {
     "run_id": pa.string(),
     "example_id": pa.string(),
@@ -51,8 +54,13 @@ class ExampleRecorder:
                 path.unlink()
 
     def add(self, rows: np.ndarray) -> None:
-        """Rows (n, len(NUMERIC_COLUMNS)) of one or more steps; a repeated (step, example) keeps its first row."""
+        """Rows (n, len(NUMERIC_COLUMNS)) of one or more steps; a repeated (step, example) keeps its first row.
+
+        Memory is bounded: with `FLUSH_ROWS` rows waiting, a part is written without waiting for a checkpoint.
+        """
         self._rows.append(rows)
+        if sum(map(len, self._rows)) >= FLUSH_ROWS:
+            self.flush(int(rows[:, NUMERIC_COLUMNS.index("step")].max()))
 
     def _table(self, rows: np.ndarray) -> pa.Table:
         columns = dict(zip(NUMERIC_COLUMNS, rows.T, strict=True))

@@ -67,3 +67,27 @@ def test_a_torn_checkpoint_is_not_used(tiny_model: Path, tmp_path: Path) -> None
     torn.mkdir(parents=True)
     (torn / "trainer_state.json").write_text('{"global_st')
     assert train(job, make_pairs(), lambda _: None)["resumed_from_step"] == 0
+
+
+def test_rows_are_streamed_between_checkpoints_and_survive_a_kill(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts written without a checkpoint are dropped where they are trained again, and every row is there once."""
+    from trainers import recording
+
+    monkeypatch.setattr(recording, "FLUSH_ROWS", 8)
+    training = {"max_steps": 8, "save_steps": 5, "save_total_limit": 1}
+    job = make_job(tiny_model, tmp_path, training=training)
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 7:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(job, make_pairs(), kill)
+    parts = sorted(int(path.stem.split("-")[1]) for path in (tmp_path / "example_metrics.parts").glob("*.parquet"))
+    assert parts == [2, 4, 5, 7] or parts == [2, 4, 5]
+    assert train(job, make_pairs(), lambda _: None)["resumed_from_step"] == 5
+    rows = pd.read_parquet(tmp_path / "example_metrics.parquet")
+    assert rows.groupby("step").size().tolist() == [4] * 8
+    assert not rows.duplicated(["step", "example_id"]).any()
