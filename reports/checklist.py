@@ -82,6 +82,21 @@ def _disjoint(matrix: MatrixData) -> dict[str, str]:
     return _entry(name, "pass", f"{len(trained)} training ids and {len(scored)} scored ids share none (ids, not texts)")
 
 
+def _answer_seen(matrix: MatrixData) -> dict[str, str]:
+    """A beta read from the answer differs between chosen and rejected, so log Z(x) no longer cancels in the DPO loss."""
+    seen = sorted(
+        {
+            run.method
+            for run in matrix.runs
+            if ((run.identity or {}).get("params") or {}).get("aggregation") == "last_completion_token"
+        }
+    )
+    name = "No beta is read from the answer"
+    if seen:
+        return _entry(name, "fail", f"aggregation last_completion_token: {', '.join(seen)}")
+    return _entry(name, "pass", "no method's head reads the last completion token")
+
+
 def checklist(matrix: MatrixData, arms: Sequence[Arm], baseline: Arm | None) -> list[dict[str, str]]:
     """Entries {name, state: pass | fail | missing, evidence}; missing means that nothing on disk speaks to it."""
     policies = [*matrix.runs, *([matrix.reference] if matrix.reference else [])]
@@ -115,7 +130,14 @@ def checklist(matrix: MatrixData, arms: Sequence[Arm], baseline: Arm | None) -> 
             "pass" if noise else "missing",
             "a policy was evaluated twice" if noise else "no policy was evaluated twice",
         ),
-        _entry("Compared at matched KL", "missing", "KL to the reference was not measured"),
+        _entry(
+            "Compared at matched KL",
+            "missing",
+            "KL to the reference was measured, but scores are not compared at equal KL"
+            if "kl" in kinds
+            else "KL to the reference was not measured",
+        ),
+        _answer_seen(matrix),
         _entry("Answer length controlled", "missing", "scores are not adjusted for the length of the answer"),
         _entry(
             "Failed runs listed",

@@ -15,7 +15,7 @@ from reports.labels import Arm
 from reports.records import Item, RunData, Scores, load_matrix
 from reports.summary import build_summary
 from reports.verdicts import verdict
-from tests.reports.builder import FIXED, FOODPO, METHODS, Method, write_matrix
+from tests.reports.builder import FIXED, FOODPO, HEAD, METHODS, Method, write_matrix
 
 
 def scores(policy: str, values: dict[str, float], groups: dict[str, str] | None = None) -> Scores:
@@ -180,3 +180,17 @@ def test_gain_is_held_against_the_controls(tmp_path: Path) -> None:
         assert [s["label"] for s in summary["verdict"]["sentences"]] == ["strong"]
         assert summary["verdict"]["sentences"][0]["code"] == "better"
         assert words in summary["verdict"]["sentences"][0]["sentence"]
+
+
+def test_a_beta_read_from_the_answer_is_flagged(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    ids = write_matrix(tmp_path / "prompt")
+    peeking = replace(HEAD, params={**HEAD.params, "aggregation": "last_completion_token"})
+    other = write_matrix(tmp_path / "answer", (FIXED, peeking))
+    found = []
+    for root, runs in ((tmp_path / "prompt", ids), (tmp_path / "answer", other)):
+        entries = build_summary(load_matrix(root, runs))["checklist"]
+        found.append(next(c for c in entries if "read from the answer" in c["name"]))
+    assert [entry["state"] for entry in found] == ["pass", "fail"]
+    assert "beta_head" in found[1]["evidence"]
