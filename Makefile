@@ -47,7 +47,7 @@ run: $(STAMP)
 	@$(VENV)/bin/python -m harness run-matrix $(CONFIG) --output $(OUTPUT)
 
 test: $(STAMP)
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(STAMP)
 	@$(VENV)/bin/ruff check .

@@ -49,7 +49,7 @@ def run_matrix(
         for path in stores[spec.run_id].create(plan.run_record(spec)):
             progress.say(f"damaged, set aside and made anew: {spec.label}: {path.relative_to(plan.run_dir(spec))}")
     waiting = _waiting(plan, specs, stores, progress)
-    settled = [] if retry_failed else [spec for spec in waiting if _failed_for_good(stores[spec.run_id])]
+    settled = [] if retry_failed else _settled(waiting, stores)
     waiting = [spec for spec in waiting if spec not in settled]
     _compare_environments(plan, waiting, stores, progress)
     if settled:
@@ -90,9 +90,17 @@ def _waiting(plan: Plan, specs: Sequence[RunSpec], stores: dict[str, RunStore], 
     return found
 
 
-def _failed_for_good(store: RunStore) -> bool:
-    status = store.status()
-    return status["state"] == "failed" and not record_is_transient(status["error"])
+def _settled(waiting: Sequence[RunSpec], stores: dict[str, RunStore]) -> list[RunSpec]:
+    """Runs that failed in a way that would come again. A control that failed for want of its parent's rows may go well once
+    the parent does, so it is settled only with the parent (which stands before it)."""
+    settled: list[RunSpec] = []
+    for spec in waiting:
+        status = stores[spec.run_id].status()
+        if status["state"] != "failed" or record_is_transient(status["error"]):
+            continue
+        if status["error"]["class"] != "ParentRunError" or spec.parent in [other.run_id for other in settled]:
+            settled.append(spec)
+    return settled
 
 
 def _compare_environments(

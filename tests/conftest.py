@@ -12,25 +12,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
-#: Tests that keep both cores busy or need gigabytes run one after another, in one worker.
-_HEAVY = (
-    "test_beta_head_model",
-    "test_benchmarks_vllm",
-    "test_collapse_demo",
-    "test_embedded",
-    "test_end_to_end",
-    "test_llm_judge_vllm",
-    "test_vllm",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        heavy = item.path.stem.startswith(_HEAVY)
-        # without a group of its own a module's fixtures would be made in every worker
-        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer random Llama with a byte-level tokenizer and a chat template."""
