@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import figures, panels, tables
 from .labels import arms
+from .panel import all_panels
 from .records import MatrixData
 from .style import looks, save, style
 from .writing import write_csv
@@ -52,6 +53,11 @@ def draw_all(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, Path]:
         write_csv(folder / "beta_scatter.csv", tables.BETA_COLUMNS, beta_rows)
         if beta_rows:
             drawn["beta_scatter"] = _both(panels.beta_scatter(beta_rows, look), directory, "beta_scatter", "png")
+        for panel in all_panels():
+            panel_rows = panel.rows(matrix, summary)
+            write_csv(folder / f"{panel.name}.csv", panel.columns, panel_rows)
+            if panel_rows:
+                drawn[panel.name] = _both(panel.draw(panel_rows, look), directory, panel.name, panel.embed)
     write_csv(folder / "beta_correlation.csv", tables.CORRELATION_COLUMNS, tables.correlation_table(summary))
     write_csv(folder / "perplexity_quantiles.csv", tables.QUANTILE_COLUMNS, tables.quantile_table(summary))
     return drawn

@@ -1,0 +1,39 @@
+"""A panel of the report: one figure, the rows it is drawn from, and what to say of it. The gallery draws all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from .records import MatrixData
+from .style import Look
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure of the report.
+
+    `rows` turns a matrix and its summary into a table (columns of `columns`); an empty table means that there is nothing to
+    draw, which the report says with `absent`. `draw` makes the figure from those rows alone, so the CSV beside the figure
+    is the whole truth. `section` is where the page shows it.
+    """
+
+    name: str
+    title: str
+    section: Literal["comparison", "frontier", "curves", "beta", "tuning", "strata", "judges"]
+    columns: Sequence[str]
+    rows: Callable[[MatrixData, Mapping[str, Any]], list[dict[str, Any]]]
+    draw: Callable[[Sequence[Mapping[str, Any]], Mapping[str, Look]], Figure]
+    caption: str
+    absent: str
+    embed: Literal["png", "svg"] = "svg"
+
+
+def all_panels() -> list[Panel]:
+    """Every panel that is drawn beside the gallery's own figures, in the order of the page."""
+    panels: list[Panel] = []
+    return panels
