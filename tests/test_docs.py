@@ -18,7 +18,7 @@ from harness.yaml_source import load
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     path
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("*/*.md")])
+    for path in sorted({*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("*/*.md")})
     if not {"output", "node_modules"} & set(path.parts)
 ]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -72,7 +72,7 @@ def test_yaml(block: Block, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", blocks("bash", "sh", "console"), ids=str)
 def test_commands(block: Block) -> None:
     for command in commands(block.text):
-        words = shlex.split(command.removeprefix("$ "), comments=True)
+        words = shlex.split(command.removeprefix("$ ").removeprefix(".venv/bin/"), comments=True)
         while words and "=" in words[0] and not words[0].startswith("-"):
             words = words[1:]  # VARIABLE=value before a command
         if words[:3] == ["python", "-m", "harness"] or words[:1] == ["dpo-beta-harness"]:
