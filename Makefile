@@ -47,6 +47,7 @@ run: $(STAMP)
 	@$(VENV)/bin/python -m harness run-matrix $(CONFIG) --output $(OUTPUT)
 
 test: $(STAMP)
+	@$(VENV)/bin/python -m tests.reports.chromium
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(STAMP)

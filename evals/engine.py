@@ -26,6 +26,9 @@ class EngineConfig:
         dtype: auto, float32, bfloat16 or float16; auto is bfloat16 where the hardware has it, else float32.
         max_model_len: longest prompt plus answer, tokens. kv_cache_gib: KV cache on CPU, GiB.
         max_num_seqs: sequences decoded together.
+        trust_remote_code: run modelling code that comes with the checkpoint.
+        lora: merge (adapters are merged and the weights swapped) or adapters (vLLM adds them per request to the base weights).
+        lora_rank: of the adapters that will be served.
     """
 
     backend: str = "auto"
@@ -37,6 +40,9 @@ class EngineConfig:
     tensor_parallel_size: int = 1
     data_parallel_size: int = 1
     gpu_memory_utilization: float = 0.85
+    trust_remote_code: bool = False
+    lora: str = "merge"
+    lora_rank: int = 8
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EngineConfig:
@@ -74,6 +80,7 @@ class Engine(Protocol):
     name: str
     tokenizer: Any
     max_model_len: int
+    trust_remote_code: bool
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         """One answer per prompt, in order."""
@@ -84,8 +91,11 @@ class Engine(Protocol):
     def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
         """For (context ids, continuation ids): the log-prob of each token of the continuation, nats."""
 
-    def swap(self, model_dir: Path) -> float:
+    def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
         """Serve the weights in `model_dir` from now on; returns the seconds it took.
+
+        Args:
+            adapter: the LoRA adapter that is merged in `model_dir`: an engine with `lora: adapters` takes this instead.
 
         Raises:
             EngineError: they do not load; the engine can be given others.
@@ -128,6 +138,10 @@ def start_engine(model_dir: Path, config: EngineConfig) -> Engine:
         EngineError: the backend is not installed or does not start.
     """
     backend = choose_backend(config)
+    if config.data_parallel_size > 1:
+        from evals.replicas import Replicas
+
+        return Replicas(model_dir, config)
     if backend == "vllm":
         if importlib.util.find_spec("vllm") is None:
             raise EngineError(

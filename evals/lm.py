@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lm_eval import utils
@@ -17,6 +20,8 @@ from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs, postproce
 from evals.engine import Engine, Sampling
 
 _DEFAULT_MAX_GEN_TOKS = 256
+#: Requests handed to the engine at once; between them progress is reported.
+_SCORED_TOGETHER, _DECODED_TOGETHER = 512, 256
 
 
 class RequestError(ValueError):
@@ -28,6 +33,24 @@ def _repeat_seed(context: str, repeat: int) -> int:
     return int(hashlib.sha256(f"{repeat}:{context}".encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
 
 
+class _Clock:
+    """Reports requests done, tokens a second and the seconds that are left."""
+
+    def __init__(self, progress: Callable[..., None], total: int) -> None:
+        self._progress, self._total = progress, total
+        self._started, self._done, self._tokens = time.monotonic(), 0, 0
+
+    def tick(self, done: int, tokens: int) -> None:
+        self._done, self._tokens = self._done + done, self._tokens + tokens
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        self._progress(
+            done=self._done,
+            total=self._total,
+            tokens_per_second=self._tokens / elapsed,
+            eta_s=elapsed / self._done * (self._total - self._done),
+        )
+
+
 class EngineLM(TemplateLM):
     """`lm_eval.api.model.LM` over an engine; log-likelihoods are sums in nats.
 
@@ -35,9 +58,10 @@ class EngineLM(TemplateLM):
     because vLLM generates a token with every prompt.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, progress: Callable[..., None] | None = None) -> None:
         super().__init__()
         self._engine = engine
+        self._progress = progress or (lambda **_: None)
         self.tokenizer = engine.tokenizer
 
     @property
@@ -104,7 +128,13 @@ class EngineLM(TemplateLM):
                     f"{self._engine.max_model_len}: {text!r:.200}; raise evaluation.engine.max_model_len"
                 )
             pairs.append((context[-room:], continuation))
-        return self._engine.loglikelihood(pairs)
+        results: list[tuple[float, bool]] = []
+        clock = _Clock(self._progress, len(pairs))
+        for start in range(0, len(pairs), _SCORED_TOGETHER):
+            part = pairs[start : start + _SCORED_TOGETHER]
+            results += self._engine.loglikelihood(part)
+            clock.tick(len(part), sum(len(context) + len(continuation) for context, continuation in part))
+        return results
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
         """Log-prob of each whole text, in windows that predict every token once with as much context as fits."""
@@ -131,6 +161,7 @@ class EngineLM(TemplateLM):
         groups: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             groups.setdefault(json.dumps(request.args[1], sort_keys=True, default=str), []).append(i)
+        clock = _Clock(self._progress, len(requests))
         for members in groups.values():
             settings = normalize_gen_kwargs(dict(requests[members[0]].args[1]), self.max_gen_toks)
             stop = tuple(word for word in settings["until"] if word)  # vLLM refuses empty stop strings
@@ -143,8 +174,13 @@ class EngineLM(TemplateLM):
             contexts = [requests[i].args[0] for i in members]
             prompts = [(self.tok_encode(context) or [self.prefix_token_id])[-room:] for context in contexts]
             sampling = self._sampling(settings, stop, contexts)
-            for i, answer in zip(members, self._engine.generate(prompts, sampling), strict=True):
-                answers[i] = postprocess_generated_text(answer.text, list(stop), None)
+            for start in range(0, len(members), _DECODED_TOGETHER):
+                part = slice(start, start + _DECODED_TOGETHER)
+                seeds = sampling.seeds[part] if sampling.seeds else None
+                decoded = self._engine.generate(prompts[part], replace(sampling, seeds=seeds))
+                for i, answer in zip(members[part], decoded, strict=True):
+                    answers[i] = postprocess_generated_text(answer.text, list(stop), None)
+                clock.tick(len(decoded), sum(len(answer.token_ids) for answer in decoded))
         return answers
 
     @staticmethod

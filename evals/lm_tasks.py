@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,7 @@ def run_task(
     policy: str,
     benchmark: str,
     fingerprint: str,
+    progress: Callable[..., None] | None = None,
 ) -> dict[str, Any]:
     """Scores of the engine's present weights on an lm-eval task (its first `limit` documents).
 
@@ -146,6 +147,7 @@ def run_task(
         include_path: directory with more task YAML files; their `data_files` may be relative to the YAML.
         num_fewshot: examples put before each prompt by lm-eval.
         policy, benchmark, fingerprint: identity of the cell, copied into the result.
+        progress: called with done, total, tokens_per_second and eta_s.
 
     Returns:
         The content of `scores/<benchmark>.json`, kind `lm_eval`; values that are not finite are None.
@@ -158,7 +160,7 @@ def run_task(
         raise TaskError(f"task {task!r} fixes num_fewshot to 0; remove num_fewshot: {num_fewshot} from the benchmark")
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
     output = lm_eval.simple_evaluate(
-        EngineLM(engine),
+        EngineLM(engine, progress),
         tasks=[found],
         num_fewshot=num_fewshot,
         limit=limit,

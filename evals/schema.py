@@ -20,6 +20,8 @@ GENERATIONS, SCORES, ENGINE_RECORD = "generations", "scores", "engine.json"
 #: Log-probs of given tokens, one row each; and what a second evaluation of the same policy writes.
 LOGPROBS, REPEAT = "logprobs", "repeat"
 REFERENCE = "reference"
+#: How often the engine's greedy answers are those of transformers.
+PARITY = "parity.json"
 
 
 def canonical(value: Any) -> str:
@@ -50,6 +52,20 @@ def logprobs_path(out: Path, benchmark: str) -> Path:
 def scores_path(out: Path, benchmark: str) -> Path:
     """Where the scores of `benchmark` live under a policy's directory."""
     return Path(out) / SCORES / f"{benchmark}.json"
+
+
+def parity_path(out: Path) -> Path:
+    """Where the comparison of the engine with transformers lives, under the reference's directory."""
+    return Path(out) / PARITY
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none or it is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def read_scores(out: Path, benchmark: str) -> dict[str, Any] | None:

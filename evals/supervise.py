@@ -29,7 +29,8 @@ class JobResult:
     engine_starts: int = 0
 
 
-def _read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Events written after `offset` (bytes), and the offset after the last whole one."""
     if not path.exists():
         return [], offset
     with path.open("rb") as handle:
@@ -39,7 +40,7 @@ def _read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     return [json.loads(line) for line in data[:end].splitlines()], offset + end
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """End the worker and all it started (vLLM runs processes of its own in the worker's group)."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
@@ -81,7 +82,7 @@ def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, A
             alive = True
             while alive:
                 alive = process.poll() is None
-                events, offset = _read_events(events_path, offset)
+                events, offset = read_events(events_path, offset)
                 for event in events:
                     kind = event["event"]
                     if kind in ("policy_done", "policy_failed"):
@@ -108,7 +109,7 @@ def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, A
                 if alive:
                     time.sleep(0.1)
         finally:
-            _stop(process)
+            stop(process)
         if finished:
             break
         key = current or ""
@@ -119,7 +120,7 @@ def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, A
                 "class": "EngineCrashed",
                 "message": f"the engine died {crashes[key]} times (last exit code {process.returncode}); "
                 f"see {job_path.with_suffix('.log')}",
-                "traceback": _tail(job_path.with_suffix(".log")),
+                "traceback": tail(job_path.with_suffix(".log")),
             }
             hit = [current] if current else [p["run_id"] for p in job["policies"] if p["run_id"] not in result.done]
             result.failed.update({run_id: error for run_id in hit if run_id not in result.failed})
@@ -128,5 +129,6 @@ def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, A
     return result
 
 
-def _tail(path: Path, lines: int = 30) -> str:
+def tail(path: Path, lines: int = 30) -> str:
+    """The last lines of a log."""
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -58,12 +58,14 @@ def engine_logprobs(engine: Engine) -> list[float]:
     return [value for value, _ in engine.loglikelihood(requests)]
 
 
-def expected_logprobs(model_dir: Path, context: list[int], answer: list[int]) -> list[float]:
+def expected_logprobs(
+    model_dir: Path, context: list[int], answer: list[int], trust_remote_code: bool = False
+) -> list[float]:
     """Log-prob of each of the probe's tokens under the checkpoint in `model_dir`, in float32 by transformers."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, trust_remote_code=trust_remote_code)
     with torch.inference_mode():
         logits = model(torch.tensor([[*context, *answer]])).logits[0, len(context) - 1 : -1].log_softmax(-1)
     return [float(value) for value in logits.gather(-1, torch.tensor(answer)[:, None]).squeeze(-1)]
@@ -93,7 +95,7 @@ def check_swap(
     Raises:
         EngineError: the engine does not serve these weights.
     """
-    ours, theirs = engine_logprobs(engine), expected_logprobs(model_dir, *_ids(engine))
+    ours, theirs = engine_logprobs(engine), expected_logprobs(model_dir, *_ids(engine), engine.trust_remote_code)
     found, expected, tolerance = _mean(ours), _mean(theirs), TOLERANCE.get(dtype, 0.1)
     if not abs(found - expected) <= tolerance:  # written so that NaN fails
         raise EngineError(

@@ -22,26 +22,28 @@ class TransformersEngine:
 
     _model: Any
 
-    def __init__(self, model_dir: Path, config: EngineConfig) -> None:
+    def __init__(self, model_dir: Path, config: EngineConfig, device: str | None = None) -> None:
         import transformers
 
         self._dtype = choose_dtype(config)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.name = f"transformers {transformers.__version__} ({self._dtype})"
-        self.max_model_len = config.max_model_len
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(model_dir)
+        self.max_model_len, self.trust_remote_code = config.max_model_len, config.trust_remote_code
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=self.trust_remote_code)
         self.swap(model_dir)
         ends = self._model.generation_config.eos_token_id
         self._ends = set(ends if isinstance(ends, list) else [ends]) | {self.tokenizer.eos_token_id}
         self._pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
 
-    def swap(self, model_dir: Path) -> float:
+    def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
         if not any(Path(model_dir).glob("*.safetensors")):
             raise EngineError(f"{model_dir} holds no *.safetensors weights")
         started = time.perf_counter()
         self._model = None
         try:
-            model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, self._dtype))
+            model = AutoModelForCausalLM.from_pretrained(
+                model_dir, dtype=getattr(torch, self._dtype), trust_remote_code=self.trust_remote_code
+            )
         except Exception as error:  # whatever a damaged checkpoint makes the loader raise
             raise EngineError(f"weights of {model_dir} did not load: {error}") from error
         self._model = model.to(self._device).eval()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evals.adapters import Adapters
 from evals.engine import EngineConfig, EngineError, EngineLostError, Generated, Sampling, choose_dtype
 
 
@@ -35,13 +36,18 @@ class VllmEngine:
 
     def __init__(self, model_dir: Path, config: EngineConfig) -> None:
         on_cpu = _prepare_environment(config)
+        if on_cpu and config.lora == "adapters":
+            raise EngineError(
+                "evaluation.engine.lora is 'adapters', and prompt log-probs fail with adapters on CPUs; set it to merge"
+            )
         from vllm import LLM
 
         extra: dict[str, Any] = (
             {"enforce_eager": True} if on_cpu else {"gpu_memory_utilization": config.gpu_memory_utilization}
         )
-        if config.data_parallel_size > 1:
-            extra["data_parallel_size"] = config.data_parallel_size
+        self._adapters = Adapters(config.lora_rank) if config.lora == "adapters" else None
+        if self._adapters is not None:
+            extra |= self._adapters.settings()
         try:
             self._llm = LLM(
                 str(model_dir),
@@ -53,16 +59,20 @@ class VllmEngine:
                 tensor_parallel_size=config.tensor_parallel_size,
                 seed=config.seed,
                 disable_log_stats=True,
+                trust_remote_code=config.trust_remote_code,
+                worker_extension_cls="evals.vllm_worker.PolicyReload",
                 **extra,
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineError(f"vLLM did not start with {model_dir}: {error}") from error
         import vllm
 
-        self.name = f"vllm {vllm.__version__} ({choose_dtype(config)})"
+        self.name = f"vllm {vllm.__version__} ({choose_dtype(config)}{', adapters' if self._adapters else ''})"
         self.tokenizer = self._llm.get_tokenizer()
-        self.max_model_len = config.max_model_len
+        self.max_model_len, self.trust_remote_code = config.max_model_len, config.trust_remote_code
         self._base = Path(model_dir)
+        if self._adapters is not None:
+            self._adapters.engine = self._llm.llm_engine
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         from vllm import SamplingParams
@@ -81,7 +91,10 @@ class VllmEngine:
             for seed in seeds
         ]
         outputs = self._llm.generate(
-            [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts], params, use_tqdm=False
+            [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts],
+            params,
+            use_tqdm=False,
+            lora_request=self._adapters.request if self._adapters is not None else None,
         )
         results = []
         for output in outputs:
@@ -108,6 +121,7 @@ class VllmEngine:
             [TokensPrompt(prompt_token_ids=[*context, *continuation]) for context, continuation in requests],
             params,
             use_tqdm=False,
+            lora_request=self._adapters.request if self._adapters is not None else None,
         )
         results = []
         for (context, continuation), output in zip(requests, outputs, strict=True):
@@ -115,7 +129,13 @@ class VllmEngine:
             results.append([step[token] for step, token in zip(steps, continuation, strict=True)])
         return results
 
-    def swap(self, model_dir: Path) -> float:
+    def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
+        if self._adapters is not None and (adapter is not None or Path(model_dir) == self._base):
+            return self._adapters.serve(adapter)
+        if self._adapters is not None:
+            raise EngineError(
+                f"{model_dir} is no LoRA run of the base model {self._base}; set evaluation.engine.lora: merge"
+            )
         if not any(Path(model_dir).glob("*.safetensors")):
             raise EngineError(f"{model_dir} holds no *.safetensors weights")
         started = time.perf_counter()
@@ -131,7 +151,7 @@ class VllmEngine:
         return time.perf_counter() - started
 
     def _reload(self, model_dir: Path) -> None:
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
+        self._llm.collective_rpc("reload_policy", kwargs={"weights_path": str(model_dir)})
         self._llm.reset_prefix_cache()
 
     def alive(self) -> bool:

@@ -36,13 +36,22 @@ def read_answers(path: Path) -> dict[tuple[str, int], str]:
     for number, row in read_jsonl(path):
         try:
             key = str(row["prompt_id"]), int(row.get("sample", 0))
-            text = str(row["text"])
+            text = transcript(row)
         except KeyError as error:
             raise WinRateError(f"{path}:{number}: the row has no {error}; generate again") from error
         if key in answers:
             raise WinRateError(f"{path}:{number}: prompt {key[0]!r} has sample {key[1]} twice; generate again")
         answers[key] = text
     return answers
+
+
+def transcript(row: Mapping[str, Any]) -> str:
+    """The text of a row of generations; in a later turn everything after the first question, so that it can be judged."""
+    said = [*row.get("messages", [])[1:]]
+    if not said:
+        return str(row["text"])
+    turns = [*said, {"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["text"]}]
+    return "\n\n".join(f"[{turn['role']}]\n{turn['content']}" for turn in turns)
 
 
 def pairs_of(
@@ -114,15 +123,30 @@ def compare_policies(
 
 
 def write_comparisons(
-    out: Path, benchmark: str, rows: Sequence[Mapping[str, Any]], judges: Mapping[str, Judging]
+    out: Path,
+    benchmark: str,
+    rows: Sequence[Mapping[str, Any]],
+    judges: Mapping[str, Judging],
+    name: str | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write rows, then the account of the judges, under `out`; returns the path of the rows."""
-    path = Path(out) / COMPARISONS / f"{benchmark}.jsonl"
+    """Write rows, then the account of the judges, under `out`; returns the path of the rows.
+
+    Args:
+        name: of the two files; None for the benchmark's. more: further keys of the account.
+    """
+    path = Path(out) / COMPARISONS / f"{name or benchmark}.jsonl"
     write_jsonl(path, rows)
     account = {
-        name: {"identity": judging.judge.identity(), "digest": judging.digest, "tally": judging.tally.as_dict()}
+        name: {"identity": judging.identity, "digest": judging.digest, "tally": judging.tally.as_dict()}
         for name, judging in judges.items()
     }
-    record = {"schema_version": SCHEMA_VERSION, "benchmark": benchmark, "rows": len(rows), "judges": account}
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "benchmark": benchmark,
+        "rows": len(rows),
+        "judges": account,
+        **(more or {}),
+    }
     schema.write_json(path.with_suffix(".json"), record)
     return path

@@ -50,7 +50,8 @@ def pending(job: dict[str, Any], policy: dict[str, Any]) -> list[dict[str, Any]]
     return [
         benchmark
         for benchmark in job["benchmarks"]
-        if not schema.is_scored(
+        if (policy.get("benchmarks") is None or benchmark["name"] in policy["benchmarks"])
+        and not schema.is_scored(
             Path(policy["out"]),
             benchmark["name"],
             schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"]),
@@ -114,7 +115,8 @@ class Cells:
         from evals.lm_tasks import run_task
 
         include = entry.get("include_path")
-        self.events.emit("progress", policy=policy["run_id"], benchmark=entry["name"], done=0, total=1)
+        progress = partial(self.events.emit, "progress", policy=policy["run_id"], benchmark=entry["name"])
+        progress(done=0, total=1)  # reading the task may take a while
         return run_task(
             self.engine,
             entry["task"],
@@ -124,16 +126,19 @@ class Cells:
             policy["run_id"],
             entry["name"],
             schema.cell_fingerprint(policy["fingerprint"], entry["fingerprint"]),
+            progress,
         )
 
 
 def serve(engine: Any, policy: dict[str, Any], dtype: str, previous: dict[str, Any] | None) -> dict[str, Any]:
     """Swap to the policy's weights, prove and record it; returns the record of the check for the next one."""
+    from evals.merge import served_weights
     from evals.swap_check import check_swap
 
-    path = Path(policy["path"])
-    seconds = engine.swap(path)
-    check = check_swap(engine, path, dtype, previous)
+    with served_weights(policy) as path:
+        adapter = policy.get("adapter")
+        seconds = engine.swap(path, Path(adapter) if adapter is not None else None)
+        check = check_swap(engine, path, dtype, previous)
     record = {"engine": engine.name, "swap_seconds": seconds, "check": check, "policy": policy["run_id"]}
     schema.write_json(Path(policy["out"]) / schema.GENERATIONS / schema.ENGINE_RECORD, record)
     return check
@@ -221,6 +226,27 @@ def run_policies(
             cells.events.emit("policy_done", policy=policy["run_id"])
 
 
+def compare_with_transformers(job: dict[str, Any], cells: Cells, config: Any) -> None:
+    """Write down how often greedy answers agree (evals.parity), on prompts of the first benchmark that has any.
+
+    The engine must still serve the base model it was started with, and that must be the reference.
+    """
+    from evals.parity import measure
+
+    entry = next((entry for entry in job["benchmarks"] if entry["kind"] != "lm_eval"), None)
+    n, reference = int(job["engine"].get("parity_prompts", 0)), cells.reference
+    if not n or entry is None or reference is None or reference["path"] != job["base_model"]:
+        return
+    try:
+        benchmark, rows = cells.benchmark(entry)
+    except BenchmarkError:
+        return  # every policy will say so
+    prompts = [(row["id"], benchmark.prompts_of(row)[0]) for row in rows]
+    found = measure(cells.engine, config, reference, prompts, n)
+    if found is not None:
+        cells.events.emit("parity", **{key: found[key] for key in ("agree", "total", "reason", "against")})
+
+
 def end_with_engine(engine: Any) -> None:
     """End this process when the engine is dead: killed by a signal, vLLM may leave its caller waiting for ever."""
 
@@ -275,8 +301,11 @@ def main(argv: list[str]) -> int:
     dtype = choose_dtype(config)
     check = check_swap(engine, Path(job["base_model"]), dtype)
     reference = next((p for p in job["policies"] if p["run_id"] == schema.REFERENCE), None)
+    cells = Cells(engine, events, reference)
+    if engine.name.startswith("vllm"):
+        compare_with_transformers(job, cells, config)
     try:
-        run_policies(job, policies, Cells(engine, events, reference), dtype, check)
+        run_policies(job, policies, cells, dtype, check)
     except EngineGone:
         return ENGINE_DIED
     events.emit("finished")

@@ -11,7 +11,8 @@ from evals.benchmarks.base import SAMPLING, Benchmark
 from harness.config import BenchmarkConfig, MatrixConfig, nearest
 from harness.errors import UserError
 from harness.fingerprint import file_hash, fingerprint
-from harness.refs import data_path
+from harness.heldout import heldout_file
+from harness.hub_prompts import prompts_file
 from harness.yaml_source import Source
 
 #: Keys that every kind reads.
@@ -92,12 +93,15 @@ def _check_keys(benchmark: BenchmarkConfig, cls: type[Benchmark], at: Any) -> No
 def _rows_file(benchmark: BenchmarkConfig, config: MatrixConfig, source: Source, at: Any) -> Path:
     where, key = at("prompts").split(": ", 1)
     if benchmark.prompts is not None:
-        return data_path(benchmark.prompts, source.path.parent, where, key)
+        if benchmark.kind == "preference":
+            return heldout_file(benchmark.prompts, source.path.parent, where, config.data.without_preference, key)
+        return prompts_file(benchmark.prompts, source.path.parent, where, key, benchmark.limit)
     if benchmark.kind != "preference":
         raise UserError(f"{where}: {key} is missing; add it: a JSONL file, or embedded:...")
     if config.data.heldout is None:
         raise UserError(f"{where}: {key} is missing, and so is data.heldout; add one of them")
-    return data_path(config.data.heldout, source.path.parent, source.where(("data", "heldout")), "data.heldout")
+    place = source.where(("data", "heldout"))
+    return heldout_file(config.data.heldout, source.path.parent, place, config.data.without_preference)
 
 
 def prompts_of(entry: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,21 +120,33 @@ def _check_batch(spec: RunSpec, where: Any) -> None:
         )
 
 
-def check_lengths(pairs: Sequence[PreferencePair], file: Path, model_dir: Path, max_length: int | None) -> None:
-    """Refuse prompts that leave no room for an answer.
+def fitting(
+    pairs: list[PreferencePair],
+    file: Path,
+    model_dir: Path,
+    max_length: int | None,
+    drop: bool,
+    log: Callable[[str], None],
+) -> list[PreferencePair]:
+    """The pairs whose prompts leave room for an answer; without it a row prefers nothing.
+
+    Args:
+        drop: leave the others out and say how many (`data.without_preference: drop`).
 
     Raises:
-        UserError: the first such row, with file, line, its length and the limit.
+        UserError: without `drop` the first that leaves none, with file, line, its length and the limit; with it, if all do.
     """
     if max_length is None or sum(len(turn["content"]) for pair in pairs for turn in pair.prompt) == 0:
-        return
+        return pairs
     # a token has at least one byte, so short prompts need no tokenizer (64 tokens are left for a chat template)
     suspects = [pair for pair in pairs if sum(len(t["content"].encode()) + 8 for t in pair.prompt) + 64 >= max_length]
+    suspects = _still_long(suspects, model_dir / "tokenizer.json", max_length)
     if not suspects:
-        return
+        return pairs
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    too_long: list[tuple[PreferencePair, str]] = []
     for pair in suspects:
         if tokenizer.chat_template:
             text = tokenizer.apply_chat_template(pair.prompt, add_generation_prompt=True, tokenize=False)
@@ -142,10 +154,42 @@ def check_lengths(pairs: Sequence[PreferencePair], file: Path, model_dir: Path, 
             text = "".join(turn["content"] for turn in pair.prompt)
         length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
         if length >= max_length:
-            raise UserError(
-                f"{pair.source or file}:{pair.line}: the prompt has {length} tokens and training.max_length is {max_length}, "
-                "so nothing of the answers would be seen; raise max_length or remove the row"
-            )
+            what = f"{pair.source or file}:{pair.line}: the prompt has {length} tokens and training.max_length is {max_length}"
+            if not drop:
+                raise UserError(
+                    f"{what}, so nothing of the answers would be seen; raise max_length or remove the row "
+                    "(all such rows: data.without_preference: drop)"
+                )
+            too_long.append((pair, what))
+    if not too_long:
+        return pairs
+    if len(too_long) == len(pairs):
+        raise UserError(f"{too_long[0][1]}, and no row leaves room for an answer; raise max_length")
+    log(f"dropped {len(too_long)} rows whose prompts leave no room for an answer; the first: {too_long[0][1]}")
+    out = {id(pair) for pair, _ in too_long}
+    return [pair for pair in pairs if id(pair) not in out]
+
+
+def _still_long(pairs: list[PreferencePair], tokenizer_file: Path, max_length: int) -> list[PreferencePair]:
+    """Those whose prompts may be too long going by their tokens, with the same room for a chat template.
+
+    The tokenizers library alone is imported in a moment; transformers, which knows chat templates, takes seconds.
+    """
+    if not pairs or not tokenizer_file.is_file():
+        return pairs
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    except (
+        Exception
+    ):  # the library raises this bare class; what is wrong with the file shows when transformers reads it
+        return pairs
+    tokenizer.no_truncation()
+    counts = [
+        sum(len(ids.ids) + 8 for ids in tokenizer.encode_batch([t["content"] for t in pair.prompt])) for pair in pairs
+    ]
+    return [pair for pair, count in zip(pairs, counts, strict=True) if count + 64 >= max_length]
 
 
 def check_report(config: MatrixConfig, source: Source, benchmarks: list[dict[str, Any]]) -> None:
@@ -194,10 +238,14 @@ def check_claims(config: MatrixConfig, source: Source, benchmarks: list[dict[str
 
 def _check_metric(metric: str, where: str, benchmarks: list[dict[str, Any]]) -> None:
     kinds = {entry["name"]: entry["kind"] for entry in benchmarks}
+    own = {entry["name"]: entry["metrics"] for entry in benchmarks if "metrics" in entry}  # of judges
     name, _, key = metric.partition("/")
     if name not in kinds:
         raise UserError(f"{where} is {metric!r}; write benchmark/metric; {nearest(name, kinds)}")
-    if kinds[name] != "lm_eval" and key not in (known := registry_of_benchmarks.find(kinds[name]).metrics):
+    if kinds[name] == "lm_eval":
+        return
+    known = own[name] if name in own else registry_of_benchmarks.find(kinds[name]).metrics
+    if key not in known:
         raise UserError(f"{where} is {metric!r}; {nearest(key, known)}")
 
 

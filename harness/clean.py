@@ -44,12 +44,17 @@ def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
         add(path, why)
     benchmarks = {entry["name"] for entry in frozen["config"]["evaluation"]["benchmarks"]}
     benchmarks |= {entry["task"] for entry in frozen["config"]["evaluation"]["lm_eval"]}
+    judged = {f"{b}@{judge['name']}" for b in benchmarks for judge in frozen["config"]["evaluation"].get("judges", [])}
+    benchmarks |= judged
+    for path in _entries(output / "comparisons"):
+        if path.stem not in judged and path.suffix in (".json", ".jsonl") and not path.name.startswith("."):
+            add(path, "a judge that is no longer in the matrix")
     for directory in [*runs, output / eval_schema.REFERENCE]:
         for folder in (eval_schema.GENERATIONS, eval_schema.SCORES):
             for path in _entries(directory / folder):
                 known = path.stem in benchmarks or path.name == eval_schema.ENGINE_RECORD
                 if path.suffix in (".json", ".jsonl") and not path.name.startswith(".") and not known:
-                    add(path, "a benchmark that is no longer in the matrix")
+                    add(path, "a benchmark or judge that is no longer in the matrix")
         if (directory / QUARANTINE).is_dir():
             add(directory / QUARANTINE, "damaged files that were set aside")
         if "train" in RunStore(directory).status()["stages"]:

@@ -8,12 +8,16 @@ import importlib
 import sys
 from typing import NoReturn
 
+from harness.verb_examples import examples
+
 #: Verb -> one line of help. Each verb is a module of harness.commands with `add_arguments` and `run`.
 VERBS = {
     "run-matrix": "train, evaluate and compare every run of a matrix",
+    "worker": "be one of several workers that share the runs of a matrix (a Slurm array)",
     "status": "show how far each run is",
     "clean": "list, and with --yes remove, what no current matrix needs",
     "report": "make the report again from what is on disk",
+    "compare": "make the report of any finished runs, also of several outputs",
     "analyze": "make the report from runs of other tools: Trainer, lm-eval, CSV",
     "explain": "write an interactive page on DPO, its loss and its beta",
     "power": "say how many seeds and prompts an effect needs, before training",
@@ -21,6 +25,10 @@ VERBS = {
     "prepare-model": "convert an embedded model into a checkpoint, once",
     "build-preferences": "sample, score and pair answers into preference data",
     "inspect-data": "show what preference data holds: format, lengths, bias, doubles",
+    "import-llamafactory": "turn a training YAML of LLaMA-Factory into a matrix file",
+    "import-trl": "turn the YAML of `trl dpo --config` into a matrix file",
+    "schema": "print the JSON Schema of matrix files, for editors",
+    "completion": "print a script that completes verbs and options in a shell",
 }
 DEFAULT_OUTPUT = "output/dpo_metrics"
 
@@ -65,6 +73,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == verb:
             _module(name).add_arguments(sub)
+            sub.epilog = sub.epilog or examples(name)
     return parser
 
 

@@ -17,6 +17,7 @@ from harness.yaml_source import Path_, Source, load
 _Name = typing.Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
+_Step = typing.Annotated[int, Field(gt=0)]
 _Seed = typing.Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
 
 
@@ -24,14 +25,32 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class QuantizationConfig(_Strict):
+    """Weights loaded in 4 or 8 bits by bitsandbytes (CUDA only, with `lora`); keys as in transformers.BitsAndBytesConfig."""
+
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    bnb_4bit_use_double_quant: bool = False
+    bnb_4bit_compute_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+
+
 class ModelConfig(_Strict):
-    """The starting policy and reference: a hub id, a directory, or `embedded:<name>`."""
+    """The starting policy and reference: a hub id, a directory, or `embedded:<name>`.
+
+    `adapter` (a PEFT adapter: a directory or hub id) is merged into the weights first, so policy and reference both start from
+    the merged model. `chat_template` (a Jinja file, relative to the matrix file) replaces the tokenizer's own.
+    """
 
     name_or_path: str
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attn_implementation: str = "sdpa"
     trust_remote_code: bool = False
+    adapter: str | None = None
+    adapter_revision: str | None = None
+    chat_template: str | None = None
+    quantization: QuantizationConfig | None = None
 
 
 class DataSource(_Strict):
@@ -54,12 +73,26 @@ _Train = typing.Annotated[
 ]
 
 
+def _checkpoints_kind(value: Any) -> str:
+    return "checkpoints:list" if isinstance(value, list | tuple) else "checkpoints:flag"
+
+
+_Checkpoints = typing.Annotated[
+    typing.Annotated[bool, Tag("checkpoints:flag")]
+    | typing.Annotated[typing.Annotated[list[_Step], Field(min_length=1)], Tag("checkpoints:list")],
+    Discriminator(_checkpoints_kind),
+]
+#: Tags of the unions above, which are no keys of the file.
+_TAGS = ("train:text", "train:list", "checkpoints:flag", "checkpoints:list")
+
+
 class DataConfig(_Strict):
     """Preference pairs, in any format of `trainers.formats`.
 
     A source is a file or folder relative to the matrix file (`folder#split`), an entry of a LLaMA-Factory
     `dataset_info.json#name`, `hub:owner/name@revision#split`, or `embedded:<set>/<split>`. `train` is one, or a list of them.
-    `without_preference` says what to do with rows that prefer nothing (identical, tied or empty answers, one answer only).
+    `without_preference` says what to do with rows that prefer nothing (identical, tied or empty answers, one answer only,
+    a prompt that leaves no room for an answer).
     """
 
     train: _Train
@@ -98,7 +131,10 @@ class MethodConfig(BaseModel):
 
 
 class EngineSettings(_Strict):
-    """The generation engine; see evals.engine.EngineConfig."""
+    """The generation engine; see evals.engine.EngineConfig.
+
+    On `parity_prompts` prompts of the first benchmark vLLM's greedy answers are compared with transformers' (0: on none).
+    """
 
     backend: Literal["auto", "vllm", "transformers"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -109,6 +145,8 @@ class EngineSettings(_Strict):
     tensor_parallel_size: int = Field(1, gt=0)
     data_parallel_size: int = Field(1, gt=0)
     gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
+    parity_prompts: int = Field(8, ge=0)
+    lora: Literal["merge", "adapters"] = "merge"
 
 
 class BenchmarkConfig(BaseModel):
@@ -146,12 +184,40 @@ class LmEvalConfig(_Strict):
     include_path: str | None = None
 
 
+class JudgeConfig(BaseModel):
+    """A judge of the answers. Keys beside the ones below are parameters of its kind (model, base_url, template, ...).
+
+    `kind` is a name of evals.judges.registry or `path/to/file.py:ClassName`, relative to the matrix file. It judges the answers
+    to `benchmarks` (all that have some): every policy against the reference, and with pairs `all` every two methods with
+    one seed. No judge is part of a run's identity.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    name: _Name
+    kind: str
+    benchmarks: typing.Annotated[list[str], Field(min_length=1)] | None = None
+    pairs: Literal["all", "reference"] = "all"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters of the kind as written."""
+        return dict(self.model_extra or {})
+
+
 class EvaluationConfig(_Strict):
-    """What every policy, the reference included, is measured on."""
+    """What every policy, the reference included, is measured on.
+
+    With `checkpoints`, policies on the way are kept and measured too: after these steps, or (true) wherever the trainer saves;
+    on the benchmarks named in `checkpoint_benchmarks`, or on all.
+    """
 
     engine: EngineSettings = Field(default_factory=lambda: EngineSettings.model_validate({}))
     benchmarks: list[BenchmarkConfig] = Field(default_factory=list)
     lm_eval: list[LmEvalConfig] = Field(default_factory=list)
+    judges: list[JudgeConfig] = Field(default_factory=list)
+    checkpoints: _Checkpoints = False
+    checkpoint_benchmarks: typing.Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class ReportConfig(_Strict):
@@ -173,6 +239,24 @@ class ClaimConfig(_Strict):
     min_effect: float = Field(0.0, ge=0)
 
 
+class PushConfig(_Strict):
+    """Where finished policies are uploaded, if told to by `run-matrix --push`: one repository `prefix-<run id>` each."""
+
+    prefix: typing.Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    private: bool = True
+
+
+class ExecutorConfig(BaseModel):
+    """Where runs are trained; no part of any identity. Keys beside `kind` are settings of the executor.
+
+    `kind` is a name of harness.executors.registry or `path/to/file.py:ClassName`, relative to the matrix file.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    kind: str = "local"
+
+
 class MatrixConfig(_Strict):
     """A matrix: methods x hyper-parameters x seeds, trained alike and measured alike."""
 
@@ -187,6 +271,8 @@ class MatrixConfig(_Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     claims: list[ClaimConfig] = Field(default_factory=list)
+    executor: ExecutorConfig = ExecutorConfig()
+    push_to_hub: PushConfig | None = None
 
 
 def _model_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
@@ -241,8 +327,9 @@ _EXPECTED = {
 }
 
 
-def _explain(error: ErrorDetails, source: Source) -> str:
-    loc: Path_ = tuple(part for part in error["loc"] if part not in ("train:text", "train:list"))
+def explain(error: ErrorDetails, source: Source) -> str:
+    """One line about a mistake: file, line, key, value, fix."""
+    loc: Path_ = tuple(part for part in error["loc"] if part not in _TAGS)
     where, key, kind = source.where(loc), dotted(loc), error["type"]
     value = error["input"]
     if kind == "missing":
@@ -270,7 +357,7 @@ def parse(source: Source) -> MatrixConfig:
     except ValidationError as error:
         # a misspelt key first: the key it stands for is then missing, which is only its shadow
         mistakes = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        raise UserError("\n".join(_explain(one, source) for one in mistakes)) from None
+        raise UserError("\n".join(explain(one, source) for one in mistakes)) from None
 
 
 def load_config(path: Path) -> tuple[MatrixConfig, Source]:

@@ -12,8 +12,10 @@ from evals import schema
 from harness.failures import BACK_OFF_SECONDS, MAX_ATTEMPTS, record_is_transient
 from harness.matrix import RunSpec
 from harness.plan import Plan
+from harness.policy_clock import PolicyClock
 from harness.progress import Progress
 from harness.report import outdate
+from harness.snapshots import benchmarks_of, label_of, missing_steps, snapshot_policies
 from harness.store import RunStore, set_aside
 
 STAGE = "evaluate"
@@ -65,16 +67,24 @@ class _Evaluation:
         self.plan, self.progress = plan, progress
         self.policies = plan.policies(trained)
         self.labels = {schema.REFERENCE: "reference", **{spec.run_id: spec.label for spec in trained}}
+        for spec in trained:
+            kept = snapshot_policies(plan, [spec])
+            self.policies += kept
+            self.labels |= {policy["run_id"]: label_of(spec, policy) for policy in kept}
+            for step in missing_steps(plan, spec):
+                progress.say(f"{spec.label}: the policy after step {step} was not kept when it was trained")
+        self.clock = PolicyClock({p["run_id"]: [b["name"] for b in benchmarks_of(plan, p)] for p in self.policies})
         self.order = {p["run_id"]: i for i, p in enumerate(self.policies, start=1)}
         self._started = time.monotonic()
 
     def fingerprint(self, policy: dict[str, Any]) -> str:
         """Identity of all cells of a policy."""
-        cells = [schema.cell_fingerprint(policy["fingerprint"], b["fingerprint"]) for b in self.plan.benchmarks]
+        benchmarks = benchmarks_of(self.plan, policy)
+        cells = [schema.cell_fingerprint(policy["fingerprint"], b["fingerprint"]) for b in benchmarks]
         return schema.digest(cells)
 
     def is_complete(self, policy: dict[str, Any]) -> bool:
-        return all(self.plan.cell_done(policy, benchmark) for benchmark in self.plan.benchmarks)
+        return all(self.plan.cell_done(policy, benchmark) for benchmark in benchmarks_of(self.plan, policy))
 
     def failed_before(self, policy: dict[str, Any]) -> bool:
         """Whether an earlier call recorded a failure of these cells that would come again."""
@@ -90,7 +100,7 @@ class _Evaluation:
         out = Path(policy["out"])
         store, fingerprint = RunStore(out), self.fingerprint(policy)
         bad = store.damaged(STAGE, fingerprint) or []
-        for benchmark in self.plan.benchmarks:
+        for benchmark in benchmarks_of(self.plan, policy):
             rows, scores = schema.generations_path(out, benchmark["name"]), schema.scores_path(out, benchmark["name"])
             if rows.is_file() and not _is_readable(rows):
                 bad.append(str(rows.relative_to(out)))
@@ -115,39 +125,49 @@ class _Evaluation:
         elif self.is_complete(policy):
             if store.is_done(STAGE, fingerprint, verify=False) and store.status()["state"] == "done":
                 return
-            names = [benchmark["name"] for benchmark in self.plan.benchmarks]
+            names = [benchmark["name"] for benchmark in benchmarks_of(self.plan, policy)]
             paths = [path(out, name) for name in names for path in (schema.scores_path, schema.generations_path)]
             files = [str(path.relative_to(out)) for path in paths if path.is_file()]
             store.mark_stage(STAGE, fingerprint, files, time.monotonic() - self._started, last=True)
 
     def run(self, policies: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """One job of the evaluation worker over `policies`; returns what failed."""
-        from evals.supervise import run_job
+        from harness.executors.registry import executor_of
 
         work = self.plan.output / "work"
         job = {
             "schema_version": schema.SCHEMA_VERSION,
-            "engine": self.plan.config.evaluation.engine.model_dump(),
+            "engine": {
+                **self.plan.config.evaluation.engine.model_dump(),
+                "trust_remote_code": self.plan.config.model.trust_remote_code,
+                "lora_rank": int((self.plan.config.lora or {}).get("r", 8)),
+            },
             "base_model": str(self.plan.model.path),
             "events": str(work / "evaluate.events.jsonl"),
             "policies": list(policies),
             "benchmarks": self.plan.benchmarks,
         }
-        return {
-            run_id: dict(error) for run_id, error in run_job(job, work / "evaluate.json", self._show).failed.items()
-        }
+        with executor_of(self.plan) as executor:
+            result = executor.evaluate(job, work / "evaluate.json", self._show)
+        return {run_id: dict(error) for run_id, error in result.failed.items()}
 
     def _show(self, event: dict[str, Any]) -> None:
         progress, policy = self.progress, event.get("policy")
+        self.clock.see(event)
         name = f"[{self.order.get(policy or '', 0)}/{len(self.policies)}] {self.labels.get(policy or '', policy)}"
         kind = event["event"]
         if kind == "started":
             progress.say("evaluation process started; the engine takes a while to come up")
         elif kind == "engine_started":
             progress.say(f"engine up in {event['seconds']:.0f}s: {event['engine']}")
+        elif kind == "parity" and event["reason"] is None:
+            progress.say(f"greedy answers equal to {event['against']}: {event['agree']} of {event['total']}")
+        elif kind == "parity":
+            progress.say(f"greedy answers were not compared with transformers: {event['reason']}")
         elif kind == "progress" and "tokens_per_second" in event:
-            note = f"{event['tokens_per_second']:.0f} tokens/s"
-            progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"], event["eta_s"], note)
+            left, whole = self.clock.left(event)
+            note = f"{event['tokens_per_second']:.0f} tokens/s{'' if whole else ', this benchmark'}"
+            progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"], left, note)
         elif kind == "progress":
             progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"])
         elif kind == "policy_done":

@@ -85,6 +85,11 @@ def _take(output: Path, handle: IO[str], wait: bool, log: Callable[[str], None])
         time.sleep(_POLL_SECONDS)
 
 
+def held_by(output: Path) -> str:
+    """Who holds `output`, in words."""
+    return _who(read_json(output / HOLDER))
+
+
 def _who(holder: Any) -> str:
     try:
         return f"process {holder['pid']} on {holder['host']} since {holder['since']}"

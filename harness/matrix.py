@@ -138,6 +138,8 @@ def expand(config: MatrixConfig, source: Source, model_hash: str, data_hash: str
         "lora": config.lora,
         "prefix_sharing": config.prefix_sharing,
     }
+    if config.model.quantization is not None:
+        shared["quantization"] = config.model.quantization.model_dump()
     _check_names(config, source)
     by_method: dict[str, list[RunSpec]] = {}
     seen: dict[str, str] = {}

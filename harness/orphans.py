@@ -1,4 +1,4 @@
-"""An evaluation process whose parent was killed notices within a second; until then a restart must not work beside it."""
+"""A worker whose parent was killed notices within a second; until then a restart must not work beside it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ import time
 from pathlib import Path
 
 _PATIENCE_SECONDS = 10.0
+#: Module of a worker -> the stem of its job and events files.
+_WORKERS = {"evals.worker": "evaluate", "evals.judge_worker": "judge"}
 
 
 def wait_for_orphan(work: Path) -> None:
-    """Wait until the evaluation process of an earlier call, if it is still there, is gone; end it if it stays.
+    """Wait until the workers of an earlier call, if they are still there, are gone; end one that stays.
 
     Args:
         work: the folder of job and events files. Only a process that runs exactly this job is touched (Linux; elsewhere
             processes cannot be recognised, and this returns at once).
     """
-    pid = _started_pid(work / "evaluate.events.jsonl")
+    for module, stem in _WORKERS.items():
+        _wait(module, work / f"{stem}.json", _started_pid(work / f"{stem}.events.jsonl"))
+
+
+def _wait(module: str, job: Path, pid: int | None) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while pid is not None and _runs_job(pid, work / "evaluate.json"):
+    while pid is not None and _runs_job(pid, module, job):
         if time.monotonic() > deadline:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # the worker leads its own group
@@ -39,9 +45,9 @@ def _started_pid(events: Path) -> int | None:
     return pid if isinstance(pid, int) else None
 
 
-def _runs_job(pid: int, job: Path) -> bool:
+def _runs_job(pid: int, module: str, job: Path) -> bool:
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return b"evals.worker" in words and os.fsencode(job) in words
+    return module.encode() in words and os.fsencode(job) in words

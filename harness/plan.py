@@ -13,19 +13,28 @@ from typing import Any
 
 from evals import schema as eval_schema
 from evals.engine import EngineConfig, choose_backend
+from evals.task_files import files_of, tasks_in
+from harness.adapters import check_adapters
 from harness.benchmarks import contamination_of, resolve_benchmark
-from harness.checks import MATRIX, check_claims, check_combinations, check_lengths, check_output, check_report
+from harness.checks import MATRIX, check_claims, check_combinations, check_output, check_report, fitting
 from harness.config import MatrixConfig, nearest, parse
 from harness.errors import UserError
-from harness.fields import check_fields, check_objective_fields
+from harness.executors.registry import settings_of
 from harness.fingerprint import file_hash, fingerprint, model_hash
+from harness.judges import judged_metrics, resolve_judges
 from harness.matrix import RunSpec, expand
 from harness.overrides import OverriddenSource, override
 from harness.refs import ResolvedModel, data_source, resolve_model
+from harness.snapshots import check_snapshots
+from harness.source import source_version
+from harness.starting import starting_model
+from harness.static_check import check_settings
 from harness.store import now, read_json, write_json
+from harness.trackers import check_trackers
 from harness.yaml_source import Path_, Source, load
 from trainers.data import DataError, PreferencePair, subset
 from trainers.formats import Part, load_mixture, load_source, to_jsonl
+from trainers.schema import ADAPTER_DIR
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Plan:
     pairs: list[PreferencePair]
     specs: list[RunSpec]
     benchmarks: list[dict[str, Any]]
+    judges: list[dict[str, Any]]
 
     def run_dir(self, spec: RunSpec) -> Path:
         return self.output / "runs" / spec.run_id
@@ -55,6 +65,12 @@ class Plan:
     def reference_dir(self) -> Path:
         """Where the evaluation of the reference policy lies."""
         return self.output / eval_schema.REFERENCE
+
+    @cached_property
+    def mean_pair_bytes(self) -> float:
+        """UTF-8 bytes of a training pair's contents, prompt and both answers, on average."""
+        turns = (turn for pair in self.pairs for turn in pair.prompt + pair.chosen + pair.rejected)
+        return sum(len(turn["content"].encode()) for turn in turns) / max(len(self.pairs), 1)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -96,6 +112,7 @@ class Plan:
             "training": spec.training,
             "lora": self.config.lora,
             **self.environment,
+            "source": source_version(),
             "created": now(),
         }
 
@@ -130,8 +147,11 @@ class Plan:
                 "reference_root": str(self.output / "shared" / "reference"),
                 "training": spec.training,
                 "lora": self.config.lora,
+                "group": self.config.name,
+                "quantization": model.quantization.model_dump() if model.quantization is not None else None,
                 "prefix_sharing": self.config.prefix_sharing,
                 "parent_dir": str(self.output / "runs" / spec.parent) if spec.parent is not None else None,
+                "snapshots": self.config.evaluation.checkpoints,
             },
         }
 
@@ -149,6 +169,7 @@ class Plan:
                 "path": str(self.run_dir(spec) / "policy"),
                 "fingerprint": spec.fingerprint,
                 "out": str(self.run_dir(spec)),
+                **({"adapter": str(self.run_dir(spec) / ADAPTER_DIR)} if self.config.lora is not None else {}),
             }
             for spec in trained
         ]
@@ -187,6 +208,9 @@ def _benchmarks(config: MatrixConfig, source: Source) -> list[dict[str, Any]]:
         "max_model_len": engine.max_model_len,
         "seed": engine.seed,
     }
+    if engine.lora == "adapters":
+        check_adapters(config, source, str(settings["backend"]), bool(gpus()))
+        settings["lora"] = "adapters"
     found: list[dict[str, Any]] = []
     for i in range(len(config.evaluation.benchmarks)):
         found.append(resolve_benchmark(config, source, i, settings))
@@ -202,8 +226,8 @@ def _benchmarks(config: MatrixConfig, source: Source) -> list[dict[str, Any]]:
                     f"{where}: evaluation.lm_eval[{i}].include_path is {task.include_path!r}; no such folder"
                 )
             entry["include_path"] = str(folder.resolve())
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stem == task.task)
-        own = {path.stem for path in tasks.glob("*.yaml")}
+        files = files_of(folder, task.task)
+        own = {*tasks_in(tasks), *tasks_in(folder)}
         if not files and not _is_lm_eval_task(task.task):
             raise UserError(f"{where}: unknown lm-eval task {task.task!r}; {nearest(task.task, own)}")
         entry["fingerprint"] = fingerprint({**entry, "files": [file_hash(path) for path in files], "engine": settings})
@@ -254,26 +278,30 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overr
     source = override(load(config_path), overrides)
     config = parse(source)
     check_output(config, output)
-    check_fields("training", config.training, source, ("training",))
-    for i, method in enumerate(config.methods):
-        check_fields("training", method.training, source, ("methods", i, "training"), method.objective)
-        if method.objective != "dpo":
-            check_objective_fields(method.objective, config.training, source)
-    if config.lora is not None:
-        check_fields("lora", config.lora, source, ("lora",))
+    settings_of(config, source)
+    check_settings(config, source)
+    check_trackers(config, source)
     data_file, pairs = _load_data(config, source, log)
     data_hash = fingerprint([list(pair.content()) for pair in pairs])
     drafts = expand(config, source, "unknown", data_hash)  # mistakes in methods show before a model is fetched
     check_combinations(config, source, drafts, pairs, data_file)
     benchmarks = _benchmarks(config, source)
-    check_report(config, source, benchmarks)
-    check_claims(config, source, benchmarks)
-    model = resolve_model(config.model, source.where(("model", "name_or_path")), log)
+    judges = resolve_judges(config, source, benchmarks, log)
+    measured = [*benchmarks, *judged_metrics(judges)]
+    check_report(config, source, measured)
+    check_claims(config, source, measured)
+    check_snapshots(config, source, benchmarks)
+    model = resolve_model(config.model, source.where(("model", "name_or_path")), log, source.path.parent)
+    model = starting_model(config, source, model, log)
     lengths = [{**config.training, **method.training}.get("max_length", 1024) for method in config.methods]
-    check_lengths(pairs, data_file, model.path, min((n for n in lengths if n is not None), default=None))
+    shortest, drop = min((n for n in lengths if n is not None), default=None), config.data.without_preference == "drop"
+    pairs = fitting(pairs, data_file, model.path, shortest, drop, log)
+    data_hash = fingerprint([list(pair.content()) for pair in pairs])
     weights = model_hash(model.path)
     specs = expand(config, source, weights, data_hash)
-    return Plan(config, source, output.resolve(), model, weights, data_file, data_hash, pairs, specs, benchmarks)
+    return Plan(
+        config, source, output.resolve(), model, weights, data_file, data_hash, pairs, specs, benchmarks, judges
+    )
 
 
 def freeze(plan: Plan) -> None:

@@ -71,8 +71,11 @@ class ResolvedModel:
     path: Path
 
 
-def resolve_model(model: ModelConfig, where: str, log: Callable[[str], None]) -> ResolvedModel:
+def resolve_model(model: ModelConfig, where: str, log: Callable[[str], None], beside: Path = Path()) -> ResolvedModel:
     """Find, prepare or download the model.
+
+    Args:
+        beside: the matrix file's folder; a directory is looked for in the working directory first, then there.
 
     Raises:
         UserError: unknown, without weights or tokenizer, or not to be had.
@@ -88,23 +91,30 @@ def resolve_model(model: ModelConfig, where: str, log: Callable[[str], None]) ->
             return ResolvedModel(name, prepare_model(short))
         except EmbeddedModelError as error:
             raise UserError(f"{where}: model.name_or_path: {error}") from None
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return ResolvedModel(name, checked_model_dir(path, where))
+    for path in (Path(name).expanduser(), beside / name):
+        if path.is_dir():  # absolute: workers may run in another directory
+            return ResolvedModel(name, checked_model_dir(path.absolute(), where))
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise UserError(
             f"{where}: model.name_or_path is {name!r}; no such directory; give a checkpoint directory, "
             "a hub id (owner/name) or embedded:smollm2-135m-instruct"
         )
-    return ResolvedModel(name, checked_model_dir(_download(model, where, log), where))
+    return ResolvedModel(name, checked_model_dir(download(model, where, log), where))
 
 
-def _download(model: ModelConfig, where: str, log: Callable[[str], None]) -> Path:
+def download(model: ModelConfig, where: str, log: Callable[[str], None]) -> Path:
+    """The files of a hub repository, from its cache where they are there.
+
+    Raises:
+        UserError: no such repository, or it is out of reach.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     log(f"fetching {model.name_or_path} from the hub (or its cache)")
     patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "vocab*", "merges*", "*.model"]
+    if model.trust_remote_code:
+        patterns.append("*.py")
     try:
         return Path(snapshot_download(model.name_or_path, revision=model.revision, allow_patterns=patterns))
     except RepositoryNotFoundError:

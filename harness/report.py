@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from evals import schema
-from harness.fingerprint import fingerprint
+from harness.fingerprint import file_hash, fingerprint
 from harness.plan import Plan
 from harness.progress import Progress
 from harness.store import RunStore, read_json, write_json
 
 #: Raise when a change of `reports` should show in reports that exist already.
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 FILES = ("training_metrics.csv", "training_curves.png", "summary.json", "log_history.json", "report.html", "report.md")
 _STAMP = "report.json"
 
@@ -29,7 +29,16 @@ def _state(plan: Plan) -> str:
         for benchmark in plan.benchmarks
     }
     config = plan.config.report.model_dump()
-    return fingerprint({"version": REPORT_VERSION, "runs": runs, "reference": reference, "report": config})
+    judged = {path.name: file_hash(path) for path in sorted((plan.output / "comparisons").glob("*.json"))}
+    contaminated = (read_json(plan.output / "contamination.json") or {}).get("fingerprint")
+    shown = {
+        "version": REPORT_VERSION,
+        "runs": runs,
+        "reference": reference,
+        "report": config,
+        "contamination": contaminated,
+    }
+    return fingerprint({**shown, **({"judged": judged} if judged else {})})
 
 
 def outdate(plan: Plan) -> None:
@@ -53,9 +62,9 @@ def make_report(plan: Plan, progress: Progress, force: bool = False) -> bool:
 def build(output: Path, run_ids: list[str], config: dict[str, Any]) -> Path:
     """All files of a matrix from what its runs left on disk; needs no torch. Returns the path of report.html."""
     from reports.html import write_report
-    from reports.metrics import write_matrix_files, write_run_files
+    from reports.metrics import write_matrix_files
+    from reports.run_files import write_all
 
-    for run_id in run_ids:
-        if (output / "runs" / run_id / "log_history.json").is_file():
-            write_run_files(output / "runs" / run_id)
-    return write_report(output, run_ids, config, summary=write_matrix_files(output, run_ids, config))
+    logged = [run_id for run_id in run_ids if (output / "runs" / run_id / "log_history.json").is_file()]
+    analysed = write_all(output, logged)
+    return write_report(output, run_ids, config, summary=write_matrix_files(output, run_ids, config, analysed))

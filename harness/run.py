@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.claims import RunClaims
 from harness.clean import remove_path, temporary
+from harness.contamination import write_contamination
 from harness.environment import mismatches, note_change
 from harness.evaluate import evaluate_policies
 from harness.failures import record_is_transient
+from harness.judging import judge_policies
 from harness.matrix import RunSpec
 from harness.orphans import wait_for_orphan
 from harness.plan import Plan
@@ -26,6 +29,7 @@ def run_matrix(
     selected: Sequence[RunSpec] | None = None,
     max_failures: int | None = None,
     retry_failed: bool = False,
+    finish_only: bool = False,
 ) -> int:
     """Bring every selected run of `plan` to its end and make the report, which is over all runs.
 
@@ -33,9 +37,11 @@ def run_matrix(
         selected: the runs to work on; None means all.
         max_failures: training and evaluation end once that many runs have failed for good.
         retry_failed: try again what failed in an earlier call in a way that would come again (a transient failure always is).
+        finish_only: nothing is trained; what is trained is evaluated and reported.
 
     Returns:
-        0 if everything selected is done, 1 if some of it failed or the reference policy could not be scored.
+        0 if everything selected is done, 1 if some of it failed, a judge did not finish, or the reference policy could not be
+        scored.
 
     Raises:
         harness.signals.Stopped: on request.
@@ -49,10 +55,10 @@ def run_matrix(
         for path in stores[spec.run_id].create(plan.run_record(spec)):
             progress.say(f"damaged, set aside and made anew: {spec.label}: {path.relative_to(plan.run_dir(spec))}")
     waiting = _waiting(plan, specs, stores, progress)
-    settled = [] if retry_failed else _settled(waiting, stores)
+    settled = waiting if finish_only else [] if retry_failed else _settled(waiting, stores)
     waiting = [spec for spec in waiting if spec not in settled]
     _compare_environments(plan, waiting, stores, progress)
-    if settled:
+    if settled and not finish_only:
         progress.say(f"{len(settled)} run{_s(settled)} failed before and would again; --retry-failed tries anyway")
     if waiting:
         outdate(plan)
@@ -60,22 +66,44 @@ def run_matrix(
         progress.say(f"training {len(waiting)} run{_s(waiting)}" + (f" ({done} already trained)" if done else ""))
     elif not settled:
         progress.say(f"all {len(specs)} runs are trained")
+    lost: list[str] = []  # policies on the way that could not be evaluated
+    unjudged: list[str] = []
     try:
         train_runs(plan, waiting, progress, stops, max_failures)
         trained = [spec for spec in specs if stores[spec.run_id].is_done("train", spec.fingerprint, verify=False)]
-        evaluate_policies(plan, trained, progress, retry_failed)
+        lost = [policy for policy in evaluate_policies(plan, trained, progress, retry_failed) if "@" in policy]
+        unjudged = judge_policies(plan, progress)
     except TooManyFailures:
         progress.say(f"ending early: {max_failures} failed (--max-failures)")
+    write_contamination(plan)
     made = make_report(plan, progress)
     failed = [spec for spec in specs if stores[spec.run_id].status()["state"] == "failed"]
     reference = plan.policies([])[0]
     unscored = not all(plan.cell_done(reference, benchmark) for benchmark in plan.benchmarks)
-    if not waiting and not made and not failed and not unscored:
+    if not waiting and not made and not failed and not unscored and not unjudged:
         progress.say("nothing to do: every run, evaluation and the report are up to date")
     for spec in failed:
         error = stores[spec.run_id].status()["error"]
         progress.say(f"failed: {spec.label}: {error['class']}: {error['message']}")
-    return 1 if failed or unscored else 0
+    return 1 if failed or unscored or lost or unjudged else 0
+
+
+def prepare(plan: Plan, claims: RunClaims, progress: Progress, retry_failed: bool = False) -> list[RunSpec]:
+    """Records of all runs, and the runs that are still to be trained, for one of several workers on `plan.output`.
+
+    A recorded failure that may pass is dropped, if nobody works on the run.
+    """
+    stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in plan.specs}
+    for spec in plan.specs:
+        stores[spec.run_id].create(plan.run_record(spec))
+    left = [s for s in plan.specs if not stores[s.run_id].is_done("train", s.fingerprint, verify=False)]
+    settled = [] if retry_failed else _settled(left, stores)
+    left = [spec for spec in left if spec not in settled]
+    for spec in left:
+        if stores[spec.run_id].status()["state"] == "failed" and claims.free(spec):
+            stores[spec.run_id].forget("train")
+    _compare_environments(plan, [], stores, progress)
+    return left
 
 
 def _waiting(plan: Plan, specs: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress) -> list[RunSpec]:

@@ -215,6 +215,10 @@ class RunStore:
             again = {"step": 0} if name == "train" else {}
             self._change(stages=stages, state="pending", error=None, **again)
 
+    def forget_failure(self) -> None:
+        """Drop a recorded failure; the step reached stays, so that it can be seen whether the next try gets further."""
+        self._change(state="pending", error=None)
+
     def fail(self, error_class: str, message: str, trace: str, **more: Any) -> None:
         """Record a failure; `more` is what else is known of it (transient, errno). Finished stages stay finished."""
         error = {"class": error_class, "message": message, "traceback": trace, **more}

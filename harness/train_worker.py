@@ -1,8 +1,9 @@
 """`python -m harness.train_worker WORK.json`: trains runs one after another in one process, so imports are paid once.
 
-The work file lists the runs; what happens is appended to an events file as JSON lines and kept in each run's status.json.
-A run that raises is recorded with class, message and traceback, and the next one starts. If this process itself dies, the
-parent notices from the events which run it was in. SIGTERM ends it at a place the run can go on from (see StopRequest).
+The work file names an inbox, to which the parent appends a job a line; what happens is appended to an events file as JSON
+lines and kept in each run's status.json. A run that raises is recorded with class, message and traceback, and the next one
+may come. If this process itself dies, the parent knows which run it was in. SIGTERM ends it at a place the run can go on from
+(see StopRequest).
 """
 
 from __future__ import annotations
@@ -10,16 +11,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.failures import EXIT_IO, MAX_ATTEMPTS, disk_errno, is_transient, record_is_transient
-from harness.store import RunStore, set_aside
+from harness.failures import EXIT_IO, disk_errno, is_transient
+from harness.store import RunStore, set_aside, write_json
+from harness.waiting import Patience
+
+if TYPE_CHECKING:
+    from trainers.data import PreferencePair
+    from trainers.train import Progress, TrainJob
 
 
 class TrainingStopped(BaseException):
@@ -48,6 +58,13 @@ class StopRequest:
         if not self.stepping and not again:
             raise TrainingStopped(0)
 
+    def agreed(self) -> bool:
+        """Whether training is to end after this step."""
+        return self.requested
+
+    def before_seal(self) -> None:
+        """Called when a checkpoint has been written."""
+
     def callback(self, run_dir: Path) -> Any:
         """What Trainer calls: seals checkpoints, and ends training after the step in which the request came."""
         from transformers import TrainerCallback
@@ -61,11 +78,13 @@ class StopRequest:
                 request.stepping = True
 
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                if request.requested and state.global_step < state.max_steps:
+                if request.agreed() and state.global_step < state.max_steps:
                     control.should_save = True
 
             def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", run_dir)
+                request.before_seal()
+                if state.is_world_process_zero:
+                    seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", run_dir)
                 if request.requested and state.global_step < state.max_steps:
                     raise TrainingStopped(state.global_step)
 
@@ -76,6 +95,7 @@ class Events:
     """Appends JSON lines that the parent reads."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._handle = path.open("a", encoding="utf-8")
 
     def emit(self, event: str, **values: Any) -> None:
@@ -106,17 +126,9 @@ def _every_trainer_calls(callback: Any) -> Any:
         trainer.DEFAULT_CALLBACKS.remove(callback)
 
 
-def run_one(job: dict[str, Any], events: Events, request: StopRequest) -> None:
-    """Train one run and mark it; raises what training raises."""
-    from trainers.data import load_pairs
-    from trainers.save import clean_up
-    from trainers.schema import ADAPTER_DIR, BETA_HEAD, EXAMPLE_METRICS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
-    from trainers.train import Progress, TrainJob, train
-    from trainers.train_objective import train_objective
+def _read_job(job: dict[str, Any]) -> tuple[TrainJob, list[PreferencePair]]:
+    from trainers.train import TrainJob
 
-    store = RunStore(Path(job["train_job"]["run_dir"]))
-    store.start("train")
-    started = time.monotonic()
     values = job["train_job"]
     train_job = TrainJob(
         **{
@@ -125,9 +137,80 @@ def run_one(job: dict[str, Any], events: Events, request: StopRequest) -> None:
             "model_path": Path(values["model_path"]),
             "reference_root": Path(values["reference_root"]),
             "parent_dir": Path(values["parent_dir"]) if values["parent_dir"] is not None else None,
+            "snapshots": tuple(s) if isinstance(s := values["snapshots"], list) else s,
         }
     )
-    pairs = load_pairs(Path(job["data"]["path"]), job["data"]["limit"], job["data"]["seed"])
+    path = Path(job["data"]["path"])
+    state = path.stat()
+    return train_job, list(_pairs(path, job["data"]["limit"], job["data"]["seed"], state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=2)
+def _pairs(path: Path, limit: int | None, seed: int, *state: int) -> list[PreferencePair]:
+    """The pairs of a file, read once for all runs of this process while the file's `state` (time, size) is the same."""
+    from trainers.data import load_pairs
+
+    return load_pairs(path, limit, seed)
+
+
+def _fit(
+    job: dict[str, Any],
+    train_job: TrainJob,
+    pairs: list[PreferencePair],
+    report: Callable[[Progress], None],
+    request: StopRequest,
+) -> dict[str, Any]:
+    from trainers.train import train
+    from trainers.train_objective import train_objective
+
+    with _every_trainer_calls(request.callback(train_job.run_dir)):
+        if job.get("objective", "dpo") == "dpo":
+            return train(train_job, pairs, report)
+        return train_objective(train_job, job["objective"], pairs, report)
+
+
+def train_beside(job: dict[str, Any], request: StopRequest) -> None:
+    """Train a run of several processes in one that is not the main one."""
+    train_job, pairs = _read_job(job)
+    _fit(job, train_job, pairs, lambda progress: None, request)
+
+
+def run_launched(job: dict[str, Any], events: Path) -> None:
+    """Train one run in several processes by `accelerate launch`; SIGTERM is passed on, and they are waited for.
+
+    Raises:
+        RuntimeError: the launch failed and no process could say why.
+    """
+    run_dir, launch = Path(job["train_job"]["run_dir"]), job["launch"]
+    work = events.with_name(f"launch-{run_dir.name}.json")
+    job = {key: value for key, value in job.items() if key != "launch"}
+    write_json(work, {"worker": os.getpid(), "events": str(events), "job": job})
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "harness.launched", str(work)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        code = process.wait()
+    except TrainingStopped:
+        process.terminate()
+        process.wait()
+        raise
+    status = RunStore(run_dir).status()
+    if code and status["state"] != "failed":
+        raise RuntimeError(f"accelerate launch ended with code {code}: {shlex.join(command)}")
+
+
+def run_one(job: dict[str, Any], events: Events, request: StopRequest, alone: bool = True) -> None:
+    """Train one run and mark it; raises what training raises.
+
+    Args:
+        alone: no other process trains this run with this one (see `harness.launched`).
+    """
+    from trainers.save import clean_up
+    from trainers.schema import ADAPTER_DIR, BETA_HEAD, EXAMPLE_METRICS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
+
+    store = RunStore(Path(job["train_job"]["run_dir"]))
+    store.start("train")
+    started = time.monotonic()
+    train_job, pairs = _read_job(job)
 
     def report(progress: Progress) -> None:
         if progress.note is not None:
@@ -143,21 +226,18 @@ def run_one(job: dict[str, Any], events: Events, request: StopRequest) -> None:
         events.emit("progress", run_id=train_job.run_id, **vars(progress))
 
     def attempt() -> None:
-        with _every_trainer_calls(request.callback(store.directory)):
-            if job.get("objective", "dpo") == "dpo":
-                result = train(train_job, pairs, report)
-            else:
-                result = train_objective(train_job, job["objective"], pairs, report)
+        result = _fit(job, train_job, pairs, report, request)
         # a run killed between its last step and its mark has no step left to report
         store.progress(result["steps"], result["steps"])
 
-    _set_damaged_checkpoints_aside(store, events)
+    if alone:
+        _set_damaged_checkpoints_aside(store, events)
     with store.heartbeat():
         unproven = _unsealed_checkpoints(store.directory)
         try:
             attempt()
         except Exception as error:
-            if request.stepping or not unproven or is_transient(error):
+            if not alone or request.stepping or not unproven or is_transient(error):
                 raise
             # it could not even be loaded: a power cut in the middle of writing it
             for folder in unproven:
@@ -188,13 +268,20 @@ def _set_damaged_checkpoints_aside(store: RunStore, events: Events) -> None:
         events.emit("note", run_id=store.directory.name, text=text)
 
 
-def _parent_may_come(job: dict[str, Any]) -> bool:
-    """Whether the run this control repeats failed in a way that will be tried again."""
-    parent = job["train_job"]["parent_dir"]
-    status = RunStore(Path(parent)).status() if parent is not None else None
-    if status is None or status["state"] != "failed" or "train" in status["stages"]:
-        return False
-    return record_is_transient(status["error"]) and int(status["error"].get("attempts", 1)) < MAX_ATTEMPTS
+def _jobs(inbox: Path, parent: int) -> Iterator[dict[str, Any]]:
+    """Jobs as the parent appends them, until it is gone."""
+    offset, patience = 0, Patience(0.02)
+    while os.getppid() == parent:
+        with inbox.open("rb") as handle:
+            handle.seek(offset)
+            data = handle.read()
+        end = data.rfind(b"\n") + 1
+        offset += end
+        for line in data[:end].splitlines():
+            yield json.loads(line)
+            patience.reset()
+        if not end:
+            patience.sleep()
 
 
 def main(argv: list[str]) -> int:
@@ -216,34 +303,47 @@ def _main(work: dict[str, Any]) -> int:
     request = StopRequest()
     events = Events(Path(work["events"]))
     events.emit("started", pid=os.getpid())
-    _quiet()
-    for job in work["jobs"]:
-        run_id = job["train_job"]["run_id"]
+    quiet()
+    for job in _jobs(Path(work["inbox"]), work["parent"]):
+        if not cell(job, events, request):
+            return 0
+        request.stepping = False
         if request.requested:
             return 0
-        if _parent_may_come(job):
-            continue
-        request.stepping = False
-        store = RunStore(Path(job["train_job"]["run_dir"]))
-        events.emit("run_started", run_id=run_id)
-        try:
-            run_one(job, events, request)
-        except TrainingStopped as stopped:
-            store.stop("SIGTERM", stopped.step or None)
-            events.emit("run_stopped", run_id=run_id, step=stopped.step)
-            return 0
-        except Exception as error:
-            transient, message = is_transient(error), str(error)
-            record = {"transient": transient, "attempts": job["attempt"], "errno": disk_errno(error)}
-            store.fail(type(error).__name__, message, traceback.format_exc(), **record)
-            events.emit("run_failed", run_id=run_id, error=type(error).__name__, message=message, transient=transient)
-        else:
-            events.emit("run_done", run_id=run_id)
-    events.emit("finished")
     return 0
 
 
-def _quiet() -> None:
+def cell(job: dict[str, Any], events: Events, request: StopRequest, alone: bool = True) -> bool:
+    """One cell of a matrix: train the run, and record what came of it. False if it was told to stop.
+
+    This is what every executor ends up calling, in a process of one run after another or in one of `accelerate launch`.
+    """
+    run_id = job["train_job"]["run_id"]
+    store = RunStore(Path(job["train_job"]["run_dir"]))
+    try:
+        if "launch" in job:
+            _set_damaged_checkpoints_aside(store, events)
+            run_launched(job, events.path)
+            return True
+        events.emit("run_started", run_id=run_id)
+        run_one(job, events, request, alone)
+    except TrainingStopped as stopped:
+        if "launch" not in job:
+            store.stop("SIGTERM", stopped.step or None)
+            events.emit("run_stopped", run_id=run_id, step=stopped.step)
+        return False
+    except Exception as error:
+        transient, message = is_transient(error), str(error)
+        record = {"transient": transient, "attempts": job["attempt"], "errno": disk_errno(error)}
+        store.fail(type(error).__name__, message, traceback.format_exc(), **record)
+        events.emit("run_failed", run_id=run_id, error=type(error).__name__, message=message, transient=transient)
+    else:
+        events.emit("run_done", run_id=run_id)
+    return True
+
+
+def quiet() -> None:
+    """Keep the libraries' progress bars and notices out of the log."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,121 +1,222 @@
-"""Trains the waiting runs in a worker process, watches it, and records what dies with it."""
+"""Hands the waiting runs to the seats of an executor, watches them, and records what dies with a process."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
+import socket
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from harness.executors.base import Ended, Executor, Seat
+from harness.executors.registry import executor_of
 from harness.failures import BACK_OFF_SECONDS, EXIT_IO, MAX_ATTEMPTS, record_is_transient
 from harness.matrix import RunSpec
 from harness.plan import Plan
 from harness.progress import Progress
 from harness.signals import Stopped, StopSignals
-from harness.store import RunStore, write_json
+from harness.store import RunStore
+from harness.waiting import Patience
 
-
-class EventTail:
-    """Reads whole JSON lines as they are appended to a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._offset = path, 0
-
-    def read(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        with self.path.open("rb") as handle:
-            handle.seek(self._offset)
-            data = handle.read()
-        end = data.rfind(b"\n") + 1
-        self._offset += end
-        return [json.loads(line) for line in data[:end].splitlines()]
-
-
-def worker_environment() -> dict[str, str]:
-    """The environment of a worker: this one, with the project importable from any working directory."""
-    root = str(Path(__file__).resolve().parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+_POLL_SECONDS = 0.05
 
 
 class TooManyFailures(Exception):
     """`--max-failures` is reached."""
 
 
+class Claims(Protocol):
+    """Who may work on a run, where several schedulers share an output (see `harness.claims`)."""
+
+    def take(self, spec: RunSpec) -> bool:
+        """Whether the run is ours now and still to be trained."""
+
+    def settled(self, spec: RunSpec) -> bool:
+        """Whether someone has brought the run to its end."""
+
+    def give_back(self, spec: RunSpec) -> None: ...
+
+
 def train_runs(
-    plan: Plan, waiting: Sequence[RunSpec], progress: Progress, stops: StopSignals, max_failures: int | None = None
+    plan: Plan,
+    waiting: Sequence[RunSpec],
+    progress: Progress,
+    stops: StopSignals,
+    max_failures: int | None = None,
+    claims: Claims | None = None,
 ) -> None:
     """Train every waiting run. A run that fails or takes its process down is recorded; the rest goes on.
 
-    Transient failures (`harness.failures`) are tried again, in a new process and after a while; a run that got further
-    since its last failure starts counting anew.
+    Runs start in their order, as many at once as the executor has seats for, controls after their parents. Transient failures
+    (`harness.failures`) are tried again, after a while; a run that got further since its last failure starts counting anew.
+
+    Args:
+        claims: given where other processes train runs of this output too; without, every waiting run is ours.
 
     Raises:
-        harness.signals.Stopped: on request; the run in work has a checkpoint.
+        harness.signals.Stopped: on request; the runs in work have a checkpoint.
         TooManyFailures: `max_failures` runs have failed for good.
     """
-    work_dir = plan.output / "work"
-    work_dir.mkdir(parents=True, exist_ok=True)
-    stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in waiting}
-    for store in stores.values():  # a failure of an earlier attempt must not count as this one's
-        store.forget("train")
-    crew = _Crew(plan, work_dir, progress, stops, {spec.run_id: i for i, spec in enumerate(waiting, start=1)})
-    crew.failures_left = max_failures
-    left = list(waiting)
-    while left:
-        ended = crew.run(left)
-        if ended is not None:  # the worker died in the middle of this run, or before any (then: the first)
-            run_id, code = ended
-            spec = next((s for s in left if s.run_id == run_id), left[0])
-            if not stores[spec.run_id].is_done("train", spec.fingerprint, verify=False):
-                crew.record_death(spec, stores[spec.run_id], code)
-        failed = [spec for spec in left if stores[spec.run_id].status()["state"] == "failed"]
-        again = [spec for spec in failed if crew.try_again(spec, stores[spec.run_id])]
-        done = [s for s in left if stores[s.run_id].is_done("train", s.fingerprint, verify=False)]
-        remaining = [s for s in left if s not in done and (s not in failed or s in again)]
-        if len(remaining) == len(left) and not again:
-            break
-        if crew.out_of_failures(len(failed) - len(again)):
-            raise TooManyFailures
-        if again:
-            crew.wait_before(again)
-        left = remaining
+    if not waiting:
+        return
+    with stops.finishing_steps(), executor_of(plan) as executor:
+        if claims is not None:
+            executor.prefix = f"{socket.gethostname()}-{os.getpid()}-"
+        crew = _Crew(plan, executor, waiting, progress, stops, max_failures, claims)
+        try:
+            crew.run()
+        except Stopped as stopped:
+            if stopped.at_once:
+                crew.kill()
+            raise
+        finally:
+            crew.give_all_back()
+    stops.check()
+
+
+@dataclass
+class _InWork:
+    """A run on its seat."""
+
+    spec: RunSpec
+    seat: Seat
+    begun: bool = False
 
 
 class _Crew:
-    """Runs workers one after another and keeps count of what failed."""
-
-    failures_left: int | None = None
+    """The runs that wait, those in work, and the count of what failed."""
 
     def __init__(
-        self, plan: Plan, work_dir: Path, progress: Progress, stops: StopSignals, number: dict[str, int]
+        self,
+        plan: Plan,
+        executor: Executor,
+        waiting: Sequence[RunSpec],
+        progress: Progress,
+        stops: StopSignals,
+        max_failures: int | None,
+        claims: Claims | None,
     ) -> None:
-        self.plan, self.work_dir, self.progress, self.stops, self.number = plan, work_dir, progress, stops, number
-        self.attempts = dict.fromkeys(number, 1)
-        self._furthest = dict.fromkeys(number, 0)
+        self.plan, self.executor, self.progress, self.stops, self.claims = plan, executor, progress, stops, claims
+        self.number = {spec.run_id: i for i, spec in enumerate(waiting, start=1)}
         self.labels = {spec.run_id: spec.label for spec in plan.specs}
+        self.stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in waiting}
+        if claims is None:
+            for store in self.stores.values():  # a failure of an earlier attempt must not count as this one's
+                store.forget("train")
+        self.waiting, self.in_work = list(waiting), list[_InWork]()
+        self.attempts = dict.fromkeys(self.number, 1)
+        self._furthest, self._not_before = dict.fromkeys(self.number, 0), dict.fromkeys(self.number, 0.0)
+        self._owned: set[str] = set()
+        self._failures_left = max_failures
+        self._told = False
 
-    def record_death(self, spec: RunSpec, store: RunStore, code: int) -> None:
+    def run(self) -> None:
+        patience = Patience(_POLL_SECONDS)
+        while self.waiting or self.in_work:
+            if not self._told:
+                self._assign()
+            news = [self._watch(one) for one in list(self.in_work)]
+            over = self._failures_left is not None and self._failures_left <= 0
+            if not self._told and (over or self.stops.requested is not None):
+                self._told = True
+                for one in self.in_work:
+                    one.seat.stop()
+                if not over:
+                    self.progress.clear()
+                    self.progress.say("finishing the step and saving it; Ctrl-C once more stops at once")
+            if self._told and not self.in_work:
+                break
+            if any(news):
+                patience.reset()
+            else:
+                patience.sleep()
+        if self._failures_left is not None and self._failures_left <= 0 and self.stops.requested is None:
+            raise TooManyFailures
+
+    def kill(self) -> None:
+        for one in self.in_work:
+            with suppress(OSError):
+                one.seat.kill()
+
+    def give_all_back(self) -> None:
+        for spec in self.plan.specs:
+            self._give_back(spec)
+
+    def _give_back(self, spec: RunSpec) -> None:
+        if self.claims is not None and spec.run_id in self._owned:
+            self.claims.give_back(spec)
+            self._owned.discard(spec.run_id)
+
+    def _assign(self) -> None:
+        """Start what can be started, in order."""
+        unfinished = {spec.run_id for spec in self.waiting} | {one.spec.run_id for one in self.in_work}
+        for spec in list(self.waiting):
+            if spec.parent in unfinished or time.monotonic() < self._not_before[spec.run_id]:
+                continue
+            if self.claims is not None and spec.run_id not in self._owned and self.claims.settled(spec):
+                self.waiting.remove(spec)
+                continue
+            job = {**self.plan.train_job(spec), "attempt": self.attempts[spec.run_id]}
+            seat = self.executor.seat(job)
+            if seat is None:
+                return
+            if self.claims is not None and spec.run_id not in self._owned:
+                if not self.claims.take(spec):
+                    self.executor.release(seat, usable=True)
+                    self._not_before[spec.run_id] = time.monotonic() + 1.0
+                    continue
+                self._owned.add(spec.run_id)
+            if self.attempts[spec.run_id] > 1 or self.claims is not None:
+                self.stores[spec.run_id].forget_failure()
+            self.waiting.remove(spec)
+            self.in_work.append(_InWork(spec, seat))
+            seat.start(job)
+
+    def _watch(self, one: _InWork) -> bool:
+        """Take note of what happened on a seat; returns whether anything did."""
+        polled = one.seat.poll()
+        run_id, over = one.spec.run_id, False
+        for event in polled.events:
+            over = over or (event.get("run_id") == run_id and event["event"] in ("run_done", "run_failed"))
+            _show(event, self.labels, self.number, self.plan, self.progress)
+        if polled.ended is None and not over:
+            return bool(polled.events)
+        self.in_work.remove(one)
+        self.executor.release(one.seat, usable=polled.ended is None)
+        store = self.stores[run_id]
+        done = store.is_done("train", one.spec.fingerprint, verify=False)
+        if polled.ended is not None and not over and not done and not self._told:
+            self._record_death(one, polled.ended)
+        failed = not done and store.status()["state"] == "failed"
+        if failed and not self._told and self._may_try_again(one.spec):
+            self.waiting.insert(0, one.spec)
+            return True
+        if failed and self._failures_left is not None:
+            self._failures_left -= 1
+        self._give_back(one.spec)
+        return True
+
+    def _record_death(self, one: _InWork, ended: Ended) -> None:
+        code = ended.code
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        log = self.work_dir / "train.log"
+        log = one.seat.log
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:]) if log.is_file() else ""
-        message = f"the training process ended with {how}"
+        message = ended.message or f"the training process ended with {how}"
+        by_code = code < 0 or code in (0, EXIT_IO)  # 0: someone else told it to stop
         more = {
-            "transient": code < 0 or code in (0, EXIT_IO),  # 0: someone else told it to stop
-            "attempts": self.attempts[spec.run_id],
+            "transient": by_code if ended.transient is None else ended.transient,
+            "attempts": self.attempts[one.spec.run_id],
         }
-        store.fail("WorkerDied", message, tail, **more)
-        self.progress.say(f"failed: {spec.label}: {message} (see {log})")
+        self.stores[one.spec.run_id].fail("WorkerDied", message, tail, **more)
+        self.progress.clear()
+        self.progress.say(f"failed: {one.spec.label}: {message} (see {log})")
 
-    def try_again(self, spec: RunSpec, store: RunStore) -> bool:
-        """Whether a failed run is worth another try; counts it."""
-        status = store.status()
+    def _may_try_again(self, spec: RunSpec) -> bool:
+        """Whether a failed run is worth another try; counts it, and says when."""
+        status = self.stores[spec.run_id].status()
         if not record_is_transient(status["error"]):
             return False
         if status["step"] > self._furthest[spec.run_id]:
@@ -123,84 +224,11 @@ class _Crew:
         if self.attempts[spec.run_id] >= MAX_ATTEMPTS:
             return False
         self.attempts[spec.run_id] += 1
+        seconds = BACK_OFF_SECONDS[self.attempts[spec.run_id] - 2]
+        self._not_before[spec.run_id] = time.monotonic() + seconds
+        tries = f"try {self.attempts[spec.run_id]} of {MAX_ATTEMPTS}"
+        self.progress.say(f"{spec.label} may go better later: {tries}, in {seconds:g}s")
         return True
-
-    def out_of_failures(self, failed: int) -> bool:
-        if self.failures_left is None:
-            return False
-        self.failures_left -= failed
-        return self.failures_left <= 0
-
-    def wait_before(self, again: Sequence[RunSpec]) -> None:
-        seconds = max(BACK_OFF_SECONDS[self.attempts[spec.run_id] - 2] for spec in again)
-        for spec in again:
-            tries = f"try {self.attempts[spec.run_id]} of {MAX_ATTEMPTS}"
-            self.progress.say(f"{spec.label} may go better later: {tries}, in {seconds:g}s")
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self.stops.check()
-            time.sleep(0.1)
-
-    def run(self, runs: Sequence[RunSpec]) -> tuple[str, int] | None:
-        """One worker over `runs`; None if it finished, else (run it was in or '', its return code).
-
-        Raises:
-            harness.signals.Stopped: on request, once the worker has saved its checkpoint and ended.
-        """
-        events_path, work_path = self.work_dir / "train.events.jsonl", self.work_dir / "train.json"
-        events_path.unlink(missing_ok=True)
-        jobs = [{**self.plan.train_job(spec), "attempt": self.attempts[spec.run_id]} for spec in runs]
-        write_json(work_path, {"parent": os.getpid(), "events": str(events_path), "jobs": jobs})
-        tail, current, finished, told, failures = EventTail(events_path), "", False, False, 0
-        with self.stops.finishing_steps():
-            with (self.work_dir / "train.log").open("ab") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "harness.train_worker", str(work_path)],
-                    stdout=log,
-                    stderr=log,
-                    stdin=subprocess.DEVNULL,
-                    env=worker_environment(),
-                )
-            try:
-                alive = True
-                while alive:
-                    alive = process.poll() is None
-                    for event in tail.read():
-                        run_id = event.get("run_id", "")
-                        if event["event"] == "run_started":
-                            current = run_id
-                        elif event["event"] in ("run_done", "run_failed"):
-                            current = ""
-                        failures += event["event"] == "run_failed" and not event["transient"]
-                        finished = finished or event["event"] == "finished"
-                        _show(event, self.labels, self.number, self.plan, self.progress)
-                    enough = self.failures_left is not None and failures >= self.failures_left
-                    if alive and not told and (self.stops.requested is not None or enough):
-                        told = True
-                        process.terminate()
-                        if not enough:
-                            self.progress.clear()
-                            self.progress.say("finishing the step and saving it; Ctrl-C once more stops at once")
-                    if alive:
-                        time.sleep(0.1)
-            except Stopped:
-                process.kill()
-                raise
-            finally:
-                _end(process)
-        self.stops.check()
-        return None if finished or told else (current, process.returncode)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _show(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .claim_evidence import CONTROL_RULES
+from .contamination import contamination_sentence
 from .labels import Arm
 from .records import MatrixData
 
@@ -30,7 +32,8 @@ def _seeds(arms: Sequence[Arm]) -> dict[str, str]:
 def _budget(arms: Sequence[Arm]) -> dict[str, str]:
     settings: dict[str, int] = {}
     for arm in arms:
-        settings[arm.method] = settings.get(arm.method, 0) + 1
+        if not is_control(arm):  # a control follows its method's setting and is not tuned
+            settings[arm.method] = settings.get(arm.method, 0) + 1
     equal = len(set(settings.values())) <= 1
     shown = ", ".join(f"{method} {n}" for method, n in settings.items()) or "no methods"
     if not settings:
@@ -63,13 +66,15 @@ def _controls(arms: Sequence[Arm]) -> dict[str, str]:
     return _entry("Controls present (matched_mean, permuted)", "fail" if absent else "pass", evidence)
 
 
-def _disjoint(matrix: MatrixData) -> dict[str, str]:
+def _disjoint(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, str]:
     name = "Held-out prompts disjoint from training prompts"
+    texts = summary.get("contamination") or {"benchmarks": None}
+    if texts["benchmarks"]:
+        shared = sum(one["exact"] for one in texts["benchmarks"].values())
+        return _entry(name, "fail" if shared else "pass", contamination_sentence(texts))
     trained: set[str] = set()
     for run in matrix.runs:
-        rows = run.examples(["example_id"])
-        if rows is not None:
-            trained |= set(rows["example_id"].astype(str))
+        trained |= run.example_ids()
     policies = [*matrix.runs, *([matrix.reference] if matrix.reference else [])]
     scored = {i.id for r in policies for s in r.scores.values() for i in s.items}
     if not trained or not scored:
@@ -97,48 +102,125 @@ def _answer_seen(matrix: MatrixData) -> dict[str, str]:
     return _entry(name, "pass", "no method's head reads the last completion token")
 
 
-def checklist(matrix: MatrixData, arms: Sequence[Arm], baseline: Arm | None) -> list[dict[str, str]]:
-    """Entries {name, state: pass | fail | missing, evidence}; missing means that nothing on disk speaks to it."""
+def _matched_kl(summary: Mapping[str, Any], baseline: Arm | None, controls: Sequence[str]) -> dict[str, str]:
+    name, found = "Compared at matched KL", summary["frontiers"]
+    if not found["comparisons"]:
+        return _entry(name, "missing", found["reason"] or "no method beside the baseline")
+    against = [
+        c for c in found["comparisons"] if baseline and c["against"] == baseline.label and c["label"] not in controls
+    ]
+    held = [c for c in against if c["matched"]["difference"]["low"] is not None]
+    absent = [f"{c['label']} ({c['reason'] or c['matched']['difference']['reason']})" for c in against if c not in held]
+    if absent:
+        return _entry(name, "fail", f"not compared: {'; '.join(absent)}")
+    points = min(c["points_per_run"] for c in held) if held else 0
+    shown = ", ".join(f"{c['label']} {c['matched']['difference']['value']:+.3f}" for c in held)
+    if points < 3:
+        return _entry(name, "fail", f"{shown}; only the final policies: a straight line from the reference to each")
+    return _entry(name, "pass" if held else "missing", f"{shown}; at least {points} points a run")
+
+
+def _controlled_lengths(value: Any) -> int:
+    """How many length-controlled win rates were estimated, anywhere in the judges' part."""
+    if isinstance(value, Mapping):
+        own = value.get("length_controlled")
+        here = int(isinstance(own, Mapping) and own.get("value") is not None)
+        return here + sum(_controlled_lengths(v) for v in value.values())
+    return sum(_controlled_lengths(v) for v in value) if isinstance(value, list) else 0
+
+
+def _length(summary: Mapping[str, Any]) -> dict[str, str]:
+    name = "Answer length controlled"
+    count = _controlled_lengths(summary.get("judges") or [])
+    if count:
+        return _entry(name, "pass", f"{count} length-controlled win rates")
+    lengths: dict[str, list[float]] = {}
+    for point in summary["frontiers"]["points"]:
+        if point["length"] is not None and (point["final"] or point["step"] == 0):
+            lengths.setdefault(point["label"], []).append(point["length"])
+    if not lengths:
+        return _entry(name, "missing", "scores are not adjusted for the length of the answer, nor was it recorded")
+    shown = ", ".join(f"{label} {sum(v) / len(v):.0f}" for label, v in lengths.items())
+    return _entry(name, "fail", f"scores are not adjusted for length; mean answer lengths: {shown}")
+
+
+def _tests(summary: Mapping[str, Any]) -> dict[str, str]:
+    made = summary["tests"]
+    further = {
+        "at best settings": summary["tuning"]["comparisons"],
+        "by perplexity": summary["strata"]["comparisons"],
+        "at matched KL": summary["frontiers"]["comparisons"],
+    }
+    sizes = {k: next((r["adjusted_p"]["family_size"] for r in rows), 0) for k, rows in further.items()}
+    shown = ", ".join(
+        [f"{made['declared']} declared (Holm)", f"{made['exploratory']} exploratory (Benjamini-Hochberg)"]
+        + [f"{n} {k}" for k, n in sizes.items()]
+        + [f"{made['checkpoint_level']} of single checkpoints, not adjusted"]
+    )
+    return _entry("Tests counted and corrected", "pass", shown)
+
+
+def _declared(summary: Mapping[str, Any]) -> dict[str, str]:
+    name, claims = "Claims frozen before training", summary["claims"]
+    judged = claims["judged"]
+    if not judged:
+        return _entry(name, "missing", "no claim was declared: every comparison is exploratory in spirit")
+    late = [c["name"] for c in judged if not c["declared"]]
+    if late or claims["changes"]:
+        return _entry(name, "fail", "; ".join([*(f"{n} is exploratory" for n in late), *claims["changes"]]))
+    return _entry(name, "pass", f"{len(judged)} claim(s) frozen {claims['frozen']}")
+
+
+def _judged(kinds: set[str], summary: Mapping[str, Any]) -> dict[str, str]:
+    name = "Verifiable reward, or at least two judges"
+    verifiable = sorted(kinds & {"constraints", "gsm8k", "ifeval", "lm_eval"})
+    if verifiable:
+        return _entry(name, "pass", f"scored by rule: {', '.join(verifiable)}")
+    judges = {j.get("name") for b in summary.get("judges") or [] for j in b["judges"] if j.get("state") == "done"}
+    if len(judges) >= 2:
+        return _entry(name, "pass", f"{len(judges)} judges: {', '.join(sorted(map(str, judges)))}")
+    return _entry(name, "missing", f"no benchmark is scored by rule, and {len(judges)} judge(s) finished")
+
+
+def checklist(
+    matrix: MatrixData, arms: Sequence[Arm], baseline: Arm | None, summary: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    """Entries {name, state: pass | fail | missing, evidence}; missing means that nothing on disk speaks to it.
+
+    `summary` is the summary so far, with `tuning`, `frontiers` and `strata`.
+    """
     policies = [*matrix.runs, *([matrix.reference] if matrix.reference else [])]
     kinds = {s.kind for r in policies for s in r.scores.values()}
-    noise = any(s.noise for r in policies for s in r.scores.values())
+    noise = any(s.noise for r in policies for s in r.scores.values()) or (summary.get("noise_floor") or {}).get("rows")
     unfinished = [r.run_id for r in matrix.runs if r.state != "done"]
-    verifiable = sorted(kinds & {"constraints", "gsm8k", "ifeval", "lm_eval"})
+    scored = matrix.reference is not None and bool(matrix.reference.scores)
     return [
+        _declared(summary),
         _seeds(arms),
         _controls(arms),
         _budget(arms),
         _baseline_grid(arms, baseline),
-        _disjoint(matrix),
+        _matched_kl(summary, baseline, [a.label for a in arms if is_control(a)]),
+        _length(summary),
+        _judged(kinds, summary),
         _entry(
-            "Verifiable reward, or at least two judges",
-            "pass" if verifiable else "missing",
-            f"scored by rule: {', '.join(verifiable)}" if verifiable else "no benchmark is scored by rule",
+            "Noise floor measured",
+            "pass" if noise else "missing",
+            "a policy was evaluated twice" if noise else "no policy was evaluated twice",
         ),
+        _disjoint(matrix, summary),
         _entry(
             "Reference policy evaluated the same way",
-            "pass" if matrix.reference and matrix.reference.scores else "missing",
-            "reference/ has scores" if matrix.reference and matrix.reference.scores else "no reference scores",
+            "pass" if scored else "missing",
+            "reference/ has scores" if scored else "no reference scores",
         ),
         _entry(
             "Forgetting checked",
             "pass" if "lm_eval" in kinds else "missing",
             "an lm_eval benchmark was run" if "lm_eval" in kinds else "no lm_eval benchmark was run",
         ),
-        _entry(
-            "Noise floor measured",
-            "pass" if noise else "missing",
-            "a policy was evaluated twice" if noise else "no policy was evaluated twice",
-        ),
-        _entry(
-            "Compared at matched KL",
-            "missing",
-            "KL to the reference was measured, but scores are not compared at equal KL"
-            if "kl" in kinds
-            else "KL to the reference was not measured",
-        ),
         _answer_seen(matrix),
-        _entry("Answer length controlled", "missing", "scores are not adjusted for the length of the answer"),
+        _tests(summary),
         _entry(
             "Failed runs listed",
             "pass",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .claims import Claim
-from .comparison import Column, column, columns_of
+from .comparison import column, columns_of, paired_grid
 from .labels import Arm, arms
 from .records import REFERENCE_ID, MatrixData, ReportError, RunData
 from .statistics.crossed import CrossedMean, crossed_mean
@@ -63,20 +63,6 @@ def from_arrays(
         if role != "method"
     }
     return Evidence(label, found, link=link)
-
-
-def _grid(pairs: Sequence[tuple[Column, Column]]) -> Floats:
-    """Differences, shape (seeds, prompts), on the items every policy answered; items of one group are averaged."""
-    every = [c for pair in pairs for c in pair]
-    shared = [i for i in every[0].values if all(i in c.values for c in every[1:])]
-    grid = np.array([[a.values[i] - b.values[i] for i in shared] for a, b in pairs]).reshape(len(pairs), len(shared))
-    groups = [every[0].groups[i] for i in shared]
-    if len(set(groups)) == len(groups):
-        return grid
-    _, index = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.array([np.bincount(index, weights=row) for row in grid])
-    averaged: Floats = sums / np.bincount(index)
-    return averaged
 
 
 def _find(all_arms: Sequence[Arm], name: str) -> list[Arm]:
@@ -136,7 +122,7 @@ class _Source:
             fixed = None if scores is None else column(scores, self.metric, None)
             theirs = {c.seed: fixed for c in mine if fixed is not None and fixed.values}
         pairs = [(c, theirs[c.seed]) for c in mine if c.seed in theirs]
-        values = self.sign * _grid(pairs) if pairs else np.empty((0, 0))
+        values = self.sign * paired_grid(pairs)[1]
         return self._made(role, first.label, name, values)
 
     def _made(self, role: str, first: str, second: str, values: Floats) -> Contrast:

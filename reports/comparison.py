@@ -1,7 +1,8 @@
-"""Policies compared on one metric: prompts paired within a seed first, then seeds as the unit.
+"""Policies compared on one metric: paired by prompt and seed, with both of them as samples.
 
 Two questions are kept apart. A checkpoint comparison asks whether two trained policies differ on such prompts. A
-method comparison asks whether another seed would show it too, and only seeds can answer that.
+method comparison asks whether other seeds and other prompts would show it too: prompts are crossed with seeds, since
+every seed meets the same ones, and averaging over seeds never removes what a prompt has for one method.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 from .labels import Arm
 from .records import REFERENCE_ID, RunData, Scores
 from .statistics.bootstrap import paired_bootstrap
+from .statistics.crossed import NAME as CROSSED
+from .statistics.crossed import CrossedMean, crossed_mean
+from .statistics.design import components
 from .statistics.hierarchical import hierarchical_difference
 from .statistics.paired import mcnemar, sign_flip
 from .statistics.power import minimum_detectable_effect
 from .statistics.proportions import wilson
-from .statistics.results import Estimate
+from .statistics.results import Estimate, Test
 from .statistics.seeds import EXACT_SEEDS, seed_interval, seed_permutation, seed_t_test
 from .statistics.standard_errors import mean_interval
 
@@ -63,6 +67,92 @@ def _align(columns: Sequence[Column]) -> tuple[list[str], Floats]:
     """Item ids shared by all columns, and their values, shape (columns, items)."""
     ids = [i for i in columns[0].values if all(i in c.values for c in columns[1:])]
     return ids, np.array([[c.values[i] for i in ids] for c in columns], dtype=float).reshape(len(columns), len(ids))
+
+
+def by_group(values: Floats, groups: Sequence[str]) -> Floats:
+    """One column per group of items, from values of shape (..., items); the mean over columns is that over items."""
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    if names.size == len(groups):
+        return values
+    sums = np.apply_along_axis(lambda row: np.bincount(index, weights=row), -1, values)
+    scaled: Floats = sums * names.size / len(groups)
+    return scaled
+
+
+def paired_grid(pairs: Sequence[tuple[Column, Column]]) -> tuple[list[str], Floats]:
+    """Items that every policy answered, and the differences first - second, shape (pairs, groups of items)."""
+    if not pairs:
+        return [], np.empty((0, 0))
+    ids, stacked = _align([c for pair in pairs for c in pair])
+    if not ids:
+        return [], np.empty((len(pairs), 0))
+    difference = stacked[0::2] - stacked[1::2]
+    return ids, by_group(difference, [pairs[0][0].groups[i] for i in ids])
+
+
+def interval_of(mean: CrossedMean, differences: Floats) -> Estimate:
+    """The crossed interval; of one seed, the interval over its prompts, which says nothing of another seed."""
+    if mean.seeds == 1 and differences.size > 1 and np.ptp(differences) > 0:
+        only = mean_interval(differences[0])
+        note = "one seed: over its prompts only, it says nothing of another seed"
+        return Estimate(only.estimate, only.low, only.high, only.method, only.n, 1, only.stderr, note=note)
+    return mean.interval()
+
+
+def crossed_test(mean: CrossedMean) -> Test:
+    """Two-sided test that the mean difference is zero over seeds and prompts."""
+    above, below = mean.p_above(), mean.p_below()
+    if above is not None and below is not None:
+        return Test(min(1.0, 2 * min(above, below)), CROSSED, mean.prompts, mean.seeds, note=mean.note)
+    same = mean.estimate == 0 and mean.seeds > 1
+    return Test(1.0 if same else None, CROSSED, mean.prompts, mean.seeds, note=mean.note)
+
+
+def _spread(mean: CrossedMean) -> dict[str, Any]:
+    """Standard deviations of a paired difference between seeds, between prompts and per cell, as estimated."""
+    if mean.squares is None:
+        why = mean.note or "one prompt has no spread over prompts"
+        return {"seed": None, "prompt": None, "residual": None, "reason": why}
+    if mean.stderr is None:
+        return {"seed": 0.0, "prompt": 0.0, "residual": 0.0, "reason": None}
+    spread, _ = components([mean.squares])
+    return {"seed": spread.seed, "prompt": spread.prompt, "residual": spread.residual, "reason": None}
+
+
+def tested(differences: Floats) -> dict[str, Any]:
+    """What a verdict rests on, from paired differences of shape (seeds, groups of items), JSON-ready."""
+    mean = crossed_mean(differences)
+    detectable = None
+    if mean.stderr is not None and mean.degrees is not None and mean.degrees >= 1:
+        detectable = minimum_detectable_effect(mean.stderr, mean.degrees)
+    return {
+        "seed_differences": [float(d) for d in differences.mean(axis=1)] if differences.size else [],
+        "difference": interval_of(mean, differences).as_dict(),
+        "degrees_of_freedom": mean.degrees,
+        "spread": _spread(mean),
+        "crossed_test": crossed_test(mean).as_dict(),
+        "minimum_detectable_effect": {
+            "value": detectable,
+            "reason": None if detectable is not None else mean.note or "too little spread to go by",
+        },
+    }
+
+
+def inference(differences: Floats) -> dict[str, Any]:
+    """Method-level inference from paired differences of shape (seeds, groups of items), JSON-ready.
+
+    `difference` and `crossed_test` take seeds and prompts as samples; `t_test` and `permutation` hold the prompts fixed
+    and are shown beside them; the hierarchical bootstrap resamples both and is too narrow with few seeds.
+    """
+    found = tested(differences)
+    per_seed = np.array(found["seed_differences"])
+    permutation = seed_permutation(per_seed) if per_seed.size <= EXACT_SEEDS else sign_flip(per_seed)
+    zeros = np.zeros_like(differences)
+    return found | {
+        "hierarchical": hierarchical_difference(differences, zeros, replicates=BOOTSTRAP_DRAWS).as_dict(),
+        "t_test": seed_t_test(per_seed).as_dict(),
+        "permutation": permutation.as_dict(),
+    }
 
 
 def _binary(values: Floats) -> bool:
@@ -134,7 +224,7 @@ def method_comparison(
     """One arm against another arm (paired by seed) or, when `other` is None, against the reference policy.
 
     The difference is arm - other. Seeds that only one side finished are listed and take no part. The method-level
-    interval and tests have the seed as unit; `checkpoints` holds the prompt-level comparison of each seed.
+    interval and test have seeds and prompts as samples; `checkpoints` holds the prompt-level comparison of each seed.
     """
     mine = columns_of(arm.runs, benchmark, metric)
     if other is not None:
@@ -152,30 +242,5 @@ def method_comparison(
         "unpaired_seeds": sorted(({c.seed for c in mine} ^ set(theirs)) - {None}, key=lambda s: -1 if s is None else s),
         "checkpoints": checkpoints,
     }
-    differences: Floats = np.empty(0)
-    ids: list[str] = []
-    hierarchical = hierarchical_difference(np.empty((0, 0)), np.empty((0, 0)))
-    if usable:
-        ids, stacked = _align([c for pair in usable for c in pair])
-        grid = stacked.reshape(len(usable), 2, len(ids))
-        if ids:
-            differences = (grid[:, 0] - grid[:, 1]).mean(axis=1)
-            hierarchical = hierarchical_difference(grid[:, 0], grid[:, 1], replicates=BOOTSTRAP_DRAWS)
-    interval = seed_interval(differences, len(ids))
-    if differences.size <= EXACT_SEEDS:
-        permutation = seed_permutation(differences)
-    else:
-        permutation = sign_flip(differences)
-    result |= {
-        "n": len(ids),
-        "seed_differences": [float(d) for d in differences],
-        "difference": interval.as_dict(),
-        "hierarchical": hierarchical.as_dict(),
-        "t_test": seed_t_test(differences).as_dict(),
-        "permutation": permutation.as_dict(),
-        "minimum_detectable_effect": {
-            "value": None if interval.stderr is None else minimum_detectable_effect(interval.stderr, len(usable) - 1),
-            "reason": "fewer than two paired seeds" if interval.stderr is None else None,
-        },
-    }
-    return result
+    ids, grid = paired_grid(usable)
+    return result | {"n": len(ids)} | inference(grid)

@@ -1,8 +1,9 @@
-"""Training curves: thin lines are seeds, thick lines their mean, the band their range."""
+"""Training curves: thin lines are seeds, thick lines their mean, the band their range; by step and by examples seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +28,40 @@ PANELS = (
     ("log_prompt_perplexity", "nats per token", "Log prompt perplexity"),
 )
 
-CURVE_COLUMNS = ("measure", "label", "step", "mean", "low", "high", "seeds")
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What the curves are drawn against: a log key, its label, the name of the figure and of its table."""
+
+    key: str
+    label: str
+    figure: str
+
+
+BY_STEP = Axis("step", "optimiser step", "training_curves")
+BY_EXAMPLES = Axis("examples_seen", "preference pairs seen", "training_curves_by_examples")
+AXES = (BY_STEP, BY_EXAMPLES)
+
+#: Names in a legend; with more methods the rest is told from the tables.
+MOST_NAMES = 24
+#: With more runs a line for each seed is a blur that takes most of the time; the band shows their range.
+MOST_LINES = 60
+#: A curve may leave the range of the other points by this many of their interquartile ranges before the axis is cut.
+FAR = 15.0
 
 Floats = NDArray[np.float64]
 
 
-def series(run: RunData, key: str) -> tuple[Floats, Floats]:
-    """Steps and values of one logged key, shape (n,) each; a value that is absent or not finite is NaN."""
-    steps = np.array([float(r["step"]) for r in run.steps], dtype=float)
-    values = np.array([np.nan if (v := finite(r.get(key))) is None else v for r in run.steps], dtype=float)
+def curve_columns(axis: Axis = BY_STEP) -> tuple[str, ...]:
+    """Columns of `curve_table`."""
+    return ("measure", "label", axis.key, "mean", "low", "high", "seeds")
+
+
+def series(run: RunData, key: str, axis: Axis = BY_STEP) -> tuple[Floats, Floats]:
+    """Places on the axis and values of one logged key, shape (n,) each; a value that is absent or not finite is NaN."""
+    placed = [(x, finite(r.get(key))) for r in run.steps if (x := finite(r.get(axis.key))) is not None]
+    steps = np.array([x for x, _ in placed], dtype=float)
+    values = np.array([np.nan if v is None else v for _, v in placed], dtype=float)
     return steps, values
 
 
@@ -58,18 +84,18 @@ def seed_band(curves: Sequence[tuple[Floats, Floats]]) -> dict[str, Floats]:
     }
 
 
-def curve_table(arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """The numbers behind the curves: mean and range over seeds per measure, method and step."""
+def curve_table(arms: Sequence[Arm], axis: Axis = BY_STEP) -> list[dict[str, Any]]:
+    """The numbers behind the curves: mean and range over seeds per measure, method and place on the axis."""
     rows: list[dict[str, Any]] = []
     for key, _, _ in PANELS:
         for arm in arms:
-            band = seed_band([series(run, key) for run in arm.runs if run.steps])
+            band = seed_band([series(run, key, axis) for run in arm.runs if run.steps])
             for step, mean, low, high, seeds in zip(*band.values(), strict=True):
                 rows.append(
                     {
                         "measure": key,
                         "label": arm.label,
-                        "step": int(step),
+                        axis.key: int(step),
                         "mean": mean,
                         "low": low,
                         "high": high,
@@ -79,17 +105,60 @@ def curve_table(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     return rows
 
 
-def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str) -> bool:
-    drawn = False
+def robust_limits(values: Floats) -> tuple[float, float] | None:
+    """The range to show where a few values lie far outside the rest, as of a run that diverged; None to show all.
+
+    Far is beyond FAR interquartile ranges from the quartiles.
+    """
+    values = values[np.isfinite(values)]
+    if values.size < 8:
+        return None
+    first, third = np.quantile(values, (0.25, 0.75))
+    reach = FAR * max(third - first, 1e-9 * max(1.0, abs(first), abs(third)))
+    usual = values[(values >= first - reach) & (values <= third + reach)]
+    if usual.size == values.size or third == first:
+        return None
+    low, high = float(usual.min()), float(usual.max())
+    margin = 0.08 * (high - low or 1.0)
+    return low - margin, high + margin
+
+
+def _ends(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, axis: Axis) -> int:
+    """A cross where a run's values stop being finite; returns how many runs that befell."""
+    count = 0
+    for arm in arms:
+        for run in arm.runs:
+            steps, values = series(run, key, axis)
+            if steps.size == len(run.steps) and np.isfinite(values).all():
+                continue
+            # A key that is absent was not measured; one that is there without a finite value was lost.
+            broken = [
+                r.get(key) is not None and finite(r.get(key)) is None for r in run.steps if r.get(axis.key) is not None
+            ]
+            if not any(broken):
+                continue
+            count += 1
+            sound = np.flatnonzero(np.isfinite(values))
+            if sound.size:
+                at = sound[-1]
+                axes.plot(
+                    steps[at], values[at], marker="x", color=look[arm.label].color, markersize=8, mew=2, ls="none"
+                )
+    return count
+
+
+def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, axis: Axis) -> bool:
+    lines = sum(len(a.runs) for a in arms) <= MOST_LINES
+    seen: list[Floats] = []
     faint = 0.45 if len(arms) <= 4 else 0.2  # many methods: let the means be read
     for arm in arms:
-        curves = [c for run in arm.runs if np.isfinite((c := series(run, key))[1]).any()]
+        curves = [c for run in arm.runs if np.isfinite((c := series(run, key, axis))[1]).any()]
         style_ = look[arm.label]
         band = seed_band(curves)
         if not band["step"].size:
             continue
-        drawn = True
-        for steps, values in curves if len(curves) > 1 else []:
+        seen += [values for _, values in curves]
+        for steps, values in curves if len(curves) > 1 and lines else []:
             axes.plot(steps, values, color=style_.color, linewidth=0.6, alpha=faint)
         every = max(1, band["step"].size // 6)
         axes.plot(
@@ -105,37 +174,83 @@ def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str) -> 
         )
         if len(curves) > 1:
             axes.fill_between(band["step"], band["low"], band["high"], color=style_.color, alpha=faint / 4, linewidth=0)
-    return drawn
+    if not seen:
+        return False
+    remarks = []
+    values = np.concatenate(seen)
+    limits = robust_limits(values)
+    if limits is not None:
+        axes.set_ylim(*limits)
+        outside = int(((values < limits[0]) | (values > limits[1])).sum())
+        remarks.append(f"{outside} of {values.size} values lie outside")
+    lost = _ends(axes, arms, look, key, axis)
+    if lost:
+        remarks.append(f"{lost} run{'s' if lost > 1 else ''} ended in NaN or inf (x)")
+    if remarks:
+        axes.text(
+            0.01,
+            0.985,
+            "\n".join(remarks),
+            transform=axes.transAxes,
+            va="top",
+            fontsize=7,
+            color="#8a3b12",
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
+        )
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.12 * len(remarks) * (high - low))  # room above the data
+    return True
 
 
-def training_curves(arms: Sequence[Arm], baseline: str | None = None) -> Figure:
-    """Six panels against the optimiser step. A diverged run's line ends where its values stop being finite."""
+def training_curves(arms: Sequence[Arm], baseline: str | None = None, axis: Axis = BY_STEP) -> Figure:
+    """Six panels against the axis.
+
+    A run's line ends, with a cross, where its values stop being finite. Values far outside the rest are cut off and
+    counted in the panel, so that one run that diverged does not flatten all the others.
+    """
     import matplotlib.pyplot as plt
 
     look = looks([a.label for a in arms], baseline)
     figure, grid = plt.subplots(2, 3, figsize=(11, 6), sharex=True, layout="constrained")
     handles: dict[str, Any] = {}
     for axes, (key, unit, title) in zip(grid.flat, PANELS, strict=True):
-        if not _panel(axes, arms, look, key):
+        if not _panel(axes, arms, look, key, axis):
             axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color="#6b7280")
-        axes.set_title(title)
+        axes.set_title(title, y=1.0)  # at a given height: finding one takes as long as all the rest
         axes.set_ylabel(unit)
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     for axes in grid[-1]:
-        axes.set_xlabel("optimiser step")
+        axes.set_xlabel(axis.label)
     if handles:
-        figure.legend(
-            handles.values(),
-            handles.keys(),
+        named = list(handles.items())[:MOST_NAMES]
+        more = len(handles) - len(named)
+        notes = [f"and {more} more: see tables/{axis.figure}.csv"] if more else []
+        if sum(len(a.runs) for a in arms) > MOST_LINES:
+            notes.append("lines: means over seeds, bands: their range, no line for each seed")
+        legend = figure.legend(
+            [h for _, h in named],
+            [name for name, _ in named],
+            title="; ".join(notes) or None,
             loc="outside lower center",
-            ncols=min(4, len(handles)),
+            ncols=min(4, len(named)),
             frameon=False,
             handlelength=3.5,
         )
+        rows = -(-len(named) // 4)
+        figure.set_size_inches(11, 6 + 0.2 * max(0, rows - 1))
+        legend.set_in_layout(True)
     return figure
 
 
 def save_training_curves(arms: Sequence[Arm], path: Path, baseline: str | None = None) -> None:
-    """Draw the training curves of the arms into a .png or .svg."""
+    """Draw the training curves of the arms, by step, into a .png or .svg.
+
+    The panels of one run stand at fixed places: a matrix draws hundreds of these, and finding the best places takes three
+    quarters of the time.
+    """
     with style():
-        save(training_curves(arms, baseline), path)
+        figure = training_curves(arms, baseline)
+        if sum(len(a.runs) for a in arms) == 1:
+            figure.set_layout_engine(None)
+            figure.subplots_adjust(left=0.065, right=0.99, top=0.95, bottom=0.125, wspace=0.27, hspace=0.16)
+        save(figure, path)

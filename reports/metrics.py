@@ -25,11 +25,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .beta.run import Analysed, analyse_run
 from .figures import save_training_curves
 from .labels import arms
 from .records import MatrixData, RunData, load_config, load_matrix, load_run
 from .summary import build_summary
-from .writing import write_csv, write_json
+from .writing import write_csv, write_json, write_records
 
 IDENTITY = ("run_id", "method", "rule", "seed")
 MEASURES = (
@@ -72,9 +73,15 @@ def training_rows(runs: Iterable[RunData]) -> Iterator[dict[str, Any]]:
             yield {**identity, **{name: record.get(name) for name in MEASURES}}
 
 
-def _write(matrix: MatrixData, directory: Path, kind: str) -> dict[str, Any]:
+def _write(
+    matrix: MatrixData,
+    directory: Path,
+    kind: str,
+    more: Mapping[str, Any] | None = None,
+    analysed: Mapping[str, Analysed] | None = None,
+) -> dict[str, Any]:
     write_csv(directory / "training_metrics.csv", COLUMNS, training_rows(matrix.runs))
-    summary = build_summary(matrix, kind)
+    summary = {**build_summary(matrix, kind, analysed), **(more or {})}
     save_training_curves(arms(matrix.runs), directory / "training_curves.png", summary["baseline"]["value"])
     write_json(directory / "summary.json", summary)
     return summary
@@ -85,21 +92,40 @@ def write_run_files(run_dir: Path | str) -> dict[str, Any]:
 
     Returns the summary. Raises ReportError naming a damaged file.
     """
+    return write_analysed(run_dir)[0]
+
+
+def write_analysed(run_dir: Path | str) -> tuple[dict[str, Any], Analysed]:
+    """`write_run_files`, which returns beside the summary what a matrix goes on with: see `write_matrix_files`."""
     path = Path(run_dir)
     run = load_run(path)
+    found = analyse_run(run, arms([run])[0].label)
     config = load_config(path.parent.parent)
-    return _write(MatrixData(path, (run,), None, config), path, "run")
+    return _write(MatrixData(path, (run,), None, config), path, "run", analysed={run.run_id: found}), found
 
 
 def write_matrix_files(
-    output_dir: Path | str, run_ids: Sequence[str], config: Mapping[str, Any] | None = None
+    output_dir: Path | str,
+    run_ids: Sequence[str],
+    config: Mapping[str, Any] | None = None,
+    analysed: Mapping[str, Analysed] | None = None,
 ) -> dict[str, Any]:
     """Write the four files of a matrix: the runs' records merged into log_history.json, the curves, the comparison.
 
-    `config` is the matrix file as a mapping; without it `matrix.yaml` in the directory is read. Returns the summary.
+    `config` is the matrix file as a mapping; without it `matrix.yaml` in the directory is read. `analysed` holds what
+    `write_analysed` found, by run id, so that it need not be found again. Returns the summary.
     Raises ReportError naming a damaged file.
     """
     root = Path(output_dir)
     matrix = load_matrix(root, run_ids, config)
-    write_json(root / "log_history.json", {run.run_id: list(run.history) for run in matrix.runs})
-    return _write(matrix, root, "matrix")
+    write_records(root / "log_history.json", {run.run_id: run.history for run in matrix.runs})
+    return _write(matrix, root, "matrix", analysed=analysed)
+
+
+def write_subset_files(matrix: MatrixData, subset: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the four files of runs picked by hand into the matrix's output directory; `subset` says how (reports.subset).
+
+    Returns the summary. Raises ReportError naming a damaged file.
+    """
+    write_records(matrix.output_dir / "log_history.json", {run.run_id: run.history for run in matrix.runs})
+    return _write(matrix, matrix.output_dir, "matrix", {"subset": dict(subset)})

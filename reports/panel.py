@@ -12,6 +12,9 @@ from .style import Look
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Where the page shows a panel.
+Section = Literal["comparison", "frontier", "curves", "beta", "tuning", "strata", "judges"]
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -24,7 +27,7 @@ class Panel:
 
     name: str
     title: str
-    section: Literal["comparison", "frontier", "curves", "beta", "tuning", "strata", "judges"]
+    section: Section
     columns: Sequence[str]
     rows: Callable[[MatrixData, Mapping[str, Any]], list[dict[str, Any]]]
     draw: Callable[[Sequence[Mapping[str, Any]], Mapping[str, Look]], Figure]
@@ -35,5 +38,8 @@ class Panel:
 
 def all_panels() -> list[Panel]:
     """Every panel that is drawn beside the gallery's own figures, in the order of the page."""
-    panels: list[Panel] = []
+    from . import comparison_panels, judge_panel, tuning_panels
+    from .beta.panels import panels as beta_panels
+
+    panels: list[Panel] = [*beta_panels(), judge_panel.PANEL, *comparison_panels.PANELS, *tuning_panels.PANELS]
     return panels

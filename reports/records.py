@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 REFERENCE_ID = "reference"
 
@@ -113,6 +114,15 @@ class RunData:
 
     def examples(self, columns: Sequence[str] = EXAMPLE_COLUMNS) -> pd.DataFrame | None:
         """Rows of example_metrics.parquet with the columns asked for; None where the run recorded none."""
+        table = self._table(columns)
+        return None if table is None else table.to_pandas()
+
+    def example_ids(self) -> set[str]:
+        """Ids of the training examples in example_metrics.parquet; empty where the run recorded none."""
+        table = self._table(["example_id"])
+        return set() if table is None else {str(i) for i in table["example_id"].unique().to_pylist()}
+
+    def _table(self, columns: Sequence[str]) -> pa.Table | None:
         path = self.path / "example_metrics.parquet"
         if not path.exists():
             return None
@@ -125,7 +135,7 @@ class RunData:
         absent = [c for c in columns if c not in table.column_names]
         if absent:
             raise ReportError(f"{path}: column {absent[0]!r} is missing; rerun this run's training")
-        return table.to_pandas()
+        return table
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +166,8 @@ def read_json(path: Path) -> Any:
 
 def finite(value: Any) -> float | None:
     """The value as a finite float, or None: JSON has no NaN and a mean over one is no mean."""
+    if type(value) is float:
+        return value if math.isfinite(value) else None
     if value is None or isinstance(value, str):
         return None
     number = float(value)

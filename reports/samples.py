@@ -1,18 +1,28 @@
-"""Answers for the sample browser: per benchmark and prompt, what every policy wrote and how it scored."""
+"""Answers for the sample browser: per benchmark and prompt, what every policy wrote, how it scored, what judges said."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .records import MatrixData, ReportError, RunData
-from .text import LONGEST, shorten, visible
+import numpy as np
+from numpy.typing import NDArray
 
-#: Characters of answers a report may carry in all; beyond it answers are cut shorter, then prompts left out.
-BUDGET = 1_400_000
-SHORTEST = 200
+from .records import MatrixData, ReportError, RunData, finite
+from .text import LONGEST, shorten, visible
+from .winrates import ComparisonError, read_comparisons
+
+#: Characters of answers and prompts a report may carry in all.
+BUDGET = 1_200_000
+#: Verdicts of judges a report may carry in all; beyond it the pairs that come last are left out.
+MOST_VERDICTS = 12_000
+#: Answers are cut shorter before prompts are left out, down to this many characters; then policies are left out.
+SHORTEST = 240
+MOST_POLICIES = 40
+#: Rows of training whose median beta stands for the beta at a prompt's perplexity.
+NEIGHBOURS = 25
 
 
 def load_generations(path: Path) -> dict[str, dict[str, Any]]:
@@ -47,14 +57,30 @@ def _policies(matrix: MatrixData) -> list[RunData]:
     ]
 
 
-def _order(prompts: dict[str, str], policies: Sequence[RunData], benchmark: str) -> list[str]:
-    """Prompts on which policies disagree most come first: those are the ones worth reading."""
+def beta_at(run: RunData, log_perplexities: Sequence[float | None]) -> list[float | None]:
+    """The beta the run's rule gave in training at these log prompt perplexities: the median of the nearest rows.
 
-    def spread(prompt_id: str) -> float:
-        values = [v for p in policies if (v := _score(p, benchmark).get(prompt_id)) is not None]
-        return max(values) - min(values) if len(values) > 1 else 0.0
-
-    return sorted(prompts, key=lambda i: (-spread(i), i))
+    None where beta did not vary with the example, nothing was recorded, or the perplexity lies outside what was trained
+    on: nothing is extrapolated.
+    """
+    nothing: list[float | None] = [None] * len(log_perplexities)
+    examples = run.examples(("log_prompt_perplexity", "dynamic_beta", "mask"))
+    if examples is None:
+        return nothing
+    table = examples[examples["mask"].astype(bool)][["log_prompt_perplexity", "dynamic_beta"]].to_numpy(dtype=float)
+    table = table[np.isfinite(table).all(axis=1)]
+    if len(table) < NEIGHBOURS or np.ptp(table[:, 1]) == 0:
+        return nothing
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    found: list[float | None] = []
+    for value in log_perplexities:
+        if value is None or not table[0, 0] <= value <= table[-1, 0]:
+            found.append(None)
+            continue
+        start = int(np.searchsorted(table[:, 0], value)) - NEIGHBOURS // 2
+        start = max(0, min(start, len(table) - NEIGHBOURS))
+        found.append(float(np.median(table[start : start + NEIGHBOURS, 1])))
+    return found
 
 
 def _score(run: RunData, benchmark: str) -> dict[str, float | None]:
@@ -62,11 +88,75 @@ def _score(run: RunData, benchmark: str) -> dict[str, float | None]:
     return {} if scores is None else {i.id: i.values.get(scores.primary_metric) for i in scores.items}
 
 
-def samples(matrix: MatrixData, names: dict[str, str]) -> dict[str, Any]:
+def _order(prompts: Mapping[str, str], scores: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """Prompts on which policies disagree most come first: those are the ones worth reading."""
+
+    def spread(prompt_id: str) -> float:
+        values = [v for found in scores.values() if (v := found.get(prompt_id)) is not None]
+        return max(values) - min(values) if len(values) > 1 else 0.0
+
+    return sorted(prompts, key=lambda i: (-spread(i), i))
+
+
+def _perplexities(policies: Sequence[RunData], benchmark: str) -> dict[str, float]:
+    """Log prompt perplexity under the first policy that has it: the reference, where it was evaluated."""
+    for policy in policies:
+        scores = policy.scores.get(benchmark)
+        found = {
+            i.id: v
+            for i in (scores.items if scores else ())
+            if (v := finite(i.extra.get("log_prompt_perplexity"))) is not None
+        }
+        if found:
+            return found
+    return {}
+
+
+def _quartiles(values: NDArray[np.float64]) -> list[float]:
+    return [float(q) for q in np.quantile(values, (0.25, 0.5, 0.75))] if values.size >= 4 else []
+
+
+def _verdicts(
+    matrix: MatrixData, benchmark: str, listed: Mapping[str, int], room: int
+) -> tuple[list[dict[str, Any]], int]:
+    """What each judge said, by prompt: [first, second, preference for the first, its reason], and how many do not fit."""
+    out: list[dict[str, Any]] = []
+    left_out = 0
+    for record in sorted((matrix.output_dir / "comparisons").glob("*.json")):
+        path = record.with_suffix(".jsonl")
+        try:
+            rows = read_comparisons(path) if path.exists() else []
+        except ComparisonError as error:
+            raise ReportError(str(error)) from error
+        rows = [
+            r
+            for r in rows
+            if r.get("benchmark") == benchmark and r["sample"] == 0 and r["first"] in listed and r["second"] in listed
+        ]
+        left_out += max(0, len(rows) - room)
+        said: dict[str, list[list[Any]]] = {}
+        for row in rows[:room]:
+            words = row.get("words") or row.get("reason")
+            said.setdefault(visible(str(row["prompt_id"])), []).append(
+                [
+                    listed[row["first"]],
+                    listed[row["second"]],
+                    finite(row["preference"]),
+                    None if words is None else shorten(visible(str(words)), 400),
+                ]
+            )
+        room -= min(room, len(rows))
+        if said:
+            out.append({"name": visible(str(rows[0]["judge"])), "said": said})
+    return out, left_out
+
+
+def samples(matrix: MatrixData, names: Mapping[str, str]) -> dict[str, Any]:
     """The browser's data; `names` maps a run id to what the reader sees. Texts are made visible and cut.
 
-    {"policies": [{"id", "name"}], "benchmarks": [{"name", "metric", "prompts": [{"id", "prompt",
-    "answers": {run_id: {"text", "score", "finish"}}}]}], "note"}.
+    {"policies": [{"id", "name"}], "benchmarks": [{"name", "metric", "binary", "quartiles", "judges": [{"name", "said"}],
+    "prompts": [{"id", "prompt", "logppl", "answers": {policy: [text, score, finish, beta]}}]}], "note"}. A policy is given
+    by its position in `policies`.
     """
     policies = _policies(matrix)
     per: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
@@ -74,36 +164,69 @@ def samples(matrix: MatrixData, names: dict[str, str]) -> dict[str, Any]:
         found = {p.run_id: load_generations(p.path / "generations" / f"{benchmark}.jsonl") for p in policies}
         if any(found.values()):
             per[benchmark] = found
-    cells = sum(len(rows) for found in per.values() for rows in found.values())
+    answered = [p for p in policies if any(found[p.run_id] for found in per.values())]
+    shown = answered[:MOST_POLICIES]
+    listed = {p.run_id: place for place, p in enumerate(shown)}
+    cells = sum(len(found[p.run_id]) for found in per.values() for p in shown)
     longest = LONGEST if not cells else max(SHORTEST, min(LONGEST, BUDGET // cells))
-    used, dropped, out = 0, 0, []
-    for benchmark, found in per.items():
-        prompts = {i: row["prompt"] for rows in found.values() for i, row in rows.items()}
-        scores = {p.run_id: _score(p, benchmark) for p in policies}
-        entries = []
-        for prompt_id in _order(prompts, policies, benchmark):
-            if used > BUDGET:
+    room, dropped, unsaid, out = BUDGET, 0, 0, []
+    for position, (benchmark, found) in enumerate(per.items()):
+        share = room // (len(per) - position)
+        prompts = {i: row["prompt"] for p in shown for i, row in found[p.run_id].items()}
+        scores = {p.run_id: _score(p, benchmark) for p in shown}
+        perplexity = _perplexities(policies, benchmark)
+        order = _order(prompts, scores)
+        betas = {p.run_id: dict(zip(order, beta_at(p, [perplexity.get(i) for i in order]), strict=True)) for p in shown}
+        entries: list[dict[str, Any]] = []
+        used = 0
+        for prompt_id in order:
+            if used > share:
                 dropped += 1
                 continue
-            answers = {
-                run_id: {
-                    "text": shorten(visible(rows[prompt_id]["text"]), longest),
-                    "finish": rows[prompt_id]["finish"],
-                    "score": scores[run_id].get(prompt_id),
-                }
-                for run_id, rows in found.items()
-                if prompt_id in rows
-            }
+            answers = {}
+            for run_id, place in listed.items():
+                row = found[run_id].get(prompt_id)
+                if row is not None:
+                    text = shorten(visible(row["text"]), longest)
+                    used += len(text)
+                    answers[place] = [text, scores[run_id].get(prompt_id), row["finish"], betas[run_id][prompt_id]]
             prompt = shorten(visible(prompts[prompt_id]), longest)
-            used += len(prompt) + sum(len(a["text"]) for a in answers.values())
-            entries.append({"id": visible(prompt_id), "prompt": prompt, "answers": answers})
-        metric = next((p.scores[benchmark].primary_metric for p in policies if benchmark in p.scores), "")
-        out.append({"name": benchmark, "metric": metric, "prompts": entries})
+            used += len(prompt)
+            entries.append(
+                {"id": visible(prompt_id), "prompt": prompt, "logppl": perplexity.get(prompt_id), "answers": answers}
+            )
+        room -= used
+        judges, over = _verdicts(matrix, benchmark, listed, MOST_VERDICTS // len(per))
+        unsaid += over
+        values = {v for s in scores.values() for v in s.values() if v is not None}
+        out.append(
+            {
+                "name": visible(benchmark),
+                "metric": next((p.scores[benchmark].primary_metric for p in policies if benchmark in p.scores), ""),
+                "higher": _higher_is_better(policies, benchmark),
+                "binary": bool(values) and values <= {0.0, 1.0},
+                "quartiles": _quartiles(np.array([v for i in order if (v := perplexity.get(i)) is not None])),
+                "judges": judges,
+                "prompts": entries,
+            }
+        )
     note = f"Answers longer than {longest:,} characters are cut."
+    if len(answered) > len(shown):
+        note += f" Of {len(answered)} policies the first {len(shown)} are here."
     if dropped:
-        note += f" {dropped} prompts are left out to keep this page small; all answers are in generations/."
-    answered = {run_id for found in per.values() for run_id, rows in found.items() if rows}
-    listed = [
-        {"id": p.run_id, "name": visible(names.get(p.run_id, p.run_id))} for p in policies if p.run_id in answered
-    ]
-    return {"policies": listed, "benchmarks": out, "note": note}
+        note += f" {dropped} prompts, those on which policies differ least, are left out."
+    if unsaid:
+        note += f" {unsaid} verdicts of judges are left out."
+    if dropped or unsaid or len(answered) > len(shown):
+        note += (
+            f" The page carries at most {BUDGET:,} characters of answers; all of them are in generations/ of the runs."
+        )
+    policies_shown = [{"id": p.run_id, "name": visible(names.get(p.run_id, p.run_id))} for p in shown]
+    return {"policies": policies_shown, "benchmarks": out, "note": note}
+
+
+def _higher_is_better(policies: Sequence[RunData], benchmark: str) -> bool:
+    for policy in policies:
+        if scores := policy.scores.get(benchmark):
+            return scores.metrics.get(scores.primary_metric, {}).get("higher_is_better") is not False
+    return True

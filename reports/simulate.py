@@ -20,11 +20,14 @@ import numpy as np
 from .claim_evidence import from_arrays
 from .claim_verdicts import judge
 from .claims import ASSERTIONS, Claim
+from .comparison import tested
 from .naive import GAINS, pooled_correlation
 from .plain import plain_table
 from .statistics.design import power, power_against
 from .statistics.hierarchical import hierarchical_difference
+from .statistics.multiplicity import holm
 from .statistics.within_runs import within_runs
+from .verdicts import verdict
 from .worlds import EFFECT, WORLDS, Simulated, World, simulate
 from .writing import write_json
 
@@ -49,6 +52,19 @@ def _bootstrap_says(matrix: Simulated) -> bool:
     return result.low is not None and result.low > 0
 
 
+def report_says(scores: Mapping[str, Any]) -> dict[str, str]:
+    """The codes of the report's own verdicts on both methods against the baseline, after Holm, as the page shows them."""
+    found = {m: tested(scores[m] - scores["baseline"]) for m in ("method", "rival")}
+    adjusted = holm([c["crossed_test"]["p_value"] for c in found.values()])
+    said = {}
+    for (name, comparison), p in zip(found.items(), adjusted, strict=True):
+        seeds, prompts = scores[name].shape
+        whole = comparison | {"label": name, "against": "baseline", "seeds": list(range(seeds)), "n": prompts}
+        whole["adjusted_p"] = {"value": p, "method": "Holm"}
+        said[name] = str(verdict(whole, "sim/score", higher_is_better=True)["code"])
+    return said
+
+
 def analyse(matrix: Simulated, world: World) -> dict[str, bool]:
     """What each analysis says of one matrix; every entry is a yes or no."""
     scores = matrix.scores
@@ -63,6 +79,13 @@ def analyse(matrix: Simulated, world: World) -> dict[str, bool]:
     said["called_variation"] = judged[0].attribution == "variation"
     for claim in CLAIMS[:3]:  # alone in its matrix: what `power` predicts
         said[f"alone:{claim.name}"] = judge([(claim, own)])[0].verdict == "supported"
+    codes = report_says(scores)
+    effects = {"method": world.gain, "rival": 0.0}
+    right = {m: {"better"} if effects[m] > 0 else set() for m in codes}
+    said["report:better"] = codes["method"] == "better"
+    said["report:worse"] = codes["method"] == "worse"
+    said["report:false"] = any(code in ("better", "worse") and code not in right[m] for m, code in codes.items())
+    said["report:false_better"] = any(code == "better" and code not in right[m] for m, code in codes.items())
     for name, says in GAINS.items():
         said[f"naive:{name}"] = says(scores["method"], scores["baseline"])
     said["naive:bootstrap"] = _bootstrap_says(matrix)
@@ -141,6 +164,9 @@ def broken(result: Mapping[str, Any], errors: float = 0.0) -> list[str]:
         name, rates, truth = world["world"], world["rates"], world["truth"]
         # The association is a two-sided test at its level: its true rate is 5 %, so half of all samples are above.
         checks = [("false supported", "false_supported", errors), ("wrong association", "association:wrong", 3.0)]
+        checks.append(("the report calls a method better", "report:false_better", errors))
+        # Better or worse, either method: two-sided at its level too.
+        checks.append(("the report's verdicts false", "report:false", 3.0))
         checks += [(f"called a {a} effect", f"called_{a}", errors) for a in ("variation", "perplexity") if not truth[a]]
         for what, key, standard_errors in checks:
             bound = allowed(BOUND, BOUND, standard_errors)
@@ -174,6 +200,12 @@ def tables(result: Mapping[str, Any]) -> str:
         plain_table(
             ["world", "claims", "any", *naive_titles],
             _rows(null, ["supported:gain", "false_supported", *naive]),
+        ),
+        "",
+        "The report's verdicts on two methods (Holm), and those on the first of them",
+        plain_table(
+            ["world", "false better", "false either way", "better", "worse"],
+            _rows(worlds, ["report:false_better", "report:false", "report:better", "report:worse"]),
         ),
         "",
         "No perplexity effect, yet called one (without controls, any gain is)",

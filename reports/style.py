@@ -88,6 +88,6 @@ def save(figure: Figure, *paths: Path) -> None:
         buffer = BytesIO()
         figure.savefig(buffer, format=kind, metadata={"Date" if kind == "svg" else "Software": None})
         # Laid out once: solving it again for the next format doubles the time.
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
         write_atomic(path, buffer.getvalue())
     plt.close(figure)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .checklist import checklist, is_control
+from .beta import beta_summary
+from .beta.drift import collapse_of
+from .beta.run import Analysed
+from .checklist import is_control
 from .claim_text import as_dict
 from .claim_verdicts import judge_matrix
 from .claims import ClaimError, parse_claims, read_claims, verify
 from .comparison import arm_summary, column, method_comparison, policy_estimate
-from .correlation import collapse_of, run_correlation
+from .comparison_summary import extend, frozen_at_matched_kl
+from .contamination import contamination_summary
+from .correlation import correlations
+from .engine import engine_summary
+from .judges import judges_summary
 from .labels import Arm, arm_of, arms
+from .noise_floor import noise_floor
 from .records import MatrixData, ReportError, RunData, finite
 from .statistics.multiplicity import benjamini_hochberg, holm
 from .verdicts import control_note, headline, verdict
@@ -147,14 +155,14 @@ def _adjust(metrics: Sequence[dict[str, Any]], all_arms: Sequence[Arm], baseline
         ("exploratory", benjamini_hochberg, "Benjamini-Hochberg"),
     ):
         members = families[family]
-        adjusted = adjust([c["t_test"]["p_value"] for c in members])
+        adjusted = adjust([c["crossed_test"]["p_value"] for c in members])
         counts[family] = sum(p is not None for p in adjusted)
         for comparison, p in zip(members, adjusted, strict=True):
             comparison["adjusted_p"] = {
                 "value": p,
                 "method": name,
                 "family_size": counts[family],
-                "reason": None if p is not None else comparison["t_test"]["reason"],
+                "reason": None if p is not None else comparison["crossed_test"]["reason"],
             }
     return {
         "declared": counts["declared"],
@@ -171,7 +179,7 @@ def claims_summary(matrix: MatrixData) -> dict[str, Any]:
         current = parse_claims(matrix.config.get("claims") or [])
         frozen = read_claims(matrix.output_dir)
         changes = verify(frozen, current) if frozen else []
-        judged = judge_matrix(matrix, current, frozen)
+        judged = judge_matrix(matrix, current, frozen, frozen_at_matched_kl(matrix))
     except ClaimError as error:
         raise ReportError(str(error)) from error
     return {
@@ -183,10 +191,13 @@ def claims_summary(matrix: MatrixData) -> dict[str, Any]:
     }
 
 
-def build_summary(matrix: MatrixData, kind: str = "matrix") -> dict[str, Any]:
+def build_summary(
+    matrix: MatrixData, kind: str = "matrix", analysed: Mapping[str, Analysed] | None = None
+) -> dict[str, Any]:
     """Everything the report says, as plain JSON values (no NaN; a null has a `reason` beside it).
 
-    `kind` is "matrix" or "run"; one schema serves both, a single run just has nothing to compare.
+    `kind` is "matrix" or "run"; one schema serves both, a single run just has nothing to compare. `analysed`
+    holds what `reports.beta` found in runs before, by run id; the others are analysed here.
     """
     all_arms = arms(matrix.runs)
     labels = arm_of(all_arms)
@@ -244,21 +255,33 @@ def build_summary(matrix: MatrixData, kind: str = "matrix") -> dict[str, Any]:
         },
         "claims": claims_summary(matrix) if kind == "matrix" else {**_NO_CLAIMS},
         "tests": tests,
-        "checklist": checklist(matrix, all_arms, baseline),
+        "checklist": [],
         "metrics": metrics,
         "runs": [_run_entry(r, labels[r.run_id]) for r in matrix.runs],
-        "correlations": [run_correlation(r) for r in matrix.runs],
+        "beta": (beta := beta_summary(matrix, all_arms, analysed)),
+        "correlations": correlations(beta),
+        "engine": engine_summary(matrix),
+        "contamination": contamination_summary(matrix),
+        "judges": judges_summary(matrix) if kind == "matrix" else [],
+        "noise_floor": noise_floor(matrix, metrics),
         "provenance": provenance(matrix),
     }
+    extend(summary, matrix, all_arms, baseline)
     cleaned: dict[str, Any] = jsonable(summary)
     return cleaned
+
+
+def wall_time(status: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds of every finished stage of a run, as its status records them."""
+    stages = status.get("stages") or {}
+    return {name: s for name, stage in stages.items() if (s := finite(stage.get("seconds"))) is not None}
 
 
 def provenance(matrix: MatrixData) -> dict[str, Any]:
     """Model, data, versions and hardware of the runs; a field in which runs differ lists every value."""
     fields: dict[str, list[Any]] = {}
     for run in matrix.runs:
-        for name in ("model", "data", "training", "lora", "versions", "hardware"):
+        for name in ("model", "data", "training", "lora", "versions", "hardware", "source"):
             value = (run.identity or {}).get(name)
             if value is not None and value not in fields.setdefault(name, []):
                 fields[name].append(value)
@@ -266,4 +289,5 @@ def provenance(matrix: MatrixData) -> dict[str, Any]:
         "fields": {name: values for name, values in fields.items() if values},
         "fingerprints": {r.run_id: r.identity.get("fingerprint") for r in matrix.runs if r.identity},
         "created": {r.run_id: r.identity.get("created") for r in matrix.runs if r.identity},
+        "seconds": {r.run_id: wall_time(r.status) for r in matrix.runs if r.status},
     }

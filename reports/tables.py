@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-from .labels import Arm
 
 FOREST_COLUMNS = (
     "benchmark",
@@ -23,16 +21,6 @@ FOREST_COLUMNS = (
     "verdict",
 )
 BENCHMARK_COLUMNS = ("benchmark", "metric", "label", "mean", "low", "high", "seeds", "n", "interval")
-BETA_COLUMNS = (
-    "label",
-    "run_id",
-    "step",
-    "example_id",
-    "dynamic_beta",
-    "loss",
-    "log_prompt_perplexity",
-    "delta",
-)
 CORRELATION_COLUMNS = (
     "run_id",
     "level",
@@ -60,7 +48,22 @@ QUANTILE_COLUMNS = (
     "loss_at_beta0",
     "accuracy",
 )
-SCATTER_POINTS = 3000  # over all methods; more only darkens the same cloud
+CLAIM_COLUMNS = (
+    "claim",
+    "verdict",
+    "role",
+    "label",
+    "against",
+    "difference",
+    "low",
+    "high",
+    "adjusted_p",
+    "declared",
+    "method",
+    "n",
+    "seeds",
+    "sentence",
+)
 
 
 def forest_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -109,6 +112,22 @@ def forest_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def claim_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per claim and comparison that it needs; a claim without a comparison gives one row."""
+    rows: list[dict[str, Any]] = []
+    for claim in summary["claims"]["judged"]:
+        head = {"claim": claim["name"], "verdict": claim["verdict"], "declared": claim["declared"]}
+        for c in claim["comparisons"] or [None]:
+            row: dict[str, Any] = {**head, "sentence": claim["sentence"]}
+            if c is not None:
+                d = c["difference"]
+                row |= {key: c[key] for key in ("role", "label", "against")}
+                row |= {"difference": d["value"], **{key: d[key] for key in ("low", "high", "method", "n", "seeds")}}
+                row["adjusted_p"] = claim["adjusted_p"].get("supported")
+            rows.append(row)
+    return rows
+
+
 def benchmark_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Mean per method and metric over seeds with its interval; the reference policy's own row first."""
     rows = []
@@ -142,27 +161,6 @@ def benchmark_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
                     "interval": e["method"],
                 }
             )
-    return rows
-
-
-def beta_table(arms: Sequence[Arm], seed: int = 0) -> list[dict[str, Any]]:
-    """Examples of the runs whose beta varies: a seeded sample, equally large per method."""
-    import pandas as pd
-
-    from .statistics.association import varies
-
-    rows: list[dict[str, Any]] = []
-    most = max(100, SCATTER_POINTS // max(len(arms), 1))
-    for arm in arms:
-        parts = []
-        for run in arm.runs:
-            examples = run.examples()
-            if examples is not None and varies(examples["dynamic_beta"].to_numpy(dtype=float)):
-                parts.append(examples[examples["mask"].astype(bool)].assign(run_id=run.run_id, label=arm.label))
-        if parts:
-            table = pd.concat(parts, ignore_index=True)
-            table = table.sample(n=min(most, len(table)), random_state=seed).sort_index()
-            rows += [{str(k): v for k, v in row.items()} for row in table[list(BETA_COLUMNS)].to_dict("records")]
     return rows
 
 

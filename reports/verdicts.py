@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from .statistics.power import units_needed
+from .statistics.power import DETECTION
 from .statistics.seeds import seeds_for_exact_test, smallest_paired_p
 
 ALPHA = 0.05
 #: Below this many paired seeds no method-level claim is made, whatever the interval says.
 LEAST_SEEDS = 5
+MOST_SEEDS = 10_000
 
 CODES = ("better", "worse", "inconclusive", "unsettled", "no_data")
 
@@ -21,18 +21,23 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}"
 
 
-def _seeds_needed(differences: list[float]) -> dict[str, Any]:
-    """Seeds the exact test needs to reach alpha at all, and seeds for a difference of the observed size."""
-    least = seeds_for_exact_test(ALPHA)
-    size = None
-    if len(differences) >= 2:
-        d = np.asarray(differences)
-        size = units_needed(float(d.std(ddof=1)), float(d.mean()))
-    return {
-        "exact_test": least,
-        "observed_effect": size,
-        "reason": None if size is not None else "no usable estimate of the spread over seeds, or no difference",
-    }
+def _seeds_needed(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Seeds the exact test needs to reach alpha at all, and seeds for a difference of the observed size.
+
+    The latter at the prompts there are: what prompts add to the variance no number of seeds takes away.
+    """
+    size: int | None = None
+    why: str | None = "no usable estimate of the spread over seeds, or no difference"
+    effect, spread = comparison["difference"]["value"], comparison["spread"]
+    if effect and spread["reason"] is None and any(spread[k] for k in ("seed", "prompt", "residual")):
+        prompts = comparison["n"]
+        room = (effect / DETECTION) ** 2 - spread["prompt"] ** 2 / prompts
+        wanted = (spread["seed"] ** 2 + spread["residual"] ** 2 / prompts) / room if room > 0 else math.inf
+        if wanted <= MOST_SEEDS:
+            size, why = max(LEAST_SEEDS, math.ceil(wanted)), None
+        else:
+            why = f"no number of seeds up to {MOST_SEEDS} finds a difference of this size with {prompts} prompts"
+    return {"exact_test": seeds_for_exact_test(ALPHA), "observed_effect": size, "reason": why}
 
 
 def _failed(absent: int) -> str:
@@ -51,7 +56,7 @@ def verdict(comparison: Mapping[str, Any], metric: str, higher_is_better: bool, 
     """
     label, against = comparison["label"], comparison["against"]
     interval, seeds = comparison["difference"], comparison["seeds"]
-    needed = _seeds_needed(comparison["seed_differences"])
+    needed = _seeds_needed(comparison)
     result: dict[str, Any] = {"code": "no_data", "sentence": "", "seeds_needed": needed}
     value = interval["value"]
     if value is None:

@@ -69,19 +69,37 @@ def summarise(
         by_judge[row["judge"]].append(row)
     return {
         "reference": reference,
-        "judges": {name: _judge(part, reference, difficulty, replicates) for name, part in sorted(by_judge.items())},
-        "agreement": [_agreement(a, b, by_judge[a], by_judge[b]) for a, b in combinations(sorted(by_judge), 2)],
+        "judges": {
+            name: judge_summary(part, reference, difficulty, replicates) for name, part in sorted(by_judge.items())
+        },
+        "agreement": [judge_agreement(a, b, by_judge[a], by_judge[b]) for a, b in combinations(sorted(by_judge), 2)],
     }
 
 
-def _judge(
-    rows: Sequence[Row], reference: str, difficulty: Mapping[str, float] | None, replicates: int
-) -> dict[str, Any]:
+def difficulty_of(rows: Sequence[Row], reference: str) -> dict[str, float] | None:
+    """Prompt difficulty as one judge sees it, from all policies against the reference; None for fewer than `FEWEST_POLICIES`."""
+    return _difficulty(_against(_by_pair(rows, reference), reference))
+
+
+def _by_pair(rows: Sequence[Row], reference: str) -> dict[tuple[str, str], list[Row]]:
+    """Rows of each pair of policies, the reference always second."""
     pairs: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         oriented = _swapped(row) if row["first"] == reference else row
         pairs[oriented["first"], oriented["second"]].append(oriented)
-    references = {first: _by_prompt(part) for (first, second), part in sorted(pairs.items()) if second == reference}
+    return pairs
+
+
+def _against(pairs: Mapping[tuple[str, str], Sequence[Row]], reference: str) -> dict[str, pd.DataFrame]:
+    return {first: _by_prompt(part) for (first, second), part in sorted(pairs.items()) if second == reference}
+
+
+def judge_summary(
+    rows: Sequence[Row], reference: str, difficulty: Mapping[str, float] | None, replicates: int = 300
+) -> dict[str, Any]:
+    """What the rows of one judge on one benchmark say, JSON-ready; the arguments are those of `summarise`."""
+    pairs = _by_pair(rows, reference)
+    references = _against(pairs, reference)
     gamma = difficulty if difficulty is not None else _difficulty(references)
     against = {
         first: {
@@ -179,7 +197,9 @@ def _strengths(rows: Sequence[Row], reference: str, replicates: int) -> dict[str
         return {"anchor": reference, "policies": None, "ranking": None, "reason": str(error)}
 
 
-def _agreement(name_a: str, name_b: str, a: Sequence[Row], b: Sequence[Row]) -> dict[str, Any]:
+def judge_agreement(name_a: str, name_b: str, a: Sequence[Row], b: Sequence[Row]) -> dict[str, Any]:
+    """How often two judges have the same verdict on the same comparison, and Cohen's kappa."""
+
     def by_key(rows: Sequence[Row]) -> dict[tuple[str, ...], float]:
         # One orientation for both judges, whichever policy they were shown as first.
         turned = [

@@ -50,7 +50,31 @@ def jsonable(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> Path:
     """Write indented JSON that any parser reads (no NaN)."""
-    return write_text(path, json.dumps(jsonable(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return write_text(path, _strict(value, 1) + "\n")
+
+
+def write_records(path: Path, records: Mapping[str, Sequence[Any]]) -> Path:
+    """Write JSON lists by name, one record a line: ten times as fast as indented, for hundreds of thousands of records."""
+    lists = (
+        f"{json.dumps(name, ensure_ascii=False)}: [\n" + ",\n".join(_strict(row, None) for row in rows) + "\n]"
+        for name, rows in records.items()
+    )
+    return write_text(path, "{\n" + ",\n".join(lists) + "\n}\n")
+
+
+def _strict(value: Any, indent: int | None) -> str:
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):  # numpy's scalars, NaN: cleaned only where there are any
+        return json.dumps(jsonable(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _cell(value: Any) -> Any:
+    if type(value) is str or type(value) is int:
+        return value
+    if type(value) is not float:
+        value = jsonable(value)
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -58,7 +82,5 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     buffer = StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    for row in rows:
-        clean = jsonable({c: row.get(c) for c in columns})
-        writer.writerow(["" if clean[c] is None else clean[c] for c in columns])
+    writer.writerows([_cell(row.get(c)) for c in columns] for row in rows)
     return write_text(path, buffer.getvalue())

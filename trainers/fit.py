@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from trainers.callbacks import ProgressCallback
 from trainers.save import last_checkpoint, save_policy, whole_state, write_json
 from trainers.schema import CHECKPOINTS, LOG_HISTORY
+from trainers.tracking import tracked_by
 from trainers.train import Progress, TrainJob, load_model, supports_bf16
 
 
@@ -26,6 +28,8 @@ def common_settings(job: TrainJob) -> dict[str, Any]:
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),  # without it, bf16 is refused on CPUs that have it
     }
+    if job.group is not None and tracked_by(job):
+        defaults["project"] = job.group
     if "bf16" not in job.training and "fp16" not in job.training:
         defaults["bf16"] = supports_bf16()
     owned = {
@@ -43,6 +47,12 @@ def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) ->
     from transformers import TrainerState
 
     trainer.add_callback(ProgressCallback(on_progress))
+    if job.snapshots is not False:
+        from trainers.snapshots import SnapshotCallback
+
+        steps = None if job.snapshots is True else job.snapshots
+        tokenizer = trainer.processing_class
+        trainer.add_callback(SnapshotCallback(trainer, tokenizer, job.run_dir, job.run_id, job.lora is not None, steps))
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
     resumed = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     if trainer.accelerator.is_main_process:
@@ -65,4 +75,5 @@ def write_outputs(trainer: Any, tokenizer: Any, job: TrainJob) -> None:
     trainer.recorder.flush(trainer.state.global_step)
     trainer.recorder.finish()
     write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
-    save_policy(trainer, tokenizer, job.run_dir, job.lora is not None, state, lambda: load_model(job))
+    unquantized = dataclasses.replace(job, quantization=None)  # what an adapter is merged into
+    save_policy(trainer, tokenizer, job.run_dir, job.lora is not None, state, lambda: load_model(unquantized))

@@ -18,6 +18,9 @@ NUMERIC_COLUMNS = ("example_index", *INT_COLUMNS, *FLOAT_COLUMNS, *BOOL_COLUMNS)
 #: Rows kept in memory at most (about 200 bytes each).
 FLUSH_ROWS = 50_000
 
+#: Rows of a row group of the final file.
+_GROUP_ROWS = 65_536
+
 _TYPES = {
     "run_id": pa.string(),
     "example_id": pa.string(),
@@ -93,13 +96,23 @@ class ExampleRecorder:
         _write(pa.concat_tables([pq.read_table(path, schema=SCHEMA), table]) if path.exists() else table, path)
 
     def finish(self) -> Path:
-        """Merge all parts into `example_metrics.parquet`, one row group each; `trainers.save.clean_up` removes them."""
+        """Merge all parts into `example_metrics.parquet`; `trainers.save.clean_up` removes them.
+
+        Row groups have a fixed size, so the file's bytes do not depend on where checkpoints, stops and restarts were.
+        """
         target = self.run_dir / EXAMPLE_METRICS
         temporary = target.with_suffix(".parquet.tmp")
         paths = sorted(self.parts.glob("part-*.parquet")) if self.parts.is_dir() else []
         with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+            waiting = SCHEMA.empty_table()
             for path in paths:
-                writer.write_table(pq.read_table(path, schema=SCHEMA))
+                part = pq.read_table(path, schema=SCHEMA, page_checksum_verification=True)
+                waiting = pa.concat_tables([waiting, part])
+                while len(waiting) >= _GROUP_ROWS:
+                    writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks(), row_group_size=_GROUP_ROWS)
+                    waiting = waiting.slice(_GROUP_ROWS)
+            if len(waiting):
+                writer.write_table(waiting.combine_chunks(), row_group_size=_GROUP_ROWS)
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, target)
@@ -108,7 +121,7 @@ class ExampleRecorder:
 
 def _write(table: pa.Table, path: Path) -> None:
     temporary = path.with_suffix(".tmp")
-    pq.write_table(table, temporary, compression="zstd")
+    pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     with temporary.open("rb") as handle:
         os.fsync(handle.fileno())
     os.replace(temporary, path)

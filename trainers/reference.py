@@ -99,6 +99,13 @@ class ReferenceStore:
             os.replace(temporary, described)
 
     @contextmanager
+    def filling(self) -> Iterator[None]:
+        """Held while missing scores are computed, so that of several runs that start together one computes them."""
+        with (self.directory / ".filling.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
     def _locked(self) -> Iterator[None]:
         with (self.directory / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -109,7 +116,7 @@ class ReferenceStore:
         if not self.path.exists():
             return {}
         try:
-            table = pq.read_table(self.path).to_pydict()
+            table = pq.read_table(self.path, page_checksum_verification=True).to_pydict()
         except (pa.ArrowException, OSError):
             os.replace(self.path, self.path.with_suffix(".corrupt"))
             return {}
@@ -125,7 +132,7 @@ class ReferenceStore:
             for name in ReferenceScore.__dataclass_fields__:
                 columns[name] = [getattr(score, name) for score in merged.values()]
             temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-            pq.write_table(pa.table(columns), temporary)
+            pq.write_table(pa.table(columns), temporary, write_page_checksum=True)
             with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())
             os.replace(temporary, self.path)

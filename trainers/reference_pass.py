@@ -61,6 +61,18 @@ class ReferenceMixin(DPOTrainer):
         """Replace TRL's cache (see `trainers.reference`): only pairs the store lacks are run."""
         self._prepare_scoring()
         keys = [content_key(*self._truncated(example)) for example in dataset]
+        main = self.accelerator.is_main_process
+        with self.store.filling() if main else contextlib.nullcontext():
+            self.accelerator.wait_for_everyone()  # so that all processes find the same scores missing
+            scores = self._reference_scores(dataset, keys, batch_size)
+        if name == "train":
+            self.reference_scores = scores
+        dataset = dataset.add_column("ref_chosen_logps", [score.chosen_logp for score in scores])
+        dataset = dataset.add_column("ref_rejected_logps", [score.rejected_logp for score in scores])
+        return dataset.add_column("ref_entropy", [score.entropy for score in scores])
+
+    def _reference_scores(self, dataset: Dataset, keys: list[str], batch_size: int) -> list[ReferenceScore]:
+        """Scores by key, from the store; what it lacks is computed and added."""
         known = self.store.load()
         missing = list({key: i for i, key in enumerate(keys) if key not in known}.items())
         if self.prefix_sharing:  # alike lengths together; two-row batches keep TRL's order, and so its last bits
@@ -78,12 +90,7 @@ class ReferenceMixin(DPOTrainer):
             if self.accelerator.is_main_process:
                 self.store.add(fresh)
             known.update(fresh)
-        scores = [known[key] for key in keys]
-        if name == "train":
-            self.reference_scores = scores
-        dataset = dataset.add_column("ref_chosen_logps", [score.chosen_logp for score in scores])
-        dataset = dataset.add_column("ref_rejected_logps", [score.rejected_logp for score in scores])
-        return dataset.add_column("ref_entropy", [score.entropy for score in scores])
+        return [known[key] for key in keys]
 
     def _reference_forward(self, batch: dict[str, Any], keep_hidden: bool = False) -> ForwardPass:
         """One pass of the reference over a collated batch, in the same layout as the policy's."""

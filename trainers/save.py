@@ -46,7 +46,8 @@ def save_policy(
     """Write the policy as one plain checkpoint (adapters merged) in the precision it was trained in, by one rename.
 
     What the rule learned goes beside it, with the rule's name and parameters. `state` is what `whole_state` gave; with LoRA
-    sharded weights cannot be merged in place, so the adapter is merged into `base()`, the starting weights loaded anew.
+    sharded or quantised weights cannot be merged in place, so the adapter is merged into `base()`, the starting weights as
+    they are, loaded anew.
     """
     from trainers.beta_head_model import save_rule
 
@@ -55,7 +56,7 @@ def save_policy(
     model = trainer.accelerator.unwrap_model(trainer.model)
     if lora:
         model.save_pretrained(run_dir / ADAPTER_DIR, state_dict=state)
-        if state is not None:
+        if state is not None or getattr(model.get_base_model(), "is_quantized", False):
             from peft import PeftModel
 
             model, state = PeftModel.from_pretrained(base(), run_dir / ADAPTER_DIR), None

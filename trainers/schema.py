@@ -7,6 +7,8 @@ completion's tokens; perplexities are per token; times are seconds; memory is by
 
 from __future__ import annotations
 
+from pathlib import Path
+
 SCHEMA_VERSION = 1
 
 LOG_HISTORY = "log_history.json"
@@ -15,8 +17,12 @@ EXAMPLE_PARTS = "example_metrics.parts"
 POLICY_DIR = "policy"
 ADAPTER_DIR = "adapter"
 BETA_HEAD = "beta_head.safetensors"
+BETA_PROBE = "beta_probe.parquet"
 CHECKPOINTS = "checkpoints"
 TRAIN_RESULT = "train_result.json"
+#: `snapshots/step-<n>/`: the policy after n optimiser steps, its record, and later its generations and scores.
+SNAPSHOTS = "snapshots"
+SNAPSHOT_RECORD = "snapshot.json"
 
 STRING_COLUMNS = ("run_id", "example_id")
 INT_COLUMNS = ("step", "prompt_tokens", "chosen_tokens", "rejected_tokens")
@@ -60,3 +66,8 @@ STEP_EXTRA = (
     "peak_memory_bytes",
     "beta_collapse",
 )
+
+
+def snapshot_dir(run_dir: Path, step: int) -> Path:
+    """Where the policy of a run after `step` optimiser steps is kept."""
+    return Path(run_dir) / SNAPSHOTS / f"step-{step}"

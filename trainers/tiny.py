@@ -57,3 +57,11 @@ def build_tiny_model(directory: Path, seed: int = 0, hidden_size: int = 32, laye
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+if __name__ == "__main__":
+    import sys
+
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m trainers.tiny DIRECTORY")
+    print(build_tiny_model(Path(sys.argv[1])))

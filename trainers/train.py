@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from trainers.data import PreferencePair
+from trainers.loading import quantized
 from trainers.memory import is_out_of_memory, next_split, release_memory
 from trainers.save import write_json
 from trainers.schema import TRAIN_RESULT
+from trainers.tracking import tracking
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class TrainJob:
         reference_root: where reference scores are kept (shared by all runs of a matrix).
         prefix_sharing: score prompt + chosen + rejected as one row where the model allows it.
         parent_dir: the finished run whose betas a control repeats.
+        quantization: arguments of transformers.BitsAndBytesConfig, or None for weights as they are.
+        group: what trackers put the run under: the matrix's name.
+        snapshots: keep the policy after these steps, or (True) wherever the trainer saves.
     """
 
     run_id: str
@@ -43,6 +48,9 @@ class TrainJob:
     lora: dict[str, Any] | None
     prefix_sharing: bool = True
     parent_dir: Path | None = None
+    snapshots: bool | tuple[int, ...] = False
+    quantization: dict[str, Any] | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,8 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
     split = 1
     while True:
         try:
-            return _train(job, pairs, on_progress, split)
+            with tracking(job):
+                return _train(job, pairs, on_progress, split)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 raise  # with several processes the others are in the middle of a collective call
@@ -159,6 +168,7 @@ def load_model(job: TrainJob) -> Any:
 
     return AutoModelForCausalLM.from_pretrained(
         job.model_path,
+        **(quantized(job.quantization) if job.quantization is not None else {}),
         dtype=getattr(torch, job.dtype),
         attn_implementation=job.attn_implementation,
         trust_remote_code=job.trust_remote_code,
@@ -225,7 +235,8 @@ def _make_trainer(job: TrainJob, pairs: list[PreferencePair], split: int) -> tup
 
 
 def _precision(job: TrainJob, args: Any) -> str:
-    return f"{job.dtype}/{'bf16' if args.bf16 else 'fp16' if args.fp16 else 'none'}"
+    weights = job.dtype if job.quantization is None else f"{job.dtype}+{sorted(job.quantization.items())}"
+    return f"{weights}/{'bf16' if args.bf16 else 'fp16' if args.fp16 else 'none'}"
 
 
 def _train(
@@ -262,6 +273,7 @@ def _train(
         "seconds": {"prepare": prepared - started, "train": trained - prepared},
     }
     if trainer.accelerator.is_main_process:
+        trainer.probe.write(job.run_dir, trainer.recorder.example_ids)
         write_json(job.run_dir / TRAIN_RESULT, result)
     trainer.accelerator.wait_for_everyone()
     del trainer

@@ -15,6 +15,7 @@ from trainers.memory import is_out_of_memory
 from trainers.objectives import Objective, ObjectiveError, check_training, find, validate
 from trainers.save import write_json
 from trainers.schema import TRAIN_RESULT
+from trainers.tracking import tracking
 from trainers.train import Progress, TrainJob, load_model, to_dataset
 
 
@@ -44,7 +45,8 @@ def train_objective(
     if objective == "kto" and len(pairs) < 2:
         raise ObjectiveError("the data has 1 pair; KTO compares answers to different prompts: give at least 2")
     try:
-        return _train(job, objective, pairs, on_progress)
+        with tracking(job):
+            return _train(job, objective, pairs, on_progress)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

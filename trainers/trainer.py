@@ -23,6 +23,7 @@ from trainers import step_metrics
 from trainers.callbacks import RuleCallback
 from trainers.collapse import CollapseDetector
 from trainers.forward import sequence_logps
+from trainers.probe import BetaProbe
 from trainers.recording import NUMERIC_COLUMNS, ExampleRecorder
 from trainers.reference import ReferenceStore, log_perplexities
 from trainers.reference_pass import ReferenceMixin, completion_entropy
@@ -104,6 +105,7 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
         self._unlogged: list[np.ndarray] = []
         self.head_grad_norm: float | None = None
         self.collapse = CollapseDetector(rule)
+        self.probe = BetaProbe()
         super().__init__(*args, **kwargs)
         self.rule.to(self.accelerator.device)
         if not isinstance(self.data_collator, PairCollator):
@@ -201,6 +203,9 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
         penalty = self.rule.penalty(beta) if isinstance(beta, Tensor) else None
         if penalty is not None and self.model.training:
             loss = loss + penalty
+        batch = policy.batch
+        if self.model.training and batch.hidden is not None and isinstance(self.beta, Tensor):
+            self.probe.add(batch.step, batch.example_index, self.beta, batch.log_ppl, batch.hidden)
         weighting = wpo_weights(policy.pass_.outputs, inputs["completion_mask"]) if self.use_weighting else None
         self._rows.append(example_rows(self, policy, inputs["attention_mask"], weighting))
         return (loss, result[1]) if return_outputs else loss

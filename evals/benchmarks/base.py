@@ -83,6 +83,10 @@ class Benchmark(ABC):
         """Prompts of a row as the user would write them, for comparison with the training data."""
         return [row["prompt"]]
 
+    def turns_of(self, row: Row) -> list[str]:
+        """What the policy is asked, turn after turn, for judges of its answers; none for a kind without such answers."""
+        return []
+
     @abstractmethod
     def collect(self, visit: Visit, rows: list[Row]) -> None:
         """While the policy is served: write what is missing of its answers or log-probs to files."""
@@ -134,7 +138,7 @@ class AnswerBenchmark(Benchmark):
     def collect(self, visit: Visit, rows: list[Row]) -> None:
         from evals.benchmarks.generate import generate_missing
 
-        generate_missing(visit, [{"id": row["id"], "turns": self._turns(row)} for row in rows])
+        generate_missing(visit, [{"id": row["id"], "turns": self.turns_of(row)} for row in rows])
 
     def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
         """Samples of a prompt are averaged first; later turns are items of their own, in the group of the first."""
@@ -143,7 +147,7 @@ class AnswerBenchmark(Benchmark):
         answers = read_generations(visit)
         items = []
         for row in rows:
-            turns = self._turns(row)
+            turns = self.turns_of(row)
             for turn, text in enumerate(turns):
                 found = answers[turn_id(row["id"], turn)]
                 each = [self.values(row, answer) for answer in found]
@@ -160,7 +164,7 @@ class AnswerBenchmark(Benchmark):
                 )
         return self.result(visit, fingerprint, items)
 
-    def _turns(self, row: Row) -> list[str]:
+    def turns_of(self, row: Row) -> list[str]:
         return list(row.get("turns") or [self.message(row)])
 
 

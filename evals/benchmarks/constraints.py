@@ -20,10 +20,13 @@ class ConstraintBenchmark(Benchmark):
     def load(self, path: Path, limit: int | None) -> list[Row]:
         return load_prompts(path, limit)
 
+    def turns_of(self, row: Row) -> list[str]:
+        return [row["prompt"]]
+
     def collect(self, visit: Visit, rows: list[Row]) -> None:
         from evals.benchmarks.generate import generate_missing
 
-        generate_missing(visit, [{"id": row["id"], "turns": [row["prompt"]]} for row in rows])
+        generate_missing(visit, [{"id": row["id"], "turns": self.turns_of(row)} for row in rows])
 
     def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
         answers = schema.read_rows(schema.generations_path(Path(visit.policy["out"]), visit.name))

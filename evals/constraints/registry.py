@@ -86,15 +86,23 @@ _KINDS: dict[str, Constraint] = {}
 
 
 def register(kind: str) -> Callable[[C], C]:
-    """Class decorator that adds a constraint kind; a name already taken is an error."""
+    """Class decorator that adds a constraint kind; a name already taken is an error.
+
+    A file outside the package may be loaded several times (by `path/to/file.py:Class`): its own class again is no error.
+    """
 
     def add(cls: C) -> C:
-        if kind in _KINDS:
+        known = _KINDS.get(kind)
+        if known is not None and (type(known) is cls or _place(type(known)) != _place(cls)):
             raise ConstraintError(f"constraint kind {kind!r} is already registered; choose another name")
         _KINDS[kind] = cls()
         return cls
 
     return add
+
+
+def _place(cls: type[Constraint]) -> tuple[str, str]:
+    return cls.check.__code__.co_filename, cls.__qualname__
 
 
 def kinds() -> tuple[str, ...]:

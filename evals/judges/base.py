@@ -10,7 +10,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,15 +87,20 @@ class Tally:
     asked: int = 0
     unparsed: Counter[str] = field(default_factory=Counter)
     unanswered: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
     cost: Cost = field(default_factory=Cost)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready. `unparsed` replies are kept and never asked again; `unanswered` requests are asked by the next run."""
+        """JSON-ready. `unparsed` replies are kept and never asked again; `unanswered` requests are asked by the next run.
+
+        Of the unanswered, a judge that is well has `refused` some, say because they are too long.
+        """
         return {
             "cached": self.cached,
             "asked": self.asked,
             "unparsed": dict(sorted(self.unparsed.items())),
             "unanswered": dict(sorted(self.unanswered.items())),
+            "refused": self.refused,
             "cost": self.cost.as_dict(),
         }
 
@@ -104,14 +109,27 @@ class Judging:
     """A judge with its cache: every request with the same content is asked once, ever.
 
     A run that was killed goes on where it stopped: only requests whose reply had not arrived are asked again.
+    What was not answered is asked again by the next run, not by this object.
+
+    Args:
+        code: hash of the judge's own code, where that is not part of this package: other code is another judge.
+        progress: called after each reply with the replies that have arrived and the number asked for in this call.
     """
 
-    def __init__(self, judge: Judge, cache: JudgeCache) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        cache: JudgeCache,
+        code: str | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
         self.judge = judge
         self.cache = cache
         self.tally = Tally()
-        self._identity = judge.identity()
-        self.digest = _digest(self._identity)
+        self.identity = {**judge.identity(), **({} if code is None else {"code": code})}
+        self.digest = _digest(self.identity)
+        self.progress = progress
+        self._unanswered: dict[str, Reply] = {}
 
     def score(self, questions: Sequence[Question], answers: Sequence[str]) -> list[Reply]:
         """A reply for each answer. JudgeError for a pairwise judge."""
@@ -142,14 +160,14 @@ class Judging:
     def _ask(self, requests: Sequence[Request]) -> list[Reply]:
         self.cache.refresh()
         keys = [self._key(request) for request in requests]
-        missing = [i for i, key in enumerate(keys) if key not in self.cache]
+        missing = [i for i, key in enumerate(keys) if key not in self.cache and key not in self._unanswered]
         first_with = {keys[i]: i for i in reversed(missing)}  # the same content twice is one request
         todo = sorted(first_with.values())
         self.tally.cached += len(requests) - len(missing)
-        transient: dict[str, Reply] = {}
         if todo:
-            self.cache.introduce(self.digest, self._identity)
-            for index, reply in self.judge.ask([requests[i] for i in todo], self.cache.spent(self.digest)):
+            self.cache.introduce(self.digest, self.identity)
+            replies_due = self.judge.ask([requests[i] for i in todo], self.cache.spent(self.digest))
+            for done, (index, reply) in enumerate(replies_due, start=1):
                 self._check(reply)
                 key = keys[todo[index]]
                 self.tally.asked += 1
@@ -157,11 +175,13 @@ class Judging:
                 if reply.final:
                     self.cache.put(key, self.digest, reply)
                 else:
-                    transient[key] = reply
-        replies = [self.cache.get(key) or transient.get(key, SILENT) for key in keys]
+                    self._unanswered[key] = reply
+                self.progress(done, len(todo))
+        replies = [self.cache.get(key) or self._unanswered.get(key, SILENT) for key in keys]
         for reply in dict(zip(keys, replies, strict=True)).values():
             if reply.value is None:
                 (self.tally.unparsed if reply.final else self.tally.unanswered)[reply.reason or "no reason"] += 1
+                self.tally.refused += not reply.final and reply.raw is not None
         return replies
 
     def _check(self, reply: Reply) -> None:

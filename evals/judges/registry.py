@@ -38,6 +38,24 @@ def available() -> dict[str, str]:
     return {**_entry_points(), **BUILTIN}
 
 
+def source_file(judge: str) -> Path | None:
+    """The file a judge written as `path/to/file.py:ClassName` comes from; None for a judge with a name."""
+    location, _, _ = judge.rpartition(":")
+    return Path(location) if judge not in available() and location.endswith(".py") else None
+
+
+def parameters(judge: str) -> list[str] | None:
+    """Names of a judge's own parameters; None if it takes any.
+
+    Raises:
+        JudgeError: an unknown judge.
+    """
+    found = inspect.signature(_load(judge)).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in found):
+        return None
+    return [p.name for p in found if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
 def build(judge: str, params: Mapping[str, Any] | None = None) -> Judge:
     """The judge of that name (or `path/to/file.py:ClassName`), its parameters checked.
 
@@ -62,6 +80,8 @@ def build(judge: str, params: Mapping[str, Any] | None = None) -> Judge:
         built = cls(**params)
     except JudgeError as error:
         raise JudgeError(f"judge {judge!r}: {error}") from error
+    except Exception as error:  # a judge from outside can raise anything
+        raise JudgeError(f"judge {judge!r} refuses its parameters: {type(error).__name__}: {error}") from error
     if not isinstance(built, Judge):
         raise JudgeError(f"judge {judge!r}: {cls.__name__} must subclass evals.judges.base.Judge")
     return built
@@ -89,5 +109,8 @@ def _load_file(judge: str, path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise JudgeError(f"judge {judge!r}: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own code can raise anything
+        raise JudgeError(f"judge {judge!r}: {path} does not import: {type(error).__name__}: {error}") from error
     return module

@@ -8,18 +8,19 @@ from pathlib import Path
 DEFAULT_ANALYSIS = "output/analysis"
 
 _EPILOG = """reads
-  trainer_state.json   Hugging Face Trainer, TRL; also in checkpoint-N, the newest counts
-  trainer_log.jsonl    LLaMA-Factory; with all_results.json and training_args.yaml
+  trainer_state.json   Trainer, TRL; also in checkpoint-N, the newest counts
+  trainer_log.jsonl    LLaMA-Factory; with all_results.json, training_args.yaml
   *.csv                with a step and a loss column
   results_*.json and samples_*.jsonl of lm-eval (--log_samples)
-  log_history.json(l), logs.jsonl: saved log records; run directories of this project
+  log_history.json(l), logs.jsonl: saved log records
+  run directories of this project
 
-A folder named ...-seed3 is seed 3 of the method before it. Runs whose seeds do not
-pair are compared one by one, as checkpoints.
+A folder named ...-seed3 is seed 3 of the method before it. Runs whose seeds do
+not pair are compared one by one, as checkpoints.
 
 examples:
   python -m harness analyze saves/dpo saves/foodpo
-  python -m harness analyze dpo-seed0 dpo-seed1 new-seed0 new-seed1 --baseline dpo"""
+  python -m harness analyze dpo-seed0 dpo-seed1 new-seed0 --baseline dpo"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

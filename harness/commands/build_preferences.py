@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=float, default=1.0, help="default: %(default)s")
     parser.add_argument("--backend", choices=("auto", "vllm", "transformers"), default="auto")
     parser.add_argument("--chosen-only", type=Path, help="JSONL of id, prompt, chosen: make the rejected answers")
-    parser.add_argument("--strategy", choices=strategies(), help="how, with --chosen-only")
+    known = ", ".join(strategies())
+    parser.add_argument("--strategy", metavar="NAME", choices=strategies(), help=f"with --chosen-only, how: {known}")
 
 
 def _model_dir(options: argparse.Namespace) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from pathlib import Path
 
 from harness.cli import DEFAULT_OUTPUT
@@ -11,6 +13,7 @@ from harness.cli import DEFAULT_OUTPUT
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
     parser.add_argument("--yes", action="store_true", help="remove what is listed")
+    parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -21,6 +24,17 @@ def run(options: argparse.Namespace) -> int:
     frozen = frozen_matrix(options.output)
     with output_lock(options.output):
         found = leftovers(options.output, frozen)
+        if options.json:
+            for leftover in found if options.yes else ():
+                remove_path(leftover.path)
+            items = [
+                {"path": str(one.path.relative_to(options.output)), "bytes": one.size, "why": one.why} for one in found
+            ]
+            json.dump(
+                {"items": items, "bytes": sum(one.size for one in found), "removed": options.yes}, sys.stdout, indent=1
+            )
+            print()
+            return 0
         for leftover in found:
             print(f"{_bytes(leftover.size):>9}  {leftover.path.relative_to(options.output)}  ({leftover.why})")
         total = f"{len(found)} item{'' if len(found) == 1 else 's'}, {_bytes(sum(one.size for one in found))}"

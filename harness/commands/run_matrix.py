@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import shlex
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli import DEFAULT_OUTPUT
-from harness.progress import duration, stderr_line
+from harness.progress import stderr_line
 
 if TYPE_CHECKING:
     from harness.matrix import RunSpec
@@ -24,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", type=Path, default=DEMO, help="matrix file (default: the demo)")
     parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and what it would cost")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: one JSON object for scripts")
+    parser.add_argument("--check", action="store_true", help="check the file alone: no model, no data, no network")
     parser.add_argument(
         "--only", type=_names, default=(), metavar="METHOD[,..]", help="work on these methods or runs only"
     )
@@ -34,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-failures", type=_positive, metavar="N", help="end once N runs have failed")
     parser.add_argument("--retry-failed", action="store_true", help="try runs again that failed for a lasting reason")
+    parser.add_argument("--push", action="store_true", help="upload finished policies to push_to_hub of the matrix")
     parser.add_argument("--wait", action="store_true", help="if another process works on the output, wait for it")
 
 
@@ -62,6 +67,10 @@ def run(options: argparse.Namespace) -> int:
     from harness.selection import Selection, select
     from harness.signals import Stopped, StopSignals
 
+    if options.json and not options.dry_run:
+        raise UserError("--json goes with --dry-run; add it (status --json says how far a matrix is)")
+    if options.check:
+        return _check(options)
     with StopSignals() as stops:
         try:
             plan = make_plan(options.config, options.output, stderr_line, options.set)
@@ -69,12 +78,23 @@ def run(options: argparse.Namespace) -> int:
             for spec in parents:
                 stderr_line(f"{spec.label} is taken in too: a selected control repeats it")
             if options.dry_run:
-                show_plan(plan, selected)
+                from harness.dry_run import show_plan
+                from harness.plan_record import plan_record
+
+                if options.json:
+                    json.dump(plan_record(plan, selected), sys.stdout, indent=1, allow_nan=False)
+                    print()
+                else:
+                    show_plan(plan, selected)
                 return 0
             _check_writable(plan.output)
+            if options.push:
+                from harness.push import check_push
+
+                check_push(plan.config, plan.source, [spec.run_id for spec in selected])
             return _work(plan, selected, options, stops)
         except Stopped as stopped:
-            stderr_line(f"\n{_going_on(stopped.at_once)}")
+            stderr_line(f"\n{going_on(stopped.at_once)}")
             return stopped.exit_code
         except OSError as error:
             number = disk_errno(error)
@@ -83,8 +103,21 @@ def run(options: argparse.Namespace) -> int:
             raise UserError(disk_line(number, error.filename or options.output)) from None
 
 
+def _check(options: argparse.Namespace) -> int:
+    from harness.overrides import override
+    from harness.static_check import check_static
+    from harness.yaml_source import load
+
+    config, runs = check_static(override(load(options.config), options.set))
+    print(
+        f"{_short(options.config)}: matrix {config.name} is well-formed: {len(config.methods)} methods, {len(runs)} runs"
+    )
+    return 0
+
+
 def _work(plan: Plan, selected: list[RunSpec], options: argparse.Namespace, stops: StopSignals) -> int:
     from harness.lock import output_lock
+    from harness.model_card import write_card
     from harness.plan import freeze
     from harness.progress import Progress
     from harness.run import run_matrix
@@ -94,12 +127,27 @@ def _work(plan: Plan, selected: list[RunSpec], options: argparse.Namespace, stop
         freeze(plan)
         with Progress() as progress:
             code = run_matrix(plan, progress, stops, selected, options.max_failures, options.retry_failed)
+            for spec in selected:
+                write_card(plan.run_dir(spec), plan.config.name)
+            if options.push:
+                from harness.push import push_policies
+
+                push_policies(plan, selected, progress.say)
+        _remember_speed(plan)
         print_summary(plan.output)
     print(f"report: {_short(plan.output / 'report.html')}")
     return code
 
 
-def _going_on(at_once: bool) -> str:
+def _remember_speed(plan: Plan) -> None:
+    from harness.speed import remember
+
+    with contextlib.suppress(OSError):  # a cache that cannot be written must not fail a finished matrix
+        remember(plan)
+
+
+def going_on(at_once: bool) -> str:
+    """What a person reads after a stop on request."""
     command = shlex.join(["python", "-m", "harness", *sys.argv[1:]])
     lost = "the run in work goes on from its last checkpoint" if at_once else "nothing is lost"
     return f"stopped; {lost}. Go on with: {command}"
@@ -117,50 +165,3 @@ def _check_writable(output: Path) -> None:
     existing = next(p for p in (output, *output.parents) if p.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"--output {output}: {existing} cannot be written to; give another directory")
-
-
-def show_plan(plan: Plan, selected: list[RunSpec]) -> None:
-    """The selected runs, what is cached, and an estimate of the whole matrix."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from evals.engine import EngineConfig, choose_backend
-    from harness.estimate import estimate
-    from harness.store import RunStore
-
-    console = Console(highlight=False)
-    config = plan.config
-    console.print(f"matrix [bold]{config.name}[/]: {len(plan.specs)} runs, {len(plan.pairs)} training pairs")
-    console.print(f"model {plan.model.name}, {config.model.dtype}, {'LoRA' if config.lora else 'all weights'}")
-    table = Table(box=None, pad_edge=False)
-    for column in ("run", "method", "parameters", "seed", "train", "evaluate"):
-        table.add_column(column, overflow="fold")
-    for spec, policy in zip(selected, plan.policies(selected)[1:], strict=True):
-        trained = RunStore(plan.run_dir(spec)).is_done("train", spec.fingerprint, verify=False)
-        cells = sum(plan.cell_done(policy, benchmark) for benchmark in plan.benchmarks)
-        shown = {**spec.params, **spec.hyper}
-        keys = [key for key in ("pref_beta", "pref_beta_scale", "epsilon", *spec.hyper) if key in shown]
-        table.add_row(
-            spec.run_id,
-            spec.method,
-            " ".join(f"{key}={shown[key]}" for key in dict.fromkeys(keys)),
-            str(spec.seed),
-            "cached" if trained else "to do",
-            "cached"
-            if cells == len(plan.benchmarks)
-            else f"{cells}/{len(plan.benchmarks)} cached"
-            if cells
-            else "to do",
-        )
-    console.print(table)
-    names = ", ".join(benchmark["name"] for benchmark in plan.benchmarks) or "none"
-    backend = choose_backend(EngineConfig.from_dict(config.evaluation.engine.model_dump()))
-    console.print(f"benchmarks: {names} (engine: {backend})")
-    cost = estimate(plan)
-    gib = 2**30
-    console.print(
-        f"estimate, from {cost.basis}: about {duration(cost.train_seconds)} to train, "
-        f"{duration(cost.eval_seconds)} to evaluate; {cost.memory_bytes / gib:.1f} GiB of memory, "
-        f"{cost.disk_bytes / gib:.1f} GiB of disk ({cost.free_disk_bytes / gib:.0f} GiB free)"
-    )
-    console.print("nothing was written to the output directory")

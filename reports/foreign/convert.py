@@ -226,7 +226,7 @@ def write_runs(placed: Sequence[Placed], output: Path) -> list[str]:
 def _write(placed: Placed, directory: Path) -> None:
     run = placed.run
     name = {"run_id": placed.run_id, "method": placed.method, "seed": placed.seed}
-    source = {"directory": visible(str(run.directory)), "formats": run.formats, "training_seed": placed.known_seed}
+    read_from = {"directory": visible(str(run.directory)), "formats": run.formats, "training_seed": placed.known_seed}
     if run.own is not None:
         if (run.own / EXAMPLES).is_file():
             _copy(run.own / EXAMPLES, directory / EXAMPLES)
@@ -237,7 +237,7 @@ def _write(placed: Placed, directory: Path) -> None:
         records = read_object(history).get(str(identity.get("run_id"))) if history.is_file() else None
         write_json(directory / "log_history.json", {placed.run_id: strict(records or [])})
         write_json(directory / "status.json", read_object(run.own / "status.json") | {"run_id": placed.run_id})
-        write_json(directory / "run.json", identity | name | {"source": source})
+        write_json(directory / "run.json", identity | name | {"read_from": read_from})
         return
     write_json(directory / "log_history.json", {placed.run_id: run.history})
     write_json(
@@ -252,7 +252,7 @@ def _write(placed: Placed, directory: Path) -> None:
             "model": {"name": visible(run.model)} if run.model else None,
             "training": run.training or None,
             "created": None,
-            "source": source,
+            "read_from": read_from,
         },
     )
     status = {"state": run.state, "stage": "train", "step": run.step, "total_steps": run.total_steps, "error": None}

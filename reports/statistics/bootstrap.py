@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from .resampling import bootstrap_weights
 from .results import Estimate, undefined
 
 
@@ -26,16 +27,13 @@ def paired_bootstrap(
     name = f"paired bootstrap ({'BCa' if kind == 'bca' else 'percentile'}, {replicates} draws)"
     if d.size < 2:
         return undefined(name, d.size, "fewer than two items")
-    rng = np.random.default_rng(seed)
-    chunks = [
-        d[rng.integers(0, d.size, size=(min(1000, replicates - start), d.size))].mean(axis=1)
-        for start in range(0, replicates, 1000)
-    ]
-    means = np.concatenate(chunks)
+    means = np.concatenate([weights @ d for weights in bootstrap_weights(d.size, replicates, seed)])
     centre, tail, note = float(d.mean()), (1 - confidence) / 2, None
     quantiles = np.array([tail, 1 - tail])
     if kind == "bca":
-        below = ((means < centre).sum() + 0.5 * (means == centre).sum()) / replicates
+        # Sums in another order of addition are equal where they differ by rounding only.
+        equal = np.abs(means - centre) <= 1e-12 * max(float(np.abs(d).max()), 1e-300)
+        below = ((means[~equal] < centre).sum() + 0.5 * equal.sum()) / replicates
         jackknife = (d.sum() - d) / (d.size - 1)
         gaps = jackknife.mean() - jackknife
         spread = float((gaps**2).sum())

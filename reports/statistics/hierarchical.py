@@ -7,9 +7,8 @@ from math import comb
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .resampling import crossed_weights
 from .results import Estimate, undefined
-
-CHUNK = 1000  # replicates drawn at once; bounds memory to CHUNK x items
 
 
 def hierarchical_means(values: ArrayLike, replicates: int = 10_000, seed: int = 0) -> NDArray[np.float64]:
@@ -24,16 +23,14 @@ def hierarchical_means(values: ArrayLike, replicates: int = 10_000, seed: int = 
     methods, seeds, items = x.shape
     if min(x.shape) == 0 or not np.isfinite(x).all():
         raise ValueError("hierarchical_means: values must be finite and non-empty; keep shared seeds and items only")
-    rng = np.random.default_rng(seed)
     out = np.empty((methods, replicates))
     flat = x.reshape(methods * seeds, items)
-    for start in range(0, replicates, CHUNK):
-        size = min(CHUNK, replicates - start)
-        seed_weight = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds
-        drawn = rng.integers(0, items, size=(size, items)) + np.arange(size)[:, None] * items
-        item_weight = np.bincount(drawn.ravel(), minlength=size * items).reshape(size, items) / items
+    start = 0
+    for seed_weight, item_weight in crossed_weights(seeds, items, replicates, seed):
+        size = len(seed_weight)
         per_seed = (flat @ item_weight.T).reshape(methods, seeds, size)
         out[:, start : start + size] = np.einsum("msr,rs->mr", per_seed, seed_weight)
+        start += size
     return out
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from .resampling import random_signs
 from .results import Test
 
 EXACT_LIMIT = 16  # up to this many non-zero differences all 2^n sign patterns are enumerated
@@ -42,11 +43,6 @@ def sign_flip(differences: ArrayLike, replicates: int = 10_000, seed: int = 0) -
         sums = (2 * patterns - 1) @ moving
         p = float((np.abs(sums) >= observed).mean())
         return Test(p, "exact sign-flip permutation", d.size, smallest_p=2.0 ** (1 - moving.size))
-    rng = np.random.default_rng(seed)
-    hits = 0
-    for start in range(0, replicates, 1000):
-        size = min(1000, replicates - start)
-        signs = rng.integers(0, 2, size=(size, moving.size), dtype=np.int8) * 2 - 1
-        hits += int((np.abs(signs @ moving) >= observed).sum())
+    hits = sum(int((np.abs(signs @ d) >= observed).sum()) for signs in random_signs(d.size, replicates, seed))
     p = (hits + 1) / (replicates + 1)
     return Test(p, f"sign-flip permutation, {replicates} draws", d.size, smallest_p=1 / (replicates + 1))

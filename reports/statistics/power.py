@@ -10,7 +10,7 @@ from scipy import stats
 DETECTION = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.80))
 
 
-def minimum_detectable_effect(stderr: float, degrees: int | None = None) -> float:
+def minimum_detectable_effect(stderr: float, degrees: float | None = None) -> float:
     """Smallest true difference found in 80 % of repetitions at two-sided .05: 2.8016 * SE.
 
     With few units the standard error is itself a guess: give the degrees of freedom (seeds minus one) and the t

@@ -23,6 +23,9 @@ MODULES = {
     "trainer": "tests.benchmarks.trainer_steps",
     "costs": "tests.benchmarks.trainer_costs",
     "cli": "tests.benchmarks.command_line",
+    "evals": "tests.benchmarks.evals_engine",
+    "matrix": "tests.benchmarks.matrix_engine",
+    "analysis": "tests.benchmarks.analysis_large",
 }
 
 

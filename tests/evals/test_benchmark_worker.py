@@ -167,13 +167,19 @@ def test_kl_is_measured_on_the_policys_own_samples(world: dict[str, Any], tiny_m
     assert len(rows) == 9 and {row["sampling"]["temperature"] for row in rows} == {1.0}
     for item in scores["items"]:
         expected: list[tuple[float, float]] = []
+        perplexities: list[float] = []
         for row in sorted((r for r in rows if r["prompt_id"] == item["id"]), key=lambda r: r["sample"]):
             reference = logprob(model, chat_ids(tokenizer, row["prompt"]), row["token_ids"])
             gaps = [p - r for p, r in zip(row["logprobs"], reference, strict=True)]
             expected.append((sum(gaps), sum(math.exp(-d) - 1 + d for d in gaps)))
+            perplexities.append(-sum(reference) / len(reference))
         assert item["samples"]["kl_k1"] == pytest.approx([one for one, _ in expected], abs=1e-3)
         assert item["samples"]["kl_k3"] == pytest.approx([three for _, three in expected], abs=1e-3)
         assert item["values"]["kl_k3"] == pytest.approx(sum(item["samples"]["kl_k3"]) / 3)
+        assert item["values"]["response_log_perplexity_reference"] == pytest.approx(sum(perplexities) / 3, abs=1e-4)
+        asked = chat_ids(tokenizer, row["prompt"])
+        nll = -sum(logprob(model, asked[:1], asked[1:])) / (len(asked) - 1)
+        assert item["log_prompt_perplexity"] == pytest.approx(nll, abs=1e-4)
     assert scores["metrics"]["kl_k3"]["value"] > 0.01 and scores["metrics"]["kl_k3"]["higher_is_better"] is None
     own = world["scores"]["reference", "kl"]["metrics"]
     assert abs(own["kl_k1"]["value"]) < 1e-3 and abs(own["kl_k3"]["value"]) < 1e-3

@@ -183,3 +183,19 @@ def test_make_data_reproduces_the_files(tmp_path: Path) -> None:
 
 def test_sampling_is_greedy_by_default(engine: Engine) -> None:
     assert EngineLM._sampling({"max_gen_toks": 4, "do_sample": False, "temperature": 0.0}, (), ["a"]) == Sampling(4)
+
+
+def test_progress_is_reported_for_every_request(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evals.lm._SCORED_TOGETHER", 3)
+    monkeypatch.setattr("evals.lm._DECODED_TOGETHER", 2)
+    seen: list[dict[str, float]] = []
+    lm = EngineLM(engine, lambda **values: seen.append(values))
+    scored = lm.loglikelihood(_requests("loglikelihood", [("One", f" {i}") for i in range(7)]))
+    assert [(one["done"], one["total"]) for one in seen] == [(3, 7), (6, 7), (7, 7)]
+    assert all(one["tokens_per_second"] > 0 for one in seen) and seen[-1]["eta_s"] == 0 < seen[0]["eta_s"]
+    whole = EngineLM(engine).loglikelihood(_requests("loglikelihood", [("One", f" {i}") for i in range(7)]))
+    assert [value for value, _ in scored] == pytest.approx([value for value, _ in whole], abs=1e-4)
+    seen.clear()
+    settings = [{"until": ["x"], "max_gen_toks": 3}] * 3 + [{"until": ["y"], "max_gen_toks": 2}]
+    answers = lm.generate_until(_requests("generate_until", [("Two", one) for one in settings]))
+    assert [(one["done"], one["total"]) for one in seen] == [(2, 4), (3, 4), (4, 4)] and len(answers) == 4

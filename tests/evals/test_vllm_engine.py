@@ -142,6 +142,22 @@ def test_a_swap_that_did_nothing_is_noticed_between_policies_that_hardly_differ(
     assert check_swap(engine, model_dir, "float32", moved)["engine_tokens"] == pytest.approx(base["engine_tokens"])
 
 
+def test_a_head_tied_to_the_embeddings_is_swapped_with_them(engine: Any, model_dir: Path, tmp_path: Path) -> None:
+    """A checkpoint holds tied weights once, under the embeddings' name; vLLM keeps a packed copy of the head on CPUs."""
+
+    def move_embeddings(weights: dict[str, Any]) -> None:
+        weights["model.embed_tokens.weight"][::2] *= 1.05
+
+    moved = edited(model_dir, tmp_path / "moved", move_embeddings)
+    engine.swap(model_dir)
+    base = check_swap(engine, model_dir, "float32")
+    engine.swap(moved)
+    check = check_swap(engine, moved, "float32", base)
+    assert check["distinguishable"] and check["largest_difference"] < 2e-3
+    engine.swap(model_dir)
+    assert check_swap(engine, model_dir, "float32", check)["engine_tokens"] == pytest.approx(base["engine_tokens"])
+
+
 @pytest.mark.parametrize("damage", ["not weights", "truncated", "a tensor missing"])
 def test_damaged_weights_are_refused_and_the_next_policy_is_served(
     engine: Any, model_dir: Path, tmp_path: Path, damage: str

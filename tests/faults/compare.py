@@ -54,7 +54,6 @@ def _content(path: Path) -> Any:
     readers: dict[str, Callable[[Path], Any]] = {
         "log_history.json": _history,
         "training_metrics.csv": _table,
-        "example_metrics.parquet": _rows,
         "status.json": _status,
         "run.json": _json,
         "summary.json": _json,
@@ -90,18 +89,10 @@ def _table(path: Path) -> Any:
         return [{key: value for key, value in row.items() if key not in TIMED} for row in csv.DictReader(handle)]
 
 
-def _rows(path: Path) -> Any:
-    """All rows and columns; row groups follow the checkpoints, and a stop on request adds one."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    return [str(table.schema), [str(row) for row in table.to_pylist()]]
-
-
 def _status(path: Path) -> Any:
     """State and finished stages; checksums of timed files differ like the files."""
     status = json.loads(path.read_text(encoding="utf-8"))
-    timed = ("log_history.json", "train_result.json", "example_metrics.parquet")
+    timed = ("log_history.json", "train_result.json")
     stages = {
         name: [stage["fingerprint"], {file: s for file, s in stage["files"].items() if file not in timed}]
         for name, stage in status["stages"].items()

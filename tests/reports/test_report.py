@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,12 +18,12 @@ from rich.console import Console
 from reports.explain import explain_html
 from reports.html import markdown_cell, write_report
 from reports.metrics import write_matrix_files
+from reports.panel import all_panels
 from reports.records import ReportError
 from reports.terminal import print_summary
 from reports.text import script_json, shorten, visible
 from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS, write_matrix
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.reports.chromium import CHROMIUM
 
 
 class Page(HTMLParser):
@@ -86,7 +86,7 @@ def test_hostile_answers_are_inert_and_visible(report: Path, page: Page) -> None
     for needle in ("<script>alert", "<img src=x", "\u202e", "\u2028", "\x00", "\x1b", "\u200b", "<b>demo"):
         assert needle not in text
     data = next(t for _, t in page.raw if t.startswith("{"))
-    answers = [a["text"] for p in json.loads(data)["benchmarks"][0]["prompts"] for a in p["answers"].values()]
+    answers = [a[0] for p in json.loads(data)["benchmarks"][0]["prompts"] for a in p["answers"].values()]
     assert "</script><script>alert(1)</script>" in answers
     assert any("⟨U+202E⟩evil" in a and "␀" in a and "␛[31m" in a for a in answers)
     assert any("[cut: " in a for a in answers)
@@ -98,12 +98,17 @@ def test_sections_come_in_the_order_a_reviewer_reads(page: Page) -> None:
     assert order == [
         "verdict",
         "checklist",
-        "scores",
         "differences",
+        "scores",
+        "comparison",
+        "frontier",
         "curves",
         "beta",
+        "tuning",
+        "strata",
         "samples",
         "unfinished",
+        "noise",
         "provenance",
     ]
 
@@ -125,10 +130,21 @@ def test_every_control_has_a_name(page: Page) -> None:
 
 def test_figures_and_tables_are_written(report: Path) -> None:
     names = {p.stem for p in (report.parent / "figures").iterdir()}
-    assert names == {"training_curves", "paired_differences", "benchmarks", "beta_scatter"}
+    own = {"training_curves", "training_curves_by_examples", "paired_differences", "benchmarks"}
+    assert own <= names <= own | {panel.name for panel in all_panels()}
     assert {p.suffix for p in (report.parent / "figures").iterdir()} == {".png", ".svg"}
-    for table in (report.parent / "tables").iterdir():
-        assert len(table.read_text().splitlines()) > 1, table.name
+    for name in names:
+        assert len((report.parent / "tables" / f"{name}.csv").read_text().splitlines()) > 1, name
+
+
+def test_what_could_not_be_drawn_is_said(report: Path) -> None:
+    text, markdown = report.read_text(encoding="utf-8"), (report.parent / "report.md").read_text(encoding="utf-8")
+    for panel in all_panels():
+        drawn = (report.parent / "figures" / f"{panel.name}.svg").exists()
+        if panel.section == "judges":
+            continue  # its section is there only where there are judges
+        assert (f"panel-{panel.name}" in text) and (f"figures/{panel.name}.png" in markdown) == drawn
+        assert drawn or html.escape(panel.absent, quote=False) in text.replace("&#39;", "'").replace("&#34;", '"')
 
 
 def test_markdown_tables_are_rectangular(report: Path) -> None:

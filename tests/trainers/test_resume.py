@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -44,8 +45,8 @@ def test_resume_equals_uninterrupted(tiny_model: Path, tmp_path: Path, rule: str
 
     left, right = (load_file(job.run_dir / "policy" / "model.safetensors") for job in (whole, broken))
     assert all(torch.equal(left[key], right[key]) for key in left)
-    frames = [pd.read_parquet(job.run_dir / "example_metrics.parquet") for job in (whole, broken)]
-    pd.testing.assert_frame_equal(*frames)
+    files = [(job.run_dir / "example_metrics.parquet").read_bytes() for job in (whole, broken)]
+    assert files[0] == files[1], "both have the same run id, so every byte is the same"
     timed = {"step_time_s", "tokens_per_second", "peak_memory_bytes", "num_tokens"}
     logs = [
         [
@@ -88,6 +89,7 @@ def test_rows_are_streamed_between_checkpoints_and_survive_a_kill(
     parts = sorted(int(path.stem.split("-")[1]) for path in (tmp_path / "example_metrics.parts").glob("*.parquet"))
     assert parts == [2, 4, 5, 7] or parts == [2, 4, 5]
     assert train(job, make_pairs(), lambda _: None)["resumed_from_step"] == 5
+    assert pq.ParquetFile(tmp_path / "example_metrics.parquet").num_row_groups == 1, "not one for each part"
     rows = pd.read_parquet(tmp_path / "example_metrics.parquet")
     assert rows.groupby("step").size().tolist() == [4] * 8
     assert not rows.duplicated(["step", "example_id"]).any()

@@ -1,4 +1,4 @@
-"""alpha-DPO: length-averaged scores with a margin that follows the reference (ICML 2025, OpenReview QqziJAdev9)."""
+"""alpha-DPO: length-averaged scores with a margin that follows the reference (ICML 2025, arXiv 2410.10148)."""
 
 from __future__ import annotations
 

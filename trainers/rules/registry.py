@@ -224,7 +224,7 @@ BUILTIN: dict[str, RuleInfo] = {
         RuleInfo(
             "alpha_dpo",
             "trainers.rules.alpha_dpo:AlphaDPO",
-            "length-averaged scores, a margin that follows the reference (OpenReview QqziJAdev9)",
+            "length-averaged scores, a margin that follows the reference (arXiv 2410.10148)",
             {
                 "pref_beta": Param(2.5, _positive, "beta of the length-averaged scores"),
                 "pref_loss": SIGMOID,

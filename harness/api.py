@@ -1,0 +1,250 @@
+"""The Python interface: a matrix file to check and run, and an output directory as tidy pandas frames."""
+
+from __future__ import annotations
+
+import html
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evals import schema as eval_schema
+from harness.cli import DEFAULT_OUTPUT
+from harness.commands.status import frozen_matrix, shown_state
+from harness.config import MatrixConfig
+from harness.errors import UserError
+from harness.executors.local import worker_environment
+from harness.overrides import override
+from harness.static_check import check_static
+from harness.store import RUN, RunStore, read_json
+from harness.yaml_source import load
+from trainers.schema import EXAMPLE_METRICS, LOG_HISTORY
+
+#: Columns that say which run a row is of, first in every frame.
+IDENTITY = ["run_id", "method", "rule", "seed"]
+
+
+class Matrix:
+    """A matrix file, checked by itself: nothing is downloaded, trained or written.
+
+    Args:
+        path: the file. overrides: `key=value` texts, as for `run-matrix --set`.
+
+    Raises:
+        harness.errors.UserError: a mistake in the file, with line and fix.
+    """
+
+    def __init__(self, path: str | Path, overrides: Sequence[str] = ()) -> None:
+        self.path, self.overrides = Path(path), tuple(overrides)
+        self.config: MatrixConfig
+        self.config, self._specs = check_static(override(load(self.path), self.overrides))
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """What would be run: one row a run, with the method's parameters. Ids are known once model and data are."""
+        rows = [
+            {
+                "method": s.method,
+                "rule": s.rule,
+                "seed": s.seed,
+                "objective": s.objective,
+                "parent_method": s.parent_method,
+            }
+            | _prefixed("param", s.params)
+            for s in self._specs
+        ]
+        return pd.DataFrame(rows)
+
+    def run(self, output: str | Path = DEFAULT_OUTPUT, *options: str) -> Results:
+        """Train, evaluate and report, in a process of its own, as `run-matrix` does; what is finished is kept.
+
+        Args:
+            options: further options of `run-matrix`, such as "--seeds", "0".
+
+        Raises:
+            harness.errors.UserError: the command refused the matrix or the options, or was interrupted; it has said why.
+        """
+        changes = [word for one in self.overrides for word in ("--set", one)]
+        command = [
+            sys.executable,
+            "-m",
+            "harness",
+            "run-matrix",
+            str(self.path),
+            "--output",
+            str(output),
+            *changes,
+            *options,
+        ]
+        code = subprocess.run(command, env=worker_environment(), check=False).returncode
+        if code not in (0, 1):  # 1: some runs failed, and the frame of runs says which
+            raise UserError(f"run-matrix ended with code {code}; its messages say why")
+        return load_results(output)
+
+    def __repr__(self) -> str:
+        return f"<Matrix {self.name!r}: {len(self.config.methods)} methods, {len(self._specs)} runs>"
+
+    def _repr_html_(self) -> str:
+        counts = self.runs.groupby(["method", "rule"], sort=False).size().rename("runs").reset_index()
+        return f"<p><b>{html.escape(repr(self)[1:-1])}</b></p>{_html(counts)}"
+
+
+class Results:
+    """What an output directory holds. Frames are read when first asked for and kept; damaged or missing files give no rows."""
+
+    def __init__(self, output: str | Path = DEFAULT_OUTPUT) -> None:
+        self.output = Path(output)
+        frozen = frozen_matrix(self.output)
+        self.name = str(frozen["name"])
+        self.run_ids: list[str] = list(frozen["runs"])
+        #: The matrix as resolved before the first run.
+        self.config: dict[str, Any] = frozen["config"]
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row a run, the reference first: state, error, `param.*`, `hyper.*` and its metrics as `benchmark/metric`."""
+        rows = []
+        for run_id, folder in self._folders():
+            record = read_json(folder / RUN) or {}
+            status = RunStore(folder).status()
+            error = status["error"] or {}
+            rows.append(
+                self._identity(run_id)
+                | {"objective": record.get("objective"), "parent": record.get("parent")}
+                | {
+                    "state": shown_state(status),
+                    "error": error.get("message"),
+                    "fingerprint": record.get("fingerprint"),
+                }
+                | _prefixed("param", record.get("params") or {})
+                | _prefixed("hyper", record.get("hyper") or {})
+                | {f"{s['benchmark']}/{s['metric']}": s["value"] for s in self._scores_of(run_id, folder)}
+            )
+        return _whole_seeds(pd.DataFrame(rows))
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row a run, benchmark and metric: value, stderr, n."""
+        rows = [row for run_id, folder in self._folders() for row in self._scores_of(run_id, folder)]
+        return _whole_seeds(pd.DataFrame(rows, columns=[*IDENTITY, "benchmark", "metric", "value", "stderr", "n"]))
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """One row a run and logged training step, under the trainer's own names."""
+        rows = []
+        for run_id in self.run_ids:
+            log = read_json(self.output / "runs" / run_id / LOG_HISTORY)
+            records = log.get(run_id, []) if isinstance(log, dict) else []
+            rows += [self._identity(run_id) | record for record in records if "loss" in record and "step" in record]
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*IDENTITY, "step", "loss"])
+
+    @cached_property
+    def examples(self) -> pd.DataFrame:
+        """One row a run, step and training pair: perplexity, beta, log-probs, margin, loss (see trainers.schema)."""
+        frames = []
+        for run_id in self.run_ids:
+            file = self.output / "runs" / run_id / EXAMPLE_METRICS
+            if file.is_file():
+                frame = pd.read_parquet(file)
+                identity = self._identity(run_id)
+                for i, key in enumerate(IDENTITY[1:], start=1):
+                    frame.insert(i, key, identity[key])
+                frames.append(frame)
+        return (
+            pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*IDENTITY, "step", "example_id"])
+        )
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row a run (or the reference), benchmark, prompt and sample: the texts, and the prompt's values as `value.*`."""
+        rows: list[dict[str, Any]] = []
+        for run_id, folder in self._folders():
+            for file in sorted((folder / eval_schema.GENERATIONS).glob("*.jsonl")):
+                items = (eval_schema.read_scores(folder, file.stem) or {}).get("items") or []
+                values = {str(item.get("id")): item.get("values") or {} for item in items}
+                for row in _lines(file):
+                    kept = {
+                        key: row.get(key)
+                        for key in ("benchmark", "prompt_id", "sample", "prompt", "text", "finish_reason")
+                    }
+                    rows.append(
+                        self._identity(run_id) | kept | _prefixed("value", values.get(str(row.get("prompt_id")), {}))
+                    )
+        return _whole_seeds(
+            pd.DataFrame(rows)
+            if rows
+            else pd.DataFrame(columns=[*IDENTITY, "benchmark", "prompt_id", "prompt", "text"])
+        )
+
+    def _folders(self) -> Iterator[tuple[str, Path]]:
+        yield eval_schema.REFERENCE, self.output / eval_schema.REFERENCE
+        for run_id in self.run_ids:
+            yield run_id, self.output / "runs" / run_id
+
+    def _identity(self, run_id: str) -> dict[str, Any]:
+        record = read_json(self.output / "runs" / run_id / RUN) if run_id != eval_schema.REFERENCE else None
+        record = record if isinstance(record, dict) else {}
+        method = record.get("method", run_id.rpartition("-")[0] or run_id)
+        return {"run_id": run_id, "method": method, "rule": record.get("rule"), "seed": record.get("seed")}
+
+    def _scores_of(self, run_id: str, folder: Path) -> list[dict[str, Any]]:
+        rows = []
+        for file in sorted((folder / eval_schema.SCORES).glob("*.json")):
+            found = eval_schema.read_scores(folder, file.stem) or {}
+            for metric, one in (found.get("metrics") or {}).items():
+                numbers = {key: one.get(key) for key in ("value", "stderr", "n")}
+                rows.append(self._identity(run_id) | {"benchmark": file.stem, "metric": metric} | numbers)
+        return rows
+
+    def __repr__(self) -> str:
+        states = self.runs["state"][self.runs["run_id"] != eval_schema.REFERENCE].value_counts(sort=False)
+        return f"<Results of {self.name!r}: " + ", ".join(f"{count} {state}" for state, count in states.items()) + ">"
+
+    def _repr_html_(self) -> str:
+        shown = [*IDENTITY, "state", *[column for column in self.runs.columns if "/" in column]]
+        return f"<p><b>{html.escape(repr(self)[1:-1])}</b></p>{_html(self.runs[shown])}"
+
+
+def load_results(output: str | Path = DEFAULT_OUTPUT) -> Results:
+    """The results in an output directory, finished or not.
+
+    Raises:
+        harness.errors.UserError: it holds no matrix.
+    """
+    return Results(output)
+
+
+def _whole_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """The reference has no seed, which would turn the others into 0.0 and 1.0."""
+    return frame.astype({"seed": "Int64"})
+
+
+def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}.{key}": value for key, value in values.items()}
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a JSONL file; a torn or damaged line is left out."""
+    with file.open(encoding="utf-8") as handle:
+        for line in handle:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def _html(frame: pd.DataFrame) -> str:
+    return str(
+        frame.to_html(index=False, escape=True, na_rep="", float_format=lambda value: f"{value:.4g}", max_rows=60)
+    )

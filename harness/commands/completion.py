@@ -1,0 +1,104 @@
+"""completion: a script that completes verbs, options and files in bash, zsh or fish."""
+
+from __future__ import annotations
+
+import argparse
+
+_EPILOG = """It completes after `dpo-beta-harness` and after `python -m harness`.
+
+examples:
+  source <(python -m harness completion bash)     # or in ~/.bashrc
+  source <(python -m harness completion zsh)      # or in ~/.zshrc
+  python -m harness completion fish | source      # or in config.fish"""
+_SHELLS = ("bash", "zsh", "fish")
+
+_BASH = r"""# bash completion of dpo-beta-harness and python -m harness
+_dpo_beta_harness_words() {{
+    case "$1" in
+{cases}
+        *) echo "{verbs} --help" ;;
+    esac
+}}
+_dpo_beta_harness() {{
+    local current="${{COMP_WORDS[COMP_CWORD]}}" first=1
+    case "${{COMP_WORDS[0]}}" in
+        *python*)
+            if [[ "${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}" != "-m harness" ]]; then
+                COMPREPLY=($(compgen -f -- "$current"))
+                return
+            fi
+            first=3 ;;
+    esac
+    if (( COMP_CWORD == first )); then
+        COMPREPLY=($(compgen -W "{verbs} --help" -- "$current"))
+    elif [[ "$current" == -* ]]; then
+        COMPREPLY=($(compgen -W "$(_dpo_beta_harness_words "${{COMP_WORDS[first]}}")" -- "$current"))
+    else
+        COMPREPLY=($(compgen -f -- "$current"))
+    fi
+}}
+complete -o filenames -F _dpo_beta_harness dpo-beta-harness python python3
+"""
+_ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
+_FISH_HEAD = """# fish completion of dpo-beta-harness and python -m harness
+function __dpo_beta_harness_verb
+    set -l words (commandline -opc)
+    if string match -qr 'python' -- $words[1]
+        test "$words[2]" = -m; and test "$words[3]" = harness; or return 1
+        set words $words[3..-1]
+    end
+    test (count $words) -ge 2; and echo $words[2]; or echo none
+end
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument("shell", choices=_SHELLS, help="the shell the script is for")
+
+
+def run(options: argparse.Namespace) -> int:
+    print(script(options.shell), end="")
+    return 0
+
+
+def script(shell: str) -> str:
+    """The completion script; verbs and options come from the parsers themselves."""
+    from harness.cli import VERBS
+
+    found = {verb: _options(verb) for verb in VERBS}
+    if shell == "fish":
+        return _FISH_HEAD + _fish(found)
+    cases = "\n".join(
+        f'        {verb}) echo "{" ".join(name for names, _ in options for name in names)}" ;;'
+        for verb, options in found.items()
+    )
+    text = _BASH.format(cases=cases, verbs=" ".join(VERBS))
+    return text if shell == "bash" else _ZSH + text
+
+
+def _options(verb: str) -> list[tuple[list[str], str]]:
+    """(option strings, help) of a verb."""
+    from harness.cli import build_parser
+
+    parser = build_parser(verb)
+    verbs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return [(a.option_strings, a.help or "") for a in verbs.choices[verb]._actions if a.option_strings]
+
+
+def _fish(found: dict[str, list[tuple[list[str], str]]]) -> str:
+    from harness.cli import VERBS
+
+    lines = []
+    for command in ("dpo-beta-harness", "python", "python3"):
+        for verb, text in VERBS.items():
+            start = f"complete -c {command} -n 'test (__dpo_beta_harness_verb) = "
+            lines.append(f"{start}none' -f -a {verb} -d {_quoted(text)}")
+            for names, about in found[verb]:
+                flags = " ".join(f"-l {n[2:]}" if n.startswith("--") else f"-s {n[1:]}" for n in names)
+                lines.append(f"{start}{verb}' {flags} -d {_quoted(about.replace('%(default)s', 'see --help'))}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,281 @@
+"""Results of nodes that do not share the output's file system, by way of any fsspec file system (s3://, gs://, a folder).
+
+The store holds the output's own relative paths, and `inputs/` for what a job reads from elsewhere (model, data, rule files),
+by content. A node works in a scratch folder; what changed there is uploaded as it goes, status files last, so that a run
+whose node is lost goes on from its last checkpoint on another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any
+
+from harness.errors import UserError
+from harness.fingerprint import file_hash
+from harness.plan import Plan
+from harness.store import STATUS
+
+INPUTS, _STOPS = "inputs", "stops"
+PUSH_SECONDS, PULL_SECONDS = 5.0, 2.0
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The fsspec file system of `url` and the path in it.
+
+    Raises:
+        ValueError: no such protocol, or its package is not installed.
+    """
+    import fsspec
+
+    try:
+        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{error}") from None
+    return found
+
+
+def _files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Relative path -> (size, time of change) of every finished file; status files last."""
+    found: dict[str, tuple[int, int]] = {}
+    for path in folder.rglob("*"):
+        if path.name.endswith(".tmp") or path.name.startswith(".lock"):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # renamed or removed since it was listed
+            stat = path.stat()
+            if not S_ISREG(stat.st_mode):
+                continue
+            found[str(path.relative_to(folder))] = (stat.st_size, stat.st_mtime_ns)
+    return dict(sorted(found.items(), key=lambda item: (Path(item[0]).name == STATUS, item[0])))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _replaced(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, dict):
+        return {key: _replaced(item, names) for key, item in value.items()}
+    return [_replaced(item, names) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _push(fs: Any, root: str, folder: Path, known: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Upload what differs from `known`, and remove what is gone since; returns what there is now."""
+    current = _files(folder)
+    for name, stamp in current.items():
+        if known.get(name) != stamp:
+            target = f"{root}/{name}"
+            fs.makedirs(os.path.dirname(target), exist_ok=True)
+            part = f"{target}.{socket.gethostname()}-{os.getpid()}.part"
+            try:
+                fs.put_file(str(folder / name), part)
+            except FileNotFoundError:
+                continue  # replaced or removed since it was listed
+            fs.mv(part, target)
+    for name in known.keys() - current.keys():
+        if fs.exists(f"{root}/{name}"):
+            fs.rm_file(f"{root}/{name}")
+    return current
+
+
+def _pull(fs: Any, root: str, folder: Path, mirror: bool = False) -> None:
+    """Download what is not here with the same size and content; with `mirror`, remove what the store does not hold."""
+    names = {str(path)[len(root.rstrip("/")) + 1 :]: info for path, info in _listed(fs, root).items()}
+    names = {name: info for name, info in names.items() if not name.endswith(".part")}
+    for name in sorted(names, key=lambda name: (Path(name).name == STATUS, name)):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            fs.get_file(f"{root}/{name}", str(temporary))
+        except FileNotFoundError:
+            continue  # replaced or removed since it was listed
+        if target.is_file() and file_hash(target) == file_hash(temporary):
+            temporary.unlink()
+            continue
+        os.replace(temporary, target)
+    if mirror:
+        for name in _files(folder).keys() - names.keys():
+            (folder / name).unlink()
+
+
+def _listed(fs: Any, root: str) -> dict[str, Any]:
+    fs.invalidate_cache()
+    listed: dict[str, Any] = fs.find(root, detail=True) if fs.exists(root) else {}
+    return listed
+
+
+@dataclass
+class Mirror:
+    """A job on its node: what to fetch, and what to upload while it works.
+
+    Attributes:
+        url: the store. inputs: path on the driver -> path in the store. output: the driver's output directory.
+        before, after: folders of the output (relative) that are fetched before, and uploaded while and after.
+    """
+
+    url: str
+    output: str
+    inputs: dict[str, str]
+    before: list[str]
+    after: list[str]
+    _scratch: str = ""
+    _known: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    _last: float = 0.0
+
+    def local(self, path: str) -> Path:
+        """Where a path under the driver's output lies on this node."""
+        return Path(self._scratch) / "out" / Path(path).relative_to(self.output)
+
+    def fetch(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Fetch what the job reads; returns the job with this node's paths."""
+        fs, root = file_system(self.url)
+        digest = hashlib.sha256(f"{self.url} {self.output}".encode()).hexdigest()[:12]
+        host = os.environ.get("RAY_NODE_SCRATCH", tempfile.gettempdir())
+        node = f"{os.getppid()}"  # the node's own Ray process, so that two nodes on one machine do not share a folder
+        self._scratch = str(Path(host) / f"dpo-beta-harness-{digest}-{node}")
+        names: dict[str, str] = {}
+        for path, stored in self.inputs.items():
+            target = Path(self._scratch) / stored
+            if not target.exists():
+                if fs.isdir(f"{root}/{stored}"):
+                    _pull(fs, f"{root}/{stored}", target)
+                else:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+                    fs.get_file(f"{root}/{stored}", str(temporary))
+                    os.replace(temporary, target)
+            names[path] = str(target)
+        for name in self.before:
+            folder = Path(self._scratch) / "out" / name
+            _pull(fs, f"{root}/{name}", folder, mirror=name in self.after and name.startswith("runs/"))
+        for name in self.after:
+            self._known[name] = _files(Path(self._scratch) / "out" / name)
+        for text in set(_strings(job)) - names.keys():
+            path, colon, cls = text.rpartition(":") if ".py:" in text else (text, "", "")
+            if path in names:
+                names[text] = f"{names[path]}{colon}{cls}"
+            elif text.startswith(self.output + os.sep):
+                names[text] = str(self.local(text))
+        replaced: dict[str, Any] = _replaced(job, names)
+        return replaced
+
+    def push(self, final: bool = False) -> None:
+        """Upload what has changed, at most every few seconds unless it is the last time."""
+        if not final and time.monotonic() - self._last < PUSH_SECONDS:
+            return
+        self._last = time.monotonic()
+        fs, root = file_system(self.url)
+        for name in self.after:
+            folder = Path(self._scratch) / "out" / name
+            self._known[name] = _push(fs, f"{root}/{name}", folder, self._known.get(name, {}))
+
+    def asked_to_stop(self, name: str) -> bool:
+        """Whether the driver wants the run to end at a good place."""
+        if time.monotonic() - self._last < 1.0:
+            return False
+        fs, root = file_system(self.url)
+        fs.invalidate_cache()
+        return bool(fs.exists(f"{root}/{_STOPS}/{name}"))
+
+
+class Remote:
+    """The driver's side of a job."""
+
+    def __init__(self, mirror: Mirror, output: Path) -> None:
+        self.mirror, self._output = mirror, output
+        self._fs, self._root = file_system(mirror.url)
+        self._last = time.monotonic()
+
+    def pull(self, final: bool = False) -> None:
+        """Fetch what the node has uploaded, now and then; all of it at the end."""
+        if not final and time.monotonic() - self._last < PULL_SECONDS:
+            return
+        self._last = time.monotonic()
+        for name in self.mirror.after:
+            if final or name == "work":
+                _pull(self._fs, f"{self._root}/{name}", self._output / name, mirror=name.startswith("runs/"))
+
+    def ask_to_stop(self, name: str) -> None:
+        self._fs.makedirs(f"{self._root}/{_STOPS}", exist_ok=True)
+        self._fs.touch(f"{self._root}/{_STOPS}/{name}")
+
+
+class Artifacts:
+    """The store of a matrix, as the driver uses it.
+
+    Raises:
+        UserError: the URL's protocol is unknown or its package is not installed.
+    """
+
+    def __init__(self, plan: Plan, url: str) -> None:
+        self.plan = plan
+        try:
+            self._fs, self._root = file_system(url)
+        except ValueError as error:
+            where = plan.source.where(("executor", "artifacts"))
+            raise UserError(f"{where}: executor.artifacts is {url!r}; {error}") from None
+        self.url = url if "://" in url else str(Path(url).expanduser().resolve())
+        self._fs, self._root = file_system(self.url)
+        self._stored: dict[str, str] = {}
+
+    def begin_training(self, job: dict[str, Any]) -> Remote:
+        """Put what the run reads into the store."""
+        run = f"runs/{job['train_job']['run_id']}"
+        before = [run, "shared/reference"]
+        if job["train_job"]["parent_dir"] is not None:
+            before.append(str(Path(job["train_job"]["parent_dir"]).relative_to(self.plan.output)))
+        for name in before:
+            _push(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
+        stop = f"{self._root}/{_STOPS}/ray-{job['train_job']['run_id']}.stop"
+        if self._fs.exists(stop):
+            self._fs.rm_file(stop)
+        return Remote(self._mirror(job, before, [run, "shared/reference", "work"]), self.plan.output)
+
+    def begin_evaluation(self, job: dict[str, Any]) -> Remote:
+        """Put what the evaluation reads into the store: policies, prompts, answers there are already."""
+        folders = {str(Path(policy["out"]).relative_to(self.plan.output)) for policy in job["policies"]}
+        for name in sorted(folders):
+            _push(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
+        return Remote(self._mirror(job, sorted(folders), [*sorted(folders), "work"]), self.plan.output)
+
+    def _mirror(self, job: dict[str, Any], before: list[str], after: list[str]) -> Mirror:
+        inputs: dict[str, str] = {}
+        shared = [self.plan.output / name for name in before]
+        for text in set(_strings(job)):
+            path = Path(text.rpartition(":")[0] if ".py:" in text else text)
+            inside = any(path.is_relative_to(folder) for folder in shared) or path == self.plan.output
+            if path.is_absolute() and path.exists() and not inside and "work" not in path.parts[-2:-1]:
+                if path.is_dir() and path.is_relative_to(self.plan.output):
+                    continue
+                inputs[str(path)] = self._store(path)
+        return Mirror(self.url, str(self.plan.output), inputs, before, after)
+
+    def _store(self, path: Path) -> str:
+        """Upload a file or folder by content, once; returns its path in the store."""
+        key = str(path)
+        if key not in self._stored:
+            files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            sums = "\n".join(f"{p.relative_to(path)} {file_hash(p)}" for p in files)
+            stored = f"{INPUTS}/{hashlib.sha256(sums.encode()).hexdigest()[:16]}/{path.name}"
+            if not self._fs.exists(f"{self._root}/{stored}"):
+                for file in files:
+                    target = f"{self._root}/{stored}" + (f"/{file.relative_to(path)}" if path.is_dir() else "")
+                    self._fs.makedirs(os.path.dirname(target), exist_ok=True)
+                    self._fs.put_file(str(file), target)
+            self._stored[key] = stored
+        return self._stored[key]

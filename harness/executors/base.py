@@ -1,0 +1,95 @@
+"""What the scheduler (`harness.training`) asks of an executor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from evals.supervise import JobResult
+    from harness.plan import Plan
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the process of a seat ended: exit code (negative: by a signal), what to tell people, and whether to try again."""
+
+    code: int
+    message: str = ""
+    transient: bool | None = None
+
+
+@dataclass(frozen=True)
+class Polled:
+    """Events since the last poll, and how the process ended, if it has."""
+
+    events: list[Event] = field(default_factory=list)
+    ended: Ended | None = None
+
+
+class Seat(ABC):
+    """A place where one run at a time is trained. `log` is where its output goes."""
+
+    log: Path
+
+    @abstractmethod
+    def start(self, job: dict[str, Any]) -> None:
+        """Begin a run (see `harness.plan.Plan.train_job`)."""
+
+    @abstractmethod
+    def poll(self) -> Polled:
+        """What has happened; never waits."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ask for the step in work to be finished and saved."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it at once."""
+
+
+class Settings(BaseModel):
+    """Keys that every executor takes beside its own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    kind: str = "local"
+
+
+class Executor(ABC):
+    """Hands out seats and runs the evaluation. A subclass says in `Settings` which keys of `executor:` it takes.
+
+    Args:
+        plan: the matrix. settings: an instance of `Settings`.
+    """
+
+    Settings: type[Settings] = Settings
+    #: Of the names of its files in `work/`, where several processes have theirs there.
+    prefix = ""
+
+    def __init__(self, plan: Plan, settings: Any) -> None:
+        self.plan, self.settings = plan, settings
+
+    @abstractmethod
+    def seat(self, job: dict[str, Any]) -> Seat | None:
+        """A free place for this run, or None while there is none."""
+
+    @abstractmethod
+    def release(self, seat: Seat, usable: bool) -> None:
+        """Give a seat back after a run; `usable` is false if its process has ended."""
+
+    @abstractmethod
+    def evaluate(self, job: dict[str, Any], job_path: Path, on_event: Callable[[Event], None]) -> JobResult:
+        """Run an evaluation job (see `evals.supervise.run_job`) to its end."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End whatever this executor started."""

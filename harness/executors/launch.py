@@ -1,0 +1,31 @@
+"""Runs of several processes: what `accelerate launch` is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.plan import Plan
+
+
+def launch_arguments(plan: Plan, accelerate: str | None, gpus_per_run: int) -> list[str] | None:
+    """Arguments of `accelerate launch` for one run on one machine; None for a run in one process.
+
+    Args:
+        accelerate: a file that `accelerate config` wrote, relative to the matrix file; without, DDP over the run's GPUs.
+
+    Raises:
+        UserError: no such file.
+    """
+    if accelerate is None:
+        if gpus_per_run < 2:
+            return None
+        return ["--multi_gpu", "--num_machines", "1", "--num_processes", str(gpus_per_run), "--main_process_port", "0"]
+    path = (plan.source.path.parent / Path(accelerate).expanduser()).resolve()
+    if not path.is_file():
+        where = plan.source.where(("executor", "accelerate"))
+        raise UserError(
+            f"{where}: executor.accelerate is {accelerate!r}; no such file: {path} (paths are relative to the matrix file)"
+        )
+    processes = ["--num_processes", str(gpus_per_run)] if gpus_per_run > 1 else []
+    return ["--config_file", str(path), *processes, "--main_process_port", "0"]

@@ -1,0 +1,108 @@
+"""How much memory a run takes and how much there is, so that no more runs are started than fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from harness.estimate import parameter_count
+from harness.plan import Plan
+from harness.store import RunStore
+from trainers.schema import LOG_HISTORY
+
+_GIB = 2**30
+#: Libraries and the interpreter of a training process.
+BASE_BYTES = 1 * _GIB
+
+
+def run_bytes(plan: Plan, training: dict[str, Any], known: dict[str, int] | None = None) -> int:
+    """Bytes one run is expected to take at its peak.
+
+    `known` keeps the peaks that were found (run id -> bytes), so that a finished run is read once.
+
+    The highest peak that a finished run of this matrix logged; before there is one: weights, gradients and the two moments of
+    Adam for what is trained, a frozen copy, and activations.
+    """
+    known = {} if known is None else known
+    for spec in plan.specs:
+        if spec.run_id not in known and (peak := _logged_peak(plan, spec.run_id)) is not None:
+            known[spec.run_id] = peak
+    if known:
+        return max(known.values()) + BASE_BYTES // 4
+    parameters = parameter_count(plan.model.path)
+    width = 4 if plan.config.model.dtype == "float32" else 2
+    trainable = parameters if plan.config.lora is None else parameters // 20
+    tokens = int(training.get("max_length") or 1024) * 2 * int(training.get("per_device_train_batch_size", 8))
+    activations = int(tokens * parameters**0.5 * 100)
+    copies = 2 if plan.config.lora is None else 1
+    return parameters * width * copies + trainable * (width + 8) + activations + BASE_BYTES
+
+
+def _logged_peak(plan: Plan, run_id: str) -> int | None:
+    directory = plan.output / "runs" / run_id
+    if "train" not in RunStore(directory).status()["stages"]:
+        return None
+    try:
+        records = json.loads((directory / LOG_HISTORY).read_text(encoding="utf-8"))[run_id]
+    except (OSError, ValueError, KeyError):
+        return None
+    peaks = [record["peak_memory_bytes"] for record in records if record.get("peak_memory_bytes")]
+    return int(max(peaks)) if peaks else None
+
+
+def free_ram() -> int:
+    """Bytes of memory that can be had without swapping: of the machine, or of the control group if that has fewer."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        values = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
+        free = int(values["MemAvailable"].split()[0]) * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        if limit != "max":
+            free = min(free, int(limit) - int((group / "memory.current").read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        pass
+    return free
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 if it is gone or cannot be seen."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def fits(needed: int, running: Iterable[tuple[int, int]], free: int) -> bool:
+    """Whether a run of `needed` bytes fits beside the running ones, given as (expected, resident) bytes each.
+
+    What they are still expected to take is kept for them.
+    """
+    reserved = sum(max(expected - resident, 0) for expected, resident in running)
+    return needed + reserved <= free
+
+
+def visible_gpus() -> list[str]:
+    """GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() and name.strip() != "-1"]
+    return list(gpu_free_bytes())
+
+
+def gpu_free_bytes() -> dict[str, int]:
+    """Index -> free bytes of every NVIDIA GPU, by nvidia-smi (no CUDA library is loaded)."""
+    command = ["nvidia-smi", "--query-gpu=index,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    pairs = [line.split(",") for line in lines if line.strip()]
+    return {index.strip(): int(free) * 2**20 for index, free in pairs}

@@ -1,0 +1,101 @@
+"""What runs on a node of a Ray cluster: one task for each stage, the training of one run or the evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.executors.artifacts import Mirror
+from harness.executors.base import Ended
+from harness.executors.local import ProcessSeat
+from harness.lock import output_lock
+
+_POLL_SECONDS = 0.1
+_kept: ProcessSeat | None = None  # Ray reuses its processes for tasks on CPUs, so imports are paid once in each
+
+
+def _append(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as handle:
+        handle.write(json.dumps(record).encode() + b"\n")
+
+
+def train_stage(job: dict[str, Any], folder: str, threads: int | None, mirror: Mirror | None) -> Ended:
+    """Train one run in a worker process on this node; events go to `<folder>/ray-<run id>.events.jsonl`.
+
+    The worker is kept for the next run unless it holds GPUs. A file `ray-<run id>.stop` asks for the step in work to be
+    saved. The run's own lock keeps a task that Ray gave up, but that still lives, from working beside its successor.
+    """
+    if mirror is None:
+        return _train(job, Path(folder), threads, None)
+    local_job = mirror.fetch(job)
+    ended = _train(local_job, mirror.local(folder), threads, mirror)
+    mirror.push(final=True)
+    return ended
+
+
+def _train(job: dict[str, Any], folder: Path, threads: int | None, mirror: Mirror | None) -> Ended:
+    global _kept
+    run_dir = Path(job["train_job"]["run_dir"])
+    stem = f"ray-{run_dir.name}"
+    events, stop, log = (folder / f"{stem}.{end}" for end in ("events.jsonl", "stop", "log"))
+    with output_lock(run_dir, wait=True, log=lambda text: _append(events, {"event": "waiting", "text": text})):
+        seat, _kept = _kept, None
+        if seat is None or not seat.alive() or seat.threads != threads or seat.log.parent != folder:
+            if seat is not None:
+                seat.end()
+            seat = ProcessSeat(folder, f"ray-{socket.gethostname()}-{os.getpid()}", None, threads)
+        _append(events, {"event": "task_started", "host": socket.gethostname(), "pid": os.getpid()})
+        seat.start(job)
+        told = False
+        try:
+            while True:
+                polled = seat.poll()
+                for event in polled.events:
+                    _append(events, event)
+                over = any(event["event"] in ("run_done", "run_failed") for event in polled.events)
+                if over and polled.ended is None and not os.environ.get("CUDA_VISIBLE_DEVICES"):
+                    _kept = seat
+                if over:
+                    return Ended(0)
+                if polled.ended is not None:
+                    _copy_tail(seat.log, log)
+                    return polled.ended
+                if mirror is not None:
+                    mirror.push()
+                asked = stop.exists() if mirror is None else mirror.asked_to_stop(stop.name)
+                if asked and not told:
+                    told = True
+                    seat.stop()
+                time.sleep(_POLL_SECONDS)
+        finally:
+            if _kept is not seat:
+                seat.end()
+
+
+def _copy_tail(log: Path, to: Path, lines: int = 60) -> None:
+    with contextlib.suppress(OSError):
+        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        to.write_text("\n".join(tail) + "\n", encoding="utf-8")
+
+
+def evaluate_stage(job: dict[str, Any], job_path: str, events: str, mirror: Mirror | None) -> Any:
+    """Run an evaluation job on this node; returns its `evals.supervise.JobResult`. `events`: the file events are told in."""
+    from evals.supervise import run_job
+
+    if mirror is None:
+        return run_job(job, Path(job_path), lambda event: _append(Path(events), event))
+    job = mirror.fetch(job)
+
+    def tell(event: dict[str, Any]) -> None:
+        _append(mirror.local(events), event)
+        mirror.push()
+
+    result = run_job(job, mirror.local(job_path), tell)
+    mirror.push(final=True)
+    return result

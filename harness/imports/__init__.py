@@ -1,0 +1,1 @@
+"""Training configurations of other tools, turned into matrix files. One module per tool."""

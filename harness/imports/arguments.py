@@ -1,0 +1,93 @@
+"""Training arguments that LLaMA-Factory and TRL both take from transformers, as the matrix file's `training`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.fields import OWNED, check_fields, known_fields
+from harness.imports.draft import Keys
+
+_EVALUATION = "policies are evaluated after training, by the benchmarks under evaluation"
+_PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"
+_HUB = "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push"
+_FINAL = "the last policy is the one that is compared"
+_RESUME = "a matrix that is started again resumes by itself, which needs whole checkpoints"
+
+#: Arguments of transformers that have no part in a matrix file, with the reason.
+LEFT = {
+    **dict.fromkeys(
+        (
+            *(
+                "do_eval",
+                "do_predict",
+                "eval_strategy",
+                "evaluation_strategy",
+                "eval_steps",
+                "eval_delay",
+                "eval_on_start",
+            ),
+            *("per_device_eval_batch_size", "eval_accumulation_steps", "batch_eval_metrics", "include_for_metrics"),
+            *("prediction_loss_only", "bf16_full_eval", "fp16_full_eval", "predict_with_generate", "compute_accuracy"),
+        ),
+        _EVALUATION,
+    ),
+    **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model", "greater_is_better"), _FINAL),
+    **dict.fromkeys(
+        ("deepspeed", "fsdp", "fsdp_config", "accelerator_config", "parallelism_config", "local_rank"), _PROCESSES
+    ),
+    **dict.fromkeys(
+        (
+            *("push_to_hub", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "hub_always_push"),
+            *("hub_revision", "push_to_hub_model_id", "push_to_hub_organization", "push_to_hub_token"),
+        ),
+        _HUB,
+    ),
+    **dict.fromkeys(("save_only_model", "ignore_data_skip", "save_safetensors"), _RESUME),
+    "do_train": "training is what a matrix does",
+    "overwrite_output_dir": "an output directory belongs to one matrix and is never overwritten",
+    "logging_dir": "each tracker has its own folder in the output directory",
+    "plot_loss": "the report draws curves of every run",
+    "label_names": "the trainer needs its own columns",
+}
+
+
+def take_training(keys: Keys) -> dict[str, Any]:
+    """Every key that is a field of DPOConfig, checked; what has no part here is noted.
+
+    Raises:
+        harness.errors.UserError: a value of the wrong type, with its line.
+    """
+    training: dict[str, Any] = {}
+    if "warmup_ratio" in keys:
+        ratio = keys.number("warmup_ratio", 0.0)
+        if ratio and not keys.source.value.get("warmup_steps"):
+            keys.leave("warmup_steps", "0: warmup_ratio holds")
+            training["warmup_steps"] = ratio  # below 1 it is a share of all steps
+    for key, reason in LEFT.items():
+        keys.leave(key, reason)
+    fields = known_fields()["dpo"]
+    for key in keys.left:
+        if key in OWNED and key in fields:
+            keys.leave(key, OWNED[key])
+        elif key in fields and key != "trust_remote_code":  # a setting of the model here
+            value = keys.take(key)
+            if value is None:
+                continue  # null is what an argument is that nobody sets
+            if isinstance(value, str) and "float" in fields[key] and "str" not in fields[key]:
+                value = _number(value)
+            check_fields("training", {key: value}, keys.source, ())
+            training[key] = value
+    return training
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def precision(training: dict[str, Any], lora: bool, pure: bool = False) -> str:
+    """The dtype weights are loaded in: that of the computation where they stay frozen or are trained in it, else float32."""
+    half = "bfloat16" if training.get("bf16") else "float16" if training.get("fp16") else "float32"
+    return half if lora or pure else "float32"

@@ -1,0 +1,218 @@
+"""TRL: the YAML of `trl dpo --config FILE` (script, training and model arguments in one mapping) as a matrix file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.imports.arguments import precision, take_training
+from harness.imports.draft import Keys, comparison, matrix_name
+from harness.yaml_source import Source
+from trainers.rules.registry import PREF_LOSSES
+
+_READ_WHOLE = "pairs are read whole, so that every run sees the same ones"
+_LENGTHS = "TRL has no separate limits any more: max_length is the limit of prompt and answer together"
+_REFERENCE = "policy and reference start from the same weights here"
+_PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"
+_LAYOUT = "rows that share a prompt are scored as one here (prefix_sharing)"
+
+#: Keys of TRL that have no part in a matrix file, with the reason.
+LEFT = {
+    "dataset_streaming": _READ_WHOLE,
+    "streaming": _READ_WHOLE,
+    "ignore_bias_buffers": "it belongs to a way of running several processes that is not used here",
+    "gradient_checkpointing_use_reentrant": "write gradient_checkpointing_kwargs: {use_reentrant: ...}",
+    "max_prompt_length": _LENGTHS,
+    "max_completion_length": _LENGTHS,
+    "max_target_length": _LENGTHS,
+    "rpo_alpha": "no SFT term is added to the preference loss here: with it the original run differs",
+    "reference_free": "a DPO loss without a reference is rule alpha_dpo here",
+    "force_use_ref_model": _REFERENCE,
+    "ref_model_init_kwargs": _REFERENCE,
+    "ref_model_name_or_path": _REFERENCE,
+    "model_adapter_name": _REFERENCE,
+    "ref_adapter_name": _REFERENCE,
+    "generate_during_eval": "policies answer under evaluation.benchmarks",
+    "tools": "tools are not shown to the model",
+    "padding_value": "padding is the tokenizer's",
+    "label_pad_token_id": "it is -100, as everywhere",
+    "base_model_attribute_name": "the reference of a matrix is scored once and kept",
+    "is_encoder_decoder": "causal language models are trained here",
+    "lora_task_type": "it is CAUSAL_LM",
+    "env": "set environment variables where the matrix is started",
+    "accelerate_config": _PROCESSES,
+    "config_file": _PROCESSES,
+    "num_processes": _PROCESSES,
+    "num_machines": _PROCESSES,
+    "machine_rank": _PROCESSES,
+    "main_process_port": _PROCESSES,
+    "logits_to_keep": _LAYOUT,
+    "use_logits_to_keep": _LAYOUT,
+    "tool_format": "tools are not shown to the model",
+    "bnb_4bit_quant_storage": "weights are stored as bitsandbytes does by itself",
+}
+
+
+def convert(source: Source, target: Path) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The matrix, notes on what was not taken over, and hints for the head of the file.
+
+    Args:
+        target: where the matrix file will lie; data sources are written relative to it.
+
+    Raises:
+        UserError: no model or data, a loss that has no counterpart, or a value of the wrong type.
+    """
+    keys = Keys(source)
+    original = _original(keys)
+    lora = _lora(keys)
+    data = _data(keys, target)
+    seed = int(keys.number("seed", 42))
+    loading = _loading(keys)
+    training = take_training(keys)
+    if "fp16" not in training:
+        training.setdefault("bf16", True)  # TRL's default, which the harness leaves to the machine
+    model = _model(keys, loading, training, lora is not None)
+    keys.leave_rest(LEFT)
+    loss = {key: original[key] for key in ("pref_loss",) if key in original}
+    matrix = {
+        "name": matrix_name(source.path),
+        "model": model,
+        "data": data,
+        "training": training,
+        **({"lora": lora} if lora is not None else {}),
+        "methods": comparison(original, original["pref_beta"], loss),
+        "seeds": [seed, seed + 1, seed + 2],
+    }
+    return matrix, keys.notes, ["Settings that stand in neither file are TRL's defaults."]
+
+
+def _original(keys: Keys) -> dict[str, Any]:
+    method: dict[str, Any] = {"name": "original", "rule": "fixed", "pref_beta": float(keys.number("beta", 0.1))}
+    where, losses = keys.where("loss_type"), keys.names("loss_type") or ["sigmoid"]
+    keys.leave("loss_weights", "one loss is trained here")
+    if losses[0] not in PREF_LOSSES:
+        raise UserError(f"{where}: loss_type is {losses[0]!r}; these can be taken over: {', '.join(PREF_LOSSES)}")
+    for other in losses[1:]:
+        keys.note("loss_type", other, "one loss is trained here, the first: the original run differs")
+    return method | ({} if losses[0] == "sigmoid" else {"pref_loss": losses[0]})
+
+
+def _lora(keys: Keys) -> dict[str, Any] | None:
+    names = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters")
+    if not keys.flag("use_peft"):
+        for key in (*names, "lora_modules_to_save", "use_rslora", "use_dora"):
+            keys.leave(key, "use_peft is not true, so TRL trains all weights")
+        return None
+    lora: dict[str, Any] = {
+        "r": int(keys.number("lora_r", 16)),
+        "lora_alpha": int(keys.number("lora_alpha", 32)),
+        "lora_dropout": float(keys.number("lora_dropout", 0.05)),
+    }
+    targets = keys.names("lora_target_modules")
+    if targets:
+        lora["target_modules"] = targets[0] if targets == ["all-linear"] else targets
+    for key, field in (("lora_target_parameters", "target_parameters"), ("lora_modules_to_save", "modules_to_save")):
+        found = keys.names(key)
+        if found:
+            lora[field] = found
+    return lora | {key: True for key in ("use_rslora", "use_dora") if keys.flag(key)}
+
+
+def _loading(keys: Keys) -> dict[str, Any]:
+    """`model_init_kwargs` of the training arguments, which say how the model is loaded."""
+    where, value = keys.where("model_init_kwargs"), keys.take("model_init_kwargs", {})
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: model_init_kwargs is {value!r}; it must be a mapping")
+    known = ("dtype", "torch_dtype", "attn_implementation", "revision", "trust_remote_code")
+    for key in [key for key in value if key not in known]:
+        keys.note("model_init_kwargs", f"{key}: {value[key]!r}", "not a setting of a matrix file")
+    return {key: value[key] for key in known if key in value}
+
+
+def _model(keys: Keys, loading: dict[str, Any], training: dict[str, Any], lora: bool) -> dict[str, Any]:
+    name = keys.text("model_name_or_path")
+    if name is None:
+        raise UserError(f"{keys.source.path}: model_name_or_path is missing; add it")
+    dtype = loading.get("dtype", loading.get("torch_dtype"))
+    where, older, newer = keys.where("dtype"), keys.take("torch_dtype"), keys.take("dtype")
+    dtype = newer or older or dtype or "float32"
+    if dtype == "auto":
+        dtype = precision(training, lora)
+        keys.note("dtype", "auto", f"that of the weights is not known from here; written as {dtype}")
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise UserError(f"{where}: dtype is {dtype!r}; it must be auto, float32, bfloat16 or float16")
+    model: dict[str, Any] = {"name_or_path": name, "dtype": dtype}
+    revision = keys.text("model_revision", loading.get("revision", "main"))
+    if revision != "main":
+        model["revision"] = revision
+    attention = keys.text("attn_implementation", loading.get("attn_implementation"))
+    if attention is not None:
+        model["attn_implementation"] = attention
+    if keys.flag("trust_remote_code") or loading.get("trust_remote_code"):
+        model["trust_remote_code"] = True
+    bits = {key: True for key in ("load_in_4bit", "load_in_8bit") if keys.flag(key)}
+    kind, nested = keys.text("bnb_4bit_quant_type", "nf4"), keys.flag("use_bnb_nested_quant")
+    if "load_in_4bit" in bits:
+        own = {"bnb_4bit_quant_type": kind, "bnb_4bit_use_double_quant": nested, "bnb_4bit_compute_dtype": dtype}
+        return {**model, "quantization": {**bits, **own}}
+    return {**model, "quantization": bits} if bits else model
+
+
+def _data(keys: Keys, target: Path) -> dict[str, Any]:
+    name, config = keys.text("dataset_name"), keys.text("dataset_config")
+    train, test = keys.text("dataset_train_split", "train"), keys.text("dataset_test_split", "test")
+    keys.leave("test_split_size", "held-out pairs are a source of their own: set data.heldout")
+    where, mixture = keys.where("datasets"), keys.take("datasets")
+    if mixture is None:
+        if name is None:
+            raise UserError(f"{keys.source.path}: dataset_name is missing, and so is datasets; add one of them")
+        data = {"train": _place(name, config, str(train), keys, target)}
+        if keys.source.value.get("dataset_test_split") or keys.source.value.get("eval_strategy", "no") != "no":
+            data["heldout"] = _place(name, config, str(test), keys, target)
+        return data
+    if name is not None:
+        keys.note("dataset_name", name, "datasets holds, as in TRL")
+    if not isinstance(mixture, list) or not all(isinstance(one, dict) and "path" in one for one in mixture):
+        raise UserError(f"{where}: datasets must be a list of mappings, each with a path")
+    sources = [{"source": source} for one in mixture for source in _parts(one, keys, target)]
+    return {"train": sources}
+
+
+def _parts(one: dict[str, Any], keys: Keys, target: Path) -> list[str]:
+    """The sources of one entry of `datasets`; a builder such as json names its files under data_files."""
+    known = ("path", "name", "data_dir", "data_files", "split")
+    for key in [key for key in one if key not in known and one[key] is not None]:
+        keys.note("datasets", f"{one['path']}: {key}: {one[key]!r}", "every row and the columns of its format are read")
+    files, folder = one.get("data_files"), one.get("data_dir")
+    split = str(one.get("split") or "train")
+    if one["path"] in ("json", "csv", "parquet") and files is not None:
+        named = [files] if isinstance(files, str) else files
+        if isinstance(named, dict):
+            named = named.get(split, [])
+            named = [named] if isinstance(named, str) else named
+        return [_file(str(file), keys, target) for file in named]
+    if files is not None:
+        keys.note("datasets", f"{one['path']}: data_files: {files!r}", "the files of the split are read")
+    path = f"{one['path']}/{folder}" if folder else str(one["path"])
+    return [_place(path, one.get("name"), split, keys, target)]
+
+
+def _place(name: str, config: str | None, split: str, keys: Keys, target: Path) -> str:
+    """A source: a local file or folder if there is one of that name, else a hub id."""
+    local = [place for place in (Path(name), keys.source.path.resolve().parent / name) if place.exists()]
+    if local or name.startswith((".", "/", "~")):
+        file = _file(name, keys, target)
+        return file if Path(name).suffix else f"{file}#{split}"
+    return f"hub:{name}{f':{config}' if config else ''}#{split}"
+
+
+def _file(name: str, keys: Keys, target: Path) -> str:
+    path = Path(name).expanduser()
+    places = [path] if path.is_absolute() else [Path.cwd() / path, keys.source.path.resolve().parent / path]
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        keys.remark(f"the data file {name!r} is not found from here: change data.train")
+        return name
+    return Path(os.path.relpath(found.resolve(), target.resolve().parent)).as_posix()

@@ -1,0 +1,56 @@
+"""From a foreign training configuration to a checked matrix file on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.imports.draft import render
+from harness.static_check import check_static
+from harness.store import write_bytes
+from harness.yaml_source import Source, load
+
+#: What every imported policy is measured on at first: prompts whose answers a program can check; they ship with the project.
+_BENCHMARKS = [
+    {"name": "constraints", "prompts": "embedded:constraint-pairs/benchmark", "limit": 128, "max_new_tokens": 256}
+]
+_HINT = (
+    "The benchmark under evaluation is a start that needs no download; put the ones your study is about in its place."
+)
+
+
+def import_config(tool: str, file: Path, target: Path, force: bool, dataset_dir: Path | None = None) -> list[str]:
+    """Write the matrix file made of `file` to `target`; returns the notes on what was not taken over.
+
+    Args:
+        tool: "LLaMA-Factory" or "TRL". force: whether an existing `target` may be replaced.
+
+    Raises:
+        UserError: `target` exists, or `file` cannot be taken over; nothing is written.
+    """
+    from harness.imports import llamafactory, trl
+
+    if target.resolve() == file.resolve():
+        raise UserError(f"--output {target} is the file to import; give another name")
+    if target.exists() and (target.is_dir() or not force):
+        raise UserError(f"--output {target} exists; give another name" + ("" if target.is_dir() else ", or --force"))
+    source = load(file)
+    if tool == "TRL":
+        matrix, notes, hints = trl.convert(source, target)
+    else:
+        matrix, notes, hints = llamafactory.convert(source, target, dataset_dir)
+    matrix |= _measured(matrix)
+    check_static(Source(target, matrix, {}))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(target, render(matrix, notes, file, tool, [*hints, _HINT]).encode())
+    return notes
+
+
+def _measured(matrix: dict[str, Any]) -> dict[str, Any]:
+    longest = max(1024, int(matrix["training"].get("max_length") or 1024))
+    held = [{"name": "heldout", "kind": "preference", "limit": 512}] if "heldout" in matrix["data"] else []
+    return {
+        "evaluation": {"engine": {"max_model_len": longest}, "benchmarks": [*_BENCHMARKS, *held]},
+        "report": {"baseline": "original", "primary": "constraints/gold_reward"},
+    }

@@ -1,0 +1,103 @@
+"""Policies on the way (`evaluation.checkpoints`): which were kept, and what the evaluation job needs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config import MatrixConfig, dotted, nearest
+from harness.errors import UserError
+from harness.fingerprint import fingerprint
+from harness.store import read_json
+from harness.yaml_source import Path_, Source
+from trainers.schema import ADAPTER_DIR, POLICY_DIR, SNAPSHOT_RECORD, SNAPSHOTS, snapshot_dir
+
+if TYPE_CHECKING:
+    from harness.matrix import RunSpec
+    from harness.plan import Plan
+
+
+def check_snapshots(config: MatrixConfig, source: Source, benchmarks: Sequence[dict[str, Any]]) -> None:
+    """Refuse checkpoints that no trainer would save, and benchmarks that the matrix does not have.
+
+    Raises:
+        UserError: with the line.
+    """
+    evaluation = config.evaluation
+    names = [str(entry["name"]) for entry in benchmarks]
+    for i, name in enumerate(evaluation.checkpoint_benchmarks or []):
+        key: Path_ = ("evaluation", "checkpoint_benchmarks", i)
+        if name not in names:
+            raise UserError(
+                f"{source.where(key)}: {dotted(key)} is {name!r}; no such benchmark; {nearest(name, names)}"
+            )
+    if evaluation.checkpoint_benchmarks is not None and not evaluation.checkpoints:
+        key = ("evaluation", "checkpoint_benchmarks")
+        raise UserError(f"{source.where(key)}: {dotted(key)} is set, but evaluation.checkpoints is not; add it")
+    never = {"no", "SaveStrategy.NO"}
+    if evaluation.checkpoints is True and str(config.training.get("save_strategy", "steps")) in never:
+        key = ("evaluation", "checkpoints")
+        raise UserError(
+            f"{source.where(key)}: {dotted(key)} is true, but training.save_strategy is 'no'; name the steps, or remove it"
+        )
+    if evaluation.checkpoints and not benchmarks:
+        key = ("evaluation", "checkpoints")
+        raise UserError(f"{source.where(key)}: {dotted(key)} is set, but there is no benchmark; add one, or remove it")
+
+
+def kept_steps(plan: Plan, spec: RunSpec) -> list[int]:
+    """Steps of a run whose policy is on disk and asked for, in order."""
+    wanted = plan.config.evaluation.checkpoints
+    found = []
+    for path in (plan.run_dir(spec) / SNAPSHOTS).glob(f"step-*/{SNAPSHOT_RECORD}"):
+        record = read_json(path)
+        if isinstance(record, dict) and (wanted is True or (wanted and record["step"] in wanted)):
+            found.append(int(record["step"]))
+    return sorted(found)
+
+
+def missing_steps(plan: Plan, spec: RunSpec) -> list[int]:
+    """Steps before a trained run's last one that were asked for by number and not kept (it was trained before that)."""
+    wanted, status = plan.config.evaluation.checkpoints, read_json(plan.run_dir(spec) / "status.json")
+    if isinstance(wanted, bool) or not isinstance(status, dict):
+        return []
+    kept = kept_steps(plan, spec)
+    return [step for step in sorted(wanted) if step not in kept and step < int(status.get("total_steps") or 0)]
+
+
+def snapshot_policies(plan: Plan, trained: Sequence[RunSpec]) -> list[dict[str, Any]]:
+    """The kept policies of the runs as the evaluation job lists them; `run_id` is that of the run, '@' and the step."""
+    if not plan.config.evaluation.checkpoints:
+        return []
+    return [_entry(plan, spec, step) for spec in trained for step in kept_steps(plan, spec)]
+
+
+def _entry(plan: Plan, spec: RunSpec, step: int) -> dict[str, Any]:
+    folder = snapshot_dir(plan.run_dir(spec), step)
+    entry: dict[str, Any] = {
+        "run_id": f"{spec.run_id}@{step}",
+        "path": str(folder / POLICY_DIR),
+        "fingerprint": fingerprint({"run": spec.fingerprint, "step": step}),
+        "out": str(folder),
+        "benchmarks": plan.config.evaluation.checkpoint_benchmarks,
+    }
+    if plan.config.lora is not None:
+        entry["adapter"] = str(folder / ADAPTER_DIR)
+        entry["merge"] = {
+            "base": str(plan.model.path),
+            "dtype": plan.config.model.dtype,
+            "trust_remote_code": plan.config.model.trust_remote_code,
+        }
+    return entry
+
+
+def benchmarks_of(plan: Plan, policy: dict[str, Any]) -> list[dict[str, Any]]:
+    """The benchmarks a policy is measured on."""
+    names = policy.get("benchmarks")
+    return [entry for entry in plan.benchmarks if names is None or entry["name"] in names]
+
+
+def label_of(spec: RunSpec, policy: dict[str, Any]) -> str:
+    """What people call a kept policy."""
+    return f"{spec.label}, step {Path(policy['out']).name.removeprefix('step-')}"

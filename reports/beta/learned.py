@@ -1,0 +1,106 @@
+"""What a beta is a function of: how much of log beta its prompt's perplexity, the lengths and the step explain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ..statistics.association import varies
+from .cells import Cell, Floats, cell
+
+FEWEST = 20
+#: Groups of predictors, each added to those before it.
+STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("perplexity", ("log_prompt_perplexity",)),
+    ("lengths", ("prompt_tokens", "chosen_tokens", "rejected_tokens")),
+    ("step", ("step",)),
+    ("delta", ("delta",)),
+)
+
+
+def elasticity(beta: Floats, log_ppl: Floats, example: NDArray[np.int64]) -> Cell:
+    """Slope of log beta on log log PPL, arrays of shape (n,): 1 for beta ~ log PPL, -1 for its inverse, 0 for no link.
+
+    The interval is the sandwich's, clustered by example (an example is seen once per epoch), with the CR1 factor and
+    t quantiles with clusters - 1 degrees of freedom (Cameron and Miller 2015).
+    """
+    ok = np.isfinite(beta) & (beta > 0) & np.isfinite(log_ppl) & (log_ppl > 0)
+    x, y, group = np.log(log_ppl[ok]), np.log(beta[ok]), example[ok]
+    if x.size < FEWEST or not varies(x):
+        return cell(None, reason=f"fewer than {FEWEST} rows with a perplexity, or it does not vary")
+    x = x - x.mean()
+    energy = float(x @ x)
+    slope = float(x @ (y - y.mean())) / energy
+    residual = y - y.mean() - slope * x
+    _, label = np.unique(group, return_inverse=True)
+    clusters = int(label.max()) + 1
+    if clusters < 3:
+        return cell(slope, reason="fewer than three examples: no interval")
+    scores = np.bincount(label, weights=x * residual)
+    correction = clusters / (clusters - 1) * (x.size - 1) / (x.size - 2)
+    error = float(np.sqrt(correction * (scores @ scores))) / energy
+    half = float(stats.t.ppf(0.975, clusters - 1)) * error
+    return cell(slope, slope - half, slope + half)
+
+
+def held_out_r2(y: Floats, predictors: Floats, groups: NDArray[np.int64], ridge: float = 0.0, folds: int = 5) -> Cell:
+    """Share of the variance of y, shape (n,), that a linear regression on predictors, shape (n, p), explains out of sample.
+
+    Folds are of whole groups (seeded), so no example is in both parts. `ridge` is the penalty in units of n, on standardised
+    predictors. Null with a reason below 5 rows per coefficient. May be negative: worse than the mean.
+    """
+    n, p = predictors.shape
+    names, label = np.unique(groups, return_inverse=True)
+    if n < 5 * (p + 1) or names.size < folds:
+        return cell(None, reason=f"{n} rows of {names.size} examples are too few for {p} predictors")
+    if not varies(y):
+        return cell(None, reason="beta does not vary")
+    fold = np.random.default_rng(0).permutation(names.size)[label] % folds
+    error = total = 0.0
+    for k in range(folds):
+        train, test = fold != k, fold == k
+        centre, scale = predictors[train].mean(0), predictors[train].std(0)
+        scale = np.where(scale > 1e-12, scale, np.inf)
+        a, b = (predictors[train] - centre) / scale, (predictors[test] - centre) / scale
+        level = float(y[train].mean())
+        gram = a.T @ a + max(ridge, 1e-10) * train.sum() * np.eye(p)
+        weights = np.linalg.solve(gram, a.T @ (y[train] - level))
+        error += float(np.sum((y[test] - level - b @ weights) ** 2))
+        total += float(np.sum((y[test] - level) ** 2))
+    return cell(1 - error / total, reason="no interval is given for a held-out share")
+
+
+def explained(columns: Mapping[str, Floats], example: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Held-out R^2 of log beta with more and more predictors: perplexity, then lengths, step, delta.
+
+    Lengths enter as logs, perplexity as log PPL and log log PPL. A stage whose columns are absent or constant says so.
+    """
+    beta = columns["dynamic_beta"]
+    out: list[dict[str, Any]] = []
+    taken: list[Floats] = []
+    keep = beta > 0
+    log_ppl = columns.get("log_prompt_perplexity")
+    if log_ppl is not None and np.isfinite(log_ppl).any():
+        keep &= np.isfinite(log_ppl)
+    for stage, names in STAGES:
+        new = [_shape(name, columns[name][keep]) for name in names if name in columns]
+        found = [c for table in new for c in table if np.isfinite(c).all() and varies(c)]
+        taken += found
+        if not found:
+            result = cell(None, reason="not recorded or constant")
+        else:
+            result = held_out_r2(np.log(beta[keep]), np.column_stack(taken), example[keep])
+        out.append({"added": stage, "predictors": list(names), "n": int(keep.sum()), "r2": result})
+    return out
+
+
+def _shape(name: str, values: Floats) -> Sequence[Floats]:
+    if name.endswith("_tokens"):
+        return [np.log(np.maximum(values, 1.0))]
+    if name == "log_prompt_perplexity":
+        return [values, np.log(np.maximum(values, 1e-3))]
+    return [values]

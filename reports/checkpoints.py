@@ -1,0 +1,41 @@
+"""Scores of intermediate checkpoints: runs/<run>/snapshots/step-<N>/scores/*.json, in the schema of a run's own scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .records import RunData, Scores, load_scores
+
+FOLDER = "snapshots"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A policy of one run at one optimiser step; `final` marks the one the run ended with."""
+
+    run_id: str
+    step: int | None
+    final: bool
+    scores: dict[str, Scores]
+
+
+def _step(path: Path) -> int | None:
+    number = path.name.removeprefix("step-")
+    return int(number) if path.name.startswith("step-") and number.isdigit() else None
+
+
+def snapshots(run: RunData) -> list[Snapshot]:
+    """The run's checkpoints in order of step, then its final policy. A kept checkpoint without scores has none here."""
+    found = []
+    for path in (run.path / FOLDER).glob("step-*"):
+        step = _step(path)
+        if step is not None and path.is_dir():
+            scores = [load_scores(p) for p in sorted((path / "scores").glob("*.json"))]
+            found.append(Snapshot(run.run_id, step, False, {s.benchmark: s for s in scores}))
+    found.sort(key=lambda s: -1 if s.step is None else s.step)
+    total = (run.status or {}).get("total_steps")
+    last = None if total is None else int(total)
+    # A checkpoint kept at the last step is the final policy: one point, not two.
+    kept = [s for s in found if last is None or s.step != last]
+    return [*kept, Snapshot(run.run_id, last, True, run.scores)]

@@ -1,0 +1,103 @@
+"""Several runs at once: the same results, controls after parents, no more than fit, settings checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.executors import memory
+from harness.executors.local import LocalExecutor, LocalSettings
+from harness.executors.registry import executor_of, settings_of
+from tests.faults.compare import differences
+from tests.harness.small_matrix import SmallMatrix
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallMatrix:
+    from trainers.tiny import build_tiny_model
+
+    root = tmp_path_factory.mktemp("small")
+    return SmallMatrix(root, build_tiny_model(root / "model"))
+
+
+def test_concurrent_runs_give_the_results_of_single_ones(small: SmallMatrix) -> None:
+    one, two = small.root / "one", small.root / "two"
+    small.train(one, "executor.threads=1")
+    small.train(two, "executor.threads=1", "executor.max_parallel=2", "executor.memory_gib=0.5")
+    assert all(status["state"] == "running" and "train" in status["stages"] for status in small.statuses(two))
+    assert differences(small.trained(one), small.trained(two)) == []
+    assert (two / "work" / "train-1.log").exists() and not (one / "work" / "train-1.log").exists()
+    workers = {line.split()[0] for line in (small.root / "steps.log").read_text().splitlines()}
+    assert len(workers) <= 3  # one for the first matrix, at most two for the second: workers serve run after run
+
+
+def test_two_processes_of_a_run_by_accelerate_launch(small: SmallMatrix) -> None:
+    config = Path(__file__).resolve().parents[2] / "harness" / "configs" / "accelerate" / "cpu_two_processes.yaml"
+    output = small.root / "launched"
+    small.train(output, f"executor.accelerate={config}", "executor.threads=1", "methods=[{name: fixed}]", "seeds=[0]")
+    (status,) = small.statuses(output)
+    assert "train" in status["stages"] and status["error"] is None
+    assert (status["step"], status["total_steps"]) == (4, 4)
+
+
+def test_memory_in_use_is_kept_for_those_who_will_take_it() -> None:
+    gib = 2**30
+    assert memory.fits(4 * gib, [], 4 * gib)
+    assert not memory.fits(4 * gib, [(4 * gib, 1 * gib)], 6 * gib)  # the other will take 3 more
+    assert memory.fits(4 * gib, [(4 * gib, 4 * gib)], 4 * gib)
+
+
+def test_second_run_waits_where_memory_is_short_and_gpus_are_not_shared(
+    small: SmallMatrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.plan import make_plan
+
+    plan = make_plan(small.config, small.root / "none", lambda line: None)
+    job = plan.train_job(plan.specs[0])
+    monkeypatch.setattr(memory, "free_ram", lambda: 0)
+    executor = LocalExecutor(plan, LocalSettings(max_parallel=4))
+    assert executor.seat(job) is not None  # the first is always let in
+    assert executor.seat(job) is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
+    executor = LocalExecutor(plan, LocalSettings())
+    seats = [executor.seat(job) for _ in range(4)]
+    assert [seat.gpus if seat else None for seat in seats] == [["4"], ["6"], ["7"], None]
+    pair = LocalExecutor(plan, LocalSettings(gpus_per_run=2))
+    seats = [pair.seat(job) for _ in range(2)]
+    assert seats[0] is not None and seats[0].gpus == ["4", "6"] and seats[1] is None
+    assert seats[0].launch is not None and "--multi_gpu" in seats[0].launch
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("executor.kind=slurm", ["executor.kind is 'slurm'", "known: local, ray", "path/to/file.py:ClassName"]),
+        ("executor.max_paralel=2", ["executor.max_paralel", "did you mean 'max_parallel'?"]),
+        ("executor.max_parallel=0", ["executor.max_parallel is 0", "greater than 0"]),
+        ("executor.threads=two", ["executor.threads is 'two'", "a whole number"]),
+        ("executor.kind=mine.py:Absent", ["executor.kind is 'mine.py:Absent'", "no such file"]),
+    ],
+)
+def test_mistakes_name_key_value_and_fix(small: SmallMatrix, given: str, words: list[str]) -> None:
+    from harness.plan import make_plan
+
+    with pytest.raises(UserError) as caught:
+        make_plan(small.config, small.root / "none", lambda line: None, [given])
+    assert all(word in str(caught.value) for word in [f"--set {given}", *words]), caught.value
+
+
+def test_executor_from_a_file_and_no_part_of_identity(small: SmallMatrix) -> None:
+    from harness.plan import make_plan
+
+    (small.root / "mine.py").write_text(
+        "from harness.executors.local import LocalExecutor\nclass Mine(LocalExecutor):\n    pass\n"
+    )
+    given = ["executor.kind=mine.py:Mine", "executor.threads=3"]
+    plan = make_plan(small.config, small.root / "none", lambda line: None, given)
+    with executor_of(plan) as executor:
+        assert type(executor).__name__ == "Mine" and executor.settings.threads == 3
+    plain = make_plan(small.config, small.root / "none", lambda line: None)
+    assert [spec.run_id for spec in plain.specs] == [spec.run_id for spec in plan.specs]
+    assert settings_of(plain.config, plain.source)[0] is LocalExecutor

@@ -1,0 +1,38 @@
+"""training.report_to in a matrix file."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from harness.trackers import TRACKERS
+
+
+def test_the_trackers_are_those_of_transformers() -> None:
+    assert set(TRACKERS) == set(INTEGRATION_TO_CALLBACK)
+
+
+@pytest.mark.parametrize("given", ["none", "all", "[none]"])
+def test_words_are_taken(world: Any, given: str) -> None:
+    world.replace("max_length: 256", f"max_length: 256\n  report_to: {given}")
+    assert len(world.plan().specs) == 4
+
+
+def test_report_to_is_no_part_of_a_runs_identity(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [spec.run_id for spec in world.plan().specs]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    world.replace("max_length: 256", "max_length: 256\n  report_to: [wandb, mlflow]")
+    plan = world.plan()
+    assert [spec.run_id for spec in plan.specs] == before
+    assert plan.train_job(plan.specs[0])["train_job"]["group"] == "small"
+
+
+def test_a_mistake_is_one_line(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = world.replace("max_length: 256", "max_length: 256\n  report_to: wandbb") + 1
+    assert f":{line}: report_to is 'wandbb'; did you mean 'wandb'?" in world.error()
+    world.replace("report_to: wandbb", "report_to: [none, dvclive]")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "report_to is 'dvclive', which is not installed; pip install dvclive" in world.error()
