@@ -1,7 +1,7 @@
 # make run    install if needed, then train, evaluate and compare the demo matrix
 # make test   install if needed, then every test
 # make check  ruff and mypy
-# make simulate  error rates of the verdicts on 500 matrices a world (two minutes)
+# make simulate  error rates of the verdicts on 500 matrices a world (eleven minutes)
 # make faults  200 kills and faults over a fast matrix (half an hour); make faults RUNS=n SEED=n
 # make bench  measured ratios (tests/benchmarks); make bench ONLY=prefix runs some
 #

@@ -15,7 +15,7 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 #: Raise when a change of this package changes scores, so that they are computed again.
-EVAL_VERSION = 1
+EVAL_VERSION = 2  # 1 served fully fine-tuned policies with tied embeddings on CPU with the head of the policy before
 GENERATIONS, SCORES, ENGINE_RECORD = "generations", "scores", "engine.json"
 #: Log-probs of given tokens, one row each; and what a second evaluation of the same policy writes.
 LOGPROBS, REPEAT = "logprobs", "repeat"

@@ -40,6 +40,16 @@ def whole_state(trainer: Any) -> dict[str, Any] | None:
     return trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded(trainer) else None
 
 
+def sort_adapter_config(folder: Path) -> None:
+    """PEFT keeps names of modules in sets and writes them in the order of this process; here they are sorted."""
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(config.get(key), list):
+            config[key] = sorted(config[key])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
 def save_policy(
     trainer: Any, tokenizer: Any, run_dir: Path, lora: bool, state: dict[str, Any] | None, base: Callable[[], Any]
 ) -> None:
@@ -56,6 +66,7 @@ def save_policy(
     model = trainer.accelerator.unwrap_model(trainer.model)
     if lora:
         model.save_pretrained(run_dir / ADAPTER_DIR, state_dict=state)
+        sort_adapter_config(run_dir / ADAPTER_DIR)
         if state is not None or getattr(model.get_base_model(), "is_quantized", False):
             from peft import PeftModel
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from trainers.save import whole_state, write_json
+from trainers.save import sort_adapter_config, whole_state, write_json
 from trainers.schema import ADAPTER_DIR, POLICY_DIR, SCHEMA_VERSION, SNAPSHOT_RECORD, snapshot_dir
 
 
@@ -49,7 +49,9 @@ class SnapshotCallback(TrainerCallback):
         shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(target, ignore_errors=True)
         self.trainer.accelerator.unwrap_model(self.trainer.model).save_pretrained(staging, state_dict=weights)
-        if not self.lora:
+        if self.lora:
+            sort_adapter_config(staging)
+        else:
             self.tokenizer.save_pretrained(staging)
         staging.rename(target)
         record = {"step": state.global_step, "total_steps": state.max_steps, "run_id": self.run_id, "lora": self.lora}

@@ -20,7 +20,7 @@ from evals.engine import Engine, EngineConfig, start_engine
 from evals.lm_tasks import load_task, run_task
 
 FILES = {"arc_easy": "arc_easy.jsonl", "openbook_qa": "openbook_qa.jsonl"}
-LIMIT = 60
+LIMIT = 30
 
 
 def write_tasks(folder: Path, data: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def _content(path: Path) -> Any:
         "train_result.json": _json,
         "matrix.json": _json,
         "engine.json": _engine,
+        "report.md": _report,
     }
     return readers.get(path.name, Path.read_bytes)(path)
 
@@ -72,6 +74,12 @@ def _untimed(value: Any) -> Any:
 
 def _json(path: Path) -> Any:
     return _untimed(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _report(path: Path) -> Any:
+    """The report's text without the wall times in its provenance."""
+    text, title, provenance = path.read_text(encoding="utf-8").partition("\n## Provenance")
+    return text + title + re.sub(r"\b\d+(\.\d+)? (s|min|h)\b", "-", provenance)
 
 
 def _engine(path: Path) -> Any:
