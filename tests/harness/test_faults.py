@@ -24,7 +24,7 @@ def test_restarts_end_with_the_undisturbed_results(tmp_path: Path) -> None:
         "-m",
         "tests.faults",
         "--runs",
-        "14",
+        "12",
         "--seed",
         "1",
         "--artifacts",
