@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 
 
@@ -84,17 +82,6 @@ def _escape(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-@contextmanager
-def timed() -> Iterator[list[float]]:
-    """A list that holds the seconds the block took, once it has ended."""
-    seconds: list[float] = []
-    started = time.monotonic()
-    try:
-        yield seconds
-    finally:
-        seconds.append(time.monotonic() - started)
 
 
 def stderr_line(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Training curves: thin lines are seeds, thick lines their mean, the band their range; by step and by examples seen."""
+"""Training curves: thick lines are means over seeds, bands their range, thin lines seeds (up to 60 runs)."""
 
 from __future__ import annotations
 

@@ -36,12 +36,11 @@ def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _matrix_table(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, Any]:
+def _matrix_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Methods down, metrics across: mean with interval, tie mark, n, and the difference to the baseline."""
     shown = [m for m in summary["metrics"] if m["primary"] or m["benchmark_primary"]]
     baseline = summary["baseline"]["value"]
-    all_arms = arms(matrix.runs)
-    marks = [ties(metric, all_arms) for metric in shown]
+    marks = [ties(metric) for metric in shown]
     rows = []
     for position, method in enumerate(shown[0]["methods"] if shown else []):
         cells = []
@@ -94,7 +93,7 @@ def context(matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str
     seconds = {run: sum(stages.values()) for run, stages in summary["provenance"]["seconds"].items()}
     return {
         "s": summary,
-        "table": _matrix_table(matrix, summary),
+        "table": _matrix_table(summary),
         "compared": _comparisons(summary),
         "panels": _panels(figures),
         "figures": {name: data_uri(path) for name, path in figures.items()},

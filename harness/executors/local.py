@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from evals.supervise import JobResult, run_job
+from evals.supervise import JobResult, read_events, run_job
 from harness.executors import base, memory
 from harness.executors.base import Ended, Event, Polled
 from harness.executors.launch import launch_arguments
@@ -27,14 +27,8 @@ class EventTail:
         self.path, self._offset = path, 0
 
     def read(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        with self.path.open("rb") as handle:
-            handle.seek(self._offset)
-            data = handle.read()
-        end = data.rfind(b"\n") + 1
-        self._offset += end
-        return [json.loads(line) for line in data[:end].splitlines()]
+        events, self._offset = read_events(self.path, self._offset)
+        return events
 
 
 def worker_environment(gpus: list[str] | None = None, threads: int | None = None) -> dict[str, str]:
