@@ -12,7 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-from harness.train_worker import Events, StopRequest, TrainingStopped, cell, quiet, train_beside
+from harness.stop_request import StopRequest, TrainingStopped
+from harness.train_worker import Events, cell, quiet, train_beside
 
 
 class AgreedStop(StopRequest):

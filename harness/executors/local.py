@@ -83,8 +83,8 @@ class ProcessSeat(base.Seat):
 
     def _begin(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        for path in (self._events, self._inbox):
-            path.unlink(missing_ok=True)
+        self._events.unlink(missing_ok=True)
+        self._inbox.write_bytes(b"")  # there before the worker, which may look into it before the first job is written
         self._tail = EventTail(self._events)
         write_json(self._work, {"parent": os.getpid(), "events": str(self._events), "inbox": str(self._inbox)})
         with self.log.open("ab") as log:
