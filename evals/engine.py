@@ -81,6 +81,8 @@ class Engine(Protocol):
     tokenizer: Any
     max_model_len: int
     trust_remote_code: bool
+    #: Copies of the weights that are swapped apart. Requests are dealt out to them in turn.
+    replicas: int
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         """One answer per prompt, in order."""

@@ -26,6 +26,7 @@ from typing import Any
 from evals import schema
 from evals.benchmarks.base import estimate, mean
 from evals.benchmarks.generate import turn_id
+from evals.benchmarks.prompt_perplexity import UNDER as PERPLEXITY_UNDER
 from evals.benchmarks.registry import build as build_benchmark
 from evals.judges.base import Judging, Question, Tally
 from evals.judges.cache import JudgeCache, Reply
@@ -91,6 +92,7 @@ class Cell:
         self.folders = {str(policy["run_id"]): Path(policy["out"]) for policy in cell["policies"]}
         scored = schema.read_scores(self.folders[schema.REFERENCE], self.benchmark) or {"items": []}
         self.items: dict[str, dict[str, Any]] = {item["id"]: item for item in scored["items"]}
+        self.perplexity_under = scored.get(PERPLEXITY_UNDER)
         self.left_out: dict[str, str] = {}
         self.answers: dict[str, Answers] = {}
         for policy, folder in self.folders.items():
@@ -187,6 +189,7 @@ class Cell:
                 "primary_metric": WIN_RATE,
                 "items": items,
                 "noise": None,
+                PERPLEXITY_UNDER: self.perplexity_under,
             }
             schema.write_json(schema.scores_path(self.folders[policy], self.cell["name"]), content)
 

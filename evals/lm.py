@@ -18,6 +18,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
 
 from evals.engine import Engine, Sampling
+from evals.lm_cache import ResultCache
 
 _DEFAULT_MAX_GEN_TOKS = 256
 #: Requests handed to the engine at once; between them progress is reported.
@@ -55,12 +56,14 @@ class EngineLM(TemplateLM):
     """`lm_eval.api.model.LM` over an engine; log-likelihoods are sums in nats.
 
     Inputs longer than the engine's `max_model_len` lose tokens on the left. One position is kept free when scoring,
-    because vLLM generates a token with every prompt.
+    because vLLM generates a token with every prompt. What `cache` knows is not asked of the engine.
     """
 
-    def __init__(self, engine: Engine, progress: Callable[..., None] | None = None) -> None:
+    def __init__(
+        self, engine: Engine, progress: Callable[..., None] | None = None, cache: ResultCache | None = None
+    ) -> None:
         super().__init__()
-        self._engine = engine
+        self._engine, self._cache = engine, cache or ResultCache()
         self._progress = progress or (lambda **_: None)
         self.tokenizer = engine.tokenizer
 
@@ -128,13 +131,16 @@ class EngineLM(TemplateLM):
                     f"{self._engine.max_model_len}: {text!r:.200}; raise evaluation.engine.max_model_len"
                 )
             pairs.append((context[-room:], continuation))
-        results: list[tuple[float, bool]] = []
-        clock = _Clock(self._progress, len(pairs))
-        for start in range(0, len(pairs), _SCORED_TOGETHER):
-            part = pairs[start : start + _SCORED_TOGETHER]
-            results += self._engine.loglikelihood(part)
+        keys = [ResultCache.key("loglikelihood", context, continuation) for context, continuation in pairs]
+        todo = self._cache.missing(keys)
+        clock = _Clock(self._progress, len(todo))
+        for start in range(0, len(todo), _SCORED_TOGETHER):
+            places = todo[start : start + _SCORED_TOGETHER]
+            part = [pairs[i] for i in places]
+            scored = self._engine.loglikelihood(part)
+            self._cache.put({keys[i]: list(result) for i, result in zip(places, scored, strict=True)})
             clock.tick(len(part), sum(len(context) + len(continuation) for context, continuation in part))
-        return results
+        return [(float(value), bool(greedy)) for value, greedy in map(self._cache.get, keys)]
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
         """Log-prob of each whole text, in windows that predict every token once with as much context as fits."""
@@ -174,13 +180,18 @@ class EngineLM(TemplateLM):
             contexts = [requests[i].args[0] for i in members]
             prompts = [(self.tok_encode(context) or [self.prefix_token_id])[-room:] for context in contexts]
             sampling = self._sampling(settings, stop, contexts)
-            for start in range(0, len(members), _DECODED_TOGETHER):
-                part = slice(start, start + _DECODED_TOGETHER)
-                seeds = sampling.seeds[part] if sampling.seeds else None
-                decoded = self._engine.generate(prompts[part], replace(sampling, seeds=seeds))
-                for i, answer in zip(members[part], decoded, strict=True):
-                    answers[i] = postprocess_generated_text(answer.text, list(stop), None)
+            drawn = sampling.seeds or (None,) * len(members)
+            fixed = sampling.max_tokens, sampling.temperature, sampling.top_p, stop
+            keys = [ResultCache.key("generate", ids, fixed, seed) for ids, seed in zip(prompts, drawn, strict=True)]
+            todo = self._cache.missing(keys)
+            for start in range(0, len(todo), _DECODED_TOGETHER):
+                part = todo[start : start + _DECODED_TOGETHER]
+                seeds = tuple(sampling.seeds[k] for k in part) if sampling.seeds else None
+                decoded = self._engine.generate([prompts[k] for k in part], replace(sampling, seeds=seeds))
+                self._cache.put({keys[k]: answer.text for k, answer in zip(part, decoded, strict=True)})
                 clock.tick(len(decoded), sum(len(answer.token_ids) for answer in decoded))
+            for i, key in zip(members, keys, strict=True):
+                answers[i] = postprocess_generated_text(self._cache.get(key), list(stop), None)
         return answers
 
     @staticmethod

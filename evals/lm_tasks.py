@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,15 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from evals import schema
 from evals.engine import Engine
 from evals.lm import EngineLM
+from evals.lm_cache import ResultCache, cache_path
 
 TASKS = Path(__file__).parent / "tasks"
 #: The first of these that a task reports is its primary metric; else the first metric it reports.
 PRIMARY = ("acc", "exact_match")
+
+
+#: Settings of a task that lm-eval's simple_evaluate takes as they are.
+CHAT_KEYS = ("apply_chat_template", "fewshot_as_multiturn", "system_instruction")
 
 
 class TaskError(ValueError):
@@ -140,10 +145,14 @@ def run_task(
     benchmark: str,
     fingerprint: str,
     progress: Callable[..., None] | None = None,
+    out: Path | None = None,
+    chat: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Scores of the engine's present weights on an lm-eval task (its first `limit` documents).
 
     Args:
+        out: the policy's directory, where results of requests are kept as they come; None to keep none.
+        chat: `apply_chat_template`, `fewshot_as_multiturn`, `system_instruction` of lm_eval.simple_evaluate, where set.
         include_path: directory with more task YAML files; their `data_files` may be relative to the YAML.
         num_fewshot: examples put before each prompt by lm-eval.
         policy, benchmark, fingerprint: identity of the cell, copied into the result.
@@ -159,14 +168,16 @@ def run_task(
     if num_fewshot and found.get_config("num_fewshot") == 0:
         raise TaskError(f"task {task!r} fixes num_fewshot to 0; remove num_fewshot: {num_fewshot} from the benchmark")
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
+    cache = ResultCache(cache_path(out, benchmark), fingerprint) if out is not None else None
     output = lm_eval.simple_evaluate(
-        EngineLM(engine, progress),
+        EngineLM(engine, progress, cache),
         tasks=[found],
         num_fewshot=num_fewshot,
         limit=limit,
         log_samples=True,
         bootstrap_iters=1000,
         task_manager=manager,  # without one, lm-eval reads its whole index on every call
+        **(chat or {}),
     )
     samples = output["samples"][task]
     filters = list(dict.fromkeys(sample["filter"] for sample in samples))
@@ -195,5 +206,6 @@ def run_task(
         "noise": None,
         "task": task,
         "num_fewshot": num_fewshot,
+        "chat": dict(chat or {}),
         "versions": {"lm_eval": lm_eval.__version__, "task": str(output["versions"][task])},
     }

@@ -78,7 +78,8 @@ def add_rejected(
     chosen answer ("scores_higher").
 
     Args:
-        rows: each with ``id``, ``prompt`` and ``chosen``; other keys as in ``evals.pairs.CARRIED``.
+        rows: each with ``id``, ``prompt`` and ``chosen``; other keys as in ``evals.pairs.CARRIED``. Where the prompt is a
+            conversation, ``turns`` holds it, and stands in the pair as its prompt.
         strategy: a registered name.
         seed: with the row's id it decides everything random about a row, whatever the order of the rows.
         answers: for ``sampled_answer``: completions by row id, or a callable from all prompts to lists of them.
@@ -134,7 +135,7 @@ def _pair(row: Mapping[str, Any], rejected: Rejected | None, strategy: str, seed
             return "scores_higher"
     return {
         "id": f"{row['id']}-{strategy}",
-        "prompt": row["prompt"],
+        "prompt": row["turns"] if len(row.get("turns", ())) > 1 else row["prompt"],
         "chosen": row["chosen"],
         "rejected": rejected.text,
         "group": row.get("group", row["id"]),

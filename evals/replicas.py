@@ -50,6 +50,7 @@ def _serve(pipe: Any, model_dir: str, config: EngineConfig, mine: list[str]) -> 
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
     else:
         os.sched_setaffinity(0, {int(core) for core in mine})
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(mine)
         torch.set_num_threads(len(mine))
     try:
         engine = start_engine(Path(model_dir), config)
@@ -99,7 +100,7 @@ class Replicas:
         except EngineError:
             self.close()
             raise
-        self.name = f"{names[0][0]} x {len(names)}"
+        self.name, self.replicas = f"{names[0][0]} x {len(names)}", len(names)
         self.max_model_len, self.trust_remote_code = int(names[0][1]), config.trust_remote_code
         self.tokenizer: Any = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=config.trust_remote_code)
 

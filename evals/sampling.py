@@ -36,14 +36,22 @@ def make_sampler(engine: Engine, max_new_tokens: int, temperature: float, top_p:
     return sampler
 
 
-def prompt_nll(model_dir: Path, prompts: Sequence[str], batch_size: int = 16) -> list[float]:
+def prompt_nll(
+    model_dir: Path,
+    prompts: Sequence[str],
+    batch_size: int = 16,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[float]:
     """Mean negative log-likelihood (nats per token) of each prompt's tokens after the first, as trained on.
 
     The prompt is one user message under the chat template with the generation prompt; float32, transformers.
+    `on_progress` is told how many of how many are done.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     tokenizer: Any = AutoTokenizer.from_pretrained(model_dir)
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     rows = [chat_ids(tokenizer, prompt) for prompt in prompts]
@@ -61,4 +69,6 @@ def prompt_nll(model_dir: Path, prompts: Sequence[str], batch_size: int = 16) ->
             picked = scores.gather(-1, ids[:, 1:, None]).squeeze(-1) * mask[:, 1:]
             for k, i in enumerate(part):
                 result[i] = float(-picked[k].sum() / max(len(rows[i]) - 1, 1))
+            if on_progress is not None:
+                on_progress(min(start + batch_size, len(order)), len(order))
     return result

@@ -15,7 +15,9 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 #: Raise when a change of this package changes scores, so that they are computed again.
-EVAL_VERSION = 2  # 1 served fully fine-tuned policies with tied embeddings on CPU with the head of the policy before
+EVAL_VERSION = 3  # 2 knew the prompt perplexity under the reference for kinds kl and preference alone
+#: Raise when a change of this package changes answers or log-probs, so that those on disk are not kept either.
+ANSWERS_VERSION = 2  # 1 served fully fine-tuned policies with tied embeddings on CPU with the head of the policy before
 GENERATIONS, SCORES, ENGINE_RECORD = "generations", "scores", "engine.json"
 #: Log-probs of given tokens, one row each; and what a second evaluation of the same policy writes.
 LOGPROBS, REPEAT = "logprobs", "repeat"

@@ -67,7 +67,7 @@ def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, A
     crashes: dict[str, int] = {}
     offset, finished = 0, False
     while not finished:
-        job = {**job, "parent": os.getpid(), "skip": sorted(result.failed)}
+        job = {**job, "parent": os.getpid(), "skip": sorted({*job.get("skip", []), *result.failed})}
         schema.write_json(job_path, job)
         current: str | None = None
         with job_path.with_suffix(".log").open("ab") as log:

@@ -29,9 +29,10 @@ class SwapCheck:
         previous: transformers' value for the policy served before; None where that is not known.
         largest_difference: over the tokens, between the engine and transformers.
         policy_difference: over the tokens, between this checkpoint and the one before, both by transformers.
-        engine_difference: over the tokens, in the engine, before and after the swap.
+        engine_difference: over the tokens, in the engine, before and after the swap; of several replicas the smallest.
         distinguishable: whether the two checkpoints are far enough apart for an unchanged engine to be noticed.
-        engine_tokens, expected_tokens: the log-prob of each token of the probe, in the engine and by transformers.
+        engine_tokens: the log-prob of each token of the probe, in each replica of the engine.
+        expected_tokens: the same by transformers.
     """
 
     engine: float
@@ -42,7 +43,7 @@ class SwapCheck:
     policy_difference: float | None
     engine_difference: float | None
     distinguishable: bool
-    engine_tokens: list[float]
+    engine_tokens: list[list[float]]
     expected_tokens: list[float]
 
 
@@ -51,11 +52,9 @@ def _ids(engine: Engine) -> tuple[list[int], list[int]]:
     return chat_ids(engine.tokenizer, PROBE), answer
 
 
-def engine_logprobs(engine: Engine) -> list[float]:
-    """Log-prob of each of the probe's tokens under the weights the engine serves now."""
-    context, answer = _ids(engine)
-    requests = [([*context, *answer[:i]], [token]) for i, token in enumerate(answer)]
-    return [value for value, _ in engine.loglikelihood(requests)]
+def engine_logprobs(engine: Engine) -> list[list[float]]:
+    """Log-prob of each of the probe's tokens under the weights the engine serves now, in every replica of the engine."""
+    return engine.token_logprobs([_ids(engine)] * engine.replicas)
 
 
 def expected_logprobs(
@@ -95,17 +94,18 @@ def check_swap(
     Raises:
         EngineError: the engine does not serve these weights.
     """
-    ours, theirs = engine_logprobs(engine), expected_logprobs(model_dir, *_ids(engine), engine.trust_remote_code)
-    found, expected, tolerance = _mean(ours), _mean(theirs), TOLERANCE.get(dtype, 0.1)
-    if not abs(found - expected) <= tolerance:  # written so that NaN fails
-        raise EngineError(
-            f"after the swap to {model_dir} the probe's log-prob per token is {found:.4f} in the engine and "
-            f"{expected:.4f} in transformers (tolerance {tolerance}): the engine does not serve these weights"
-        )
+    replicas, theirs = engine_logprobs(engine), expected_logprobs(model_dir, *_ids(engine), engine.trust_remote_code)
+    expected, tolerance = _mean(theirs), TOLERANCE.get(dtype, 0.1)
+    for ours in replicas:
+        if not abs(_mean(ours) - expected) <= tolerance:  # written so that NaN fails
+            raise EngineError(
+                f"after the swap to {model_dir} the probe's log-prob per token is {_mean(ours):.4f} in the engine and "
+                f"{expected:.4f} in transformers (tolerance {tolerance}): the engine does not serve these weights"
+            )
     policies = engines = None
     if previous is not None:
         policies = _largest(theirs, previous["expected_tokens"])
-        engines = _largest(ours, previous["engine_tokens"])
+        engines = min(_largest(a, b) for a, b in zip(replicas, previous["engine_tokens"], strict=True))
     distinguishable = policies is not None and policies > RESOLUTION.get(dtype, 0.1)
     if distinguishable and policies and engines is not None and engines < 0.1 * policies:
         raise EngineError(
@@ -114,15 +114,15 @@ def check_swap(
         )
     return asdict(
         SwapCheck(
-            engine=found,
+            engine=_mean([_mean(ours) for ours in replicas]),
             expected=expected,
             previous=previous["expected"] if previous is not None else None,
             tolerance=tolerance,
-            largest_difference=_largest(ours, theirs),
+            largest_difference=max(_largest(ours, theirs) for ours in replicas),
             policy_difference=policies,
             engine_difference=engines,
             distinguishable=distinguishable,
-            engine_tokens=ours,
+            engine_tokens=replicas,
             expected_tokens=theirs,
         )
     )

@@ -20,6 +20,7 @@ _SCORED_POSITIONS = 4096
 class TransformersEngine:
     """`evals.engine.Engine` over transformers: left-padded batches and a key-value cache."""
 
+    replicas = 1
     _model: Any
 
     def __init__(self, model_dir: Path, config: EngineConfig, device: str | None = None) -> None:

@@ -34,6 +34,8 @@ class VllmEngine:
     sample would depend on what else is in the batch.
     """
 
+    replicas = 1
+
     def __init__(self, model_dir: Path, config: EngineConfig) -> None:
         on_cpu = _prepare_environment(config)
         if on_cpu and config.lora == "adapters":

@@ -4,7 +4,9 @@ Rows of `comparisons/<benchmark>.jsonl`:
     benchmark, judge (its name), prompt_id, sample, group (prompts that belong together, or null), first, second (policies),
     preference (for first in [0, 1], a tie 0.5, null without a verdict), forward, backward (the same preference from each
     order of the answers, null for judges that see one answer at a time), reason (why null, or "identical answers"),
-    length_first, length_second (characters).
+    words (what the judge wrote with the answers in this order and in the other one; of a judge that sees one answer at a time,
+    on the first and on the second; null where it wrote nothing, cut at WORDS characters), length_first, length_second
+    (characters).
 `comparisons/<benchmark>.json` says for each judge what it is (identity), what it was asked and what went wrong.
 """
 
@@ -21,6 +23,8 @@ from evals.judges.base import Judging, Question
 
 SCHEMA_VERSION = 1
 COMPARISONS = "comparisons"
+#: Characters of a judge's reply in a row; the whole reply is in the cache of judgements.
+WORDS = 2000
 
 #: One policy's answers by (prompt id, sample).
 Answers = Mapping[tuple[str, int], str]
@@ -115,11 +119,20 @@ def compare_policies(
             "forward": result.forward,
             "backward": result.backward,
             "reason": result.reason,
+            "words": [_writable(said) for said in result.words],
             "length_first": len(a),
             "length_second": len(b),
         }
         for (first, second, prompt_id, sample), result, a, b in zip(keys, compared, one, two, strict=True)
     ]
+
+
+def _writable(words: str | None) -> str | None:
+    if words is None:
+        return None
+    if len(words) > WORDS:  # the verdict mostly comes last
+        words = f"{words[: WORDS // 2]} [...] {words[-WORDS // 2 :]}"
+    return words.encode("utf-8", "replace").decode("utf-8")  # a server may send lone surrogates
 
 
 def write_comparisons(

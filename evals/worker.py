@@ -112,7 +112,7 @@ class Cells:
         self.events.emit("benchmark_done", policy=policy["run_id"], benchmark=entry["name"])
 
     def _lm_eval(self, policy: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-        from evals.lm_tasks import run_task
+        from evals.lm_tasks import CHAT_KEYS, run_task
 
         include = entry.get("include_path")
         progress = partial(self.events.emit, "progress", policy=policy["run_id"], benchmark=entry["name"])
@@ -127,21 +127,37 @@ class Cells:
             entry["name"],
             schema.cell_fingerprint(policy["fingerprint"], entry["fingerprint"]),
             progress,
+            Path(policy["out"]),
+            {key: entry[key] for key in CHAT_KEYS if key in entry},
         )
 
 
-def serve(engine: Any, policy: dict[str, Any], dtype: str, previous: dict[str, Any] | None) -> dict[str, Any]:
-    """Swap to the policy's weights, prove and record it; returns the record of the check for the next one."""
-    from evals.merge import served_weights
-    from evals.swap_check import check_swap
+@dataclass
+class Served:
+    """What the engine is known to serve: the path of the weights, and the check that proved it; neither is known at first."""
 
-    with served_weights(policy) as path:
-        adapter = policy.get("adapter")
-        seconds = engine.swap(path, Path(adapter) if adapter is not None else None)
-        check = check_swap(engine, path, dtype, previous)
-    record = {"engine": engine.name, "swap_seconds": seconds, "check": check, "policy": policy["run_id"]}
-    schema.write_json(Path(policy["out"]) / schema.GENERATIONS / schema.ENGINE_RECORD, record)
-    return check
+    engine: Any
+    dtype: str
+    path: str | None = None
+    check: dict[str, Any] | None = None
+
+    def swap(self, policy: dict[str, Any]) -> None:
+        """Swap to the policy's weights, prove and record it. Weights that are served already are not loaded again."""
+        from evals.merge import served_weights
+        from evals.swap_check import check_swap
+
+        known, previous, seconds = self.path, self.check, 0.0
+        self.path = self.check = None  # if the swap fails, what the engine serves is not known
+        if policy["path"] == known and previous is not None:
+            check = previous
+        else:
+            with served_weights(policy) as path:
+                adapter = policy.get("adapter")
+                seconds = self.engine.swap(path, Path(adapter) if adapter is not None else None)
+                check = check_swap(self.engine, path, self.dtype, previous)
+        record = {"engine": self.engine.name, "swap_seconds": seconds, "check": check, "policy": policy["run_id"]}
+        schema.write_json(Path(policy["out"]) / schema.GENERATIONS / schema.ENGINE_RECORD, record)
+        self.path, self.check = policy["path"], check
 
 
 def engine_died(error: BaseException) -> bool:
@@ -187,13 +203,8 @@ def failing_alone(policy: dict[str, Any], events: Events) -> Iterator[None]:
             raise EngineGone from error
 
 
-def run_policies(
-    job: dict[str, Any], policies: list[dict[str, Any]], cells: Cells, dtype: str, check: dict[str, Any] | None
-) -> None:
+def run_policies(job: dict[str, Any], policies: list[dict[str, Any]], cells: Cells, served: Served) -> None:
     """Visit every policy; then, with the reference's weights, score what needs them.
-
-    Args:
-        check: of the swap check of the weights that are served now.
 
     Raises:
         EngineGone: see there.
@@ -202,25 +213,19 @@ def run_policies(
     for policy in policies:
         cells.events.emit("policy_started", policy=policy["run_id"])
         with failing_alone(policy, cells.events):
-            before, check = check, None  # if the swap fails, what the engine serves is not known
-            check = serve(cells.engine, policy, dtype, before)
+            served.swap(policy)
             rest = [entry for entry in pending(job, policy) if not cells.collect(policy, entry)]
             if rest:
                 waiting.append((policy, rest))
             else:
                 cells.events.emit("policy_done", policy=policy["run_id"])
-    loaded = False
     for policy, rest in waiting:
         cells.events.emit("policy_started", policy=policy["run_id"])
         with failing_alone(policy, cells.events):
-            if not loaded:
-                if cells.reference is None:
-                    raise BenchmarkError(
-                        f"benchmark {rest[0]['name']!r} needs the reference, which the job does not list"
-                    )
-                before, check = check, None
-                check = serve(cells.engine, cells.reference, dtype, before)
-                loaded = True
+            if cells.reference is None:
+                raise BenchmarkError(f"benchmark {rest[0]['name']!r} needs the reference, which the job does not list")
+            if served.path != cells.reference["path"]:
+                served.swap(cells.reference)
             for entry in rest:
                 cells.score(policy, entry)
             cells.events.emit("policy_done", policy=policy["run_id"])
@@ -299,13 +304,13 @@ def main(argv: list[str]) -> int:
     events.emit("engine_started", engine=engine.name, seconds=time.monotonic() - started)
     end_with_engine(engine)
     dtype = choose_dtype(config)
-    check = check_swap(engine, Path(job["base_model"]), dtype)
+    served = Served(engine, dtype, job["base_model"], check_swap(engine, Path(job["base_model"]), dtype))
     reference = next((p for p in job["policies"] if p["run_id"] == schema.REFERENCE), None)
     cells = Cells(engine, events, reference)
     if engine.name.startswith("vllm"):
         compare_with_transformers(job, cells, config)
     try:
-        run_policies(job, policies, cells, dtype, check)
+        run_policies(job, policies, cells, served)
     except EngineGone:
         return ENGINE_DIED
     events.emit("finished")

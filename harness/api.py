@@ -149,7 +149,10 @@ class Results:
 
     @cached_property
     def examples(self) -> pd.DataFrame:
-        """One row a run, step and training pair: perplexity, beta, log-probs, margin, loss (see trainers.schema)."""
+        """One row a run, step and training pair: perplexity, beta, log-probs, margin, loss (see trainers.schema).
+
+        Under objective kto a pair has two rows, one for each answer, with nulls in the columns of the other one.
+        """
         frames = []
         for run_id in self.run_ids:
             file = self.output / "runs" / run_id / EXAMPLE_METRICS

@@ -8,7 +8,7 @@ from typing import Any
 
 from evals.benchmarks import registry
 from evals.benchmarks.base import SAMPLING, Benchmark
-from harness.config import BenchmarkConfig, MatrixConfig, nearest
+from harness.config import BenchmarkConfig, LmEvalConfig, MatrixConfig, nearest
 from harness.errors import UserError
 from harness.fingerprint import file_hash, fingerprint
 from harness.heldout import heldout_file
@@ -19,11 +19,14 @@ from harness.yaml_source import Source
 _COMMON = ("name", "kind", "prompts", "limit", "noise")
 
 
-def resolve_benchmark(config: MatrixConfig, source: Source, i: int, engine: dict[str, Any]) -> dict[str, Any]:
+def resolve_benchmark(
+    config: MatrixConfig, source: Source, i: int, engine: dict[str, Any], held_file: Path | None = None
+) -> dict[str, Any]:
     """The entry of evaluation.benchmarks[i]: its settings with the kind's own defaults, its file, a fingerprint.
 
     Args:
         engine: settings of the engine that determine the answers; part of the fingerprint.
+        held_file: pairs held out from the training data, where `data.heldout_share` is set.
 
     Raises:
         UserError: unknown kind or key, a key the kind does not read, a missing or ill-formed file.
@@ -55,12 +58,12 @@ def resolve_benchmark(config: MatrixConfig, source: Source, i: int, engine: dict
             f"{at('max_new_tokens')} is {settings['max_new_tokens']}, which leaves no room for a prompt in "
             f"evaluation.engine.max_model_len {longest}; raise that, or lower max_new_tokens"
         )
-    path = _rows_file(benchmark, config, source, at)
+    path = _rows_file(benchmark, config, source, at, held_file)
     try:
         rows = built.load(path, benchmark.limit)
     except ValueError as error:
         raise UserError(str(error)) from None
-    entry = {**settings, "kind": benchmark.kind, "prompts": benchmark.prompts or config.data.heldout}
+    entry = {**settings, "kind": benchmark.kind}
     if not entry.pop("noise"):
         noise: dict[str, Any] = {}
     else:
@@ -79,6 +82,16 @@ def resolve_benchmark(config: MatrixConfig, source: Source, i: int, engine: dict
     }
 
 
+def task_settings(task: LmEvalConfig) -> dict[str, Any]:
+    """Settings of an entry of evaluation.lm_eval; those of the chat only where they count, so that tasks keep their identity."""
+    found = task.model_dump()
+    if not task.apply_chat_template:
+        del found["apply_chat_template"], found["fewshot_as_multiturn"]
+    if task.system_instruction is None:
+        del found["system_instruction"]
+    return found
+
+
 def _check_keys(benchmark: BenchmarkConfig, cls: type[Benchmark], at: Any) -> None:
     takes = [*_COMMON, *cls.takes, *registry.parameters(cls)]
     for key in [*benchmark.params, *benchmark.model_fields_set]:
@@ -90,7 +103,9 @@ def _check_keys(benchmark: BenchmarkConfig, cls: type[Benchmark], at: Any) -> No
         raise UserError(f"{at(key).replace(': ', ': unknown key ', 1)} (value {value!r}); {nearest(key, takes)}")
 
 
-def _rows_file(benchmark: BenchmarkConfig, config: MatrixConfig, source: Source, at: Any) -> Path:
+def _rows_file(
+    benchmark: BenchmarkConfig, config: MatrixConfig, source: Source, at: Any, held_file: Path | None
+) -> Path:
     where, key = at("prompts").split(": ", 1)
     if benchmark.prompts is not None:
         if benchmark.kind == "preference":
@@ -98,8 +113,13 @@ def _rows_file(benchmark: BenchmarkConfig, config: MatrixConfig, source: Source,
         return prompts_file(benchmark.prompts, source.path.parent, where, key, benchmark.limit)
     if benchmark.kind != "preference":
         raise UserError(f"{where}: {key} is missing; add it: a JSONL file, or embedded:...")
+    if held_file is not None:
+        return held_file
     if config.data.heldout is None:
-        raise UserError(f"{where}: {key} is missing, and so is data.heldout; add one of them")
+        raise UserError(
+            f"{where}: {key} is missing, and so is data.heldout; add one of them, or data.heldout_share: 0.1 to hold out a "
+            "part of the training pairs"
+        )
     place = source.where(("data", "heldout"))
     return heldout_file(config.data.heldout, source.path.parent, place, config.data.without_preference)
 

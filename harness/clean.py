@@ -12,7 +12,7 @@ from typing import Any
 
 from evals import schema as eval_schema
 from harness.store import QUARANTINE, RUN, RunStore, read_json
-from trainers.schema import CHECKPOINTS, EXAMPLE_PARTS
+from trainers.schema import CHECKPOINTS, EXAMPLE_PARTS, SNAPSHOTS
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
     for path in _entries(output / "comparisons"):
         if path.stem not in judged and path.suffix in (".json", ".jsonl") and not path.name.startswith("."):
             add(path, "a judge that is no longer in the matrix")
-    for directory in [*runs, output / eval_schema.REFERENCE]:
+    kept = [path for run in runs for path in _entries(run / SNAPSHOTS)]
+    for directory in [*runs, *kept, output / eval_schema.REFERENCE]:
         for folder in (eval_schema.GENERATIONS, eval_schema.SCORES):
             for path in _entries(directory / folder):
                 known = path.stem in benchmarks or path.name == eval_schema.ENGINE_RECORD

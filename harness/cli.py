@@ -39,7 +39,7 @@ _EPILOG = """examples:
   python -m harness status --output out/my
   python -m harness doctor
 
-exit codes: 0 done, 1 some runs failed, 2 bad input"""
+exit codes: 0 done, 1 some runs failed, 2 bad input, 130 interrupted"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,6 +51,8 @@ class _Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(wrong, VERBS, n=1)
             if near:
                 message = f"unknown verb {wrong!r}; did you mean {near[0]!r}?"
+        if message.endswith("are required: VERB"):
+            message = "no verb is given; python -m harness --help lists them"
         if "unrecognized arguments" in message:
             wrong = message.split(": ")[1].split()[0]
             options = [option for action in self._actions for option in action.option_strings]

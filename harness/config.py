@@ -26,7 +26,7 @@ class _Strict(BaseModel):
 
 
 class QuantizationConfig(_Strict):
-    """Weights loaded in 4 or 8 bits by bitsandbytes (CUDA only, with `lora`); keys as in transformers.BitsAndBytesConfig."""
+    """Weights loaded in 4 or 8 bits by bitsandbytes (with `lora`); keys as in transformers.BitsAndBytesConfig."""
 
     load_in_4bit: bool = False
     load_in_8bit: bool = False
@@ -92,11 +92,15 @@ class DataConfig(_Strict):
     A source is a file or folder relative to the matrix file (`folder#split`), an entry of a LLaMA-Factory
     `dataset_info.json#name`, `hub:owner/name@revision#split`, or `embedded:<set>/<split>`. `train` is one, or a list of them.
     `without_preference` says what to do with rows that prefer nothing (identical, tied or empty answers, one answer only,
-    a prompt that leaves no room for an answer).
+    a prompt that leaves no room for an answer). `heldout_share` takes the held-out pairs from `train` instead of a source of
+    their own: whole prompt groups, so that no prompt is on both sides. With `streaming` the sources are read row by row, and
+    no further than `max_train_pairs` or each source's `limit` asks for.
     """
 
     train: _Train
     heldout: str | None = None
+    heldout_share: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False)
+    streaming: bool = False
     max_train_pairs: int | None = Field(None, gt=0)
     seed: int = 0
     without_preference: Literal["error", "drop"] = "error"
@@ -176,12 +180,19 @@ class BenchmarkConfig(BaseModel):
 
 
 class LmEvalConfig(_Strict):
-    """An lm-eval task, by name or from `include_path`."""
+    """An lm-eval task, by name or from `include_path`.
+
+    With `apply_chat_template` the task's texts become turns of the model's chat template, each example a turn of its own unless
+    `fewshot_as_multiturn` is false; `system_instruction` comes first, all as in lm-eval.
+    """
 
     task: str
     limit: int | None = Field(None, gt=0)
     num_fewshot: int = Field(0, ge=0)
     include_path: str | None = None
+    apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = True
+    system_instruction: str | None = None
 
 
 class JudgeConfig(BaseModel):
@@ -189,7 +200,8 @@ class JudgeConfig(BaseModel):
 
     `kind` is a name of evals.judges.registry or `path/to/file.py:ClassName`, relative to the matrix file. It judges the answers
     to `benchmarks` (all that have some): every policy against the reference, and with pairs `all` every two methods with
-    one seed. No judge is part of a run's identity.
+    one seed; with `checkpoints` also the policies on the way, each against the reference. No judge is part of a run's
+    identity.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
@@ -198,6 +210,7 @@ class JudgeConfig(BaseModel):
     kind: str
     benchmarks: typing.Annotated[list[str], Field(min_length=1)] | None = None
     pairs: Literal["all", "reference"] = "all"
+    checkpoints: bool = False
 
     @property
     def params(self) -> dict[str, Any]:
@@ -258,13 +271,18 @@ class ExecutorConfig(BaseModel):
 
 
 class MatrixConfig(_Strict):
-    """A matrix: methods x hyper-parameters x seeds, trained alike and measured alike."""
+    """A matrix: methods x hyper-parameters x seeds, trained alike and measured alike.
+
+    `save` says what LoRA runs keep: the merged weights, the adapter (merged again whenever it is measured), or both. It is no
+    part of a run's identity.
+    """
 
     name: _Name
     model: ModelConfig
     data: DataConfig
     training: dict[str, Any] = Field(default_factory=dict)
     lora: dict[str, Any] | None = None
+    save: Literal["merged", "adapter", "both"] = "both"
     prefix_sharing: bool = True
     methods: list[MethodConfig] = Field(min_length=1)
     seeds: list[_Seed] = Field(default_factory=lambda: [0], min_length=1)

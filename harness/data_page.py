@@ -13,6 +13,14 @@ _KINDS = {
     "tied": "with tied scores",
     "one_answer": "with one answer only",
 }
+#: What trainers.formats.scripts.encoding_trouble finds.
+_TROUBLE = {
+    "replacement": "characters lost (U+FFFD)",
+    "mojibake": "UTF-8 read as another encoding",
+    "control": "control characters",
+    "invisible": "invisible characters",
+    "entity": "HTML entities",
+}
 
 
 def print_page(result: dict[str, Any]) -> None:
@@ -48,7 +56,8 @@ def _source(console: Any, report: dict[str, Any]) -> None:
     _say(console, f"format: {report['format']['title']} ({report['format']['name']})", 2)
     _say(
         console,
-        f"{report['rows']:,} rows, {report['pairs']:,} pairs, {report['prompts']:,} prompts; a split keeps "
+        f"{'the first ' if report['first_rows_only'] else ''}{report['rows']:,} rows, {report['pairs']:,} pairs, "
+        f"{report['prompts']:,} prompts; a split keeps "
         f"{groups['kept_together']:,} groups whole, the largest of {groups['largest']:,} pairs",
         2,
     )
@@ -97,12 +106,10 @@ def _source(console: Any, report: dict[str, Any]) -> None:
         f"{doubles['most_pairs_of_a_prompt']:,}), {groups['prompts_in_several']:,} in several of the data's groups",
         2,
     )
-    trouble = [
-        f"{kind} in {one['pairs']:,} (first: {one['first']})"
-        for kind, one in report["encoding"].items()
-        if one["pairs"]
-    ]
-    _say(console, "encoding trouble: " + ("; ".join(trouble) or "none"), 2)
+    trouble = [(kind, one) for kind, one in report["encoding"].items() if one["pairs"]]
+    _say(console, f"encoding trouble:{'' if trouble else ' none'}", 2)
+    for kind, one in trouble:
+        _say(console, f"{_TROUBLE[kind]} in {one['pairs']:,}, first in {one['first']}", 4)
     _say(console, "scripts: " + ", ".join(_scripts(report["scripts"])), 2)
     _perplexity(console, report["prompt_perplexity"])
     console.print()

@@ -11,6 +11,7 @@ from rich.table import Table
 from evals.engine import EngineConfig, choose_backend
 from harness.estimate import Estimate, estimate
 from harness.graph import stages
+from harness.judge_cost import JudgeCost
 from harness.matrix import RunSpec
 from harness.progress import duration
 from harness.survey import RunState, survey
@@ -37,6 +38,8 @@ def show_plan(plan: Plan, selected: list[RunSpec]) -> None:
     names = ", ".join(benchmark["name"] for benchmark in plan.benchmarks) or "none"
     backend = choose_backend(EngineConfig.from_dict(config.evaluation.engine.model_dump()))
     console.print(f"benchmarks: {names} (engine: {backend})")
+    for judge in cost.judges:
+        console.print(_judge(judge))
     train = sum(cost.train_seconds.values())
     console.print(
         f"estimate, from {cost.basis}: about {duration(train)} to train, {duration(cost.eval_seconds)} to evaluate; "
@@ -46,6 +49,17 @@ def show_plan(plan: Plan, selected: list[RunSpec]) -> None:
     if cost.rough:
         console.print("this machine has not trained this model yet: times are known once the first run is done")
     console.print("nothing was written to the output directory")
+
+
+def _judge(judge: JudgeCost) -> str:
+    """What is left to ask of a judge, and whether its budget covers that."""
+    if not judge.requests:
+        return f"judge {judge.name}: nothing to ask"
+    time = "" if judge.seconds is None else f", about {duration(judge.seconds)}"
+    text = f"judge {judge.name}: at most {judge.requests:,} requests{time}"
+    if judge.max_requests is not None and judge.requests > judge.max_requests:
+        text += f"; its budget ends after max_requests {judge.max_requests:,}"
+    return text
 
 
 def _table(*columns: str) -> Table:
@@ -67,14 +81,14 @@ def _graph(plan: Plan, states: Sequence[RunState], cost: Estimate) -> Table:
 
 
 def _runs(plan: Plan, states: Sequence[RunState]) -> Table:
-    table = _table("run", "method", "parameters", "seed", "train", "evaluate")
+    table = _table("run", "parameters", "seed", "train", "evaluate")  # its id begins with the method
     for state in states:
         cells = "cached" if state.cells == len(plan.benchmarks) else "to do"
         if 0 < state.cells < len(plan.benchmarks):
             cells = f"{state.cells}/{len(plan.benchmarks)} cached"
         spec = state.spec
         trained = "cached" if state.trained else "to do"
-        table.add_row(spec.run_id, spec.method, _parameters(spec), str(spec.seed), trained, cells)
+        table.add_row(spec.run_id, _parameters(spec), str(spec.seed), trained, cells)
     return table
 
 

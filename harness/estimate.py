@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.judge_cost import JudgeCost, judge_costs
 from harness.plan import Plan
 from harness.speed import Speed, cell_kind, examples, items, measured, pair_tokens, recall
 from harness.survey import RunState
@@ -36,6 +37,7 @@ class Estimate:
     free_disk_bytes: int
     basis: str
     rough: bool
+    judges: tuple[JudgeCost, ...] = ()
 
 
 def parameter_count(model_dir: Path) -> int:
@@ -96,10 +98,11 @@ def estimate(plan: Plan, states: Sequence[RunState]) -> Estimate:
         train,
         _evaluation(plan, states, here, before, parameters, rate),
         max(training_memory, engine_memory) + _GIB,
-        len(waiting) * parameters * width,
+        len(waiting) * (trainable if plan.config.save == "adapter" else parameters) * width,
         free,
         basis,
         rough and bool(waiting),
+        judge_costs(plan, states, lambda: rate or matmul_rate() * _EFFICIENCY),
     )
 
 

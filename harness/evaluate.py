@@ -131,10 +131,14 @@ class _Evaluation:
             store.mark_stage(STAGE, fingerprint, files, time.monotonic() - self._started, last=True)
 
     def run(self, policies: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """One job of the evaluation worker over `policies`; returns what failed."""
+        """One job of the evaluation worker over `policies`; returns what failed of them.
+
+        The reference is always listed, since benchmarks compare with it, but evaluated only if it is among them.
+        """
         from harness.executors.registry import executor_of
 
         work = self.plan.output / "work"
+        others = [policy for policy in self.policies[:1] if policy not in policies]
         job = {
             "schema_version": schema.SCHEMA_VERSION,
             "engine": {
@@ -144,12 +148,14 @@ class _Evaluation:
             },
             "base_model": str(self.plan.model.path),
             "events": str(work / "evaluate.events.jsonl"),
-            "policies": list(policies),
+            "policies": [*others, *policies],
+            "skip": [policy["run_id"] for policy in others],
             "benchmarks": self.plan.benchmarks,
         }
         with executor_of(self.plan) as executor:
             result = executor.evaluate(job, work / "evaluate.json", self._show)
-        return {run_id: dict(error) for run_id, error in result.failed.items()}
+        asked = {policy["run_id"] for policy in policies}
+        return {run_id: dict(error) for run_id, error in result.failed.items() if run_id in asked}
 
     def _show(self, event: dict[str, Any]) -> None:
         progress, policy = self.progress, event.get("policy")

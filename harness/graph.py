@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evals.schema import REFERENCE
 from harness.estimate import Estimate
+from harness.judge_cost import is_judged
 from harness.plan import Plan
 from harness.survey import RunState
 
@@ -33,7 +34,7 @@ def stages(plan: Plan, states: Sequence[RunState], cost: Estimate) -> list[Stage
     """The graph of the runs in `states`, every stage after those it needs.
 
     Tokens and reference log-probs are made once and shared; a control waits for the runs of its parent; every policy is
-    evaluated once it is trained; the report is made of everything.
+    evaluated once it is trained; judges compare what was evaluated; the report is made of everything.
     """
     by_method: dict[str, list[RunState]] = {}
     for state in states:
@@ -52,6 +53,12 @@ def stages(plan: Plan, states: Sequence[RunState], cost: Estimate) -> list[Stage
         found.append(Stage(f"evaluate {REFERENCE}", (), int(served), 1, None))
         trained = tuple(f"train {method}" for method in by_method)
         found.append(Stage("evaluate policies", trained, scored, len(states), cost.eval_seconds))
+    if plan.judges:
+        seconds = [judge.seconds for judge in cost.judges]
+        known = [one for one in seconds if one is not None]
+        judged = sum(is_judged(plan, state) for state in states)
+        left = sum(known) if len(known) == len(seconds) else None
+        found.append(Stage("judge", ("evaluate policies",), judged, len(states), left))
     complete = all(stage.done == stage.total for stage in found) and (plan.output / "report.html").is_file()
     found.append(Stage("report", ("all of the above",), int(complete), 1, None))
     return found

@@ -17,7 +17,7 @@ from harness.fingerprint import file_hash
 from harness.yaml_source import Source
 
 #: Keys that every judge reads.
-_COMMON = ("name", "kind", "benchmarks", "pairs")
+_COMMON = ("name", "kind", "benchmarks", "pairs", "checkpoints")
 #: A misspelt key of this form may hold a secret, so its value is not repeated.
 _SECRET = re.compile(r"key|token$|secret|password|auth", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -29,13 +29,16 @@ def resolve_judges(
     config: MatrixConfig, source: Source, benchmarks: Sequence[dict[str, Any]], log: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """The judges of evaluation.judges: name, kind, params (paths absolute), hash of a judge's own file and the names of what
-    it judges; `files` are hashes of what its parameters name. `log` is told of an API key that is not set yet.
+    it judges; `files` are hashes of what its parameters name, `answers` the number of a policy's answers by benchmark.
+    `log` is told of an API key that is not set yet.
 
     Raises:
         UserError: unknown kind, key or benchmark, a name that stands twice, a missing or ill-formed file.
     """
     found: list[dict[str, Any]] = []
-    rows = {entry["name"]: answered_rows(entry) for entry in benchmarks}
+    rows, counts = {}, {}
+    for entry in benchmarks if config.evaluation.judges else []:
+        rows[entry["name"]], counts[entry["name"]] = answered_rows(entry)
     for i, judge in enumerate(config.evaluation.judges):
 
         def at(key: str, i: int = i) -> str:
@@ -44,15 +47,36 @@ def resolve_judges(
         if judge.name in [entry["name"] for entry in found]:
             raise UserError(f"{at('name')} is {judge.name!r}, which stands twice; give each judge a name of its own")
         found.append(_resolve(judge, source.path.parent, at, rows, log))
+        found[-1]["answers"] = {name: counts[name] for name in found[-1]["benchmarks"]}
+        _check_checkpoints(config, found[-1], at)
     return found
 
 
-def answered_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a resolved benchmark whose answers a judge can read; none for one without answers (pairs, KL, lm-eval)."""
+def _check_checkpoints(config: MatrixConfig, judge: dict[str, Any], at: At) -> None:
+    """Refuse to judge policies on the way that are not kept, or that give no answers for the judge."""
+    evaluation = config.evaluation
+    if not judge["checkpoints"]:
+        return
+    if not evaluation.checkpoints:
+        raise UserError(f"{at('checkpoints')} is true, but evaluation.checkpoints is not set; add it, or remove this")
+    measured = evaluation.checkpoint_benchmarks
+    if measured is not None and not set(judge["benchmarks"]) & set(measured):
+        raise UserError(
+            f"{at('checkpoints')} is true, but evaluation.checkpoint_benchmarks holds nothing that it judges "
+            f"({', '.join(judge['benchmarks'])}); add one of them there, or remove this"
+        )
+
+
+def answered_rows(entry: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    """Rows of a resolved benchmark whose answers a judge can read, and how many answers each policy gives to them.
+
+    None for a benchmark without answers (pairs, KL, lm-eval).
+    """
     if entry["kind"] == "lm_eval":
-        return []
+        return [], 0
     built = benchmarks_registry.build(entry["kind"], entry.get("params"))
-    return [row for row in built.load(Path(entry["prompts"]), entry["limit"]) if built.turns_of(row)]
+    turns = [(row, len(built.turns_of(row))) for row in built.load(Path(entry["prompts"]), entry["limit"])]
+    return [row for row, n in turns if n], int(entry["samples"]) * sum(n for _, n in turns)
 
 
 def judged_metrics(judges: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -100,6 +124,7 @@ def _resolve(
         "kind": kind,
         "params": params,
         "pairs": judge.pairs,
+        "checkpoints": judge.checkpoints,
         "compares": built.compares,
         "code": None if file is None else file_hash(file),
         "files": files,

@@ -13,14 +13,16 @@ from typing import Any
 
 from evals import schema
 from harness.fingerprint import file_hash, fingerprint
+from harness.judge_cost import events_path as events_path_of
 from harness.matrix import RunSpec
 from harness.plan import Plan
 from harness.progress import Progress
 from harness.report import outdate
+from harness.snapshots import benchmarks_of, snapshot_policies
 from harness.store import read_json
 
 #: Raise when a change of `evals.judge_worker` changes what it writes.
-JUDGE_VERSION = 1
+JUDGE_VERSION = 2  # 1 did not write where prompt perplexities are from, and not what the judge wrote
 #: A judge whose process died this often without a reply in between is given up.
 MAX_CRASHES = 2
 
@@ -62,8 +64,11 @@ def _cells(plan: Plan) -> Iterator[dict[str, Any]]:
             if not specs or not plan.cell_done(reference, benchmark):
                 continue  # nothing to compare yet, or the reference failed, which fails the matrix by itself
             policies = plan.policies(specs)
+            kept = snapshot_policies(plan, specs) if judge["checkpoints"] else []
+            kept = [p for p in kept if benchmark in benchmarks_of(plan, p) and plan.cell_done(p, benchmark)]
+            policies += kept
             answers = {p["run_id"]: schema.generations_path(Path(p["out"]), name) for p in policies}
-            pairs = pairs_of(specs, judge["pairs"])
+            pairs = pairs_of(specs, judge["pairs"]) + [(p["run_id"], schema.REFERENCE) for p in kept]
             keys = ("kind", "params", "code", "files")
             identity = {
                 "version": JUDGE_VERSION,
@@ -121,6 +126,7 @@ class _Judge:
         from evals.supervise import tail
 
         folders = [self.plan.reference_dir, *(self.plan.run_dir(spec) for spec in self.plan.specs)]
+        folders += [Path(policy["out"]) for policy in snapshot_policies(self.plan, self.plan.specs)]
         for cell in cells:
             discard(self.plan.output, cell["name"], folders)
         todo, crashes = list(cells), 0
@@ -146,7 +152,7 @@ class _Judge:
         """One worker process: the cells it ended, whether a reply came, and its exit code."""
         from evals.supervise import read_events, stop
 
-        job_path, events_path = self.work / "judge.json", self.work / "judge.events.jsonl"
+        job_path, events_path = self.work / "judge.json", events_path_of(self.plan, self.entry["name"])
         events_path.unlink(missing_ok=True)
         judge = {key: self.entry[key] for key in ("name", "kind", "params", "code")}
         job = {

@@ -11,21 +11,21 @@ from typing import Any
 import yaml
 
 from evals import schema as eval_schema
+from harness.kept import published_dir
 from harness.store import read_json, write_bytes
 from trainers.rules import registry
-from trainers.schema import ADAPTER_DIR, BETA_HEAD, POLICY_DIR, TRAIN_RESULT
-
-CARD = "README.md"
+from trainers.schema import ADAPTER_DIR, BETA_HEAD, MODEL_CARD, TRAIN_RESULT
 
 
 def write_card(run_dir: Path, matrix: str) -> Path | None:
-    """Write the card of a finished run into its policy, by one rename; None where there is no policy or nothing changed."""
-    policy = run_dir / POLICY_DIR
+    """Write the card of a finished run into its policy (its adapter where it kept no merged weights), by one rename; None where
+    there is no policy or nothing changed."""
+    policy = published_dir(run_dir)
     record = read_json(run_dir / "run.json")
-    if not (policy / "config.json").is_file() or not isinstance(record, dict):
+    if policy is None or not isinstance(record, dict):
         return None
     text = card(run_dir, record, matrix).encode()
-    path = policy / CARD
+    path = policy / MODEL_CARD
     if path.is_file() and path.read_bytes() == text:
         return None
     write_bytes(path, text)
@@ -35,7 +35,8 @@ def write_card(run_dir: Path, matrix: str) -> Path | None:
 def card(run_dir: Path, record: dict[str, Any], matrix: str) -> str:
     """The card's text: front matter the hub reads, then provenance, metrics and how to load it."""
     base = str(record["model"]["name"])
-    head: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    library = "peft" if _adapter_alone(run_dir) else "transformers"
+    head: dict[str, Any] = {"library_name": library, "pipeline_tag": "text-generation"}
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
         head |= {"base_model": base}
     head |= {"tags": ["trl", str(record.get("objective", "dpo")), "preference-optimization", f"beta-{_rule(record)}"]}
@@ -115,11 +116,20 @@ def _metrics(run_dir: Path) -> str:
     return "## Measured\n\n" + _table(("benchmark", "metric", "value", "standard error", "n"), rows) if rows else ""
 
 
+def _adapter_alone(run_dir: Path) -> bool:
+    return published_dir(run_dir) == run_dir / ADAPTER_DIR
+
+
 def _loading(run_dir: Path) -> str:
     lines = ["## Use", "```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
     lines += ['model = AutoModelForCausalLM.from_pretrained("PATH_OR_ID")']
     lines += ['tokenizer = AutoTokenizer.from_pretrained("PATH_OR_ID")', "```"]
-    if (run_dir / ADAPTER_DIR).is_dir():
+    if _adapter_alone(run_dir):
+        lines += [
+            "",
+            "This is a LoRA adapter: with `peft` installed, the starting model named above is loaded with it.",
+        ]
+    elif (run_dir / ADAPTER_DIR).is_dir():
         lines += ["", f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too."]
     if (run_dir / BETA_HEAD).is_file():
         lines += ["", f"What the rule learned lies in the run as `{BETA_HEAD}`; answers do not need it."]

@@ -15,13 +15,16 @@ from evals import schema as eval_schema
 from evals.engine import EngineConfig, choose_backend
 from evals.task_files import files_of, tasks_in
 from harness.adapters import check_adapters
-from harness.benchmarks import contamination_of, resolve_benchmark
+from harness.benchmarks import contamination_of, resolve_benchmark, task_settings
 from harness.checks import MATRIX, check_claims, check_combinations, check_output, check_report, fitting
 from harness.config import MatrixConfig, nearest, parse
+from harness.data_settings import stream_limit
 from harness.errors import UserError
 from harness.executors.registry import settings_of
 from harness.fingerprint import file_hash, fingerprint, model_hash
+from harness.heldout import hold_out
 from harness.judges import judged_metrics, resolve_judges
+from harness.kept import policy_entry
 from harness.matrix import RunSpec, expand
 from harness.overrides import OverriddenSource, override
 from harness.refs import ResolvedModel, data_source, resolve_model
@@ -34,7 +37,6 @@ from harness.trackers import check_trackers
 from harness.yaml_source import Path_, Source, load
 from trainers.data import DataError, PreferencePair, subset
 from trainers.formats import Part, load_mixture, load_source, to_jsonl
-from trainers.schema import ADAPTER_DIR
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Plan:
                 "prefix_sharing": self.config.prefix_sharing,
                 "parent_dir": str(self.output / "runs" / spec.parent) if spec.parent is not None else None,
                 "snapshots": self.config.evaluation.checkpoints,
+                "save": self.config.save,
             },
         }
 
@@ -163,16 +166,7 @@ class Plan:
             "fingerprint": self.model_hash,
             "out": str(self.reference_dir),
         }
-        return [reference] + [
-            {
-                "run_id": spec.run_id,
-                "path": str(self.run_dir(spec) / "policy"),
-                "fingerprint": spec.fingerprint,
-                "out": str(self.run_dir(spec)),
-                **({"adapter": str(self.run_dir(spec) / ADAPTER_DIR)} if self.config.lora is not None else {}),
-            }
-            for spec in trained
-        ]
+        return [reference, *(policy_entry(self, spec) for spec in trained)]
 
     def cell_done(self, policy: dict[str, Any], benchmark: dict[str, Any]) -> bool:
         """Whether a policy has valid scores on a benchmark."""
@@ -193,7 +187,7 @@ def gpus() -> list[str]:
     return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []
 
 
-def _benchmarks(config: MatrixConfig, source: Source) -> list[dict[str, Any]]:
+def _benchmarks(config: MatrixConfig, source: Source, held_file: Path | None) -> list[dict[str, Any]]:
     """Every benchmark with its prompts found, its rows checked, and a fingerprint."""
     engine = config.evaluation.engine
     if engine.backend == "vllm" and importlib.util.find_spec("vllm") is None:
@@ -213,11 +207,11 @@ def _benchmarks(config: MatrixConfig, source: Source) -> list[dict[str, Any]]:
         settings["lora"] = "adapters"
     found: list[dict[str, Any]] = []
     for i in range(len(config.evaluation.benchmarks)):
-        found.append(resolve_benchmark(config, source, i, settings))
+        found.append(resolve_benchmark(config, source, i, settings, held_file))
     tasks = Path(eval_schema.__file__).parent / "tasks"
     for i, task in enumerate(config.evaluation.lm_eval):
         where = source.where(("evaluation", "lm_eval", i, "task"))
-        entry = {"name": task.task, "kind": "lm_eval", **task.model_dump()}
+        entry = {"name": task.task, "kind": "lm_eval", **task_settings(task)}
         folder = tasks
         if task.include_path is not None:
             folder = source.path.parent / Path(task.include_path).expanduser()
@@ -246,17 +240,23 @@ def _is_lm_eval_task(name: str) -> bool:
     return name in TaskManager().all_subtasks
 
 
-def _load_data(config: MatrixConfig, source: Source, log: Callable[[str], None]) -> tuple[Path, list[PreferencePair]]:
-    """The first source, for messages, and the pairs to train on."""
+def _load_data(
+    config: MatrixConfig, source: Source, log: Callable[[str], None]
+) -> tuple[Path, list[PreferencePair], Path | None]:
+    """The first source, for messages, the pairs to train on, and the file of those held out from them, if any."""
     data, base = config.data, source.path.parent
     single = isinstance(data.train, str)
     parts = []
     for i, one in enumerate(data.sources):
         place: Path_ = ("data", "train") if single else ("data", "train", i, "source")
         key = "data.train" if single else f"data.train[{i}].source"
-        parts.append(Part(data_source(one.source, base, source.where(place), key), one.weight, one.limit))
+        parts.append(
+            Part(data_source(one.source, base, source.where(place), key), one.weight, stream_limit(data) or one.limit)
+        )
     try:
-        loaded = load_mixture(parts, seed=data.seed, without_preference=data.without_preference)
+        loaded = load_mixture(
+            parts, seed=data.seed, without_preference=data.without_preference, streaming=data.streaming
+        )
         if data.heldout is not None:
             held = data_source(data.heldout, base, source.where(("data", "heldout")), "data.heldout")
             load_source(held, without_preference=data.without_preference)
@@ -266,7 +266,10 @@ def _load_data(config: MatrixConfig, source: Source, log: Callable[[str], None])
         log(note)
     if loaded.dropped:
         log(f"dropped {len(loaded.dropped)} rows that prefer nothing; the first: {loaded.dropped[0]}")
-    return Path(parts[0].source), subset(loaded.pairs, data.max_train_pairs, data.seed)
+    pairs, held_file = loaded.pairs, None
+    if data.heldout_share is not None:
+        pairs, held_file = hold_out(pairs, data.heldout_share, data.seed, source.where(("data", "heldout_share")), log)
+    return Path(parts[0].source), subset(pairs, data.max_train_pairs, data.seed), held_file
 
 
 def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overrides: Sequence[str] = ()) -> Plan:
@@ -281,11 +284,11 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overr
     settings_of(config, source)
     check_settings(config, source)
     check_trackers(config, source)
-    data_file, pairs = _load_data(config, source, log)
+    data_file, pairs, held_file = _load_data(config, source, log)
     data_hash = fingerprint([list(pair.content()) for pair in pairs])
     drafts = expand(config, source, "unknown", data_hash)  # mistakes in methods show before a model is fetched
     check_combinations(config, source, drafts, pairs, data_file)
-    benchmarks = _benchmarks(config, source)
+    benchmarks = _benchmarks(config, source, held_file)
     judges = resolve_judges(config, source, benchmarks, log)
     measured = [*benchmarks, *judged_metrics(judges)]
     check_report(config, source, measured)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config import MatrixConfig
 from harness.errors import UserError
+from harness.kept import published_dir
 from harness.store import RunStore
 from harness.yaml_source import Source
-from trainers.schema import POLICY_DIR
+from trainers.schema import ADAPTER_DIR
 
 if TYPE_CHECKING:
     from harness.matrix import RunSpec
@@ -36,10 +42,33 @@ def check_push(config: MatrixConfig, source: Source, run_ids: Sequence[str]) -> 
             f"{where}: push_to_hub.prefix is {place.prefix!r}; with run {longest!r} the name is longer than {_LONGEST} "
             "letters; shorten it"
         )
+    if config.save == "adapter" and config.model.adapter is not None:
+        raise UserError(
+            f"{source.where(('save',))}: save is 'adapter', and model.adapter is merged into the starting weights; nobody could "
+            "load the new adapter without these: set save to merged or both, or leave --push out"
+        )
     if constants.HF_HUB_OFFLINE:
         raise UserError(f"{where}: --push needs the hub, and HF_HUB_OFFLINE is set; unset it, or leave --push out")
     if get_token() is None:
         raise UserError(f"{where}: --push needs a token of the hub; set HF_TOKEN, or run hf auth login")
+
+
+@contextmanager
+def upload_folder(plan: Plan, spec: RunSpec) -> Iterator[Path]:
+    """The folder to upload. An adapter's configuration names the starting model as the matrix does, not where it lies here."""
+    folder = published_dir(plan.run_dir(spec))
+    assert folder is not None  # a run that is done has one
+    if folder.name != ADAPTER_DIR:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(shutil.copytree(folder, Path(scratch) / folder.name))
+        config = json.loads((copy / "adapter_config.json").read_text(encoding="utf-8"))
+        name = plan.config.model.name_or_path
+        config["base_model_name_or_path"] = Path(name).name if name.startswith((".", "/", "~")) else name
+        config["revision"] = plan.config.model.revision
+        (copy / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+        yield copy
 
 
 def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], None]) -> int:
@@ -63,11 +92,8 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
         name = f"{place.prefix}-{spec.run_id}"
         try:
             api.create_repo(name, private=place.private, exist_ok=True)
-            api.upload_folder(
-                repo_id=name,
-                folder_path=plan.run_dir(spec) / POLICY_DIR,
-                commit_message=f"{plan.config.name}: {spec.label}",
-            )
+            with upload_folder(plan, spec) as folder:
+                api.upload_folder(repo_id=name, folder_path=folder, commit_message=f"{plan.config.name}: {spec.label}")
         except (HfHubHTTPError, OSError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(

@@ -12,7 +12,7 @@ from harness.progress import Progress
 from harness.store import RunStore, read_json, write_json
 
 #: Raise when a change of `reports` should show in reports that exist already.
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 FILES = ("training_metrics.csv", "training_curves.png", "summary.json", "log_history.json", "report.html", "report.md")
 _STAMP = "report.json"
 
@@ -61,10 +61,9 @@ def make_report(plan: Plan, progress: Progress, force: bool = False) -> bool:
 
 def build(output: Path, run_ids: list[str], config: dict[str, Any]) -> Path:
     """All files of a matrix from what its runs left on disk; needs no torch. Returns the path of report.html."""
-    from reports.html import write_report
-    from reports.metrics import write_matrix_files
+    from reports.html import write_matrix
     from reports.run_files import write_all
 
     logged = [run_id for run_id in run_ids if (output / "runs" / run_id / "log_history.json").is_file()]
     analysed = write_all(output, logged)
-    return write_report(output, run_ids, config, summary=write_matrix_files(output, run_ids, config, analysed))
+    return write_matrix(output, run_ids, config, analysed)

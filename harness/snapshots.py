@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config import MatrixConfig, dotted, nearest
 from harness.errors import UserError
 from harness.fingerprint import fingerprint
+from harness.kept import merge_settings
 from harness.store import read_json
 from harness.yaml_source import Path_, Source
 from trainers.schema import ADAPTER_DIR, POLICY_DIR, SNAPSHOT_RECORD, SNAPSHOTS, snapshot_dir
@@ -84,11 +85,7 @@ def _entry(plan: Plan, spec: RunSpec, step: int) -> dict[str, Any]:
     }
     if plan.config.lora is not None:
         entry["adapter"] = str(folder / ADAPTER_DIR)
-        entry["merge"] = {
-            "base": str(plan.model.path),
-            "dtype": plan.config.model.dtype,
-            "trust_remote_code": plan.config.model.trust_remote_code,
-        }
+        entry["merge"] = merge_settings(plan)
     return entry
 
 

@@ -20,10 +20,12 @@ def starting_model(
     """`model` with the adapter merged in and the chat template put in place, kept by content in the user's cache directory.
 
     Raises:
-        UserError: no such adapter or template, or they do not fit; quantised weights without a GPU or bitsandbytes.
+        UserError: no such adapter or template, or they do not fit; quantised weights without bitsandbytes, or
+            attention that needs a GPU.
     """
     settings = config.model
     _check_quantization(config, source)
+    _check_attention(config, source, log)
     if settings.adapter is None and settings.chat_template is None:
         if not has_template(model.path):
             log(
@@ -93,15 +95,29 @@ def _template(settings: ModelConfig, source: Source) -> str:
         ) from None
 
 
+def _check_attention(config: MatrixConfig, source: Source, log: Callable[[str], None]) -> None:
+    kind = config.model.attn_implementation
+    if not kind.startswith("flash_attention") or config.executor.kind != "local":
+        return
+    from harness.plan import gpus
+
+    said = f"{source.where(('model', 'attn_implementation'))}: model.attn_implementation is {kind!r}, which needs"
+    if not gpus():  # a dry run where jobs are only submitted from is no mistake
+        log(f"{said} a CUDA GPU, and there is none here: set it to sdpa, or train where there is one")
+        return
+    # transformers takes either the package or, by way of `kernels`, a build of the hub
+    if not any(importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_interface", "kernels")):
+        raise UserError(
+            f"{said} flash-attn or kernels, and neither is installed; pip install kernels, or set it to sdpa"
+        )
+
+
 def _check_quantization(config: MatrixConfig, source: Source) -> None:
     if config.model.quantization is None or config.executor.kind != "local":
         return  # other executors train on machines of their own
-    from harness.plan import gpus
-
     where = source.where(("model", "quantization"))
-    if not gpus():
-        raise UserError(f"{where}: model.quantization needs a CUDA GPU, and there is none here; remove it")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            f"{where}: model.quantization needs bitsandbytes, which is not installed; pip install bitsandbytes"
+            f"{where}: model.quantization needs bitsandbytes, which is not installed; "
+            "pip install 'dpo-beta-harness[quantization]'"
         )

@@ -10,9 +10,11 @@ from evals.benchmarks import registry as benchmark_kinds
 from harness.benchmarks import _check_keys
 from harness.checks import check_claims, check_combinations, check_report
 from harness.config import MatrixConfig, nearest, parse
+from harness.data_settings import check_data
 from harness.errors import UserError
 from harness.executors.registry import settings_of
 from harness.fields import check_fields, check_objective_fields
+from harness.kept import check_save
 from harness.matrix import RunSpec, expand
 from harness.refs import DATA, EMBEDDED
 from harness.yaml_source import Source
@@ -31,11 +33,23 @@ def check_settings(config: MatrixConfig, source: Source) -> None:
             check_objective_fields(method.objective, config.training, source)
     if config.lora is not None:
         check_fields("lora", config.lora, source, ("lora",))
+    check_data(config, source)
+    check_save(config, source)
     _check_model(config, source)
+
+
+#: Attention of transformers; a name with a slash is a kernel of the hub.
+_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
 
 def _check_model(config: MatrixConfig, source: Source) -> None:
     model, bits = config.model, config.model.quantization
+    if model.attn_implementation not in _ATTENTION and "/" not in model.attn_implementation:
+        where = source.where(("model", "attn_implementation"))
+        raise UserError(
+            f"{where}: model.attn_implementation is {model.attn_implementation!r}; "
+            f"{nearest(model.attn_implementation, _ATTENTION)}"
+        )
     if model.adapter is None and model.adapter_revision is not None:
         where = source.where(("model", "adapter_revision"))
         raise UserError(
@@ -50,17 +64,6 @@ def _check_model(config: MatrixConfig, source: Source) -> None:
     if config.lora is None:
         raise UserError(
             f"{where}: model.quantization is set, but quantised weights cannot be trained; add lora: or remove it"
-        )
-    if config.evaluation.checkpoints:
-        raise UserError(
-            f"{where}: model.quantization is set, and evaluation.checkpoints too; policies on the way cannot be merged into "
-            "quantised weights: remove one of them"
-        )
-    other = next((m for m in config.methods if m.objective != "dpo"), None)
-    if other is not None:
-        raise UserError(
-            f"{where}: model.quantization is set, and method {other.name!r} has objective {other.objective!r}, which is trained "
-            "without it; remove one of them"
         )
 
 

@@ -1,13 +1,20 @@
-"""training.report_to, checked before anything is trained: a tracker that is not installed would fail every run."""
+"""training.report_to, checked before anything is trained: a tracker that is not installed would fail every run.
+
+And how to look at a matrix in its trackers while it runs.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import shlex
+from pathlib import Path
 from typing import Any
 
 from harness.config import MatrixConfig, nearest
 from harness.errors import UserError
 from harness.yaml_source import Path_, Source
+from trainers.tracking import DEFAULT, TRACKING, default_is_installed
 
 #: Trackers of transformers -> the modules of which one must be there, the first being what to install.
 TRACKERS = {
@@ -27,6 +34,32 @@ TRACKERS = {
     "wandb": ("wandb",),
 }
 _WORDS = ("none", "all")
+
+
+def _reported(config: MatrixConfig) -> list[str]:
+    """Names of the trackers that any run reports to on this machine, each once."""
+    names: list[str] = []
+    for method in config.methods:
+        training = {**config.training, **method.training}
+        given = training.get("report_to", DEFAULT if default_is_installed() else None) or []
+        names += [given] if isinstance(given, str) else given
+    return list(dict.fromkeys(names))
+
+
+def live_views(config: MatrixConfig, output: Path) -> list[str]:
+    """Commands that show the matrix while it runs, one a tracker that has a viewer of its own here."""
+    folder = (output / TRACKING).resolve()
+    shown = []
+    for name in _reported(config):
+        if name == "trackio":
+            place = [] if "TRACKIO_DIR" in os.environ else ["env", f"TRACKIO_DIR={folder / 'trackio'}"]
+            shown.append([*place, "trackio", "show", "--project", config.name])
+        elif name == "tensorboard" and "TENSORBOARD_LOGGING_DIR" not in os.environ:
+            shown.append(["tensorboard", "--logdir", str(folder / "tensorboard")])
+        elif name == "mlflow":
+            place = [os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"]
+            shown.append(["mlflow", "ui", "--backend-store-uri", *place])
+    return [shlex.join(command) for command in shown]
 
 
 def check_trackers(config: MatrixConfig, source: Source) -> None:

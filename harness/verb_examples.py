@@ -10,6 +10,10 @@ _LINES = {
         "run-matrix my.yaml --output out/my --seeds 0,1",
         "run-matrix my.yaml --set training.learning_rate=1e-6",
     ),
+    "worker": (
+        "worker my.yaml --output /shared/out",
+        "worker my.yaml --output /shared/out --train-only",
+    ),
     "status": ("status --output out/my", "status --output out/my --watch 5", "status --output out/my --json"),
     "clean": ("clean --output out/my                     list only", "clean --output out/my --yes"),
     "report": ("report --output out/my",),

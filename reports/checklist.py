@@ -102,22 +102,27 @@ def _answer_seen(matrix: MatrixData) -> dict[str, str]:
     return _entry(name, "pass", "no method's head reads the last completion token")
 
 
+def _at_equal(
+    comparisons: Sequence[Mapping[str, Any]], baseline: Arm | None, controls: Sequence[str]
+) -> tuple[str, str]:
+    """State and evidence of the methods' comparisons with the baseline at an equal KL or length."""
+    against = [c for c in comparisons if baseline and c["against"] == baseline.label and c["label"] not in controls]
+    held = [c for c in against if c["matched"]["difference"]["low"] is not None]
+    absent = [f"{c['label']} ({c['reason'] or c['matched']['difference']['reason']})" for c in against if c not in held]
+    if absent:
+        return "fail", f"not compared: {'; '.join(absent)}"
+    points = min(c["points_per_run"] for c in held) if held else 0
+    shown = ", ".join(f"{c['label']} {c['matched']['difference']['value']:+.3f}" for c in held)
+    if points < 3:
+        return "fail", f"{shown}; only the final policies: a straight line from the reference to each"
+    return "pass" if held else "missing", f"{shown}; at least {points} points a run"
+
+
 def _matched_kl(summary: Mapping[str, Any], baseline: Arm | None, controls: Sequence[str]) -> dict[str, str]:
     name, found = "Compared at matched KL", summary["frontiers"]
     if not found["comparisons"]:
         return _entry(name, "missing", found["reason"] or "no method beside the baseline")
-    against = [
-        c for c in found["comparisons"] if baseline and c["against"] == baseline.label and c["label"] not in controls
-    ]
-    held = [c for c in against if c["matched"]["difference"]["low"] is not None]
-    absent = [f"{c['label']} ({c['reason'] or c['matched']['difference']['reason']})" for c in against if c not in held]
-    if absent:
-        return _entry(name, "fail", f"not compared: {'; '.join(absent)}")
-    points = min(c["points_per_run"] for c in held) if held else 0
-    shown = ", ".join(f"{c['label']} {c['matched']['difference']['value']:+.3f}" for c in held)
-    if points < 3:
-        return _entry(name, "fail", f"{shown}; only the final policies: a straight line from the reference to each")
-    return _entry(name, "pass" if held else "missing", f"{shown}; at least {points} points a run")
+    return _entry(name, *_at_equal(found["comparisons"], baseline, controls))
 
 
 def _controlled_lengths(value: Any) -> int:
@@ -129,11 +134,14 @@ def _controlled_lengths(value: Any) -> int:
     return sum(_controlled_lengths(v) for v in value) if isinstance(value, list) else 0
 
 
-def _length(summary: Mapping[str, Any]) -> dict[str, str]:
+def _length(summary: Mapping[str, Any], baseline: Arm | None, controls: Sequence[str]) -> dict[str, str]:
     name = "Answer length controlled"
     count = _controlled_lengths(summary.get("judges") or [])
     if count:
         return _entry(name, "pass", f"{count} length-controlled win rates")
+    state, matched = _at_equal(summary["frontiers"]["length"]["comparisons"], baseline, controls)
+    if state == "pass":
+        return _entry(name, "pass", f"{summary['primary']['value']} at equal mean length: {matched}")
     lengths: dict[str, list[float]] = {}
     for point in summary["frontiers"]["points"]:
         if point["length"] is not None and (point["final"] or point["step"] == 0):
@@ -141,7 +149,8 @@ def _length(summary: Mapping[str, Any]) -> dict[str, str]:
     if not lengths:
         return _entry(name, "missing", "scores are not adjusted for the length of the answer, nor was it recorded")
     shown = ", ".join(f"{label} {sum(v) / len(v):.0f}" for label, v in lengths.items())
-    return _entry(name, "fail", f"scores are not adjusted for length; mean answer lengths: {shown}")
+    why = f"; at equal length: {matched}" if matched and state == "fail" else ""
+    return _entry(name, "fail", f"scores are not adjusted for length; mean answer lengths: {shown}{why}")
 
 
 def _tests(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -150,6 +159,7 @@ def _tests(summary: Mapping[str, Any]) -> dict[str, str]:
         "at best settings": summary["tuning"]["comparisons"],
         "by perplexity": summary["strata"]["comparisons"],
         "at matched KL": summary["frontiers"]["comparisons"],
+        "at equal length": summary["frontiers"]["length"]["comparisons"],
     }
     sizes = {k: next((r["adjusted_p"]["family_size"] for r in rows), 0) for k, rows in further.items()}
     shown = ", ".join(
@@ -193,6 +203,7 @@ def checklist(
     kinds = {s.kind for r in policies for s in r.scores.values()}
     noise = any(s.noise for r in policies for s in r.scores.values()) or (summary.get("noise_floor") or {}).get("rows")
     unfinished = [r.run_id for r in matrix.runs if r.state != "done"]
+    control_labels = [a.label for a in arms if is_control(a)]
     scored = matrix.reference is not None and bool(matrix.reference.scores)
     return [
         _declared(summary),
@@ -200,8 +211,8 @@ def checklist(
         _controls(arms),
         _budget(arms),
         _baseline_grid(arms, baseline),
-        _matched_kl(summary, baseline, [a.label for a in arms if is_control(a)]),
-        _length(summary),
+        _matched_kl(summary, baseline, control_labels),
+        _length(summary, baseline, control_labels),
         _judged(kinds, summary),
         _entry(
             "Noise floor measured",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .records import RunData, Scores, load_scores
+from .records import RunData, Scores, error_text, load_scores, read_json
 
 FOLDER = "snapshots"
 
@@ -23,6 +24,20 @@ class Snapshot:
 def _step(path: Path) -> int | None:
     number = path.name.removeprefix("step-")
     return int(number) if path.name.startswith("step-") and number.isdigit() else None
+
+
+def failed_checkpoints(run: RunData) -> list[dict[str, Any]]:
+    """Checkpoints of the run that could not be evaluated: `step` and `error`, in order of step.
+
+    Raises:
+        ReportError: a status.json is damaged.
+    """
+    found = []
+    for path in (run.path / FOLDER).glob("step-*/status.json"):
+        step, status = _step(path.parent), read_json(path)
+        if step is not None and isinstance(status, dict) and status.get("state") == "failed":
+            found.append({"step": step, "error": error_text(status) or "no reason is on record"})
+    return sorted(found, key=lambda row: row["step"])
 
 
 def snapshots(run: RunData) -> list[Snapshot]:

@@ -8,23 +8,26 @@ from typing import Any
 from .claim_evidence import Contrast
 from .claim_verdicts import Judged, holds, p_values, required
 from .claims import ASSERTIONS
+from .statistics.best_settings import BestMean
 from .statistics.design import components, needed
-from .verdicts import LEAST_SEEDS
+from .verdicts import ALPHA, LEAST_SEEDS
 
 
 def to_settle(contrast: Contrast, min_effect: float) -> dict[str, int | None] | None:
     """Seeds (at these prompts) and prompts (at these seeds) that find min_effect with chance .80, from this spread.
 
-    With min_effect 0 the observed difference is taken instead. None where the spread is unknown.
+    With min_effect 0 the observed difference is taken instead. None where the spread is unknown. With several settings of
+    the method each is asked for at its share of alpha.
     """
     mean = contrast.mean
+    alpha = ALPHA / (len(mean.pairs) if isinstance(mean, BestMean) else 1)
     effect = min_effect or abs(mean.estimate or 0.0)
     if mean.squares is None or mean.stderr is None or effect == 0:
         return None
     _, cautious = components([mean.squares])
     return {
-        "seeds": needed(cautious, effect, prompts=mean.prompts, least=LEAST_SEEDS, limit=10_000),
-        "prompts": needed(cautious, effect, seeds=max(mean.seeds, LEAST_SEEDS), limit=1_000_000),
+        "seeds": needed(cautious, effect, prompts=mean.prompts, alpha=alpha, least=LEAST_SEEDS, limit=10_000),
+        "prompts": needed(cautious, effect, seeds=max(mean.seeds, LEAST_SEEDS), alpha=alpha, limit=1_000_000),
     }
 
 
@@ -42,10 +45,12 @@ def _shown(contrast: Contrast) -> str:
     span = (
         f" (95 % interval {interval.low:+.3f} to {interval.high:+.3f})"
         if interval.low is not None and interval.high is not None
-        else f" (no interval: {contrast.reason})"
+        else f" (no interval: {interval.note or contrast.reason})"
     )
     seeds, prompts = contrast.mean.seeds, contrast.mean.prompts
     design = f"{seeds} seed{'' if seeds == 1 else 's'} x {prompts} prompt{'' if prompts == 1 else 's'}"
+    if contrast.role == "baseline" and isinstance(contrast.mean, BestMean):
+        design += f", best of {len(contrast.mean.pairs)} against best of {len(contrast.mean.pairs[0])} settings"
     return f"{interval.estimate:+.3f} against {contrast.second}{span} over {design}"
 
 
@@ -56,7 +61,7 @@ def attribution_text(judged: Judged) -> str:
     absent = [r for r in ("matched_mean", "permuted") if r not in evidence.contrasts]
 
     def same(role: str) -> bool:
-        p = p_values(evidence.contrasts[role], claim.min_effect, evidence.settings)["equivalent"]
+        p = p_values(evidence.contrasts[role], claim.min_effect)["equivalent"]
         return holds(p)
 
     if held is None:
@@ -64,7 +69,7 @@ def attribution_text(judged: Judged) -> str:
     if held == "perplexity":
         text = f"{link} helps: it beats a fixed beta of the same average and its own betas shuffled over the prompts"
         inverse = evidence.contrasts.get("inverse")
-        if inverse is not None and not holds(p_values(inverse, claim.min_effect, evidence.settings)["supported"]):
+        if inverse is not None and not holds(p_values(inverse, claim.min_effect)["supported"]):
             text += ", but it is not shown to beat the scaling turned round (inverse)"
         return text
     if absent:
@@ -107,7 +112,7 @@ def _decisive(judged: Judged) -> str:
     tested = [c for c in required(claim.asserts, evidence) if c is not None]
 
     def p(contrast: Contrast) -> float:
-        value = p_values(contrast, claim.min_effect, evidence.settings)[judged.verdict]
+        value = p_values(contrast, claim.min_effect)[judged.verdict]
         return math.inf if value is None else value
 
     return min(tested, key=p).second

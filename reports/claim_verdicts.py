@@ -42,16 +42,17 @@ class Judged:
     why_exploratory: str | None = None
 
 
-def p_values(contrast: Contrast, min_effect: float, settings: int) -> Ladder:
-    """Two-sided p of better than zero, of inside +-min_effect, and of below min_effect; None below five seeds."""
+def p_values(contrast: Contrast, min_effect: float) -> Ladder:
+    """Two-sided p of better than zero, of inside +-min_effect, and of below min_effect; None below five seeds.
+
+    Where there are several settings the p-values are of the best against the best, and pay for the choice.
+    """
     mean = contrast.mean
-    if mean.seeds < LEAST_SEEDS or mean.stderr is None:
+    above, below, better = mean.p_above(-min_effect), mean.p_below(min_effect), mean.p_above()
+    if mean.seeds < LEAST_SEEDS or above is None or below is None:
         return {"supported": None, "equivalent": None, "refuted": None}
-    above, below = mean.p_above(-min_effect), mean.p_below(min_effect)
-    better = mean.p_above()
-    assert above is not None and below is not None and better is not None
     doubled = {"supported": better, "equivalent": max(above, below) if min_effect > 0 else None, "refuted": below}
-    return {k: None if p is None else min(1.0, 2 * settings * p) for k, p in doubled.items()}
+    return {k: None if p is None else min(1.0, 2 * p) for k, p in doubled.items()}
 
 
 def required(asserts: str, evidence: Evidence) -> list[Contrast | None]:
@@ -62,7 +63,7 @@ def required(asserts: str, evidence: Evidence) -> list[Contrast | None]:
 def _combined(claim: Claim, asserts: str, evidence: Evidence) -> Ladder:
     """All comparisons must hold to support (the largest p counts); one suffices against (p times their number)."""
     contrasts = required(asserts, evidence)
-    every = [p_values(c, claim.min_effect, evidence.settings) for c in contrasts if c is not None]
+    every = [p_values(c, claim.min_effect) for c in contrasts if c is not None]
     supports = [p["supported"] for p in every]
     result: Ladder = {"supported": None, "equivalent": None, "refuted": None}
     if len(every) == len(contrasts) and None not in supports:

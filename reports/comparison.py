@@ -21,7 +21,7 @@ from .statistics.crossed import NAME as CROSSED
 from .statistics.crossed import CrossedMean, crossed_mean
 from .statistics.design import components
 from .statistics.hierarchical import hierarchical_difference
-from .statistics.paired import mcnemar, sign_flip
+from .statistics.paired import mcnemar, sign_flip, sign_flips
 from .statistics.power import minimum_detectable_effect
 from .statistics.proportions import wilson
 from .statistics.results import Estimate, Test
@@ -192,30 +192,45 @@ def arm_summary(arm: Arm, benchmark: str, metric: str) -> dict[str, Any]:
 
 def checkpoint_comparison(a: Column, b: Column) -> dict[str, Any]:
     """Two policies on the prompts both answered: difference a - b, its intervals, a test, wins, ties and losses."""
-    ids, values = _align([a, b])
-    difference = values[0] - values[1]
-    groups = [a.groups[i] for i in ids]
-    interval = mean_interval(difference, groups)
-    test = None
-    if ids:
-        if len(set(groups)) == len(groups):
-            test = mcnemar(*values) if _binary(values) else sign_flip(difference)
-        else:  # items of one group are not exchangeable one by one: flip whole groups
-            _, index = np.unique(np.asarray(groups), return_inverse=True)
-            test = sign_flip(np.bincount(index, weights=difference))
-    return {
-        "run_id": a.run_id,
-        "against_run_id": b.run_id,
-        "seed": a.seed,
-        "n": len(ids),
-        "difference": interval.as_dict(),
-        "bootstrap": paired_bootstrap(difference, replicates=BOOTSTRAP_DRAWS).as_dict(),
-        "test": None if test is None else test.as_dict(),
-        "wins": int((difference > 0).sum()),
-        "ties": int((difference == 0).sum()),
-        "losses": int((difference < 0).sum()),
-        "minimum_detectable_effect": None if interval.stderr is None else minimum_detectable_effect(interval.stderr),
-    }
+    return checkpoint_comparisons([(a, b)])[0]
+
+
+def checkpoint_comparisons(pairs: Sequence[tuple[Column, Column]]) -> list[dict[str, Any]]:
+    """`checkpoint_comparison` of each pair; their sign-flip tests are made together."""
+    rows: list[dict[str, Any]] = []
+    tests: list[Test | None] = []
+    flips: list[tuple[int, Floats]] = []
+    for a, b in pairs:
+        ids, values = _align([a, b])
+        difference = values[0] - values[1]
+        groups = [a.groups[i] for i in ids]
+        whole = len(set(groups)) == len(groups)
+        tests.append(mcnemar(*values) if ids and whole and _binary(values) else None)
+        if ids and tests[-1] is None:
+            if not whole:  # items of one group are not exchangeable one by one: flip whole groups
+                _, index = np.unique(np.asarray(groups), return_inverse=True)
+                difference_of_groups: Floats = np.bincount(index, weights=difference).astype(float)
+            flips.append((len(rows), difference if whole else difference_of_groups))
+        interval = mean_interval(difference, groups)
+        detectable = None if interval.stderr is None else minimum_detectable_effect(interval.stderr)
+        rows.append(
+            {
+                "run_id": a.run_id,
+                "against_run_id": b.run_id,
+                "seed": a.seed,
+                "n": len(ids),
+                "difference": interval.as_dict(),
+                "bootstrap": paired_bootstrap(difference, replicates=BOOTSTRAP_DRAWS).as_dict(),
+                "test": None,
+                "wins": int((difference > 0).sum()),
+                "ties": int((difference == 0).sum()),
+                "losses": int((difference < 0).sum()),
+                "minimum_detectable_effect": detectable,
+            }
+        )
+    for (place, _), test in zip(flips, sign_flips([d for _, d in flips]), strict=True):
+        tests[place] = test
+    return [row | {"test": None if test is None else test.as_dict()} for row, test in zip(rows, tests, strict=True)]
 
 
 def method_comparison(
@@ -233,7 +248,7 @@ def method_comparison(
         fixed = column(reference, metric, None) if reference is not None else None
         theirs = {c.seed: fixed for c in mine if fixed is not None and fixed.values}
     pairs = [(c, theirs[c.seed]) for c in mine if c.seed in theirs]
-    checkpoints = [checkpoint_comparison(a, b) for a, b in pairs]
+    checkpoints = checkpoint_comparisons(pairs)
     usable = [p for p, c in zip(pairs, checkpoints, strict=True) if c["n"]]
     result: dict[str, Any] = {
         "label": arm.label,

@@ -142,8 +142,10 @@ def _draw_frontier(key: str, name: str) -> Any:
 
         figure, axes = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
         starts = [r for r in rows if r["label"] == REFERENCE_ID]
-        for label in dict.fromkeys(r["label"] for r in rows if r["label"] != REFERENCE_ID):
+        drawn = list(dict.fromkeys(r["label"] for r in rows if r["label"] != REFERENCE_ID))
+        for place, label in enumerate(drawn):
             seen = look[label]
+            size = 6 + 1.8 * min(len(drawn) - 1 - place, 4)  # what coincides shows around what lies on it
             runs: dict[str, list[Mapping[str, Any]]] = {}
             for row in (r for r in rows if r["label"] == label):
                 runs.setdefault(row["run_id"], []).append(row)
@@ -160,7 +162,7 @@ def _draw_frontier(key: str, name: str) -> Any:
             axes.errorbar(
                 [r[key] for r in ends], [r["reward"] for r in ends],
                 xerr=[r[f"{key}_stderr"] or 0 for r in ends], yerr=[r["reward_stderr"] or 0 for r in ends],
-                fmt=seen.marker, color=seen.color, markersize=6, elinewidth=0.8, linestyle="none", label=label, zorder=4,
+                fmt=seen.marker, color=seen.color, markersize=size, elinewidth=0.8, linestyle="none", label=label, zorder=4,
             )  # fmt: skip
         for row in starts:
             axes.plot(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import frontiers, strata, tuning
+from . import aggregate, frontiers, strata, tuning
 from .checklist import checklist, is_control
 from .claim_evidence import MatchedKL
 from .labels import Arm
@@ -32,6 +32,7 @@ def extend(summary: dict[str, Any], matrix: MatrixData, all_arms: Sequence[Arm],
         for entry in metrics:
             entry["tie_groups"] = {**NO_TIES}
         summary |= {"tuning": {**tuning.NOTHING}, "frontiers": {**frontiers.NOTHING}, "strata": {**strata.NOTHING}}
+        summary["aggregate"] = {**aggregate.NOTHING}
         summary["checklist"] = checklist(matrix, all_arms, baseline, summary)
         return
     for entry in metrics:
@@ -45,5 +46,6 @@ def extend(summary: dict[str, Any], matrix: MatrixData, all_arms: Sequence[Arm],
     summary["tuning"] = tuning.tuning_summary(matrix, all_arms, metrics, method, methods)
     primary = summary["primary"]["value"]
     summary["frontiers"] = frontiers.frontier_summary(matrix, all_arms, primary, baseline, labels)
+    summary["aggregate"] = aggregate.aggregate_summary(metrics, label)
     summary["strata"] = strata.strata_summary(matrix, all_arms, metrics, label, labels)
     summary["checklist"] = checklist(matrix, all_arms, baseline, summary)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ BY_STEP = Axis("step", "optimiser step", "training_curves")
 BY_EXAMPLES = Axis("examples_seen", "preference pairs seen", "training_curves_by_examples")
 AXES = (BY_STEP, BY_EXAMPLES)
 
+#: Width and height in inches.
+SIZE = (11.0, 6.0)
 #: Names in a legend; with more methods the rest is told from the tables.
 MOST_NAMES = 24
 #: With more runs a line for each seed is a blur that takes most of the time; the band shows their range.
@@ -57,12 +59,38 @@ def curve_columns(axis: Axis = BY_STEP) -> tuple[str, ...]:
     return ("measure", "label", axis.key, "mean", "low", "high", "seeds")
 
 
-def series(run: RunData, key: str, axis: Axis = BY_STEP) -> tuple[Floats, Floats]:
-    """Places on the axis and values of one logged key, shape (n,) each; a value that is absent or not finite is NaN."""
-    placed = [(x, finite(r.get(key))) for r in run.steps if (x := finite(r.get(axis.key))) is not None]
-    steps = np.array([x for x, _ in placed], dtype=float)
-    values = np.array([np.nan if v is None else v for _, v in placed], dtype=float)
-    return steps, values
+@dataclass(frozen=True, slots=True)
+class _Logged:
+    """A run's steps that have a place on the axis, and those places, shape (n,); `all_placed` if no step lacks one."""
+
+    records: list[dict[str, Any]]
+    places: Floats
+    all_placed: bool
+
+
+class Curves:
+    """What runs logged along one axis. Every series is made once: a matrix needs each for a table and several figures."""
+
+    def __init__(self, axis: Axis = BY_STEP) -> None:
+        self.axis = axis
+        self._logged: dict[str, _Logged] = {}
+        self._values: dict[tuple[str, str], Floats] = {}
+
+    def logged(self, run: RunData) -> _Logged:
+        if run.run_id not in self._logged:
+            steps = run.steps
+            placed = [(x, r) for r in steps if (x := finite(r.get(self.axis.key))) is not None]
+            places = np.array([x for x, _ in placed], dtype=float)
+            self._logged[run.run_id] = _Logged([r for _, r in placed], places, len(placed) == len(steps))
+        return self._logged[run.run_id]
+
+    def of(self, run: RunData, key: str) -> tuple[Floats, Floats]:
+        """Places on the axis and values of one logged key, shape (n,) each; what is absent or not finite is NaN."""
+        found = self.logged(run)
+        if (run.run_id, key) not in self._values:
+            values = [np.nan if (v := finite(r.get(key))) is None else v for r in found.records]
+            self._values[run.run_id, key] = np.array(values, dtype=float)
+        return found.places, self._values[run.run_id, key]
 
 
 def seed_band(curves: Sequence[tuple[Floats, Floats]]) -> dict[str, Floats]:
@@ -84,24 +112,26 @@ def seed_band(curves: Sequence[tuple[Floats, Floats]]) -> dict[str, Floats]:
     }
 
 
-def curve_table(arms: Sequence[Arm], axis: Axis = BY_STEP) -> list[dict[str, Any]]:
+def curve_table(arms: Sequence[Arm], curves: Curves) -> list[dict[str, Any]]:
     """The numbers behind the curves: mean and range over seeds per measure, method and place on the axis."""
     rows: list[dict[str, Any]] = []
+    place = curves.axis.key
     for key, _, _ in PANELS:
         for arm in arms:
-            band = seed_band([series(run, key, axis) for run in arm.runs if run.steps])
-            for step, mean, low, high, seeds in zip(*band.values(), strict=True):
-                rows.append(
-                    {
-                        "measure": key,
-                        "label": arm.label,
-                        axis.key: int(step),
-                        "mean": mean,
-                        "low": low,
-                        "high": high,
-                        "seeds": int(seeds),
-                    }
-                )
+            band = seed_band([curves.of(run, key) for run in arm.runs if run.steps])
+            columns = (values.tolist() for values in band.values())
+            rows += [
+                {
+                    "measure": key,
+                    "label": arm.label,
+                    place: int(x),
+                    "mean": mean,
+                    "low": low,
+                    "high": high,
+                    "seeds": int(n),
+                }
+                for x, mean, low, high, n in zip(*columns, strict=True)
+            ]
     return rows
 
 
@@ -123,19 +153,17 @@ def robust_limits(values: Floats) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
-def _ends(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, axis: Axis) -> int:
+def _ends(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, curves: Curves) -> int:
     """A cross where a run's values stop being finite; returns how many runs that befell."""
     count = 0
     for arm in arms:
         for run in arm.runs:
-            steps, values = series(run, key, axis)
-            if steps.size == len(run.steps) and np.isfinite(values).all():
+            steps, values = curves.of(run, key)
+            logged = curves.logged(run)
+            if logged.all_placed and np.isfinite(values).all():
                 continue
             # A key that is absent was not measured; one that is there without a finite value was lost.
-            broken = [
-                r.get(key) is not None and finite(r.get(key)) is None for r in run.steps if r.get(axis.key) is not None
-            ]
-            if not any(broken):
+            if not any(r.get(key) is not None and finite(r.get(key)) is None for r in logged.records):
                 continue
             count += 1
             sound = np.flatnonzero(np.isfinite(values))
@@ -147,12 +175,12 @@ def _ends(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, axis
     return count
 
 
-def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, axis: Axis) -> bool:
+def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, made: Curves) -> bool:
     lines = sum(len(a.runs) for a in arms) <= MOST_LINES
     seen: list[Floats] = []
     faint = 0.45 if len(arms) <= 4 else 0.2  # many methods: let the means be read
-    for arm in arms:
-        curves = [c for run in arm.runs if np.isfinite((c := series(run, key, axis))[1]).any()]
+    for place, arm in enumerate(arms):
+        curves = [c for run in arm.runs if np.isfinite((c := made.of(run, key))[1]).any()]
         style_ = look[arm.label]
         band = seed_band(curves)
         if not band["step"].size:
@@ -160,14 +188,17 @@ def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, axi
         seen += [values for _, values in curves]
         for steps, values in curves if len(curves) > 1 and lines else []:
             axes.plot(steps, values, color=style_.color, linewidth=0.6, alpha=faint)
-        every = max(1, band["step"].size // 6)
+        # Markers take turns, so that curves that coincide are told apart by them, in grey too.
+        turns = min(len(arms), 4)
+        every = max(turns, band["step"].size // 6)
+        first = place % turns * every // turns % band["step"].size
         axes.plot(
             band["step"],
             band["mean"],
             color=style_.color,
             linestyle=style_.dash,
             marker=style_.marker,
-            markevery=every,
+            markevery=(first, every),
             markersize=4,
             linewidth=1.8,
             label=arm.label,
@@ -183,7 +214,7 @@ def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, axi
         axes.set_ylim(*limits)
         outside = int(((values < limits[0]) | (values > limits[1])).sum())
         remarks.append(f"{outside} of {values.size} values lie outside")
-    lost = _ends(axes, arms, look, key, axis)
+    lost = _ends(axes, arms, look, key, made)
     if lost:
         remarks.append(f"{lost} run{'s' if lost > 1 else ''} ended in NaN or inf (x)")
     if remarks:
@@ -202,19 +233,31 @@ def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, axi
     return True
 
 
-def training_curves(arms: Sequence[Arm], baseline: str | None = None, axis: Axis = BY_STEP) -> Figure:
-    """Six panels against the axis.
+def training_curves(arms: Sequence[Arm], baseline: str | None = None, curves: Curves | None = None) -> Figure:
+    """Six panels against the axis of `curves` (by default the step).
 
     A run's line ends, with a cross, where its values stop being finite. Values far outside the rest are cut off and
     counted in the panel, so that one run that diverged does not flatten all the others.
     """
     import matplotlib.pyplot as plt
 
+    figure, grid = plt.subplots(2, 3, figsize=SIZE, sharex=True, layout="constrained")
+    fill(figure, grid, arms, baseline, curves)
+    return figure
+
+
+def fill(
+    figure: Figure, grid: NDArray[Any], arms: Sequence[Arm], baseline: str | None = None, curves: Curves | None = None
+) -> None:
+    """Draw the curves of the arms and their legend into the empty axes of `grid`, shape (2, 3)."""
+    curves = curves or Curves()
+    axis = curves.axis
     look = looks([a.label for a in arms], baseline)
-    figure, grid = plt.subplots(2, 3, figsize=(11, 6), sharex=True, layout="constrained")
+    if len(arms) == 1:  # nothing to be told apart
+        look = {label: replace(one, dash="-") for label, one in look.items()}
     handles: dict[str, Any] = {}
     for axes, (key, unit, title) in zip(grid.flat, PANELS, strict=True):
-        if not _panel(axes, arms, look, key, axis):
+        if not _panel(axes, arms, look, key, curves):
             axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color="#6b7280")
         axes.set_title(title, y=1.0)  # at a given height: finding one takes as long as all the rest
         axes.set_ylabel(unit)
@@ -237,20 +280,12 @@ def training_curves(arms: Sequence[Arm], baseline: str | None = None, axis: Axis
             handlelength=3.5,
         )
         rows = -(-len(named) // 4)
-        figure.set_size_inches(11, 6 + 0.2 * max(0, rows - 1))
+        width, height = SIZE
+        figure.set_size_inches(width, height + 0.2 * max(0, rows - 1))
         legend.set_in_layout(True)
-    return figure
 
 
 def save_training_curves(arms: Sequence[Arm], path: Path, baseline: str | None = None) -> None:
-    """Draw the training curves of the arms, by step, into a .png or .svg.
-
-    The panels of one run stand at fixed places: a matrix draws hundreds of these, and finding the best places takes three
-    quarters of the time.
-    """
+    """Draw the training curves of the arms, by step, into a .png or .svg."""
     with style():
-        figure = training_curves(arms, baseline)
-        if sum(len(a.runs) for a in arms) == 1:
-            figure.set_layout_engine(None)
-            figure.subplots_adjust(left=0.065, right=0.99, top=0.95, bottom=0.125, wspace=0.27, hspace=0.16)
-        save(figure, path)
+        save(training_curves(arms, baseline), path)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import figures, noise_floor, panels, tables
+from . import judge_panel, noise_floor, tables
+from .drawing import draw_figures
 from .labels import arms
 from .latex import write_latex
+from .logged import draw_curves
 from .panel import all_panels
 from .records import MatrixData
-from .style import looks, save, style
+from .style import looks
 from .writing import write_csv
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Rows = Sequence[Mapping[str, Any]]
-
-
-def _both(figure: Figure, directory: Path, name: str, embed: str) -> Path:
-    save(figure, directory / f"{name}.png", directory / f"{name}.svg")
-    return directory / f"{name}.{embed}"
 
 
 def draw_all(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, Path]:
@@ -30,54 +24,39 @@ def draw_all(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, Path]:
 
     A figure without data is not drawn, its old files are removed and its table is written with a header only.
     """
-    directory, folder = matrix.output_dir / "figures", matrix.output_dir / "tables"
-    all_arms = arms(matrix.runs)
     baseline = summary["baseline"]["value"]
-    look = looks([a.label for a in all_arms], baseline)
-    drawn: dict[str, Path] = {}
+    return draw_curves(matrix.output_dir, arms(matrix.runs), baseline) | draw_compared(matrix, summary)
 
-    def one(
-        name: str, columns: Sequence[str], rows: Rows, show: bool, draw: Callable[[], Figure], embed: str = "svg"
-    ) -> None:
+
+def draw_compared(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, Path]:
+    """`draw_all` without the training curves."""
+    directory, folder = matrix.output_dir / "figures", matrix.output_dir / "tables"
+    drawn: dict[str, Path] = {}
+    made: dict[str, Rows] = {}
+
+    def add(name: str, columns: Sequence[str], rows: Rows, shown: bool, embed: str = "svg") -> None:
+        """Write the table, and have the figure drawn later or take the old one away."""
         write_csv(folder / f"{name}.csv", columns, rows)
-        if show:
-            drawn[name] = _both(draw(), directory, name, embed)
+        if shown:
+            made[name], drawn[name] = rows, directory / f"{name}.{embed}"
         else:
             for kind in ("png", "svg"):
                 (directory / f"{name}.{kind}").unlink(missing_ok=True)
 
-    with style():
-        for axis in figures.AXES:
-            rows = figures.curve_table(all_arms, axis)
-            one(
-                axis.figure,
-                figures.curve_columns(axis),
-                rows,
-                bool(rows),
-                lambda axis=axis: figures.training_curves(all_arms, baseline, axis),  # type: ignore[misc]
-                "png",
-            )
-        forest = tables.forest_table(summary)
-        shown = any(r["difference"] is not None for r in forest)
-        one("paired_differences", tables.FOREST_COLUMNS, forest, shown, lambda: panels.forest(forest, look))
-        bench = tables.benchmark_table(summary)
-        shown = any(r["mean"] is not None for r in bench)
-        one("benchmarks", tables.BENCHMARK_COLUMNS, bench, shown, lambda: panels.benchmarks(bench, look))
-        for panel in all_panels():
-            rows = panel.rows(matrix, summary)
-            one(
-                panel.name,
-                panel.columns,
-                rows,
-                bool(rows),
-                lambda panel=panel, rows=rows: panel.draw(rows, look),  # type: ignore[misc]
-                panel.embed,
-            )
-    _tables(folder, summary, forest, bench)
+    forest = tables.forest_table(summary)
+    add("paired_differences", tables.FOREST_COLUMNS, forest, any(r["difference"] is not None for r in forest))
+    bench = tables.benchmark_table(summary)
+    add("benchmarks", tables.BENCHMARK_COLUMNS, bench, any(r["mean"] is not None for r in bench))
+    for panel in all_panels():
+        rows = panel.rows(matrix, summary)
+        add(panel.name, panel.columns, rows, bool(rows), panel.embed)
+    look = looks([a.label for a in arms(matrix.runs)], summary["baseline"]["value"])
+    draw_figures(made, look, directory)
+    _tables(folder, summary, forest, bench, judge_panel.rows(matrix, summary))
     return drawn
 
 
-def _tables(folder: Path, summary: Mapping[str, Any], forest: Rows, bench: Rows) -> None:
+def _tables(folder: Path, summary: Mapping[str, Any], forest: Rows, bench: Rows, judged: Rows) -> None:
     """The tables that have no figure, and those of a paper as LaTeX."""
     correlation = tables.correlation_table(summary)
     write_csv(folder / "beta_correlation.csv", tables.CORRELATION_COLUMNS, correlation)
@@ -113,5 +92,11 @@ def _tables(folder: Path, summary: Mapping[str, Any], forest: Rows, bench: Rows)
         noise_floor.COLUMNS[:-1],
         noise,
         "The same policy evaluated twice.",
+    )
+    write_latex(
+        folder / "judges.tex",
+        judge_panel.COLUMNS[:7] + judge_panel.COLUMNS[11:14],
+        judged,
+        "Win rates against the reference with 95 % intervals over prompts, plain and length-controlled.",
     )
     write_latex(folder / "checklist.tex", ("name", "state", "evidence"), summary["checklist"], "Reviewer's checklist.")

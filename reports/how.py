@@ -29,20 +29,20 @@ def interval(estimate: Entry | None, signed: bool = False) -> str:
     return f"{number(estimate['low'], 3, signed)} to {number(estimate['high'], 3, signed)}"
 
 
-def _sizes(entry: Entry) -> str:
+def _sizes(entry: Entry, unit: str = "prompts") -> str:
     parts = []
     if entry.get("seeds") is not None:
         parts.append(f"{entry['seeds']} seed{'' if entry['seeds'] == 1 else 's'}")
     if entry.get("n"):
-        parts.append(f"{entry['n']} prompts")
+        parts.append(f"{entry['n']} {unit}")
     return " x ".join(parts) or "nothing"
 
 
-def of_estimate(entry: Entry | None, what: str) -> str:
-    """What an estimate with its interval is: method, sizes, and the note that limits it."""
+def of_estimate(entry: Entry | None, what: str, unit: str = "prompts") -> str:
+    """What an estimate with its interval is: method, sizes (n in `unit`), and the note that limits it."""
     if not entry:
         return f"{what}: not computed."
-    text = f"{what}: {entry['method']}; from {_sizes(entry)}."
+    text = f"{what}: {entry['method']}; from {_sizes(entry, unit)}."
     if entry.get("low") is not None:
         text += f" {entry.get('confidence', 0.95):.0%} interval {interval(entry, signed=True)}."
     note = entry.get("note") or entry.get("reason")

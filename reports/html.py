@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import how
+from . import how, prose
+from .beta.run import Analysed
 from .csp import content_security_policy
 from .explain import explain_html
-from .gallery import draw_all
+from .gallery import draw_all, draw_compared
+from .logged import logged_files
 from .page import context
 from .records import MatrixData, load_matrix
-from .summary import build_summary
+from .summary import baseline_label, build_summary
 from .text import script_json, visible
-from .writing import write_text
+from .writing import write_large_json, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -47,6 +49,7 @@ def render(filled: Mapping[str, Any]) -> tuple[str, str]:
         "interval": how.interval,
         "p": how.p_value,
         "how": how,
+        "prose": prose,
         "duration": duration,
     }
     pages = jinja2.Environment(
@@ -95,9 +98,32 @@ def write_report(
     return write_pages(matrix, summary if summary is not None else build_summary(matrix))
 
 
+def write_matrix(
+    output_dir: Path | str,
+    run_ids: Sequence[str],
+    config: Mapping[str, Any] | None = None,
+    analysed: Mapping[str, Analysed] | None = None,
+) -> Path:
+    """`write_matrix_files` and `write_report` in one: runs are read once, curves drawn once, on two cores.
+
+    Returns the path of report.html; raises ReportError naming a damaged file.
+    """
+    matrix = load_matrix(output_dir, run_ids, config)
+    with logged_files(matrix, baseline_label(matrix)) as finish:
+        summary = build_summary(matrix, analysed=analysed)
+        write_large_json(matrix.output_dir / "summary.json", summary)
+        figures = draw_compared(matrix, summary)
+        figures |= finish()
+    return _write_documents(matrix, summary, figures)
+
+
 def write_pages(matrix: MatrixData, summary: Mapping[str, Any]) -> Path:
     """Write the report of a loaded matrix into its output directory; returns the path of report.html."""
-    page, markdown = render(context(matrix, summary, draw_all(matrix, summary)))
+    return _write_documents(matrix, summary, draw_all(matrix, summary))
+
+
+def _write_documents(matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str, Path]) -> Path:
+    page, markdown = render(context(matrix, summary, figures))
     write_text(matrix.output_dir / "report.md", markdown)
     write_text(matrix.output_dir / "explain.html", explain_html())
     return write_text(matrix.output_dir / "report.html", page)

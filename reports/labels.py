@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,17 +35,25 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
 
     The label is the method's name, followed by the settings that tell its arms apart when it has several:
     `foodpo[pref_beta_scale=0.3]`. A run without run.json cannot be placed when its method has several settings and
-    gets an arm of its own.
+    gets an arm of its own. Controls that differ only in the setting of their parent are told apart by it.
     """
+    by_id = {run.run_id: run for run in runs}
+    times = Counter((run.method, _key(run.settings), run.seed) for run in runs if run.identity)
+    repeated = {method for (method, _, _), count in times.items() if count > 1}
+
+    def settings_of(run: RunData) -> dict[str, Any]:
+        parent = by_id.get((run.identity or {}).get("parent") or "") if run.method in repeated else None
+        return run.settings if parent is None else {**parent.settings, **run.settings}
+
     by_method: dict[str, dict[str, list[RunData]]] = {}
     for run in runs:
         settings = by_method.setdefault(run.method, {})
-        key = _key(run.settings) if run.identity else "unknown"
+        key = _key(settings_of(run)) if run.identity else "unknown"
         settings.setdefault(key, []).append(run)
 
     named: list[Arm] = []
     for method, settings in by_method.items():
-        known = [group[0].settings for key, group in settings.items() if key != "unknown"]
+        known = [settings_of(group[0]) for key, group in settings.items() if key != "unknown"]
         if "unknown" in settings and len(known) == 1:
             settings[_key(known[0])].extend(settings.pop("unknown"))
         names = list(dict.fromkeys(name for s in known for name in s))
@@ -54,12 +63,12 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
             if key == "unknown" and known:
                 label = f"{method}[setting unknown]"
             elif telling:
-                values = group[0].settings
+                values = settings_of(group[0])
                 label = f"{method}[{', '.join(f'{n}={_short(values.get(n))}' for n in telling)}]"
             rule = next((r.rule for r in group if r.rule), None)
             replicates, repeats = _split_repeated_seeds(group)
-            named.append(Arm(label, method, rule, group[0].settings, tuple(replicates)))
-            named += [Arm(f"{label} ({r.run_id})", method, r.rule, r.settings, (r,)) for r in repeats]
+            named.append(Arm(label, method, rule, settings_of(group[0]), tuple(replicates)))
+            named += [Arm(f"{label} ({r.run_id})", method, r.rule, settings_of(r), (r,)) for r in repeats]
     return named
 
 

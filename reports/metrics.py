@@ -29,8 +29,9 @@ from .beta.run import Analysed, analyse_run
 from .figures import save_training_curves
 from .labels import arms
 from .records import MatrixData, RunData, load_config, load_matrix, load_run
+from .run_curves import save_run_curves
 from .summary import build_summary
-from .writing import write_csv, write_json, write_records
+from .writing import write_csv, write_large_json, write_records
 
 IDENTITY = ("run_id", "method", "rule", "seed")
 MEASURES = (
@@ -82,8 +83,12 @@ def _write(
 ) -> dict[str, Any]:
     write_csv(directory / "training_metrics.csv", COLUMNS, training_rows(matrix.runs))
     summary = {**build_summary(matrix, kind, analysed), **(more or {})}
-    save_training_curves(arms(matrix.runs), directory / "training_curves.png", summary["baseline"]["value"])
-    write_json(directory / "summary.json", summary)
+    curves, all_arms, baseline = directory / "training_curves.png", arms(matrix.runs), summary["baseline"]["value"]
+    if kind == "run":
+        save_run_curves(all_arms[0], curves, baseline)
+    else:
+        save_training_curves(all_arms, curves, baseline)
+    write_large_json(directory / "summary.json", summary)
     return summary
 
 

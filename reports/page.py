@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
+from . import prose, tables
 from .labels import arm_of, arms
 from .panel import Section, all_panels
 from .records import MatrixData
@@ -32,7 +34,7 @@ def data_uri(path: Path) -> str:
     with Image.open(path.with_suffix(".png")) as picture:
         flat = Image.new("RGB", picture.size, "white")
         flat.paste(picture, mask=picture.getchannel("A") if picture.mode == "RGBA" else None)
-        flat.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        flat.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
@@ -58,8 +60,10 @@ def _matrix_table(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {"metrics": shown, "rows": rows[:MOST_METHODS], "more": more, "ties": SENTENCE}
 
 
-def _panels(figures: Mapping[str, Path]) -> dict[str, list[dict[str, Any]]]:
-    """Panels by section: name, title, caption, and the sentence that stands where there is nothing to draw."""
+def _panels(
+    matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str, Path]
+) -> dict[str, list[dict[str, Any]]]:
+    """Panels by section: name, title, caption, from how many, and the sentence that stands where there is nothing to draw."""
     found: dict[str, list[dict[str, Any]]] = {section: [] for section in get_args(Section)}
     for panel in all_panels():
         entry = {
@@ -68,6 +72,7 @@ def _panels(figures: Mapping[str, Path]) -> dict[str, list[dict[str, Any]]]:
             "caption": panel.caption,
             "absent": panel.absent,
             "drawn": panel.name in figures,
+            "sizes": prose.sizes(panel.rows(matrix, summary)) if panel.name in figures else "",
         }
         found[panel.section].append(entry)
     return found
@@ -85,6 +90,26 @@ def _comparisons(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {"metrics": shown, "more": more}
 
 
+def _sizes(summary: Mapping[str, Any]) -> dict[str, str]:
+    """From how many the figures that are no panels are drawn."""
+    logged = [run for run in summary["runs"] if run["logged_steps"]]
+    steps, arms_ = sum(run["logged_steps"] for run in logged), len({run["label"] for run in logged})
+    return {
+        "training_curves": f"Drawn from {steps:,} logged steps of {len(logged)} runs of {arms_} methods, each setting counted.",
+        "paired_differences": prose.sizes(tables.forest_table(summary)),
+        "benchmarks": prose.sizes(tables.benchmark_table(summary)),
+    }
+
+
+def _names(matrix: MatrixData, summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names that sentences hold and whose digits are no numbers: methods, runs, metrics, benchmarks, judges, claims."""
+    found = {n for run in summary["runs"] for n in (run["label"], run["method"], run["run_id"])}
+    found |= {n for m in summary["metrics"] for n in (m["benchmark"], m["metric"])}
+    found |= {judge["name"] for entry in summary["judges"] for judge in entry["judges"]}
+    found |= {claim["name"] for claim in summary["claims"]["judged"]}
+    return tuple(sorted({str(name) for name in found} | set(matrix.benchmarks)))
+
+
 def context(matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str, Path]) -> dict[str, Any]:
     """Everything that report.html.j2 and report.md.j2 read."""
     labels = arm_of(arms(matrix.runs))
@@ -95,10 +120,13 @@ def context(matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str
         "s": summary,
         "table": _matrix_table(summary),
         "compared": _comparisons(summary),
-        "panels": _panels(figures),
+        "panels": _panels(matrix, summary, figures),
+        "sizes": _sizes(summary),
+        "said": functools.partial(prose.numbers, names=_names(matrix, summary)),
         "figures": {name: data_uri(path) for name, path in figures.items()},
         "figure_files": {name: f"figures/{path.name}" for name, path in figures.items()},
         "unfinished": [r for r in summary["runs"] if r["state"] != "done"],
+        "lost_checkpoints": [{"run_id": r["run_id"], **c} for r in summary["runs"] for c in r["failed_checkpoints"]],
         "collapsed": [r for r in summary["runs"] if r["collapse"]],
         "diverged": [r for r in summary["runs"] if r["diverged"]],
         "seconds": seconds,

@@ -38,8 +38,9 @@ class Panel:
 
 def all_panels() -> list[Panel]:
     """Every panel that is drawn beside the gallery's own figures, in the order of the page."""
-    from . import comparison_panels, judge_panel, tuning_panels
+    from . import aggregate_panel, comparison_panels, frontier_panel, judge_panel, tuning_panels
     from .beta.panels import panels as beta_panels
 
-    panels: list[Panel] = [*beta_panels(), judge_panel.PANEL, *comparison_panels.PANELS, *tuning_panels.PANELS]
+    panels: list[Panel] = [*beta_panels(), judge_panel.PANEL, *comparison_panels.PANELS]
+    panels += [frontier_panel.PANEL, aggregate_panel.PANEL, *tuning_panels.PANELS]
     return panels

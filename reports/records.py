@@ -60,6 +60,16 @@ class Scores:
     primary_metric: str
     items: tuple[Item, ...]
     noise: Any = None
+    #: The policy under which the prompt perplexity of the items was measured; None where the rows carried it, or have none.
+    prompt_perplexity_under: str | None = None
+
+
+def error_text(status: Mapping[str, Any] | None) -> str | None:
+    """Class and message of the error that a status.json holds; None where it holds none."""
+    error = (status or {}).get("error")
+    if not error:
+        return None
+    return f"{error.get('class', 'Error')}: {error.get('message', '')}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +112,7 @@ class RunData:
 
     @property
     def error(self) -> str | None:
-        error = (self.status or {}).get("error")
-        if not error:
-            return None
-        return f"{error.get('class', 'Error')}: {error.get('message', '')}".strip()
+        return error_text(self.status)
 
     @property
     def steps(self) -> list[dict[str, Any]]:
@@ -212,6 +219,7 @@ def load_scores(path: Path) -> Scores:
             primary_metric=str(raw["primary_metric"]),
             items=items,
             noise=raw.get("noise"),
+            prompt_perplexity_under=raw.get("prompt_perplexity_under"),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ReportError(f"{path}: not a score file ({type(error).__name__}: {error}); delete it and rerun") from error
@@ -223,18 +231,18 @@ def load_scores(path: Path) -> Scores:
     return scores
 
 
-def load_run(path: Path, run_id: str | None = None) -> RunData:
-    """Read one run directory (or the reference policy's). Absent files leave empty fields."""
+def load_run(path: Path, run_id: str | None = None, scores: bool = True) -> RunData:
+    """Read one run directory (or the reference policy's), without its scores if so asked. Absent files leave empty fields."""
     identity = _object(path / "run.json")
     name = run_id or (str(identity["run_id"]) if identity and "run_id" in identity else path.name)
-    scores = [load_scores(p) for p in sorted((path / "scores").glob("*.json"))]
+    found = [load_scores(p) for p in sorted((path / "scores").glob("*.json"))] if scores else []
     return RunData(
         run_id=name,
         path=path,
         identity=identity,
         status=_object(path / "status.json"),
         history=_history(path / "log_history.json", name),
-        scores={s.benchmark: s for s in scores},
+        scores={s.benchmark: s for s in found},
     )
 
 

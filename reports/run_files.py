@@ -1,19 +1,15 @@
-"""The files of many runs, written on all cores: one process for each core, each with its share of the runs.
-
-The other processes are started with `python -m reports.run_files`, not forked: the caller may hold threads and locks.
-"""
+"""The files of many runs, written on all cores: one process for each core, each with its share of the runs."""
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from . import processes
 from .beta.run import Analysed
 from .metrics import write_analysed
 from .records import ReportError, RunData
@@ -21,10 +17,6 @@ from .records import ReportError, RunData
 #: A process takes about two seconds to start: fewer runs than this a process are not worth one.
 RUNS_PER_PROCESS = 8
 MOST_PROCESSES = 8
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write(output: Path, run_ids: Sequence[str]) -> dict[str, Analysed]:
@@ -36,26 +28,14 @@ def write_all(output: Path, run_ids: Sequence[str]) -> dict[str, Analysed]:
 
     Raises ReportError naming a damaged file, from whichever process met it.
     """
-    count = max(1, min(_cores(), MOST_PROCESSES, len(run_ids) // RUNS_PER_PROCESS))
+    count = max(1, min(processes.cores(), MOST_PROCESSES, len(run_ids) // RUNS_PER_PROCESS))
     if count == 1:
         return _write(output, run_ids)
-    path = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     with tempfile.TemporaryDirectory(prefix="run-files-") as folder:
         shares = [Path(folder) / f"{number}.txt" for number in range(1, count)]
         for number, share in enumerate(shares, start=1):
             share.write_text("\n".join(run_ids[number::count]), encoding="utf-8")
-        others = [
-            subprocess.Popen(
-                [sys.executable, "-m", "reports.run_files", str(output.absolute()), str(share)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=environment,
-                text=True,
-            )
-            for share in shares
-        ]
+        others = [processes.start("reports.run_files", output.absolute(), share) for share in shares]
         try:
             found = _write(output, run_ids[0::count])
             for process, share in zip(others, shares, strict=True):

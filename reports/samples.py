@@ -18,6 +18,8 @@ from .winrates import ComparisonError, read_comparisons
 BUDGET = 1_200_000
 #: Verdicts of judges a report may carry in all; beyond it the pairs that come last are left out.
 MOST_VERDICTS = 12_000
+#: Characters of judges' words a report carries in all, about, and of one reply at least and at most.
+WORDS_BUDGET, SHORTEST_WORDS, LONGEST_WORDS = 400_000, 40, 600
 #: Answers are cut shorter before prompts are left out, down to this many characters; then policies are left out.
 SHORTEST = 240
 MOST_POLICIES = 40
@@ -48,6 +50,14 @@ def load_generations(path: Path) -> dict[str, dict[str, Any]]:
                 ) from error
             rows.setdefault(key, kept)
     return rows
+
+
+def _has_rows(path: Path) -> bool:
+    """Whether a file of generations holds a line that is not blank."""
+    if not path.exists():
+        return False
+    with path.open("rb") as lines:
+        return any(line.strip() for line in lines)
 
 
 def _policies(matrix: MatrixData) -> list[RunData]:
@@ -117,10 +127,14 @@ def _quartiles(values: NDArray[np.float64]) -> list[float]:
 
 
 def _verdicts(
-    matrix: MatrixData, benchmark: str, listed: Mapping[str, int], room: int
+    matrix: MatrixData, benchmark: str, listed: Mapping[str, int], room: int, words_room: int
 ) -> tuple[list[dict[str, Any]], int]:
-    """What each judge said, by prompt: [first, second, preference for the first, its reason], and how many do not fit."""
-    out: list[dict[str, Any]] = []
+    """What each judge said, by prompt, and how many of its verdicts do not fit.
+
+    A verdict is [first, second, preference for the first, reason, words]: its words with the answers in this order and
+    swapped, or, of a judge that is not `paired`, on the first and on the second answer.
+    """
+    found: list[list[dict[str, Any]]] = []
     left_out = 0
     for record in sorted((matrix.output_dir / "comparisons").glob("*.json")):
         path = record.with_suffix(".jsonl")
@@ -134,38 +148,44 @@ def _verdicts(
             if r.get("benchmark") == benchmark and r["sample"] == 0 and r["first"] in listed and r["second"] in listed
         ]
         left_out += max(0, len(rows) - room)
+        found.append(rows[:room])
+        room -= len(found[-1])
+    longest = words_room // (2 * max(1, sum(map(len, found))))
+    longest = max(SHORTEST_WORDS, min(LONGEST_WORDS, longest))
+    out: list[dict[str, Any]] = []
+    for rows in filter(None, found):
         said: dict[str, list[list[Any]]] = {}
-        for row in rows[:room]:
-            words = row.get("words") or row.get("reason")
+        for row in rows:
             said.setdefault(visible(str(row["prompt_id"])), []).append(
                 [
                     listed[row["first"]],
                     listed[row["second"]],
                     finite(row["preference"]),
-                    None if words is None else shorten(visible(str(words)), 400),
+                    None if row.get("reason") is None else shorten(visible(str(row["reason"])), LONGEST_WORDS),
+                    [None if w is None else shorten(visible(str(w)), longest) for w in row.get("words") or ()],
                 ]
             )
-        room -= min(room, len(rows))
-        if said:
-            out.append({"name": visible(str(rows[0]["judge"])), "said": said})
+        paired = any(row.get(order) is not None for row in rows for order in ("forward", "backward"))
+        out.append({"name": visible(str(rows[0]["judge"])), "paired": paired, "said": said})
     return out, left_out
 
 
 def samples(matrix: MatrixData, names: Mapping[str, str]) -> dict[str, Any]:
     """The browser's data; `names` maps a run id to what the reader sees. Texts are made visible and cut.
 
-    {"policies": [{"id", "name"}], "benchmarks": [{"name", "metric", "binary", "quartiles", "judges": [{"name", "said"}],
-    "prompts": [{"id", "prompt", "logppl", "answers": {policy: [text, score, finish, beta]}}]}], "note"}. A policy is given
-    by its position in `policies`.
+    {"policies": [{"id", "name"}], "benchmarks": [{"name", "metric", "binary", "quartiles", "judges": [{"name", "paired",
+    "said"}], "prompts": [{"id", "prompt", "logppl", "answers": {policy: [text, score, finish, beta]}}]}], "note"}. A policy is
+    given by its position in `policies`.
     """
     policies = _policies(matrix)
+    files = {b: {p.run_id: p.path / "generations" / f"{b}.jsonl" for p in policies} for b in matrix.benchmarks}
+    answered = [p for p in policies if any(_has_rows(of[p.run_id]) for of in files.values())]
+    shown = answered[:MOST_POLICIES]
     per: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
-    for benchmark in matrix.benchmarks:
-        found = {p.run_id: load_generations(p.path / "generations" / f"{benchmark}.jsonl") for p in policies}
+    for benchmark, of in files.items():
+        found = {p.run_id: load_generations(of[p.run_id]) for p in shown}
         if any(found.values()):
             per[benchmark] = found
-    answered = [p for p in policies if any(found[p.run_id] for found in per.values())]
-    shown = answered[:MOST_POLICIES]
     listed = {p.run_id: place for place, p in enumerate(shown)}
     cells = sum(len(found[p.run_id]) for found in per.values() for p in shown)
     longest = LONGEST if not cells else max(SHORTEST, min(LONGEST, BUDGET // cells))
@@ -196,7 +216,7 @@ def samples(matrix: MatrixData, names: Mapping[str, str]) -> dict[str, Any]:
                 {"id": visible(prompt_id), "prompt": prompt, "logppl": perplexity.get(prompt_id), "answers": answers}
             )
         room -= used
-        judges, over = _verdicts(matrix, benchmark, listed, MOST_VERDICTS // len(per))
+        judges, over = _verdicts(matrix, benchmark, listed, MOST_VERDICTS // len(per), WORDS_BUDGET // len(per))
         unsaid += over
         values = {v for s in scores.values() for v in s.values() if v is not None}
         out.append(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .comparison import crossed_test, interval_of
 from .grids import ScoreGrid, aligned, arm_grids
 from .labels import Arm
-from .records import MatrixData, Scores, finite
+from .records import REFERENCE_ID, MatrixData, Scores, finite
 from .statistics.crossed import crossed_mean
 from .statistics.interaction import interaction
 from .statistics.multiplicity import benjamini_hochberg
@@ -25,8 +25,12 @@ KEY = "log_prompt_perplexity"
 QUANTILES = 4
 #: Fewer prompts than this in a stratum make no interval worth drawing.
 PROMPTS_PER_STRATUM = 5
-MEASURED = ("kl", "preference")  # kinds that score the prompt under this matrix's own reference
+MEASURED = ("kl", "preference")  # kinds that always score the prompt under this matrix's own reference
 NOTHING: dict[str, Any] = {"comparisons": [], "reason": "one run has nothing to be compared with"}
+
+
+def _is_measured(scores: Scores) -> bool:
+    return scores.kind in MEASURED or scores.prompt_perplexity_under == REFERENCE_ID
 
 
 def _tables(matrix: MatrixData) -> list[Scores]:
@@ -37,8 +41,8 @@ def _tables(matrix: MatrixData) -> list[Scores]:
 def prompt_log_perplexity(matrix: MatrixData, benchmark: str) -> tuple[dict[str, float], str]:
     """Log perplexity (nats a token) of the benchmark's prompts by item id, and where it comes from or why there is none.
 
-    Values measured under the matrix's reference come first: on the items themselves (kinds kl and preference), or on those
-    of another benchmark with the same prompt text. Then the value carried by the benchmark's own rows.
+    Values measured under the matrix's reference come first: on the items themselves, or on those of another benchmark with
+    the same prompt text. Then the value carried by the benchmark's own rows.
     """
     tables = _tables(matrix)
     own = [s for s in tables if s.benchmark == benchmark]
@@ -47,7 +51,7 @@ def prompt_log_perplexity(matrix: MatrixData, benchmark: str) -> tuple[dict[str,
     measured = {
         str(i.extra["prompt"]): value
         for s in tables
-        if s.kind in MEASURED and s.benchmark != benchmark
+        if _is_measured(s) and s.benchmark != benchmark
         for i in s.items
         if i.extra.get("prompt") is not None and (value := finite(i.extra.get(KEY))) is not None
     }
@@ -61,7 +65,7 @@ def prompt_log_perplexity(matrix: MatrixData, benchmark: str) -> tuple[dict[str,
             text = item.extra.get("prompt")
             if text is not None and str(text) in measured:
                 matched.setdefault(item.id, measured[str(text)])
-    if recorded and own[0].kind in MEASURED:
+    if recorded and _is_measured(own[0]):
         return recorded, "measured under the reference with this benchmark"
     if len(matched) >= max(len(recorded), 1):
         return matched, "measured under the reference with another benchmark, matched by prompt text"

@@ -9,6 +9,7 @@ from .beta import beta_summary
 from .beta.drift import collapse_of
 from .beta.run import Analysed
 from .checklist import is_control
+from .checkpoints import failed_checkpoints
 from .claim_text import as_dict
 from .claim_verdicts import judge_matrix
 from .claims import ClaimError, parse_claims, read_claims, verify
@@ -52,6 +53,7 @@ def _run_entry(run: RunData, label: str) -> dict[str, Any]:
         "step": status.get("step"),
         "total_steps": status.get("total_steps"),
         "error": run.error,
+        "failed_checkpoints": failed_checkpoints(run),
         "logged_steps": len(steps),
         "diverged": any(r.get("loss") is not None and finite(r.get("loss")) is None for r in steps),
         "final": last,
@@ -109,6 +111,13 @@ def _pick_primary(matrix: MatrixData, known: Sequence[tuple[str, str, bool, bool
         return (wanted, None) if wanted in names else (None, f"the declared metric {wanted!r} was not scored")
     first = next((f"{b}/{m}" for b, m, primary, _ in known if primary), None)
     return first, None if first else "no benchmark was scored"
+
+
+def baseline_label(matrix: MatrixData) -> str | None:
+    """The label of the arm that a matrix's other arms are compared with; None where there is none."""
+    primary, _ = _pick_primary(matrix, _metrics_of(matrix))
+    baseline, _ = _pick_baseline(matrix, arms(matrix.runs), primary)
+    return None if baseline is None else baseline.label
 
 
 def _is_claim(arm: Arm, baseline: Arm | None) -> bool:

@@ -37,15 +37,39 @@ def _families(all_arms: Sequence[Arm], grids: Mapping[str, ScoreGrid]) -> dict[s
     return families
 
 
+def _sides(
+    first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: float
+) -> tuple[tuple[int | None, ...], tuple[str, ...], Floats, Floats]:
+    """Seeds and items that all settings share, and the scores of both sides, (settings, seeds, groups), larger being better."""
+    seeds, ids, values = aligned([*first, *second])
+    cells = sign * (grouped(first[0], ids, values) if ids else values)
+    return seeds, ids, cells[: len(first)], cells[len(first) :]
+
+
+def _can_be_tuned(mine: Floats, theirs: Floats) -> bool:
+    return bool(mine.size) and (mine.shape[2] > 1 or len(mine) == len(theirs) == 1)
+
+
+def cross_fitted(first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: float) -> float | None:
+    """Best of the first minus best of the second, each scored where it was not chosen; above zero the first is better.
+
+    None where they share too little to choose on one part and to score on another.
+    """
+    if not first or not second:
+        return None
+    _, _, mine, theirs = _sides(first, second, sign)
+    if not _can_be_tuned(mine, theirs):
+        return None
+    return float((tuned(mine).scores - tuned(theirs).scores).mean())
+
+
 def _compare(first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: float) -> dict[str, Any]:
     """Both sides at their best: the estimate at settings chosen elsewhere than where they are compared."""
-    seeds, ids, values = aligned([*first, *second])
-    cells = grouped(first[0], ids, values) if ids else values
-    mine, theirs = sign * cells[: len(first)], sign * cells[len(first) :]
+    seeds, ids, mine, theirs = _sides(first, second, sign)
     row: dict[str, Any] = {"seeds": list(seeds), "n": len(ids), "chosen": [], "against_chosen": [], "how": None}
     per_seed: list[float] = []
     estimate = None
-    if mine.size and (mine.shape[2] > 1 or len(first) == len(second) == 1):
+    if _can_be_tuned(mine, theirs):
         one, two = tuned(mine), tuned(theirs)
         gap = sign * (one.scores - two.scores)
         per_seed, estimate = [float(v) for v in gap.mean(axis=1)], float(gap.mean()) * sign

@@ -35,7 +35,8 @@ class ComparisonError(ValueError):
 def read_comparisons(path: Path) -> list[dict[str, Any]]:
     """The rows of a comparison file. ComparisonError for a line that is no row."""
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    # Not splitlines: a judge's words may hold other characters that end a line, such as U+2028.
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

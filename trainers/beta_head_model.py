@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainers.rules import registry
 from trainers.rules.base import BetaRule, RuleBatch
 from trainers.save import write_json
-from trainers.schema import BETA_HEAD, POLICY_DIR
+from trainers.schema import ADAPTER_DIR, BETA_HEAD, POLICY_DIR
 
 RULE = "beta_head"
 #: Where `save_pretrained` puts the head: vLLM reads every *.safetensors at the top of a checkpoint and refuses unknown keys.
@@ -153,8 +153,8 @@ class AutoModelForCausalLMWithBetaHead(nn.Module):
         """Load a policy and its head, ready for inference (`eval`).
 
         Args:
-            path: a directory that `save_pretrained` wrote, a finished run of this project (its directory, or `policy/` in it),
-                or any causal LM that transformers loads, which then gets a new head, with a warning.
+            path: a directory that `save_pretrained` wrote, a finished run of this project (its directory, or `policy/` or
+                `adapter/` in it), or any causal LM that transformers loads, which then gets a new head, with a warning.
             aggregation, pref_beta: of a new head (`last_prompt_token` and 0.1 unless given). A saved head knows its own; if
                 they are given all the same, they must agree.
             kwargs: of `AutoModelForCausalLM.from_pretrained`. Remote code is not trusted unless asked for.
@@ -235,10 +235,11 @@ def _locate(path: str | Path) -> tuple[str | Path, Path | None]:
     root = Path(path)
     if not root.is_dir():
         return path, None  # a name on the hub
-    inner = root / POLICY_DIR
-    policy = inner if (inner / "config.json").is_file() and not (root / "config.json").is_file() else root
+    inner = (root / POLICY_DIR / "config.json", root / ADAPTER_DIR / "adapter_config.json")
+    found = None if (root / "config.json").is_file() else next((path.parent for path in inner if path.is_file()), None)
+    policy = found or root
     places = [policy / HEAD_DIR / BETA_HEAD]
-    if policy.name == POLICY_DIR:
+    if policy.name in (POLICY_DIR, ADAPTER_DIR):
         places.append(policy.parent / BETA_HEAD)
     return policy, next((place for place in places if place.is_file()), None)
 

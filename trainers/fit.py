@@ -10,7 +10,7 @@ from typing import Any
 from trainers.callbacks import ProgressCallback
 from trainers.save import last_checkpoint, save_policy, whole_state, write_json
 from trainers.schema import CHECKPOINTS, LOG_HISTORY
-from trainers.tracking import tracked_by
+from trainers.tracking import reported_to, shelter
 from trainers.train import Progress, TrainJob, load_model, supports_bf16
 
 
@@ -18,17 +18,18 @@ def common_settings(job: TrainJob) -> dict[str, Any]:
     """Training arguments every objective starts from, with what the user set; the method's own come on top."""
     import torch
 
+    trackers = reported_to(job)
     defaults: dict[str, Any] = {
         "logging_steps": 1,
         "save_strategy": "steps",
         "save_steps": 50,
         "save_total_limit": 1,
-        "report_to": "none",
+        "report_to": trackers or "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),  # without it, bf16 is refused on CPUs that have it
     }
-    if job.group is not None and tracked_by(job):
+    if job.group is not None and trackers:
         defaults["project"] = job.group
     if "bf16" not in job.training and "fp16" not in job.training:
         defaults["bf16"] = supports_bf16()
@@ -47,6 +48,7 @@ def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) ->
     from transformers import TrainerState
 
     trainer.add_callback(ProgressCallback(on_progress))
+    shelter(trainer, job)
     if job.snapshots is not False:
         from trainers.snapshots import SnapshotCallback
 
@@ -68,7 +70,8 @@ def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) ->
 
 
 def write_outputs(trainer: Any, tokenizer: Any, job: TrainJob) -> None:
-    """Write `example_metrics.parquet`, `log_history.json`, `policy/` and with LoRA `adapter/`; on the main process only."""
+    """Write `example_metrics.parquet`, `log_history.json`, `policy/` and with LoRA `adapter/` (see `TrainJob.save`); on the
+    main process only."""
     state = whole_state(trainer)
     if not trainer.accelerator.is_main_process:
         return
@@ -76,4 +79,5 @@ def write_outputs(trainer: Any, tokenizer: Any, job: TrainJob) -> None:
     trainer.recorder.finish()
     write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
     unquantized = dataclasses.replace(job, quantization=None)  # what an adapter is merged into
-    save_policy(trainer, tokenizer, job.run_dir, job.lora is not None, state, lambda: load_model(unquantized))
+    lora = job.lora is not None
+    save_policy(trainer, tokenizer, job.run_dir, lora, state, lambda: load_model(unquantized), job.save)

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import Trainer
 
 from trainers import step_metrics
+from trainers.loading import keeping_dtypes
 from trainers.recording import NUMERIC_COLUMNS, ExampleRecorder
 from trainers.rules.base import BetaRule, RuleBatch
 from trainers.trainer import DivergedError
@@ -147,6 +148,10 @@ class RecordedTrainer(Trainer):
         return f"{what} at step {self.state.global_step + 1}; {kept}; lower the learning rate"
 
     # -- checkpoints -----------------------------------------------------------------------------------------
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with keeping_dtypes(self.model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # before TRL's part: that ends with trainer_state.json, which makes the checkpoint count as whole

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainers.schema import ADAPTER_DIR, CHECKPOINTS, EXAMPLE_PARTS, POLICY_DIR
+from trainers.schema import ADAPTER_DIR, CHECKPOINTS, EXAMPLE_PARTS, MODEL_CARD, POLICY_DIR
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -51,33 +51,47 @@ def sort_adapter_config(folder: Path) -> None:
 
 
 def save_policy(
-    trainer: Any, tokenizer: Any, run_dir: Path, lora: bool, state: dict[str, Any] | None, base: Callable[[], Any]
+    trainer: Any,
+    tokenizer: Any,
+    run_dir: Path,
+    lora: bool,
+    state: dict[str, Any] | None,
+    base: Callable[[], Any],
+    keep: str = "both",
 ) -> None:
     """Write the policy as one plain checkpoint (adapters merged) in the precision it was trained in, by one rename.
 
     What the rule learned goes beside it, with the rule's name and parameters. `state` is what `whole_state` gave; with LoRA
     sharded or quantised weights cannot be merged in place, so the adapter is merged into `base()`, the starting weights as
-    they are, loaded anew.
+    they are, loaded anew. `keep` is of `TrainJob.save`; an adapter that is kept alone has the tokenizer beside it.
     """
     from trainers.beta_head_model import save_rule
 
-    staging, target = run_dir / f".{POLICY_DIR}.tmp", run_dir / POLICY_DIR
+    staging, target, adapter = run_dir / f".{POLICY_DIR}.tmp", run_dir / POLICY_DIR, run_dir / ADAPTER_DIR
     shutil.rmtree(staging, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.rule.state_dict():
+        save_rule(trainer.rule, trainer.rule.rule_name, trainer.rule.rule_params, run_dir)
     if lora:
-        model.save_pretrained(run_dir / ADAPTER_DIR, state_dict=state)
-        sort_adapter_config(run_dir / ADAPTER_DIR)
+        shutil.rmtree(adapter, ignore_errors=True)
+        model.save_pretrained(adapter, state_dict=state)
+        sort_adapter_config(adapter)
+        if keep == "adapter":
+            tokenizer.save_pretrained(adapter)
+            (adapter / MODEL_CARD).unlink(missing_ok=True)  # PEFT's form to fill in
+            shutil.rmtree(target, ignore_errors=True)
+            return
         if state is not None or getattr(model.get_base_model(), "is_quantized", False):
             from peft import PeftModel
 
-            model, state = PeftModel.from_pretrained(base(), run_dir / ADAPTER_DIR), None
+            model, state = PeftModel.from_pretrained(base(), adapter), None
         model = model.merge_and_unload()
     model.save_pretrained(staging, state_dict=state)
     tokenizer.save_pretrained(staging)
-    if trainer.rule.state_dict():
-        save_rule(trainer.rule, trainer.rule.rule_name, trainer.rule.rule_params, run_dir)
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
+    if keep == "merged":
+        shutil.rmtree(adapter, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

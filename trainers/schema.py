@@ -2,7 +2,8 @@
 
 A run directory holds `log_history.json` ({run_id: [records]}), `example_metrics.parquet` (one row per example and
 step) and `policy/` (a checkpoint that vLLM and transformers load). Log-probabilities are natural-log sums over the
-completion's tokens; perplexities are per token; times are seconds; memory is bytes.
+completion's tokens; perplexities are per token; times are seconds; memory is bytes. Under KTO each answer of a pair is an
+example of its own: two rows share the pair's `example_id`, and the columns of the other answer, with `delta`, are null.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ EXAMPLE_METRICS = "example_metrics.parquet"
 EXAMPLE_PARTS = "example_metrics.parts"
 POLICY_DIR = "policy"
 ADAPTER_DIR = "adapter"
+MODEL_CARD = "README.md"
 BETA_HEAD = "beta_head.safetensors"
 BETA_PROBE = "beta_probe.parquet"
 CHECKPOINTS = "checkpoints"

@@ -64,4 +64,7 @@ if __name__ == "__main__":
 
     if len(sys.argv) != 2:
         sys.exit("usage: python -m trainers.tiny DIRECTORY")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     print(build_tiny_model(Path(sys.argv[1])))

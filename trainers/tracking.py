@@ -1,29 +1,92 @@
 """Experiment trackers of transformers (`report_to`): one group a matrix, tags of the run, and nothing sent unless asked for.
 
-The trackers are told through the environment variables they document. A variable the user has set is left as it is.
+Without `report_to` runs are shown by Trackio where it is installed, which keeps its records in a file on this machine. The
+trackers are told through the environment variables they document. A variable the user has set is left as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import logging
 import os
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainers.train import TrainJob
 
 #: What trackers write into a matrix's output directory.
 TRACKING = "tracking"
+#: The tracker where `report_to` is not set.
+DEFAULT = "trackio"
+
+_log = logging.getLogger(__name__)
 
 
 def tracked_by(job: TrainJob) -> list[str]:
-    """Names under `report_to`."""
-    given = job.training.get("report_to") or []
+    """Names under `report_to`; where it is not set, the default tracker if it is installed."""
+    if "report_to" not in job.training:
+        return [DEFAULT] if default_is_installed() else []
+    given = job.training["report_to"] or []
     names = [given] if isinstance(given, str) else [str(name) for name in given]
     return [name for name in names if name != "none"]
+
+
+def default_is_installed() -> bool:
+    """Whether the default tracker is a package here; a folder of its name is none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version(DEFAULT)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def reported_to(job: TrainJob) -> list[str]:
+    """`tracked_by`, less a default tracker that cannot be loaded.
+
+    To be called inside `tracking`: Trackio reads where it keeps its records when it is loaded.
+    """
+    names = tracked_by(job)
+    if names and "report_to" not in job.training:
+        try:
+            importlib.import_module(DEFAULT)
+        except Exception as error:  # whatever a broken installation raises
+            _log.warning("%s is installed but cannot be loaded (%s); the run is not tracked", DEFAULT, error)
+            return []
+    return names
+
+
+def shelter(trainer: Any, job: TrainJob) -> None:
+    """A tracker nobody asked for must not fail a run: after its first error, which is logged, it is told nothing more."""
+    if "report_to" in job.training:
+        return
+    for callback in trainer.callback_handler.callbacks:
+        if type(callback).__name__ == "TrackioCallback":
+            failed: list[Exception] = []
+            for name in dir(callback):
+                if name.startswith("on_"):
+                    setattr(callback, name, _sheltered(getattr(callback, name), failed))
+
+
+def _sheltered(event: Callable[..., Any], failed: list[Exception]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if failed:
+            return None
+        try:
+            return event(*args, **kwargs)
+        except Exception as error:
+            failed.append(error)
+            _log.warning(
+                "%s failed (%s); the run goes on without it (training.report_to: none keeps it off)", DEFAULT, error
+            )
+            return None
+
+    return call
 
 
 def environment(job: TrainJob) -> dict[str, str]:
@@ -69,10 +132,19 @@ def tracking(job: TrainJob) -> Iterator[None]:
     os.environ.update(ours)
     try:
         yield
+    except BaseException:
+        _tell("mlflow", "end_run", "FAILED")  # left open, the next run would go on in its record
+        raise
     finally:
-        for name in ("wandb", "swanlab"):  # they would log the next run into this one's record
-            if (module := sys.modules.get(name)) is not None:
-                with contextlib.suppress(Exception):  # nothing about a tracker may fail a run
-                    module.finish()
+        # They would log the next run into this one's record, and W&B reads its tags from the variables only once.
+        for name, last in (("wandb", "finish"), ("wandb", "teardown"), ("swanlab", "finish")):
+            _tell(name, last)
         for key in ours:
             os.environ.pop(key, None)
+
+
+def _tell(name: str, function: str, *arguments: str) -> None:
+    """Call a function of a tracker that is loaded; nothing about a tracker may fail a run."""
+    if (module := sys.modules.get(name)) is not None:
+        with contextlib.suppress(Exception):
+            getattr(module, function)(*arguments)

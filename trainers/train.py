@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trainers.data import PreferencePair
 from trainers.loading import quantized
@@ -31,6 +31,7 @@ class TrainJob:
         quantization: arguments of transformers.BitsAndBytesConfig, or None for weights as they are.
         group: what trackers put the run under: the matrix's name.
         snapshots: keep the policy after these steps, or (True) wherever the trainer saves.
+        save: what is kept of a LoRA policy: merged (`policy/`), adapter (`adapter/`) or both.
     """
 
     run_id: str
@@ -51,6 +52,7 @@ class TrainJob:
     snapshots: bool | tuple[int, ...] = False
     quantization: dict[str, Any] | None = None
     group: str | None = None
+    save: Literal["merged", "adapter", "both"] = "both"
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def _make_trainer(job: TrainJob, pairs: list[PreferencePair], split: int) -> tup
     args = _arguments(job, rule.perturbation is not None, split)
     identity = ReferenceIdentity(
         weights=job.weights_hash,
-        precision=_precision(job, args),
+        precision=precision(job, args),
         attention=job.attn_implementation,
         ld_alpha=args.ld_alpha,
         forward="pair_rows" if job.prefix_sharing else "two_rows",
@@ -234,7 +236,8 @@ def _make_trainer(job: TrainJob, pairs: list[PreferencePair], split: int) -> tup
     return trainer, tokenizer
 
 
-def _precision(job: TrainJob, args: Any) -> str:
+def precision(job: TrainJob, args: Any) -> str:
+    """The weights' precision, quantised or not, and that of the arithmetic."""
     weights = job.dtype if job.quantization is None else f"{job.dtype}+{sorted(job.quantization.items())}"
     return f"{weights}/{'bf16' if args.bf16 else 'fp16' if args.fp16 else 'none'}"
 
@@ -264,7 +267,7 @@ def _train(
         "reference_in_loop": trainer.reference_in_loop,
         "prefix_sharing": trainer.prefix_sharing,
         "prefix_sharing_reason": trainer.sharing_reason,
-        "precision": _precision(job, args),
+        "precision": precision(job, args),
         "micro_batch": args.per_device_train_batch_size,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
         "micro_batch_split_for_memory": split,

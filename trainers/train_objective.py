@@ -16,7 +16,7 @@ from trainers.objectives import Objective, ObjectiveError, check_training, find,
 from trainers.save import write_json
 from trainers.schema import TRAIN_RESULT
 from trainers.tracking import tracking
-from trainers.train import Progress, TrainJob, load_model, to_dataset
+from trainers.train import Progress, TrainJob, load_model, precision, to_dataset
 
 
 def train_objective(
@@ -135,7 +135,7 @@ def _train(
         "reference_in_loop": getattr(trainer, "reference_in_loop", False),
         "prefix_sharing": False,
         "prefix_sharing_reason": f"objective {objective} runs TRL's own rows",
-        "precision": f"{job.dtype}/{'bf16' if args.bf16 else 'fp16' if args.fp16 else 'none'}",
+        "precision": precision(job, args),
         "micro_batch": args.per_device_train_batch_size,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
         "seconds": {"prepare": prepared - started, "train": trained - prepared},

@@ -23,6 +23,7 @@ from trainers import step_metrics
 from trainers.callbacks import RuleCallback
 from trainers.collapse import CollapseDetector
 from trainers.forward import sequence_logps
+from trainers.loading import keeping_dtypes
 from trainers.probe import BetaProbe
 from trainers.recording import NUMERIC_COLUMNS, ExampleRecorder
 from trainers.reference import ReferenceStore, log_perplexities
@@ -304,7 +305,8 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
         super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        with keeping_dtypes(self.model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         folder = Path(resume_from_checkpoint)
         if (folder / RULE_STATE).is_file():
             self.rule.load_state_dict(load_file(folder / RULE_STATE))

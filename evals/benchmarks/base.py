@@ -135,16 +135,35 @@ class AnswerBenchmark(Benchmark):
         """Further keys of a row's item, from its first answer."""
         return {}
 
+    def answers_of(self, visit: Visit) -> dict[str, list[Row]]:
+        """The policy's answers by prompt id, in order of their sample."""
+        from evals.benchmarks.generate import read_generations
+
+        return read_generations(visit)
+
     def collect(self, visit: Visit, rows: list[Row]) -> None:
+        from evals.benchmarks import prompt_perplexity
         from evals.benchmarks.generate import generate_missing
 
         generate_missing(visit, [{"id": row["id"], "turns": self.turns_of(row)} for row in rows])
+        prompt_perplexity.collect(visit, rows, self.turns_of)
+
+    def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
+        """Only where the prompts are not scored under the reference yet."""
+        from evals.benchmarks import prompt_perplexity
+
+        return prompt_perplexity.is_missing(visit, rows, self.turns_of)
 
     def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
-        """Samples of a prompt are averaged first; later turns are items of their own, in the group of the first."""
-        from evals.benchmarks.generate import read_generations, turn_id
+        """Samples of a prompt are averaged first; later turns are items of their own, in the group of the first.
 
-        answers = read_generations(visit)
+        Prompt perplexity is that of the first turn: later ones follow on what the policy has said.
+        """
+        from evals.benchmarks import prompt_perplexity
+        from evals.benchmarks.generate import turn_id
+
+        answers = self.answers_of(visit)
+        rows = prompt_perplexity.with_perplexity(visit, rows, self.turns_of)
         items = []
         for row in rows:
             turns = self.turns_of(row)
@@ -158,11 +177,11 @@ class AnswerBenchmark(Benchmark):
                         "group": row["id"] if len(turns) > 1 else row.get("group"),
                         "prompt": text,
                         "response": found[0]["text"],
-                        "log_prompt_perplexity": row.get("log_prompt_perplexity"),
+                        "log_prompt_perplexity": None if turn else row.get("log_prompt_perplexity"),
                         **self.details(row, found[0]),
                     }
                 )
-        return self.result(visit, fingerprint, items)
+        return self.result(visit, fingerprint, items) | prompt_perplexity.source(visit)
 
     def turns_of(self, row: Row) -> list[str]:
         return list(row.get("turns") or [self.message(row)])

@@ -24,10 +24,22 @@ class ConstraintBenchmark(Benchmark):
         return [row["prompt"]]
 
     def collect(self, visit: Visit, rows: list[Row]) -> None:
+        from evals.benchmarks import prompt_perplexity
         from evals.benchmarks.generate import generate_missing
 
         generate_missing(visit, [{"id": row["id"], "turns": self.turns_of(row)} for row in rows])
+        prompt_perplexity.collect(visit, rows, self.turns_of)
+
+    def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
+        """Only where the prompts are not scored under the reference yet."""
+        from evals.benchmarks import prompt_perplexity
+
+        return prompt_perplexity.is_missing(visit, rows, self.turns_of)
 
     def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
+        from evals.benchmarks import prompt_perplexity
+
         answers = schema.read_rows(schema.generations_path(Path(visit.policy["out"]), visit.name))
-        return score(answers, rows, str(visit.policy["run_id"]), fingerprint, visit.name)
+        rows = prompt_perplexity.with_perplexity(visit, rows, self.turns_of)
+        found = score(answers, rows, str(visit.policy["run_id"]), fingerprint, visit.name)
+        return found | prompt_perplexity.source(visit)

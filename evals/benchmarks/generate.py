@@ -31,23 +31,25 @@ def kept_rows(path: Path, visit: Visit) -> list[Row]:
     return rows
 
 
-def identity(visit: Visit) -> dict[str, str]:
+def identity(visit: Visit) -> dict[str, Any]:
     """What every row of a policy on a benchmark carries, and is checked for."""
     return {
         "policy_fingerprint": visit.policy["fingerprint"],
         "benchmark_fingerprint": visit.benchmark["fingerprint"],
+        "version": schema.ANSWERS_VERSION,
     }
 
 
-def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]]) -> None:
+def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]], spare: int = 0) -> None:
     """Complete `generations/<benchmark>.jsonl`: one row for every prompt, sample and turn.
 
     Args:
         questions: `id` and `turns` (what the user says; each turn sees the answers to those before it).
+        spare: tokens that the longest prompt with its answers must leave free of the engine's max_model_len.
     """
     path = schema.generations_path(Path(visit.policy["out"]), visit.name)
     rows = {(row["prompt_id"], row["sample"]): row for row in kept_rows(path, visit)}
-    _check_lengths(visit, questions)
+    _check_lengths(visit, questions, spare)
     samples = int(visit.benchmark.get("samples", 1))
     total = samples * sum(len(question["turns"]) for question in questions)
     started, tokens, before = time.monotonic(), 0, len(rows)
@@ -74,7 +76,7 @@ def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]]) -> No
             )
 
 
-def _check_lengths(visit: Visit, questions: Sequence[Mapping[str, Any]]) -> None:
+def _check_lengths(visit: Visit, questions: Sequence[Mapping[str, Any]], spare: int) -> None:
     """Refuse what may not fit the engine, however long the answers become: the same prompts for every policy."""
     room, length = visit.engine.max_model_len, int(visit.benchmark["max_new_tokens"])
     for question in questions:
@@ -83,10 +85,11 @@ def _check_lengths(visit: Visit, questions: Sequence[Mapping[str, Any]]) -> None
         for text in turns[1:]:
             messages += [{"role": "assistant", "content": ""}, {"role": "user", "content": text}]
         asked = len(message_ids(visit.engine.tokenizer, messages))
-        if asked + len(turns) * length > room:
+        if asked + len(turns) * length > room - spare:
             raise BenchmarkError(
                 f"benchmark {visit.name!r}: prompt {question['id']!r} has {asked} tokens; with {len(turns)} answer(s) of "
-                f"max_new_tokens {length} that is more than evaluation.engine.max_model_len {room}; raise it, lower "
+                f"max_new_tokens {length} that is more than evaluation.engine.max_model_len {room}"
+                f"{f' less {spare}, kept for scoring' if spare else ''}; raise it, lower "
                 "max_new_tokens, or remove the prompt"
             )
 

@@ -57,7 +57,8 @@ class KlToReference(Benchmark):
         return rows
 
     def collect(self, visit: Visit, rows: list[Row]) -> None:
-        generate_missing(visit, [{"id": row["id"], "turns": row["turns"]} for row in rows])
+        # one token is kept free: the reference scores whole answers, and vLLM generates a token with every text it scores
+        generate_missing(visit, [{"id": row["id"], "turns": row["turns"]} for row in rows], spare=1)
 
     def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
         """Until the samples and the prompts are scored under the reference."""

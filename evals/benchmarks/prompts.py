@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evals.benchmarks.base import AnswerBenchmark, Row
+from evals.benchmarks.base import AnswerBenchmark, BenchmarkError, Row, Visit
 from evals.benchmarks.rows import load_prompts
 from evals.benchmarks.text_statistics import distinct, is_refusal, repetition, units
 
+if TYPE_CHECKING:
+    from evals.benchmarks.logprobs import Request
+
+#: Metric: perplexity of the answers under the reference, log.
+PERPLEXITY = "response_log_perplexity_reference"
+
 
 class PromptSet(AnswerBenchmark):
-    """Rows `prompt`, AlpacaEval's `instruction`, or MT-Bench's `turns`; every metric is a description."""
+    """Rows `prompt`, AlpacaEval's `instruction`, or MT-Bench's `turns`; every metric is a description.
+
+    Args:
+        reference_perplexity: also score the answers under the reference (nats a token), once all policies were visited.
+    """
 
     kind = "prompts"
     metrics = dict.fromkeys(
@@ -25,8 +36,15 @@ class PromptSet(AnswerBenchmark):
             "refusal",
             "truncated",
             "empty",
+            "response_log_perplexity",
+            PERPLEXITY,
         )
     )
+
+    def __init__(self, reference_perplexity: bool = True) -> None:
+        if not isinstance(reference_perplexity, bool):
+            raise BenchmarkError(f"reference_perplexity is {reference_perplexity!r}; it must be true or false")
+        self._reference_perplexity = reference_perplexity
 
     def load(self, path: Path, limit: int | None) -> list[Row]:
         return load_prompts(path, limit)
@@ -45,7 +63,51 @@ class PromptSet(AnswerBenchmark):
             "refusal": float(is_refusal(answer["text"])),
             "truncated": float(answer["finish_reason"] == "length"),
             "empty": float(not answer["text"].strip()),
+            "response_log_perplexity": _log_perplexity(answer.get("logprobs") or ()),
+            PERPLEXITY: answer.get(PERPLEXITY),
         }
+
+    def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
+        """Where prompts or answers are not scored under the reference yet."""
+        from evals.benchmarks.logprobs import are_complete
+
+        return super().needs_reference(visit, rows) or not are_complete(visit, list(self._requests(visit).values()))
+
+    def answers_of(self, visit: Visit) -> dict[str, list[Row]]:
+        """With the perplexity of each answer under the reference, whose weights are served where it is not on disk."""
+        from evals.benchmarks.logprobs import complete
+
+        answers, requests = super().answers_of(visit), self._requests(visit)
+        scored = complete(visit, list(requests.values()))
+        for found in answers.values():
+            for answer in found:
+                request = requests.get((answer["prompt_id"], int(answer["sample"])))
+                answer[PERPLEXITY] = None if request is None else _log_perplexity(scored[request.id])
+        return answers
+
+    def _requests(self, visit: Visit) -> dict[tuple[str, int], Request]:
+        """Every answer after what led to it; none where the perplexities are not wanted or there is no reference."""
+        from evals.benchmarks.generate import read_generations
+        from evals.benchmarks.logprobs import Request
+        from evals.benchmarks.tokens import message_ids
+
+        if not self._reference_perplexity or visit.reference is None:
+            return {}
+        tokenizer, room, found = visit.engine.tokenizer, visit.engine.max_model_len - 1, {}
+        for answer in (one for rows in read_generations(visit).values() for one in rows):
+            question = {"role": "user", "content": answer["prompt"]}
+            context = message_ids(tokenizer, [*answer.get("messages", []), question])
+            # of an answer that fills max_model_len all but the last token: vLLM generates one with every text it scores
+            tokens = answer["token_ids"][: room - len(context)]
+            if tokens:
+                name = f"{answer['prompt_id']}/{answer['sample']}"
+                found[answer["prompt_id"], int(answer["sample"])] = Request(name, context, tokens)
+        return found
 
     def details(self, row: Row, answer: Mapping[str, Any]) -> Row:
         return {"category": row["category"]} if "category" in row else {}
+
+
+def _log_perplexity(logprobs: Sequence[float]) -> float | None:
+    """Nats a token; None for an answer without tokens."""
+    return -math.fsum(logprobs) / len(logprobs) if logprobs else None

@@ -11,9 +11,11 @@ A constraint is plain data, ``{"kind": str, "args": {...}}``, so it travels in J
 from __future__ import annotations
 
 import difflib
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 from evals.constraints.text import is_empty
@@ -120,6 +122,25 @@ def get(kind: Any) -> Constraint:
         return _KINDS[kind]
     near = difflib.get_close_matches(str(kind), _KINDS, n=1, cutoff=0.0)
     raise ConstraintError(f"unknown constraint kind {kind!r}; the nearest is {near[0]!r}, all: {', '.join(kinds())}")
+
+
+def code_of(kind: str) -> str | None:
+    """SHA-256 (hex) of the file that defines a kind from outside the package; None for the package's own.
+
+    Raises:
+        ConstraintError: unknown kind.
+    """
+    cls = type(get(kind))
+    return None if cls.__module__.partition(".")[0] == "evals" else _file_hash(_place(cls)[0])
+
+
+@lru_cache
+def _file_hash(path: str) -> str | None:
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError:  # defined in a console
+        return None
 
 
 def resolve(constraint: Mapping[str, Any]) -> tuple[str, Constraint, dict[str, Any]]:

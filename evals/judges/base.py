@@ -52,6 +52,10 @@ class Judge(ABC):
     def identity(self) -> dict[str, Any]:
         """JSON-ready: everything its verdicts depend on, and nothing else (no paths, hosts, keys or batch sizes)."""
 
+    def context_of(self, question: Question) -> dict[str, Any]:
+        """JSON-ready: what a verdict depends on beside the prompt and the answers; part of what a reply is cached under."""
+        return {key: question.context[key] for key in self.context_keys if key in question.context}
+
     @abstractmethod
     def ask(self, requests: Sequence[Request], spent: Cost) -> Iterator[tuple[int, Reply]]:
         """Yield (index, reply) for every request, in any order, each as soon as it is known.
@@ -66,13 +70,15 @@ class Comparison:
     """Preference for the first answer in [0, 1], None without a verdict (`reason` says why).
 
     `forward` and `backward` are preferences for the same first answer, shown first and shown second; they are None for
-    judges that see one answer at a time and for identical answers, where order means nothing.
+    judges that see one answer at a time and for identical answers, where order means nothing. `words` is what the judge
+    wrote, of the two orders or of the two answers; None where it wrote nothing.
     """
 
     preference: float | None
     forward: float | None = None
     backward: float | None = None
     reason: str | None = None
+    words: tuple[str | None, str | None] = (None, None)
 
 
 IDENTICAL = "identical answers"
@@ -192,8 +198,8 @@ class Judging:
             raise JudgeError(f"{type(self.judge).__name__} answered {reply.value!r}; it must give {expected}, or None")
 
     def _key(self, request: Request) -> str:
-        context = {k: request.question.context[k] for k in self.judge.context_keys if k in request.question.context}
-        return _digest([self.digest, request.question.prompt, context, list(request.answers)])
+        question = request.question
+        return _digest([self.digest, question.prompt, self.judge.context_of(question), list(request.answers)])
 
 
 def _digest(value: Any) -> str:
@@ -205,12 +211,18 @@ def _digest(value: Any) -> str:
 def _both_orders(forward: Reply, backward: Reply) -> Comparison:
     one = forward.value
     two = None if backward.value is None else 1 - backward.value
+    words = _words(forward), _words(backward)
     if one is None or two is None:
-        return Comparison(None, one, two, forward.reason if one is None else backward.reason)
-    return Comparison((one + two) / 2, one, two)
+        return Comparison(None, one, two, forward.reason if one is None else backward.reason, words)
+    return Comparison((one + two) / 2, one, two, words=words)
 
 
 def _by_score(first: Reply, second: Reply) -> Comparison:
+    words = _words(first), _words(second)
     if first.value is None or second.value is None:
-        return Comparison(None, reason=first.reason if first.value is None else second.reason)
-    return Comparison(0.5 if first.value == second.value else float(first.value > second.value))
+        return Comparison(None, reason=first.reason if first.value is None else second.reason, words=words)
+    return Comparison(0.5 if first.value == second.value else float(first.value > second.value), words=words)
+
+
+def _words(reply: Reply) -> str | None:
+    return reply.raw if reply.final else None  # what is not final is the server's word, not the judge's

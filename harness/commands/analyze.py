@@ -10,7 +10,7 @@ DEFAULT_ANALYSIS = "output/analysis"
 _EPILOG = """reads
   trainer_state.json   Trainer, TRL; also in checkpoint-N, the newest counts
   trainer_log.jsonl    LLaMA-Factory; with all_results.json, training_args.yaml
-  *.csv                with a step and a loss column
+  *.csv                with a step and a loss column; exported charts of W&B
   results_*.json and samples_*.jsonl of lm-eval (--log_samples)
   log_history.json(l), logs.jsonl: saved log records
   run directories of this project

@@ -17,7 +17,9 @@ _EXAMPLES = """examples:
     python -m harness build-preferences --out trainers/data/constraint_pairs
   rows with only a chosen answer, rejected ones made by a strategy:
     python -m harness build-preferences --chosen-only answers.jsonl \\
-        --strategy corrupted --out pairs.jsonl"""
+        --strategy corrupted --out pairs.jsonl
+A row there has prompt and chosen (or completion), instruction and output, or
+messages that end with the answer."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, help="default: %(default)s")
     parser.add_argument("--top-p", type=float, default=1.0, help="default: %(default)s")
     parser.add_argument("--backend", choices=("auto", "vllm", "transformers"), default="auto")
-    parser.add_argument("--chosen-only", type=Path, help="JSONL of id, prompt, chosen: make the rejected answers")
+    parser.add_argument("--chosen-only", type=Path, help="file of prompts with one answer each: make the rejected")
     known = ", ".join(strategies())
     parser.add_argument("--strategy", metavar="NAME", choices=strategies(), help=f"with --chosen-only, how: {known}")
 
@@ -72,20 +74,28 @@ def run(options: argparse.Namespace) -> int:
 
 def _from_chosen(options: argparse.Namespace) -> int:
     from evals.build_preferences import build_from_chosen
-    from evals.jsonl import JsonlError, read_jsonl
     from evals.sampling import make_sampler
     from harness.errors import UserError
+    from trainers.data import DataError
+    from trainers.formats.single import read_answers
 
     try:
-        rows = [row for _, row in read_jsonl(options.chosen_only)]
-    except JsonlError as error:
+        found = read_answers(options.chosen_only)
+    except DataError as error:
         raise UserError(str(error)) from None
-    sampler = None
+    rows, sampler = found.rows, None
     if options.strategy == "sampled_answer":
+        talk = next((row["id"] for row in rows if len(row["turns"]) > 1), None)
+        if talk is not None:
+            raise UserError(
+                f"--strategy sampled_answer answers single questions, and row {talk!r} of {options.chosen_only} is a "
+                "conversation; take corrupted, other_prompt or truncated"
+            )
         engine = _engine(options, _model_dir(options))
         sampler = make_sampler(engine, options.max_new_tokens, options.temperature, options.top_p)
     made = build_from_chosen(rows, options.strategy, options.out, seed=options.seed, sampler=sampler, k=options.k)
-    print(f"{len(made.pairs)} pairs in {options.out}; skipped: {json.dumps(made.skipped)}")
+    skipped = made.skipped | ({"undesirable": found.undesirable} if found.undesirable else {})
+    print(f"{len(made.pairs)} pairs in {options.out}; skipped: {json.dumps(skipped)}")
     return 0
 
 

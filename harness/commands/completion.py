@@ -41,13 +41,17 @@ complete -o filenames -F _dpo_beta_harness dpo-beta-harness python python3
 """
 _ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
 _FISH_HEAD = """# fish completion of dpo-beta-harness and python -m harness
-function __dpo_beta_harness_verb
+function __dpo_beta_harness_at
     set -l words (commandline -opc)
     if string match -qr 'python' -- $words[1]
-        test "$words[2]" = -m; and test "$words[3]" = harness; or return 1
+        test "$words[2] $words[3]" = '-m harness'; or return 1
         set words $words[3..-1]
     end
-    test (count $words) -ge 2; and echo $words[2]; or echo none
+    if test (count $words) -ge 2
+        test "$words[2]" = $argv[1]
+    else
+        test $argv[1] = none
+    end
 end
 """
 
@@ -78,12 +82,13 @@ def script(shell: str) -> str:
 
 
 def _options(verb: str) -> list[tuple[list[str], str]]:
-    """(option strings, help) of a verb."""
+    """(option strings, help) of a verb; defaults are written out."""
     from harness.cli import build_parser
 
     parser = build_parser(verb)
     verbs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return [(a.option_strings, a.help or "") for a in verbs.choices[verb]._actions if a.option_strings]
+    actions = [action for action in verbs.choices[verb]._actions if action.option_strings]
+    return [(action.option_strings, (action.help or "") % vars(action)) for action in actions]
 
 
 def _fish(found: dict[str, list[tuple[list[str], str]]]) -> str:
@@ -92,11 +97,11 @@ def _fish(found: dict[str, list[tuple[list[str], str]]]) -> str:
     lines = []
     for command in ("dpo-beta-harness", "python", "python3"):
         for verb, text in VERBS.items():
-            start = f"complete -c {command} -n 'test (__dpo_beta_harness_verb) = "
+            start = f"complete -c {command} -n '__dpo_beta_harness_at "
             lines.append(f"{start}none' -f -a {verb} -d {_quoted(text)}")
             for names, about in found[verb]:
                 flags = " ".join(f"-l {n[2:]}" if n.startswith("--") else f"-s {n[1:]}" for n in names)
-                lines.append(f"{start}{verb}' {flags} -d {_quoted(about.replace('%(default)s', 'see --help'))}")
+                lines.append(f"{start}{verb}' {flags} -d {_quoted(about)}")
     return "\n".join(lines) + "\n"
 
 

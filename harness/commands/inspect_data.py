@@ -29,8 +29,10 @@ With several, prompts that stand in more than one are counted.
 examples:
   python -m harness inspect-data pairs.jsonl
   python -m harness inspect-data train.jsonl test.jsonl --samples 0
+  python -m harness inspect-data hub:Anthropic/hh-rlhf#test --first 1000
   python -m harness inspect-data data/dataset_info.json#dpo_zh_demo --json
-  python -m harness inspect-data embedded:constraint-pairs/train --model DIR"""
+  python -m harness inspect-data embedded:constraint-pairs/train \\
+    --model embedded:smollm2-135m-instruct"""
 
 
 def _count(text: str) -> int:
@@ -39,10 +41,19 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _some(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
+    return int(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="see below")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="checkpoint: lengths in tokens, prompt perplexity")
+    parser.add_argument(
+        "--model", metavar="MODEL", help="directory, hub id or embedded:...: lengths in tokens, prompt perplexity"
+    )
+    parser.add_argument("--first", type=_some, metavar="N", help="read N rows of each source and no further")
     parser.add_argument("--samples", type=_count, default=3, metavar="N", help="pairs shown (default: %(default)s)")
     parser.add_argument("--seed", type=_count, default=0, help="of the samples (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
@@ -54,20 +65,21 @@ def run(options: argparse.Namespace) -> int:
     from trainers.data import DataError
     from trainers.formats.inspect import inspect_source, overlaps, samples
 
-    tokens = _tokenizer(options.model) if options.model is not None else None
+    model = _model_dir(options.model) if options.model is not None else None
+    tokens = _tokenizer(model) if model is not None else None
     reports = []
     named: dict[str, list[PreferencePair]] = {}
     for text in options.sources:
         place = data_source(text, Path(), "inspect-data", "SOURCE")
         try:
-            found = inspect_source(place, tokens=tokens)
+            found = inspect_source(place, tokens=tokens, first=options.first)
         except DataError as error:
             raise UserError(str(error)) from None
         shown = samples(found.checked.pairs, options.samples, options.seed)
         figures = {
             **found.figures,
             "source": text,
-            "prompt_perplexity": _perplexity(options.model, found.checked.pairs, options.seed),
+            "prompt_perplexity": _perplexity(model, found.checked.pairs, options.seed),
             "samples": [_sample(pair) for pair in shown],
         }
         reports.append(figures)
@@ -96,9 +108,22 @@ def _sample(pair: PreferencePair) -> dict[str, Any]:
     }
 
 
+def _model_dir(name: str) -> Path:
+    """The checkpoint's directory, which may hold a tokenizer alone; what else a matrix file takes is fetched."""
+    if Path(name).is_dir():
+        return Path(name)
+    from harness.config import ModelConfig
+    from harness.refs import resolve_model
+
+    try:
+        model = ModelConfig.model_validate({"name_or_path": name})
+        return resolve_model(model, f"--model {name}", lambda line: print(line, file=sys.stderr)).path
+    except UserError as error:
+        message = str(error).replace(f"model.name_or_path is {name!r}; ", "")
+        raise UserError(message.replace("model.name_or_path: ", "")) from None
+
+
 def _tokenizer(model: Path) -> Callable[[str], int]:
-    if not model.is_dir():
-        raise UserError(f"--model {model}: no such directory; give a checkpoint with a tokenizer")
     from transformers import AutoTokenizer
 
     try:
@@ -118,6 +143,7 @@ def _perplexity(model: Path | None, pairs: Sequence[PreferencePair], seed: int) 
 
     from evals.engine import chat_ids
     from evals.sampling import prompt_nll
+    from harness.progress import Progress
     from trainers.formats.inspect import samples, spread
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -125,5 +151,13 @@ def _perplexity(model: Path | None, pairs: Sequence[PreferencePair], seed: int) 
     prompts = [text for text in questions[: 2 * PROMPTS] if 1 < len(chat_ids(tokenizer, text)) <= LONGEST][:PROMPTS]
     if not prompts:
         return {"values": None, "reason": f"no prompt has between 2 and {LONGEST} tokens"}
-    values = [math.exp(nll) for nll in prompt_nll(model, prompts, batch_size=4)]
+    with Progress() as progress:
+        nlls = prompt_nll(
+            model,
+            prompts,
+            batch_size=4,
+            on_progress=lambda done, total: progress.tick("prompt perplexity", done, total),
+        )
+        progress.clear()
+    values = [math.exp(nll) for nll in nlls]
     return {"values": spread(values), "prompts": len(prompts), "of": len(questions), "reason": None}

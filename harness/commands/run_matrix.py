@@ -121,11 +121,14 @@ def _work(plan: Plan, selected: list[RunSpec], options: argparse.Namespace, stop
     from harness.plan import freeze
     from harness.progress import Progress
     from harness.run import run_matrix
+    from harness.trackers import live_views
     from reports.terminal import print_summary
 
     with output_lock(plan.output, options.wait):
         freeze(plan)
         with Progress() as progress:
+            for command in live_views(plan.config, plan.output):
+                progress.say(f"live view: {command}")
             code = run_matrix(plan, progress, stops, selected, options.max_failures, options.retry_failed)
             for spec in selected:
                 write_card(plan.run_dir(spec), plan.config.name)

@@ -120,6 +120,21 @@ class Keys:
             self.leave(key, known.get(key, "not known here"))
 
 
+#: Why a stream is not taken over.
+READ_FIRST = "every run sees the same pairs, read before it starts; data.streaming and a limit read so many and no more"
+
+
+def take_share(keys: Keys, key: str, share: float, data: dict[str, Any]) -> None:
+    """Held-out pairs as a share of the training data, where the configuration says so and names no set of its own."""
+    if "heldout" in data:
+        keys.note(key, share, "the held-out set that is named is taken")
+    elif 0 < share < 1:
+        data["heldout_share"] = float(share)
+        keys.note(key, share, "held out as data.heldout_share: by prompt, not by row, so these are other pairs")
+    else:
+        keys.note(key, share, "a number of pairs: set data.heldout_share, between 0 and 1")
+
+
 def matrix_name(path: Path) -> str:
     """A matrix name made of a file's name."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64]

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.imports.arguments import precision, take_training
-from harness.imports.draft import Keys, comparison, matrix_name
+from harness.imports.draft import READ_FIRST, Keys, comparison, matrix_name, take_share
 from harness.yaml_source import Source
 
 _STAGES = ("dpo", "foodpo", "kto")
@@ -60,11 +60,10 @@ LEFT = {
     "use_fast_tokenizer": "the tokenizer is loaded as transformers does",
     "print_param_status": "it only prints",
     "include_effective_tokens_per_second": "tokens per second are always recorded",
-    "streaming": "pairs are read whole, so that every run sees the same ones",
-    "buffer_size": "pairs are read whole, so that every run sees the same ones",
+    "streaming": READ_FIRST,
+    "buffer_size": READ_FIRST,
     "mix_strategy": "sources are mixed by weight: data.train is a list of {source, weight, limit}",
     "interleave_probs": "sources are mixed by weight: data.train is a list of {source, weight, limit}",
-    "val_size": "held-out pairs are a source of their own: set data.heldout",
     "max_eval_samples": "set limit of a benchmark",
     "packing": "pairs are not packed in preference training",
     "neat_packing": "pairs are not packed in preference training",
@@ -266,6 +265,9 @@ def _data(keys: Keys, target: Path, given: Path | None) -> dict[str, Any]:
         data["heldout"] = _source(held[0], folder, keys, target, given)
         for other in held[1:]:
             keys.note("eval_dataset", other, "one held-out source can be named; join the files")
+    share = keys.number("val_size")
+    if share:
+        take_share(keys, "val_size", share, data)
     # LLaMA-Factory skips such rows with a warning
     return {**data, "without_preference": "drop"}
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.imports.arguments import precision, take_training
-from harness.imports.draft import Keys, comparison, matrix_name
+from harness.imports.draft import READ_FIRST, Keys, comparison, matrix_name, take_share
 from harness.yaml_source import Source
 from trainers.rules.registry import PREF_LOSSES
 
-_READ_WHOLE = "pairs are read whole, so that every run sees the same ones"
 _LENGTHS = "TRL has no separate limits any more: max_length is the limit of prompt and answer together"
 _REFERENCE = "policy and reference start from the same weights here"
 _PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"
@@ -20,8 +19,8 @@ _LAYOUT = "rows that share a prompt are scored as one here (prefix_sharing)"
 
 #: Keys of TRL that have no part in a matrix file, with the reason.
 LEFT = {
-    "dataset_streaming": _READ_WHOLE,
-    "streaming": _READ_WHOLE,
+    "dataset_streaming": READ_FIRST,
+    "streaming": READ_FIRST,
     "ignore_bias_buffers": "it belongs to a way of running several processes that is not used here",
     "gradient_checkpointing_use_reentrant": "write gradient_checkpointing_kwargs: {use_reentrant: ...}",
     "max_prompt_length": _LENGTHS,
@@ -163,21 +162,26 @@ def _model(keys: Keys, loading: dict[str, Any], training: dict[str, Any], lora: 
 def _data(keys: Keys, target: Path) -> dict[str, Any]:
     name, config = keys.text("dataset_name"), keys.text("dataset_config")
     train, test = keys.text("dataset_train_split", "train"), keys.text("dataset_test_split", "test")
-    keys.leave("test_split_size", "held-out pairs are a source of their own: set data.heldout")
+    share = keys.number("test_split_size")
     where, mixture = keys.where("datasets"), keys.take("datasets")
     if mixture is None:
         if name is None:
             raise UserError(f"{keys.source.path}: dataset_name is missing, and so is datasets; add one of them")
-        data = {"train": _place(name, config, str(train), keys, target)}
+        data: dict[str, Any] = {"train": _place(name, config, str(train), keys, target)}
         if keys.source.value.get("dataset_test_split") or keys.source.value.get("eval_strategy", "no") != "no":
             data["heldout"] = _place(name, config, str(test), keys, target)
+        if share:
+            take_share(keys, "test_split_size", share, data)
         return data
     if name is not None:
         keys.note("dataset_name", name, "datasets holds, as in TRL")
     if not isinstance(mixture, list) or not all(isinstance(one, dict) and "path" in one for one in mixture):
         raise UserError(f"{where}: datasets must be a list of mappings, each with a path")
     sources = [{"source": source} for one in mixture for source in _parts(one, keys, target)]
-    return {"train": sources}
+    data = {"train": sources}
+    if share:
+        take_share(keys, "test_split_size", share, data)
+    return data
 
 
 def _parts(one: dict[str, Any], keys: Keys, target: Path) -> list[str]:

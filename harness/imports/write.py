@@ -18,6 +18,8 @@ _BENCHMARKS = [
 _HINT = (
     "The benchmark under evaluation is a start that needs no download; put the ones your study is about in its place."
 )
+#: Said where the training data are all there is.
+_HELD_OUT = "No pairs are held out: data.heldout_share: 0.1 and a benchmark of kind preference measure on prompts not trained on."
 
 
 def import_config(tool: str, file: Path, target: Path, force: bool, dataset_dir: Path | None = None) -> list[str]:
@@ -40,6 +42,8 @@ def import_config(tool: str, file: Path, target: Path, force: bool, dataset_dir:
         matrix, notes, hints = trl.convert(source, target)
     else:
         matrix, notes, hints = llamafactory.convert(source, target, dataset_dir)
+    if not _has_heldout(matrix):
+        hints = [*hints, _HELD_OUT]
     matrix |= _measured(matrix)
     check_static(Source(target, matrix, {}))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -47,9 +51,13 @@ def import_config(tool: str, file: Path, target: Path, force: bool, dataset_dir:
     return notes
 
 
+def _has_heldout(matrix: dict[str, Any]) -> bool:
+    return not {"heldout", "heldout_share"}.isdisjoint(matrix["data"])
+
+
 def _measured(matrix: dict[str, Any]) -> dict[str, Any]:
     longest = max(1024, int(matrix["training"].get("max_length") or 1024))
-    held = [{"name": "heldout", "kind": "preference", "limit": 512}] if "heldout" in matrix["data"] else []
+    held = [{"name": "heldout", "kind": "preference", "limit": 512}] if _has_heldout(matrix) else []
     return {
         "evaluation": {"engine": {"max_model_len": longest}, "benchmarks": [*_BENCHMARKS, *held]},
         "report": {"baseline": "original", "primary": "constraints/gold_reward"},

@@ -154,6 +154,7 @@ def lags(rows: Sequence[Row], look: Mapping[str, Look]) -> Figure:
                 axes.set_title(f"beta with {NAMES.get(name, name)}")
             if down == len(arms) - 1:
                 axes.set_xlabel("lag (logged steps)")
+    figure.supylabel("correlation of step-to-step changes", fontsize=9)
     return figure
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from ..records import RunData
 from ..statistics.association import varies
@@ -58,7 +58,7 @@ def _slope(steps: Floats, means: Floats) -> dict[str, Any]:
     r = min(max((r + 1 / steps.size) / (1 - 4 / steps.size), 0.0), 0.99)
     worth = max(steps.size * (1 - r) / (1 + r) - 2, 1.0)
     error = np.sqrt(power / (steps.size - 2) / energy * (1 + r) / (1 - r))
-    half = float(stats.t.ppf(0.975, worth)) * float(error)
+    half = float(special.stdtrit(worth, 0.975)) * float(error)
     return cell(100 * slope, 100 * (slope - half), 100 * (slope + half))
 
 
@@ -71,7 +71,7 @@ def _visits(log: Floats, example: NDArray[np.int64]) -> dict[str, Any] | None:
         return None
     a, b = log[first[twice]], log[last[twice]]
     moved = b - a
-    half = float(stats.t.ppf(0.975, moved.size - 1) * moved.std(ddof=1) / np.sqrt(moved.size))
+    half = float(special.stdtrit(moved.size - 1, 0.975) * moved.std(ddof=1) / np.sqrt(moved.size))
     mean = float(moved.mean())
     kept = float(stats.spearmanr(a, b).statistic) if varies(a) and varies(b) else None
     return {

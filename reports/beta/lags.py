@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ..statistics.association import varies
 from ..statistics.autocorrelation import autocorrelation
@@ -41,7 +41,7 @@ def lag_correlation(beta: Floats, other: Floats, most: int = MOST) -> dict[str, 
     memory = autocorrelation(x, n // 4) * autocorrelation(y, n // 4)
     factor = max(1 + 2 * float(memory.sum()), 0.25)
     error = np.sqrt(factor / (n - np.abs(lags)))
-    one, every = (float(stats.norm.ppf(1 - 0.025 / m)) for m in (1, lags.size))
+    one, every = (float(special.ndtri(1 - 0.025 / m)) for m in (1, lags.size))
     top = int(np.argmax(np.abs(values) / error))
     return {
         "n": int(keep.sum()),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from ..statistics.association import varies
 from .cells import Cell, Floats, cell
@@ -43,7 +43,7 @@ def elasticity(beta: Floats, log_ppl: Floats, example: NDArray[np.int64]) -> Cel
     scores = np.bincount(label, weights=x * residual)
     correction = clusters / (clusters - 1) * (x.size - 1) / (x.size - 2)
     error = float(np.sqrt(correction * (scores @ scores))) / energy
-    half = float(stats.t.ppf(0.975, clusters - 1)) * error
+    half = float(special.stdtrit(clusters - 1, 0.975)) * error
     return cell(slope, slope - half, slope + half)
 
 

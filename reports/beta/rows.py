@@ -93,6 +93,8 @@ def read_rows(run: RunData, most: int = MOST_ROWS) -> Rows | None:
         if "example_id" in there:
             codes = table["example_id"].combine_chunks().dictionary_encode().indices
             example = codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            if "chosen_tokens" in numbers:  # KTO's two answers to a prompt share its id and are two examples
+                example = 2 * example + np.isnan(numbers["chosen_tokens"])
     except (OSError, pa.ArrowException, ValueError, TypeError) as error:
         if isinstance(error, ReportError):
             raise

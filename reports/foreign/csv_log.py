@@ -1,9 +1,14 @@
-"""A CSV file with a step column, such as this project's training_metrics.csv or an export of a dashboard."""
+"""A CSV file with a step column, such as this project's training_metrics.csv or an export of a dashboard.
+
+Cells may be parted by commas, semicolons or tabs; where they are not parted by commas, one inside a number is its point. A
+dashboard (Weights & Biases) exports a chart of several runs as columns `RUN - METRIC`, with `__MIN` and `__MAX` beside each.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +20,20 @@ from .synonyms import SYNONYMS, by_step, columns, found_names
 IDENTITY = ("run_id", "method", "rule", "seed")
 
 
+_DECIMAL_COMMA = re.compile(r"\s*([-+]?\d+),(\d+(?:[eE][-+]?\d+)?)\s*")
+
+
+def _delimiter(header: str) -> str:
+    return next((d for d in ",;\t" if d in header), ",")
+
+
 def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells of every row. ReportError for text that is no CSV or a row of another length."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            delimiter = _delimiter(file.readline())
+            file.seek(0)
+            reader = csv.reader(file, strict=True, delimiter=delimiter)
             header = next(reader, None)
             if not header:
                 raise ReportError(f"{path}:1: an empty file; a header with a step column is needed")
@@ -31,6 +45,8 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     continue
                 if len(cells) != len(header):
                     raise ReportError(f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns")
+                if delimiter != ",":
+                    cells = [_DECIMAL_COMMA.sub(r"\1.\2", c) if _DECIMAL_COMMA.fullmatch(c) else c for c in cells]
                 yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise ReportError(f"{path}:{reader.line_num}: not CSV ({error})") from None
@@ -44,10 +60,23 @@ def has_steps(path: Path) -> bool:
     """Whether the file's header names a step and a loss; other CSV files are none of this module's business."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            names = found_names(next(csv.reader(file), []))
+            delimiter = _delimiter(file.readline())
+            file.seek(0)
+            header = next(csv.reader(file, delimiter=delimiter), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
-    return "step" in names and "loss" in names
+    names = found_names(header)
+    return "step" in names and ("loss" in names or bool(_charted(header)))
+
+
+def _charted(header: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The runs of a dashboard's chart: {run: {column of the file: metric}}; empty where no column is some run's loss."""
+    found: dict[str, dict[str, str]] = {}
+    for column in header:
+        run, dash, metric = column.rpartition(" - ")
+        if dash and run.strip() and not metric.endswith(("__MIN", "__MAX")):
+            found.setdefault(run.strip(), {})[column] = metric
+    return {run: metrics for run, metrics in found.items() if "loss" in found_names(metrics.values())}
 
 
 def read(path: Path, name: str) -> list[ForeignRun]:
@@ -63,11 +92,27 @@ def read(path: Path, name: str) -> list[ForeignRun]:
         raise ReportError(f"{path}:2: no rows under the header")
     header = list(next(iter(groups.values()))[0][1])
     names = found_names(c for c in header if c not in IDENTITY)
+    charted = {} if "loss" in names or "step" not in names else _charted(header)
+    if charted:
+        return [_of_chart(path, run, next(iter(groups.values())), names["step"], m) for run, m in charted.items()]
     for needed in ("step", "loss"):
         if needed not in names:
             known = ", ".join((needed, *SYNONYMS[needed]))
             raise ReportError(f"{path}:1: no column for the {needed} (known: {known}); found {', '.join(header)}")
     return [_run(path, run_id or name, group, names) for run_id, group in groups.items()]
+
+
+def _of_chart(
+    path: Path, name: str, group: list[tuple[int, dict[str, str]]], step: str, metrics: dict[str, str]
+) -> ForeignRun:
+    own = [
+        (line, {step: row[step], **{metric: row[column] for column, metric in metrics.items()}})
+        for line, row in group
+        if any(row[column].strip() for column in metrics)
+    ]
+    if not own:
+        raise ReportError(f"{path}:2: no row holds a value of the run {name!r}")
+    return _run(path, name, own, found_names([step, *metrics.values()]))
 
 
 def _run(path: Path, name: str, group: list[tuple[int, dict[str, str]]], names: dict[str, str]) -> ForeignRun:

@@ -29,12 +29,14 @@ def find_runs(named: Sequence[Path], skip: Path | None = None) -> list[ForeignRu
     found: list[ForeignRun] = []
     avoid = skip.resolve() if skip else None
     for path in named:
-        if path.is_file() and path.suffix == ".csv":
+        if path.is_file() and path.suffix in (".csv", ".tsv"):
             runs = csv_log.read(path, path.stem)
         elif path.is_dir():
             runs = _search(path, path, avoid, 0)
             if len(runs) == 1 and not runs[0].own and "CSV" not in runs[0].formats:
                 runs[0].name = path.resolve().name or "run"
+        elif path.is_file():
+            raise ReportError(f"{path}: a file, and no CSV; name the folder that holds it: {path.parent}")
         else:
             raise ReportError(f"{path}: no such folder or CSV file")
         if not runs:

@@ -76,7 +76,8 @@ def chatterjee_xi(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
         return undefined("Chatterjee xi", n, "fewer than four pairs, or one of the two does not vary")
     shuffle = np.random.default_rng(seed).permutation(n)
     order = shuffle[np.argsort(a[shuffle], kind="stable")]
-    up = stats.rankdata(b, method="max")[order]
-    down = stats.rankdata(-b, method="max")
+    inside = np.sort(b)
+    up = np.searchsorted(inside, b[order], side="right").astype(float)  # how many are at most, and at least, as large
+    down = n - np.searchsorted(inside, b, side="left").astype(float)
     value = 1 - n * np.abs(np.diff(up)).sum() / (2 * float((down * (n - down)).sum()))
     return Estimate(float(value), None, None, "Chatterjee xi", n, note="no interval is given for xi")

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from .resampling import bootstrap_weights
 from .results import Estimate, undefined
@@ -38,9 +38,9 @@ def paired_bootstrap(
         gaps = jackknife.mean() - jackknife
         spread = float((gaps**2).sum())
         if 0 < below < 1 and spread > 0:
-            bias, acceleration = stats.norm.ppf(below), (gaps**3).sum() / (6 * spread**1.5)
-            z = bias + stats.norm.ppf(quantiles)
-            quantiles = stats.norm.cdf(bias + z / (1 - acceleration * z))
+            bias, acceleration = special.ndtri(below), (gaps**3).sum() / (6 * spread**1.5)
+            z = bias + special.ndtri(quantiles)
+            quantiles = special.ndtr(bias + z / (1 - acceleration * z))
         else:
             note = "the differences do not vary; BCa is undefined and the percentile interval is given"
     low, high = np.quantile(means, quantiles)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from .resampling import random_signs
@@ -33,16 +35,38 @@ def sign_flip(differences: ArrayLike, replicates: int = 10_000, seed: int = 0) -
     Zero differences carry no sign. Few enough others are enumerated exactly; else `replicates` random patterns are
     drawn and the observed one counted among them, so p is never zero.
     """
-    d = np.asarray(differences, dtype=float)
+    return sign_flips([differences], replicates, seed)[0]
+
+
+def sign_flips(columns: Sequence[ArrayLike], replicates: int = 10_000, seed: int = 0) -> list[Test]:
+    """`sign_flip` of each column; those of one length share their passes over the random signs, which is what takes time."""
+    arrays = [np.asarray(d, dtype=float) for d in columns]
+    tests: list[Test | None] = [_exact(d) for d in arrays]
+    for size in {d.size for d, test in zip(arrays, tests, strict=True) if test is None}:
+        open_ = [i for i, d in enumerate(arrays) if tests[i] is None and d.size == size]
+        together = np.column_stack([arrays[i] for i in open_])
+        observed = np.array([_observed(arrays[i]) for i in open_])
+        hits = np.zeros(len(open_), dtype=np.int64)
+        for signs in random_signs(size, replicates, seed):
+            hits += (np.abs(signs @ together) >= observed).sum(axis=0)
+        for i, count in zip(open_, hits.tolist(), strict=True):
+            p = (count + 1) / (replicates + 1)
+            tests[i] = Test(p, f"sign-flip permutation, {replicates} draws", size, smallest_p=1 / (replicates + 1))
+    return [test for test in tests if test is not None]
+
+
+def _observed(d: NDArray[np.float64]) -> float:
+    return abs(float(d[d != 0].sum())) * (1 - 1e-12)  # equal sums in another order of addition must count as equal
+
+
+def _exact(d: NDArray[np.float64]) -> Test | None:
+    """The test where all sign patterns can be enumerated; None where they cannot."""
     moving = d[d != 0]
     if moving.size == 0:
         return Test(1.0, "sign-flip permutation", d.size, note="all differences are zero")
-    observed = abs(moving.sum()) * (1 - 1e-12)  # equal sums in another order of addition must count as equal
-    if moving.size <= EXACT_LIMIT:
-        patterns = np.arange(2**moving.size)[:, None] >> np.arange(moving.size) & 1
-        sums = (2 * patterns - 1) @ moving
-        p = float((np.abs(sums) >= observed).mean())
-        return Test(p, "exact sign-flip permutation", d.size, smallest_p=2.0 ** (1 - moving.size))
-    hits = sum(int((np.abs(signs @ d) >= observed).sum()) for signs in random_signs(d.size, replicates, seed))
-    p = (hits + 1) / (replicates + 1)
-    return Test(p, f"sign-flip permutation, {replicates} draws", d.size, smallest_p=1 / (replicates + 1))
+    if moving.size > EXACT_LIMIT:
+        return None
+    patterns = np.arange(2**moving.size)[:, None] >> np.arange(moving.size) & 1
+    sums = (2 * patterns - 1) @ moving
+    p = float((np.abs(sums) >= _observed(d)).mean())
+    return Test(p, "exact sign-flip permutation", d.size, smallest_p=2.0 ** (1 - moving.size))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import stats
+from scipy import special, stats
 
 #: z(.975) + z(.80): two-sided .05 with power .80.
 DETECTION = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.80))
@@ -22,7 +22,7 @@ def minimum_detectable_effect(stderr: float, degrees: float | None = None) -> fl
         return DETECTION * stderr
     if degrees < 1:
         raise ValueError(f"minimum_detectable_effect: {degrees} degrees of freedom; at least two units are needed")
-    return float(stats.t.ppf(0.975, degrees) + stats.t.ppf(0.80, degrees)) * stderr
+    return float(special.stdtrit(degrees, 0.975) + special.stdtrit(degrees, 0.80)) * stderr
 
 
 def units_needed(sd: float, effect: float, least: int = 2, limit: int = 100_000) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import stats
+from scipy import special, stats
 
 from .results import Estimate, undefined
 
@@ -19,7 +19,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     _check(successes, n)
     if n == 0:
         return undefined("Wilson", 0, "no items")
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    z = float(special.ndtri(0.5 + confidence / 2))
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

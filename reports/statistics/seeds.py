@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 
 from .results import Estimate, Test, undefined
 
@@ -45,7 +45,7 @@ def seed_interval(
             mean, None, None, name, items, x.size, note=f"all {x.size} seeds agree exactly: no spread to estimate from"
         )
     error = float(x.std(ddof=1) / np.sqrt(x.size))
-    half = float(stats.t.ppf(0.5 + confidence / 2, x.size - 1)) * error
+    half = float(special.stdtrit(x.size - 1, 0.5 + confidence / 2)) * error
     note = f"only {x.size} seeds: the interval rests on {x.size - 1} degree(s) of freedom" if x.size < 5 else None
     low, high = mean - half, mean + half
     if bounds is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from .results import Estimate, undefined
 
@@ -58,6 +58,6 @@ def mean_interval(values: ArrayLike, groups: Sequence[object] | None = None, con
     units = len(set(groups)) if repeats and groups is not None else x.size
     if not np.isfinite(error):
         return Estimate(float(x.mean()), None, None, name, x.size, note="one item or group has no spread to measure")
-    half = float(stats.t.ppf(0.5 + confidence / 2, units - 1)) * error
+    half = float(special.stdtrit(units - 1, 0.5 + confidence / 2)) * error
     mean = float(x.mean())
     return Estimate(mean, mean - half, mean + half, name, x.size, stderr=error, confidence=confidence)

@@ -27,7 +27,7 @@
   for (const number of document.querySelectorAll(".n")) {
     number.dataset.how = number.title;
     number.removeAttribute("title");
-    const home = number.closest("tbody") || number.closest("li") || number;
+    const home = number.closest("tbody") || number.closest("li, p") || number;
     if (!groups.has(home)) groups.set(home, []);
     groups.get(home).push(number);
     number.addEventListener("mouseenter", () => tell(number));
@@ -251,12 +251,22 @@
     list.replaceChildren();
     const [a, b] = [Number(left.value), Number(right.value)];
     for (const judge of current().judges) {
-      for (const [first, second, preference, words] of judge.said[row.id] || []) {
+      for (const [first, second, preference, reason, words] of judge.said[row.id] || []) {
         if (!((first === a && second === b) || (first === b && second === a)) || a === b) continue;
         const forA = preference === null ? null : first === a ? preference : 1 - preference;
         const verdict = forA === null ? "no verdict" : forA > 0.5 ? `A (${forA.toFixed(2)})` : forA < 0.5 ? `B (${(1 - forA).toFixed(2)})` : "tie";
         const item = document.createElement("li");
-        item.textContent = `${judge.name}: ${verdict}${words ? `, "${words}"` : ""}`;
+        item.textContent = `${judge.name}: ${verdict}${reason ? ` (${reason})` : ""}`;
+        words.forEach((said, swapped) => {
+          if (said === null) return;
+          const mine = (swapped ? second : first) === a;
+          const when = document.createElement("div"), quote = document.createElement("pre");
+          when.className = "quiet small";
+          when.textContent = !judge.paired ? `on ${mine ? "A" : "B"}:` : mine ? "with A shown first:" : "with B shown first, so that its A is B here:";
+          quote.dir = "auto";
+          quote.textContent = said;
+          item.append(when, quote);
+        });
         list.append(item);
       }
     }

@@ -193,7 +193,15 @@ def _with_vllm(model: str, prompts: Path, warm_up: bool) -> tuple[float, list[li
 
 
 def _with_defaults(model: str, prompts: Path) -> tuple[float, list[list[int]], list[str]]:
-    """One vLLM process as its documentation shows it; only the precision is said, so that answers can be compared."""
+    """One vLLM process as its documentation shows it.
+
+    Said are the precision, so that answers can be compared, and the KV cache: by default vLLM asks for 92 % of the memory of a
+    machine without GPUs, and does not start where something else runs.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     from vllm import LLM, SamplingParams
 
     llm = LLM(model, dtype=_dtype())

@@ -18,7 +18,7 @@ from evals.judges.cache import Cost, JudgeCache, Reply
 from evals.judges.registry import build
 from evals.judges.templates import FOLDER, load_template
 from evals.judges.verifiable import VerifiableJudge
-from evals.winrates import WinRateError, compare_policies, pairs_of, read_answers, write_comparisons
+from evals.winrates import WORDS, WinRateError, compare_policies, pairs_of, read_answers, write_comparisons
 from reports.winrates import read_comparisons, summarise
 
 PROMPT = Question("Say something.")
@@ -323,6 +323,30 @@ def test_policies_are_compared_and_summarised(tmp_path: Path) -> None:
     assert judge["bradley_terry"]["ranking"] == ["good", "reference", "bad"]
     account = json.loads(path.with_suffix(".json").read_text())
     assert account["rows"] == 18 and account["judges"]["gold"]["identity"]["kind"] == "verifiable"
+
+
+class Talker(Stub):
+    """Says why, at length, with characters that end a line for some and cannot be written for others."""
+
+    def ask(self, requests: Sequence[Request], spent: Cost) -> Iterator[tuple[int, Reply]]:
+        for index, request in enumerate(requests):
+            if request.answers[0] == "down":
+                yield index, Reply(None, "HTTP 400", "too long, says the server", final=False)
+            else:
+                yield index, Reply(1.0, raw=f"{request.answers[0]}\u2028\ud800" + "x" * 5000 + "[[A]]")
+
+
+def test_the_judges_words_are_in_the_rows(tmp_path: Path) -> None:
+    questions = {"q0": PROMPT, "q1": PROMPT}
+    answers = {"a": {("q0", 0): "one", ("q1", 0): "one"}, "b": {("q0", 0): "two", ("q1", 0): "down"}}
+    rows = compare_policies(
+        "talker", Judging(Talker(), JudgeCache(tmp_path / "c")), "b", questions, answers, [("a", "b")]
+    )
+    path = write_comparisons(tmp_path, "b", rows, {})
+    (first, second), refused = (row["words"] for row in read_comparisons(path))
+    assert first.startswith("one\u2028?x") and second.startswith("two\u2028?x")
+    assert first.endswith("x[[A]]") and len(first) == WORDS + len(" [...] ")
+    assert refused[0].startswith("one") and refused[1] is None, "what the server refused with is not the judge's word"
 
 
 def test_answers_that_cannot_be_compared(tmp_path: Path) -> None:

@@ -199,3 +199,73 @@ def test_progress_is_reported_for_every_request(engine: Engine, monkeypatch: pyt
     settings = [{"until": ["x"], "max_gen_toks": 3}] * 3 + [{"until": ["y"], "max_gen_toks": 2}]
     answers = lm.generate_until(_requests("generate_until", [("Two", one) for one in settings]))
     assert [(one["done"], one["total"]) for one in seen] == [(2, 4), (3, 4), (4, 4)] and len(answers) == 4
+
+
+@pytest.mark.parametrize(
+    "chat",
+    [
+        {"apply_chat_template": True, "fewshot_as_multiturn": True, "system_instruction": "Answer briefly."},
+        {"apply_chat_template": True, "fewshot_as_multiturn": False},
+        {"system_instruction": "Answer briefly."},
+    ],
+)
+def test_chats_equal_hf(engine: Engine, hf: HFLM, chat: dict[str, Any]) -> None:
+    more = {"fewshot_as_multiturn": False, **chat}
+    theirs = simple_evaluate(
+        hf, tasks=[load_task("capitals", None)[0]], num_fewshot=1, limit=8, bootstrap_iters=0, log_samples=True, **more
+    )
+    ours = run_task(engine, "capitals", None, 8, 1, "p", "b", "f", chat=more)
+    plain = run_task(engine, "capitals", None, 8, 1, "p", "b", "f")
+    assert ours["chat"] == more and ours["metrics"]["acc"]["value"] == theirs["results"]["capitals"]["acc,none"]
+    assert [item["prompt"] for item in ours["items"]] == [s["arguments"][0][0] for s in theirs["samples"]["capitals"]]
+    assert all(a["prompt"] != b["prompt"] for a, b in zip(ours["items"], plain["items"], strict=True))
+
+
+class _Counting:
+    """An engine that counts what it is asked, and breaks off after so many calls."""
+
+    def __init__(self, engine: Any, calls: int | None = None) -> None:
+        self._engine, self.asked, self._left = engine, 0, calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def _count(self, requests: Any) -> None:
+        if self._left is not None and self._left == 0:
+            raise KeyboardInterrupt
+        self._left = None if self._left is None else self._left - 1
+        self.asked += len(requests)
+
+    def loglikelihood(self, requests: Any) -> Any:
+        self._count(requests)
+        return self._engine.loglikelihood(requests)
+
+    def generate(self, prompts: Any, sampling: Sampling) -> Any:
+        self._count(prompts)
+        return self._engine.generate(prompts, sampling)
+
+
+@pytest.mark.parametrize("task", ["capitals", "word_arithmetic"])
+def test_a_task_that_was_killed_goes_on_at_the_first_missing_request(
+    engine: Engine, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evals.lm._SCORED_TOGETHER", 8)
+    monkeypatch.setattr("evals.lm._DECODED_TOGETHER", 3)
+
+    def run(one: Any, policy: str, fingerprint: str = "f") -> dict[str, Any]:
+        return run_task(one, task, None, 8, 0, policy, "b", fingerprint, out=tmp_path / policy)
+
+    whole = _Counting(engine)
+    expected = run(whole, "whole")
+    broken = _Counting(engine, calls=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, "broken")
+    again = _Counting(engine)
+    found = run(again, "broken")
+    assert 0 < broken.asked < whole.asked and broken.asked + again.asked == whole.asked
+    assert {**found, "policy": "whole"} == expected
+    third = _Counting(engine)
+    run(third, "broken")
+    assert third.asked == 0
+    run(third, "broken", "another policy")
+    assert third.asked == whole.asked, "results of other weights do not count"

@@ -13,6 +13,7 @@ import pytest
 
 from evals.engine import EngineConfig, EngineError, EngineLostError, Sampling, chat_ids, start_engine
 from evals.replicas import devices
+from evals.swap_check import check_swap
 from trainers.tiny import build_tiny_model
 
 CONFIG = EngineConfig(backend="transformers", dtype="float32", max_model_len=256, data_parallel_size=2)
@@ -63,6 +64,21 @@ def test_all_are_swapped(both: tuple[Any, Any], tiny_model: Path, tmp_path: Path
         replicas.swap(tmp_path)
     replicas.swap(tiny_model), one.swap(tiny_model)
     assert [a.token_ids for a in replicas.generate(rows, Sampling(8))] == [a.token_ids for a in before]
+
+
+def test_a_swap_that_one_of_them_missed_is_noticed(both: tuple[Any, Any], tiny_model: Path, tmp_path: Path) -> None:
+    replicas, _ = both
+    other = build_tiny_model(tmp_path / "other", seed=9)
+    before = check_swap(replicas, tiny_model, "float32")
+    assert len(before["engine_tokens"]) == 2
+    replicas._pipes[0].send(("swap", (other, None)))
+    replicas._receive(0)
+    for weights in (tiny_model, other):
+        with pytest.raises(EngineError, match="does not serve these weights"):
+            check_swap(replicas, weights, "float32", before)
+    replicas.swap(other)
+    assert check_swap(replicas, other, "float32", before)["distinguishable"]
+    replicas.swap(tiny_model)
 
 
 def test_one_that_ends_is_missed(tiny_model: Path, tmp_path: Path) -> None:

@@ -134,3 +134,8 @@ def test_the_documented_block_runs(output: Path, tmp_path: Path, monkeypatch: py
     exec(compile(block, "README.md", "exec"), names)
     assert names["matrix"].name == "demo" and isinstance(names["gains"], pd.Series)
     assert names["gains"].to_dict() == {"fixed": 0.25}
+
+
+def test_every_package_says_that_it_is_typed() -> None:
+    root = Path(__file__).resolve().parents[2]
+    assert all((root / package / "py.typed").is_file() for package in ("evals", "harness", "reports", "trainers"))

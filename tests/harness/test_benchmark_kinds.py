@@ -135,3 +135,17 @@ def test_training_prompts_among_the_benchmarks_are_on_record(world: Any) -> None
     assert plan.heldout_overlap == 4
     counts = plan.run_record(plan.specs[0])["data"]["contamination"]
     assert counts == {"constraints": {"exact": 0, "near": 0}, "held": {"exact": 4, "near": 0}}
+
+
+def test_the_chat_template_of_a_task_is_part_of_its_identity(world: Any) -> None:
+    world.replace("evaluation:\n", "evaluation:\n  lm_eval:\n    - {task: capitals, limit: 4}\n")
+    plain = entry(world, "capitals")
+    assert not {"apply_chat_template", "fewshot_as_multiturn", "system_instruction"} & set(plain)
+    world.replace("limit: 4}", "limit: 4, apply_chat_template: true}")
+    chat = entry(world, "capitals")
+    assert chat["apply_chat_template"] is True and chat["fewshot_as_multiturn"] is True
+    assert chat["fingerprint"] != plain["fingerprint"]
+    world.replace("apply_chat_template: true}", "fewshot_as_multiturn: false}")
+    assert entry(world, "capitals")["fingerprint"] == plain["fingerprint"], "it says nothing without the template"
+    world.replace("fewshot_as_multiturn: false}", "aply_chat_template: true}")
+    assert "did you mean 'apply_chat_template'?" in world.error()

@@ -339,3 +339,31 @@ def test_the_real_dataset_info(shared_data: Path, tmp_path: Path) -> None:
         place, _, name = source["source"].partition("#")
         loaded = load_source(f"{(tmp_path / place).resolve()}#{name}", without_preference="drop")
         assert len(loaded.pairs) >= 290
+
+
+def test_a_share_for_validation_is_held_out_by_prompt(tmp_path: Path) -> None:
+    """LLaMA-Factory's val_size and TRL's test_split_size; a set that is named goes before it."""
+    import yaml
+
+    from harness.imports.write import import_config
+
+    base = "model_name_or_path: m/m\nstage: dpo\nfinetuning_type: lora\ndataset: d\ntemplate: default\n"
+    trl = "model_name_or_path: m/m\ndatasets: [{path: org/data}]\n"
+    for tool, text, key in (("LLaMA-Factory", base, "val_size"), ("TRL", trl, "test_split_size")):
+        for value, share, words in (
+            ("0.1", 0.1, "by prompt, not by row"),
+            ("0", None, None),
+            ("500", None, "a number of pairs: set data.heldout_share"),
+        ):
+            file, target = tmp_path / "c.yaml", tmp_path / "m.yaml"
+            file.write_text(f"{text}{key}: {value}\n", encoding="utf-8")
+            notes = [note for note in import_config(tool, file, target, force=True) if key in note]
+            matrix = yaml.safe_load(target.read_text(encoding="utf-8"))
+            assert matrix["data"].get("heldout_share") == share
+            assert notes == [] if words is None else words in notes[0]
+            names = [benchmark["name"] for benchmark in matrix["evaluation"]["benchmarks"]]
+            assert ("heldout" in names) == (share is not None)
+    file.write_text(f"{base}val_size: 0.1\neval_dataset: e\n", encoding="utf-8")
+    notes = import_config("LLaMA-Factory", file, target, force=True)
+    assert any("the held-out set that is named is taken" in note for note in notes)
+    assert "heldout_share" not in target.read_text(encoding="utf-8").split("\nname:", 1)[1]

@@ -88,6 +88,9 @@ def test_encoding_trouble() -> None:
     assert encoding_trouble("前锟斤拷后") == {"mojibake"}
     assert encoding_trouble("a\x00b") == encoding_trouble("\x1b[0m") == {"control"}
     assert encoding_trouble("a\u200bb") == encoding_trouble("\ufeffa") == encoding_trouble("\u202eabc") == {"invisible"}
+    assert encoding_trouble("Fast &amp; Furious") == encoding_trouble("caf&#233;") == {"entity"}
+    assert encoding_trouble("中&quot;文\ufffd") == {"entity", "replacement"}
+    assert encoding_trouble("R&D; a & b; if (a && b) x();") == set()
     for text in ("a\tb\r\nc", "👩\u200d🚀", "می\u200cخواهم", "🏴\U000e0067\U000e0062\U000e007f"):
         assert encoding_trouble(text) == set(), text
 
@@ -145,7 +148,13 @@ def test_the_page_and_the_json_agree_and_fit(tmp_path: Path, cli: Cli) -> None:
     assert (first["rows"], first["pairs"], len(first["samples"])) == (8, 7, 2)
     assert first["prompt_perplexity"] == {"values": None, "reason": "no --model given"}
     assert found["overlaps"][0]["prompts"] == 2
-    for words in ("TRL, standard", "8 rows, 7 pairs, 5 prompts", "1 rows cannot be used", "invisible in 1", "Cyrillic"):
+    for words in (
+        "TRL, standard",
+        "8 rows, 7 pairs, 5 prompts",
+        "1 rows cannot be used",
+        "invisible characters in 1",
+        "Cyrillic",
+    ):
         assert words in page.stdout
     assert "\u202e" not in page.stdout and "\x00" not in page.stdout
 

@@ -383,7 +383,7 @@ def kill_when(server: Server, requests: int, pid: Callable[[], int]) -> threadin
 
 
 def worker_of(plan: Any) -> int:
-    events = (plan.output / "work" / "judge.events.jsonl").read_text(encoding="utf-8")
+    events = (plan.output / "work" / "judge-llm.events.jsonl").read_text(encoding="utf-8")
     return int(re.findall(r'"pid": (\d+)', events)[-1])
 
 

@@ -122,15 +122,12 @@ def test_an_adapter_of_another_model(world: Any, adapter: Path, tmp_path: Path) 
     assert "the adapter does not fit the model" in world.error()
 
 
-def test_quantised_weights_without_a_gpu(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.plan.gpus", lambda: [])
+def test_quantised_weights_need_bitsandbytes(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     world.replace("training:", "lora: {r: 8, target_modules: all-linear}\ntraining:")
     before = _plan(world)[0]
     world.replace("data:\n", "  quantization: {load_in_4bit: true}\ndata:\n")
-    assert "model.quantization needs a CUDA GPU, and there is none here" in world.error()
-    monkeypatch.setattr("harness.plan.gpus", lambda: ["one"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install bitsandbytes" in world.error()
+    assert "pip install 'dpo-beta-harness[quantization]'" in world.error()
     monkeypatch.undo()
     monkeypatch.setattr("harness.starting._check_quantization", lambda *given: None)
     plan, _ = _plan(world)
@@ -139,14 +136,31 @@ def test_quantised_weights_without_a_gpu(world: Any, monkeypatch: pytest.MonkeyP
     assert {spec.fingerprint for spec in plan.specs}.isdisjoint(spec.fingerprint for spec in before.specs)
 
 
-def test_a_worker_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_quantised_weights_are_put(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ValueError, match="this machine has no CUDA GPU; remove it"):
-        quantized({"load_in_4bit": True})
+    assert quantized({"load_in_8bit": True})["device_map"] == {"": "cpu"}
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "3")
     found = quantized({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"})
     assert found["quantization_config"].load_in_4bit and found["device_map"] == {"": 3}
+
+
+def test_attention_is_known_and_can_be_had(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = world.replace("data:\n", "  attn_implementation: flash_attention2\ndata:\n")
+    message = world.error()
+    assert f"m.yaml:{line}: model.attn_implementation is 'flash_attention2'" in message
+    assert "did you mean 'flash_attention_2'?" in message
+    world.replace("flash_attention2", "flash_attention_2")
+    monkeypatch.setattr("harness.plan.gpus", list)
+    _, said = _plan(world)
+    assert any("needs a CUDA GPU, and there is none here: set it to sdpa" in line for line in said)
+    monkeypatch.setattr("harness.plan.gpus", lambda: ["a GPU"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None)
+    assert "neither is installed; pip install kernels" in world.error()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: object() if name == "kernels" else None)
+    assert world.plan().train_job(world.plan().specs[0])["train_job"]["attn_implementation"] == "flash_attention_2"
+    world.replace("flash_attention_2", "kernels-community/flash-attn3")
+    assert world.plan().config.model.attn_implementation == "kernels-community/flash-attn3"
 
 
 def _finished(world: Any) -> Any:

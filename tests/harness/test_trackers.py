@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from harness.trackers import TRACKERS
+from harness import trackers
+from harness.trackers import TRACKERS, live_views
 
 
 def test_the_trackers_are_those_of_transformers() -> None:
@@ -36,3 +37,21 @@ def test_a_mistake_is_one_line(world: Any, monkeypatch: pytest.MonkeyPatch) -> N
     world.replace("report_to: wandbb", "report_to: [none, dvclive]")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "report_to is 'dvclive', which is not installed; pip install dvclive" in world.error()
+
+
+def test_where_to_look_while_it_runs(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TRACKIO_DIR", "TENSORBOARD_LOGGING_DIR", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    folder = (world.output / "tracking").resolve()
+    trackio = f"env TRACKIO_DIR={folder / 'trackio'} trackio show --project small"
+    for installed in (True, False):  # nothing set: trackio where it is installed
+        monkeypatch.setattr(trackers, "default_is_installed", lambda installed=installed: installed)
+        assert live_views(world.plan().config, world.output) == ([trackio] if installed else [])
+    world.replace("max_length: 256", "max_length: 256\n  report_to: [tensorboard, mlflow, trackio, wandb]")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mine:5000")
+    assert live_views(world.plan().config, world.output) == [
+        f"tensorboard --logdir {folder / 'tensorboard'}",
+        "mlflow ui --backend-store-uri http://mine:5000",
+        trackio,
+    ]

@@ -69,6 +69,7 @@ class Page:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # a headless window has no focus of its own
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command and wait for its answer, noting the events that come before it."""

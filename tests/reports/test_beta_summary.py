@@ -120,6 +120,21 @@ def test_rows_of_other_tools_need_few_columns(tmp_path: Path) -> None:
         read_rows(load_run(tmp_path / "runs" / run_id))
 
 
+def test_the_two_answers_of_a_pair_under_kto_are_two_examples(tmp_path: Path) -> None:
+    run_id = write_run(tmp_path, FOODPO, 0)
+    path = tmp_path / "runs" / run_id / "example_metrics.parquet"
+    frame = pd.DataFrame({"step": np.arange(40) // 4, "example_id": [f"e{i % 20}" for i in range(40)]})
+    frame["dynamic_beta"] = np.random.default_rng(0).random(40)
+    frame["chosen_tokens"] = [5.0 if i < 20 else None for i in range(40)]
+    frame["rejected_tokens"] = [None if i < 20 else 5.0 for i in range(40)]
+    frame.to_parquet(path)
+    rows = read_rows(load_run(tmp_path / "runs" / run_id))
+    assert rows is not None and np.unique(rows.example).size == 40, "no example was seen twice"
+    frame.drop(columns=["chosen_tokens"]).to_parquet(path)
+    rows = read_rows(load_run(tmp_path / "runs" / run_id))
+    assert rows is not None and np.unique(rows.example).size == 20
+
+
 def test_large_runs_are_thinned_in_order(tmp_path: Path) -> None:
     run_id = write_run(tmp_path, FOODPO, 0, steps=8)
     rows = read_rows(load_run(tmp_path / "runs" / run_id), most=20)

@@ -258,19 +258,80 @@ def test_items_of_one_group_are_one_prompt() -> None:
     assert mean.prompts == 20
 
 
+def settings_of(method: str, levels: list[float], first: int, rule: str | None = None) -> list[RunData]:
+    """Runs of a method at several settings c under 6 seeds, with noise of their own."""
+    runs = []
+    for i, level in enumerate(levels):
+        values = grid(level, seed=first + i)
+        for seed in range(6):
+            extra = {"parent": f"foodpo{i}-{seed}"} if rule else {"hyper": {"c": i}}
+            runs.append(run(method, seed, values[seed], rule, run_id=f"{method}{i}-{seed}", **extra))
+    return runs
+
+
 def test_the_best_setting_pays_for_being_picked() -> None:
-    runs = [run("fixed", s, grid(0.5, seed=0)[s]) for s in range(6)]
-    for i, scale in enumerate((0.3, 0.5, 0.7)):
-        values = grid(0.5 + scale / 10, seed=3 + i)
-        runs += [run("foodpo", s, values[s], hyper={"c": scale}, run_id=f"f{i}-{s}") for s in range(6)]
+    runs = [*settings_of("fixed", [0.5], 0), *settings_of("foodpo", [0.53, 0.55, 0.57], 3)]
     full = MatrixData(Path("."), tuple(runs), None, {})
-    evidence = gather(full, CLAIM)
-    assert (evidence.label, evidence.settings) == ("foodpo[c=0.7]", 3)
-    pinned = dataclasses.replace(CLAIM, method="foodpo[c=0.7]")
+    assert gather(full, CLAIM).label == "foodpo[c=2]"
+    pinned = dataclasses.replace(CLAIM, method="foodpo[c=2]")
     one_setting = judge_matrix(full, [pinned])[0].p["supported"]
     best = judge_matrix(full, [CLAIM])[0]
     assert one_setting is not None and best.p["supported"] == pytest.approx(3 * one_setting)
-    assert "best of 3 settings" in as_dict(best)["notes"][0]
+    assert "shows most of 3 settings" in as_dict(best)["notes"][0]
+    assert "best of 3 against best of 1 settings" in sentence(best)
+
+
+def test_every_setting_of_the_baseline_has_to_be_beaten() -> None:
+    runs = [*settings_of("fixed", [0.5, 0.56, 0.4], 0), *settings_of("foodpo", [0.6], 9)]
+    full = MatrixData(Path("."), tuple(runs), None, {})
+    whole = judge_matrix(full, [CLAIM])[0]
+    each = [judge_matrix(full, [dataclasses.replace(CLAIM, against=f"fixed[c={i}]")])[0] for i in range(3)]
+    assert whole.p["supported"] == max(j.p["supported"] for j in each if j.p["supported"] is not None)
+    below = [j.p["refuted"] for j in each if j.p["refuted"] is not None]
+    assert whole.p["refuted"] == pytest.approx(min(1.0, 3 * min(below)))
+    contrast = whole.evidence.contrasts["baseline"]
+    assert contrast.second == "fixed[c=1]"
+    assert contrast.mean.estimate == pytest.approx(grid(0.6, seed=9).mean() - grid(0.56, seed=1).mean())
+
+
+def test_each_setting_is_held_against_its_own_controls() -> None:
+    """Controls take no parameter that tells them apart: only their parents do."""
+    runs = [*settings_of("fixed", [0.5], 0), *settings_of("foodpo", [0.52, 0.7], 3)]
+    runs += [
+        *settings_of("mean", [0.5, 0.5], 6, "matched_mean"),
+        *settings_of("shuffled", [0.5, 0.69], 9, "permuted"),
+    ]
+    judged = judge_matrix(
+        MatrixData(Path("."), tuple(runs), None, {}), [dataclasses.replace(CLAIM, asserts="perplexity")]
+    )
+    contrasts = judged[0].evidence.contrasts
+    assert [c.second for c in contrasts.values()] == ["fixed", "mean[c=1]", "shuffled[c=1]"]
+    assert {c.mean.seeds for c in contrasts.values()} == {6}
+    assert judged[0].attribution == "variation"
+    json.dumps(as_dict(judged[0]), allow_nan=False)
+
+
+def test_claims_over_settings_keep_their_size() -> None:
+    """No setting differs: nothing supported. The best is better by exactly min_effect: not refuted, though the luckiest
+    of four baselines lies above its own mean."""
+    rounds, supported, refuted = 150, 0, 0
+    for number in range(rounds):
+        rng = np.random.default_rng([5, number])
+
+        def arm(method: str, settings: int, level: float, rng: np.random.Generator = rng) -> list[RunData]:
+            runs = []
+            for c in range(settings):
+                cells = level + 0.1 * rng.normal(size=(6, 1)) + 0.3 * rng.normal(size=(6, 20))
+                runs += [run(method, s, cells[s], hyper={"c": c}, run_id=f"{method}{c}-{s}") for s in range(6)]
+            return runs
+
+        null = MatrixData(Path("."), (*arm("fixed", 2, 0.5), *arm("foodpo", 4, 0.5)), None, {})
+        supported += judge_matrix(null, [CLAIM])[0].verdict == "supported"
+        better = MatrixData(Path("."), (*arm("fixed", 4, 0.5), *arm("foodpo", 1, 0.55)), None, {})
+        refuted += judge_matrix(better, [CLAIM])[0].verdict in ("refuted", "equivalent")
+    error = np.sqrt(0.025 * 0.975 / rounds)
+    assert supported / rounds <= 0.025 + 3 * error
+    assert refuted / rounds <= 0.025 + 3 * error
 
 
 @pytest.mark.parametrize(

@@ -365,6 +365,39 @@ def test_csv_with_several_runs(tmp_path: Path) -> None:
     assert theirs["method"].unique().tolist() == ["fixed", "foodpo"] and sorted(theirs["seed"].unique()) == [0, 1]
 
 
+def test_a_chart_exported_from_a_dashboard(tmp_path: Path) -> None:
+    """Weights & Biases writes RUN - METRIC with __MIN and __MAX beside it, and leaves cells of other runs empty."""
+    names = [f"{run} - train/loss{end}" for run in ("dpo - a-seed0", "new-seed0") for end in ("", "__MIN", "__MAX")]
+    lines = [",".join(f'"{name}"' for name in ("Step", *names))]
+    lines += [f'"{i}","{0.7 - i / 100}","0","1","","",""' for i in range(1, 6)]
+    lines += [f'"{i}","","","","{0.6 - i / 100}","0","1"' for i in range(2, 5)]
+    _write(tmp_path / "chart.csv", "\n".join(lines) + "\n")
+    first, second = find_runs([tmp_path / "chart.csv"])
+    assert (first.name, second.name) == ("dpo - a-seed0", "new-seed0")
+    assert [r["step"] for r in first.history] == [1, 2, 3, 4, 5] and [r["step"] for r in second.history] == [2, 3, 4]
+    assert second.history[0]["loss"] == pytest.approx(0.58) and set(second.history[0]) == {"step", "loss"}
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "chart.csv").rename(tmp_path / "folder" / "chart.csv")
+    analyse([tmp_path / "folder"], tmp_path / "out")
+    assert {r["method"] for r in summary_of(tmp_path / "out")["runs"]} == {"dpo - a", "new"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("m.csv", "step;loss;note\n1;0,5;a\n2;2,5e-1;b\n"), ("m.tsv", "step\tloss\tnote\n1\t0.5\ta\n2\t0,25\tb\n")],
+)
+def test_semicolons_tabs_and_decimal_commas(tmp_path: Path, name: str, text: str) -> None:
+    _write(tmp_path / name, text)
+    (run,) = find_runs([tmp_path / name])
+    assert [(r["step"], r["loss"], r["note"]) for r in run.history] == [(1, 0.5, "a"), (2, 0.25, "b")]
+
+
+def test_a_file_that_is_no_csv_says_what_to_name(tmp_path: Path) -> None:
+    _write(tmp_path / "run" / "trainer_state.json", "{}")
+    with pytest.raises(ReportError, match=r"a file, and no CSV; name the folder that holds it: .*run$"):
+        find_runs([tmp_path / "run" / "trainer_state.json"])
+
+
 def test_nan_is_said_and_json_stays_strict(tmp_path: Path) -> None:
     records = [trl_record(1, 2), trl_record(2, 2, loss=float("nan"), grad_norm=float("inf"))]
     trainer_state(tmp_path / "run" / "trainer_state.json", records, 2, 2)

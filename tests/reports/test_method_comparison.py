@@ -267,6 +267,52 @@ def test_without_kl_the_reason_is_said(tmp_path: Path) -> None:
     assert entry["state"] == "missing"
 
 
+def _lengths(root: Path, words: dict[str, tuple[float, ...]], methods: list[Method]) -> dict[str, Any]:
+    """A matrix whose reward is a hundredth of the words, by policy on the way; every answer to one prompt is as long."""
+    ids = write_matrix(root, methods, seeds=range(5), prompts=30)
+    rng = np.random.default_rng(11)
+    noise = {run: 0.02 * rng.normal(size=30) for run in ids}
+
+    def write(path: Path, level: float, more: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.loads((root / "reference" / "scores" / "constraints.json").read_text())
+        for item, extra in zip(text["items"], more, strict=True):
+            item["values"] |= {"gold_reward": level / 100 + float(extra), "response_words": level}
+        path.write_text(json.dumps(text))
+
+    write(root / "reference" / "scores" / "constraints.json", 50.0, np.zeros(30))
+    for run in ids:
+        *way, last = words[run.split("-")[0]]
+        folder = root / "runs" / run
+        write(folder / "scores" / "constraints.json", last, noise[run])
+        for step, level in enumerate(way, start=2):
+            write(folder / "snapshots" / f"step-{step}" / "scores" / "constraints.json", level, noise[run])
+    found: dict[str, Any] = build_summary(load_matrix(root, ids))["frontiers"]
+    return found
+
+
+@pytest.mark.parametrize(("further", "nearer"), [((60.0, 90.0), (55.0, 70.0)), ((40.0, 10.0), (45.0, 30.0))])
+def test_longer_answers_are_no_gain_at_equal_length(
+    tmp_path: Path, further: tuple[float, ...], nearer: tuple[float, ...]
+) -> None:
+    """One line of reward against words; foodpo goes further along it, to longer or to shorter answers."""
+    found = _lengths(tmp_path, {"fixed": nearer, "foodpo": further}, [FIXED, FOODPO])["length"]
+    assert found["metric"] == "constraints/response_words" and found["reason"] is None
+    (row,) = found["comparisons"]
+    assert (row["label"], row["against"], row["points_per_run"], row["length_prompts"]) == ("foodpo", "fixed", 3, 30)
+    for seed in row["per_seed"]:
+        assert sorted((seed["length_low"], seed["length_high"])) == pytest.approx(sorted((50.0, nearer[-1])))
+    low, high = row["matched"]["difference"]["low"], row["matched"]["difference"]["high"]
+    assert low < 0 < high and abs(row["area"]["difference"]["value"]) < 0.02
+
+
+def test_answers_that_grow_apart_share_no_length(tmp_path: Path) -> None:
+    found = _lengths(tmp_path, {"fixed": (55.0, 70.0), "foodpo": (45.0, 30.0)}, [FIXED, FOODPO])["length"]
+    (row,) = found["comparisons"]
+    assert row["reason"] == "no pair of runs shares a range of length" and row["matched"]["difference"]["value"] is None
+    assert row["seeds_without_shared_range"] == [0, 1, 2, 3, 4]
+
+
 def test_strata_of_methods_and_controls(whole: tuple[Path, list[str], dict[str, Any]]) -> None:
     rows = whole[2]["strata"]["comparisons"]
     assert {(r["label"], r["against"], r["control"]) for r in rows} == {
@@ -284,6 +330,7 @@ def test_panels_draw_from_their_rows(whole: tuple[Path, list[str], dict[str, Any
     matrix = load_matrix(root, ids)
     look = looks(["fixed", "foodpo", "permuted"], "fixed")
     wanted = {"seed_differences", "frontier_kl", "frontier_length", "perplexity_strata", "expected_best", "setting_map"}
+    wanted |= {"frontier_matched"}
     panels = {p.name: p for p in all_panels() if p.name in wanted}
     assert set(panels) == wanted
     with style():

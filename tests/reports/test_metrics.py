@@ -62,6 +62,17 @@ def test_nan_is_null_and_diverged_is_said(tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "log_history.json").read_text()
 
 
+def without_reason(value: Any, path: str = "") -> list[str]:
+    """Places of estimates and tests that are null, or lack an end of their interval, without a reason beside it."""
+    if isinstance(value, list):
+        return [place for i, v in enumerate(value) for place in without_reason(v, f"{path}[{i}]")]
+    if not isinstance(value, dict):
+        return []
+    bare = [k for k in ("value", "low", "high", "p_value", "p") if k in value and value[k] is None]
+    own = [f"{path}.{k}" for k in bare if not value.get("reason")]
+    return own + [place for k, v in value.items() for place in without_reason(v, f"{path}.{k}")]
+
+
 @pytest.mark.parametrize("case", ["empty", "one run", "one seed", "all failed", "all missing", "no reference"])
 def test_odd_matrices(tmp_path: Path, case: str) -> None:
     cells = [(m, s) for m in ("fixed", "foodpo") for s in (0, 1)]
@@ -77,6 +88,7 @@ def test_odd_matrices(tmp_path: Path, case: str) -> None:
     write_matrix_files(tmp_path, ids)
     summary = check(tmp_path / "summary.json")
     assert summary["counts"]["planned"] == len(ids)
+    assert without_reason(summary) == []
     if "all" in case:
         assert summary["counts"]["unfinished"] == 4
         assert "4 of 4 runs did not finish" in summary["verdict"]["headline"]

@@ -83,6 +83,19 @@ def test_arms_keep_settings_apart(tmp_path: Path) -> None:
     assert [a.label for a in arms(runs)][:2] == ["fixed[pref_beta=0.1]", "fixed[pref_beta=0.2]"]
 
 
+def test_controls_are_told_apart_by_the_setting_of_their_parent(tmp_path: Path) -> None:
+    """`permuted` takes no parameter that says which setting of its parent it repeats."""
+    other = Method("foodpo2", "foodpo", 0.0, {"pref_beta": 0.1, "pref_beta_scale": 0.9})
+    ids = write_matrix(tmp_path, [FOODPO, other, Method("shuffled", "permuted")], seeds=(0, 1))
+    runs = list(load_matrix(tmp_path, ids).runs)
+    identities = [run.identity for run in runs if run.identity is not None]
+    for identity, parent in zip(identities[4:], (ids[0], ids[2]), strict=True):
+        identity |= {"seed": 0, "parent": parent}
+    assert [a.label for a in arms(runs)][2:] == ["shuffled[pref_beta_scale=0.5]", "shuffled[pref_beta_scale=0.9]"]
+    identities[5]["seed"] = 1  # nothing is repeated: a parent that was not picked splits no arm
+    assert [(a.label, len(a.runs)) for a in arms(runs)][2:] == [("shuffled", 2)]
+
+
 def test_two_runs_of_one_seed_are_not_replicates(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, [FIXED], seeds=(0, 1))
     runs = list(load_matrix(tmp_path, ids).runs)

@@ -118,7 +118,23 @@ def test_failed_and_missing_runs_are_named(report: Path) -> None:
         text = (report.parent / name).read_text()
         assert "beta_head-0001ab" in text.replace("\\", "") and "foodpo-0001ab" in text.replace("\\", "")
         assert "tried to allocate &lt;2 GiB&gt;" in text
-        assert "2 of 6 runs did not finish" in text
+        assert "2 of 6 runs did not finish" in re.sub("<[^>]+>", "", text)
+
+
+def test_checkpoints_that_could_not_be_evaluated_are_named_with_their_error(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,))
+    for step, state in ((4, "failed"), (6, "done")):
+        folder = tmp_path / "runs" / ids[1] / "snapshots" / f"step-{step}"
+        folder.mkdir(parents=True)
+        error = {"class": "EngineError", "message": f"<no> memory | at step {step}"}
+        (folder / "status.json").write_text(json.dumps({"state": state, "error": error}))
+    write_report(tmp_path, ids)
+    summary = json.loads(json.dumps(write_matrix_files(tmp_path, ids)))
+    lost = [{"step": 4, "error": "EngineError: <no> memory | at step 4"}]
+    assert [r["failed_checkpoints"] for r in summary["runs"]] == [[], lost]
+    page, text = ((tmp_path / name).read_text() for name in ("report.html", "report.md"))
+    assert "EngineError: &lt;no&gt; memory | at step 4" in page and "at step 6" not in page
+    assert r"| foodpo, seed 0 | 4 | EngineError: &lt;no&gt; memory \| at step 4 |" in text
 
 
 def test_every_control_has_a_name(page: Page) -> None:

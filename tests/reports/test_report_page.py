@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,9 +71,14 @@ def judged(root: Path, ids: list[str]) -> None:
     (root / "comparisons" / "constraints@strict.json").write_text(json.dumps(record))
     row = {"benchmark": "constraints", "judge": "strict", "sample": 0, "group": None, "length_first": 5}
     row |= {"length_second": 5, "first": ids[0], "second": "reference", "forward": 1.0, "backward": 1.0}
-    row |= {"preference": 1.0, "reason": "<script>window.ran = 1</script>"}
+    row |= {
+        "preference": 1.0,
+        "reason": None,
+        "words": ["<script>window.ran = 1</script> [[A]]", "Better: [[B]]\u2028"],
+    }
     rows = [{**row, "prompt_id": f"p{i:03d}"} for i in range(16)]
-    (root / "comparisons" / "constraints@strict.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+    (root / "comparisons" / "constraints@strict.jsonl").write_text(lines, encoding="utf-8")
 
 
 @pytest.fixture
@@ -159,7 +165,14 @@ def test_words_that_differ_are_marked(page: Page) -> None:
 def test_the_judge_is_quoted(page: Page) -> None:
     choose(page, "#f-left", "1")
     choose(page, "#f-right", "0")
-    assert page.text("#judgements") == 'strict: A (1.00), "<script>window.ran = 1</script>"'
+    assert page.text("#judgements") == (
+        "strict: A (1.00)with A shown first:<script>window.ran = 1</script> [[A]]"
+        "with B shown first, so that its A is B here:Better: [[B]]⟨U+2028⟩"
+    )
+    choose(page, "#f-left", "0")
+    choose(page, "#f-right", "1")
+    assert page.text("#judgements").startswith("strict: B (1.00)with B shown first, so that its A is B here:<script>")
+    choose(page, "#f-left", "1")
     choose(page, "#f-right", "2")
     assert page.js("document.querySelector('#judged').hidden")
 
@@ -185,6 +198,31 @@ def test_numbers_say_how_they_were_computed(page: Page) -> None:
     page.js("document.activeElement.blur()")
     assert page.js("document.querySelector('#how').hidden")
     assert page.js("[...document.querySelectorAll('.n')].every(n => n.dataset.how.length > 10)")
+
+
+#: Texts with a digit that say nothing of how they came about, but for what was set by hand: settings, names, captions of figures.
+BARE = """(pattern => {
+  const bare = [], walk = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+  const free = '.n, code, pre, select, script, noscript, figcaption, summary, label, a, button, h1, h2, h3, h4, thead, '
+    + 'tbody th, .tag, td.long';
+  for (let node = walk.nextNode(); node; node = walk.nextNode()) {
+    const text = node.textContent.replaceAll('window.ran=1', '').replaceAll(/95\\s%/g, '');
+    if (new RegExp(pattern).test(text) && !node.parentElement.closest(free)) bare.push(text.trim());
+  }
+  return bare; })"""
+
+
+def test_no_number_stands_without_how_it_was_computed(page: Page) -> None:
+    page.js("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    assert page.js(f"{BARE}('\\\\d\\\\.\\\\d')") == []
+    sections = (
+        "document.querySelectorAll('section:not(#verdict, #checklist, #judges, #noise)').forEach(s => s.remove())"
+    )
+    page.js(sections)
+    assert page.js("document.querySelectorAll('#verdict li .n, #verdict .headline .n, #checklist .n').length") > 20
+    # What is left are conditions, not results.
+    bare = [text for text in page.js(f"{BARE}('\\\\d')") if not re.match("Strength: |.*at least", text, re.IGNORECASE)]
+    assert bare == []
 
 
 def test_everything_is_named_and_reached_by_tab(page: Page) -> None:

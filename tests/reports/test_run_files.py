@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reports import run_files
+from reports import processes, run_files
 from reports.metrics import write_matrix_files
 from reports.records import ReportError
 from tests.reports.builder import FIXED, FOODPO, write_matrix
@@ -19,7 +19,7 @@ def test_two_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest
     one = run_files.write_all(tmp_path, ids)
     alone = [(tmp_path / "runs" / i / f).read_bytes() for i in ids for f in FILES]
     monkeypatch.setattr(run_files, "RUNS_PER_PROCESS", 1)
-    monkeypatch.setattr(run_files, "_cores", lambda: 2)
+    monkeypatch.setattr(processes, "cores", lambda: 2)
     for i in ids:
         for name in FILES:
             (tmp_path / "runs" / i / name).unlink()

@@ -67,6 +67,35 @@ def test_a_broken_bound_is_named(result: dict[str, Any]) -> None:
     assert [line.split(":")[0] for line in lines] == ["no_effect", "mean_beta", "perplexity"]
 
 
+def test_the_readme_shows_the_committed_campaign() -> None:
+    """Every number of its table and of the sentences below, from tests/benchmarks/simulation.json, whose bounds all held."""
+    root = Path(__file__).parents[2]
+    committed = json.loads((root / "tests" / "benchmarks" / "simulation.json").read_text(encoding="utf-8"))
+    assert committed["bounds_broken"] == [] and committed["matrices_per_world"] >= 500
+    assert broken(committed) == [] and {w["world"] for w in committed["worlds"]} == set(BY_NAME)
+    section = (
+        (root / "README.md").read_text(encoding="utf-8").split("## Why not just compare the means")[1].split("\n## ")[0]
+    )
+    names = {"nothing differs": "no_effect", "seeds differ a lot": "seed_variance"}
+    names |= {"methods differ by prompt": "prompt_variance", "autocorrelated noise": "autocorrelated"}
+    keys = ("false_supported", *(f"naive:{n}" for n in ("seeds_only", "pooled_prompts", "single_seed", "best_seed")))
+    for title, world in names.items():
+        (line,) = [row for row in section.splitlines() if row.startswith(f"| {title} |")]
+        assert line.split("|")[2:-1] == [f" {100 * rates(committed, world)[key]:.1f} " for key in keys]
+    power = next(w["power"] for w in committed["worlds"] if w["world"] == "perplexity")["perplexity"]
+    for number in (
+        rates(committed, "mean_beta")["naive:seeds_only"],
+        rates(committed, "mean_beta")["called_perplexity"],
+        rates(committed, "variation")["called_perplexity"],
+        power["measured"],
+        power["predicted"],
+    ):
+        assert f"{100 * number:.1f} %" in " ".join(section.split())
+    for key in ("report:false_better", "report:false"):
+        found = [rates(committed, w["world"])[key] for w in committed["worlds"] if not w["truth"]["gain"]]
+        assert f"{100 * min(found):.1f} to {100 * max(found):.1f} %" in " ".join(section.split())
+
+
 def test_worlds_are_what_they_say() -> None:
     """Effects and spreads recovered from many matrices of a world."""
     for name in ("perplexity", "prompt_variance", "seed_variance"):

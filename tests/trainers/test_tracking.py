@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
+from trainers import tracking as tracking_module
 from trainers.data import PreferencePair, parse_row
-from trainers.tracking import environment, tracked_by, tracking
+from trainers.tracking import environment, reported_to, tracked_by, tracking
 from trainers.train import TrainJob, train
 
 
@@ -98,6 +101,26 @@ def test_a_run_reports_its_group_name_tags_and_dynamic_beta(
     assert "WANDB_RUN_GROUP" not in os.environ and os.environ["MLFLOW_EXPERIMENT_NAME"] == "the-users-own"
 
 
+def test_tensorboard_has_each_run_in_a_folder_of_its_own(
+    tiny_model: Path, tmp_path: Path, pairs: list[PreferencePair]
+) -> None:
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_multiplexer", reason="tensorboard is not installed"
+    )
+    for seed in (0, 1):
+        job = dataclasses.replace(
+            _job(tiny_model, tmp_path, seed), run_id=f"r-{seed}", run_dir=tmp_path / "runs" / f"r-{seed}"
+        )
+        job.run_dir.mkdir(parents=True)
+        train(job, pairs, lambda progress: None)
+    records = reader.EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "tracking" / "tensorboard"))
+    records.Reload()
+    assert sorted(records.Runs()) == ["r-0", "r-1"]
+    for run in records.Runs():
+        betas = records.Scalars(run, "train/dynamic_beta")
+        assert [event.step for event in betas] == [1, 2] and all(event.value > 0 for event in betas)
+
+
 def test_the_users_variables_are_left_alone(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "online")
     job = _job(tiny_model, tmp_path, report_to=["wandb"])
@@ -117,20 +140,93 @@ def test_without_trackers_nothing_is_set(tiny_model: Path, tmp_path: Path, repor
     assert not (tmp_path / "tracking").exists()
 
 
+def _unset(tiny_model: Path, output: Path) -> TrainJob:
+    """A job whose matrix file says nothing of `report_to`."""
+    job = _job(tiny_model, output)
+    return dataclasses.replace(job, training={k: v for k, v in job.training.items() if k != "report_to"})
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_trackio_is_the_default_where_it_is_installed(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    monkeypatch.setattr(tracking_module, "default_is_installed", lambda: installed)
+    monkeypatch.setitem(sys.modules, "trackio", ModuleType("trackio"))
+    job = _unset(tiny_model, tmp_path)
+    assert tracked_by(job) == reported_to(job) == (["trackio"] if installed else [])
+    assert tracked_by(_job(tiny_model, tmp_path, report_to="none")) == []
+    monkeypatch.setitem(sys.modules, "trackio", None)  # its import now fails, as a broken installation's does
+    assert reported_to(job) == []
+
+
+def test_a_folder_called_trackio_is_no_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trackio").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "trackio", raising=False)
+    assert importlib.util.find_spec("trackio") is not None
+    assert tracking_module.default_is_installed() is False
+
+
+class TrackioCallback(TrainerCallback):
+    """A default tracker that fails once training has begun."""
+
+    calls = 0
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        TrackioCallback.calls += 1
+        raise OSError("disk full")
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        TrackioCallback.calls += 1
+
+
+def test_the_default_tracker_cannot_fail_a_run(
+    tiny_model: Path, tmp_path: Path, pairs: list[PreferencePair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_module, "default_is_installed", lambda: True)
+    monkeypatch.setitem(sys.modules, "trackio", ModuleType("trackio"))
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "trackio", TrackioCallback)
+    job = _unset(tiny_model, tmp_path / "out")
+    job.run_dir.mkdir(parents=True)
+    train(job, pairs, lambda progress: None)
+    assert (job.run_dir / "train_result.json").is_file()
+    assert TrackioCallback.calls == 1, "it is told nothing more"
+    asked_for = _job(tiny_model, tmp_path / "other", report_to="trackio")
+    asked_for.run_dir.mkdir(parents=True)
+    with pytest.raises(OSError, match="disk full"):
+        train(asked_for, pairs, lambda progress: None)
+
+
 def test_a_wandb_record_ends_with_its_run(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Module:
-        finished = 0
+        ended: ClassVar[list[str]] = []
 
         def finish(self) -> None:
-            Module.finished += 1
+            Module.ended.append("finish")
             raise RuntimeError("nothing about a tracker may fail a run")
+
+        def teardown(self) -> None:
+            Module.ended.append("teardown")
 
     monkeypatch.setitem(sys.modules, "wandb", Module())
     for seed in (0, 1):
         job = _job(tiny_model, tmp_path, seed, ["wandb"])
         with tracking(job):
             assert os.environ["WANDB_TAGS"].endswith(f"seed-{seed}")
-    assert Module.finished == 2
+    assert Module.ended == ["finish", "teardown"] * 2, "without a teardown W&B gives the next run this one's tags"
+
+
+def test_a_failed_run_leaves_no_record_open(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    module = ModuleType("mlflow")
+    module.end_run = told.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    job = _job(tiny_model, tmp_path, report_to=["mlflow"])
+    with tracking(job):
+        pass
+    with pytest.raises(ZeroDivisionError), tracking(job):
+        _ = 1 / 0
+    assert told == ["FAILED"]
 
 
 def test_without_a_matrix_name_the_output_directory_is_the_group(tiny_model: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainers.data import DataError
 from trainers.formats.rows import Row
@@ -52,8 +53,11 @@ def parse_hub(text: str) -> HubData:
     return HubData(found["name"], found["folder"], found["subset"], found["revision"], found["split"] or "train")
 
 
-def hub_rows(data: HubData) -> Iterator[Row]:
+def hub_rows(data: HubData, streaming: bool = False) -> Iterator[Row]:
     """The rows of a data set; their line is their number.
+
+    Args:
+        streaming: fetch rows as they are asked for, and keep nothing, instead of the whole split first.
 
     Raises:
         DataError: no such data set, revision, subset or split, or it is not cached and the hub is out of reach.
@@ -61,14 +65,17 @@ def hub_rows(data: HubData) -> Iterator[Row]:
     import datasets
 
     datasets.disable_progress_bars()
+    if streaming and "[" in data.split:
+        raise DataError(f"{data}: a stream has no slices; name the split alone, and set a limit")
+    lazily: dict[str, Any] = {"streaming": True} if streaming else {}
     try:
         rows = datasets.load_dataset(
-            data.name, name=data.subset, data_dir=data.folder, revision=data.revision, split=data.split
+            data.name, name=data.subset, data_dir=data.folder, revision=data.revision, split=data.split, **lazily
         )
+        for number, value in enumerate(rows, start=1):
+            yield Row(value, str(data), number)
     except Exception as error:  # whatever it is: a data set that cannot be had is the user's to know, in one line
         raise DataError(f"{data}: {_reason(error)}") from None
-    for number, value in enumerate(rows, start=1):
-        yield Row(value, str(data), number)
 
 
 def _reason(error: Exception) -> str:

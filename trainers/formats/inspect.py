@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import statistics
 import unicodedata
 from collections import Counter, defaultdict
@@ -15,7 +16,7 @@ from trainers.data import DataError, PreferencePair, Turns
 from trainers.formats.load import Checked, check_rows, content_id
 from trainers.formats.registry import NoPreferenceError
 from trainers.formats.scripts import count_scripts, count_words, encoding_trouble
-from trainers.formats.source import Opened, open_source
+from trainers.formats.source import Opened, open_source, open_stream
 from trainers.formats.split import prompt_groups
 from trainers.formats.turns import plain
 
@@ -33,17 +34,24 @@ class Inspected:
     figures: dict[str, Any]
 
 
-def inspect_source(text: str, base: Path = Path(), tokens: Counting | None = None) -> Inspected:
+def inspect_source(
+    text: str, base: Path = Path(), tokens: Counting | None = None, first: int | None = None
+) -> Inspected:
     """Figures on a source. Rows that cannot be used are counted and listed, not raised.
 
     Args:
         text: see `open_source`.
         tokens: counts the tokens of a text; without it lengths are in words and characters.
+        first: read so many rows and no further, also of a data set of the hub.
 
     Raises:
         DataError: the source cannot be read at all.
     """
-    opened = open_source(text, base)
+    if first is None:
+        opened = open_source(text, base)
+    else:
+        stream = open_stream(text, base)
+        opened = stream.opened(list(itertools.islice(stream.rows, first)))
     checked = check_rows(opened.rows, opened.form)
     pairs = checked.pairs
     units: dict[str, Counting] = {"words": count_words, "characters": len}
@@ -53,6 +61,7 @@ def inspect_source(text: str, base: Path = Path(), tokens: Counting | None = Non
         "source": text,
         "format": {"name": opened.form.name, "title": opened.form.title},
         "rows": len(opened.rows),
+        "first_rows_only": first is not None and len(opened.rows) == first,
         "pairs": len(pairs),
         "prompts": len({_prompt(pair) for pair in pairs}),
         "groups": _groups(pairs),
@@ -216,7 +225,7 @@ def _encoding(pairs: Sequence[PreferencePair]) -> dict[str, Any]:
                 trouble.add(kind)
                 first.setdefault(kind, f"{pair.source}:{pair.line} ({side})")
         counts.update(trouble)
-    kinds = ("replacement", "mojibake", "control", "invisible")
+    kinds = ("replacement", "mojibake", "control", "invisible", "entity")
     return {kind: {"pairs": counts[kind], "first": first.get(kind)} for kind in kinds}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from trainers.data import DataError, PreferencePair, Turns, parse_row
 from trainers.formats.registry import Comparison, Format, NoPreferenceError, checked_objects
 from trainers.formats.rows import Row
-from trainers.formats.source import Opened, open_source
+from trainers.formats.source import Opened, open_source, open_stream
 from trainers.formats.turns import identical, text_of
 
 OnNoPreference = Literal["error", "drop"]
@@ -108,17 +109,51 @@ def _numbered(pair: PreferencePair, seen: dict[str, PreferencePair]) -> Preferen
     return replace(pair, id=name)
 
 
-def _accepted(
-    opened: Opened, without_preference: OnNoPreference
-) -> tuple[list[PreferencePair], list[NoPreferenceError]]:
+@dataclass(frozen=True)
+class _Accepted:
+    """A source, its pairs, and the rows dropped because they prefer nothing."""
+
+    opened: Opened
+    pairs: list[PreferencePair]
+    dropped: list[NoPreferenceError]
+
+    def whole(self) -> _Accepted:
+        if not self.pairs:
+            raise DataError(f"{self.opened.rows[0].file}: no row prefers anything; the first: {self.dropped[0]}")
+        return self
+
+
+def _accepted(opened: Opened, without_preference: OnNoPreference, goes_on: bool = False) -> _Accepted:
+    """`goes_on`: rows follow that were not read, so an answer without its counterpart is no mistake."""
     checked = check_rows(opened.rows, opened.form)
-    dropped = [error for error in checked.errors if isinstance(error, NoPreferenceError)]
+    none = [error for error in checked.errors if isinstance(error, NoPreferenceError)]
+    dropped = [error for error in none if not (goes_on and error.kind == "one_answer")]
     for error in checked.errors:
-        if without_preference == "error" or not isinstance(error, NoPreferenceError):
+        if not isinstance(error, NoPreferenceError) or (without_preference == "error" and error in dropped):
             raise error
-    if not checked.pairs:
-        raise DataError(f"{opened.rows[0].file}: no row prefers anything; the first: {dropped[0]}")
-    return checked.pairs, dropped
+    return _Accepted(opened, checked.pairs, dropped)
+
+
+def _streamed(part: Part, base: Path, without_preference: OnNoPreference) -> _Accepted:
+    """The first pairs of a source, as many as its limit says.
+
+    So many rows are read; where some of them are no pairs, more, and a larger part each time, since all are checked together.
+
+    Raises:
+        DataError: no limit, or a row that cannot be used.
+    """
+    stream = open_stream(part.source, base)
+    wanted = min((limit for limit in (part.limit, stream.limit) if limit is not None), default=None)
+    if wanted is None:
+        raise DataError(f"{part.source}: streaming, but nothing says how many pairs to read; give a limit")
+    rows: list[Row] = []
+    while True:
+        size = max(wanted, len(rows) // 2)
+        more = list(itertools.islice(stream.rows, size))
+        rows += more
+        found = _accepted(stream.opened(rows), without_preference, goes_on=len(more) == size)
+        if len(found.pairs) >= wanted or len(more) < size:
+            return replace(found, pairs=found.pairs[:wanted])
 
 
 def load_source(text: str, base: Path = Path(), without_preference: OnNoPreference = "error") -> Loaded:
@@ -131,13 +166,19 @@ def load_source(text: str, base: Path = Path(), without_preference: OnNoPreferen
 
 
 def load_mixture(
-    parts: Sequence[Part], base: Path = Path(), seed: int = 0, without_preference: OnNoPreference = "error"
+    parts: Sequence[Part],
+    base: Path = Path(),
+    seed: int = 0,
+    without_preference: OnNoPreference = "error",
+    streaming: bool = False,
 ) -> Loaded:
     """The pairs of several sources.
 
     With weights, the largest mixture of these proportions is drawn in which no pair is repeated; without, everything is taken.
     Draws go by a hash of seed and content, so they depend neither on the order of rows nor on the other sources, and a larger
     draw holds a smaller one. Ids and groups of several sources begin with the source's name.
+
+    With `streaming` each source is read row by row, up to its limit and no further: its first pairs, not a draw from all.
 
     Raises:
         DataError: no sources, weights on some of them only, or a row that cannot be used.
@@ -152,9 +193,12 @@ def load_mixture(
     result = Loaded([], [])
     names: list[str] = []
     for part in parts:
-        opened = open_source(part.source, base)
-        pairs, dropped = _accepted(opened, without_preference)
-        result.dropped.extend(dropped)
+        if streaming:
+            found = _streamed(part, base, without_preference).whole()
+        else:
+            found = _accepted(open_source(part.source, base), without_preference).whole()
+        opened, pairs = found.opened, found.pairs
+        result.dropped.extend(found.dropped)
         result.notes.extend(opened.notes)
         result.formats.append(opened.form.name)
         for limit in (opened.limit, part.limit):

@@ -20,6 +20,8 @@ _NAMES = {"CJK": "Han", "IDEOGRAPHIC": "Han", "FULLWIDTH": "Latin", "HALFWIDTH":
 _MOJIBAKE = re.compile(r"[\u00c2-\u00f4][^\x00-\x7f]{1,3}")
 #: What UTF-8's replacement character becomes when it is read as GBK: a well-known sight in Chinese data.
 _GBK_REPLACED = "锟斤拷"
+#: Characters spelt as HTML, left over from a web page.
+_ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{2,6}|#x[0-9a-fA-F]{2,5});")
 
 
 def count_words(text: str) -> int:
@@ -46,15 +48,16 @@ def count_scripts(text: str) -> Counter[str]:
 
 
 def encoding_trouble(text: str) -> set[str]:
-    """Which of `replacement`, `mojibake`, `control` and `invisible` a text shows.
+    """Which of `replacement`, `mojibake`, `control`, `invisible` and `entity` a text shows.
 
     `replacement`: U+FFFD, where a decoder gave up. `mojibake`: UTF-8 that was read as Windows-1252, or GBK's trace of U+FFFD.
     `control`: control characters other than tab and line ends. `invisible`: byte-order marks, zero-width spaces, and
-    characters that turn the direction of text (joiners are part of some scripts and of emoji).
+    characters that turn the direction of text (joiners are part of some scripts and of emoji). `entity`: characters spelt as
+    HTML, such as &amp; (where a text is about HTML, that is no trouble).
     """
+    found = {"entity"} if "&" in text and _ENTITY.search(text) else set[str]()
     if text.isascii() and text.isprintable():
-        return set()
-    found: set[str] = set()
+        return found
     if "\ufffd" in text:
         found.add("replacement")
     if _GBK_REPLACED in text or any(map(_decodes, _MOJIBAKE.findall(text))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,33 @@ class Opened:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Stream:
+    """A source before its rows are read.
+
+    Attributes:
+        shown: what messages call it.
+        form: None where the rows will tell.
+    """
+
+    name: str
+    shown: str
+    rows: Iterator[Row]
+    form: Format | None = None
+    limit: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def opened(self, rows: list[Row]) -> Opened:
+        """The source as what its first rows say.
+
+        Raises:
+            DataError: there are none, or they are in no known format.
+        """
+        if not rows:
+            raise DataError(f"{self.shown}: no rows; a preference file needs at least one pair")
+        return Opened(self.name, rows, self.form or detect(rows), self.limit, self.notes)
+
+
 def split_reference(text: str, base: Path) -> tuple[Path, str | None]:
     """(path, part after '#') of a local source; a '#' that belongs to the name of an existing file stays there."""
     path = base / Path(text).expanduser()
@@ -48,44 +76,48 @@ def open_source(text: str, base: Path = Path()) -> Opened:
     Raises:
         DataError: it cannot be read, has no rows, or is in no known format.
     """
+    stream = open_stream(text, base, lazily=False)
+    return stream.opened(list(stream.rows))
+
+
+def open_stream(text: str, base: Path = Path(), lazily: bool = True) -> Stream:
+    """A source whose rows are read as they are asked for.
+
+    Args:
+        lazily: fetch data sets of the hub row by row too, instead of the whole split first.
+
+    Raises:
+        DataError: there is no such source.
+    """
     if text.startswith(HUB):
         data = parse_hub(text)
-        return _detected(data.name, str(data), list(hub_rows(data)))
+        return Stream(data.name, str(data), hub_rows(data, lazily))
     path, fragment = split_reference(text, base)
     if path.is_dir() and (path / DATASET_INFO).is_file() and not (path / "state.json").is_file():
         path = path / DATASET_INFO
     if path.name == DATASET_INFO:
-        return _from_entry(path, fragment)
+        return _from_entry(path, fragment, lazily)
     if path.is_dir():
-        data = HubData(str(path), split=fragment or "train")
-        return _detected(path.name, str(path), list(hub_rows(data)))
+        return Stream(path.name, str(path), hub_rows(HubData(str(path), split=fragment or "train"), lazily))
     if fragment is not None:
         raise DataError(
             f"{text}: '#' chooses from a folder or a {DATASET_INFO}, and {path} is neither; remove #{fragment}"
         )
-    return _detected(_stem(path), str(path), list(read_rows(path)))
+    return Stream(_stem(path), str(path), read_rows(path))
 
 
 def _stem(path: Path) -> str:
     return path.name.split(".")[0] or path.name
 
 
-def _detected(name: str, shown: str, rows: list[Row]) -> Opened:
-    if not rows:
-        raise DataError(f"{shown}: no rows; a preference file needs at least one pair")
-    return Opened(name, rows, detect(rows))
-
-
-def _from_entry(path: Path, name: str | None) -> Opened:
+def _from_entry(path: Path, name: str | None, lazily: bool) -> Stream:
     entry = read_entry(path, name)
     if entry.hub is not None:
-        rows = list(hub_rows(HubData(entry.hub, entry.folder, entry.subset, entry.revision, entry.split)))
+        rows = hub_rows(HubData(entry.hub, entry.folder, entry.subset, entry.revision, entry.split), lazily)
     elif entry.file is not None and entry.file.is_dir():
         folder = entry.file / entry.folder if entry.folder else entry.file
-        rows = list(hub_rows(HubData(str(folder), subset=entry.subset, split=entry.split)))
+        rows = hub_rows(HubData(str(folder), subset=entry.subset, split=entry.split), lazily)
     else:
         assert entry.file is not None
-        rows = list(read_rows(entry.file))
-    if not rows:
-        raise DataError(f"{path}#{entry.name}: no rows; a preference file needs at least one pair")
-    return Opened(entry.name, rows, entry.form, entry.num_samples, entry.notes)
+        rows = read_rows(entry.file)
+    return Stream(entry.name, f"{path}#{entry.name}", rows, entry.form, entry.num_samples, entry.notes)

@@ -1,0 +1,88 @@
+"""One method over several benchmarks: interquartile mean, probability of improvement, performance profile.
+
+Definitions of Agarwal et al. (2108.13264). A policy's scores on several benchmarks are not independent, so the bootstrap
+draws whole runs, not a run a benchmark as that paper's does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .results import Estimate, undefined
+
+Floats = NDArray[np.float64]
+REPLICATES = 2000
+
+
+def _table(scores: ArrayLike) -> Floats:
+    x = np.asarray(scores, dtype=float)
+    if x.ndim != 2 or min(x.shape) == 0 or not np.isfinite(x).all():
+        raise ValueError(f"aggregates: shape {x.shape}; give finite scores of (runs, benchmarks)")
+    return x
+
+
+def interquartile_mean(scores: ArrayLike) -> float:
+    """Mean of the middle half of all scores, shape (runs, benchmarks): a quarter is left out at each end (rounded down)."""
+    return float(_middle(_table(scores)[None])[0])
+
+
+def _middle(draws: Floats) -> Floats:
+    """Interquartile means of draws of shape (draws, runs, benchmarks)."""
+    flat = np.sort(draws.reshape(len(draws), -1), axis=1)
+    cut = flat.shape[1] // 4
+    means: Floats = flat[:, cut : flat.shape[1] - cut].mean(axis=1)
+    return means
+
+
+def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> float:
+    """Chance that a run of the first scores higher than one of the second, ties half, averaged over benchmarks.
+
+    Shapes (runs, benchmarks); the runs need not pair, the benchmarks must (else ValueError).
+    """
+    x, y = _table(first), _table(second)
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"probability_of_improvement: {x.shape[1]} and {y.shape[1]} benchmarks; give the same of both")
+    return float(_wins(x, y).mean())
+
+
+def _wins(x: Floats, y: Floats) -> Floats:
+    """1, 0.5 or 0 for every run of x against every one of y, averaged over benchmarks, shape (runs x, runs y)."""
+    gap = x[:, None] - y[None]
+    wins: Floats = ((gap > 0) + 0.5 * (gap == 0)).mean(axis=2)
+    return wins
+
+
+def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Floats:
+    """Share of all scores above each threshold, shape (thresholds,)."""
+    x, t = _table(scores), np.asarray(thresholds, dtype=float)
+    shares: Floats = (x.ravel()[None] > t[:, None]).mean(axis=1)
+    return shares
+
+
+def iqm_interval(scores: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """The interquartile mean with a percentile interval over runs; `n` counts benchmarks."""
+    x = _table(scores)
+    draws = np.random.default_rng(seed).integers(0, len(x), (REPLICATES, len(x)))
+    return _estimate(interquartile_mean(x), _middle(x[draws]), "interquartile mean", x.shape[1], len(x), confidence)
+
+
+def improvement_interval(first: ArrayLike, second: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """The probability of improvement with a percentile interval over the runs of both, drawn independently."""
+    centre = probability_of_improvement(first, second)
+    x, y = _table(first), _table(second)
+    rng = np.random.default_rng(seed)
+    rows, columns = (rng.integers(0, len(side), (REPLICATES, len(side))) for side in (x, y))
+    means = _wins(x, y)[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
+    return _estimate(centre, means, "probability of improvement", x.shape[1], min(len(x), len(y)), confidence)
+
+
+def _estimate(centre: float, draws: Floats, what: str, benchmarks: int, runs: int, confidence: float) -> Estimate:
+    name = f"{what}, bootstrap over runs ({REPLICATES} draws)"
+    if runs < 2:
+        bare = undefined(name, benchmarks, "one run: the spread over runs cannot be estimated", runs)
+        return Estimate(centre, None, None, bare.method, benchmarks, runs, note=bare.note)
+    tail = (1 - confidence) / 2
+    low, high = (float(q) for q in np.quantile(draws, [tail, 1 - tail]))
+    note = f"indicative: {runs} runs" if runs < 5 else None
+    return Estimate(centre, low, high, name, benchmarks, runs, float(draws.std(ddof=1)), confidence, note)
