@@ -41,6 +41,10 @@ class _Clock:
         self._progress, self._total = progress, total
         self._started, self._done, self._tokens = time.monotonic(), 0, 0
 
+    def known(self, requests: int) -> None:
+        """These need no engine: they are not waited for."""
+        self._total -= requests
+
     def tick(self, done: int, tokens: int) -> None:
         self._done, self._tokens = self._done + done, self._tokens + tokens
         elapsed = max(time.monotonic() - self._started, 1e-9)
@@ -184,6 +188,7 @@ class EngineLM(TemplateLM):
             fixed = sampling.max_tokens, sampling.temperature, sampling.top_p, stop
             keys = [ResultCache.key("generate", ids, fixed, seed) for ids, seed in zip(prompts, drawn, strict=True)]
             todo = self._cache.missing(keys)
+            clock.known(len(members) - len(todo))
             for start in range(0, len(todo), _DECODED_TOGETHER):
                 part = todo[start : start + _DECODED_TOGETHER]
                 seeds = tuple(sampling.seeds[k] for k in part) if sampling.seeds else None

@@ -22,7 +22,8 @@ def wait_for_orphan(work: Path) -> None:
             processes cannot be recognised, and this returns at once).
     """
     for module, stem in _WORKERS.items():
-        _wait(module, work / f"{stem}.json", _started_pid(work / f"{stem}.events.jsonl"))
+        for events in sorted(work.glob(f"{stem}*.events.jsonl")):  # each judge tells its events in a file of its own
+            _wait(module, work / f"{stem}.json", _started_pid(events))
 
 
 def _wait(module: str, job: Path, pid: int | None) -> None:

@@ -197,8 +197,12 @@ def test_progress_is_reported_for_every_request(engine: Engine, monkeypatch: pyt
     assert [value for value, _ in scored] == pytest.approx([value for value, _ in whole], abs=1e-4)
     seen.clear()
     settings = [{"until": ["x"], "max_gen_toks": 3}] * 3 + [{"until": ["y"], "max_gen_toks": 2}]
-    answers = lm.generate_until(_requests("generate_until", [("Two", one) for one in settings]))
+    answers = lm.generate_until(_requests("generate_until", [(f"Two {i}", one) for i, one in enumerate(settings)]))
     assert [(one["done"], one["total"]) for one in seen] == [(2, 4), (3, 4), (4, 4)] and len(answers) == 4
+    seen.clear()
+    answers = lm.generate_until(_requests("generate_until", [("Three", one) for one in settings]))
+    assert [(one["done"], one["total"]) for one in seen] == [(1, 2), (2, 2)], "equal greedy requests are asked once"
+    assert len(set(answers[:3])) == 1
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,8 @@ class _Engine:
     def __call__(self, job: dict[str, Any], job_path: Path, on_event: Any) -> JobResult:
         result = JobResult()
         for policy in job["policies"]:
+            if policy["run_id"] in job["skip"]:
+                continue
             self.asked.append(policy["run_id"])
             if policy["run_id"] == self.broken:
                 result.failed[self.broken] = {"class": "ValueError", "message": "no", "traceback": "Traceback ..."}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +278,8 @@ def test_without_samples_or_shared_documents_intervals_are_unpaired(tmp_path: Pa
     states = {c["name"]: c["state"] for c in summary["checklist"]}
     assert states["Equal tuning budget"] == states["Failed runs listed"] == "missing"
     low, high = stats.binomtest(6, 8).proportion_ci(method="wilson")
-    assert f"{low:.3f} to {high:.3f} over prompts" in (tmp_path / "out" / "report.html").read_text()
+    shown = re.sub(r"<[^>]*>", "", (tmp_path / "out" / "report.html").read_text())
+    assert f"{low:.3f} to {high:.3f} over prompts" in shown
     only = tmp_path / "only"
     analyse([tmp_path / "bare"], only)
     assert summary_of(only)["foreign"]["unpaired"][0]["difference"] is None
