@@ -66,6 +66,7 @@ def forest(rows: Sequence[Mapping[str, Any]], look: Mapping[str, Look]) -> Figur
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_title(f"{metric[0]} / {metric[1]}")
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("difference to the baseline")
         axes.grid(visible=False, axis="y")
     return figure
