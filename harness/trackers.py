@@ -56,9 +56,10 @@ def live_views(config: MatrixConfig, output: Path) -> list[str]:
             shown.append([*place, "trackio", "show", "--project", config.name])
         elif name == "tensorboard" and "TENSORBOARD_LOGGING_DIR" not in os.environ:
             shown.append(["tensorboard", "--logdir", str(folder / "tensorboard")])
-        elif name == "mlflow":
-            place = [os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"]
-            shown.append(["mlflow", "ui", "--backend-store-uri", *place])
+        elif (
+            name == "mlflow" and "MLFLOW_TRACKING_URI" not in os.environ
+        ):  # else its user's own, which may hold a password
+            shown.append(["mlflow", "ui", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"])
     return [shlex.join(command) for command in shown]
 
 

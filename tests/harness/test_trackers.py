@@ -49,9 +49,7 @@ def test_where_to_look_while_it_runs(world: Any, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(trackers, "default_is_installed", lambda installed=installed: installed)
         assert live_views(world.plan().config, world.output) == ([trackio] if installed else [])
     world.replace("max_length: 256", "max_length: 256\n  report_to: [tensorboard, mlflow, trackio, wandb]")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mine:5000")
-    assert live_views(world.plan().config, world.output) == [
-        f"tensorboard --logdir {folder / 'tensorboard'}",
-        "mlflow ui --backend-store-uri http://mine:5000",
-        trackio,
-    ]
+    board, flow = f"tensorboard --logdir {folder / 'tensorboard'}", f"sqlite:///{folder / 'mlflow.db'}"
+    assert live_views(world.plan().config, world.output) == [board, f"mlflow ui --backend-store-uri {flow}", trackio]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mine:5000")
+    assert live_views(world.plan().config, world.output) == [board, trackio], "a server of one's own is not named"
