@@ -131,7 +131,8 @@ def _engine_vs_processes(root: Path, how: str) -> Measurement:
     each = ", ".join(f"{value:.0f}" for value in processes)
     detail = (
         f"shared engine {ours:.0f} s, six processes {theirs:.0f} s ({theirs / ours:.2f} times as long; {each} s each), start-up "
-        f"and swap checks included; {_PROMPTS} prompts, at most {_NEW_TOKENS} new tokens, greedy; {equal} of {total} answers equal"
+        f"and swap checks included; {_PROMPTS} prompts, at most {_NEW_TOKENS} new tokens, greedy; "
+        f"{equal} of {total} answers equal"
     )
     settings = "with vLLM's defaults" if how == "default" else "with this engine's settings for CPUs"
     return Measurement([ours / theirs], "ratio", f"six vLLM processes {settings}, one after another", detail)
