@@ -8,7 +8,7 @@ A cell is a judge on a benchmark, called `<benchmark>@<judge>`. For each cell th
     comparisons/<cell>.json    last: what was judged, what the judge was asked, and the error if there was one.
 Replies are kept as they come, in one cache for all judges of the matrix. Where the judge leaves requests unanswered, the
 comparisons say which, and there are no scores: policies must not be compared on the prompts that happened to be answered. Up
-to one in twenty that the server refuses (too long, say) only count as missing.
+to one in ten that the server refuses (too long, say) only count as missing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WIN_RATE, SCORE = "win_rate", "score"
 KIND = "judge"
 DONE, FAILED = "done", "failed"
 #: Share of the requests that a working server may refuse (too long, say): where it refuses more, something else is wrong.
-MOST_REFUSED = 0.05
+MOST_REFUSED = 0.1
 
 
 class UnansweredError(RuntimeError):

@@ -339,7 +339,15 @@ class Talker(Stub):
 
 @pytest.mark.parametrize(
     ("asked", "refused", "down", "open_"),
-    [(100, 5, 0, None), (100, 6, 0, 6), (100, 5, 2, 2), (100, 6, 2, 8), (3, 1, 0, None), (1, 1, 0, 1), (2, 2, 0, 2)],
+    [
+        (100, 10, 0, None),
+        (100, 11, 0, 11),
+        (100, 10, 2, 2),
+        (100, 11, 2, 13),
+        (3, 1, 0, None),
+        (1, 1, 0, 1),
+        (2, 2, 0, 2),
+    ],
 )
 def test_a_few_refused_requests_are_missing_and_many_are_a_failure(
     asked: int, refused: int, down: int, open_: int | None
