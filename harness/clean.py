@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evals import schema as eval_schema
-from harness.store import QUARANTINE, RUN, RunStore, read_json
+from harness.store import QUARANTINE, RUN, RunStore, read_json, read_run
 from trainers.schema import CHECKPOINTS, EXAMPLE_PARTS, SNAPSHOTS
 
 
@@ -69,8 +69,8 @@ def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
 
 def _unused_shared(output: Path, runs: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Shared files of other weights or other pairs than those of the runs; all are kept while a run is not known."""
-    records = [read_json(run / RUN) for run in runs]
-    if not all(isinstance(record, dict) for record in records):
+    records = [read_run(run) for run in runs]
+    if any(record is None for record in records):
         return
     weights = {record["model"]["weights_hash"] for record in records if record}
     for path in _entries(output / "shared" / "reference"):
