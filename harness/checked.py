@@ -64,9 +64,10 @@ def differing(directory: Path, stage: Mapping[str, Any]) -> list[str]:
 
 def proved(directory: Path, value: Any) -> dict[str, Any]:
     """What files prove of a damaged status: stages all of whose files are what it says, and the steps of training."""
-    stages = value.get("stages") if isinstance(value, dict) else None
+    told = value.get("stages") if isinstance(value, dict) else None
+    stages: dict[str, Any] = told if isinstance(told, dict) else {}
     kept: dict[str, Any] = {}
-    for name in STAGES if isinstance(stages, dict) else ():
+    for name in STAGES:
         stage = stages.get(name)
         if _is_stage(stage) and stage["files"] and not differing(directory, stage):
             kept[name] = stage

@@ -8,7 +8,10 @@ import os
 import shutil
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
+
+from tests.faults.outcome import Outcome, as_json, describe, from_record, table
 
 
 def main() -> int:
@@ -31,8 +34,6 @@ def main() -> int:
     )
     options = parser.parse_args()
     if options.join:
-        from tests.faults.outcome import from_record, table
-
         records = [record for path in options.join for record in json.loads(path.read_text())["outcomes"]]
         print(table([from_record(record) for record in records]))
         return 0
@@ -40,7 +41,6 @@ def main() -> int:
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
     from tests.faults import warm
     from tests.faults.campaign import Campaign
-    from tests.faults.outcome import as_json, describe, table
 
     warm.import_everything()
     root = Path(tempfile.mkdtemp(prefix="faults-"))
@@ -49,12 +49,11 @@ def main() -> int:
     campaign.prepare()
     places = ", ".join(f"{start}: {dict(points)}" for start, points in campaign.points.items())
     print(f"points at which a process can be disturbed, by where the call starts from: {places}", flush=True)
-    outcomes = campaign.damage_each(options.artifacts)
-    for outcome in outcomes:
+    outcomes: list[Outcome] = []
+    faults = range(options.first, options.first + options.runs)
+    for outcome in chain(campaign.damage_each(options.artifacts), map(campaign.run, faults)):
+        outcomes.append(outcome)
         print(describe(outcome), flush=True)
-    for number in range(options.first, options.first + options.runs):
-        outcomes.append(campaign.run(number))
-        print(describe(outcomes[-1]), flush=True)
         if options.json:
             options.json.write_text(json.dumps(as_json(outcomes), indent=1), encoding="utf-8")
     print(table(outcomes))

@@ -7,6 +7,7 @@ import random
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ claims: [{name: head-helps, method: beta_head, against: mean, metric: constraint
 """
 #: Where a call starts from: nothing; a run in the middle, with a checkpoint; all trained; all evaluated.
 STARTS = ("empty", "halfway", "trained", "evaluated")
+#: Numbers of damage that is not drawn begin here.
+FIRST_ARTIFACT = 10000
 #: Kinds of faults and how often each is drawn.
 KINDS = {"kill": 34, "term": 16, "int": 16, "disk error": 14, "size limit": 6, "damage": 14}
 
@@ -178,17 +181,15 @@ class Campaign:
         outcome.codes = (code, -1)
         return code
 
-    def damage_each(self, most: int) -> list[Outcome]:
+    def damage_each(self, most: int) -> Iterator[Outcome]:
         """Every kind of artifact (`most` of them, drawn), damaged once: found, and made anew."""
         kinds = sorted(random.Random(self.seed).sample(list(ARTIFACTS), min(most, len(ARTIFACTS))))
-        outcomes = []
-        for number, artifact in enumerate(kinds):
+        for number, artifact in enumerate(kinds, start=FIRST_ARTIFACT):
             started = time.monotonic()
             outcome = self._damage(number, random.Random(f"{self.seed}/{artifact}"), artifact)
             self._restart(outcome)
             outcome.seconds = time.monotonic() - started
-            outcomes.append(outcome)
-        return outcomes
+            yield outcome
 
     def _damage(self, number: int, random_: random.Random, artifact: str) -> Outcome:
         start = "halfway" if artifact in NEEDED_TO_TRAIN else "complete"
