@@ -64,6 +64,9 @@ def import_everything() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # resolved lazily, so named here
 
     assert AutoModelForCausalLM and AutoTokenizer
+    from harness.source import source_version
+
+    source_version()  # kept for all forks: a checkout that is worked on meanwhile changes no record
 
 
 def harness(arguments: list[str], output: Path, log: Path, fault: Fault | None = None, limit: int | None = None) -> int:
