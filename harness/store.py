@@ -113,8 +113,9 @@ class RunStore:
         """Write `run.json` once, and an initial status if there is none; returns damaged files set aside."""
         self.directory.mkdir(parents=True, exist_ok=True)
         damaged: list[Path] = []
+        there = (self.directory / RUN).exists()
         if read_run(self.directory) is None:
-            if (self.directory / RUN).exists():
+            if there:
                 damaged.append(set_aside(self.directory / RUN, self.directory))
             write_run(self.directory, record)
         with _changing:
@@ -132,11 +133,12 @@ class RunStore:
     def _mended(self) -> tuple[dict[str, Any], Path | None]:
         """The status; a damaged file is set aside (where to comes second), and what files prove of it is kept."""
         path = self.directory / STATUS
+        there = path.exists()  # before it is read: another process may write it meanwhile
         value = read_json(path)
         status = as_status(value)
         if status is not None:
             return status, None
-        if not path.exists():
+        if not there:
             return {**_EMPTY, "stages": {}}, None
         kept = proved(self.directory, value)
         return {**_EMPTY, **kept}, set_aside(path, self.directory)
