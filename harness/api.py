@@ -21,7 +21,7 @@ from harness.errors import UserError
 from harness.executors.local import worker_environment
 from harness.overrides import override
 from harness.static_check import check_static
-from harness.store import RUN, RunStore, read_json
+from harness.store import RunStore, read_json, read_run
 from harness.yaml_source import load
 from trainers.schema import EXAMPLE_METRICS, LOG_HISTORY
 
@@ -114,7 +114,7 @@ class Results:
         """One row a run, the reference first: state, error, `param.*`, `hyper.*` and its metrics as `benchmark/metric`."""
         rows = []
         for run_id, folder in self._folders():
-            record = read_json(folder / RUN) or {}
+            record = read_run(folder) or {}
             status = RunStore(folder).status()
             error = status["error"] or {}
             rows.append(
@@ -194,8 +194,7 @@ class Results:
             yield run_id, self.output / "runs" / run_id
 
     def _identity(self, run_id: str) -> dict[str, Any]:
-        record = read_json(self.output / "runs" / run_id / RUN) if run_id != eval_schema.REFERENCE else None
-        record = record if isinstance(record, dict) else {}
+        record = (read_run(self.output / "runs" / run_id) if run_id != eval_schema.REFERENCE else None) or {}
         method = record.get("method", run_id.rpartition("-")[0] or run_id)
         return {"run_id": run_id, "method": method, "rule": record.get("rule"), "seed": record.get("seed")}
 

@@ -25,6 +25,11 @@ def seal(folder: Path, run_dir: Path) -> None:
     write_json(folder / SEAL, {str(path.relative_to(run_dir)): file_hash(path) for path in files})
 
 
+def unfinished(run_dir: Path) -> list[Path]:
+    """Checkpoints without a seal: a kill or a power cut came while they were written. They may load, and yet not be whole."""
+    return [folder for folder in sorted((run_dir / CHECKPOINTS).glob("checkpoint-*")) if not is_sealed(folder)]
+
+
 def is_sealed(folder: Path) -> bool:
     """Whether the checkpoint's checksums are known."""
     return isinstance(read_json(folder / SEAL), dict)

@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.matrix import RunSpec
 from harness.store import read_json
 from harness.yaml_source import Path_, Source, load
+from reports.claims import CLAIMS
 from trainers.data import PreferencePair
 from trainers.objectives import ObjectiveError, check_training
 from trainers.rules import registry
@@ -253,20 +254,31 @@ def check_output(config: MatrixConfig, output: Path) -> None:
     """Refuse to write over anything that is not this matrix."""
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file; give a directory")
-    name = _frozen_name(output)
+    # listed before matrix.json is looked for: another worker may write it meanwhile
+    entries = list(output.iterdir()) if output.is_dir() else []
+    name = _name(read_json(output / "matrix.json"))
+    if name != config.name and (output / MATRIX).is_file():
+        # matrix.json is damaged, or its name is; matrix.yaml is written after it and says the same
+        name = _name(load(output / MATRIX).value) or name
     if name is not None and name != config.name:
         raise UserError(
             f"--output {output} holds the matrix {name!r}, and this one is {config.name!r}; "
             "give another --output, or rename the matrix"
         )
-    # what a kill before the first freeze leaves behind (.lock, .matrix.json.<pid>.tmp) is no one's work
-    if name is None and output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
+    if name is None and not all(_unclaimed(path) for path in entries):
         raise UserError(f"--output {output} is not empty and holds no matrix; give a new or empty directory")
 
 
-def _frozen_name(output: Path) -> str | None:
-    """Name of the matrix in an output directory: from matrix.json, or from matrix.yaml where that is damaged."""
-    frozen = read_json(output / "matrix.json")
-    if not isinstance(frozen, dict) and (output / MATRIX).is_file():
-        frozen = load(output / MATRIX).value
-    return str(frozen["name"]) if isinstance(frozen, dict) and "name" in frozen else None
+def _unclaimed(path: Path) -> bool:
+    """Whether an entry of an output without a matrix is no one's work: what a kill before the first freeze leaves behind.
+
+    That is `.lock`, `.matrix.json.<pid>.tmp`, the workers' lock in `work/setup`, and the claims, which were once written first.
+    """
+    if path.name == "work":
+        return all(inner.name.startswith(".") or inner.is_dir() for inner in path.rglob("*"))
+    return path.name.startswith(".") or path.name == CLAIMS
+
+
+def _name(matrix: Any) -> str | None:
+    """Name of a frozen matrix."""
+    return str(matrix["name"]) if isinstance(matrix, dict) and "name" in matrix else None

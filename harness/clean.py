@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from evals import schema as eval_schema
-from harness.store import QUARANTINE, RUN, RunStore, read_json
+from harness.judged_files import FOLDER as JUDGED
+from harness.store import QUARANTINE, RUN, RunStore, read_json, read_run
 from trainers.schema import CHECKPOINTS, EXAMPLE_PARTS, SNAPSHOTS
 
 
@@ -46,7 +47,7 @@ def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
     benchmarks |= {entry["task"] for entry in frozen["config"]["evaluation"]["lm_eval"]}
     judged = {f"{b}@{judge['name']}" for b in benchmarks for judge in frozen["config"]["evaluation"].get("judges", [])}
     benchmarks |= judged
-    for path in _entries(output / "comparisons"):
+    for path in _entries(output / "comparisons") + _entries(output / "shared" / JUDGED):
         if path.stem not in judged and path.suffix in (".json", ".jsonl") and not path.name.startswith("."):
             add(path, "a judge that is no longer in the matrix")
     kept = [path for run in runs for path in _entries(run / SNAPSHOTS)]
@@ -62,6 +63,8 @@ def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
             for name in (CHECKPOINTS, EXAMPLE_PARTS):
                 if (directory / name).exists():
                     add(directory / name, "only an unfinished run needs it")
+    if (output / QUARANTINE).is_dir():
+        add(output / QUARANTINE, "damaged files that were set aside")
     for path in temporary(output):
         add(path, "left by a process that was killed while writing")
     return sorted(found, key=lambda leftover: leftover.path)
@@ -69,8 +72,8 @@ def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
 
 def _unused_shared(output: Path, runs: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Shared files of other weights or other pairs than those of the runs; all are kept while a run is not known."""
-    records = [read_json(run / RUN) for run in runs]
-    if not all(isinstance(record, dict) for record in records):
+    records = [read_run(run) for run in runs]
+    if any(record is None for record in records):
         return
     weights = {record["model"]["weights_hash"] for record in records if record}
     for path in _entries(output / "shared" / "reference"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from harness.store import RUN, RunStore, now, read_json, write_json
+from harness.store import RunStore, now, read_run, write_run
 
 
 def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
@@ -33,8 +33,8 @@ def mismatches(stores: Iterable[RunStore], current: dict[str, Any]) -> dict[str,
     """Difference -> ids of the runs begun under something else than `current`; pending runs without a step do not count."""
     found: dict[str, list[str]] = {}
     for store in stores:
-        status, record = store.status(), read_json(store.directory / RUN)
-        if not isinstance(record, dict) or not (status["step"] or status["stages"]):
+        status, record = store.status(), read_run(store.directory)
+        if record is None or not (status["step"] or status["stages"]):
             continue
         for text in differences(record, current):
             found.setdefault(text, []).append(store.directory.name)
@@ -43,9 +43,9 @@ def mismatches(stores: Iterable[RunStore], current: dict[str, Any]) -> dict[str,
 
 def note_change(store: RunStore, current: dict[str, Any]) -> None:
     """Write into run.json that an unfinished run goes on under other versions or hardware than it began under."""
-    record = read_json(store.directory / RUN)
-    if not isinstance(record, dict):
+    record = read_run(store.directory)
+    if record is None:
         return
     earlier = record.get("resumed_under") or []
     if differences(earlier[-1] if earlier else record, current):
-        write_json(store.directory / RUN, {**record, "resumed_under": [*earlier, {**current, "at": now()}]})
+        write_run(store.directory, {**record, "resumed_under": [*earlier, {**current, "at": now()}]})

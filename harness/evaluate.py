@@ -16,7 +16,7 @@ from harness.plan import Plan
 from harness.policy_clock import PolicyClock
 from harness.progress import Progress
 from harness.report import outdate
-from harness.snapshots import benchmarks_of, label_of, missing_steps, snapshot_policies
+from harness.snapshots import benchmarks_of, label_of, missing_steps, set_torn_aside, snapshot_policies
 from harness.store import RunStore, set_aside
 
 STAGE = "evaluate"
@@ -39,6 +39,7 @@ def evaluate_policies(
         policies = policies[1:]  # nothing is measured on the reference
     for policy in policies:
         evaluation.set_damaged_aside(policy)
+    policies = [p for p in policies if evaluation.is_complete(p) or not evaluation.is_torn(p)]
     failed: dict[str, dict[str, Any]] = {}
     again = [p for p in policies if not evaluation.is_complete(p)]
     if not again and plan.benchmarks:
@@ -116,6 +117,15 @@ class _Evaluation:
                 set_aside(out / file, out)
             self.progress.say(f"damaged, set aside and made anew: {self.labels[policy['run_id']]}: {file}")
         store.check(STAGE, fingerprint)
+
+    def is_torn(self, policy: dict[str, Any]) -> bool:
+        """Whether the weights of a policy on the way are not what was kept: it is then set aside, and not evaluated."""
+        bad = set_torn_aside(policy) if "@" in policy["run_id"] else []
+        if bad:
+            run = Path(policy["out"]).parents[1]
+            text = f"{self.labels[policy['run_id']]}: {bad[0]}; to have it again, delete {run} and start again"
+            self.progress.say(f"damaged, set aside and not evaluated: {text}")
+        return bool(bad)
 
     def record(self, policy: dict[str, Any], error: dict[str, Any] | None) -> None:
         """Mark a complete policy, or write down why it is not."""

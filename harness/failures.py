@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from harness.errors import UnreadableError
+
 #: How often a run is tried when its failures are transient, and the seconds waited before each further try.
 MAX_ATTEMPTS, BACK_OFF_SECONDS = 3, (2.0, 15.0)
 #: Exit code of a worker that cannot write its state (sysexits' EX_IOERR).
@@ -27,10 +29,10 @@ def disk_errno(error: BaseException) -> int | None:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether another try may succeed: memory ran out, or the disk was full or failing for a while."""
+    """Whether another try may succeed: memory ran out, or the disk was full, failing or out of reach for a while."""
     from trainers.memory import is_out_of_memory
 
-    return is_out_of_memory(error) or disk_errno(error) in _DISK_ERRNOS
+    return is_out_of_memory(error) or isinstance(error, UnreadableError) or disk_errno(error) in _DISK_ERRNOS
 
 
 def record_is_transient(error: Mapping[str, Any]) -> bool:

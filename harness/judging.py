@@ -14,6 +14,7 @@ from typing import Any
 from evals import schema
 from harness.fingerprint import file_hash, fingerprint
 from harness.judge_cost import events_path as events_path_of
+from harness.judged_files import is_recorded, keep_checksums, set_damaged_aside
 from harness.matrix import RunSpec
 from harness.plan import Plan
 from harness.progress import Progress
@@ -36,6 +37,9 @@ def judge_policies(plan: Plan, progress: Progress) -> list[str]:
         `<benchmark>@<judge>` of what is not judged.
     """
     cells = list(_cells(plan))
+    for cell in cells:
+        for file in set_damaged_aside(plan, cell):
+            progress.say(f"damaged, set aside and made anew: {file}")
     waiting = [cell for cell in cells if not _is_done(plan, cell)]
     if waiting:
         outdate(plan)
@@ -45,6 +49,9 @@ def judge_policies(plan: Plan, progress: Progress) -> list[str]:
         if mine:
             _Judge(plan, entry, progress).run(mine)
     failed = [cell["name"] for cell in cells if not _is_done(plan, cell)]
+    for cell in cells:
+        if cell["name"] not in failed and (cell in waiting or not is_recorded(plan, cell)):
+            keep_checksums(plan, cell)
     for name in failed:
         error = (_record(plan, name) or {}).get("error") or {"class": "JudgeError", "message": "no record was written"}
         progress.say(f"failed: judge {name}: {error['class']}: {error['message']}")

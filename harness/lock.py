@@ -58,8 +58,8 @@ def output_lock(output: Path, wait: bool = False, log: Callable[[str], None] = s
         finally:
             ended.set()
             thread.join()
-            if (read_json(output / HOLDER) or {}).get("token") == holder["token"]:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                if (read_json(output / HOLDER) or {}).get("token") == holder["token"]:
                     (output / HOLDER).unlink()
 
 
@@ -74,7 +74,7 @@ def _take(output: Path, handle: IO[str], wait: bool, log: Callable[[str], None])
             free = not _beats_elsewhere(output / HOLDER, log)
         if free:
             return
-        who = _who(read_json(output / HOLDER))
+        who = held_by(output)
         if not wait:
             raise UserError(
                 f"{output} is being worked on by {who}; add --wait to wait for it, or give another --output"
@@ -87,7 +87,10 @@ def _take(output: Path, handle: IO[str], wait: bool, log: Callable[[str], None])
 
 def held_by(output: Path) -> str:
     """Who holds `output`, in words."""
-    return _who(read_json(output / HOLDER))
+    try:
+        return _who(read_json(output / HOLDER))
+    except OSError:
+        return _who(None)
 
 
 def _who(holder: Any) -> str:
@@ -105,7 +108,10 @@ def _beats_elsewhere(path: Path, log: Callable[[str], None]) -> bool:
     deadline = time.monotonic() + BEAT_SECONDS * MISSED_BEATS
     while time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-        current = read_json(path)
+        try:
+            current = read_json(path)
+        except OSError:
+            continue  # that says nothing about the holder
         if current is None:
             return False  # it ended and took its record away
         if current != holder:
@@ -117,7 +123,9 @@ def _beats_elsewhere(path: Path, log: Callable[[str], None]) -> bool:
 def _beat(path: Path, holder: dict[str, Any], ended: threading.Event) -> None:
     """Count up in `path` until `ended`; if another process has taken over meanwhile (this one slept), stop this one."""
     while not ended.wait(BEAT_SECONDS):
-        current = read_json(path)
+        current = None
+        with contextlib.suppress(OSError):
+            current = read_json(path)
         if isinstance(current, dict) and current.get("token") != holder["token"]:
             stderr_line(f"{path.parent} was taken over by {_who(current)} while this process slept; stopping")
             os.kill(os.getpid(), signal.SIGTERM)

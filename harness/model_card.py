@@ -12,7 +12,7 @@ import yaml
 
 from evals import schema as eval_schema
 from harness.kept import published_dir
-from harness.store import read_json, write_bytes
+from harness.store import read_json, read_run, write_bytes
 from trainers.rules import registry
 from trainers.schema import ADAPTER_DIR, BETA_HEAD, MODEL_CARD, TRAIN_RESULT
 
@@ -21,8 +21,8 @@ def write_card(run_dir: Path, matrix: str) -> Path | None:
     """Write the card of a finished run into its policy (its adapter where it kept no merged weights), by one rename; None where
     there is no policy or nothing changed."""
     policy = published_dir(run_dir)
-    record = read_json(run_dir / "run.json")
-    if policy is None or not isinstance(record, dict):
+    record = read_run(run_dir)
+    if policy is None or record is None:
         return None
     text = card(run_dir, record, matrix).encode()
     path = policy / MODEL_CARD

@@ -310,7 +310,10 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overr
 
 
 def freeze(plan: Plan) -> None:
-    """Write matrix.yaml (as read) and matrix.json (resolved, with the run ids) into the output directory."""
+    """Write matrix.yaml (as read) and matrix.json (resolved, with the run ids) into the output directory.
+
+    matrix.json is the first file of an output: it says whose the directory is, so that a kill after it blocks nothing.
+    """
     from harness.store import write_bytes
 
     record = {
@@ -320,7 +323,6 @@ def freeze(plan: Plan) -> None:
         "runs": [spec.run_id for spec in plan.specs],
         "config_path": plan.source.path.name,
     }
-    freeze_claims(plan)
     given = plan.source
     text = given.text().encode() if isinstance(given, OverriddenSource) else given.path.read_bytes()
     frozen = read_json(plan.output / "matrix.json")
@@ -328,6 +330,7 @@ def freeze(plan: Plan) -> None:
     if not as_read or not isinstance(frozen, dict) or {key: frozen.get(key) for key in record} != record:
         write_json(plan.output / "matrix.json", {**record, "frozen": now()})
         write_bytes(plan.output / MATRIX, text)
+    freeze_claims(plan)
     pairs = to_jsonl(plan.pairs).encode()
     if not plan.training_pairs.is_file() or plan.training_pairs.read_bytes() != pairs:  # missing, or damaged
         write_bytes(plan.training_pairs, pairs)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config import MatrixConfig, dotted, nearest
 from harness.errors import UserError
-from harness.fingerprint import fingerprint
+from harness.fingerprint import file_hash, fingerprint
 from harness.kept import merge_settings
-from harness.store import read_json
+from harness.store import RunStore, read_json, set_aside
 from harness.yaml_source import Path_, Source
 from trainers.schema import ADAPTER_DIR, POLICY_DIR, SNAPSHOT_RECORD, SNAPSHOTS, snapshot_dir
 
@@ -50,21 +50,41 @@ def check_snapshots(config: MatrixConfig, source: Source, benchmarks: Sequence[d
 def kept_steps(plan: Plan, spec: RunSpec) -> list[int]:
     """Steps of a run whose policy is on disk and asked for, in order."""
     wanted = plan.config.evaluation.checkpoints
-    found = []
-    for path in (plan.run_dir(spec) / SNAPSHOTS).glob(f"step-*/{SNAPSHOT_RECORD}"):
-        record = read_json(path)
-        if isinstance(record, dict) and (wanted is True or (wanted and record["step"] in wanted)):
-            found.append(int(record["step"]))
-    return sorted(found)
+    folders = (plan.run_dir(spec) / SNAPSHOTS).glob("step-*")
+    steps = {int(number) for folder in folders if (number := folder.name.removeprefix("step-")).isdigit()}
+    asked = steps if wanted is True else steps & set(wanted or [])
+    return sorted(step for step in asked if _record(snapshot_dir(plan.run_dir(spec), step)) is not None)
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    """The record of a kept policy; None if there is none, or it is damaged."""
+    record = read_json(folder / SNAPSHOT_RECORD)
+    return record if isinstance(record, dict) and f"step-{record.get('step')}" == folder.name else None
+
+
+def set_torn_aside(policy: dict[str, Any]) -> list[str]:
+    """Set a kept policy aside whose weights are not what was kept; returns its bad files. It is not kept any more then.
+
+    Call it before the weights are used. Records of earlier versions do not say what the files were.
+    """
+    out = Path(policy["out"])
+    weights = out / (ADAPTER_DIR if "adapter" in policy else POLICY_DIR)
+    files = (_record(out) or {}).get("files") or {}
+    bad = [n for n, checksum in files.items() if not (weights / n).is_file() or file_hash(weights / n) != checksum]
+    if bad:
+        for path in (out / SNAPSHOT_RECORD, weights):  # the record first: without it the folder counts for nothing
+            if path.exists():
+                set_aside(path, out)
+    return [f"{weights.name}/{name}" for name in bad]
 
 
 def missing_steps(plan: Plan, spec: RunSpec) -> list[int]:
     """Steps before a trained run's last one that were asked for by number and not kept (it was trained before that)."""
-    wanted, status = plan.config.evaluation.checkpoints, read_json(plan.run_dir(spec) / "status.json")
-    if isinstance(wanted, bool) or not isinstance(status, dict):
+    wanted, total = plan.config.evaluation.checkpoints, RunStore(plan.run_dir(spec)).status()["total_steps"]
+    if isinstance(wanted, bool):
         return []
     kept = kept_steps(plan, spec)
-    return [step for step in sorted(wanted) if step not in kept and step < int(status.get("total_steps") or 0)]
+    return [step for step in sorted(wanted) if step not in kept and step < int(total or 0)]
 
 
 def snapshot_policies(plan: Plan, trained: Sequence[RunSpec]) -> list[dict[str, Any]]:

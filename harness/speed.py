@@ -104,6 +104,15 @@ def _file() -> Path:
     return cache_dir() / "speeds.json"
 
 
+def _known() -> dict[str, Any]:
+    """What the file holds; empty where it cannot be read: an estimate must not end a matrix."""
+    try:
+        known = read_json(_file())
+    except OSError:
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
 def _key(plan: Plan) -> str:
     """What speeds depend on beside the length of texts: machine, model, precision, and how the matrix trains and serves."""
     config = plan.config
@@ -122,8 +131,8 @@ def _key(plan: Plan) -> str:
 
 def recall(plan: Plan) -> Speed:
     """What earlier matrices of this model took on this machine; empty where there was none."""
-    known = read_json(_file())
-    entry = known.get(_key(plan)) if isinstance(known, dict) else None
+    known = _known()
+    entry = known.get(_key(plan))
     try:
         return Speed(entry["pair_token"], entry["engine"], entry["item"], entry["source"]) if entry else Speed()
     except (KeyError, TypeError):
@@ -135,11 +144,11 @@ def remember(plan: Plan) -> None:
     new = measured(plan, survey(plan, plan.specs))
     if new.pair_token is None and not new.item:
         return
-    old, known = recall(plan), read_json(_file())
+    old, known = recall(plan), _known()
     entry = Speed(
         old.pair_token if new.pair_token is None else new.pair_token,
         old.engine if new.engine is None else new.engine,
         {**old.item, **new.item},
         f"runs of this model on this machine, last {now()[:10]}",
     )
-    write_json(_file(), {**(known if isinstance(known, dict) else {}), _key(plan): asdict(entry)})
+    write_json(_file(), {**known, _key(plan): asdict(entry)})

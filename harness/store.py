@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -13,13 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.checked import as_status, differing, proved, verified, with_checksum
+from harness.errors import UnreadableError
 from harness.fingerprint import file_hash
 
-SCHEMA_VERSION = 1
 RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
 _EMPTY = {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None}
 #: Seconds between heartbeats of a run in its status.json.
 HEARTBEAT_SECONDS = 10.0
+#: How often a file is read that another host replaces meanwhile (NFS then says ESTALE).
+_READS = 3
 
 _changing = threading.RLock()  # status.json is read, changed and written by the work and by its heartbeat
 
@@ -56,11 +60,30 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """The decoded file, or None if it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    """The decoded file, or None if it is missing or damaged.
+
+    Raises:
+        UnreadableError: it is there and cannot be read now.
+    """
+    for left in reversed(range(_READS)):
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        except OSError as error:
+            if error.errno != errno.ESTALE or not left:
+                raise UnreadableError(error.errno, error.strerror, str(path)) from None
+    return None
+
+
+def read_run(directory: Path) -> dict[str, Any] | None:
+    """The content of a run's run.json; None if it is missing or damaged."""
+    return verified(read_json(directory / RUN))
+
+
+def write_run(directory: Path, record: dict[str, Any]) -> None:
+    """Write a run's run.json, with its checksum."""
+    write_json(directory / RUN, with_checksum(record))
 
 
 def now() -> str:
@@ -90,29 +113,43 @@ class RunStore:
         """Write `run.json` once, and an initial status if there is none; returns damaged files set aside."""
         self.directory.mkdir(parents=True, exist_ok=True)
         damaged: list[Path] = []
-        for name in (RUN, STATUS):
-            path = self.directory / name
-            if not isinstance(read_json(path), dict):
-                if path.exists():
-                    damaged.append(set_aside(path, self.directory))
-                if name == RUN:
-                    write_json(path, record)
-                else:
-                    self._write({**_EMPTY, "stages": {}})
+        there = (self.directory / RUN).exists()
+        if read_run(self.directory) is None:
+            if there:
+                damaged.append(set_aside(self.directory / RUN, self.directory))
+            write_run(self.directory, record)
+        with _changing:
+            if as_status(read_json(self.directory / STATUS)) is None:
+                status, aside = self._mended()
+                damaged += [aside] if aside is not None else []
+                self._write(status)
         return damaged
 
     def status(self) -> dict[str, Any]:
         """The status; a missing or damaged file reads as pending."""
-        status = read_json(self.directory / STATUS)
-        return status if isinstance(status, dict) else {**_EMPTY, "stages": {}, "run_id": self.directory.name}
+        status = as_status(read_json(self.directory / STATUS))
+        return status if status is not None else {**_EMPTY, "stages": {}, "run_id": self.directory.name}
+
+    def _mended(self) -> tuple[dict[str, Any], Path | None]:
+        """The status; a damaged file is set aside (where to comes second), and what files prove of it is kept."""
+        path = self.directory / STATUS
+        there = path.exists()  # before it is read: another process may write it meanwhile
+        value = read_json(path)
+        status = as_status(value)
+        if status is not None:
+            return status, None
+        if not there:
+            return {**_EMPTY, "stages": {}}, None
+        kept = proved(self.directory, value)
+        return {**_EMPTY, **kept}, set_aside(path, self.directory)
 
     def _write(self, status: dict[str, Any]) -> None:
-        record = {"schema_version": SCHEMA_VERSION, "run_id": self.directory.name, **status, "updated": now()}
-        write_json(self.directory / STATUS, record)
+        record = {**status, "run_id": self.directory.name, "updated": now()}
+        write_json(self.directory / STATUS, with_checksum(record))
 
     def _change(self, **values: Any) -> None:
         with _changing:
-            self._write({**self.status(), **values})
+            self._write({**self._mended()[0], **values})
 
     def start(self, stage: str) -> None:
         """Mark the run as running `stage`, in this process."""
@@ -171,20 +208,16 @@ class RunStore:
             "files": {file: file_hash(self.directory / file) for file in files},
         }
         with _changing:
-            stages = {**self.status()["stages"], name: stage}
-            self._change(stages=stages, state="done" if last else "running", stage=name, error=None, stopped=None)
+            status, _ = self._mended()
+            state = {"state": "done" if last else "running", "stage": name, "error": None, "stopped": None}
+            self._write({**status, "stages": {**status["stages"], name: stage}, **state})
 
     def damaged(self, name: str, fingerprint: str) -> list[str] | None:
         """Files of stage `name` that are missing or not what was recorded; None if it is not complete for `fingerprint`."""
         stage = self.status()["stages"].get(name)
         if stage is None or stage["fingerprint"] != fingerprint:
             return None
-        paths = {file: self.directory / file for file in stage["files"]}
-        return [
-            file
-            for file, checksum in stage["files"].items()
-            if not paths[file].is_file() or file_hash(paths[file]) != checksum
-        ]
+        return differing(self.directory, stage)
 
     def is_done(self, name: str, fingerprint: str, verify: bool = True) -> bool:
         """Whether stage `name` is complete for `fingerprint`.
@@ -211,9 +244,10 @@ class RunStore:
     def forget(self, name: str) -> None:
         """Drop the marker of a stage and any recorded failure, so that it is done again."""
         with _changing:
-            stages = {key: stage for key, stage in self.status()["stages"].items() if key != name}
+            status, _ = self._mended()
+            stages = {key: stage for key, stage in status["stages"].items() if key != name}
             again = {"step": 0} if name == "train" else {}
-            self._change(stages=stages, state="pending", error=None, **again)
+            self._write({**status, "stages": stages, "state": "pending", "error": None, **again})
 
     def forget_failure(self) -> None:
         """Drop a recorded failure; the step reached stays, so that it can be seen whether the next try gets further."""

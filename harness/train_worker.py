@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,7 +147,15 @@ def run_one(job: dict[str, Any], events: Events, request: StopRequest, alone: bo
         alone: no other process trains this run with this one (see `harness.launched`).
     """
     from trainers.save import clean_up
-    from trainers.schema import ADAPTER_DIR, BETA_HEAD, EXAMPLE_METRICS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
+    from trainers.schema import (
+        ADAPTER_DIR,
+        BETA_HEAD,
+        BETA_PROBE,
+        EXAMPLE_METRICS,
+        LOG_HISTORY,
+        POLICY_DIR,
+        TRAIN_RESULT,
+    )
 
     store = RunStore(Path(job["train_job"]["run_dir"]))
     store.start("train")
@@ -166,47 +175,33 @@ def run_one(job: dict[str, Any], events: Events, request: StopRequest, alone: bo
         )
         events.emit("progress", run_id=train_job.run_id, **vars(progress))
 
-    def attempt() -> None:
+    if alone:
+        _keep_whole_checkpoints(store, events)
+    with store.heartbeat():
         result = _fit(job, train_job, pairs, report, request)
         # a run killed between its last step and its mark has no step left to report
         store.progress(result["steps"], result["steps"])
-
-    if alone:
-        _set_damaged_checkpoints_aside(store, events)
-    with store.heartbeat():
-        unproven = _unsealed_checkpoints(store.directory)
-        try:
-            attempt()
-        except Exception as error:
-            if not alone or request.stepping or not unproven or is_transient(error):
-                raise
-            # it could not even be loaded: a power cut in the middle of writing it
-            for folder in unproven:
-                set_aside(folder, store.directory)
-            events.emit("note", run_id=train_job.run_id, text="the checkpoint cannot be read; starting the run anew")
-            attempt()
         files = [LOG_HISTORY, EXAMPLE_METRICS, TRAIN_RESULT]
         folders = [store.directory / name for name in (POLICY_DIR, ADAPTER_DIR)]
-        files += [str(p.relative_to(store.directory)) for f in folders if f.is_dir() for p in sorted(f.iterdir())]
-        files += [BETA_HEAD] if (store.directory / BETA_HEAD).is_file() else []
+        found = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+        files += [str(path.relative_to(store.directory)) for path in found]
+        learned = (BETA_HEAD, str(Path(BETA_HEAD).with_suffix(".json")), BETA_PROBE)
+        files += [name for name in learned if (store.directory / name).is_file()]
         store.mark_stage("train", job["fingerprint"], files, time.monotonic() - started)
     clean_up(store.directory)
 
 
-def _unsealed_checkpoints(run_dir: Path) -> list[Path]:
-    from harness.checkpoints import is_sealed
-    from trainers.schema import CHECKPOINTS
-
-    return [folder for folder in (run_dir / CHECKPOINTS).glob("checkpoint-*") if not is_sealed(folder)]
-
-
-def _set_damaged_checkpoints_aside(store: RunStore, events: Events) -> None:
-    from harness.checkpoints import damaged
+def _keep_whole_checkpoints(store: RunStore, events: Events) -> None:
+    """Set damaged checkpoints aside and remove those that were never finished: the run goes on from the last whole one."""
+    from harness.checkpoints import damaged, unfinished
 
     for folder, files in damaged(store.directory).items():
         kept = set_aside(folder, store.directory)
         text = f"{folder.name} is damaged ({files[0]}); set aside as {kept.relative_to(store.directory)}"
         events.emit("note", run_id=store.directory.name, text=text)
+    for folder in unfinished(store.directory):
+        shutil.rmtree(folder)  # not kept: on a disk that was full it would keep it so
+        events.emit("note", run_id=store.directory.name, text=f"{folder.name} was not finished; removed")
 
 
 def _jobs(inbox: Path, parent: int) -> Iterator[dict[str, Any]]:
@@ -263,7 +258,7 @@ def cell(job: dict[str, Any], events: Events, request: StopRequest, alone: bool 
     store = RunStore(Path(job["train_job"]["run_dir"]))
     try:
         if "launch" in job:
-            _set_damaged_checkpoints_aside(store, events)
+            _keep_whole_checkpoints(store, events)
             run_launched(job, events.path)
             return True
         events.emit("run_started", run_id=run_id)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback
+from transformers.trainer_utils import rotate_checkpoints
 
 from trainers.train import Progress
 
@@ -33,6 +34,21 @@ class ProgressCallback(TrainerCallback):
         done = state.global_step - self._first_step
         eta = (time.perf_counter() - self._started) / done * (state.max_steps - state.global_step) if done else None
         self.report(Progress(state.global_step, state.max_steps, logs["loss"], logs.get("dynamic_beta"), eta))
+
+
+class RotateCallback(TrainerCallback):
+    """Removes old checkpoints when the new one is saved and every other callback has seen it.
+
+    Trainer does so before that, when the new one is not on disk for certain: a power cut would then leave none. So
+    `save_total_limit` is taken from it; give this callback to it last.
+    """
+
+    def __init__(self, args: Any) -> None:
+        self.limit, args.save_total_limit = args.save_total_limit, None
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.should_save:
+            rotate_checkpoints(args.output_dir, self.limit, state.best_model_checkpoint, use_mtime=True)
 
 
 class RuleCallback(TrainerCallback):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainers.callbacks import ProgressCallback
+from trainers.callbacks import ProgressCallback, RotateCallback
 from trainers.save import last_checkpoint, save_policy, whole_state, write_json
 from trainers.schema import CHECKPOINTS, LOG_HISTORY
 from trainers.tracking import reported_to, shelter
@@ -55,6 +55,7 @@ def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) ->
         steps = None if job.snapshots is True else job.snapshots
         tokenizer = trainer.processing_class
         trainer.add_callback(SnapshotCallback(trainer, tokenizer, job.run_dir, job.run_id, job.lora is not None, steps))
+    trainer.add_callback(RotateCallback(trainer.args))
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
     resumed = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     if trainer.accelerator.is_main_process:

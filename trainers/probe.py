@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,17 @@ class BetaProbe:
         self._parts.append((numbers, hidden.detach().float().cpu()))
         while sum(len(n) for n, _ in self._parts[1:]) >= MOST_PAIRS:
             self._parts.pop(0)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """For a checkpoint: a run that goes on from it leaves the same file as one that was never stopped."""
+        if not self._parts:
+            return {}
+        numbers = torch.from_numpy(np.concatenate([n for n, _ in self._parts])[-MOST_PAIRS:])
+        return {"numbers": numbers, "hidden": torch.cat([h for _, h in self._parts])[-MOST_PAIRS:]}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._parts = [(state["numbers"].numpy(), state["hidden"])]
 
     def write(self, run_dir: Path, example_ids: Sequence[str]) -> Path | None:
         """`beta_probe.parquet`: example_id, step, dynamic_beta, log_prompt_perplexity and the first 16 principal components of

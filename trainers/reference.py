@@ -93,9 +93,10 @@ class ReferenceStore:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.path = self.directory / "scores.parquet"
         described = self.directory / "identity.json"
-        if not described.exists():
+        text = json.dumps(asdict(identity), indent=1, sort_keys=True).encode()
+        if not described.exists() or described.read_bytes() != text:  # missing, or damaged
             temporary = described.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(asdict(identity), indent=1, sort_keys=True), encoding="utf-8")
+            temporary.write_bytes(text)
             os.replace(temporary, described)
 
     @contextmanager
@@ -117,12 +118,14 @@ class ReferenceStore:
             return {}
         try:
             table = pq.read_table(self.path, page_checksum_verification=True).to_pydict()
-        except (pa.ArrowException, OSError):
+            keys = table.pop("key")
+            columns = zip(*(table[name] for name in ReferenceScore.__dataclass_fields__), strict=True)
+            return {key: ReferenceScore(*values) for key, values in zip(keys, columns, strict=True)}
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the system's: it cannot be read now, which is no damage
             os.replace(self.path, self.path.with_suffix(".corrupt"))
             return {}
-        keys = table.pop("key")
-        columns = zip(*(table[name] for name in ReferenceScore.__dataclass_fields__), strict=True)
-        return {key: ReferenceScore(*values) for key, values in zip(keys, columns, strict=True)}
 
     def add(self, scores: dict[str, ReferenceScore]) -> None:
         """Merge `scores` with what is stored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -92,6 +93,26 @@ def save_policy(
     staging.rename(target)
     if keep == "merged":
         shutil.rmtree(adapter, ignore_errors=True)
+
+
+def push(path: Path) -> None:
+    """Put a file's content, or a folder's names, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def push_files(folder: Path) -> dict[str, str]:
+    """Put all that is in a folder on disk; returns relative path -> SHA-256 of every file."""
+    sums = {}
+    for path in (folder, *sorted(folder.rglob("*"))):
+        push(path)
+        if path.is_file():
+            with path.open("rb") as handle:
+                sums[str(path.relative_to(folder))] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return sums
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from trainers.save import sort_adapter_config, whole_state, write_json
+from trainers.save import push, push_files, sort_adapter_config, whole_state, write_json
 from trainers.schema import ADAPTER_DIR, POLICY_DIR, SCHEMA_VERSION, SNAPSHOT_RECORD, snapshot_dir
 
 
@@ -53,6 +53,11 @@ class SnapshotCallback(TrainerCallback):
             sort_adapter_config(staging)
         else:
             self.tokenizer.save_pretrained(staging)
+        # on disk before the record that stands for them, and both before the checkpoint a run would go on from behind this step
+        files = push_files(staging)
         staging.rename(target)
+        push(folder)
         record = {"step": state.global_step, "total_steps": state.max_steps, "run_id": self.run_id, "lora": self.lora}
-        write_json(folder / SNAPSHOT_RECORD, {"schema_version": SCHEMA_VERSION, **record})
+        write_json(folder / SNAPSHOT_RECORD, {"schema_version": SCHEMA_VERSION, **record, "files": files})
+        for parent in (folder, folder.parent, folder.parent.parent):
+            push(parent)

@@ -35,6 +35,7 @@ from trainers.scoring import add_pair_scoring, unsupported_reason
 from trainers.stand_in import PairInputs, PolicyStandIn
 
 RULE_STATE = "rule.safetensors"
+PROBE_STATE = "probe.safetensors"
 REFERENCE_STATE = "reference.safetensors"
 _LOSS = NUMERIC_COLUMNS.index("loss")
 
@@ -294,7 +295,7 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
         self._record(self._gather_rows())
         if self.accelerator.is_main_process:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            states = {RULE_STATE: self.rule.state_dict()}
+            states = {RULE_STATE: self.rule.state_dict(), PROBE_STATE: self.probe.state_dict()}
             if self.args.sync_ref_model:  # TR-DPO: the reference has moved too
                 states[REFERENCE_STATE] = self.accelerator.unwrap_model(self.ref_model).state_dict()
             for name, state in states.items():
@@ -310,6 +311,8 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
         folder = Path(resume_from_checkpoint)
         if (folder / RULE_STATE).is_file():
             self.rule.load_state_dict(load_file(folder / RULE_STATE))
+        if (folder / PROBE_STATE).is_file():
+            self.probe.load_state_dict(load_file(folder / PROBE_STATE))
         if self.args.sync_ref_model:
             self.accelerator.unwrap_model(self.ref_model).load_state_dict(load_file(folder / REFERENCE_STATE))
 

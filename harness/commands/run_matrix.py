@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
             return stopped.exit_code
         except OSError as error:
             number = disk_errno(error)
-            if number is None:
+            if number is None or isinstance(error, UserError):
                 raise
             raise UserError(disk_line(number, error.filename or options.output)) from None
 

@@ -223,6 +223,11 @@ def write_runs(placed: Sequence[Placed], output: Path) -> list[str]:
     return notes
 
 
+def _changed(record: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """A run's own record with other values: its checksum does not hold for them, and version 1 has none."""
+    return {key: value for key, value in record.items() if key != "checksum"} | values | {"schema_version": 1}
+
+
 def _write(placed: Placed, directory: Path) -> None:
     run = placed.run
     name = {"run_id": placed.run_id, "method": placed.method, "seed": placed.seed}
@@ -236,8 +241,9 @@ def _write(placed: Placed, directory: Path) -> None:
         history = run.own / "log_history.json"
         records = read_object(history).get(str(identity.get("run_id"))) if history.is_file() else None
         write_json(directory / "log_history.json", {placed.run_id: strict(records or [])})
-        write_json(directory / "status.json", read_object(run.own / "status.json") | {"run_id": placed.run_id})
-        write_json(directory / "run.json", identity | name | {"read_from": read_from})
+        status = read_object(run.own / "status.json")
+        write_json(directory / "status.json", _changed(status, {"run_id": placed.run_id}))
+        write_json(directory / "run.json", _changed(identity, name | {"read_from": read_from}))
         return
     write_json(directory / "log_history.json", {placed.run_id: run.history})
     write_json(

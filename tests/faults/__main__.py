@@ -8,7 +8,10 @@ import os
 import shutil
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
+
+from tests.faults.outcome import Outcome, as_json, describe, from_record, table
 
 
 def main() -> int:
@@ -16,13 +19,28 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=200, help="number of faults (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the faults (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first fault (default: %(default)s)")
-    parser.add_argument("--artifacts", action="store_true", help="damage every kind of artifact once, first")
+    parser.add_argument(
+        "--artifacts",
+        type=int,
+        nargs="?",
+        const=999,
+        default=0,
+        metavar="N",
+        help="first damage every kind of artifact once, or N of them",
+    )
     parser.add_argument("--json", type=Path, help="write every outcome there")
+    parser.add_argument(
+        "--join", type=Path, nargs="+", metavar="FILE", help="only the table of these --json files together"
+    )
     options = parser.parse_args()
+    if options.join:
+        records = [record for path in options.join for record in json.loads(path.read_text())["outcomes"]]
+        print(table([from_record(record) for record in records]))
+        return 0
     # before torch is imported: a pool of threads would not survive the forks
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
     from tests.faults import warm
-    from tests.faults.campaign import Campaign, as_record, describe, table
+    from tests.faults.campaign import Campaign
 
     warm.import_everything()
     root = Path(tempfile.mkdtemp(prefix="faults-"))
@@ -31,14 +49,13 @@ def main() -> int:
     campaign.prepare()
     places = ", ".join(f"{start}: {dict(points)}" for start, points in campaign.points.items())
     print(f"points at which a process can be disturbed, by where the call starts from: {places}", flush=True)
-    outcomes = campaign.damage_each() if options.artifacts else []
-    for outcome in outcomes:
+    outcomes: list[Outcome] = []
+    faults = range(options.first, options.first + options.runs)
+    for outcome in chain(campaign.damage_each(options.artifacts), map(campaign.run, faults)):
+        outcomes.append(outcome)
         print(describe(outcome), flush=True)
-    for number in range(options.first, options.first + options.runs):
-        outcomes.append(campaign.run(number))
-        print(describe(outcomes[-1]), flush=True)
         if options.json:
-            options.json.write_text(json.dumps([as_record(o) for o in outcomes], indent=1), encoding="utf-8")
+            options.json.write_text(json.dumps(as_json(outcomes), indent=1), encoding="utf-8")
     print(table(outcomes))
     good = all(outcome.good for outcome in outcomes)
     if good:

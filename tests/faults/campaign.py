@@ -7,13 +7,16 @@ import random
 import shutil
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.faults import compare, warm
-from tests.faults.points import Fault
+from tests.faults.damage import ARTIFACTS, LOST, NEEDED_TO_TRAIN, damage
+from tests.faults.outcome import Outcome
+from tests.faults.points import Fault, stage_of
 
+#: A learned head, its control, adapters, a policy on the way, answers and log-probs, a judge, and a claim.
 MATRIX = """\
 name: faults
 model: {name_or_path: "MODEL"}
@@ -26,47 +29,27 @@ training:
   max_length: 128
   bf16: false
   gradient_checkpointing: false
+lora: {r: 2, target_modules: all-linear}
 methods:
-  - {name: foodpo}
-  - {name: mean, rule: matched_mean, parent: foodpo}
+  - {name: beta_head}
+  - {name: mean, rule: matched_mean, parent: beta_head}
 evaluation:
   engine: {backend: transformers, dtype: float32, max_model_len: 256}
-  benchmarks: [{name: constraints, prompts: prompts.jsonl, max_new_tokens: 4}]
+  benchmarks:
+    - {name: constraints, prompts: prompts.jsonl, max_new_tokens: 4}
+    - {name: kl, kind: kl, prompts: prompts.jsonl, max_new_tokens: 4, samples: 1}
+  checkpoints: [2]
+  checkpoint_benchmarks: [constraints]
+  judges: [{name: gold, kind: verifiable, checkpoints: true}]
 report: {baseline: mean, primary: constraints/gold_reward}
+claims: [{name: head-helps, method: beta_head, against: mean, metric: constraints/gold_reward}]
 """
-#: Files damaged after a run, by kind.
-ARTIFACTS = {
-    "policy weights": "runs/*/policy/model.safetensors",
-    "example metrics": "runs/*/example_metrics.parquet",
-    "log history": "runs/*/log_history.json",
-    "scores": "*/*/scores/*.json",
-    "reference scores": "reference/scores/*.json",
-    "generations": "runs/*/generations/*.jsonl",
-    "status": "runs/*/status.json",
-    "run record": "runs/*/run.json",
-    "training pairs": "train_pairs-*.jsonl",
-    "matrix record": "matrix.json",
-}
-DAMAGES = ("truncated", "emptied", "flipped", "zeroed", "deleted")
-
-
-@dataclass
-class Outcome:
-    """One fault: what was done, where it struck, how both calls ended, and what differs from the undisturbed results."""
-
-    number: int
-    kind: str
-    start: str
-    what: str
-    where: str = ""
-    codes: tuple[int, int] | None = None
-    differs: list[str] = field(default_factory=list)
-    error: str = ""
-    seconds: float = 0.0
-
-    @property
-    def good(self) -> bool:
-        return not self.error and not self.differs and self.codes is not None and self.codes[1] == 0
+#: Where a call starts from: nothing; a run in the middle, with a checkpoint; all trained; all evaluated.
+STARTS = ("empty", "halfway", "trained", "evaluated")
+#: Numbers of damage that is not drawn begin here.
+FIRST_ARTIFACT = 10000
+#: Kinds of faults and how often each is drawn.
+KINDS = {"kill": 34, "term": 16, "int": 16, "disk error": 14, "size limit": 6, "damage": 14}
 
 
 class Campaign:
@@ -95,30 +78,47 @@ class Campaign:
         self.points: dict[str, Counter[str]] = {}
 
     def prepare(self) -> None:
-        """The undisturbed results, and the two states faults start from: nothing, and everything trained."""
+        """The undisturbed results, and the states faults start from; each of these must lead to the same results."""
         (self.root / "empty").mkdir()
-        code, points = self._undisturbed("empty")
-        assert code == 0, f"the undisturbed run failed; see {self.root}/undisturbed.log"
-        self.points["empty"] = points
+        points = self._undisturbed("empty")
         self.expected = compare.results(self.output)
         shutil.copytree(self.output, self.root / "complete")
         self._undisturbed("empty")
-        differs = compare.differences(self.expected, compare.results(self.output))
-        assert not differs, f"the same matrix a second time gives other results: {differs}"
-        self._begin("empty")
-        self._run("trained", Fault("evaluate", 0, "crash"))
-        shutil.copytree(self.output, self.root / "trained")
-        code, points = self._undisturbed("trained")
-        assert code == 0, f"the run from the trained state failed; see {self.root}/undisturbed.log"
-        differs = compare.differences(self.expected, compare.results(self.output))
-        assert not differs, f"evaluation on its own gives other results: {differs}"
-        self.points["trained"] = points
+        self._check("the same matrix a second time")
+        sealed = next(
+            int(p.split()[1]) for p in points if p.startswith("train ") and "/checksums.json" in p.replace("/.", "/")
+        )
+        late = 2
+        while not list((self.root / "halfway").glob("runs/*/checkpoints/checkpoint-2/checksums.json")):
+            shutil.rmtree(self.root / "halfway", ignore_errors=True)  # status files are written by the clock as well
+            self._crash("empty", "halfway", Fault("train", sealed + late, "crash"))
+            late += 2
+        self._crash("halfway", "trained", Fault("evaluate", 0, "crash"))
+        self._crash("trained", "evaluated", Fault("judge", 0, "crash"))
+        for start in ("halfway", "trained", "evaluated"):
+            self._undisturbed(start)
+            self._check(f"the matrix from where it was {start}")
 
-    def _undisturbed(self, start: str) -> tuple[int, Counter[str]]:
+    def _crash(self, start: str, name: str, fault: Fault) -> None:
+        self._begin(start)
+        self._run("prepared", fault)
+        shutil.copytree(self.output, self.root / name)
+
+    def _check(self, what: str) -> None:
+        differs = compare.differences(self.expected, compare.results(self.output))
+        assert not differs, f"{what} gives other results: {differs}"
+
+    def _undisturbed(self, start: str) -> list[str]:
+        """A call without a fault; returns its points, a line each."""
         self._begin(start)
         code = self._run("undisturbed")
-        lines = (self.root / "undisturbed.points").read_text(encoding="utf-8").splitlines()
-        return code, Counter(line.split()[0] for line in lines)
+        assert code == 0, f"the undisturbed run from {start} failed; see {self.root}/undisturbed.log"
+        lines = self._points("undisturbed")
+        self.points[start] = Counter(line.split()[0] for line in lines)
+        return lines
+
+    def _points(self, name: str) -> list[str]:
+        return (self.root / f"{name}.points").read_text(encoding="utf-8").splitlines()
 
     def _begin(self, start: str) -> None:
         shutil.rmtree(self.output, ignore_errors=True)
@@ -141,32 +141,28 @@ class Campaign:
                 return outcome
 
     def _try(self, number: int, random_: random.Random) -> tuple[Outcome, bool]:
-        kind = random_.choices(("kill", "term", "int", "disk error", "size limit", "damage"), (34, 16, 16, 14, 6, 14))[
-            0
-        ]
+        kind = random_.choices(list(KINDS), list(KINDS.values()))[0]
         if kind == "damage":
-            outcome, struck = self._damage(number, random_), True
+            outcome, struck = self._damage(number, random_, random_.choice(list(ARTIFACTS))), True
         elif kind == "size limit":
             limit = int(2 ** random_.uniform(8, 16))
-            start = random_.choice(("empty", "trained"))
-            outcome = Outcome(number, kind, start, f"no file over {limit} bytes")
-            self._begin(start)
+            outcome = Outcome(number, kind, random_.choice(STARTS), f"no file over {limit} bytes", "any", "any")
+            self._begin(outcome.start)
             struck = self._disturb(outcome, None, limit) != 0
         else:
             outcome, fault = self._draw(number, kind, random_)
             self._begin(outcome.start)
             self._disturb(outcome, fault, None)
             struck = (self.root / "disturbed.fired").exists()
-            points = (self.root / "disturbed.points").read_text(encoding="utf-8").splitlines()
-            places = [line.split(" ", 2)[2] for line in points if line.startswith(f"{fault.role} {fault.point} ")]
-            outcome.where = places[0] if places else "not reached"
+            outcome.stage, outcome.where = stage_of(self._points("disturbed"), fault)
         if not outcome.error:
             self._restart(outcome)
         return outcome, struck
 
     def _draw(self, number: int, kind: str, random_: random.Random) -> tuple[Outcome, Fault]:
-        start = random_.choice(("empty", "trained"))
-        role = random_.choice([role for role, count in sorted(self.points[start].items()) if count])
+        """Every process is struck as often as any other, wherever the call starts from."""
+        role = random_.choice(sorted({role for points in self.points.values() for role in points}))
+        start = random_.choice([start for start in STARTS if self.points[start][role]])
         act = {"disk error": random_.choice(("ENOSPC", "EIO")), "int": random_.choice(("int", "int", "int2"))}.get(
             kind, kind
         )
@@ -174,7 +170,7 @@ class Campaign:
         target = "main" if kind == "int" else random_.choice(("self", "main"))
         fault = Fault(role, random_.randrange(self.points[start][role]), act, target)
         to = "" if kind == "disk error" or act == "crash" else f" to {'main' if target == 'main' else role}"
-        return Outcome(number, kind, start, f"{act}{to} at {role} {fault.point}"), fault
+        return Outcome(number, kind, start, f"{act}{to} at {role} {fault.point}", role), fault
 
     def _disturb(self, outcome: Outcome, fault: Fault | None, limit: int | None) -> int:
         code = -1
@@ -185,37 +181,22 @@ class Campaign:
         outcome.codes = (code, -1)
         return code
 
-    def damage_each(self) -> list[Outcome]:
-        """Every kind of artifact, damaged once: found, and made anew."""
-        outcomes = []
-        for number, artifact in enumerate(ARTIFACTS):
+    def damage_each(self, most: int) -> Iterator[Outcome]:
+        """Every kind of artifact (`most` of them, drawn), damaged once: found, and made anew."""
+        kinds = sorted(random.Random(self.seed).sample(list(ARTIFACTS), min(most, len(ARTIFACTS))))
+        for number, artifact in enumerate(kinds, start=FIRST_ARTIFACT):
+            started = time.monotonic()
             outcome = self._damage(number, random.Random(f"{self.seed}/{artifact}"), artifact)
             self._restart(outcome)
-            outcomes.append(outcome)
-        return outcomes
+            outcome.seconds = time.monotonic() - started
+            yield outcome
 
-    def _damage(self, number: int, random_: random.Random, artifact: str | None = None) -> Outcome:
-        self._begin("complete")
-        artifact, damage = artifact or random_.choice(list(ARTIFACTS)), random_.choice(DAMAGES)
-        path = random_.choice(sorted(self.output.glob(ARTIFACTS[artifact])))
-        outcome = Outcome(
-            number, "damage", "complete", f"{artifact} {damage}", str(path.relative_to(self.output)), (0, -1)
-        )
-        data = bytearray(path.read_bytes())
-        at = random_.randrange(len(data))
-        if damage == "deleted":
-            path.unlink()
-            return outcome
-        if damage == "truncated":
-            del data[at:]
-        elif damage == "emptied":
-            data.clear()
-        elif damage == "flipped":
-            data[at] ^= 1 << random_.randrange(8)
-        else:
-            data[at : at + 512] = bytes(len(data[at : at + 512]))
-        path.write_bytes(data)
-        return outcome
+    def _damage(self, number: int, random_: random.Random, artifact: str) -> Outcome:
+        start = "halfway" if artifact in NEEDED_TO_TRAIN else "complete"
+        self._begin(start)
+        path, how = damage(self.output, artifact, random_)
+        where = str(path.relative_to(self.output))
+        return Outcome(number, "damage", start, f"{artifact} {how}", "files", artifact, where, (0, -1))
 
     def _restart(self, outcome: Outcome) -> None:
         first = outcome.codes[0] if outcome.codes else -1
@@ -226,36 +207,13 @@ class Campaign:
             return
         if outcome.codes[1] == 0:
             outcome.differs = compare.differences(self.expected, compare.results(self.output))
+            if outcome.stage in LOST:
+                outcome.differs = [name for name in outcome.differs if name != outcome.where]
         if not outcome.good:
             for name in ("disturbed", "restarted"):
                 log = self.root / f"{name}.log"
                 if log.exists():
                     shutil.copy(log, self.root / f"fault-{outcome.number}-{name}.log")
-
-
-def table(outcomes: list[Outcome]) -> str:
-    """Faults and survivors by kind and start, as plain text."""
-    lines = [f"{'fault':<12} {'start':<9} {'struck':>6} {'same results':>12}"]
-    groups = sorted({(o.kind, o.start) for o in outcomes})
-    for kind, start in groups:
-        part = [o for o in outcomes if (o.kind, o.start) == (kind, start)]
-        lines.append(f"{kind:<12} {start:<9} {len(part):>6} {sum(o.good for o in part):>12}")
-    lines.append(f"{'all':<12} {'':<9} {len(outcomes):>6} {sum(o.good for o in outcomes):>12}")
-    return "\n".join(lines)
-
-
-def describe(outcome: Outcome) -> str:
-    """One line about an outcome."""
-    ended = outcome.error or (
-        f"differs: {', '.join(outcome.differs[:4])}" if outcome.differs else f"exit {outcome.codes}"
-    )
-    mark = "ok  " if outcome.good else "FAIL"
-    place = f" ({outcome.where})" if outcome.where else ""
-    return f"{mark} {outcome.number:>4} {outcome.start:<8} {outcome.what}{place}: {ended} [{outcome.seconds:.0f}s]"
-
-
-def as_record(outcome: Outcome) -> dict[str, Any]:
-    return {**asdict(outcome), "good": outcome.good}
 
 
 def _in_a_fork(work: Any) -> None:

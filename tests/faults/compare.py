@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -30,6 +31,8 @@ TIMED = {
     "resumed_under",
     "stopped",
     "previous",
+    "checksum",
+    "tally",
 }
 #: Made of timed files (checksums, pages that print times), logs of what happened, or locks.
 _SKIPPED = ("work/", ".lock", "report.html", "report.json", "quarantine/", "explain.html")
@@ -58,15 +61,35 @@ def _content(path: Path) -> Any:
         "status.json": _status,
         "run.json": _json,
         "summary.json": _json,
+        "claims.json": _json,
+        "judgements.jsonl": _replies,
         "train_result.json": _json,
         "matrix.json": _json,
         "engine.json": _engine,
         "report.md": _report,
     }
+    if path.parent.name == "tables" and path.name.startswith("checklist"):
+        return _undated(path.read_text(encoding="utf-8"))
+    if path.parent.name == "comparisons" and path.suffix == ".json":
+        return _json(path)
+    if path.parent.name == "judged":  # the record of a cell also says how many replies came from the cache
+        files = _json(path)["files"]
+        return {
+            file: checksum
+            for file, checksum in files.items()
+            if not file.endswith(f"/{path.name}") or "/scores/" in file
+        }
     return readers.get(path.name, Path.read_bytes)(path)
 
 
+def _undated(text: str) -> str:
+    """Without times such as that at which the claims were frozen."""
+    return re.sub(r"\d{4}-\d\d-\d\d.\d\d:\d\d:\d\d\S{0,6}", "-", text)
+
+
 def _untimed(value: Any) -> Any:
+    if isinstance(value, str):
+        return _undated(value)
     if isinstance(value, dict):
         return {key: _untimed(item) for key, item in value.items() if key not in TIMED}
     return [_untimed(item) for item in value] if isinstance(value, list) else value
@@ -78,8 +101,17 @@ def _json(path: Path) -> Any:
 
 def _report(path: Path) -> Any:
     """The report's text without the wall times in its provenance."""
-    text, title, provenance = path.read_text(encoding="utf-8").partition("\n## Provenance")
+    text, title, provenance = _undated(path.read_text(encoding="utf-8")).partition("\n## Provenance")
     return text + title + re.sub(r"\b\d+(\.\d+)? (s|min|h)\b", "-", provenance)
+
+
+def _replies(path: Path) -> Any:
+    """What judges said, in whatever order, once or more; a line that a kill tore is skipped when it is read."""
+    found: set[str] = set()
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
+            found.add(json.dumps(json.loads(line), sort_keys=True))
+    return found
 
 
 def _engine(path: Path) -> Any:

@@ -87,3 +87,24 @@ class Points:
 def _writes(arguments: tuple[Any, ...]) -> bool:
     mode, flags = arguments[1], arguments[2]
     return bool(flags & _WRITING) if isinstance(flags, int) else any(letter in (mode or "") for letter in "wax+")
+
+
+#: Processes beside the main one, in the order in which a matrix needs them.
+WORKERS = ("train", "evaluate", "judge")
+#: Files and folders of an output in which the main process writes at the end alone.
+_REPORT = ("figures", "tables", "report", "summary", "explain", "training_", "log_history", "contamination", "samples")
+
+
+def stage_of(lines: list[str], fault: Fault) -> tuple[str, str]:
+    """What the matrix was at when `fault` struck (plan, train, evaluate, judge, report), and the file; from a log's lines."""
+    start = f"{fault.role} {fault.point} "
+    at = next((i for i, line in enumerate(lines) if line.startswith(start)), None)
+    if at is None:
+        return "not reached", ""
+    file = lines[at].split(" ", 3)[3]
+    if fault.role != "main":
+        return fault.role, file
+    if file.lstrip(".").startswith(_REPORT):
+        return "report", file
+    seen = {line.split()[0] for line in lines[:at]}
+    return next((worker for worker in reversed(WORKERS) if worker in seen), "plan"), file

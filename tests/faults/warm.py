@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.faults.points import Fault, Points
 
-_WORKERS = {"harness.train_worker": "train", "evals.worker": "evaluate"}
+_WORKERS = {"harness.train_worker": "train", "evals.worker": "evaluate", "evals.judge_worker": "judge"}
 _Popen = subprocess.Popen
 
 
@@ -32,20 +32,27 @@ _HEAVY = (
     "transformers.models.llama.modeling_llama",
     "transformers.trainer",
     "trl.trainer.dpo_trainer",
+    "evals.benchmarks.kl",
     "evals.constraints.benchmark",
+    "evals.judge_worker",
+    "evals.judges.verifiable",
+    "evals.merge",
     "evals.swap_check",
     "evals.transformers_engine",
     "evals.worker",
     "harness.checkpoints",
     "harness.clean",
     "harness.commands.run_matrix",
+    "harness.judging",
     "harness.lock",
     "harness.run",
     "harness.train_worker",
+    "peft",
     "reports.claims",
     "reports.html",
     "reports.metrics",
     "reports.terminal",
+    "trainers.snapshots",
     "trainers.trainer",
 )
 
@@ -57,6 +64,9 @@ def import_everything() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # resolved lazily, so named here
 
     assert AutoModelForCausalLM and AutoTokenizer
+    from harness.source import source_version
+
+    source_version()  # kept for all forks: a checkout that is worked on meanwhile changes no record
 
 
 def harness(arguments: list[str], output: Path, log: Path, fault: Fault | None = None, limit: int | None = None) -> int:

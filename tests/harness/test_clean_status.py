@@ -174,3 +174,19 @@ def test_a_damaged_checkpoint_is_found_by_its_checksums(world: Any) -> None:
     assert is_sealed(folder) and damaged(store.directory) == {}
     part.write_bytes(b"weightz")
     assert damaged(store.directory) == {folder: [str(part.relative_to(store.directory))]}
+
+
+def test_a_run_goes_on_from_the_last_checkpoint_that_was_finished(world: Any) -> None:
+    """One without a seal may load and not be whole: a power cut came while it was written."""
+    from harness.checkpoints import seal
+    from harness.train_worker import Events, _keep_whole_checkpoints
+
+    _, (store, *_) = _create(world)
+    folders = [store.directory / "checkpoints" / f"checkpoint-{step}" for step in (2, 4)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").write_text('{"global_step": 4}')
+    seal(folders[0], store.directory)
+    _keep_whole_checkpoints(store, Events(world.root / "events.jsonl"))
+    assert folders[0].is_dir() and not folders[1].exists()
+    assert "checkpoint-4 was not finished" in (world.root / "events.jsonl").read_text()

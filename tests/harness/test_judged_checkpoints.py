@@ -122,6 +122,22 @@ def test_clean_lists_what_a_removed_judge_left_of_policies_on_the_way(world: Any
     assert path in [left.path for left in leftovers(plan.output, frozen)]
 
 
+@pytest.mark.parametrize("name", ["comparisons/constraints@gold.jsonl", "comparisons/constraints@gold.json", "scores"])
+def test_damaged_comparisons_and_scores_are_made_anew(world: Any, name: str) -> None:
+    add(world, VERIFIABLE)
+    plan = evaluated(world)
+    assert judge(plan) == []
+    scores = schema.scores_path(plan.run_dir(plan.specs[1]), "constraints@gold")
+    path = scores if name == "scores" else plan.output / name
+    whole, changed = path.read_bytes(), path.stat().st_mtime_ns
+    assert judge(world.plan()) == [] and path.stat().st_mtime_ns == changed, "what is whole is not made again"
+    path.write_bytes(whole.replace(b"0.", b"1.", 1) if b"0." in whole else whole.replace(b"1", b"2", 1))
+    assert judge(world.plan()) == []
+    if not name.endswith(".json"):  # that one also counts the replies that came from the cache
+        assert path.read_bytes() == whole
+    assert (plan.output / "quarantine" / path.relative_to(plan.output)).with_name(f"{path.name}.1").is_file()
+
+
 OUTSIDE = """\
 from evals.benchmarks.constraints import ConstraintBenchmark
 from evals.constraints import Constraint, register

@@ -80,6 +80,52 @@ def test_a_kill_during_the_first_freeze_does_not_block_the_directory(world: Any)
     assert len(world.plan().specs) == 4
 
 
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_kill_between_the_first_files_blocks_nothing(world: Any, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Wherever it comes, the next start goes on, and writes the claims before anything is trained."""
+    from harness import plan, store
+    from reports.claims import thaw
+
+    claim = "{name: foo-wins, method: foodpo, against: fixed, metric: constraints/gold_reward}"
+    world.write(f"{world.text}claims:\n  - {claim}\n")
+    writes, write_bytes = [], store.write_bytes
+
+    def killed(path: Path, data: bytes) -> None:
+        writes.append(path.name)
+        if len(writes) == at:
+            raise KeyboardInterrupt
+        write_bytes(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            plan.freeze(world.plan())
+    plan.freeze(world.plan())
+    claims, _ = thaw(json.loads((world.output / "claims.json").read_text(encoding="utf-8")))
+    assert [one.name for one in claims] == ["foo-wins"]
+
+
+def test_what_a_kill_before_the_first_freeze_left_is_no_ones_work(world: Any) -> None:
+    setup = world.output / "work" / "setup"  # of a worker
+    setup.mkdir(parents=True)
+    for path in (setup / ".lock", setup / ".lock.json", world.output / "claims.json"):  # claims were once written first
+        path.write_text("{}", encoding="utf-8")
+    assert len(world.plan().specs) == 4
+    (world.output / "work" / "notes.txt").write_text("mine", encoding="utf-8")
+    assert "is not empty and holds no matrix" in world.error()
+
+
+def test_a_flipped_name_in_matrix_json_does_not_block_the_directory(world: Any) -> None:
+    from harness.plan import freeze
+
+    freeze(world.plan())
+    frozen = world.output / "matrix.json"
+    whole = frozen.read_text(encoding="utf-8")
+    frozen.write_text(whole.replace('"small"', '"smalm"', 1), encoding="utf-8")
+    freeze(world.plan())
+    assert json.loads(frozen.read_text(encoding="utf-8"))["name"] == "small"
+
+
 def test_two_classes_of_one_rule_file_are_different_runs(world: Any) -> None:
     (world.root / "mine.py").write_text("class A: ...\nclass B: ...\n", encoding="utf-8")
     world.replace("- name: fixed", "- name: fixed\n    rule: mine.py:A")

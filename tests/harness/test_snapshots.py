@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
+from harness.evaluate import evaluate_policies
+from harness.executors import local
+from harness.fingerprint import file_hash
+from harness.progress import Progress
 from harness.snapshots import kept_steps, missing_steps, snapshot_policies
+from harness.store import RunStore
+from tests.harness.test_crash_safety import _Engine, _trained
+from trainers.save import push_files
 
 BENCHMARK = "      prompts: prompts.jsonl\n"
 MATRIX = """
@@ -79,11 +86,36 @@ def test_only_what_was_asked_for_and_kept_is_evaluated(world: Any) -> None:
         folder = plan.run_dir(spec) / "snapshots" / f"step-{step}"
         folder.mkdir(parents=True)
         (folder / "snapshot.json").write_text(json.dumps({"step": step}))
-    (plan.run_dir(spec) / "status.json").write_text(json.dumps({"total_steps": 10}))
+    RunStore(plan.run_dir(spec)).progress(10, 10)
     assert kept_steps(plan, spec) == [2, 5] and missing_steps(plan, spec) == [7]
     policies = snapshot_policies(plan, plan.specs)
     assert [policy["run_id"] for policy in policies] == [f"{spec.run_id}@2", f"{spec.run_id}@5"]
     assert len({policy["fingerprint"] for policy in policies} | {spec.fingerprint}) == 3
+
+
+def test_a_torn_policy_on_the_way_is_set_aside_and_fails_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.replace(BENCHMARK, f"{BENCHMARK}  checkpoints: [1, 2, 3]\n")
+    plan = world.plan()
+    _trained(plan)
+    run = plan.specs[0]
+    for step in (1, 2, 3):
+        weights = plan.run_dir(run) / "snapshots" / f"step-{step}" / "policy"
+        weights.mkdir(parents=True)
+        (weights / "model.safetensors").write_bytes(b"weights")
+        record = {"step": step, "files": push_files(weights)}
+        (weights.parent / "snapshot.json").write_text(json.dumps(record))
+    (weights.parent / "snapshot.json").write_text(json.dumps(record).replace("step", "stfp"))  # of step 3
+    torn = plan.run_dir(run) / "snapshots" / "step-1"
+    (torn / "policy" / "model.safetensors").write_bytes(b"weightz")
+    engine = _Engine()
+    monkeypatch.setattr(local, "run_job", engine)
+    with Progress() as progress:
+        assert evaluate_policies(plan, [run], progress) == {}
+        assert set(engine.asked) == {"reference", run.run_id, f"{run.run_id}@2"}
+        assert not (torn / "policy").exists()
+        assert (torn / "quarantine" / "policy.1" / "model.safetensors").read_bytes() == b"weightz"
+        engine.asked.clear()
+        assert evaluate_policies(plan, [run], progress) == {} and engine.asked == []
 
 
 @pytest.mark.slow
@@ -107,6 +139,10 @@ def test_a_frontier_is_measured(world: Any, tiny_model: Path, cli: Callable[...,
     assert abs(kl[0]) < 1e-3 < kl[1] < kl[4] and len(set(kl.values())) == 4
     assert not (run / "snapshots" / "step-1" / "scores" / "constraints.json").exists()
     assert json.loads((run / "snapshots" / "step-3" / "status.json").read_text())["state"] == "done"
-    assert (run / "snapshots" / "step-1" / "policy").exists() == (not lora), "a merged adapter is removed again"
+    kept = run / "snapshots" / "step-1"
+    assert (kept / "policy").exists() == (not lora), "a merged adapter is removed again"
+    files = json.loads((kept / "snapshot.json").read_text())["files"]
+    weights = kept / ("adapter" if lora else "policy")
+    assert files == {path.name: file_hash(path) for path in weights.iterdir()}
     again = cli("run-matrix", world.config, "--output", world.output)
     assert again.returncode == 0 and "nothing to do" in again.stderr

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.errors import UserError
+from harness.checked import as_status, verified
+from harness.errors import UnreadableError, UserError
 from harness.lock import output_lock
-from harness.store import RunStore, read_json, write_bytes, write_json
+from harness.store import RunStore, read_json, read_run, write_bytes, write_json
 
 
 @pytest.fixture
@@ -110,7 +114,102 @@ def test_a_failure_keeps_finished_stages(store: RunStore) -> None:
 
 def test_creating_again_keeps_the_record(store: RunStore) -> None:
     store.create({"run_id": "another"})
-    assert read_json(store.directory / "run.json") == {"run_id": "fixed-0123456789ab"}
+    assert read_run(store.directory) == {"run_id": "fixed-0123456789ab", "schema_version": 2}
+
+
+def _flipped(data: bytes) -> Iterator[Any]:
+    """What is read from `data` with one bit flipped, for every bit that leaves JSON."""
+    for at in range(8 * len(data)):
+        other = bytearray(data)
+        other[at // 8] ^= 1 << at % 8
+        with contextlib.suppress(ValueError):
+            yield json.loads(other)
+
+
+def test_no_flipped_bit_is_taken_for_a_record(store: RunStore) -> None:
+    store.mark_stage("train", "f1", ["policy/w.bin"], 1.5)
+    for name, read in (("run.json", verified), ("status.json", as_status)):
+        data = (store.directory / name).read_bytes()
+        found = [read(value) for value in _flipped(data)]
+        assert read(json.loads(data)) is not None and len(found) > 500
+        assert all(record in (None, read(json.loads(data))) for record in found)
+
+
+def _flip(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_of_a_damaged_status_is_kept_what_files_prove(store: RunStore) -> None:
+    (store.directory / "train_result.json").write_text('{"steps": 4}')
+    store.mark_stage("train", "f1", ["policy/w.bin", "train_result.json"], 1.5)
+    store.mark_stage("evaluate", "f2", ["policy/w.bin"], 1.5, last=True)
+    status = store.directory / "status.json"
+    _flip(status, '"evaluate": {', '"evaluatf": {')
+    assert store.status()["stages"] == {}, "nothing is believed before it is proved"
+    assert store.create({"run_id": "x"}) == [store.directory / "quarantine" / "status.json.1"]
+    found = store.status()
+    assert list(found["stages"]) == ["train"] and (found["step"], found["total_steps"], found["state"]) == (
+        4,
+        4,
+        "pending",
+    )
+    assert store.is_done("train", "f1")
+    (store.directory / "policy" / "w.bin").write_bytes(b"other")
+    _flip(status, '"step": 4', '"step": 5')
+    store.create({"run_id": "x"})
+    assert store.status()["stages"] == {}
+
+
+def test_a_damaged_run_record_is_written_anew(store: RunStore) -> None:
+    _flip(store.directory / "run.json", "fixed-0", "fixee-0")
+    assert [path.name for path in store.create({"run_id": "fixed-0123456789ab", "seed": 3})] == ["run.json.1"]
+    assert read_run(store.directory) == {"run_id": "fixed-0123456789ab", "seed": 3, "schema_version": 2}
+
+
+def test_records_of_earlier_versions_are_read(store: RunStore) -> None:
+    """They have no checksum; one without a key that every status has is damaged all the same."""
+    store.mark_stage("train", "f1", ["policy/w.bin"], 1.5)
+    path = store.directory / "status.json"
+    old = {key: value for key, value in json.loads(path.read_text()).items() if key != "checksum"} | {
+        "schema_version": 1
+    }
+    write_json(path, old)
+    write_json(store.directory / "run.json", {"run_id": "old", "schema_version": 1})
+    assert store.create({"run_id": "new"}) == [] and store.is_done("train", "f1")
+    assert read_run(store.directory) == {"run_id": "old", "schema_version": 1}
+    write_json(path, {{"stages": "stbges"}.get(key, key): value for key, value in old.items()})
+    assert store.damaged("train", "f1") is None and store.status()["state"] == "pending"
+    assert len(store.create({"run_id": "new"})) == 1
+
+
+def test_a_file_that_cannot_be_read_now_is_not_damaged(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.cli import main
+    from harness.plan import freeze
+
+    plan = world.plan()
+    freeze(plan)
+    store = RunStore(plan.run_dir(plan.specs[0]))
+    store.create(plan.run_record(plan.specs[0]))
+    for name in ("run.json", "status.json"):
+        path = store.directory / name
+        kept = path.rename(path.with_suffix(".kept"))
+        path.symlink_to(
+            path
+        )  # to itself: the system refuses to read it, with an errno that is not that of a missing file
+        with pytest.raises(UnreadableError, match="cannot be read"):
+            store.create({"run_id": "x"})
+        if name == "status.json":
+            with pytest.raises(UnreadableError):
+                store.progress(1, 2)
+            assert main(["status", "--output", str(plan.output)]) == 2
+            (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+            assert str(path) in line and "run the same command again" in line
+        assert not (store.directory / "quarantine").exists()
+        path.unlink()
+        kept.rename(path)
+    assert store.create({"run_id": "x"}) == []
 
 
 def test_one_process_per_output(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -57,9 +58,36 @@ def test_resume_equals_uninterrupted(tiny_model: Path, tmp_path: Path, rule: str
         for job in (whole, broken)
     ]
     assert logs[0] == logs[1]
+    probes = [path.read_bytes() for job in (whole, broken) for path in job.run_dir.glob("beta_probe.parquet")]
+    assert len(probes) == (2 if rule in ("learnable", "beta_head") else 0) and len(set(probes)) <= 1
     if rule not in ("fixed", "foodpo"):
         heads = [load_file(job.run_dir / "beta_head.safetensors") for job in (whole, broken)]
         assert all(torch.equal(heads[0][key], heads[1][key]) for key in heads[0])
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto"])
+def test_the_last_checkpoint_goes_after_callbacks_have_seen_the_new_one(
+    tiny_model: Path, tmp_path: Path, objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may have to push it to disk first (harness.stop_request): a power cut before that would leave no checkpoint."""
+    from transformers import TrainerCallback, trainer
+
+    from trainers.train_objective import train_objective
+
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            seen.append(sorted(path.name for path in Path(args.output_dir).glob("checkpoint-*")))
+
+    monkeypatch.setattr(trainer, "DEFAULT_CALLBACKS", [*trainer.DEFAULT_CALLBACKS, Look()])
+    job = make_job(tiny_model, tmp_path, "fixed", training={"max_steps": 3, "save_steps": 1})
+    if objective == "dpo":
+        train(job, make_pairs(), lambda _: None)
+    else:
+        train_objective(job, objective, make_pairs(), lambda _: None)
+    assert seen == [["checkpoint-1"], ["checkpoint-1", "checkpoint-2"], ["checkpoint-2", "checkpoint-3"]]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-3"]
 
 
 def test_a_torn_checkpoint_is_not_used(tiny_model: Path, tmp_path: Path) -> None:
