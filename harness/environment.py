@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.store import RUN, RunStore, now, read_json, write_json
+from trainers.schema import CHECKPOINTS
 
 
 def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
@@ -49,3 +50,12 @@ def note_change(store: RunStore, current: dict[str, Any]) -> None:
     earlier = record.get("resumed_under") or []
     if differences(earlier[-1] if earlier else record, current):
         write_json(store.directory / RUN, {**record, "resumed_under": [*earlier, {**current, "at": now()}]})
+
+
+def note_trainer(store: RunStore, current: dict[str, Any]) -> None:
+    """Write into run.json under what this process is about to train the run; another one may have made the record."""
+    record = read_json(store.directory / RUN)
+    if any((store.directory / CHECKPOINTS).glob("checkpoint-*")):
+        note_change(store, current)
+    elif isinstance(record, dict) and differences(record, current):
+        write_json(store.directory / RUN, {**record, **current})
