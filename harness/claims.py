@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.clean import remove_path, temporary
 from harness.environment import note_trainer
 from harness.errors import UserError
+from harness.executors.registry import settings_of
 from harness.failures import MAX_ATTEMPTS, record_is_transient
 from harness.lock import Held, holder_of, lock_file, output_lock, try_lock, works_elsewhere
 from harness.matrix import RunSpec
@@ -57,7 +58,7 @@ class RunClaims:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        self._plan, self._here = plan, settings_of(plan.config, plan.source)[0].here
         self._held: dict[str, ExitStack] = {}
 
     def take(self, spec: RunSpec) -> bool:
@@ -71,7 +72,8 @@ class RunClaims:
             return False
         for path in temporary(run_dir):
             remove_path(path)
-        note_trainer(RunStore(run_dir), self._plan.environment)
+        if self._here:
+            note_trainer(RunStore(run_dir), self._plan.environment)
         self._held[spec.run_id] = stack
         return True
 

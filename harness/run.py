@@ -10,6 +10,7 @@ from harness.clean import remove_path, temporary
 from harness.contamination import write_contamination
 from harness.environment import mismatches, note_change
 from harness.evaluate import evaluate_policies
+from harness.executors.registry import settings_of
 from harness.failures import record_is_transient
 from harness.judging import judge_policies
 from harness.matrix import RunSpec
@@ -141,9 +142,11 @@ def _settled(waiting: Sequence[RunSpec], stores: dict[str, RunStore]) -> list[Ru
 def _compare_environments(
     plan: Plan, waiting: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress
 ) -> None:
-    for text, run_ids in mismatches(stores.values(), plan.environment).items():
+    here = settings_of(plan.config, plan.source)[0].here
+    current = plan.environment if here else {"versions": plan.environment["versions"]}
+    for text, run_ids in mismatches(stores.values(), current).items():
         progress.say(f"{text} since {len(run_ids)} run{_s(run_ids)} began; the last digits of new results may differ")
-    for spec in waiting:
+    for spec in waiting if here else []:
         if stores[spec.run_id].status()["step"]:
             note_change(stores[spec.run_id], plan.environment)
 

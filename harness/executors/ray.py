@@ -141,6 +141,7 @@ class RayExecutor(base.Executor):
 
     Settings = RaySettings
     settings: RaySettings
+    here = False
 
     def __init__(self, plan: Plan, settings: RaySettings) -> None:
         super().__init__(plan, settings)

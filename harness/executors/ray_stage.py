@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.environment import note_trainer, this_environment
 from harness.executors.artifacts import Mirror
 from harness.executors.base import Ended
 from harness.executors.local import ProcessSeat
@@ -55,6 +56,7 @@ def _train(job: dict[str, Any], folder: Path, threads: int | None, mirror: Mirro
         if RunStore(run_dir).is_done("train", job["fingerprint"], verify=False):
             _append(events, {"event": "run_done", "run_id": run_dir.name})
             return Ended(0)
+        note_trainer(RunStore(run_dir), this_environment())
         seat, _kept = _kept, None
         if seat is None or not seat.alive() or seat.threads != threads or seat.log.parent != folder:
             if seat is not None:

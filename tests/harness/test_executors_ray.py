@@ -12,6 +12,8 @@ import pytest
 
 from harness.executors import artifact_store, artifacts
 from harness.executors.base import Ended
+from harness.plan import freeze
+from harness.store import read_json, write_json
 from tests.faults.compare import differences
 from tests.harness.small_matrix import SmallMatrix
 
@@ -98,6 +100,11 @@ def test_a_node_dies_and_the_rest_finishes_everything(small: SmallMatrix, single
 def test_nodes_without_a_shared_file_system(small: SmallMatrix, single: Any, tmp_path: Path) -> None:
     """A node works in a scratch folder of its own; everything goes by way of an fsspec store."""
     output = small.root / "apart"
+    plan = _plan(small, output)
+    output.mkdir()
+    freeze(plan)
+    record = plan.run_dir(plan.specs[0]) / "run.json"
+    write_json(record, {**plan.run_record(plan.specs[0]), "hardware": {"machine": "of the driver"}})
     ray.shutdown()
     try:
         small.train(output, "executor.kind=ray", f"executor.artifacts=file://{tmp_path / 'store'}", THREADS)
@@ -105,6 +112,7 @@ def test_nodes_without_a_shared_file_system(small: SmallMatrix, single: Any, tmp
         ray.shutdown()
     assert differences(single, small.trained(output)) == []
     assert any((tmp_path / "store" / "inputs").rglob("model.safetensors"))
+    assert read_json(record)["hardware"] == plan.environment["hardware"], "that of the node"
 
 
 def test_asking_for_what_no_node_has_is_refused(small: SmallMatrix, cluster: Any) -> None:
