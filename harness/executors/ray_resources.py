@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import UserError
 from harness.executors import base
+from harness.executors.launch import gpus_of_launch
 from harness.plan import Plan
 
 
@@ -29,9 +30,10 @@ class StageResources(BaseModel):
 class RaySettings(base.Settings):
     """`address` of a running cluster (`auto`: RAY_ADDRESS, or the one on this machine); without, one is started here.
 
-    `train` and `evaluate` say what a task of each stage takes; where `gpus` is left out, GPUs are taken if a node has them
-    (one to train, as many as the engine spreads over to evaluate). `max_parallel` limits runs at once; Ray queues what does not
-    fit. With `train.gpus` above 1, or `accelerate` (a file of `accelerate config`), a run is trained by `accelerate launch`.
+    `train` and `evaluate` say what a task of each stage takes; where `gpus` is left out, GPUs are taken if a node has them (to
+    train one, or one for each process of `accelerate`; to evaluate as many as the engine spreads over). `max_parallel` limits
+    runs at once; Ray queues what does not fit. With `train.gpus` above 1, or `accelerate` (a file of `accelerate config`), a
+    run is trained by `accelerate launch`.
     `artifacts` is a folder or URL of any fsspec file system (s3://bucket/folder) for nodes that do not share the output's.
     """
 
@@ -55,10 +57,14 @@ def stage_resources(plan: Plan, settings: RaySettings, nodes: list[dict[str, flo
         UserError: no node could ever give it, and Ray would wait for it without a word.
     """
     engine = plan.config.evaluation.engine
+    usual = {
+        "train": gpus_of_launch(plan, settings.accelerate),
+        "evaluate": engine.tensor_parallel_size * engine.data_parallel_size,
+    }
     taken = {}
-    for stage, usual in (("train", 1), ("evaluate", engine.tensor_parallel_size * engine.data_parallel_size)):
+    for stage, gpus in usual.items():
         asked: StageResources = getattr(settings, stage)
-        with_gpus = asked.model_copy(update={"gpus": usual})
+        with_gpus = asked.model_copy(update={"gpus": gpus})
         if "gpus" not in asked.model_fields_set and with_gpus.fit_one_of(nodes):
             asked = with_gpus
         if not asked.fit_one_of(nodes):

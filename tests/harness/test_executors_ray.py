@@ -155,6 +155,9 @@ def test_gpus_are_taken_where_nothing_is_said_of_them(small: SmallMatrix, gpu_no
     assert gpus() == [1, 1]
     assert gpus("executor.train.cpus=0.5", "evaluation.engine.tensor_parallel_size=2") == [1, 0]  # no node has two
     assert gpus("executor.train.gpus=0", "executor.evaluate.gpus=0") == [0, 0]
+    for text, taken in (("num_processes: 1", 1), ("num_processes: 2", 0), ("{num_processes: 1, use_cpu: true}", 0)):
+        (small.root / "processes.yaml").write_text(text, encoding="utf-8")
+        assert gpus("executor.accelerate=processes.yaml")[0] == taken
 
 
 def test_a_task_that_waits_for_another_can_be_stopped(small: SmallMatrix, gpu_node: None, tmp_path: Path) -> None:
