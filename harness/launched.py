@@ -22,6 +22,8 @@ class AgreedStop(StopRequest):
     def agreed(self) -> bool:
         import torch
 
+        if not torch.distributed.is_initialized():  # a launch of one process
+            return super().agreed()
         asked = torch.tensor([float(self.requested)])
         if torch.distributed.get_backend() == "nccl":
             asked = asked.cuda()
@@ -33,7 +35,8 @@ class AgreedStop(StopRequest):
         """Every process has written its part of the checkpoint."""
         import torch
 
-        torch.distributed.barrier()
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
 
 
 def _die_with(pid: int) -> None:

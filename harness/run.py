@@ -10,6 +10,7 @@ from harness.clean import remove_path, temporary
 from harness.contamination import write_contamination
 from harness.environment import mismatches, note_change
 from harness.evaluate import evaluate_policies
+from harness.executors.registry import settings_of
 from harness.failures import record_is_transient
 from harness.judging import judge_policies
 from harness.matrix import RunSpec
@@ -20,6 +21,10 @@ from harness.report import make_report, outdate
 from harness.signals import StopSignals
 from harness.store import RunStore
 from harness.training import TooManyFailures, train_runs
+
+
+class Untrained(Exception):
+    """Runs that were trained are so no more: their files were damaged and set aside."""
 
 
 def run_matrix(
@@ -37,7 +42,7 @@ def run_matrix(
         selected: the runs to work on; None means all.
         max_failures: training and evaluation end once that many runs have failed for good.
         retry_failed: try again what failed in an earlier call in a way that would come again (a transient failure always is).
-        finish_only: nothing is trained; what is trained is evaluated and reported.
+        finish_only: nothing is trained; what is trained is evaluated and reported, once every run is or has failed.
 
     Returns:
         0 if everything selected is done, 1 if some of it failed, a judge did not finish, or the reference policy could not be
@@ -45,6 +50,7 @@ def run_matrix(
 
     Raises:
         harness.signals.Stopped: on request.
+        Untrained: `finish_only`, and runs are to be trained first.
     """
     wait_for_orphan(plan.output / "work")
     for path in temporary(plan.output):
@@ -55,6 +61,8 @@ def run_matrix(
         for path in stores[spec.run_id].create(plan.run_record(spec)):
             progress.say(f"damaged, set aside and made anew: {spec.label}: {path.relative_to(plan.run_dir(spec))}")
     waiting = _waiting(plan, specs, stores, progress)
+    if finish_only and any(stores[spec.run_id].status()["state"] != "failed" for spec in waiting):
+        raise Untrained
     settled = waiting if finish_only else [] if retry_failed else _settled(waiting, stores)
     waiting = [spec for spec in waiting if spec not in settled]
     _compare_environments(plan, waiting, stores, progress)
@@ -134,9 +142,11 @@ def _settled(waiting: Sequence[RunSpec], stores: dict[str, RunStore]) -> list[Ru
 def _compare_environments(
     plan: Plan, waiting: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress
 ) -> None:
-    for text, run_ids in mismatches(stores.values(), plan.environment).items():
+    here = settings_of(plan.config, plan.source)[0].here
+    current = plan.environment if here else {"versions": plan.environment["versions"]}
+    for text, run_ids in mismatches(stores.values(), current).items():
         progress.say(f"{text} since {len(run_ids)} run{_s(run_ids)} began; the last digits of new results may differ")
-    for spec in waiting:
+    for spec in waiting if here else []:
         if stores[spec.run_id].status()["step"]:
             note_change(stores[spec.run_id], plan.environment)
 

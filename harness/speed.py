@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.environment import gpus
 from harness.fingerprint import fingerprint
-from harness.plan import Plan, gpus
+from harness.plan import Plan
 from harness.store import now, read_json, write_json
 from harness.survey import RunState, survey
 

@@ -99,7 +99,7 @@ def _check_attention(config: MatrixConfig, source: Source, log: Callable[[str], 
     kind = config.model.attn_implementation
     if not kind.startswith("flash_attention") or config.executor.kind != "local":
         return
-    from harness.plan import gpus
+    from harness.environment import gpus
 
     said = f"{source.where(('model', 'attn_implementation'))}: model.attn_implementation is {kind!r}, which needs"
     if not gpus():  # a dry run where jobs are only submitted from is no mistake

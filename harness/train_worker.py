@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -24,13 +22,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.failures import EXIT_IO, disk_errno, is_transient
+from harness.launcher import run_launched
 from harness.stop_request import StopRequest, TrainingStopped
-from harness.store import RunStore, set_aside, write_json
+from harness.store import RunStore, set_aside
 from harness.waiting import Patience
 
 if TYPE_CHECKING:
     from trainers.data import PreferencePair
     from trainers.train import Progress, TrainJob
+
+
+#: Key of a `run_failed` event: no further run is to be given to this process.
+PROCESS_ENDS = "process_ends"
 
 
 class Events:
@@ -115,29 +118,6 @@ def train_beside(job: dict[str, Any], request: StopRequest) -> None:
     """Train a run of several processes in one that is not the main one."""
     train_job, pairs = _read_job(job)
     _fit(job, train_job, pairs, lambda progress: None, request)
-
-
-def run_launched(job: dict[str, Any], events: Path) -> None:
-    """Train one run in several processes by `accelerate launch`; SIGTERM is passed on, and they are waited for.
-
-    Raises:
-        RuntimeError: the launch failed and no process could say why.
-    """
-    run_dir, launch = Path(job["train_job"]["run_dir"]), job["launch"]
-    work = events.with_name(f"launch-{run_dir.name}.json")
-    job = {key: value for key, value in job.items() if key != "launch"}
-    write_json(work, {"worker": os.getpid(), "events": str(events), "job": job})
-    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "harness.launched", str(work)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    try:
-        code = process.wait()
-    except TrainingStopped:
-        process.terminate()
-        process.wait()
-        raise
-    status = RunStore(run_dir).status()
-    if code and status["state"] != "failed":
-        raise RuntimeError(f"accelerate launch ended with code {code}: {shlex.join(command)}")
 
 
 def run_one(job: dict[str, Any], events: Events, request: StopRequest, alone: bool = True) -> None:
@@ -250,9 +230,11 @@ def _main(work: dict[str, Any]) -> int:
 
 
 def cell(job: dict[str, Any], events: Events, request: StopRequest, alone: bool = True) -> bool:
-    """One cell of a matrix: train the run, and record what came of it. False if it was told to stop.
+    """One cell of a matrix: train the run, and record what came of it. False if this process is to end.
 
-    This is what every executor ends up calling, in a process of one run after another or in one of `accelerate launch`.
+    It is where it was told to stop, and where a run failed that used CUDA: after some errors (a device-side assert, an illegal
+    access, ECC) every later run in this process would fail too. This is what every executor ends up calling, in a process of
+    one run after another or in one of `accelerate launch`.
     """
     run_id = job["train_job"]["run_id"]
     store = RunStore(Path(job["train_job"]["run_dir"]))
@@ -272,10 +254,18 @@ def cell(job: dict[str, Any], events: Events, request: StopRequest, alone: bool 
         transient, message = is_transient(error), str(error)
         record = {"transient": transient, "attempts": job["attempt"], "errno": disk_errno(error)}
         store.fail(type(error).__name__, message, traceback.format_exc(), **record)
-        events.emit("run_failed", run_id=run_id, error=type(error).__name__, message=message, transient=transient)
+        told = {"run_id": run_id, "error": type(error).__name__, "message": message, "transient": transient}
+        spent = alone and _used_cuda()
+        events.emit("run_failed", **told, **{PROCESS_ENDS: spent})
+        return not spent
     else:
         events.emit("run_done", run_id=run_id)
     return True
+
+
+def _used_cuda() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
 
 
 def quiet() -> None:

@@ -58,7 +58,7 @@ def cpu_features() -> list[str]:
 def examine() -> dict[str, Any]:
     """Everything the page shows, as plain values."""
     from evals.engine import EngineConfig, choose_backend
-    from harness.plan import gpus
+    from harness.environment import gpus
     from trainers.embedded import cache_dir, is_prepared, target_dir
 
     packages, problems = [], []

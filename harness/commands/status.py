@@ -18,6 +18,9 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+#: Seconds within which the last of several workers to train has the output to itself, and evaluates.
+_HANDOVER_SECONDS = 5.0
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
@@ -79,10 +82,13 @@ def collect(output: Path) -> dict[str, Any]:
     from harness.store import RunStore, read_json
 
     frozen = frozen_matrix(output)
+    holder = read_json(output / HOLDER)
     rows = []
     for run_id in frozen["runs"]:
         status = RunStore(output / "runs" / run_id).status()
         state = shown_state(status)
+        if state == "running" and "train" in status["stages"] and not isinstance(holder, dict):
+            state = "trained"  # and nobody evaluates it
         rows.append(
             {
                 "run_id": run_id,
@@ -99,7 +105,6 @@ def collect(output: Path) -> dict[str, Any]:
                 "error": status["error"],
             }
         )
-    holder = read_json(output / HOLDER)
     keys = ("pid", "host", "since")
     worker = {key: holder.get(key) for key in keys} if isinstance(holder, dict) else None
     return {"matrix": frozen["name"], "held_by": worker, "runs": rows}
@@ -127,12 +132,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    """The table again and again, until every run is done or failed and no process works on the matrix; or one JSON a line."""
+    """The table again and again, or one JSON a line, until every run is done or failed and no process works on the matrix.
+
+    Trained runs that nobody evaluates are the end too: `worker --train-only` leaves them so.
+    """
     from rich.console import Console
     from rich.live import Live
 
     console = Console(highlight=False)
     live = Live(console=console, auto_refresh=False) if not options.json and console.is_terminal else None
+    resting_since: float | None = None
     with live if live is not None else contextlib.nullcontext():
         while True:
             found = collect(options.output)
@@ -142,7 +151,14 @@ def _watch(options: argparse.Namespace) -> int:
                 live.update(_table(found), refresh=True)
             else:
                 console.print(_table(found))
-            if not found["held_by"] and all(row["state"] in ("done", "failed") for row in found["runs"]):
+            states = {row["state"] for row in found["runs"]} if not found["held_by"] else {"held"}
+            if states <= {"done", "failed"}:
+                return 0
+            if not states <= {"done", "failed", "trained"}:
+                resting_since = None
+            elif resting_since is None:
+                resting_since = time.monotonic()
+            elif time.monotonic() - resting_since >= _HANDOVER_SECONDS:
                 return 0
             time.sleep(options.watch)
 

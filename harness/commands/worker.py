@@ -46,26 +46,31 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _work(plan: Plan, options: argparse.Namespace, stops: StopSignals) -> int:
-    from harness.claims import RunClaims, shared_output
+    from harness.claims import EVALUATES, RunClaims, shared_output
     from harness.lock import output_lock
     from harness.plan import freeze
     from harness.progress import Progress
     from harness.report import outdate
-    from harness.run import prepare, run_matrix
+    from harness.run import Untrained, prepare, run_matrix
     from harness.training import train_runs
 
+    retry_failed = options.retry_failed
     with Progress() as progress:
-        with shared_output(plan.output):
-            claims = RunClaims(plan)
-            with output_lock(plan.output / "work" / "setup", wait=True):
-                freeze(plan)
-                waiting = prepare(plan, claims, progress, options.retry_failed)
-            if waiting:
-                outdate(plan)
-                progress.say(f"{len(waiting)} runs are to be trained, by all workers together")
-            train_runs(plan, waiting, progress, stops, claims=claims)
-        if options.train_only:
-            return 0
-        # all are trained: the first to get the output to itself evaluates, the others then find everything done
-        with output_lock(plan.output, wait=True):
-            return run_matrix(plan, progress, stops, finish_only=True)
+        while True:
+            with shared_output(plan.output, progress.say):
+                claims = RunClaims(plan)
+                with output_lock(plan.output / "work" / "setup", wait=True):
+                    freeze(plan)
+                    waiting = prepare(plan, claims, progress, retry_failed)
+                if waiting:
+                    outdate(plan)
+                    progress.say(f"{len(waiting)} runs are to be trained, by all workers together")
+                train_runs(plan, waiting, progress, stops, claims=claims)
+            if options.train_only:
+                return 0
+            # all are trained: the first to get the output to itself evaluates, the others then find everything done
+            try:
+                with output_lock(plan.output, wait=True, log=progress.say, role=EVALUATES):
+                    return run_matrix(plan, progress, stops, finish_only=True)
+            except Untrained:
+                retry_failed = False  # what was damaged is trained again, and nothing else

@@ -10,51 +10,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from harness.errors import UserError
+from harness.executors.artifact_store import (
+    RETRY_SECONDS,
+    StoreError,
+    failure_text,
+    file_system,
+    files_of,
+    insist,
+    pull_folder,
+    push_folder,
+    remove,
+)
 from harness.fingerprint import file_hash
 from harness.plan import Plan
-from harness.store import STATUS
 
 INPUTS, _STOPS = "inputs", "stops"
 PUSH_SECONDS, PULL_SECONDS = 5.0, 2.0
-
-
-def file_system(url: str) -> tuple[Any, str]:
-    """The fsspec file system of `url` and the path in it.
-
-    Raises:
-        ValueError: no such protocol, or its package is not installed.
-    """
-    import fsspec
-
-    try:
-        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"{error}") from None
-    return found
-
-
-def _files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Relative path -> (size, time of change) of every finished file; status files last."""
-    found: dict[str, tuple[int, int]] = {}
-    for path in folder.rglob("*"):
-        if path.name.endswith(".tmp") or path.name.startswith(".lock"):
-            continue
-        with contextlib.suppress(FileNotFoundError):  # renamed or removed since it was listed
-            stat = path.stat()
-            if not S_ISREG(stat.st_mode):
-                continue
-            found[str(path.relative_to(folder))] = (stat.st_size, stat.st_mtime_ns)
-    return dict(sorted(found.items(), key=lambda item: (Path(item[0]).name == STATUS, item[0])))
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -71,52 +50,6 @@ def _replaced(value: Any, names: dict[str, str]) -> Any:
     if isinstance(value, dict):
         return {key: _replaced(item, names) for key, item in value.items()}
     return [_replaced(item, names) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _push(fs: Any, root: str, folder: Path, known: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Upload what differs from `known`, and remove what is gone since; returns what there is now."""
-    current = _files(folder)
-    for name, stamp in current.items():
-        if known.get(name) != stamp:
-            target = f"{root}/{name}"
-            fs.makedirs(os.path.dirname(target), exist_ok=True)
-            part = f"{target}.{socket.gethostname()}-{os.getpid()}.part"
-            try:
-                fs.put_file(str(folder / name), part)
-            except FileNotFoundError:
-                continue  # replaced or removed since it was listed
-            fs.mv(part, target)
-    for name in known.keys() - current.keys():
-        if fs.exists(f"{root}/{name}"):
-            fs.rm_file(f"{root}/{name}")
-    return current
-
-
-def _pull(fs: Any, root: str, folder: Path, mirror: bool = False) -> None:
-    """Download what is not here with the same size and content; with `mirror`, remove what the store does not hold."""
-    names = {str(path)[len(root.rstrip("/")) + 1 :]: info for path, info in _listed(fs, root).items()}
-    names = {name: info for name, info in names.items() if not name.endswith(".part")}
-    for name in sorted(names, key=lambda name: (Path(name).name == STATUS, name)):
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            fs.get_file(f"{root}/{name}", str(temporary))
-        except FileNotFoundError:
-            continue  # replaced or removed since it was listed
-        if target.is_file() and file_hash(target) == file_hash(temporary):
-            temporary.unlink()
-            continue
-        os.replace(temporary, target)
-    if mirror:
-        for name in _files(folder).keys() - names.keys():
-            (folder / name).unlink()
-
-
-def _listed(fs: Any, root: str) -> dict[str, Any]:
-    fs.invalidate_cache()
-    listed: dict[str, Any] = fs.find(root, detail=True) if fs.exists(root) else {}
-    return listed
 
 
 @dataclass
@@ -142,7 +75,14 @@ class Mirror:
         return Path(self._scratch) / "out" / Path(path).relative_to(self.output)
 
     def fetch(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Fetch what the job reads; returns the job with this node's paths."""
+        """Fetch what the job reads; returns the job with this node's paths.
+
+        Raises:
+            StoreError: the store failed several times.
+        """
+        return insist(lambda: self._fetch(job))
+
+    def _fetch(self, job: dict[str, Any]) -> dict[str, Any]:
         fs, root = file_system(self.url)
         digest = hashlib.sha256(f"{self.url} {self.output}".encode()).hexdigest()[:12]
         host = os.environ.get("RAY_NODE_SCRATCH", tempfile.gettempdir())
@@ -153,7 +93,7 @@ class Mirror:
             target = Path(self._scratch) / stored
             if not target.exists():
                 if fs.isdir(f"{root}/{stored}"):
-                    _pull(fs, f"{root}/{stored}", target)
+                    pull_folder(fs, f"{root}/{stored}", target)
                 else:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -162,9 +102,9 @@ class Mirror:
             names[path] = str(target)
         for name in self.before:
             folder = Path(self._scratch) / "out" / name
-            _pull(fs, f"{root}/{name}", folder, mirror=name in self.after and name.startswith("runs/"))
+            pull_folder(fs, f"{root}/{name}", folder, mirror=name in self.after and name.startswith("runs/"))
         for name in self.after:
-            self._known[name] = _files(Path(self._scratch) / "out" / name)
+            self._known[name] = files_of(Path(self._scratch) / "out" / name)
         for text in set(_strings(job)) - names.keys():
             path, colon, cls = text.rpartition(":") if ".py:" in text else (text, "", "")
             if path in names:
@@ -175,22 +115,33 @@ class Mirror:
         return replaced
 
     def push(self, final: bool = False) -> None:
-        """Upload what has changed, at most every few seconds unless it is the last time."""
-        if not final and time.monotonic() - self._last < PUSH_SECONDS:
-            return
-        self._last = time.monotonic()
+        """Upload what has changed, at most every few seconds unless it is the last time.
+
+        Raises:
+            StoreError: the store failed several times, the last time; before that the next push makes up for it.
+        """
+        if final:
+            insist(self._push)
+        elif time.monotonic() - self._last >= PUSH_SECONDS:
+            with contextlib.suppress(Exception):
+                self._push()
+            self._last = time.monotonic()
+
+    def _push(self) -> None:
         fs, root = file_system(self.url)
         for name in self.after:
             folder = Path(self._scratch) / "out" / name
-            self._known[name] = _push(fs, f"{root}/{name}", folder, self._known.get(name, {}))
+            push_folder(fs, f"{root}/{name}", folder, self._known.setdefault(name, {}))
 
     def asked_to_stop(self, name: str) -> bool:
         """Whether the driver wants the run to end at a good place."""
         if time.monotonic() - self._last < 1.0:
             return False
-        fs, root = file_system(self.url)
-        fs.invalidate_cache()
-        return bool(fs.exists(f"{root}/{_STOPS}/{name}"))
+        with contextlib.suppress(Exception):  # a store that fails now is asked again
+            fs, root = file_system(self.url)
+            fs.invalidate_cache()
+            return bool(fs.exists(f"{root}/{_STOPS}/{name}"))
+        return False
 
 
 class Remote:
@@ -199,18 +150,33 @@ class Remote:
     def __init__(self, mirror: Mirror, output: Path) -> None:
         self.mirror, self._output = mirror, output
         self._fs, self._root = file_system(mirror.url)
-        self._last = time.monotonic()
+        self._last, self._failures = time.monotonic(), 0
 
-    def pull(self, final: bool = False) -> None:
-        """Fetch what the node has uploaded, now and then; all of it at the end."""
-        if not final and time.monotonic() - self._last < PULL_SECONDS:
-            return
+    def pull(self, final: bool = False) -> bool:
+        """Fetch what the node has uploaded, now and then; all of it at the end. False if there is to be another time.
+
+        Raises:
+            StoreError: the store failed several times at the end.
+        """
+        if time.monotonic() - self._last < PULL_SECONDS and (not final or self._failures):
+            return False
         self._last = time.monotonic()
-        for name in self.mirror.after:
-            if final or name == "work":
-                _pull(self._fs, f"{self._root}/{name}", self._output / name, mirror=name.startswith("runs/"))
+        try:
+            for name in self.mirror.after:
+                if final or name == "work":
+                    pull_folder(self._fs, f"{self._root}/{name}", self._output / name, mirror=name.startswith("runs/"))
+        except Exception as error:  # whatever the store's package has for it
+            self._failures += final
+            if self._failures > len(RETRY_SECONDS):
+                raise StoreError(failure_text(error)) from error
+            return False
+        return True
 
     def ask_to_stop(self, name: str) -> None:
+        """Raises StoreError if the store failed several times."""
+        insist(lambda: self._ask_to_stop(name))
+
+    def _ask_to_stop(self, name: str) -> None:
         self._fs.makedirs(f"{self._root}/{_STOPS}", exist_ok=True)
         self._fs.touch(f"{self._root}/{_STOPS}/{name}")
 
@@ -234,24 +200,46 @@ class Artifacts:
         self._stored: dict[str, str] = {}
 
     def begin_training(self, job: dict[str, Any]) -> Remote:
-        """Put what the run reads into the store."""
-        run = f"runs/{job['train_job']['run_id']}"
+        """Put what the run reads into the store, and take away what an earlier try of it told.
+
+        Raises:
+            StoreError: the store failed several times.
+        """
+        return insist(lambda: self._begin_training(job))
+
+    def _begin_training(self, job: dict[str, Any]) -> Remote:
+        run_id = job["train_job"]["run_id"]
+        run = f"runs/{run_id}"
+        self._forget(f"{_STOPS}/ray-{run_id}.stop", f"work/ray-{run_id}.events.jsonl")
         before = [run, "shared/reference"]
         if job["train_job"]["parent_dir"] is not None:
             before.append(str(Path(job["train_job"]["parent_dir"]).relative_to(self.plan.output)))
         for name in before:
-            _push(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
-        stop = f"{self._root}/{_STOPS}/ray-{job['train_job']['run_id']}.stop"
-        if self._fs.exists(stop):
-            self._fs.rm_file(stop)
+            push_folder(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
         return Remote(self._mirror(job, before, [run, "shared/reference", "work"]), self.plan.output)
 
-    def begin_evaluation(self, job: dict[str, Any]) -> Remote:
-        """Put what the evaluation reads into the store: policies, prompts, answers there are already."""
+    def begin_evaluation(self, job: dict[str, Any], events: Path) -> Remote:
+        """Put what the evaluation reads into the store: policies, prompts, answers there are already.
+
+        Args:
+            events: the file events are told in; what an earlier try told is taken away.
+
+        Raises:
+            StoreError: the store failed several times.
+        """
+        return insist(lambda: self._begin_evaluation(job, events))
+
+    def _begin_evaluation(self, job: dict[str, Any], events: Path) -> Remote:
+        self._forget(str(events.relative_to(self.plan.output)))
         folders = {str(Path(policy["out"]).relative_to(self.plan.output)) for policy in job["policies"]}
         for name in sorted(folders):
-            _push(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
+            push_folder(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
         return Remote(self._mirror(job, sorted(folders), [*sorted(folders), "work"]), self.plan.output)
+
+    def _forget(self, *names: str) -> None:
+        self._fs.invalidate_cache()
+        for name in names:
+            remove(self._fs, f"{self._root}/{name}")
 
     def _mirror(self, job: dict[str, Any], before: list[str], after: list[str]) -> Mirror:
         inputs: dict[str, str] = {}

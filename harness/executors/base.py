@@ -72,6 +72,8 @@ class Executor(ABC):
     """
 
     Settings: type[Settings] = Settings
+    #: Whether runs are trained on this machine. Elsewhere each node notes its own hardware (`harness.environment.note_trainer`).
+    here = True
     #: Of the names of its files in `work/`, where several processes have theirs there.
     prefix = ""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from harness.errors import UserError
 from harness.plan import Plan
 
@@ -21,7 +23,7 @@ def launch_arguments(plan: Plan, accelerate: str | None, gpus_per_run: int) -> l
         if gpus_per_run < 2:
             return None
         return ["--multi_gpu", "--num_machines", "1", "--num_processes", str(gpus_per_run), "--main_process_port", "0"]
-    path = (plan.source.path.parent / Path(accelerate).expanduser()).resolve()
+    path = _path(plan, accelerate)
     if not path.is_file():
         where = plan.source.where(("executor", "accelerate"))
         raise UserError(
@@ -29,3 +31,18 @@ def launch_arguments(plan: Plan, accelerate: str | None, gpus_per_run: int) -> l
         )
     processes = ["--num_processes", str(gpus_per_run)] if gpus_per_run > 1 else []
     return ["--config_file", str(path), *processes, "--main_process_port", "0"]
+
+
+def gpus_of_launch(plan: Plan, accelerate: str | None) -> int:
+    """GPUs that a run takes if nothing else is said: one for each process of the file, 1 without a file."""
+    if accelerate is None:
+        return 1
+    try:
+        found = yaml.safe_load(_path(plan, accelerate).read_text(encoding="utf-8"))
+        return 0 if found.get("use_cpu") else int(found.get("num_processes", 1))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+        return 1  # what is wrong with it is said when it is used
+
+
+def _path(plan: Plan, accelerate: str) -> Path:
+    return (plan.source.path.parent / Path(accelerate).expanduser()).resolve()

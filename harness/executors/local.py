@@ -18,6 +18,7 @@ from harness.executors.base import Ended, Event, Polled
 from harness.executors.launch import launch_arguments
 from harness.plan import Plan
 from harness.store import write_json
+from harness.train_worker import PROCESS_ENDS
 
 
 class EventTail:
@@ -64,6 +65,7 @@ class ProcessSeat(base.Seat):
         self._work, self._inbox = folder / f"{name}.json", folder / f"{name}.inbox.jsonl"
         self._events = folder / f"{name}.events.jsonl"
         self._process: subprocess.Popen[bytes] | None = None
+        self._ends = False  # it has told so: no run is to be given to it
         self._tail = EventTail(self._events)
 
     @property
@@ -74,6 +76,8 @@ class ProcessSeat(base.Seat):
         return self._process is not None and self._process.poll() is None
 
     def start(self, job: dict[str, Any]) -> None:
+        if self._ends:
+            self.kill()
         if not self.alive():
             self._begin()
         if self.launch is not None:
@@ -82,6 +86,7 @@ class ProcessSeat(base.Seat):
             handle.write(json.dumps(job).encode() + b"\n")
 
     def _begin(self) -> None:
+        self._ends = False
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._events.unlink(missing_ok=True)
         self._inbox.write_bytes(b"")  # there before the worker, which may look into it before the first job is written
@@ -98,7 +103,9 @@ class ProcessSeat(base.Seat):
 
     def poll(self) -> Polled:
         code = self._process.poll() if self._process is not None else None  # before the events: none comes after
-        return Polled(self._tail.read(), None if code is None else Ended(code))
+        events = self._tail.read()
+        self._ends = self._ends or any(event.get(PROCESS_ENDS) for event in events)
+        return Polled(events, None if code is None else Ended(code))
 
     def stop(self) -> None:
         if self.alive() and self._process is not None:

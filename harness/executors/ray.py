@@ -9,47 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from evals.supervise import JobResult
 from harness.errors import UserError
 from harness.executors import base
-from harness.executors.artifacts import Artifacts
+from harness.executors.artifact_store import StoreError
+from harness.executors.artifacts import Artifacts, Remote
 from harness.executors.base import Ended, Event, Polled
 from harness.executors.launch import launch_arguments
 from harness.executors.local import EventTail, worker_environment
-from harness.failures import MAX_ATTEMPTS
+from harness.executors.ray_resources import RaySettings, StageResources, stage_resources
+from harness.failures import MAX_ATTEMPTS, is_transient
 from harness.plan import Plan
 
 _LAST = ("run_done", "run_failed")
-
-
-class StageResources(BaseModel):
-    """What Ray reserves for one task; `resources` are custom ones, by name."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    cpus: float = Field(1.0, ge=0, allow_inf_nan=False)
-    gpus: int = Field(0, ge=0)
-    resources: dict[str, float] = Field(default_factory=dict)
-
-
-class RaySettings(base.Settings):
-    """`address` of a running cluster (`auto`: RAY_ADDRESS, or the one on this machine); without, one is started here.
-
-    `train` and `evaluate` say what a task of each stage takes. `max_parallel` limits runs at once; Ray queues what does not
-    fit. With `train.gpus` above 1, or `accelerate` (a file of `accelerate config`), a run is trained by `accelerate launch`.
-    `artifacts` is a folder or URL of any fsspec file system (s3://bucket/folder) for nodes that do not share the output's.
-    """
-
-    kind: str = "ray"
-    address: str | None = None
-    train: StageResources = StageResources.model_validate({})
-    evaluate: StageResources = StageResources.model_validate({})
-    max_parallel: int | None = Field(None, gt=0)
-    threads: int | None = Field(None, gt=0)
-    accelerate: str | None = None
-    artifacts: str | None = None
 
 
 class RaySeat(base.Seat):
@@ -58,6 +30,8 @@ class RaySeat(base.Seat):
     def __init__(self, executor: RayExecutor) -> None:
         self._executor, self._started = executor, False
         self._ref: Any = None
+        self._remote: Remote | None = None
+        self._unstarted: Ended | None = None
         self._held: list[Event] = []  # how the run ended is told once its task has ended
         self._group: Any = None
 
@@ -75,50 +49,75 @@ class RaySeat(base.Seat):
         for path in (events, self._stop, self.log):
             path.unlink(missing_ok=True)
         self._tail = EventTail(events)
-        launch = launch_arguments(executor.plan, executor.settings.accelerate, executor.settings.train.gpus)
+        asked = executor.asked["train"]
+        launch = launch_arguments(executor.plan, executor.settings.accelerate, asked.gpus)
         if launch is not None:
             job = {**job, "launch": launch}
-        self._remote = executor.artifacts.begin_training(job) if executor.artifacts is not None else None
-        options = executor.options(executor.settings.train)
+        if executor.artifacts is not None:
+            try:
+                self._remote = executor.artifacts.begin_training(job)
+            except StoreError as error:
+                self._unstarted = Ended(1, str(error), transient=True)
+                return
+        options = executor.options(asked)
         if launch is not None:
-            self._group, options["scheduling_strategy"] = executor.on_one_node(executor.settings.train)
-        threads = executor.settings.threads or max(int(executor.settings.train.cpus), 1)
+            self._group, options["scheduling_strategy"] = executor.on_one_node(asked)
+        threads = executor.settings.threads or max(int(asked.cpus), 1)
         task = ray.remote(train_stage).options(**options)
         self._ref = task.remote(job, str(folder), threads, self._remote.mirror if self._remote else None)
 
     def poll(self) -> Polled:
         import ray
 
+        if self._unstarted is not None:
+            return Polled([], self._unstarted)
         done, _ = ray.wait([self._ref], timeout=0)
-        if self._remote is not None:
-            self._remote.pull(final=bool(done))
+        ended: Ended | None = None
+        try:
+            fetched = self._remote is None or self._remote.pull(final=bool(done))
+            if done and fetched:
+                ended = _outcome(self._ref)
+        except StoreError as error:
+            ended = Ended(1, str(error), transient=True)
         events = self._tail.read()
-        self._started = self._started or bool(events)
-        if not done:
-            self._held += [event for event in events if event["event"] in _LAST]
-            return Polled([event for event in events if event["event"] not in _LAST])
+        self._started = self._started or any(event["event"] != "waiting" for event in events)
+        self._held += [event for event in events if event["event"] in _LAST]
+        events = [event for event in events if event["event"] not in _LAST]
+        if ended is None:
+            return Polled(events)
         if self._group is not None:
             ray.util.remove_placement_group(self._group)
             self._group = None
-        return Polled([*self._held, *events], _outcome(self._ref))
+        if self._remote is not None and ended.code:
+            return Polled(events, ended)  # what the run left is not all here, whatever was told of it
+        return Polled([*events, *self._held], ended)
 
     def stop(self) -> None:
         import ray
 
+        if self._ref is None:
+            return
         self._stop.touch()
+        told = True
         if self._remote is not None:
-            self._remote.ask_to_stop(self._stop.name)
-        if not self._started:  # it may wait for a free node
+            try:
+                self._remote.ask_to_stop(self._stop.name)
+            except StoreError:
+                told = False
+        if (
+            not told or not self._started
+        ):  # it may wait for a free node, or for one that Ray gave up to let go of the run
             ray.cancel(self._ref, force=False)
 
     def kill(self) -> None:
         import ray
 
-        ray.cancel(self._ref, force=True)
+        if self._ref is not None:
+            ray.cancel(self._ref, force=True)
 
 
 def _outcome(ref: Any) -> Ended:
-    """How a task ended; the loss of its node or process may pass."""
+    """How a task ended; the loss of its node or process may pass, and so may that of a connection."""
     import ray
 
     try:
@@ -127,10 +126,14 @@ def _outcome(ref: Any) -> Ended:
     except ray.exceptions.TaskCancelledError:
         return Ended(0, "the task was cancelled")
     except ray.exceptions.RayTaskError as error:
-        return Ended(1, f"the task failed: {error.cause!r}", transient=False)
+        return Ended(1, f"the task failed: {error.cause!r}", transient=_may_pass(error.cause))
     except ray.exceptions.RayError as error:
         first = str(error).strip().splitlines()[0]
         return Ended(1, f"the node or its process was lost: {type(error).__name__}: {first}", transient=True)
+
+
+def _may_pass(cause: BaseException) -> bool:
+    return isinstance(cause, ConnectionError | TimeoutError) or is_transient(cause)
 
 
 class RayExecutor(base.Executor):
@@ -138,12 +141,17 @@ class RayExecutor(base.Executor):
 
     Settings = RaySettings
     settings: RaySettings
+    here = False
 
     def __init__(self, plan: Plan, settings: RaySettings) -> None:
         super().__init__(plan, settings)
         self.folder = plan.output / "work"
         self._seats: list[RaySeat] = []
         self._connect()
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.asked = stage_resources(plan, settings, nodes)
         self.artifacts = Artifacts(plan, settings.artifacts) if settings.artifacts is not None else None
 
     def _connect(self) -> None:
@@ -178,22 +186,6 @@ class RayExecutor(base.Executor):
                 ) from None
             finally:
                 signal.signal(signal.SIGTERM, handler)  # Ray puts its own there, which would lose the step in work
-        self._check_resources()
-
-    def _check_resources(self) -> None:
-        """Refuse what no node could ever give: Ray would wait for it without a word."""
-        import ray
-
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        for stage in ("train", "evaluate"):
-            asked: StageResources = getattr(self.settings, stage)
-            needed = {"CPU": asked.cpus, "GPU": float(asked.gpus), **asked.resources}
-            if not any(all(node.get(name, 0.0) >= count for name, count in needed.items()) for node in nodes):
-                shown = ", ".join(f"{count:g} {name}" for name, count in needed.items() if count)
-                raise UserError(
-                    f"{self.plan.source.where(('executor', stage))}: executor.{stage} asks for {shown}; no node of the "
-                    "cluster has that; lower it, or add a node (ray status lists what there is)"
-                )
 
     def options(self, asked: StageResources) -> dict[str, Any]:
         """Options of a task. Retries are ours, since a run goes on from its checkpoint and is counted."""
@@ -209,8 +201,8 @@ class RayExecutor(base.Executor):
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        bundle = {"CPU": asked.cpus, "GPU": float(asked.gpus), **asked.resources}
-        group = placement_group([{name: count for name, count in bundle.items() if count}], strategy="STRICT_PACK")
+        bundle = {name: count for name, count in asked.amounts().items() if count}
+        group = placement_group([bundle], strategy="STRICT_PACK")
         return group, PlacementGroupSchedulingStrategy(placement_group=group)
 
     def seat(self, job: dict[str, Any]) -> RaySeat | None:
@@ -232,29 +224,35 @@ class RayExecutor(base.Executor):
         for attempt in range(1, MAX_ATTEMPTS + 1):
             events = job_path.with_suffix(".ray.jsonl")
             events.unlink(missing_ok=True)
-            tail = EventTail(events)
-            remote = self.artifacts.begin_evaluation(job) if self.artifacts is not None else None
-            task = ray.remote(evaluate_stage).options(**self.options(self.settings.evaluate))
-            ref = task.remote(job, str(job_path), str(events), remote.mirror if remote else None)
+            tail, ref = EventTail(events), None
             try:
-                done: list[Any] = []
-                while not done:
+                remote = self.artifacts.begin_evaluation(job, events) if self.artifacts is not None else None
+                task = ray.remote(evaluate_stage).options(**self.options(self.asked["evaluate"]))
+                ref = task.remote(job, str(job_path), str(events), remote.mirror if remote else None)
+                over = False
+                while not over:
                     done, _ = ray.wait([ref], timeout=0.2)
-                    if remote is not None:
-                        remote.pull(final=bool(done))
+                    fetched = remote is None or remote.pull(final=bool(done))
+                    over = bool(done) and fetched
                     for event in tail.read():
                         on_event(event)
+                    if done and not over:
+                        time.sleep(0.2)
                 result: JobResult = ray.get(ref)
                 return result
-            except ray.exceptions.RayTaskError:
-                raise
-            except ray.exceptions.RayError as error:
+            except (StoreError, ray.exceptions.RayError) as error:
+                if isinstance(error, ray.exceptions.RayTaskError) and not _may_pass(error.cause):
+                    raise
                 if attempt == MAX_ATTEMPTS:
-                    raise UserError(f"the evaluation lost its node {attempt} times: {type(error).__name__}") from None
+                    first = next(iter(str(error).strip().splitlines()), "")
+                    raise UserError(
+                        f"the evaluation failed on the cluster {attempt} times: {type(error).__name__}: {first}"
+                    ) from None
                 on_event({"event": "worker_died", "policy": None, "returncode": None})
                 time.sleep(1.0)
             except BaseException:
-                ray.cancel(ref, force=False)
+                if ref is not None:
+                    ray.cancel(ref, force=False)
                 raise
         raise AssertionError("unreachable")
 

@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.environment import note_trainer, this_environment
 from harness.executors.artifacts import Mirror
 from harness.executors.base import Ended
 from harness.executors.local import ProcessSeat
 from harness.lock import output_lock
+from harness.store import RunStore
 
 _POLL_SECONDS = 0.1
 _kept: ProcessSeat | None = None  # Ray reuses its processes for tasks on CPUs, so imports are paid once in each
@@ -29,22 +31,32 @@ def train_stage(job: dict[str, Any], folder: str, threads: int | None, mirror: M
     """Train one run in a worker process on this node; events go to `<folder>/ray-<run id>.events.jsonl`.
 
     The worker is kept for the next run unless it holds GPUs. A file `ray-<run id>.stop` asks for the step in work to be
-    saved. The run's own lock keeps a task that Ray gave up, but that still lives, from working beside its successor.
+    saved. The run's own lock keeps a task that Ray gave up, but that still lives, from working beside its successor; what it
+    has finished meanwhile is not done again.
     """
     if mirror is None:
         return _train(job, Path(folder), threads, None)
-    local_job = mirror.fetch(job)
-    ended = _train(local_job, mirror.local(folder), threads, mirror)
+    local_job, scratch = mirror.fetch(job), mirror.local(folder)
+    _events(scratch, local_job).unlink(missing_ok=True)  # of an earlier try on this node
+    ended = _train(local_job, scratch, threads, mirror)
     mirror.push(final=True)
     return ended
+
+
+def _events(folder: Path, job: dict[str, Any]) -> Path:
+    return folder / f"ray-{job['train_job']['run_id']}.events.jsonl"
 
 
 def _train(job: dict[str, Any], folder: Path, threads: int | None, mirror: Mirror | None) -> Ended:
     global _kept
     run_dir = Path(job["train_job"]["run_dir"])
-    stem = f"ray-{run_dir.name}"
-    events, stop, log = (folder / f"{stem}.{end}" for end in ("events.jsonl", "stop", "log"))
+    events = _events(folder, job)
+    stop, log = (folder / f"ray-{run_dir.name}.{end}" for end in ("stop", "log"))
     with output_lock(run_dir, wait=True, log=lambda text: _append(events, {"event": "waiting", "text": text})):
+        if RunStore(run_dir).is_done("train", job["fingerprint"], verify=False):
+            _append(events, {"event": "run_done", "run_id": run_dir.name})
+            return Ended(0)
+        note_trainer(RunStore(run_dir), this_environment())
         seat, _kept = _kept, None
         if seat is None or not seat.alive() or seat.threads != threads or seat.log.parent != folder:
             if seat is not None:
@@ -91,6 +103,7 @@ def evaluate_stage(job: dict[str, Any], job_path: str, events: str, mirror: Mirr
     if mirror is None:
         return run_job(job, Path(job_path), lambda event: _append(Path(events), event))
     job = mirror.fetch(job)
+    mirror.local(events).unlink(missing_ok=True)  # of an earlier try on this node
 
     def tell(event: dict[str, Any]) -> None:
         _append(mirror.local(events), event)

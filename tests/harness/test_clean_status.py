@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from harness.claims import RunClaims
 from harness.clean import leftovers, temporary
 from harness.commands.status import collect, shown_state
-from harness.environment import differences, mismatches, note_change
+from harness.environment import differences, mismatches, note_change, note_trainer
+from harness.lock import output_lock
 from harness.plan import freeze
 from harness.store import RunStore, read_json, write_json
 
@@ -134,6 +136,40 @@ def test_watch_ends_when_all_is_done(world: Any, cli: Any) -> None:
     assert json.loads(lines[-1])["matrix"] == "small" and len(lines) == 1
     refused = cli("status", "--output", world.output, "--watch", "soon")
     assert refused.returncode == 2 and "'soon'" in refused.stderr
+
+
+def test_watch_ends_when_all_is_trained_and_nobody_evaluates(
+    world: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `worker --train-only` leaves it."""
+    from harness.cli import main
+    from harness.commands import status
+
+    _, stores = _create(world)
+    for store in stores:
+        store.start("train")
+        store.mark_stage("train", "f", [], 1.0)
+    with output_lock(world.output):
+        assert {row["state"] for row in collect(world.output)["runs"]} == {"running"}
+    monkeypatch.setattr(status, "_HANDOVER_SECONDS", 0.1)
+    assert main(["status", "--output", str(world.output), "--watch", "0.1"]) == 0
+    assert "4 trained" in capsys.readouterr().out
+
+
+def test_a_worker_notes_under_what_it_trains(world: Any) -> None:
+    """Another one may have made the record of the run; one that goes on from a checkpoint is noted as well."""
+    plan, (store, *_) = _create(world)
+    other = {**plan.environment, "hardware": {"machine": "other", "cpus": 1, "gpus": []}}
+    note_trainer(store, other)
+    record = read_json(store.directory / "run.json")
+    assert record["hardware"] == other["hardware"] and "resumed_under" not in record
+    (store.directory / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+    claims = RunClaims(plan)
+    assert claims.take(plan.specs[0])
+    claims.give_back(plan.specs[0])
+    record = read_json(store.directory / "run.json")
+    assert record["hardware"] == other["hardware"]
+    assert [entry["hardware"] for entry in record["resumed_under"]] == [plan.environment["hardware"]]
 
 
 def test_other_versions_on_resume_are_reported_and_recorded(world: Any) -> None:

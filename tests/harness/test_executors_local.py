@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UserError
 from harness.executors import memory
-from harness.executors.local import LocalExecutor, LocalSettings
+from harness.executors.local import LocalExecutor, LocalSettings, ProcessSeat
 from harness.executors.registry import executor_of, settings_of
 from tests.faults.compare import differences
 from tests.harness.small_matrix import SmallMatrix
@@ -40,6 +41,85 @@ def test_two_processes_of_a_run_by_accelerate_launch(small: SmallMatrix) -> None
     (status,) = small.statuses(output)
     assert "train" in status["stages"] and status["error"] is None
     assert (status["step"], status["total_steps"]) == (4, 4)
+
+
+ONE_PROCESS = """
+compute_environment: LOCAL_MACHINE
+distributed_type: 'NO'
+use_cpu: true
+num_machines: 1
+num_processes: 1
+machine_rank: 0
+mixed_precision: 'no'
+"""
+
+
+def test_a_launch_of_one_process_is_stopped_after_its_step(small: SmallMatrix) -> None:
+    """accelerate starts a single process without torch.distributed, and passes no signal on to it."""
+    from harness.checkpoints import is_sealed
+    from harness.plan import freeze, make_plan
+    from harness.store import RunStore
+
+    (small.root / "one.yaml").write_text(ONE_PROCESS, encoding="utf-8")
+    plan = make_plan(small.config, small.root / "one_process", lambda line: None, ["executor.accelerate=one.yaml"])
+    plan.output.mkdir()
+    freeze(plan)
+    spec = plan.specs[0]
+    store = RunStore(plan.run_dir(spec))
+    store.create(plan.run_record(spec))
+    small.pause(0.5)
+    try:
+        with executor_of(plan) as executor:
+            job = {**plan.train_job(spec), "attempt": 1}
+            seat = executor.seat(job)
+            seat.start(job)
+            told: list[str] = []
+            deadline = time.monotonic() + 240
+            while (polled := seat.poll()).ended is None and time.monotonic() < deadline:
+                if "progress" not in told and any(event.get("step") for event in polled.events):
+                    seat.stop()
+                    told.append("progress")
+                told += [event["event"] for event in polled.events if event["event"].startswith("run_")]
+                time.sleep(0.05)
+    finally:
+        small.pause(0.0)
+    assert told == ["run_started", "progress", "run_stopped"], seat.log.read_text()[-4000:]
+    status = store.status()
+    assert (status["state"], status["stopped"], status["error"]) == ("pending", "SIGTERM", None)
+    assert 1 <= status["step"] < 4 and is_sealed(store.directory / "checkpoints" / f"checkpoint-{status['step']}")
+
+
+def test_no_run_is_given_to_a_process_whose_cuda_may_be_dead(
+    small: SmallMatrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a device-side assert every later call of CUDA fails in the same process."""
+    import torch
+
+    from harness.plan import make_plan
+    from harness.stop_request import StopRequest
+    from harness.store import RunStore
+    from harness.train_worker import Events, cell
+
+    plan = make_plan(small.config, tmp_path / "out", lambda line: None)
+    spec = plan.specs[0]
+    RunStore(plan.run_dir(spec)).create(plan.run_record(spec))
+    job = {**plan.train_job(spec), "attempt": 1, "data": {"path": str(tmp_path / "none")}}
+    seat = ProcessSeat(tmp_path, "train")
+    try:
+        seat.start(job)
+        first = seat.pid
+        request = StopRequest.__new__(StopRequest)  # signals of this process stay as they are
+        assert cell(job, Events(tmp_path / "train.events.jsonl"), request)
+        seat.poll()
+        seat.start(job)
+        assert seat.pid == first, "CUDA was not used"
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        assert not cell(job, Events(tmp_path / "train.events.jsonl"), request), "the process ends itself"
+        seat.poll()
+        seat.start(job)
+        assert seat.pid != first
+    finally:
+        seat.kill()
 
 
 def test_memory_in_use_is_kept_for_those_who_will_take_it() -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import lock
+from harness import claims, lock
+from harness.claims import EVALUATES, shared_output
 from harness.errors import UserError
-from harness.lock import HOLDER, output_lock
+from harness.lock import EXIT_LOST, HOLDER, Held, output_lock
 from harness.store import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,24 +96,150 @@ def test_a_holder_on_another_host_counts_while_its_counter_goes_on(tmp_path: Pat
         assert len(said) == 1 and "taking over from process 4 on another-host" in said[0]
 
 
-def test_a_process_that_lost_its_lock_stops(tmp_path: Path, quick: None) -> None:
-    """It slept (a suspended machine) and another took over: it must not go on beside it."""
-    caught: list[Any] = []
-    before = signal.signal(signal.SIGTERM, lambda *arguments: caught.append(arguments))
-    try:
-        with output_lock(tmp_path):
-            write_json(tmp_path / HOLDER, ELSEWHERE)
-            for _ in range(500):
-                if caught:
-                    break
-                time.sleep(0.01)
-        assert caught
-        assert read_json(tmp_path / HOLDER) == ELSEWHERE, "the other's record is left alone"
-    finally:
-        signal.signal(signal.SIGTERM, before)
+LOSER = """
+import atexit, pathlib, signal, sys, time
+from harness import lock
+lock.BEAT_SECONDS = 0.1
+output = pathlib.Path(sys.argv[1])
+save = lambda *_: (output / "checkpoint").touch()
+signal.signal(signal.SIGTERM, save)
+atexit.register(save)
+with lock.output_lock(output):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
-def test_a_damaged_record_of_the_holder_does_not_block(tmp_path: Path) -> None:
+def test_a_process_that_lost_its_lock_ends_without_saving(tmp_path: Path) -> None:
+    """It slept (a suspended machine) and another took over: it must not go on beside it, nor write what is the other's."""
+    loser = subprocess.Popen([sys.executable, "-c", LOSER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert loser.stdout is not None and loser.stdout.readline() == "held\n"
+    write_json(tmp_path / HOLDER, ELSEWHERE)
+    assert loser.wait(timeout=60) == EXIT_LOST
+    assert not (tmp_path / "checkpoint").exists()
+    assert read_json(tmp_path / HOLDER) == ELSEWHERE, "the other's record is left alone"
+
+
+@pytest.fixture
+def hosts(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every thread is a host of its own, and kernel locks do not reach from one to the other."""
+
+    class Socket:
+        @staticmethod
+        def gethostname() -> str:
+            return threading.current_thread().name
+
+    monkeypatch.setattr(lock, "socket", Socket)
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+
+
+def test_of_several_hosts_one_begins(tmp_path: Path, hosts: None) -> None:
+    start, inside, refused = threading.Barrier(8), [], []
+
+    def work() -> None:
+        start.wait()
+        try:
+            with output_lock(tmp_path):
+                inside.append(threading.current_thread().name)
+                over.wait(timeout=30)
+        except Held:
+            refused.append(threading.current_thread().name)
+            if len(refused) == 7:
+                over.set()
+
+    over = threading.Event()
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(inside), len(refused)) == (1, 7)
+
+
+def test_of_several_that_take_over_the_last_has_it(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(tmp_path / HOLDER, ELSEWHERE)
+
+    def write(path: Path, holder: dict[str, Any]) -> None:
+        write_json(path, holder)
+        write_json(path, {**ELSEWHERE, "host": "a-third-host"})
+
+    monkeypatch.setattr(lock, "write_json", write)
+    with pytest.raises(Held, match="process 4 on a-third-host"), output_lock(tmp_path, log=lambda line: None):
+        pass
+
+
+def _reads(monkeypatch: pytest.MonkeyPatch, first: list[Callable[[], Any]]) -> None:
+    """The first reads of a record are these, the others real."""
+    real = lock._read
+    monkeypatch.setattr(lock, "_read", lambda path: first.pop(0)() if first else real(path))
+
+
+def _stale() -> None:
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def test_what_cannot_be_read_has_not_ended(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / HOLDER, {**ELSEWHERE, "beat": 8})
+    _reads(monkeypatch, [lambda: ELSEWHERE, _stale, _stale])
+    with pytest.raises(Held, match="process 4 on another-host"), output_lock(tmp_path):
+        pass
+    _reads(monkeypatch, [_stale] * lock.MISSED_BEATS)
+    with pytest.raises(UserError, match=HOLDER) as caught, output_lock(tmp_path):
+        pass
+    assert not isinstance(caught.value, Held)
+
+
+def test_a_read_that_hangs_is_one_look(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server hung, for the holder too, for longer than beats may fail to come; then it beats again."""
+    write_json(tmp_path / HOLDER, {**ELSEWHERE, "beat": 8})
+
+    def hang() -> dict[str, Any]:
+        time.sleep(2 * lock.BEAT_SECONDS * lock.MISSED_BEATS)
+        return ELSEWHERE
+
+    _reads(monkeypatch, [lambda: ELSEWHERE, hang])
+    with pytest.raises(Held, match="process 4 on another-host"), output_lock(tmp_path):
+        pass
+
+
+def test_no_locks_and_no_directory_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="give another --output"), output_lock(tmp_path / "file" / "out"):
+        pass
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UserError, match="no file locks") as caught, output_lock(tmp_path):
+        pass
+    assert not isinstance(caught.value, Held)
+
+
+def test_a_worker_waits_for_one_that_evaluates_and_not_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "_POLL_SECONDS", 0.02)
+    said: list[str] = []
+    refused = pytest.raises(UserError, match=rf"process {os.getpid()} on .*cannot join")
+    with output_lock(tmp_path), refused, shared_output(tmp_path, said.append):
+        pass
+    evaluating = output_lock(tmp_path, role=EVALUATES)
+    evaluating.__enter__()
+
+    def end(line: str) -> None:
+        said.append(line)
+        evaluating.__exit__(None, None, None)
+
+    other = shared_output(tmp_path, end)  # workers do not exclude each other
+    with shared_output(tmp_path, end), other, pytest.raises(Held), output_lock(tmp_path):
+        pass
+    assert len(said) == 1 and f"is being evaluated by process {os.getpid()}" in said[0]
+
+
+def test_a_damaged_record_of_the_holder_does_not_block(tmp_path: Path, quick: None) -> None:
     (tmp_path / HOLDER).write_text('{"pid": ', encoding="utf-8")
     with output_lock(tmp_path):
         assert read_json(tmp_path / HOLDER)["pid"] == os.getpid()

@@ -151,10 +151,10 @@ def test_attention_is_known_and_can_be_had(world: Any, monkeypatch: pytest.Monke
     assert f"m.yaml:{line}: model.attn_implementation is 'flash_attention2'" in message
     assert "did you mean 'flash_attention_2'?" in message
     world.replace("flash_attention2", "flash_attention_2")
-    monkeypatch.setattr("harness.plan.gpus", list)
+    monkeypatch.setattr("harness.environment.gpus", list)
     _, said = _plan(world)
     assert any("needs a CUDA GPU, and there is none here: set it to sdpa" in line for line in said)
-    monkeypatch.setattr("harness.plan.gpus", lambda: ["a GPU"])
+    monkeypatch.setattr("harness.environment.gpus", lambda: ["a GPU"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None)
     assert "neither is installed; pip install kernels" in world.error()
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: object() if name == "kernels" else None)

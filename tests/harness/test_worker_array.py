@@ -1,9 +1,10 @@
-"""Two workers on one output: never both in one run, and one killed in the middle loses nothing."""
+"""Several workers on one output: never two in one run; one killed in the middle, or a damaged policy, loses nothing."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,12 +25,19 @@ def _worker(small: SmallMatrix, output: Path, log: str) -> subprocess.Popen[byte
         return subprocess.Popen([*command, "--set", "executor.threads=1"], cwd=ROOT, stdout=handle, stderr=handle)
 
 
-@pytest.mark.timeout(600)
-def test_one_of_two_workers_is_killed(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallMatrix:
+    """A matrix, and in `single` what its runs leave when one process trains them one after another."""
     from trainers.tiny import build_tiny_model
 
-    small = SmallMatrix(tmp_path / "m", build_tiny_model(tmp_path / "model"))
-    small.train(tmp_path / "single", "executor.threads=1")
+    root = tmp_path_factory.mktemp("workers")
+    small = SmallMatrix(root / "m", build_tiny_model(root / "model"))
+    small.train(small.root / "single", "executor.threads=1")
+    return small
+
+
+@pytest.mark.timeout(600)
+def test_one_of_two_workers_is_killed(small: SmallMatrix, tmp_path: Path) -> None:
     output, steps = tmp_path / "out", small.root / "steps.log"
     steps.unlink()
     small.pause(1.0)
@@ -48,9 +56,25 @@ def test_one_of_two_workers_is_killed(tmp_path: Path) -> None:
         os.kill(workers[0].pid, signal.SIGKILL)
         assert workers[1].wait(timeout=300) == 0, (small.root / "1.log").read_text()
     finally:
+        small.pause(0.0)
         for worker in workers:
             worker.kill()
             worker.wait()
     assert all("train" in status["stages"] and status["error"] is None for status in small.statuses(output))
-    assert differences(small.trained(tmp_path / "single"), small.trained(output)) == []
+    assert differences(small.trained(small.root / "single"), small.trained(output)) == []
     assert len(steps.read_text().splitlines()) <= 2 * 4 + 2
+
+
+def test_a_damaged_policy_is_trained_again(small: SmallMatrix, tmp_path: Path) -> None:
+    """It is found by whoever evaluates, when all runs counted as trained: then there is something to train again."""
+    from harness.cli import main
+
+    single, output = small.root / "single", tmp_path / "out"
+    shutil.copytree(single, output)
+    weights = next(output.glob("runs/foodpo-*/policy/model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-8] + b"\1" * 8)
+    assert main(["worker", str(small.config), "--output", str(output), "--set", "executor.threads=1"]) == 0
+    assert list(weights.parents[1].glob("quarantine/policy/model.safetensors.*"))
+    assert (output / "report.html").is_file()
+    assert weights.read_bytes() == (single / weights.relative_to(output)).read_bytes()
+    assert all("train" in status["stages"] and status["error"] is None for status in small.statuses(output))
