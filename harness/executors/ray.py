@@ -136,6 +136,12 @@ def _may_pass(cause: BaseException) -> bool:
     return isinstance(cause, ConnectionError | TimeoutError) or is_transient(cause)
 
 
+def runtime_environment() -> dict[str, Any]:
+    """Of every process on a node: the project can be imported, and GPUs that a task did not ask for are hidden from it."""
+    python_path = worker_environment()["PYTHONPATH"]
+    return {"env_vars": {"PYTHONPATH": python_path, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
+
+
 class RayExecutor(base.Executor):
     """Runs and evaluation as tasks of a cluster."""
 
@@ -168,7 +174,7 @@ class RayExecutor(base.Executor):
                 "log_to_driver": False,
                 "logging_level": "error",
                 "namespace": "dpo-beta-harness",
-                "runtime_env": {"env_vars": {"PYTHONPATH": worker_environment()["PYTHONPATH"]}},
+                "runtime_env": runtime_environment(),
             }
             if self.settings.address is None:
                 common |= {"address": "local", "include_dashboard": False, "object_store_memory": 100 * 2**20}

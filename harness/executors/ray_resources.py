@@ -50,8 +50,7 @@ class RaySettings(base.Settings):
 def stage_resources(plan: Plan, settings: RaySettings, nodes: list[dict[str, float]]) -> dict[str, StageResources]:
     """What each stage takes on a cluster of `nodes` (what each has, by Ray's names).
 
-    Where nothing is said of GPUs and a node has them, they are taken: Ray no longer hides those that a task does not ask for,
-    so that all runs at once would be on the first.
+    Where nothing is said of GPUs and a node has them, they are taken.
 
     Raises:
         UserError: no node could ever give it, and Ray would wait for it without a word.

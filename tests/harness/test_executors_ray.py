@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -128,8 +129,11 @@ def test_asking_for_what_no_node_has_is_refused(small: SmallMatrix, cluster: Any
 @pytest.fixture(scope="module")
 def gpu_node() -> Iterator[None]:
     """A cluster of one node that says it has a GPU."""
+    from harness.executors.ray import runtime_environment
+
     ray.shutdown()
-    ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=80 * 2**20)
+    common = {"include_dashboard": False, "log_to_driver": False, "object_store_memory": 80 * 2**20}
+    ray.init(num_cpus=1, num_gpus=1, runtime_env=runtime_environment(), **common)
     yield
     ray.shutdown()
 
@@ -158,6 +162,8 @@ def test_gpus_are_taken_where_nothing_is_said_of_them(small: SmallMatrix, gpu_no
     for text, taken in (("num_processes: 1", 1), ("num_processes: 2", 0), ("{num_processes: 1, use_cpu: true}", 0)):
         (small.root / "processes.yaml").write_text(text, encoding="utf-8")
         assert gpus("executor.accelerate=processes.yaml")[0] == taken
+    seen = ray.remote(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+    assert ray.get([seen.options(num_gpus=count).remote() for count in (0, 1)]) == ["", "0"]
 
 
 def test_a_task_that_waits_for_another_can_be_stopped(small: SmallMatrix, gpu_node: None, tmp_path: Path) -> None:
