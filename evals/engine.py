@@ -17,6 +17,11 @@ class EngineLostError(EngineError):
     """As EngineError, and the engine is of no use any more: a new one must be started."""
 
 
+def may_pass(error: EngineError) -> bool:
+    """Whether an engine that did not start may start another time: a process of it failed, and said no more than that."""
+    return isinstance(error, EngineLostError) or isinstance(error.__cause__, RuntimeError)
+
+
 @dataclass(frozen=True)
 class EngineConfig:
     """Settings of the engine, from the matrix file.

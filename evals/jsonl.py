@@ -14,30 +14,41 @@ class JsonlError(ValueError):
     """A file that is missing, empty, or has a line that is not the JSON object it should be."""
 
 
-def read_jsonl(path: str | os.PathLike[str], limit: int | None = None) -> list[tuple[int, dict[str, Any]]]:
-    """(line number, object) for every non-blank line, at most ``limit`` of them.
+def read_jsonl(
+    path: str | os.PathLike[str], limit: int | None = None, nan: bool = False
+) -> list[tuple[int, dict[str, Any]]]:
+    """(line number, object) for every non-blank line, at most ``limit`` of them; with ``nan``, NaN is taken.
 
     Raises:
-        JsonlError: no such file, or a line that is not a JSON object.
+        JsonlError: no such file, or a line that is not a JSON object in UTF-8, or holds NaN or half a surrogate pair: neither
+            can be written again.
     """
     path = Path(path)
     if not path.is_file():
         raise JsonlError(f"{path}: no such file; check the path")
     rows: list[tuple[int, dict[str, Any]]] = []
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if limit is not None and len(rows) >= limit:
                 break
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
+                value = json.loads(line.decode("utf-8"), parse_constant=None if nan else _refuse)
+                if b"\\ud" in line.lower():
+                    json.dumps(value, ensure_ascii=False).encode("utf-8")
+            except UnicodeDecodeError as error:
+                raise JsonlError(f"{path}:{number}: not UTF-8 ({error}); save the file as UTF-8") from error
             except ValueError as error:
                 raise JsonlError(f"{path}:{number}: not JSON ({error}); fix or delete the line") from error
             if not isinstance(value, dict):
                 raise JsonlError(f"{path}:{number}: expected a JSON object, got {type(value).__name__}")
             rows.append((number, value))
     return rows
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value; leave the key out, or write null")
 
 
 def dump(row: Mapping[str, Any]) -> str:

@@ -7,7 +7,8 @@ A cell is a judge on a benchmark, called `<benchmark>@<judge>`. For each cell th
                                single answers, `score`,
     comparisons/<cell>.json    last: what was judged, what the judge was asked, and the error if there was one.
 Replies are kept as they come, in one cache for all judges of the matrix. Where the judge leaves requests unanswered, the
-comparisons say which, and there are no scores: policies must not be compared on the prompts that happened to be answered.
+comparisons say which, and there are no scores: policies must not be compared on the prompts that happened to be answered. Up
+to one in ten that the server refuses (too long, say) only count as missing.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ from evals.judges.base import Judging, Question, Tally
 from evals.judges.cache import JudgeCache, Reply
 from evals.judges.registry import build as build_judge
 from evals.winrates import COMPARISONS, Answers, compare_policies, read_answers, write_comparisons
-from evals.worker import Events, end_with
+from evals.worker_process import Events, end_with
 
 WIN_RATE, SCORE = "win_rate", "score"
 #: Kind of the score files written here.
 KIND = "judge"
 DONE, FAILED = "done", "failed"
+#: Share of the requests that a working server may refuse (too long, say): where it refuses more, something else is wrong.
+MOST_REFUSED = 0.1
 
 
 class UnansweredError(RuntimeError):
@@ -80,6 +83,20 @@ def questions_of(benchmark: Mapping[str, Any]) -> dict[str, Question]:
         turns = built.turns_of(row)
         found.update({turn_id(row["id"], turn): Question(turns[0], row) for turn in range(len(turns))})
     return found
+
+
+def unanswered(tally: Tally) -> UnansweredError | None:
+    """The error of a cell with open requests, if so many are open that there can be no scores."""
+    total, refused = tally.asked + tally.cached, tally.refused
+    single = refused <= max(MOST_REFUSED * total, 1) and refused < total
+    open_ = sum(tally.unanswered.values()) - (refused if single else 0)
+    if open_ <= 0:
+        return None
+    reasons = ", ".join(f"{reason} ({n})" for reason, n in tally.unanswered.most_common(3))
+    said = f"; the server said: {tally.refusal}" if tally.refusal else ""
+    return UnansweredError(
+        f"{open_} of {total} requests have no answer: {reasons}{said}; start the matrix again to ask them"
+    )
 
 
 class Cell:
@@ -149,13 +166,9 @@ class Cell:
         write_comparisons(self.out, self.benchmark, rows, {self.judge: judging}, self.cell["name"], more)
 
     def _error(self, judging: Judging) -> Exception | None:
-        tally = judging.tally
-        open_ = sum(tally.unanswered.values()) - tally.refused
-        if open_ > 0:
-            reasons = ", ".join(f"{reason} ({n})" for reason, n in tally.unanswered.most_common(3))
-            return UnansweredError(
-                f"{open_} of {tally.asked + tally.cached} requests have no answer: {reasons}; start the matrix again to ask them"
-            )
+        open_ = unanswered(judging.tally)
+        if open_ is not None:
+            return open_
         if self.left_out:
             policy, reason = next(iter(self.left_out.items()))
             return MissingAnswersError(f"{len(self.left_out)} policies are not judged, the first {policy}: {reason}")

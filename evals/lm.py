@@ -60,14 +60,19 @@ class EngineLM(TemplateLM):
     """`lm_eval.api.model.LM` over an engine; log-likelihoods are sums in nats.
 
     Inputs longer than the engine's `max_model_len` lose tokens on the left. One position is kept free when scoring,
-    because vLLM generates a token with every prompt. What `cache` knows is not asked of the engine.
+    because vLLM generates a token with every prompt. What `cache` knows is not asked of the engine. With `backwards`, the last
+    request is asked first, so that each comes in another batch.
     """
 
     def __init__(
-        self, engine: Engine, progress: Callable[..., None] | None = None, cache: ResultCache | None = None
+        self,
+        engine: Engine,
+        progress: Callable[..., None] | None = None,
+        cache: ResultCache | None = None,
+        backwards: bool = False,
     ) -> None:
         super().__init__()
-        self._engine, self._cache = engine, cache or ResultCache()
+        self._engine, self._cache, self._order = engine, cache or ResultCache(), -1 if backwards else 1
         self._progress = progress or (lambda **_: None)
         self.tokenizer = engine.tokenizer
 
@@ -136,7 +141,7 @@ class EngineLM(TemplateLM):
                 )
             pairs.append((context[-room:], continuation))
         keys = [ResultCache.key("loglikelihood", context, continuation) for context, continuation in pairs]
-        todo = self._cache.missing(keys)
+        todo = self._cache.missing(keys)[:: self._order]
         clock = _Clock(self._progress, len(todo))
         for start in range(0, len(todo), _SCORED_TOGETHER):
             places = todo[start : start + _SCORED_TOGETHER]
@@ -187,7 +192,7 @@ class EngineLM(TemplateLM):
             drawn = sampling.seeds or (None,) * len(members)
             fixed = sampling.max_tokens, sampling.temperature, sampling.top_p, stop
             keys = [ResultCache.key("generate", ids, fixed, seed) for ids, seed in zip(prompts, drawn, strict=True)]
-            todo = self._cache.missing(keys)
+            todo = self._cache.missing(keys)[:: self._order]
             clock.known(len(members) - len(todo))
             for start in range(0, len(todo), _DECODED_TOGETHER):
                 part = todo[start : start + _DECODED_TOGETHER]

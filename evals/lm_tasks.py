@@ -108,7 +108,9 @@ def _texts(sample: dict[str, Any], output_type: str) -> dict[str, Any]:
     """Prompt, answer and target of a document, as text."""
     prompt, target = sample["arguments"][0][0], sample["target"]
     if output_type == "multiple_choice":
-        choices = [arguments for arguments in sample["arguments"] if arguments[0]]
+        choices = sample["arguments"]
+        if "acc_mutual_info" in sample["metrics"]:  # the second half asks for each choice without the context
+            choices = choices[: len(choices) // 2]
         scores = [response[0][0] for response in sample["resps"][: len(choices)]]
         best = max(range(len(scores)), key=scores.__getitem__)
         # tasks with one continuation and several contexts (Winogrande) choose among the contexts
@@ -140,21 +142,23 @@ def run_task(
     task: str,
     include_path: Path | None,
     limit: int | None,
-    num_fewshot: int,
+    num_fewshot: int | None,
     policy: str,
     benchmark: str,
     fingerprint: str,
     progress: Callable[..., None] | None = None,
     out: Path | None = None,
     chat: Mapping[str, Any] | None = None,
+    backwards: bool = False,
 ) -> dict[str, Any]:
     """Scores of the engine's present weights on an lm-eval task (its first `limit` documents).
 
     Args:
         out: the policy's directory, where results of requests are kept as they come; None to keep none.
+        backwards: ask for the last document first, in other batches: how far the results differ is the engine's noise.
         chat: `apply_chat_template`, `fewshot_as_multiturn`, `system_instruction` of lm_eval.simple_evaluate, where set.
         include_path: directory with more task YAML files; their `data_files` may be relative to the YAML.
-        num_fewshot: examples put before each prompt by lm-eval.
+        num_fewshot: examples put before each prompt by lm-eval; None for the task's own number.
         policy, benchmark, fingerprint: identity of the cell, copied into the result.
         progress: called with done, total, tokens_per_second and eta_s.
 
@@ -170,7 +174,7 @@ def run_task(
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
     cache = ResultCache(cache_path(out, benchmark), fingerprint) if out is not None else None
     output = lm_eval.simple_evaluate(
-        EngineLM(engine, progress, cache),
+        EngineLM(engine, progress, cache, backwards),
         tasks=[found],
         num_fewshot=num_fewshot,
         limit=limit,
@@ -205,7 +209,7 @@ def run_task(
         "items": items,
         "noise": None,
         "task": task,
-        "num_fewshot": num_fewshot,
+        "num_fewshot": output["n-shot"][task],
         "chat": dict(chat or {}),
         "versions": {"lm_eval": lm_eval.__version__, "task": str(output["versions"][task])},
     }

@@ -103,7 +103,7 @@ def measure(
             other.close()
         except Exception as error:  # another library's failure must not cost an evaluation
             traceback.print_exc()
-            record["reason"] = f"transformers failed: {type(error).__name__}: {str(error).splitlines()[0]:.200}"
+            record["reason"] = f"transformers failed: {type(error).__name__}: {' '.join(str(error).split()):.200}"
     schema.write_json(path, record)
     return record
 

@@ -14,9 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evals.engine import EngineConfig, EngineError, EngineLostError, Generated, Sampling, start_engine
+from evals.engine import EngineConfig, EngineError, EngineLostError, Generated, Sampling, may_pass, start_engine
 
-_ERRORS: dict[str, type[EngineError]] = {"EngineError": EngineError, "EngineLostError": EngineLostError}
+
+class EngineDeadError(EngineLostError):
+    """A replica or a process of its engine died; called as vLLM's own error, so that the worker treats it alike."""
+
+
+_ERRORS: dict[str, type[EngineError]] = {one.__name__: one for one in (EngineError, EngineLostError, EngineDeadError)}
 
 
 def devices(config: EngineConfig) -> list[list[str]]:
@@ -55,7 +60,7 @@ def _serve(pipe: Any, model_dir: str, config: EngineConfig, mine: list[str]) -> 
     try:
         engine = start_engine(Path(model_dir), config)
     except EngineError as error:
-        pipe.send((type(error).__name__, str(error)))
+        pipe.send((EngineLostError.__name__ if may_pass(error) else type(error).__name__, str(error)))
         return
     threading.Thread(target=_end_with, args=(engine,), daemon=True).start()
     pipe.send((None, (engine.name, engine.max_model_len)))
@@ -108,7 +113,7 @@ class Replicas:
         try:
             error, value = self._pipes[i].recv()
         except (EOFError, OSError):
-            raise EngineLostError(f"replica {i} of the engine ended") from None
+            raise EngineDeadError(f"replica {i} of the engine ended") from None
         if error is not None:
             raise _ERRORS.get(error, EngineError)(f"replica {i}: {value}")
         return value
@@ -119,7 +124,7 @@ class Replicas:
             try:
                 pipe.send((method, arguments(i)))
             except OSError:
-                raise EngineLostError(f"replica {i} of the engine ended") from None
+                raise EngineDeadError(f"replica {i} of the engine ended") from None
         values, failed = [], None
         for i in range(len(self._pipes)):
             try:

@@ -15,7 +15,9 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 #: Raise when a change of this package changes scores, so that they are computed again.
-EVAL_VERSION = 3  # 2 knew the prompt perplexity under the reference for kinds kl and preference alone
+#: 2 knew the prompt perplexity under the reference for kinds kl and preference alone; 3 took the style of a constraint prompt
+#: for a cluster, and ran lm-eval tasks without their own number of examples.
+EVAL_VERSION = 4
 #: Raise when a change of this package changes answers or log-probs, so that those on disk are not kept either.
 ANSWERS_VERSION = 2  # 1 served fully fine-tuned policies with tied embeddings on CPU with the head of the policy before
 GENERATIONS, SCORES, ENGINE_RECORD = "generations", "scores", "engine.json"

@@ -95,14 +95,13 @@ def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, A
                     elif kind == "benchmark_done" or (kind == "progress" and event["done"] > 0):
                         crashes.pop(event["policy"], None)
                     elif kind == "policy_failed":
-                        result.failed[event["policy"]] = {
-                            "class": event["error"],
-                            "message": event["message"],
-                            "traceback": event["trace"],
-                        }
+                        result.failed[event["policy"]] = _error(event)
                         current = None
                     elif kind == "engine_started":
                         result.engine, result.engine_starts = event["engine"], result.engine_starts + 1
+                    elif kind == "engine_failed":  # for a reason that will not pass: no policy can be measured
+                        finished = True
+                        result.failed.update({run_id: _error(event) for run_id in _open(job, result)})
                     elif kind == "finished":
                         finished = True
                     on_event(event)
@@ -122,11 +121,21 @@ def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, A
                 f"see {job_path.with_suffix('.log')}",
                 "traceback": tail(job_path.with_suffix(".log")),
             }
-            hit = [current] if current else [p["run_id"] for p in job["policies"] if p["run_id"] not in result.done]
+            hit = [current] if current else _open(job, result)
             result.failed.update({run_id: error for run_id in hit if run_id not in result.failed})
             if current is None:
                 break
     return result
+
+
+def _error(event: dict[str, Any]) -> dict[str, str]:
+    return {"class": event["error"], "message": event["message"], "traceback": event["trace"]}
+
+
+def _open(job: dict[str, Any], result: JobResult) -> list[str]:
+    """Policies of the job that are neither done nor to be skipped."""
+    over = {*result.done, *result.failed, *job["skip"]}
+    return [policy["run_id"] for policy in job["policies"] if policy["run_id"] not in over]
 
 
 def tail(path: Path, lines: int = 30) -> str:

@@ -48,9 +48,30 @@ def tasks_in(folder: Path) -> dict[str, Path]:
     return {name: path for path in files if (name := task_name(path)) is not None}
 
 
+def _with_included(path: Path) -> list[Path]:
+    """A task's YAML and the files it includes, and those include."""
+    chain: list[Path] = []
+    waiting = [path]
+    while waiting:
+        one = waiting.pop().resolve()
+        if one in chain or not one.is_file():
+            continue
+        chain.append(one)
+        named = _read(one).get("include")
+        waiting += [
+            one.parent / name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str)
+        ]
+    return chain
+
+
 def files_of(folder: Path, task: str) -> list[Path]:
-    """What a task is made of: the file that defines it, the data it names, and files called like the task or like that file."""
+    """What a task is made of, sorted: the file that defines it, what that includes, the data they name, files called like the
+    task or like its file, and, where a `!function` is named, the Python files beside it.
+    """
     own = tasks_in(folder).get(task)
     stems = {task, *([own.stem] if own is not None else [])}
-    named = {path for path in folder.rglob("*") if path.is_file() and path.stem in stems}
-    return sorted(named | ({own, *_data_of(own)} if own is not None else set()))
+    found = {path for path in folder.rglob("*") if path.is_file() and path.stem in stems}
+    for path in _with_included(own) if own is not None else []:
+        code = path.parent.glob("*.py") if "!function" in path.read_text(encoding="utf-8") else ()
+        found |= {path, *_data_of(path), *code}
+    return sorted({path.resolve() for path in found})

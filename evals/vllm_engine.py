@@ -14,6 +14,9 @@ from evals.engine import EngineConfig, EngineError, EngineLostError, Generated, 
 
 def _prepare_environment(config: EngineConfig) -> bool:
     """Set what vLLM reads from the environment at import; returns whether it will run on the CPU."""
+    # vLLM forks its engine, and a process that was forked after CUDA was asked about cannot use it: ask by NVML, and spawn
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     import torch
 
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -24,25 +22,9 @@ from typing import Any
 
 from evals import schema
 from evals.benchmarks.base import Benchmark, BenchmarkError, Visit
-from evals.benchmarks.noise import difference
+from evals.benchmarks.noise import SAME_SEED, difference
 from evals.benchmarks.registry import build
-
-#: Exit code that asks the supervisor for a new engine.
-ENGINE_DIED = 3
-#: Seconds between the death of the engine and the end of this process.
-_GRACE = 5
-
-
-class Events:
-    """Appends JSON lines that the supervisor reads."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._handle = path.open("a", encoding="utf-8")
-
-    def emit(self, event: str, **values: Any) -> None:
-        self._handle.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
-        self._handle.flush()
+from evals.worker_process import ENGINE_DIED, Events, end_with, end_with_engine
 
 
 def pending(job: dict[str, Any], policy: dict[str, Any]) -> list[dict[str, Any]]:
@@ -117,19 +99,23 @@ class Cells:
         include = entry.get("include_path")
         progress = partial(self.events.emit, "progress", policy=policy["run_id"], benchmark=entry["name"])
         progress(done=0, total=1)  # reading the task may take a while
-        return run_task(
+        once = partial(
+            run_task,
             self.engine,
             entry["task"],
             Path(include) if include else None,
             entry.get("limit"),
-            int(entry.get("num_fewshot") or 0),
+            entry.get("num_fewshot"),
             policy["run_id"],
             entry["name"],
             schema.cell_fingerprint(policy["fingerprint"], entry["fingerprint"]),
             progress,
-            Path(policy["out"]),
-            {key: entry[key] for key in CHAT_KEYS if key in entry},
+            chat={key: entry[key] for key in CHAT_KEYS if key in entry},
         )
+        scores = once(out=Path(policy["out"]))
+        if entry.get("noise") and policy["run_id"] == schema.REFERENCE:
+            scores["noise"] = difference(scores, once(backwards=True), SAME_SEED)
+        return scores
 
 
 @dataclass
@@ -252,35 +238,6 @@ def compare_with_transformers(job: dict[str, Any], cells: Cells, config: Any) ->
         cells.events.emit("parity", **{key: found[key] for key in ("agree", "total", "reason", "against")})
 
 
-def end_with_engine(engine: Any) -> None:
-    """End this process when the engine is dead: killed by a signal, vLLM may leave its caller waiting for ever."""
-
-    def watch() -> None:
-        while engine.alive():
-            time.sleep(1)
-        time.sleep(_GRACE)  # where vLLM does raise an error, that is the better end
-        os._exit(ENGINE_DIED)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def end_with(parent: int) -> None:
-    """Kill this process and the engine's own processes when `parent` is gone.
-
-    vLLM's worker processes outlive a killed parent and go on computing, so the whole process group is ended; the
-    supervisor starts this process as the leader of its own.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        if os.getpgrp() == os.getpid():
-            os.killpg(os.getpid(), signal.SIGKILL)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main(argv: list[str]) -> int:
     """Entry point. Exit code 0 even if policies failed: the events say which and why."""
     job = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
@@ -295,12 +252,19 @@ def main(argv: list[str]) -> int:
     if not policies:
         events.emit("finished")
         return 0
-    from evals.engine import EngineConfig, choose_dtype, start_engine
+    from evals.engine import EngineConfig, EngineError, choose_dtype, may_pass, start_engine
     from evals.swap_check import check_swap
 
     config = EngineConfig.from_dict(job["engine"])
     started = time.monotonic()
-    engine = start_engine(Path(job["base_model"]), config)
+    try:
+        engine = start_engine(Path(job["base_model"]), config)
+    except EngineError as error:
+        if may_pass(error):
+            raise
+        trace = traceback.format_exc()
+        events.emit("engine_failed", error=type(error).__name__, message=str(error), trace=trace)
+        return 0
     events.emit("engine_started", engine=engine.name, seconds=time.monotonic() - started)
     end_with_engine(engine)
     dtype = choose_dtype(config)

@@ -8,7 +8,8 @@ from typing import Any
 
 from evals.benchmarks import registry
 from evals.benchmarks.base import SAMPLING, Benchmark
-from harness.config import BenchmarkConfig, LmEvalConfig, MatrixConfig, nearest
+from harness.config import MatrixConfig, nearest
+from harness.config_evaluation import BenchmarkConfig, LmEvalConfig
 from harness.errors import UserError
 from harness.fingerprint import file_hash, fingerprint
 from harness.heldout import heldout_file
@@ -89,6 +90,8 @@ def task_settings(task: LmEvalConfig) -> dict[str, Any]:
         del found["apply_chat_template"], found["fewshot_as_multiturn"]
     if task.system_instruction is None:
         del found["system_instruction"]
+    if not task.noise:
+        del found["noise"]
     return found
 
 

@@ -11,21 +11,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
+from harness.config_base import Name, Seed, Strict
+from harness.config_evaluation import EvaluationConfig
 from harness.errors import UserError
 from harness.yaml_source import Path_, Source, load
 
-_Name = typing.Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
-
-_Step = typing.Annotated[int, Field(gt=0)]
-_Seed = typing.Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class QuantizationConfig(_Strict):
+class QuantizationConfig(Strict):
     """Weights loaded in 4 or 8 bits by bitsandbytes (with `lora`); keys as in transformers.BitsAndBytesConfig."""
 
     load_in_4bit: bool = False
@@ -35,7 +27,7 @@ class QuantizationConfig(_Strict):
     bnb_4bit_compute_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
 
-class ModelConfig(_Strict):
+class ModelConfig(Strict):
     """The starting policy and reference: a hub id, a directory, or `embedded:<name>`.
 
     `adapter` (a PEFT adapter: a directory or hub id) is merged into the weights first, so policy and reference both start from
@@ -53,7 +45,7 @@ class ModelConfig(_Strict):
     quantization: QuantizationConfig | None = None
 
 
-class DataSource(_Strict):
+class DataSource(Strict):
     """One source of a mixture: its proportion among the sources (all have a weight, or none), and the most pairs of it."""
 
     source: str
@@ -73,20 +65,11 @@ _Train = typing.Annotated[
 ]
 
 
-def _checkpoints_kind(value: Any) -> str:
-    return "checkpoints:list" if isinstance(value, list | tuple) else "checkpoints:flag"
-
-
-_Checkpoints = typing.Annotated[
-    typing.Annotated[bool, Tag("checkpoints:flag")]
-    | typing.Annotated[typing.Annotated[list[_Step], Field(min_length=1)], Tag("checkpoints:list")],
-    Discriminator(_checkpoints_kind),
-]
-#: Tags of the unions above, which are no keys of the file.
+#: Tags of the unions here and in `harness.config_evaluation`, which are no keys of the file.
 _TAGS = ("train:text", "train:list", "checkpoints:flag", "checkpoints:list")
 
 
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """Preference pairs, in any format of `trainers.formats`.
 
     A source is a file or folder relative to the matrix file (`folder#split`), an entry of a LLaMA-Factory
@@ -120,12 +103,12 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    name: _Name
+    name: Name
     rule: str | None = None
     objective: Literal["dpo", "kto", "orpo"] = "dpo"
-    parent: _Name | None = None
+    parent: Name | None = None
     grid: dict[str, list[Any]] = Field(default_factory=dict)
-    seeds: list[_Seed] | None = None
+    seeds: list[Seed] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -134,116 +117,17 @@ class MethodConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class EngineSettings(_Strict):
-    """The generation engine; see evals.engine.EngineConfig.
-
-    On `parity_prompts` prompts of the first benchmark vLLM's greedy answers are compared with transformers' (0: on none).
-    """
-
-    backend: Literal["auto", "vllm", "transformers"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    max_model_len: int = Field(1024, gt=0)
-    kv_cache_gib: int = Field(2, gt=0)
-    max_num_seqs: int = Field(256, gt=0)
-    seed: int = 0
-    tensor_parallel_size: int = Field(1, gt=0)
-    data_parallel_size: int = Field(1, gt=0)
-    gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
-    parity_prompts: int = Field(8, ge=0)
-    lora: Literal["merge", "adapters"] = "merge"
-
-
-class BenchmarkConfig(BaseModel):
-    """Rows that every policy is measured on. Keys beside the ones below are parameters of its kind (beta0, ...).
-
-    `kind` is a name of evals.benchmarks.registry or `path/to/file.py:ClassName`, relative to the matrix file. Kind
-    preference takes data.heldout where `prompts` is not said. With `noise`, the reference is evaluated twice.
-    """
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
-    name: _Name
-    kind: str = "constraints"
-    prompts: str | None = None
-    limit: int | None = Field(None, gt=0)
-    max_new_tokens: int = Field(128, gt=0)
-    temperature: float = Field(0.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    samples: int = Field(1, gt=0)
-    seed: int = 0
-    noise: bool = False
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """Parameters of the kind as written."""
-        return dict(self.model_extra or {})
-
-
-class LmEvalConfig(_Strict):
-    """An lm-eval task, by name or from `include_path`.
-
-    With `apply_chat_template` the task's texts become turns of the model's chat template, each example a turn of its own unless
-    `fewshot_as_multiturn` is false; `system_instruction` comes first, all as in lm-eval.
-    """
-
-    task: str
-    limit: int | None = Field(None, gt=0)
-    num_fewshot: int = Field(0, ge=0)
-    include_path: str | None = None
-    apply_chat_template: bool = False
-    fewshot_as_multiturn: bool = True
-    system_instruction: str | None = None
-
-
-class JudgeConfig(BaseModel):
-    """A judge of the answers. Keys beside the ones below are parameters of its kind (model, base_url, template, ...).
-
-    `kind` is a name of evals.judges.registry or `path/to/file.py:ClassName`, relative to the matrix file. It judges the answers
-    to `benchmarks` (all that have some): every policy against the reference, and with pairs `all` every two methods with
-    one seed; with `checkpoints` also the policies on the way, each against the reference. No judge is part of a run's
-    identity.
-    """
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
-    name: _Name
-    kind: str
-    benchmarks: typing.Annotated[list[str], Field(min_length=1)] | None = None
-    pairs: Literal["all", "reference"] = "all"
-    checkpoints: bool = False
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """Parameters of the kind as written."""
-        return dict(self.model_extra or {})
-
-
-class EvaluationConfig(_Strict):
-    """What every policy, the reference included, is measured on.
-
-    With `checkpoints`, policies on the way are kept and measured too: after these steps, or (true) wherever the trainer saves;
-    on the benchmarks named in `checkpoint_benchmarks`, or on all.
-    """
-
-    engine: EngineSettings = Field(default_factory=lambda: EngineSettings.model_validate({}))
-    benchmarks: list[BenchmarkConfig] = Field(default_factory=list)
-    lm_eval: list[LmEvalConfig] = Field(default_factory=list)
-    judges: list[JudgeConfig] = Field(default_factory=list)
-    checkpoints: _Checkpoints = False
-    checkpoint_benchmarks: typing.Annotated[list[str], Field(min_length=1)] | None = None
-
-
-class ReportConfig(_Strict):
+class ReportConfig(Strict):
     """Which method is the baseline, and which `benchmark/metric` the verdict is about."""
 
     baseline: str | None = None
     primary: str | None = None
 
 
-class ClaimConfig(_Strict):
+class ClaimConfig(Strict):
     """What the matrix is to show, judged after correction over all claims; see reports.claims.Claim."""
 
-    name: _Name
+    name: Name
     method: str
     against: str
     metric: str
@@ -252,7 +136,7 @@ class ClaimConfig(_Strict):
     min_effect: float = Field(0.0, ge=0)
 
 
-class PushConfig(_Strict):
+class PushConfig(Strict):
     """Where finished policies are uploaded, if told to by `run-matrix --push`: one repository `prefix-<run id>` each."""
 
     prefix: typing.Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
@@ -270,14 +154,14 @@ class ExecutorConfig(BaseModel):
     kind: str = "local"
 
 
-class MatrixConfig(_Strict):
+class MatrixConfig(Strict):
     """A matrix: methods x hyper-parameters x seeds, trained alike and measured alike.
 
     `save` says what LoRA runs keep: the merged weights, the adapter (merged again whenever it is measured), or both. It is no
     part of a run's identity.
     """
 
-    name: _Name
+    name: Name
     model: ModelConfig
     data: DataConfig
     training: dict[str, Any] = Field(default_factory=dict)
@@ -285,7 +169,7 @@ class MatrixConfig(_Strict):
     save: Literal["merged", "adapter", "both"] = "both"
     prefix_sharing: bool = True
     methods: list[MethodConfig] = Field(min_length=1)
-    seeds: list[_Seed] = Field(default_factory=lambda: [0], min_length=1)
+    seeds: list[Seed] = Field(default_factory=lambda: [0], min_length=1)
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     claims: list[ClaimConfig] = Field(default_factory=list)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evals import schema
+from evals.lm_cache import cache_path
 from harness.failures import BACK_OFF_SECONDS, MAX_ATTEMPTS, record_is_transient
 from harness.matrix import RunSpec
 from harness.plan import Plan
@@ -94,7 +95,7 @@ class _Evaluation:
         return bool(error and error.get("cells") == self.fingerprint(policy) and not record_is_transient(error))
 
     def set_damaged_aside(self, policy: dict[str, Any]) -> None:
-        """Quarantine scores and generations that are not what was marked, or cannot be read.
+        """Quarantine scores, generations and kept results that are not what was marked, or cannot be read.
 
         Scores go with the generations they were computed from, and before them: a kill in between then loses neither.
         """
@@ -103,8 +104,10 @@ class _Evaluation:
         bad = store.damaged(STAGE, fingerprint) or []
         for benchmark in benchmarks_of(self.plan, policy):
             rows, scores = schema.generations_path(out, benchmark["name"]), schema.scores_path(out, benchmark["name"])
-            if rows.is_file() and not _is_readable(rows):
-                bad.append(str(rows.relative_to(out)))
+            kept = (schema.logprobs_path(place, benchmark["name"]) for place in (out, out / schema.REPEAT))
+            for path in (rows, *kept, cache_path(out, benchmark["name"])):
+                if path.is_file() and not _is_readable(path):
+                    bad.append(str(path.relative_to(out)))
             if scores.is_file() and schema.read_scores(out, benchmark["name"]) is None:
                 bad.append(str(scores.relative_to(out)))
             if str(rows.relative_to(out)) in bad:
@@ -192,7 +195,9 @@ class _Evaluation:
             self.record(next(p for p in self.policies if p["run_id"] == policy), None)
         elif kind == "policy_failed":
             progress.clear()
-            progress.say(f"failed {name}: {event['error']}: {event['message'].splitlines()[0]}")
+            progress.say(f"failed {name}: {event['error']}: {event['message'].strip().partition(chr(10))[0]}")
+        elif kind == "engine_failed":
+            progress.say(f"the engine did not start: {event['message'].strip()}")
         elif kind == "worker_died":
             progress.clear()
             progress.say(f"the evaluation process died{f' (in {name})' if policy else ''}; starting it again")

@@ -39,7 +39,10 @@ def record_is_transient(error: Mapping[str, Any]) -> bool:
     """`is_transient` of a failure as it was recorded; the recorder's own word counts where it gave one."""
     if error.get("transient") is not None:
         return bool(error["transient"])
-    return error["class"] in _TRANSIENT_CLASSES or any(words in error["message"] for words in _DISK_WORDS)
+    from trainers.memory import OUT_OF_MEMORY_WORDS
+
+    passing = (*_DISK_WORDS, *OUT_OF_MEMORY_WORDS)
+    return error["class"] in _TRANSIENT_CLASSES or any(words in error["message"] for words in passing)
 
 
 def disk_line(number: int, path: object) -> str:

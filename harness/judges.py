@@ -11,7 +11,8 @@ from typing import Any
 from evals.benchmarks import registry as benchmarks_registry
 from evals.judges import registry
 from evals.judges.base import Judge
-from harness.config import JudgeConfig, MatrixConfig, nearest
+from harness.config import MatrixConfig, nearest
+from harness.config_evaluation import JudgeConfig
 from harness.errors import UserError
 from harness.fingerprint import file_hash
 from harness.yaml_source import Source

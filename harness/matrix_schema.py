@@ -8,7 +8,8 @@ from typing import Any
 
 from evals.benchmarks import registry as benchmark_kinds
 from harness.benchmarks import _COMMON
-from harness.config import BenchmarkConfig, MatrixConfig, MethodConfig
+from harness.config import MatrixConfig, MethodConfig
+from harness.config_evaluation import BenchmarkConfig
 from harness.fields import OWNED, known_fields
 from trainers.objectives import OBJECTIVES
 from trainers.rules import registry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -224,7 +225,8 @@ def _benchmarks(config: MatrixConfig, source: Source, held_file: Path | None) ->
         own = {*tasks_in(tasks), *tasks_in(folder)}
         if not files and not _is_lm_eval_task(task.task):
             raise UserError(f"{where}: unknown lm-eval task {task.task!r}; {nearest(task.task, own)}")
-        entry["fingerprint"] = fingerprint({**entry, "files": [file_hash(path) for path in files], "engine": settings})
+        made_of = {"files": [file_hash(path) for path in files], "lm_eval": importlib.metadata.version("lm_eval")}
+        entry["fingerprint"] = fingerprint({**entry, **made_of, "engine": settings})
         found.append(entry)
     names = [entry["name"] for entry in found]
     for name in names:

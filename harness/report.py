@@ -12,7 +12,7 @@ from harness.progress import Progress
 from harness.store import RunStore, read_json, write_json
 
 #: Raise when a change of `reports` should show in reports that exist already.
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 FILES = ("training_metrics.csv", "training_curves.png", "summary.json", "log_history.json", "report.html", "report.md")
 _STAMP = "report.json"
 

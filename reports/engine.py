@@ -13,20 +13,41 @@ def engine_summary(matrix: MatrixData) -> dict[str, Any]:
     """`greedy_agreement`: on how many prompts vLLM's greedy answers were those of transformers, with the reference's weights.
 
     `differences` names for each other answer the prompt, the position of the first token that differs, and the `gap` in nats by
-    which transformers preferred its own token there: near zero it is a tie that rounding decides.
+    which transformers preferred its own token there: near zero it is a tie that rounding decides. `measured_by` has the policies
+    of every engine, and a `sentence` where these are several.
 
     Raises:
         ReportError: the file is damaged.
     """
+    return {"greedy_agreement": _agreement(_parity(matrix)), "measured_by": _measured_by(matrix)}
+
+
+def _parity(matrix: MatrixData) -> dict[str, Any]:
     path = matrix.output_dir / "reference" / "parity.json"
     if not path.exists():
         absent = "not compared: the engine is transformers itself, or evaluation.engine.parity_prompts is 0"
-        found: Any = {"differences": [], "reason": absent}
-        return {"greedy_agreement": _agreement(found)}
+        return {"differences": [], "reason": absent}
     found = read_json(path)
     if not isinstance(found, dict) or "agree" not in found:
         raise ReportError(f"{path}: not a comparison of two engines; delete it and rerun")
-    return {"greedy_agreement": _agreement(found)}
+    return found
+
+
+def _measured_by(matrix: MatrixData) -> dict[str, Any]:
+    engines: dict[str, set[str]] = {}
+    for policy in [*([matrix.reference] if matrix.reference else []), *matrix.runs]:
+        for scores in policy.scores.values():
+            if scores.engine is not None:
+                engines.setdefault(scores.engine, set()).add(policy.run_id)
+    found = {name: sorted(policies) for name, policies in sorted(engines.items())}
+    if len(found) < 2:
+        return {"engines": found, "sentence": None}
+    each = "; ".join(f"{name} {len(policies)} of them" for name, policies in found.items())
+    sentence = (
+        f"Policies were measured by {len(found)} different engines ({each}): differences between them are in part "
+        "differences of software and precision. Delete the score files of one of them, and run the matrix on one machine again."
+    )
+    return {"engines": found, "sentence": sentence}
 
 
 def _agreement(found: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class Scores:
     noise: Any = None
     #: The policy under which the prompt perplexity of the items was measured; None where the rows carried it, or have none.
     prompt_perplexity_under: str | None = None
+    #: What wrote the answers, with version and precision; None where the file does not say.
+    engine: str | None = None
 
 
 def error_text(status: Mapping[str, Any] | None) -> str | None:
@@ -220,6 +222,7 @@ def load_scores(path: Path) -> Scores:
             items=items,
             noise=raw.get("noise"),
             prompt_perplexity_under=raw.get("prompt_perplexity_under"),
+            engine=raw.get("engine"),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ReportError(f"{path}: not a score file ({type(error).__name__}: {error}); delete it and rerun") from error

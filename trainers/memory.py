@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import gc
 
+#: How an allocation that failed is put by torch on CPUs, by CUDA outside torch's allocator, by cuBLAS and by the system.
+OUT_OF_MEMORY_WORDS = (
+    "DefaultCPUAllocator: can't allocate",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Cannot allocate memory",
+)
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or on the CPU."""
     import torch
 
     text = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in text
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in text for words in OUT_OF_MEMORY_WORDS
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its class where it says nothing, as Python's own MemoryError does."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def next_split(micro: int, split: int) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from trainers.data import PreferencePair
 from trainers.loading import quantized
-from trainers.memory import is_out_of_memory, next_split, release_memory
+from trainers.memory import first_line, is_out_of_memory, next_split, release_memory
 from trainers.save import write_json
 from trainers.schema import TRAIN_RESULT
 from trainers.tracking import tracking
@@ -150,7 +150,7 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 raise  # with several processes the others are in the middle of a collective call
-            message = str(error).splitlines()[0]
+            message = first_line(error)
         smaller = next_split(_micro_batch(job), split)
         if smaller is None:
             raise MemoryError(

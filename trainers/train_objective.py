@@ -11,7 +11,7 @@ from typing import Any
 
 from trainers.data import PreferencePair
 from trainers.fit import common_settings, fit, write_outputs
-from trainers.memory import is_out_of_memory
+from trainers.memory import first_line, is_out_of_memory
 from trainers.objectives import Objective, ObjectiveError, check_training, find, validate
 from trainers.save import write_json
 from trainers.schema import TRAIN_RESULT
@@ -51,7 +51,7 @@ def train_objective(
         if not is_out_of_memory(error):
             raise
         raise MemoryError(
-            f"out of memory ({str(error).splitlines()[0]}); {objective}'s loss depends on the micro-batch, so it is not cut by "
+            f"out of memory ({first_line(error)}); {objective}'s loss depends on the micro-batch, so it is not cut by "
             "itself: lower per_device_train_batch_size or max_length, or use gradient_checkpointing, LoRA or a smaller model"
         ) from error
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, ClassVar
 
 from evals import schema
 from evals.constraints.benchmark import BenchmarkError
+from evals.estimates import estimate, mean
 
 __all__ = ["AnswerBenchmark", "Benchmark", "BenchmarkError", "Visit", "estimate", "mean"]
 
@@ -185,37 +184,3 @@ class AnswerBenchmark(Benchmark):
 
     def turns_of(self, row: Row) -> list[str]:
         return list(row.get("turns") or [self.message(row)])
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """Mean of the values that are defined; None if none is."""
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
-
-
-def estimate(
-    values: Sequence[float | None], higher_is_better: bool | None, groups: Sequence[Any] | None = None
-) -> dict[str, Any]:
-    """Mean over the defined values, n, and the standard error clustered by group (Miller, arXiv 2411.00640).
-
-    Args:
-        groups: one a value; None for a value of its own cluster.
-    """
-    known = [(i, value) for i, value in enumerate(values) if value is not None]
-    middle = mean([value for _, value in known])
-    if middle is None:
-        return {
-            "value": None,
-            "stderr": None,
-            "n": 0,
-            "higher_is_better": higher_is_better,
-            "reason": "defined for no item",
-        }
-    sums: dict[Any, float] = defaultdict(float)
-    for i, value in known:
-        group = groups[i] if groups is not None else None
-        sums[("item", i) if group is None else ("group", group)] += value - middle
-    clusters, stderr = len(sums), None
-    if clusters > 1:
-        stderr = math.sqrt(math.fsum(s * s for s in sums.values()) * clusters / (clusters - 1)) / len(known)
-    return {"value": middle, "stderr": stderr, "n": len(known), "higher_is_better": higher_is_better}

@@ -22,10 +22,14 @@ def turn_id(prompt_id: str, turn: int) -> str:
 
 
 def kept_rows(path: Path, visit: Visit) -> list[Row]:
-    """Rows of a file that grows while a policy is visited; none if they are of another policy or other settings."""
+    """Rows of a file that grows while a policy is visited; none if they are of another policy, other settings or another engine.
+
+    Rows of before the engine was written down count as the present one's.
+    """
     rows = schema.read_rows(path)
     wanted = identity(visit)
-    if any(row.get(key) != value for row in rows for key, value in wanted.items()):
+    old = {"engine": wanted["engine"]}
+    if any((old | row).get(key) != value for row in rows for key, value in wanted.items()):
         path.unlink()
         return []
     return rows
@@ -37,6 +41,7 @@ def identity(visit: Visit) -> dict[str, Any]:
         "policy_fingerprint": visit.policy["fingerprint"],
         "benchmark_fingerprint": visit.benchmark["fingerprint"],
         "version": schema.ANSWERS_VERSION,
+        "engine": visit.engine.name,
     }
 
 

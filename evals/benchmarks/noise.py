@@ -7,8 +7,11 @@ from typing import Any
 
 from evals.benchmarks.base import estimate
 
+NEXT_SEED = "the same weights again, with the next seed and the prompts in reverse order"
+SAME_SEED = "the same weights again, with the requests in reverse order"
 
-def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+
+def difference(first: Mapping[str, Any], second: Mapping[str, Any], how: str = NEXT_SEED) -> dict[str, Any]:
     """What goes into `noise` of a score file: for every metric, both values and their difference (second - first).
 
     `item_difference` is the mean of the items' differences with its standard error, `changed` the share of the items
@@ -30,6 +33,6 @@ def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str,
         }
     return {
         "policy": first["policy"],
-        "how": "the same weights again, with the next seed and the prompts in reverse order",
+        "how": how,
         "metrics": metrics,
     }

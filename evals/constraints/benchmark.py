@@ -11,6 +11,7 @@ from typing import Any
 from evals.constraints.registry import ConstraintError, resolve
 from evals.constraints.reward import Result, gold_reward
 from evals.constraints.text import words
+from evals.estimates import estimate
 from evals.jsonl import JsonlError, read_jsonl
 
 SCHEMA_VERSION = 1
@@ -67,7 +68,8 @@ def score(
 ) -> dict[str, Any]:
     """Score one policy's generations on the prompts.
 
-    Several samples of a prompt are averaged first, so every value and standard error is over prompts.
+    Several samples of a prompt are averaged first, so every value and standard error is over prompts, clustered by their
+    ``group``. A prompt's ``style`` is a stratum, chosen and not sampled: it is kept with the item and clusters nothing.
 
     Args:
         generations: rows with ``prompt_id``, ``text`` and optionally ``sample`` (distinct within a prompt).
@@ -98,7 +100,7 @@ def score(
             f"policy {policy!r}: {len(missing)} prompts have no generation, the first is {missing[0]!r}; generate again"
         )
     items = []
-    rates: dict[str, list[float]] = defaultdict(list)
+    rates: dict[str, list[tuple[float, Any]]] = defaultdict(list)
     for prompt in prompts:
         texts = [text for _, text in sorted(answers[prompt["id"]].items())]
         results = [gold_reward(text, prompt["constraints"]) for text in texts]
@@ -108,13 +110,13 @@ def score(
             for check in result.checks:
                 passed[check.constraint].append(float(check.passed))
         for kind, values in passed.items():
-            rates[kind].append(_mean(values))
-    metrics = {
-        name: _estimate([item["values"][name] for item in items], higher_is_better=True)
-        for name in ("gold_reward", "all_satisfied")
-    }
+            rates[kind].append((_mean(values), prompt.get("group")))
+    groups = [item["group"] for item in items]
     # Length is described, not judged: neither direction is better.
-    metrics["response_words"] = _estimate([item["values"]["response_words"] for item in items], higher_is_better=None)
+    directions = {"gold_reward": True, "all_satisfied": True, "response_words": None}
+    metrics = {
+        name: estimate([item["values"][name] for item in items], better, groups) for name, better in directions.items()
+    }
     return {
         "schema_version": SCHEMA_VERSION,
         "benchmark": benchmark,
@@ -123,7 +125,7 @@ def score(
         "fingerprint": fingerprint,
         "metrics": metrics,
         "primary_metric": "gold_reward",
-        "by_constraint": {kind: _estimate(values, higher_is_better=True) for kind, values in sorted(rates.items())},
+        "by_constraint": {kind: estimate(*_columns(found)) for kind, found in sorted(rates.items())},
         "items": items,
         "noise": None,
     }
@@ -137,7 +139,8 @@ def _item(prompt: Mapping[str, Any], texts: Sequence[str], results: Sequence[Res
             "all_satisfied": _mean([float(result.all_satisfied) for result in results]),
             "response_words": _mean([float(len(words(text))) for text in texts]),
         },
-        "group": prompt.get("style"),
+        "group": prompt.get("group"),
+        "style": prompt.get("style"),
         "prompt": prompt["prompt"],
         "response": texts[0],
         "checks": [
@@ -152,8 +155,6 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _estimate(values: Sequence[float], *, higher_is_better: bool | None) -> dict[str, Any]:
-    """Mean with the sample standard error over prompts; one prompt has none."""
-    n, mean = len(values), _mean(values)
-    stderr = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n) if n > 1 else None
-    return {"value": mean, "stderr": stderr, "n": n, "higher_is_better": higher_is_better}
+def _columns(found: Sequence[tuple[float, Any]]) -> tuple[list[float], bool, list[Any]]:
+    """Values, whether higher is better, and groups, for `estimate`."""
+    return [value for value, _ in found], True, [group for _, group in found]

@@ -61,7 +61,7 @@ class Judge(ABC):
         """Yield (index, reply) for every request, in any order, each as soon as it is known.
 
         A score is any finite number, higher is better. A preference is in [0, 1] for the first answer shown, a tie 0.5.
-        `spent` is what this judge's cached replies have cost, for judges with a budget.
+        `spent` is what this judge's requests have cost so far, for judges with a budget.
         """
 
 
@@ -87,13 +87,17 @@ SILENT = Reply(None, "the judge gave no reply", final=False)
 
 @dataclass
 class Tally:
-    """What became of the requests: read from the cache, asked now, and of all these how many without a verdict, by reason."""
+    """What became of the requests: read from the cache, asked now, and of all these how many without a verdict, by reason.
+
+    `refusal` is what the server said when it first refused one.
+    """
 
     cached: int = 0
     asked: int = 0
     unparsed: Counter[str] = field(default_factory=Counter)
     unanswered: Counter[str] = field(default_factory=Counter)
     refused: int = 0
+    refusal: str = ""
     cost: Cost = field(default_factory=Cost)
 
     def as_dict(self) -> dict[str, Any]:
@@ -181,13 +185,16 @@ class Judging:
                 if reply.final:
                     self.cache.put(key, self.digest, reply)
                 else:
+                    self.cache.charge(self.digest, reply.cost)
                     self._unanswered[key] = reply
                 self.progress(done, len(todo))
         replies = [self.cache.get(key) or self._unanswered.get(key, SILENT) for key in keys]
         for reply in dict(zip(keys, replies, strict=True)).values():
             if reply.value is None:
                 (self.tally.unparsed if reply.final else self.tally.unanswered)[reply.reason or "no reason"] += 1
-                self.tally.refused += not reply.final and reply.raw is not None
+                if not reply.final and reply.raw is not None:
+                    self.tally.refused += 1
+                    self.tally.refusal = self.tally.refusal or reply.raw
         return replies
 
     def _check(self, reply: Reply) -> None:

@@ -44,8 +44,8 @@ class Cost:
 class Reply:
     """What a judge said: a value, or None with the reason; `raw` is its text.
 
-    `final` replies are kept, also those without a verdict. A reply that is not final (server down, budget spent) is not
-    kept, so the next run asks again.
+    `final` replies are kept, also those without a verdict. Of a reply that is not final (server down, budget spent) only the
+    cost is kept, so the next run asks again.
     """
 
     value: float | None
@@ -85,7 +85,7 @@ class JudgeCache:
         return None if row is None else row[1]
 
     def spent(self, judge: str) -> Cost:
-        """What the kept replies of the judge with this digest have cost."""
+        """What the requests of the judge with this digest have cost, answered or not."""
         return self._costs.get(judge, Cost())
 
     def refresh(self) -> None:
@@ -110,6 +110,11 @@ class JudgeCache:
         """Keep a final reply."""
         row = {"key": key, "judge": judge, "value": reply.value, "reason": reply.reason, "raw": reply.raw}
         self._append({**row, "cost": reply.cost.as_dict()})
+
+    def charge(self, judge: str, cost: Cost) -> None:
+        """Remember what requests without an answer have cost."""
+        if cost != Cost():
+            self._append({"judge": judge, "cost": cost.as_dict()})
 
     def _append(self, row: Mapping[str, Any]) -> None:
         # ASCII, so that text with a lone surrogate can be written.
@@ -138,11 +143,14 @@ class JudgeCache:
             if "identity" in row:
                 self._identities.add(judge)
                 return
-            key, value, reason = row["key"], row["value"], row["reason"]
-            reply = Reply(None if value is None else float(value), reason, row["raw"], Cost(**row["cost"]))
+            cost, key, reply = Cost(**row["cost"]), row.get("key"), None
+            if key is not None:
+                value = None if row["value"] is None else float(row["value"])
+                reply = Reply(value, row["reason"], row["raw"], cost)
         except (ValueError, KeyError, TypeError):
             self.damaged += 1
             return
         # Two processes that asked the same thing have both paid for it.
-        self._costs[judge] = self.spent(judge) + reply.cost
-        self._rows.setdefault(key, (judge, reply))
+        self._costs[judge] = self.spent(judge) + cost
+        if reply is not None:
+            self._rows.setdefault(key, (judge, reply))

@@ -21,7 +21,9 @@ LONGEST_PAUSE = 120.0
 
 
 class Unanswered(Exception):
-    """No usable answer for now: retries used up, the budget spent, or the run is stopping."""
+    """No usable answer for now: retries used up, the budget spent, or the run is stopping. `cost` is what was tried."""
+
+    cost = Cost()
 
 
 class Refused(Unanswered):
@@ -121,21 +123,25 @@ class Endpoint:
         url = self.base_url.rstrip("/") + "/chat/completions"
         content = json.dumps(body, allow_nan=False).encode()
         attempts, problem, pause = 0, "", 0.0
-        while attempts <= self.retries:
-            if attempts:
-                stop.wait(pause)
-            pace.wait(stop)
-            if stop.is_set():
-                raise Unanswered("the run is stopping")
-            budget.take()
-            attempts += 1
-            answer, problem, asked_pause = self._once(client, url, content)
-            if answer is not None:
-                return answer, Cost(attempts) + budget.charge(answer.get("usage") or {})
-            # Half of the pause is random, so that requests refused together do not come back together.
-            pause = self.backoff_s * 2 ** (attempts - 1) * random.uniform(0.5, 1.0)
-            pause = min(max(pause, asked_pause), LONGEST_PAUSE)
-        raise Unanswered(problem)
+        try:
+            while attempts <= self.retries:
+                if attempts:
+                    stop.wait(pause)
+                pace.wait(stop)
+                if stop.is_set():
+                    raise Unanswered("the run is stopping")
+                budget.take()
+                attempts += 1
+                answer, problem, asked_pause = self._once(client, url, content)
+                if answer is not None:
+                    return answer, Cost(attempts) + budget.charge(answer.get("usage") or {})
+                # Half of the pause is random, so that requests refused together do not come back together.
+                pause = self.backoff_s * 2 ** (attempts - 1) * random.uniform(0.5, 1.0)
+                pause = min(max(pause, asked_pause), LONGEST_PAUSE)
+            raise Unanswered(problem)
+        except Unanswered as error:
+            error.cost = Cost(attempts)
+            raise
 
     def _once(self, client: Any, url: str, content: bytes) -> tuple[dict[str, Any] | None, str, float]:
         """(answer, problem, seconds the server asks to wait)."""
@@ -151,9 +157,10 @@ class Endpoint:
             raise JudgeError(f"base_url {self.base_url!r}: {error}; give http://host:port/v1") from error
         if response.status_code in RETRIED:
             return None, f"HTTP {response.status_code}", _retry_after(response.headers.get("retry-after"))
-        said = self.redact(" ".join(response.text.split())[:300])
-        if 300 <= response.status_code < 400 or response.status_code in (401, 403, 404):
-            fix = "check base_url and model" if response.status_code not in (401, 403) else "check api_key_env"
+        said = self.redact(" ".join(response.text.split()))[:300]  # cut last: half a key would not be known
+        if 300 <= response.status_code < 400 or response.status_code in (401, 402, 403, 404):
+            fixes = {401: "check api_key_env", 402: "the account has no credit", 403: "check api_key_env"}
+            fix = fixes.get(response.status_code, "check base_url and model")
             raise JudgeError(f"{url} refused the request with HTTP {response.status_code} ({said}); {fix}")
         if response.status_code >= 400:
             raise Refused(f"HTTP {response.status_code}", said)

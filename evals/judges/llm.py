@@ -32,8 +32,9 @@ class LLMJudge(Judge):
         temperature: 0 for one and the same verdict each time.
         extra_body: further keys of the request, part of the identity; null removes a key that is sent otherwise.
         concurrency: requests in flight. requests_per_minute: rate limit, None for none.
-        max_requests, max_tokens: budget of this judge over the life of its cache, killed runs included; requests count
-            retries, tokens are prompt and completion. None for no limit.
+        max_requests, max_tokens: budget of this judge over the life of its cache, killed runs included (but for the requests
+            in flight at a kill); requests count retries and what was not answered, tokens are prompt and completion.
+            None for no limit.
         timeout_s: per request, seconds. retries: after the first try, on 408, 409, 425, 429, 5xx, broken connections and
             timeouts. backoff_s: first pause, doubled each time; a longer Retry-After is obeyed.
     """
@@ -126,9 +127,9 @@ class LLMJudge(Judge):
             answer, cost = self._endpoint.chat(client, body, pace, budget, stop)
         except Refused as error:
             status, said = error.args
-            return Reply(None, status, said, final=False)
+            return Reply(None, status, said, error.cost, final=False)
         except Unanswered as error:
-            return Reply(None, str(error), final=False)
+            return Reply(None, str(error), None, error.cost, final=False)
         choice = answer["choices"][0]
         text = self._endpoint.redact(choice["message"]["content"] or "")
         if self.template.reads_logprobs:

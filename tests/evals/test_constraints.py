@@ -259,9 +259,20 @@ def test_score_file() -> None:
     assert result["by_constraint"]["no_commas"]["value"] == 0.5 and result["by_constraint"]["no_commas"]["n"] == 2
     assert result["primary_metric"] == "gold_reward" and result["policy"] == "run-1" and result["noise"] is None
     item = result["items"][1]
-    assert item["group"] == "rare" and item["response"] == "three" and item["log_prompt_perplexity"] == 4.5
+    assert item["group"] is None and item["style"] == "rare", "a style is a stratum, not a cluster"
+    assert item["response"] == "three" and item["log_prompt_perplexity"] == 4.5
     assert [c["passed"] for c in item["checks"]] == [True, False]
     json.dumps(result, allow_nan=False)
+
+
+def test_prompts_of_one_group_are_one_cluster() -> None:
+    rows = [{**row, "group": group, "style": "plain"} for row, group in zip(PROMPTS, ("g", "g", "h"), strict=True)]
+    result = score(_generations({"a": ["one two"], "b": ["a, b"], "c": ["5"]}), rows, "r", "f")
+    rewards = [item["values"]["gold_reward"] for item in result["items"]]
+    mean = statistics.mean(rewards)
+    sums = [rewards[0] + rewards[1] - 2 * mean, rewards[2] - mean]
+    assert result["metrics"]["gold_reward"]["stderr"] == pytest.approx(math.sqrt(2 * sum(s * s for s in sums)) / 3)
+    assert [item["group"] for item in result["items"]] == ["g", "g", "h"]
 
 
 def test_score_of_one_prompt_has_no_standard_error() -> None:
@@ -294,6 +305,8 @@ def test_load_prompts(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{", r"p\.jsonl:2: not JSON"),
+        ('{"id": "b", "prompt": "x", "input": NaN}', r"p\.jsonl:2: not JSON \(NaN is no JSON value; leave the key out"),
+        ('{"id": "b", "prompt": "a \\ud83d"}', r"p\.jsonl:2: not JSON .*surrogates not allowed"),
         ("[]", r"p\.jsonl:2: expected a JSON object"),
         (json.dumps({**PROMPTS[1], "id": "a"}), r"p\.jsonl:2: id 'a' is also on line 1"),
         (json.dumps({**PROMPTS[1], "prompt": ""}), r"p\.jsonl:2: 'prompt' must be"),

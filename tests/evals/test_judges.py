@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from evals.judges.base import Judge, JudgeError, Judging, Question, Request
+from evals.judge_worker import unanswered
+from evals.judges.base import Judge, JudgeError, Judging, Question, Request, Tally
 from evals.judges.cache import Cost, JudgeCache, Reply
 from evals.judges.registry import build
 from evals.judges.templates import FOLDER, load_template
@@ -334,6 +335,31 @@ class Talker(Stub):
                 yield index, Reply(None, "HTTP 400", "too long, says the server", final=False)
             else:
                 yield index, Reply(1.0, raw=f"{request.answers[0]}\u2028\ud800" + "x" * 5000 + "[[A]]")
+
+
+@pytest.mark.parametrize(
+    ("asked", "refused", "down", "open_"),
+    [
+        (100, 10, 0, None),
+        (100, 11, 0, 11),
+        (100, 10, 2, 2),
+        (100, 11, 2, 13),
+        (3, 1, 0, None),
+        (1, 1, 0, 1),
+        (2, 2, 0, 2),
+    ],
+)
+def test_a_few_refused_requests_are_missing_and_many_are_a_failure(
+    asked: int, refused: int, down: int, open_: int | None
+) -> None:
+    tally = Tally(asked=asked, refused=refused, refusal="no credit")
+    tally.unanswered.update({"HTTP 400": refused, "timeout": down})
+    error = unanswered(tally)
+    assert (error is None) == (open_ is None)
+    if error is not None:
+        assert f"{open_} of {asked} requests have no answer" in str(error) and "the server said: no credit" in str(
+            error
+        )
 
 
 def test_the_judges_words_are_in_the_rows(tmp_path: Path) -> None:

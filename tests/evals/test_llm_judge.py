@@ -151,7 +151,7 @@ def test_one_refused_request_does_not_stop_the_others(tmp_path: Path) -> None:
         assert len(server.asked) == 3 and dict(judge.tally.unanswered) == {"HTTP 400": 1}
 
 
-@pytest.mark.parametrize(("status", "hint"), [(401, "check api_key_env"), (404, "check base_url and model")])
+@pytest.mark.parametrize(("status", "hint"), [(401, "check api_key_env"), (402, "no credit"), (404, "check base_url")])
 def test_a_wrong_key_or_address_stops_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, hint: str
 ) -> None:
@@ -171,6 +171,25 @@ def test_a_key_that_the_server_repeats_is_not_kept(tmp_path: Path, monkeypatch: 
     with chat_server(lambda content, _: Said("you sent sk-very-secret [[6]]")) as server:
         assert ask(judging(server.url, tmp_path, api_key_env="JUDGE_KEY"), 1) == [6.0]
     assert "secret" not in (tmp_path / "cache.jsonl").read_text()
+
+
+def test_a_key_is_taken_out_before_words_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-very-secret")
+    said = Said(status=404, body=b"x" * 292 + b"sk-very-secret")  # of 300 characters kept
+    with chat_server(lambda content, _: said) as server, pytest.raises(JudgeError) as caught:
+        ask(judging(server.url, tmp_path, api_key_env="JUDGE_KEY"), 1)
+    assert "sk-" not in str(caught.value) and "x[key]" in str(caught.value)
+
+
+def test_requests_without_an_answer_count_in_the_budget(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"max_requests": 6, "concurrency": 1, "retries": 1, "backoff_s": 0.0}
+    with chat_server(lambda content, _: Said(status=503)) as server:
+        assert ask(judging(server.url, tmp_path, **options), 2) == [None] * 2
+        assert len(server.asked) == 4
+        again = judging(server.url, tmp_path, **options)
+        assert ask(again, 2) == [None] * 2 and "request budget spent" in dict(again.tally.unanswered)
+        assert len(server.asked) == 6
+    assert again.cache.damaged == 0 and again.cache.spent(again.digest).requests == 6
 
 
 def test_request_budget_holds_over_runs(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from evals.lm import EngineLM, RequestError
 from evals.lm_tasks import TASKS, TaskError, load_task, run_task
 from evals.tasks.make_data import DATA, capitals, make_data, word_arithmetic
 from evals.transformers_engine import TransformersEngine
+from evals.worker import Cells
+from evals.worker_process import Events
 from trainers.tiny import build_tiny_model
 
 
@@ -170,6 +172,37 @@ def test_task_of_the_user_with_two_filters(engine: Engine, tmp_path: Path) -> No
         _run(engine, "mine", 3, include_path=tmp_path, num_fewshot=2)
     with pytest.raises(TaskError, match="not a directory"):
         _run(engine, "mine", 3, include_path=tmp_path / "absent")
+
+
+def test_a_task_has_its_own_number_of_examples_and_may_have_no_context(engine: Engine, tmp_path: Path) -> None:
+    config = yaml.safe_load((TASKS / "capitals.yaml").read_text(encoding="utf-8"))
+    shots = config | {"task": "shots", "num_fewshot": 2}
+    pairs = config | {"task": "pairs", "doc_to_text": ""}
+    informed = pairs | {"task": "informed", "metric_list": [{"metric": "acc"}, {"metric": "acc_mutual_info"}]}
+    for one in (shots, pairs, informed):
+        (tmp_path / f"{one['task']}.yaml").write_text(yaml.safe_dump(one), encoding="utf-8")
+    make_data(tmp_path / "data")
+    scores = _run(engine, "shots", 2, include_path=tmp_path, num_fewshot=None)
+    assert scores["num_fewshot"] == 2 and scores["items"][0]["prompt"].count("The capital of") == 3
+    scores = _run(engine, "shots", 2, include_path=tmp_path, num_fewshot=0)
+    assert scores["num_fewshot"] == 0 and scores["items"][0]["prompt"].count("The capital of") == 1
+    for task in ("pairs", "informed"):
+        scores = _run(engine, task, 2, include_path=tmp_path)
+        for item, row in zip(scores["items"], capitals(), strict=False):
+            assert item["prompt"] == "" and {item["response"], item["target"]} <= set(row["choices"])
+
+
+def test_the_noise_of_a_task_is_the_references_alone(engine: Engine, tmp_path: Path) -> None:
+    policies = [{"run_id": name, "fingerprint": name, "out": str(tmp_path / name)} for name in ("reference", "other")]
+    cells = Cells(engine, Events(tmp_path / "events.jsonl"), policies[0])
+    entry = {"name": "capitals", "kind": "lm_eval", "task": "capitals", "limit": 6, "noise": True, "fingerprint": "f"}
+    for policy in policies:
+        assert cells.collect(policy, entry)
+    noise = json.loads((tmp_path / "reference" / "scores" / "capitals.json").read_text())["noise"]
+    assert "reverse order" in noise["how"] and abs(noise["metrics"]["acc"]["difference"]) <= 1 / 6
+    assert json.loads((tmp_path / "other" / "scores" / "capitals.json").read_text())["noise"] is None
+    rows = [json.loads(line) for line in (tmp_path / "reference" / "lm_eval" / "capitals.jsonl").open()]
+    assert len(rows) == 24, "the second time is not kept: it would answer from the first"
 
 
 def test_make_data_reproduces_the_files(tmp_path: Path) -> None:

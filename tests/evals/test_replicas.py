@@ -14,6 +14,7 @@ import pytest
 from evals.engine import EngineConfig, EngineError, EngineLostError, Sampling, chat_ids, start_engine
 from evals.replicas import devices
 from evals.swap_check import check_swap
+from evals.worker import engine_died
 from trainers.tiny import build_tiny_model
 
 CONFIG = EngineConfig(backend="transformers", dtype="float32", max_model_len=256, data_parallel_size=2)
@@ -88,8 +89,9 @@ def test_one_that_ends_is_missed(tiny_model: Path, tmp_path: Path) -> None:
     while replicas.alive() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not replicas.alive()
-    with pytest.raises(EngineLostError, match="replica 1 of the engine ended"):
+    with pytest.raises(EngineLostError, match="replica 1 of the engine ended") as caught:
         replicas.generate([[1, 2], [1, 3]], Sampling(2))
+    assert engine_died(caught.value), "the worker ends and is started again, as with one engine"
     replicas.close()
     with pytest.raises(EngineError, match="replica 0"):
         start_engine(tmp_path, CONFIG)

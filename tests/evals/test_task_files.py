@@ -25,7 +25,7 @@ process_docs: !function helpers.clean
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    root = tmp_path / "tasks"
+    root = tmp_path.resolve() / "tasks"
     (root / "rows").mkdir(parents=True)
     (root / "rows" / "q.jsonl").write_text('{"q": "Is it?"}\n{"q": "Was it?"}\n')
     (root / "version_2.yaml").write_text(YAML.format(task="my_task"))
@@ -37,9 +37,20 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_task_and_what_it_is_made_of(folder: Path) -> None:
     assert tasks_in(folder) == {"my_task": folder / "version_2.yaml"}
-    assert files_of(folder, "my_task") == [folder / "rows" / "q.jsonl", folder / "version_2.yaml"]
+    found = [folder / "helpers.py", folder / "rows" / "q.jsonl", folder / "version_2.yaml"]
+    assert files_of(folder, "my_task") == found
     assert files_of(folder, "version_2") == [folder / "version_2.yaml"], "called so, whoever looks for the old name"
     assert {path.name for path in files_of(TASKS, "capitals")} == {"capitals.jsonl", "capitals.yaml"}
+
+
+def test_included_files_count(folder: Path) -> None:
+    (folder / "parts").mkdir()
+    (folder / "child.yaml").write_text("include: parts/base.yaml\ntask: child\nprocess_docs: !function helpers.clean\n")
+    (folder / "parts" / "base.yaml").write_text("include: ../child.yaml\ndataset_kwargs: {data_files: rows.jsonl}\n")
+    for name in ("rows.jsonl", "code.py"):
+        (folder / "parts" / name).touch()
+    names = ["child.yaml", "helpers.py", "parts/base.yaml", "parts/rows.jsonl"]
+    assert files_of(folder, "child") == [folder / name for name in names], "and what includes itself ends"
 
 
 def test_lm_eval_loads_it(folder: Path) -> None:
@@ -57,6 +68,9 @@ def test_the_matrix_takes_it_and_its_data_identify_it(folder: Path, tmp_path: Pa
     first = world.plan().benchmarks[-1]
     (folder / "rows" / "q.jsonl").write_text('{"q": "Is it not?"}\n')
     second = world.plan().benchmarks[-1]
-    assert first["task"] == "my_task" and first["fingerprint"] != second["fingerprint"]
+    (folder / "helpers.py").write_text("def clean(docs):\n    return docs.select([0])\n")
+    third = world.plan().benchmarks[-1]
+    assert first["task"] == "my_task"
+    assert len({entry["fingerprint"] for entry in (first, second, third)}) == 3
     world.replace("task: my_task", "task: my_tusk")
     assert "did you mean 'my_task'?" in world.error()

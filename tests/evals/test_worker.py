@@ -13,6 +13,7 @@ import pytest
 
 from evals import schema
 from evals.supervise import run_job
+from harness.failures import record_is_transient
 
 
 def make_job(tmp_path: Path, model: Path, policies: list[str]) -> dict[str, Any]:
@@ -102,6 +103,18 @@ def test_a_bad_policy_fails_alone(tiny_model: Path, tmp_path: Path) -> None:
     result = run_job(job, tmp_path / "job.json", lambda _: None)
     assert list(result.failed) == ["bad"] and result.failed["bad"]["class"] == "EngineError"
     assert result.done == ["good"]
+
+
+def test_an_engine_that_cannot_start_as_configured_is_started_once(tmp_path: Path, tiny_model: Path) -> None:
+    job = make_job(tmp_path, tiny_model, ["one", "two"])
+    job["engine"]["data_parallel_size"] = 10_000
+    events: list[str] = []
+    result = run_job(job, tmp_path / "job.json", lambda event: events.append(event["event"]))
+    assert events == ["started", "engine_failed"]
+    assert set(result.failed) == {"one", "two"} and result.done == []
+    error = result.failed["one"]
+    assert error["class"] == "EngineError" and "lower data_parallel_size" in error["message"]
+    assert not record_is_transient(error)
 
 
 def test_a_worker_that_always_dies_is_given_up(tmp_path: Path, tiny_model: Path) -> None:

@@ -184,6 +184,10 @@ def test_a_disk_that_fills_up_in_training_is_one_line_and_loses_nothing(tiny_mod
     ("error", "transient"),
     [
         (MemoryError("no room"), True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
         (OSError(errno.ENOSPC, "No space left on device"), True),
         (OSError(errno.EIO, "Input/output error"), True),
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), True),

@@ -1,0 +1,40 @@
+"""Answers and log-probs that are on disk count for the policy, the settings and the engine they were made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from evals import schema
+from evals.benchmarks.base import Visit
+from evals.benchmarks.generate import identity, kept_rows
+
+
+def visit(engine: str = "vllm 1 (float32)", policy: str = "p", benchmark: str = "b") -> Visit:
+    entries = {"run_id": "run", "fingerprint": policy}, {"name": "bench", "fingerprint": benchmark}
+    return Visit(SimpleNamespace(name=engine), *entries, None, lambda **_: None)
+
+
+@pytest.mark.parametrize(
+    ("other", "kept"),
+    [
+        ({}, True),
+        ({"engine": "vllm 1 (bfloat16)"}, False),
+        ({"policy": "q"}, False),
+        ({"benchmark": "c"}, False),
+    ],
+)
+def test_rows_of_another_engine_are_made_anew(tmp_path: Path, other: dict[str, Any], kept: bool) -> None:
+    path = tmp_path / "rows.jsonl"
+    schema.append_rows(path, [{**identity(visit()), "id": "a"}])
+    assert bool(kept_rows(path, visit(**other))) is kept and path.exists() is kept
+
+
+def test_rows_from_before_engines_were_written_down_are_kept(tmp_path: Path) -> None:
+    path, row = tmp_path / "rows.jsonl", {**identity(visit()), "id": "a"}
+    del row["engine"]
+    schema.append_rows(path, [row])
+    assert kept_rows(path, visit()) == [row]

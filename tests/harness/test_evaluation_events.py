@@ -1,0 +1,52 @@
+"""What the terminal says of the evaluation worker's events, and which kept results are set aside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from evals import schema
+from harness.evaluate import _Evaluation
+from harness.progress import Progress
+
+
+@pytest.fixture
+def evaluation(world: Any) -> _Evaluation:
+    plan = world.plan()
+    plan.output.mkdir()
+    return _Evaluation(plan, [], Progress())
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            {"event": "policy_failed", "policy": "reference", "error": "AssertionError", "message": ""},
+            "AssertionError: ",
+        ),
+        ({"event": "policy_failed", "policy": "reference", "error": "ValueError", "message": "a\nb"}, "ValueError: a"),
+        (
+            {"event": "engine_failed", "error": "EngineError", "message": "too few cores"},
+            "did not start: too few cores",
+        ),
+    ],
+)
+def test_failures_are_told_in_one_line(
+    evaluation: _Evaluation, capsys: pytest.CaptureFixture[str], event: dict[str, Any], line: str
+) -> None:
+    evaluation._show(event)
+    printed = capsys.readouterr()
+    assert line in printed.out + printed.err and "\nb" not in printed.out + printed.err
+
+
+def test_damaged_log_probs_are_set_aside(evaluation: _Evaluation) -> None:
+    reference = evaluation.policies[0]
+    files = [schema.logprobs_path(evaluation.plan.output / "reference", name) for name in ("constraints",)]
+    for file in files:
+        schema.append_rows(file, [{"id": "a"}])
+        with file.open("ab") as handle:
+            handle.write(b'{"id": "b", \n')
+    evaluation.set_damaged_aside(reference)
+    assert not any(file.exists() for file in files)
+    assert list(evaluation.plan.output.rglob("*constraints.jsonl*")), "kept, for whoever wants to look"
