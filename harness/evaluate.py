@@ -139,7 +139,8 @@ class _Evaluation:
             if store.is_done(STAGE, fingerprint, verify=False) and store.status()["state"] == "done":
                 return
             names = [benchmark["name"] for benchmark in benchmarks_of(self.plan, policy)]
-            paths = [path(out, name) for name in names for path in (schema.scores_path, schema.generations_path)]
+            places = (schema.scores_path, schema.generations_path, schema.logprobs_path)
+            paths = [path(out, name) for name in names for path in places]
             files = [str(path.relative_to(out)) for path in paths if path.is_file()]
             store.mark_stage(STAGE, fingerprint, files, time.monotonic() - self._started, last=True)
 

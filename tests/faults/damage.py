@@ -27,7 +27,7 @@ ARTIFACTS = {
     "judge record": "comparisons/*.json",
     "judge scores": "runs/*/scores/*@gold.json",
     "judgements": "shared/judgements.jsonl",
-    "reference log-probs": "shared/reference/*/*",
+    "reference log-probs": "shared/reference/*/[!.]*",
     "status": "runs/*/status.json",
     "status on the way": "runs/*/snapshots/step-2/status.json",
     "run record": "runs/*/run.json",
@@ -46,7 +46,8 @@ DAMAGES = ("truncated", "emptied", "flipped", "zeroed", "deleted")
 
 def damage(output: Path, artifact: str, random_: random.Random) -> tuple[Path, str]:
     """Damage one file of a kind in one way; returns the file and what was done."""
-    path = random_.choice(sorted(path for path in output.glob(ARTIFACTS[artifact]) if path.is_file()))
+    found = sorted(path for path in output.glob(ARTIFACTS[artifact]) if path.is_file() and path.stat().st_size)
+    path = random_.choice(found)
     how, data = random_.choice(DAMAGES), bytearray(path.read_bytes())
     at = random_.randrange(len(data))
     for reader in output.glob(READ_FOR.get(artifact, "nothing")):

@@ -128,6 +128,24 @@ def test_evaluations_of_finished_runs_survive_a_later_failure(world: Any, monkey
     assert stores[2].status()["stages"]["train"]["state"] == "done", "a failed evaluation is no failed training"
 
 
+def test_a_flipped_digit_in_kept_log_probs_is_found(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is JSON as before, so only the checksum tells."""
+    plan = world.plan()
+    (store, *_), (spec, *_) = _trained(plan), plan.specs
+    path = schema.logprobs_path(store.directory, "constraints")
+    schema.append_rows(path, [{"id": "b0", "logprobs": [-1.25]}])
+    engine = _Engine()
+    monkeypatch.setattr(local, "run_job", engine)
+    with Progress() as progress:
+        evaluate_policies(plan, [spec], progress)
+        asked = list(engine.asked)
+        path.write_bytes(path.read_bytes().replace(b"1.25", b"1.24"))
+        assert evaluate_policies(plan, [spec], progress) == {}
+    assert not path.exists() and (store.directory / "quarantine" / "logprobs" / "constraints.jsonl.1").is_file()
+    assert engine.asked == asked, "the scores are whole"
+    assert store.status()["state"] == "done"
+
+
 @pytest.mark.parametrize("clock", ["1970-01-01T00:00:00+00:00", "2199-12-31T23:59:59+00:00"])
 def test_a_clock_that_jumps_changes_no_state(world: Any, monkeypatch: pytest.MonkeyPatch, clock: str) -> None:
     """Dates are for people: what is finished, running or interrupted never depends on them."""
