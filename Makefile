@@ -2,7 +2,7 @@
 # make test   install if needed, then every test
 # make check  ruff and mypy
 # make simulate  error rates of the verdicts on 500 matrices a world (eleven minutes)
-# make faults  200 kills and faults over a fast matrix (half an hour); make faults RUNS=n SEED=n
+# make faults  200 kills and faults over a fast matrix (under an hour); make faults RUNS=n SEED=n
 # make bench  measured ratios (tests/benchmarks); make bench ONLY=prefix runs some
 #
 # PYTHON=python3.12     another interpreter (3.11 to 3.13)

@@ -40,8 +40,8 @@ def served_weights(policy: Mapping[str, Any]) -> Iterator[Path]:
     if how is None:
         yield path
         return
-    if not path.is_dir():
-        merge(Path(how["base"]), Path(policy["adapter"]), path, how["dtype"], how["trust_remote_code"])
+    shutil.rmtree(path, ignore_errors=True)  # left by a process that was killed, perhaps while it removed this
+    merge(Path(how["base"]), Path(policy["adapter"]), path, how["dtype"], how["trust_remote_code"])
     try:
         yield path
     finally:

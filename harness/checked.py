@@ -69,7 +69,7 @@ def proved(directory: Path, value: Any) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name in STAGES:
         stage = stages.get(name)
-        if isinstance(stage, dict) and _is_stage(stage) and stage["files"] and not differing(directory, stage):
+        if stage is not None and _is_stage(stage) and stage["files"] and not differing(directory, stage):
             kept[name] = stage
     found: dict[str, Any] = {"stages": kept}
     if TRAIN_RESULT in kept.get("train", {}).get("files", {}):

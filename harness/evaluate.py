@@ -31,10 +31,13 @@ def evaluate_policies(
     recorded by an earlier call for the same cells, only with `retry_failed`.
 
     Returns:
-        What failed now: policy -> class, message, traceback.
+        What failed, now or in an earlier call: policy -> class, message, traceback.
     """
     evaluation = _Evaluation(plan, trained, progress)
     policies = [p for p in evaluation.policies if retry_failed or not evaluation.failed_before(p)]
+    before = {p["run_id"]: RunStore(Path(p["out"])).status()["error"] for p in evaluation.policies if p not in policies}
+    if before:
+        progress.say(f"{len(before)} policies failed before and would again; --retry-failed tries anyway")
     if not plan.benchmarks:
         policies = policies[1:]  # nothing is measured on the reference
     for policy in policies:
@@ -59,7 +62,7 @@ def evaluate_policies(
         again = [p for p in again if p["run_id"] in failed and record_is_transient(failed[p["run_id"]])]
     for policy in policies:
         evaluation.record(policy, failed.get(policy["run_id"]))
-    return failed
+    return {**before, **failed}
 
 
 class _Evaluation:
