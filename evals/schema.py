@@ -108,12 +108,24 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         os.fsync(handle.fileno())
 
 
+def sort_rows(path: Path, key: str) -> None:
+    """Put the rows of a finished file in order, so that it does not tell how often it was begun; by one rename."""
+    rows = read_rows(path)
+    ordered = sorted(rows, key=lambda row: str(row[key]))
+    if ordered != rows:
+        _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON by temporary name, fsync and rename."""
+    _write(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as handle:
-        json.dump(value, handle, ensure_ascii=False, indent=1, allow_nan=False)
+        handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(temporary, path)

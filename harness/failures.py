@@ -18,6 +18,8 @@ _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 _READ_ONLY_ERRNOS = (errno.EROFS, errno.EACCES, errno.EPERM)
 #: Libraries in other languages (safetensors, Arrow) carry the system's words in errors of their own.
 _DISK_WORDS = tuple(os.strerror(number) for number in _DISK_ERRNOS)
+#: How torch.save puts a write that came through in part, whatever the reason: that is lost on the way.
+_TORN_WORDS = ("PytorchStreamWriter failed writing", ". unexpected pos ")
 _TRANSIENT_CLASSES = ("MemoryError", "OutOfMemoryError", "EngineCrashed", "EngineLostError", "EngineDeadError")
 
 
@@ -32,7 +34,9 @@ def is_transient(error: BaseException) -> bool:
     """Whether another try may succeed: memory ran out, or the disk was full, failing or out of reach for a while."""
     from trainers.memory import is_out_of_memory
 
-    return is_out_of_memory(error) or isinstance(error, UnreadableError) or disk_errno(error) in _DISK_ERRNOS
+    if is_out_of_memory(error) or isinstance(error, UnreadableError) or disk_errno(error) in _DISK_ERRNOS:
+        return True
+    return any(words in str(error) for words in _TORN_WORDS)
 
 
 def record_is_transient(error: Mapping[str, Any]) -> bool:
@@ -41,7 +45,7 @@ def record_is_transient(error: Mapping[str, Any]) -> bool:
         return bool(error["transient"])
     from trainers.memory import OUT_OF_MEMORY_WORDS
 
-    passing = (*_DISK_WORDS, *OUT_OF_MEMORY_WORDS)
+    passing = (*_DISK_WORDS, *_TORN_WORDS, *OUT_OF_MEMORY_WORDS)
     return error["class"] in _TRANSIENT_CLASSES or any(words in error["message"] for words in passing)
 
 

@@ -85,4 +85,5 @@ def complete(visit: Visit, requests: Sequence[Request]) -> Mapping[str, list[flo
             tokens_per_second=sum(len(r.context) + len(r.continuation) for r in todo[:done]) / elapsed,
             eta_s=elapsed / done * (len(todo) - done),
         )
+    schema.sort_rows(path, "id")
     return {name: row["logprobs"] for name, row in kept.items()}

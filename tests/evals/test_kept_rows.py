@@ -38,3 +38,16 @@ def test_rows_from_before_engines_were_written_down_are_kept(tmp_path: Path) -> 
     del row["engine"]
     schema.append_rows(path, [row])
     assert kept_rows(path, visit()) == [row]
+
+
+def test_the_order_of_rows_does_not_tell_how_often_a_file_was_begun(tmp_path: Path) -> None:
+    path, other = tmp_path / "rows.jsonl", tmp_path / "other.jsonl"
+    rows = [{"id": name, "logprobs": [-1.5, float("nan")]} for name in ("b0/0", "b1/0", "prompt/1", "é")]
+    schema.append_rows(path, rows)
+    schema.append_rows(other, rows[2:])
+    schema.append_rows(other, rows[:2])
+    schema.sort_rows(other, "id")
+    assert other.read_bytes() == path.read_bytes()
+    before = other.stat().st_ino
+    schema.sort_rows(other, "id")
+    assert other.stat().st_ino == before, "what is in order is not written again"

@@ -191,6 +191,7 @@ def test_a_disk_that_fills_up_in_training_is_one_line_and_loses_nothing(tiny_mod
         (OSError(errno.ENOSPC, "No space left on device"), True),
         (OSError(errno.EIO, "Input/output error"), True),
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 31552 vs 31440"), True),
         (OSError(errno.ENOENT, "No such file or directory"), False),
         (OSError(errno.EROFS, "Read-only file system"), False),
         (ValueError("wrong"), False),
