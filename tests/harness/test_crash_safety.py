@@ -123,6 +123,10 @@ def test_evaluations_of_finished_runs_survive_a_later_failure(world: Any, monkey
         monkeypatch.setattr(local, "run_job", engine)
         failed = evaluate_policies(plan, later, progress)
     assert list(failed) == [plan.specs[2].run_id] == list(dict.fromkeys(engine.asked)), "only what was missing is asked"
+    engine.asked.clear()
+    with Progress() as progress:
+        again = evaluate_policies(plan, later, progress)
+    assert list(again) == list(failed) and engine.asked == [], "told by every call, and not tried again"
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
     assert [store.status()["state"] for store in stores[:3]] == ["done", "done", "failed"]
     assert stores[2].status()["stages"]["train"]["state"] == "done", "a failed evaluation is no failed training"
