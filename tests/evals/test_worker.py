@@ -36,7 +36,7 @@ def make_job(tmp_path: Path, model: Path, policies: list[str]) -> dict[str, Any]
                 "name": "constraints",
                 "kind": "constraints",
                 "prompts": str(prompts),
-                "max_new_tokens": 120,  # long enough that a kill at the first chunk comes before the last one
+                "max_new_tokens": 60,  # long enough that a kill at the first chunk comes before the last one
                 "temperature": 1.0,
                 "fingerprint": "bench",
             }
