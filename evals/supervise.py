@@ -17,6 +17,8 @@ from evals import schema
 
 #: A policy during which the worker died this often without a new row or score on disk in between is given up.
 MAX_CRASHES = 2
+#: Value of `engine` in the error of policies for which no engine could be started.
+NOT_STARTED = "not started"
 
 
 @dataclass
@@ -101,7 +103,8 @@ def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, A
                         result.engine, result.engine_starts = event["engine"], result.engine_starts + 1
                     elif kind == "engine_failed":  # for a reason that will not pass: no policy can be measured
                         finished = True
-                        result.failed.update({run_id: _error(event) for run_id in _open(job, result)})
+                        error = {**_error(event), "engine": NOT_STARTED}
+                        result.failed.update(dict.fromkeys(_open(job, result), error))
                     elif kind == "finished":
                         finished = True
                     on_event(event)

@@ -13,7 +13,7 @@ from harness.environment import note_trainer
 from harness.errors import UserError
 from harness.executors.registry import settings_of
 from harness.failures import MAX_ATTEMPTS, record_is_transient
-from harness.lock import Held, holder_of, lock_file, output_lock, try_lock, works_elsewhere
+from harness.lock import Held, holder_lives, holder_of, lock_file, output_lock, try_lock, works_elsewhere
 from harness.matrix import RunSpec
 from harness.plan import Plan
 from harness.store import RunStore
@@ -40,11 +40,10 @@ def shared_output(output: Path, log: Callable[[str], None]) -> Iterator[None]:
         while not try_lock(output, handle, fcntl.LOCK_SH) or works_elsewhere(output):
             who, role = holder_of(output)
             unknown += who is None
-            if who is None and unknown < _LOOKS:
-                pass
-            elif role != EVALUATES:
+            # a record of one that died says nothing: whoever has the lock is about to write its own
+            if unknown >= _LOOKS or (who is not None and role != EVALUATES and holder_lives(output)):
                 raise UserError(f"{output} is being worked on by {who or 'another process'}; workers cannot join it")
-            elif not said:
+            if role == EVALUATES and not said:
                 log(f"{output} is being evaluated by {who}; waiting for it")
                 said = True
             time.sleep(_POLL_SECONDS)

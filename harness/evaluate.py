@@ -10,6 +10,7 @@ from typing import Any
 
 from evals import schema
 from evals.lm_cache import cache_path
+from evals.supervise import NOT_STARTED
 from harness.failures import BACK_OFF_SECONDS, MAX_ATTEMPTS, record_is_transient
 from harness.matrix import RunSpec
 from harness.plan import Plan
@@ -80,7 +81,7 @@ class _Evaluation:
                 progress.say(f"{spec.label}: the policy after step {step} was not kept when it was trained")
         self.clock = PolicyClock({p["run_id"]: [b["name"] for b in benchmarks_of(plan, p)] for p in self.policies})
         self.order = {p["run_id"]: i for i, p in enumerate(self.policies, start=1)}
-        self._started = time.monotonic()
+        self._started, self._ran = time.monotonic(), False
 
     def fingerprint(self, policy: dict[str, Any]) -> str:
         """Identity of all cells of a policy."""
@@ -104,12 +105,18 @@ class _Evaluation:
         """
         out = Path(policy["out"])
         store, fingerprint = RunStore(out), self.fingerprint(policy)
-        bad = store.damaged(STAGE, fingerprint) or []
+        damaged = store.damaged(STAGE, fingerprint)
+        bad, proved = damaged or [], store.files(STAGE) if damaged is not None else set()
         for benchmark in benchmarks_of(self.plan, policy):
             rows, scores = schema.generations_path(out, benchmark["name"]), schema.scores_path(out, benchmark["name"])
-            kept = (schema.logprobs_path(place, benchmark["name"]) for place in (out, out / schema.REPEAT))
-            for path in (rows, *kept, cache_path(out, benchmark["name"])):
-                if path.is_file() and not _is_readable(path):
+            kept = [rows, schema.logprobs_path(out, benchmark["name"])]
+            if not self.plan.cell_done(policy, benchmark):  # nothing reads them afterwards
+                kept += [
+                    schema.logprobs_path(out / schema.REPEAT, benchmark["name"]),
+                    cache_path(out, benchmark["name"]),
+                ]
+            for path in kept:
+                if str(path.relative_to(out)) not in proved and path.is_file() and not _is_readable(path):
                     bad.append(str(path.relative_to(out)))
             if scores.is_file() and schema.read_scores(out, benchmark["name"]) is None:
                 bad.append(str(scores.relative_to(out)))
@@ -136,10 +143,14 @@ class _Evaluation:
         store = RunStore(out)
         fingerprint = self.fingerprint(policy)
         if error is not None:
-            more = {"attempts": error["attempts"], "transient": record_is_transient(error), "cells": fingerprint}
+            # settings of the engine that change no answer are not in the fingerprint: whether it starts now, only a try can tell
+            cells = None if error.get("engine") == NOT_STARTED else fingerprint
+            more = {"attempts": error["attempts"], "transient": record_is_transient(error), "cells": cells}
             store.fail(error["class"], error["message"], error["traceback"], **more)
         elif self.is_complete(policy):
-            if store.is_done(STAGE, fingerprint, verify=False) and store.status()["state"] == "done":
+            marked = store.is_done(STAGE, fingerprint, verify=False) and store.status()["state"] == "done"
+            # other policies may have had the reference score tokens anew, under another engine
+            if marked and not (self._ran and policy is self.policies[0] and store.damaged(STAGE, fingerprint)):
                 return
             names = [benchmark["name"] for benchmark in benchmarks_of(self.plan, policy)]
             places = (schema.scores_path, schema.generations_path, schema.logprobs_path)
@@ -154,6 +165,7 @@ class _Evaluation:
         """
         from harness.executors.registry import executor_of
 
+        self._ran = True
         work = self.plan.output / "work"
         others = [policy for policy in self.policies[:1] if policy not in policies]
         job = {

@@ -37,11 +37,11 @@ def set_damaged_aside(plan: Plan, cell: dict[str, Any]) -> list[str]:
     if record is None or record.get("fingerprint") != cell["fingerprint"]:
         return []
     bad = differing(plan.output, record)
-    if bad:
-        _record(plan, cell).unlink()
     for name in bad:
         if (plan.output / name).is_file():
             set_aside(plan.output / name, plan.output)
+    if bad:  # last: a kill before it leaves files missing, which is seen again
+        _record(plan, cell).unlink()
     return bad
 
 

@@ -23,7 +23,8 @@ from harness.snapshots import benchmarks_of, snapshot_policies
 from harness.store import read_json
 
 #: Raise when a change of `evals.judge_worker` changes what it writes.
-JUDGE_VERSION = 2  # 1 did not write where prompt perplexities are from, and not what the judge wrote
+#: 1 did not write where prompt perplexities are from, and not what the judge wrote; 2 took styles of prompts for clusters.
+JUDGE_VERSION = 3
 #: A judge whose process died this often without a reply in between is given up.
 MAX_CRASHES = 2
 

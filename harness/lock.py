@@ -116,6 +116,20 @@ def works_elsewhere(output: Path) -> bool:
     return latest is not None and latest != holder
 
 
+def holder_lives(output: Path) -> bool:
+    """Whether the process that the record of `output` names still works; elsewhere its counter is watched for some seconds."""
+    holder = _record(output / HOLDER)
+    if holder is None or _is_elsewhere(holder):
+        return works_elsewhere(output)
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except (ProcessLookupError, KeyError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def holder_of(output: Path) -> tuple[str | None, str | None]:
     """Who holds `output`, in words, and as what; None if no record says so."""
     holder = _record(output / HOLDER)

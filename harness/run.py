@@ -8,7 +8,7 @@ from typing import Any
 from harness.claims import RunClaims
 from harness.clean import remove_path, temporary
 from harness.contamination import write_contamination
-from harness.environment import mismatches, note_change
+from harness.environment import mismatches, note_trainer
 from harness.evaluate import evaluate_policies
 from harness.executors.registry import settings_of
 from harness.failures import record_is_transient
@@ -147,8 +147,7 @@ def _compare_environments(
     for text, run_ids in mismatches(stores.values(), current).items():
         progress.say(f"{text} since {len(run_ids)} run{_s(run_ids)} began; the last digits of new results may differ")
     for spec in waiting if here else []:
-        if stores[spec.run_id].status()["step"]:
-            note_change(stores[spec.run_id], plan.environment)
+        note_trainer(stores[spec.run_id], plan.environment)
 
 
 def _s(items: Sequence[Any]) -> str:

@@ -219,6 +219,10 @@ class RunStore:
             return None
         return differing(self.directory, stage)
 
+    def files(self, name: str) -> set[str]:
+        """Files whose checksums stage `name` recorded."""
+        return set((self.status()["stages"].get(name) or {}).get("files", ()))
+
     def is_done(self, name: str, fingerprint: str, verify: bool = True) -> bool:
         """Whether stage `name` is complete for `fingerprint`.
 

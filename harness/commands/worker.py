@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
             return stopped.exit_code
         except OSError as error:
             number = disk_errno(error)
-            if number is None:
+            if number is None or isinstance(error, UserError):
                 raise
             raise UserError(disk_line(number, error.filename or options.output)) from None
 
@@ -71,6 +71,6 @@ def _work(plan: Plan, options: argparse.Namespace, stops: StopSignals) -> int:
             # all are trained: the first to get the output to itself evaluates, the others then find everything done
             try:
                 with output_lock(plan.output, wait=True, log=progress.say, role=EVALUATES):
-                    return run_matrix(plan, progress, stops, finish_only=True)
+                    return run_matrix(plan, progress, stops, retry_failed=retry_failed, finish_only=True)
             except Untrained:
                 retry_failed = False  # what was damaged is trained again, and nothing else

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from evals import schema
+from evals.supervise import NOT_STARTED
 from harness.evaluate import _Evaluation
 from harness.progress import Progress
 
@@ -38,6 +39,32 @@ def test_failures_are_told_in_one_line(
     evaluation._show(event)
     printed = capsys.readouterr()
     assert line in printed.out + printed.err and "\nb" not in printed.out + printed.err
+
+
+def test_an_engine_that_did_not_start_is_tried_by_the_next_call(evaluation: _Evaluation) -> None:
+    """What kept it from starting (devices, memory) is in no fingerprint."""
+    reference = evaluation.policies[0]
+    error = {"class": "EngineError", "message": "too few devices", "traceback": "", "attempts": 1}
+    evaluation.record(reference, error)
+    assert evaluation.failed_before(reference)
+    evaluation.record(reference, {**error, "engine": NOT_STARTED})
+    assert not evaluation.failed_before(reference)
+
+
+def test_log_probs_that_the_reference_gave_anew_are_no_damage(evaluation: _Evaluation) -> None:
+    reference, out = evaluation.policies[0], evaluation.plan.output / "reference"
+    for benchmark in evaluation.plan.benchmarks:
+        cell = schema.cell_fingerprint(reference["fingerprint"], benchmark["fingerprint"])
+        schema.write_json(schema.scores_path(out, benchmark["name"]), {"fingerprint": cell})
+    path = schema.logprobs_path(out, "constraints")
+    schema.append_rows(path, [{"id": "a", "engine": "one"}])
+    evaluation.record(reference, None)
+    path.unlink()
+    schema.append_rows(path, [{"id": "a", "engine": "another"}])
+    evaluation._ran = True
+    evaluation.record(reference, None)
+    evaluation.set_damaged_aside(reference)
+    assert path.is_file()
 
 
 def test_damaged_log_probs_are_set_aside(evaluation: _Evaluation) -> None:

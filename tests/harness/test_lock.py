@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import pytest
 from harness import claims, lock
 from harness.claims import EVALUATES, shared_output
 from harness.errors import UserError
-from harness.lock import EXIT_LOST, HOLDER, Held, output_lock
+from harness.lock import EXIT_LOST, HOLDER, Held, lock_file, output_lock, try_lock
 from harness.store import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -237,6 +238,23 @@ def test_a_worker_waits_for_one_that_evaluates_and_not_for_others(
     with shared_output(tmp_path, end), other, pytest.raises(Held), output_lock(tmp_path):
         pass
     assert len(said) == 1 and f"is being evaluated by process {os.getpid()}" in said[0]
+
+
+def test_a_worker_is_not_turned_away_by_the_record_of_one_that_died(tmp_path: Path, quick: None) -> None:
+    """Another worker has the kernel's lock already, and is about to write its own record."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    record = {"pid": dead.pid, "host": socket.gethostname(), "since": "-", "token": "t", "beat": 0}
+    write_json(tmp_path / HOLDER, record)
+    said: list[str] = []
+    with lock_file(tmp_path) as handle:
+        assert try_lock(tmp_path, handle, fcntl.LOCK_EX)
+        free = threading.Timer(1.0, lambda: fcntl.flock(handle, fcntl.LOCK_UN))
+        free.start()
+        with shared_output(tmp_path, said.append):
+            assert free.finished.is_set()
+        free.join()
+    assert said == []
 
 
 def test_a_damaged_record_of_the_holder_does_not_block(tmp_path: Path, quick: None) -> None:
