@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 
 
+#: Text of a task that ended because it was asked to before it had begun.
+CANCELLED = "the task was cancelled"
+
+
 @dataclass(frozen=True)
 class Ended:
     """How the process of a seat ended: exit code (negative: by a signal), what to tell people, and whether to try again."""

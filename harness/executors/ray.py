@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.executors import base
 from harness.executors.artifact_store import StoreError
 from harness.executors.artifacts import Artifacts, Remote
-from harness.executors.base import Ended, Event, Polled
+from harness.executors.base import CANCELLED, Ended, Event, Polled
 from harness.executors.launch import launch_arguments
 from harness.executors.local import EventTail, worker_environment
 from harness.executors.ray_resources import RaySettings, StageResources, stage_resources
@@ -124,7 +124,7 @@ def _outcome(ref: Any) -> Ended:
         ended: Ended = ray.get(ref)
         return ended
     except ray.exceptions.TaskCancelledError:
-        return Ended(0, "the task was cancelled")
+        return Ended(0, CANCELLED)
     except ray.exceptions.RayTaskError as error:
         return Ended(1, f"the task failed: {error.cause!r}", transient=_may_pass(error.cause))
     except ray.exceptions.RayError as error:

@@ -7,14 +7,15 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.environment import note_trainer, this_environment
 from harness.executors.artifacts import Mirror
-from harness.executors.base import Ended
+from harness.executors.base import CANCELLED, Ended
 from harness.executors.local import ProcessSeat
-from harness.lock import output_lock
+from harness.lock import Held, output_lock
 from harness.store import RunStore
 
 _POLL_SECONDS = 0.1
@@ -52,7 +53,13 @@ def _train(job: dict[str, Any], folder: Path, threads: int | None, mirror: Mirro
     run_dir = Path(job["train_job"]["run_dir"])
     events = _events(folder, job)
     stop, log = (folder / f"ray-{run_dir.name}.{end}" for end in ("stop", "log"))
-    with output_lock(run_dir, wait=True, log=lambda text: _append(events, {"event": "waiting", "text": text})):
+
+    def asked_to_stop() -> bool:
+        return stop.exists() if mirror is None else mirror.asked_to_stop(stop.name)
+
+    with _hold(run_dir, events, asked_to_stop) as held:
+        if not held:
+            return Ended(0, CANCELLED)
         if RunStore(run_dir).is_done("train", job["fingerprint"], verify=False):
             _append(events, {"event": "run_done", "run_id": run_dir.name})
             return Ended(0)
@@ -80,14 +87,34 @@ def _train(job: dict[str, Any], folder: Path, threads: int | None, mirror: Mirro
                     return polled.ended
                 if mirror is not None:
                     mirror.push()
-                asked = stop.exists() if mirror is None else mirror.asked_to_stop(stop.name)
-                if asked and not told:
+                if not told and asked_to_stop():
                     told = True
                     seat.stop()
                 time.sleep(_POLL_SECONDS)
         finally:
             if _kept is not seat:
                 seat.end()
+
+
+@contextlib.contextmanager
+def _hold(run_dir: Path, events: Path, asked_to_stop: Callable[[], bool]) -> Iterator[bool]:
+    """The run's lock, waited for; False if this is asked to stop before. A cancelled task of Ray may not hear of it here."""
+    said = False
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(output_lock(run_dir))
+            except Held as error:
+                if not said:
+                    _append(events, {"event": "waiting", "text": str(error)})
+                said = True
+            else:
+                yield True
+                return
+            if asked_to_stop():
+                yield False
+                return
+            time.sleep(_POLL_SECONDS)
 
 
 def _copy_tail(log: Path, to: Path, lines: int = 60) -> None:

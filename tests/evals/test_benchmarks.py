@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -226,7 +227,8 @@ def test_turns_are_items_of_one_group(tmp_path: Path) -> None:
         schema.generations_path(tmp_path, "mt"),
         [{**answer, "prompt_id": "q#turn2", "text": "a b"}, {**answer, "prompt_id": "q", "text": "a"}],
     )
-    visit = Visit(None, policy, {"name": "mt", "fingerprint": "b"}, None, lambda **_: None)
+    engine = SimpleNamespace(name="none is asked")
+    visit = Visit(engine, policy, {"name": "mt", "fingerprint": "b"}, None, lambda **_: None)
     scores = PromptSet().score(visit, rows, "cell")
     assert [(item["id"], item["group"]) for item in scores["items"]] == [("q", "q"), ("q#turn2", "q")]
     assert scores["metrics"]["response_words"]["value"] == 1.5

@@ -40,7 +40,9 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor], toleranc
 def test_a_kept_policy_is_that_of_a_run_that_ends_there(tiny_model: Path, tmp_path: Path) -> None:
     job = trained(tiny_model, tmp_path / "kept", snapshots=(1, 3, 4, 9))
     assert sorted(kept(job)) == [1, 3], "the last step is the policy itself"
-    assert kept(job)[3] == {"schema_version": 1, "step": 3, "total_steps": 4, "run_id": "fixed-test", "lora": False}
+    record = kept(job)[3]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= record.pop("files").keys()
+    assert record == {"schema_version": 1, "step": 3, "total_steps": 4, "run_id": "fixed-test", "lora": False}
     short = trained(tiny_model, tmp_path / "short", {"max_steps": 3})
     assert same(weights(job.run_dir / "snapshots/step-3/policy"), weights(short.run_dir / "policy"))
     plain = trained(tiny_model, tmp_path / "plain")
