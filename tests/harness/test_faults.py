@@ -28,7 +28,7 @@ def test_restarts_end_with_the_undisturbed_results(tmp_path: Path) -> None:
         "--seed",
         "1",
         "--artifacts",
-        "6",
+        "3",
         "--json",
         str(outcomes),
     ]
@@ -36,7 +36,7 @@ def test_restarts_end_with_the_undisturbed_results(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     found = json.loads(outcomes.read_text())
     records = found["outcomes"]
-    assert len(records) == 12 + 6 and all(record["good"] for record in records)
+    assert len(records) == 12 + 3 and all(record["good"] for record in records)
     assert {"kill", "damage"} < {record["kind"] for record in records}
     assert {"train", "evaluate", "judge"} & {record["role"] for record in records}
     assert found["summary"]["struck"] == found["summary"]["same_results"] == len(records)

@@ -87,10 +87,9 @@ def read(run: Path) -> tuple[list[dict[str, Any]], pd.DataFrame, dict[str, Any]]
 @pytest.mark.parametrize(
     ("rule", "changes"),
     [
-        ("fixed", {"prefix_sharing": False}),
         ("foodpo", {}),
         ("beta_head", {"lora": LORA}),
-        ("epsilon_dpo", {"params": {"pref_beta": 0.1, "epsilon": 0.1}}),
+        ("epsilon_dpo", {"prefix_sharing": False, "params": {"pref_beta": 0.1, "epsilon": 0.1}}),
     ],
 )
 def test_two_processes_equal_one(tiny_model: Path, tmp_path: Path, rule: str, changes: dict[str, Any]) -> None:
