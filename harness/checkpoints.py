@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.fingerprint import file_hash
-from harness.store import read_json, sync, write_json
+from harness.store import read_json, write_json
+from trainers.save import push
 from trainers.schema import CHECKPOINTS, EXAMPLE_PARTS
 
 SEAL = "checksums.json"
@@ -21,7 +22,7 @@ def seal(folder: Path, run_dir: Path) -> None:
     """Push a complete checkpoint to disk and write down its checksums, last."""
     files = _files(folder, run_dir)
     for path in {*files, *(path.parent for path in files)}:
-        sync(path)
+        push(path)
     write_json(folder / SEAL, {str(path.relative_to(run_dir)): file_hash(path) for path in files})
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from harness.checked import as_status, differing, proved, verified, with_checksum
 from harness.errors import UnreadableError
 from harness.fingerprint import file_hash
+from trainers.save import push
 
 RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
 _EMPTY = {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None}
@@ -42,16 +43,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Push a file's content, or a folder's names, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    push(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -200,7 +192,7 @@ class RunStore:
         """
         files = list(files)
         for path in {self.directory / file for file in files} | {(self.directory / file).parent for file in files}:
-            sync(path)
+            push(path)
         stage = {
             "state": "done",
             "fingerprint": fingerprint,
