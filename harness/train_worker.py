@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.failures import EXIT_IO, disk_errno, is_transient
 from harness.launcher import run_launched
+from harness.quiet import quiet
 from harness.stop_request import StopRequest, TrainingStopped
 from harness.store import RunStore, set_aside
 from harness.waiting import Patience
@@ -219,7 +220,7 @@ def _main(work: dict[str, Any]) -> int:
     request = StopRequest()
     events = Events(Path(work["events"]))
     events.emit("started", pid=os.getpid())
-    quiet()
+    quiet(TOKENIZERS_PARALLELISM="false")
     for job in _jobs(Path(work["inbox"]), work["parent"]):
         if not cell(job, events, request):
             return 0
@@ -266,17 +267,6 @@ def cell(job: dict[str, Any], events: Events, request: StopRequest, alone: bool 
 def _used_cuda() -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and bool(torch.cuda.is_initialized())
-
-
-def quiet() -> None:
-    """Keep the libraries' progress bars and notices out of the log."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

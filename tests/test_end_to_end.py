@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -87,6 +88,7 @@ def test_matrix_survives_kill_and_finishes_once(tmp_path: Path) -> None:
     assert process.returncode == 0, stderr
     assert stdout.strip().splitlines()[-1].startswith("report: ")
     assert "(1 already trained)" in stderr
+    assert not re.search(r"[Ww]arning|it/s|%\||\r", stdout + stderr), "another library speaks on the terminal"
     assert {path: path.stat().st_mtime_ns for path in first} == first, "a finished run was trained again"
 
     summary = json.loads((output / "summary.json").read_text())

