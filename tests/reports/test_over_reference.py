@@ -24,6 +24,7 @@ from reports.terminal import print_summary
 from tests.reports import example
 from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS
 from tests.reports.builder import write_matrix as write_runs
+from tests.reports.chromium import CHROMIUM, browser
 
 PROMPTS = 12
 
@@ -37,7 +38,8 @@ def _reward(path: Path, values: np.ndarray) -> None:
 
 def _kl(folder: Path, policy: str, values: np.ndarray) -> None:
     metrics = {"kl_k3": {"value": float(values.mean()), "stderr": 0.1, "n": values.size, "higher_is_better": None}}
-    content = {"benchmark": "kl", "kind": "kl", "policy": policy, "metrics": metrics, "primary_metric": "kl_k3"}
+    content: dict[str, Any] = {"benchmark": "kl", "kind": "kl", "policy": policy, "primary_metric": "kl_k3"}
+    content["metrics"] = metrics
     content["items"] = [{"id": f"k{i}", "values": {"kl_k3": float(v)}} for i, v in enumerate(values)]
     (folder / "kl.json").write_text(json.dumps(content))
 
@@ -163,10 +165,10 @@ def test_the_headline_figure_starts_at_a_star_on_a_root_axis(
     lines = {str(line.get_label()): line for line in axes.lines}
     star = lines["reference"]
     assert star.get_marker() == "*"
-    assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx((0.0, rewards["reference"].mean()))
+    assert np.asarray(star.get_xydata())[0] == pytest.approx([0.0, rewards["reference"].mean()])
     for label, seen in look.items():
         assert lines[label].get_color() == seen.color
-        assert lines[label].get_xdata()[0] == 0.0
+        assert np.asarray(lines[label].get_xdata())[0] == 0.0
     places = axes.transData.transform([(x, 0.0) for x in (0, 1, 4, 9)])[:, 0]
     assert np.diff(places) == pytest.approx([places[1] - places[0]] * 3)
     plt.close(figure)
@@ -188,6 +190,23 @@ def test_four_answers_before_and_after_are_shown_and_inert(
     assert HOSTILE[0] not in part and "<img" not in part and "\u202e" not in part and "⟨U+202E⟩evil" in part
     table = markdown[markdown.index("## Answers before") : markdown.index("## Reviewer")]
     assert table.count("\n|") == 6 and "<" not in table and "&lt;script&gt;alert(1)" in table
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (make test installs it for root)")
+def test_the_headline_figure_fits_a_telephone_and_a_dark_screen(
+    report: tuple[Path, list[str], dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    with browser(tmp_path) as tab:
+        for width, dark in ((390, False), (390, True), (1200, False), (1200, True)):
+            tab.size(width)
+            tab.media(dark=dark)
+            tab.open((report[0] / "report.html").as_uri())
+            left, right = tab.js(
+                "(b => [b.left, b.right])(document.querySelector('#verdict img').getBoundingClientRect())"
+            )
+            assert 0 <= left < right <= width and right - left > 300
+            assert tab.js("document.querySelector('#verdict img').naturalWidth") > 0
+            assert tab.cut() == [] and tab.low_contrast() == [] and tab.problems == []
 
 
 def test_the_shipped_example_has_its_summary(
