@@ -1,4 +1,4 @@
-"""Panels: every seed's difference to the baseline, frontiers of reward against KL and length, and differences by perplexity."""
+"""Panels: every seed's difference to the baseline, and differences by prompt perplexity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .panel import Panel
-from .records import REFERENCE_ID, MatrixData
+from .records import MatrixData
 from .style import Look
 
 if TYPE_CHECKING:
@@ -32,24 +32,22 @@ def facets(count: int, height: float, width: float = 3.6) -> tuple[Figure, list[
     return figure, list(grid.flat[:count])
 
 
-def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend below all plots, each label once."""
+def legend(figure: Figure, axes: Sequence[Axes]) -> int:
+    """One legend below all plots, each label once; returns how many lines it has."""
     entries: dict[str, Any] = {}
     for one in axes:
         handles, names = one.get_legend_handles_labels()
         entries |= {n: h for n, h in zip(names, handles, strict=True) if n not in entries}
-    if entries:
-        names = list(entries)
-        # Eight-point letters are about 0.075 inches wide; the handle and its gaps take another inch.
-        fit = int(figure.get_figwidth() // (1.0 + 0.075 * max(map(len, names))))
-        figure.legend(
-            list(entries.values()),
-            names,
-            loc="outside lower center",
-            ncols=max(1, min(4, fit, len(names))),
-            frameon=False,
-            handlelength=3,
-        )
+    if not entries:
+        return 0
+    names = list(entries)
+    # Eight-point letters are about 0.075 inches wide; the handle and its gaps take another inch.
+    fit = int(figure.get_figwidth() // (1.0 + 0.075 * max(map(len, names))))
+    columns = max(1, min(4, fit, len(names)))
+    figure.legend(
+        list(entries.values()), names, loc="outside lower center", ncols=columns, frameon=False, handlelength=3
+    )
+    return -(-len(names) // columns)
 
 
 # --- differences of every seed
@@ -114,66 +112,6 @@ def _draw_seeds(rows: Rows, look: Mapping[str, Look]) -> Figure:
         axes.set_xlabel("difference to the baseline")
         axes.grid(visible=False, axis="y")
     return figure
-
-
-# --- frontiers
-
-FRONTIER_COLUMNS = (
-    "label", "run_id", "seed", "step", "final", "kl", "kl_stderr", "reward", "reward_stderr", "length", "length_stderr",
-    "length_metric", "metric",
-)  # fmt: skip
-
-
-def _frontier_rows(key: str) -> Any:
-    def rows(matrix: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-        found = summary["frontiers"]
-        kept = [p for p in found["points"] if p[key] is not None and p["reward"] is not None and p["state"] != "failed"]
-        if not any(p["label"] != REFERENCE_ID for p in kept):
-            return []
-        return [{c: p.get(c) for c in FRONTIER_COLUMNS} | {"metric": found["metric"]} for p in kept]
-
-    return rows
-
-
-def _draw_frontier(key: str, name: str) -> Any:
-    def draw(rows: Rows, look: Mapping[str, Look]) -> Figure:
-        """A thin line is one seed through its checkpoints; the large mark at its end is the final policy."""
-        import matplotlib.pyplot as plt
-
-        figure, axes = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
-        starts = [r for r in rows if r["label"] == REFERENCE_ID]
-        drawn = list(dict.fromkeys(r["label"] for r in rows if r["label"] != REFERENCE_ID))
-        for place, label in enumerate(drawn):
-            seen = look[label]
-            size = 6 + 1.8 * min(len(drawn) - 1 - place, 4)  # what coincides shows around what lies on it
-            runs: dict[str, list[Mapping[str, Any]]] = {}
-            for row in (r for r in rows if r["label"] == label):
-                runs.setdefault(row["run_id"], []).append(row)
-            for points in runs.values():
-                path = sorted([*starts, *points], key=lambda r: (r["final"], r["step"] or 0))
-                x, y = [r[key] for r in path], [r["reward"] for r in path]
-                axes.plot(x, y, color=seen.color, linestyle=seen.dash, linewidth=0.8, alpha=0.6)
-                way = [r for r in points if not r["final"]]
-                axes.scatter(
-                    [r[key] for r in way], [r["reward"] for r in way], marker=seen.marker, s=14,
-                    facecolors="white", edgecolors=seen.color, linewidths=0.8, zorder=3,
-                )  # fmt: skip
-            ends = [r for r in rows if r["label"] == label and r["final"]]
-            axes.errorbar(
-                [r[key] for r in ends], [r["reward"] for r in ends],
-                xerr=[r[f"{key}_stderr"] or 0 for r in ends], yerr=[r["reward_stderr"] or 0 for r in ends],
-                fmt=seen.marker, color=seen.color, markersize=size, elinewidth=0.8, linestyle="none", label=label, zorder=4,
-            )  # fmt: skip
-        for row in starts:
-            axes.plot(
-                row[key], row["reward"], marker="*", markersize=12, color="#6b7280", linestyle="none", label="reference"
-            )
-        axes.set_xlabel(name if key == "kl" else f"{name} ({rows[0]['length_metric']})")
-        axes.set_ylabel(rows[0]["metric"])
-        legend(figure, [axes])
-        return figure
-
-    return draw
 
 
 # --- by prompt perplexity
@@ -242,29 +180,6 @@ PANELS = (
         caption="Open marks: one seed each, the mean over the prompts both policies answered. Filled mark and bar: the mean over "
         "seeds and its 95 % interval with seeds and prompts as samples (with one seed: over its prompts only).",
         absent="No method shares a seed and prompts with the baseline.",
-    ),
-    Panel(
-        name="frontier_kl",
-        title="Reward against KL",
-        section="frontier",
-        columns=FRONTIER_COLUMNS,
-        rows=_frontier_rows("kl"),
-        draw=_draw_frontier("kl", "KL to the reference (nats an answer)"),
-        caption="Each line is one seed: from the reference (star) through its evaluated checkpoints (open marks) to the final "
-        "policy (filled, bars are one standard error over prompts). KL is the k3 estimate on the policy's own samples at "
-        "temperature 1. A method is better where its line lies above another at the same KL.",
-        absent="KL to the reference was not measured (a benchmark of kind kl), or no policy has both KL and the primary metric.",
-    ),
-    Panel(
-        name="frontier_length",
-        title="Reward against answer length",
-        section="frontier",
-        columns=FRONTIER_COLUMNS,
-        rows=_frontier_rows("length"),
-        draw=_draw_frontier("length", "mean answer length"),
-        caption="As above, against the mean length of the answers. A gain that moves only along the lines is a gain of longer "
-        "or shorter answers.",
-        absent="The length of the answers was not recorded.",
     ),
     Panel(
         name="perplexity_strata",

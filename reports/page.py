@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from . import prose, tables
+from .before_after import before_after
 from .labels import arm_of, arms
 from .panel import Section, all_panels
 from .records import MatrixData
@@ -63,8 +64,8 @@ def _matrix_table(summary: Mapping[str, Any]) -> dict[str, Any]:
 def _panels(
     matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str, Path]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Panels by section: name, title, caption, from how many, and the sentence that stands where there is nothing to draw."""
-    found: dict[str, list[dict[str, Any]]] = {section: [] for section in get_args(Section)}
+    """Panels by section, a drawn headline apart: name, title, caption, from how many, and what to say where nothing is drawn."""
+    found: dict[str, list[dict[str, Any]]] = {section: [] for section in ("headline", *get_args(Section))}
     for panel in all_panels():
         entry = {
             "name": panel.name,
@@ -74,7 +75,7 @@ def _panels(
             "drawn": panel.name in figures,
             "sizes": prose.sizes(panel.rows(matrix, summary)) if panel.name in figures else "",
         }
-        found[panel.section].append(entry)
+        found["headline" if panel.headline and entry["drawn"] else panel.section].append(entry)
     return found
 
 
@@ -130,6 +131,7 @@ def context(matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str
         "collapsed": [r for r in summary["runs"] if r["collapse"]],
         "diverged": [r for r in summary["runs"] if r["diverged"]],
         "seconds": seconds,
+        "before_after": before_after(matrix, summary, names),
         "samples": samples(matrix, names),
         "names": names,
     }

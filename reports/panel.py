@@ -22,7 +22,7 @@ class Panel:
 
     `rows` turns a matrix and its summary into a table (columns of `columns`); an empty table means that there is nothing to
     draw, which the report says with `absent`. `draw` makes the figure from those rows alone, so the CSV beside the figure
-    is the whole truth. `section` is where the page shows it.
+    is the whole truth. `section` is where the page shows it; a `headline` that can be drawn stands beside the verdict instead.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Panel:
     caption: str
     absent: str
     embed: Literal["png", "svg"] = "svg"
+    headline: bool = False
 
 
 def all_panels() -> list[Panel]:
@@ -42,5 +43,5 @@ def all_panels() -> list[Panel]:
     from .beta.panels import panels as beta_panels
 
     panels: list[Panel] = [*beta_panels(), judge_panel.PANEL, *comparison_panels.PANELS]
-    panels += [frontier_panel.PANEL, aggregate_panel.PANEL, *tuning_panels.PANELS]
+    panels += [*frontier_panel.PANELS, aggregate_panel.PANEL, *tuning_panels.PANELS]
     return panels

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import how
+from .records import REFERENCE_ID
 from .text import visible
 from .verdicts import LEAST_SEEDS
 
@@ -86,6 +87,13 @@ def of_headline(summary: Entry) -> str:
     """What the headline's numbers are."""
     declared = f"From the {len(summary['verdict']['sentences'])} declared comparisons below."
     return f"{declared} With fewer than {LEAST_SEEDS} paired seeds a comparison is not judged. {RUNS}"
+
+
+def of_over_reference(summary: Entry) -> str:
+    """What the numbers of each method against the reference are."""
+    found = [c for m in summary["metrics"] if m["primary"] for c in m["comparisons"] if c["against"] == REFERENCE_ID]
+    parts = [how.of_estimate(c["difference"], f"{c['label']} - {REFERENCE_ID}") for c in found[:MOST]]
+    return " ".join(parts) or "The primary metric has no score of the reference."
 
 
 def of_claim(entry: Entry) -> str:

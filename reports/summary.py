@@ -21,6 +21,8 @@ from .engine import engine_summary
 from .judges import judges_summary
 from .labels import Arm, arm_of, arms
 from .noise_floor import noise_floor
+from .over_reference import over_reference, sentence
+from .provenance import provenance
 from .records import MatrixData, ReportError, RunData, finite
 from .statistics.multiplicity import benjamini_hochberg, holm
 from .verdicts import control_note, headline, verdict
@@ -240,6 +242,8 @@ def build_summary(
                 comparison["verdict"]["sentence"] += control_note(comparison["verdict"]["code"], tested)
                 declared.append({"label": comparison["label"], **comparison["verdict"]})
     states = [r.state for r in matrix.runs]
+    first = next((m for m in metrics if m["primary"]), None)
+    over = over_reference(first)
     unfinished = sum(s != "done" for s in states)
     summary = {
         "schema_version": SCHEMA_VERSION,
@@ -260,8 +264,10 @@ def build_summary(
             "headline": headline(declared, unfinished, len(states))
             if kind == "matrix"
             else "One run: its own numbers, compared with nothing.",
+            "over_reference": sentence(over, first) if kind == "matrix" else None,
             "sentences": declared,
         },
+        "over_reference": over,
         "claims": claims_summary(matrix) if kind == "matrix" else {**_NO_CLAIMS},
         "tests": tests,
         "checklist": [],
@@ -278,25 +284,3 @@ def build_summary(
     extend(summary, matrix, all_arms, baseline)
     cleaned: dict[str, Any] = jsonable(summary)
     return cleaned
-
-
-def wall_time(status: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of every finished stage of a run, as its status records them."""
-    stages = status.get("stages") or {}
-    return {name: s for name, stage in stages.items() if (s := finite(stage.get("seconds"))) is not None}
-
-
-def provenance(matrix: MatrixData) -> dict[str, Any]:
-    """Model, data, versions and hardware of the runs; a field in which runs differ lists every value."""
-    fields: dict[str, list[Any]] = {}
-    for run in matrix.runs:
-        for name in ("model", "data", "training", "lora", "versions", "hardware", "source"):
-            value = (run.identity or {}).get(name)
-            if value is not None and value not in fields.setdefault(name, []):
-                fields[name].append(value)
-    return {
-        "fields": {name: values for name, values in fields.items() if values},
-        "fingerprints": {r.run_id: r.identity.get("fingerprint") for r in matrix.runs if r.identity},
-        "created": {r.run_id: r.identity.get("created") for r in matrix.runs if r.identity},
-        "seconds": {r.run_id: wall_time(r.status) for r in matrix.runs if r.status},
-    }

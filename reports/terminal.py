@@ -50,6 +50,8 @@ def print_summary(output_dir: Path | str, console: Console | None = None) -> Non
         return escape(visible(str(text)))
 
     out.print(f"\n[bold]{safe(summary['verdict']['headline'])}[/]")
+    if summary["verdict"]["over_reference"]:
+        out.print(safe(summary["verdict"]["over_reference"]))
     for claim in summary["claims"]["judged"]:
         out.print(f"- claim {safe(claim['sentence'])}")
     for change in summary["claims"]["changes"]:

@@ -1,6 +1,6 @@
 """Make reports/example/ from the output of a finished matrix: `python -m tests.reports.example output/dpo_metrics`.
 
-Copies the report, its Markdown twin, the DPO page and the figures and tables that the twin links, and takes the
+Copies the report, its Markdown twin, the DPO page, summary.json and the figures and tables that the twin links, and takes the
 screenshot that the README shows (needs Chromium; make test installs it for root).
 """
 
@@ -19,10 +19,10 @@ WIDTH, HEIGHT = 1200, 1500
 
 
 def copy(source: Path, target: Path) -> None:
-    """The three pages, and every file that report.md links."""
+    """The three pages, summary.json, and every file that report.md links."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for name in ("report.html", "report.md", "explain.html"):
+    for name in ("report.html", "report.md", "explain.html", "summary.json"):
         shutil.copy2(source / name, target / name)
     for link in sorted(
         set(re.findall(r"\]\(((?:figures|tables)/[^)\s]+)\)", (target / "report.md").read_text("utf-8")))

@@ -97,6 +97,7 @@ def test_sections_come_in_the_order_a_reviewer_reads(page: Page) -> None:
     order = [a["id"] for t, a in page.elements if t == "section"]
     assert order == [
         "verdict",
+        "answers",
         "checklist",
         "differences",
         "scores",
