@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.learnability import Learnability
 
 _WIDTH = 80
 #: Characters of a turn shown in a sample.
@@ -112,6 +115,7 @@ def _source(console: Any, report: dict[str, Any]) -> None:
         _say(console, f"{_TROUBLE[kind]} in {one['pairs']:,}, first in {one['first']}", 4)
     _say(console, "scripts: " + ", ".join(_scripts(report["scripts"])), 2)
     _perplexity(console, report["prompt_perplexity"])
+    _learnability(console, report["learnability"])
     console.print()
     for number, sample in enumerate(report["samples"], start=1):
         _sample(console, number, sample)
@@ -151,6 +155,15 @@ def _perplexity(console: Any, found: dict[str, Any]) -> None:
         f"{values['p5']:.3g}, 95 % {values['p95']:.3g}, largest {values['max']:.3g}",
         2,
     )
+
+
+def _learnability(console: Any, found: Learnability | None) -> None:
+    if found is None:
+        return
+    run = f"{found.steps} DPO steps on {found.n_train} pairs, {found.model}, {found.measured[:10]}"
+    _say(console, f"learnability: {found.text}; {run}", 2)
+    if found.warning is not None:
+        _say(console, found.warning, 2, "yellow")
 
 
 def _sample(console: Any, number: int, sample: dict[str, Any]) -> None:

@@ -32,6 +32,8 @@ def show_plan(plan: Plan, selected: list[RunSpec]) -> None:
     cost = estimate(plan, states)
     console.print(f"matrix [bold]{config.name}[/]: {len(plan.specs)} runs, {len(plan.pairs)} training pairs")
     console.print(f"model {plan.model.name}, {config.model.dtype}, {'LoRA' if config.lora else 'all weights'}")
+    found = plan.learnability
+    console.print(f"learnability: {found.text if found else 'not measured (inspect-data SOURCE --learnability does)'}")
     console.print(_graph(plan, states, cost))
     console.print()
     console.print(_runs(plan, states) if len(states) <= _LISTED else _groups(plan, states))

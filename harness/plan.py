@@ -25,6 +25,7 @@ from harness.fingerprint import file_hash, fingerprint, model_hash
 from harness.heldout import hold_out
 from harness.judges import judged_metrics, resolve_judges
 from harness.kept import policy_entry
+from harness.learnability import Learnability, pairs_hash, recall
 from harness.matrix import RunSpec, expand
 from harness.overrides import OverriddenSource, override
 from harness.refs import ResolvedModel, data_source, resolve_model
@@ -55,6 +56,7 @@ class Plan:
     specs: list[RunSpec]
     benchmarks: list[dict[str, Any]]
     judges: list[dict[str, Any]]
+    learnability: Learnability | None = None
 
     def run_dir(self, spec: RunSpec) -> Path:
         return self.output / "runs" / spec.run_id
@@ -225,8 +227,8 @@ def _is_lm_eval_task(name: str) -> bool:
 
 def _load_data(
     config: MatrixConfig, source: Source, log: Callable[[str], None]
-) -> tuple[Path, list[PreferencePair], Path | None]:
-    """The first source, for messages, the pairs to train on, and the file of those held out from them, if any."""
+) -> tuple[Path, list[PreferencePair], list[PreferencePair], Path | None]:
+    """The first source, for messages, all pairs, those to train on, and the file of those held out from them, if any."""
     data, base = config.data, source.path.parent
     single = isinstance(data.train, str)
     parts = []
@@ -252,7 +254,7 @@ def _load_data(
     pairs, held_file = loaded.pairs, None
     if data.heldout_share is not None:
         pairs, held_file = hold_out(pairs, data.heldout_share, data.seed, source.where(("data", "heldout_share")), log)
-    return Path(parts[0].source), subset(pairs, data.max_train_pairs, data.seed), held_file
+    return Path(parts[0].source), loaded.pairs, subset(pairs, data.max_train_pairs, data.seed), held_file
 
 
 def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overrides: Sequence[str] = ()) -> Plan:
@@ -267,8 +269,8 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overr
     settings_of(config, source)
     check_settings(config, source)
     check_trackers(config, source)
-    data_file, pairs, held_file = _load_data(config, source, log)
-    data_hash = fingerprint([list(pair.content()) for pair in pairs])
+    data_file, every, pairs, held_file = _load_data(config, source, log)
+    data_hash = pairs_hash(pairs)
     drafts = expand(config, source, "unknown", data_hash)  # mistakes in methods show before a model is fetched
     check_combinations(config, source, drafts, pairs, data_file)
     benchmarks = _benchmarks(config, source, held_file)
@@ -282,12 +284,14 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overr
     lengths = [{**config.training, **method.training}.get("max_length", 1024) for method in config.methods]
     shortest, drop = min((n for n in lengths if n is not None), default=None), config.data.without_preference == "drop"
     pairs = fitting(pairs, data_file, model.path, shortest, drop, log)
-    data_hash = fingerprint([list(pair.content()) for pair in pairs])
+    data_hash = pairs_hash(pairs)
     weights = model_hash(model.path)
     specs = expand(config, source, weights, data_hash)
-    return Plan(
-        config, source, output.resolve(), model, weights, data_file, data_hash, pairs, specs, benchmarks, judges
-    )
+    known = recall(every, weights)
+    if known is not None and known.warning is not None:
+        log(known.warning)
+    where = output.resolve()
+    return Plan(config, source, where, model, weights, data_file, data_hash, pairs, specs, benchmarks, judges, known)
 
 
 def freeze(plan: Plan) -> None:

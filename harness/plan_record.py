@@ -38,6 +38,7 @@ def plan_record(plan: Plan, selected: Sequence[RunSpec]) -> dict[str, Any]:
         "model": plan.model.name,
         "training_pairs": len(plan.pairs),
         "benchmarks": [benchmark["name"] for benchmark in plan.benchmarks],
+        "learnability": dataclasses.asdict(plan.learnability) if plan.learnability is not None else None,
         "runs": runs,
         "stages": [dataclasses.asdict(stage) for stage in stages(plan, states, cost)],
         "estimate": dataclasses.asdict(cost),

@@ -7,14 +7,19 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.learnability_run import Named
+    from harness.refs import ResolvedModel
     from trainers.data import PreferencePair
 
+#: Whose learnability is measured where no --model is given.
+DEFAULT_MODEL = "embedded:smollm2-135m-instruct"
 #: Prompts whose perplexity is measured, and the most tokens of one: a figure to look at, not a training run.
 PROMPTS, LONGEST = 64, 1024
 
@@ -32,7 +37,12 @@ examples:
   python -m harness inspect-data hub:Anthropic/hh-rlhf#test --first 1000
   python -m harness inspect-data data/dataset_info.json#dpo_zh_demo --json
   python -m harness inspect-data embedded:constraint-pairs/train \\
-    --model embedded:smollm2-135m-instruct"""
+    --model embedded:smollm2-135m-instruct
+  python -m harness inspect-data pairs.jsonl --learnability --samples 0
+
+--learnability trains 16 DPO steps of 4 pairs (LoRA r16, beta 0.1) and gives the
+reward accuracy on held-out pairs, with its interval. The figure is kept by data
+and model: run-matrix warns where its upper bound is below .55."""
 
 
 def _count(text: str) -> int:
@@ -53,6 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="MODEL", help="directory, hub id or embedded:...: lengths in tokens, prompt perplexity"
     )
+    parser.add_argument("--learnability", action="store_true", help=f"see below (default model: {DEFAULT_MODEL})")
+    parser.add_argument(
+        "--heldout", metavar="SOURCE", help="pairs for --learnability to evaluate on (default: split off each SOURCE)"
+    )
     parser.add_argument("--first", type=_some, metavar="N", help="read N rows of each source and no further")
     parser.add_argument("--samples", type=_count, default=3, metavar="N", help="pairs shown (default: %(default)s)")
     parser.add_argument("--seed", type=_count, default=0, help="of the samples (default: %(default)s)")
@@ -60,15 +74,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the figures; nothing is written. Exit code 2 where a source has no usable row at all."""
-    from harness.refs import data_source
+    """Print the figures; only learnability is kept, in the user's cache directory.
+
+    Returns:
+        0; 1 if a learnability run failed, 130 or 143 if it was stopped.
+
+    Raises:
+        UserError: a source cannot be read, or has no usable row at all.
+    """
+    from harness.refs import ResolvedModel, data_source
     from trainers.data import DataError
     from trainers.formats.inspect import inspect_source, overlaps, samples
+    from trainers.formats.load import draw
 
+    heldout = _heldout(options)
+    if options.learnability and options.model is None:
+        options.model = DEFAULT_MODEL
     model = _model_dir(options.model) if options.model is not None else None
     tokens = _tokenizer(model) if model is not None else None
     reports = []
     named: dict[str, list[PreferencePair]] = {}
+    trained: list[list[PreferencePair]] = []  # what run-matrix would train on
     for text in options.sources:
         place = data_source(text, Path(), "inspect-data", "SOURCE")
         try:
@@ -81,12 +107,19 @@ def run(options: argparse.Namespace) -> int:
             "source": text,
             "prompt_perplexity": _perplexity(model, found.checked.pairs, options.seed),
             "samples": [_sample(pair) for pair in shown],
+            "learnability": None,
         }
         reports.append(figures)
         named[text] = found.checked.pairs
+        trained.append(draw(found.checked.pairs, found.opened.limit, 0))
+    code = 0
+    if options.learnability and model is not None and tokens is not None:
+        code = _learnability(ResolvedModel(options.model, model), tokens, trained, heldout, reports)
+        if code > 1:
+            return code
     result = {"sources": reports, "overlaps": overlaps(named)}
     if options.json:
-        json.dump(result, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
+        json.dump(result, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False, default=asdict)
         print()
     else:
         from harness.data_page import print_page
@@ -94,7 +127,52 @@ def run(options: argparse.Namespace) -> int:
         print_page(result)
     if not all(report["pairs"] for report in reports):
         raise UserError("no usable pair in " + ", ".join(r["source"] for r in reports if not r["pairs"]))
-    return 0
+    return code
+
+
+def _heldout(options: argparse.Namespace) -> Named | None:
+    """The pairs of --heldout."""
+    if options.heldout is None:
+        return None
+    if not options.learnability:
+        raise UserError(f"--heldout {options.heldout}: only --learnability evaluates; add it, or remove --heldout")
+    from harness.learnability_run import Named
+    from harness.refs import data_source
+    from trainers.data import DataError
+    from trainers.formats import load_source
+
+    try:
+        place = data_source(options.heldout, Path(), "inspect-data", "--heldout")
+        return Named(options.heldout, load_source(place, without_preference="drop").pairs)
+    except DataError as error:
+        raise UserError(str(error)) from None
+
+
+def _learnability(
+    model: ResolvedModel,
+    tokens: Callable[[str], int],
+    data: list[list[PreferencePair]],
+    heldout: Named | None,
+    reports: list[dict[str, Any]],
+) -> int:
+    """Put the learnability of every source that has pairs into its report; returns the exit code."""
+    from harness.commands.run_matrix import going_on
+    from harness.learnability_run import Named, measure
+    from harness.progress import Progress, stderr_line
+    from harness.signals import Stopped, StopSignals
+
+    if not any(model.path.glob("*.safetensors")):
+        raise UserError(f"--model {model.name}: no weights (*.safetensors) there, which --learnability trains")
+    measured = [report for report in reports if report["pairs"]]
+    with StopSignals() as stops, Progress() as progress:
+        try:
+            for report, pairs in zip(measured, filter(None, data), strict=True):
+                named = Named(report["source"], pairs)
+                report["learnability"] = measure(named, heldout, model, tokens, progress, stops)
+        except Stopped as stopped:
+            stderr_line(f"\n{going_on(stopped.at_once)}")
+            return stopped.exit_code
+    return 0 if all(report["learnability"] for report in measured) else 1
 
 
 def _sample(pair: PreferencePair) -> dict[str, Any]:
