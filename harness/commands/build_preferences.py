@@ -1,20 +1,44 @@
-"""build-preferences: sample K answers a prompt from a policy, score them, pair the best with the worst."""
+"""build-preferences: sample K answers a prompt from a policy, score them with a reward, pair them; or flip pairs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.errors import UserError
 from harness.progress import Progress, stderr_line
+
+if TYPE_CHECKING:
+    from evals.flips import Noise
+    from evals.rewards.base import Reward
 
 #: What the shipped data was built with.
 TRAIN_PROMPTS, HELDOUT_PROMPTS = 896, 288
+_LONGEST = 1024
 
-_EXAMPLES = """examples:
-  the data that ships with the project:
+_EPILOG = """SOURCE is a file of prompts (jsonl, json, csv, tsv, parquet), folder#split,
+dataset_info.json#name, hub:owner/name@revision#split or embedded:set/name. A row
+has prompt, or instruction (and input), or messages; topic and style are carried
+into the pairs. A column `split` names the file that a row belongs to; all but
+train get a file of benchmark prompts too.
+
+examples:
+  the constraint pairs that ship with the project:
     python -m harness build-preferences --out trainers/data/constraint_pairs
+  pairs of your own prompts, the more positive answer preferred:
+    python -m harness build-preferences --prompts-from prompts.jsonl \\
+        --reward sentiment --k 6 --min-gap 0.4 --split-by topic --out my-pairs
+  a reward of yours, or a judge:
+    ... --reward mine.py:MyReward
+    ... --reward reward_model --reward-param model=path/to/checkpoint
+  label noise, with columns that tell the truth:
+    python -m harness build-preferences --pairs embedded:sentiment/train \\
+        --flip 0.3 --seed 1 --out noisy.jsonl
+    ... --flip 0.4,0.2,0 --flip-by perplexity
   rows with only a chosen answer, rejected ones made by a strategy:
     python -m harness build-preferences --chosen-only answers.jsonl \\
         --strategy corrupted --out pairs.jsonl
@@ -22,27 +46,84 @@ A row there has prompt and chosen (or completion), instruction and output, or
 messages that end with the answer."""
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
+    return int(text)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a share as in 0.3, or three as in 0.4,0.2,0") from None
+
+
+def _named_shares(text: str) -> dict[str, float]:
+    try:
+        pairs = [part.partition(":") for part in text.split(",")]
+        return {name.strip(): float(share) for name, _, share in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give names and shares, as in train:0.7,dev:0.1,test:0.2") from None
+
+
+def _param(text: str) -> tuple[str, Any]:
+    import yaml
+
+    name, mark, value = text.partition("=")
+    try:
+        return name.strip() if mark and name.strip() else _no_param(text), yaml.safe_load(value)
+    except yaml.YAMLError:
+        return _no_param(text), None
+
+
+def _no_param(text: str) -> str:
+    raise argparse.ArgumentTypeError(f"{text!r}: give KEY=VALUE, as in model=path/to/checkpoint")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from evals.flips import COLUMNS
+    from evals.pairs import PAIRINGS
     from evals.rejected import strategies
 
-    parser.epilog = _EXAMPLES
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder (or with --chosen-only the pairs file) to write"
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder (of --pairs and --chosen-only: the file) to write")
+    add("--model", default="embedded:smollm2-135m-instruct", help="policy to sample (default: %(default)s)")
+    add("--prompts-from", metavar="SOURCE", help="prompts to answer (default: a bank of prompts with constraints)")
+    add("--prompts", type=_count, help=f"training prompts (default: {TRAIN_PROMPTS}, or all of SOURCE)")
+    add("--heldout", type=_count, help=f"prompts of other splits (default: {HELDOUT_PROMPTS}, or all of SOURCE)")
+    add("--split-by", metavar="COLUMN", help="split SOURCE so that no value of COLUMN, say topic, is in two splits")
+    shares = "train:0.7,dev:0.1,test:0.2"
+    add("--split-shares", type=_named_shares, metavar="NAME:SHARE,...", help=f"with --split-by (default: {shares})")
+    add(
+        "--reward", default="constraints", metavar="NAME", help="sentiment, constraints, length, a judge, FILE.py:Class"
     )
-    parser.add_argument(
-        "--model", default="embedded:smollm2-135m-instruct", help="policy to sample (default: %(default)s)"
+    add(
+        "--reward-param",
+        type=_param,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the reward; repeatable",
     )
-    parser.add_argument("--prompts", type=int, default=TRAIN_PROMPTS, help="training prompts (default: %(default)s)")
-    parser.add_argument("--heldout", type=int, default=HELDOUT_PROMPTS, help="held-out prompts (default: %(default)s)")
-    parser.add_argument("--k", type=int, default=4, help="answers sampled a prompt (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-new-tokens", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--temperature", type=float, default=1.0, help="default: %(default)s")
-    parser.add_argument("--top-p", type=float, default=1.0, help="default: %(default)s")
-    parser.add_argument("--backend", choices=("auto", "vllm", "transformers"), default="auto")
-    parser.add_argument("--chosen-only", type=Path, help="file of prompts with one answer each: make the rejected")
+    add("--k", type=int, default=4, help="answers sampled a prompt (default: %(default)s)")
+    add("--pairing", choices=PAIRINGS, default="best-worst", help="which answers to pair (default: %(default)s)")
+    add("--min-gap", type=float, default=0.0, metavar="GAP", help="least difference in score (default: any)")
+    add("--seed", type=int, default=0, help="of sampling, ties, splits and flips (default: %(default)s)")
+    add("--max-new-tokens", type=int, default=64, help="default: %(default)s")
+    add("--temperature", type=float, default=1.0, help="default: %(default)s")
+    add("--top-p", type=float, default=1.0, help="default: %(default)s")
+    add("--backend", choices=("auto", "vllm", "transformers"), default="auto")
+    add("--pairs", metavar="SOURCE", help="flip these pairs instead of sampling new ones; needs --flip")
+    add("--flip", type=_shares, metavar="SHARE", help="share of training pairs to flip; three with --flip-by")
+    add("--flip-by", choices=tuple(COLUMNS), help="a share for each tercile of prompt perplexity: low,middle,high")
+    ratio = "beta of clean pairs over that of flipped ones (default: 30)"
+    add("--flip-beta-ratio", type=float, default=30.0, metavar="R", help=ratio)
+    add("--pref-beta", type=float, default=0.1, help="with --flip, mean of the column beta (default: %(default)s)")
+    add("--chosen-only", type=Path, metavar="FILE", help="prompts with one answer each: make the rejected one")
     known = ", ".join(strategies())
-    parser.add_argument("--strategy", metavar="NAME", choices=strategies(), help=f"with --chosen-only, how: {known}")
+    add("--strategy", metavar="NAME", choices=strategies(), help=f"with --chosen-only, how: {known}")
 
 
 def _model_dir(options: argparse.Namespace) -> Path:
@@ -56,33 +137,58 @@ def _engine(options: argparse.Namespace, model_dir: Path) -> Any:
     from evals.engine import EngineConfig, start_engine
 
     stderr_line("starting the engine")
-    return start_engine(model_dir, EngineConfig(backend=options.backend, max_model_len=1024))
+    return start_engine(model_dir, EngineConfig(backend=options.backend, max_model_len=_LONGEST))
 
 
 def run(options: argparse.Namespace) -> int:
     from evals.build_preferences import BuildError
     from evals.pairs import PairError
-    from harness.errors import UserError
+    from evals.rewards.base import RewardError
+    from evals.splits import SplitError
+    from trainers.data import DataError
 
+    _check_together(options)
+    try:
+        if options.chosen_only:
+            return _from_chosen(options)
+        return _from_pairs(options) if options.pairs else _from_prompts(options)
+    except (BuildError, PairError, RewardError, SplitError, DataError) as error:
+        raise UserError(str(error)) from None
+
+
+def _check_together(options: argparse.Namespace) -> None:
     if bool(options.chosen_only) != bool(options.strategy):
         raise UserError("--chosen-only and --strategy belong together; give both")
-    try:
-        return _from_chosen(options) if options.chosen_only else _from_prompts(options)
-    except (BuildError, PairError) as error:
-        raise UserError(str(error)) from None
+    given = [flag for flag in ("chosen_only", "pairs", "prompts_from") if getattr(options, flag)]
+    if len(given) > 1:
+        names = " and ".join("--" + flag.replace("_", "-") for flag in given)
+        raise UserError(f"{names} are different sources of pairs; give one of them")
+    if options.pairs and options.flip is None:
+        raise UserError("--pairs needs --flip, the share of pairs to flip; add it")
+    if options.chosen_only and options.flip is not None:
+        raise UserError("--flip does not go with --chosen-only; flip the finished file with --pairs FILE --flip SHARE")
+    if options.flip_by and options.flip is None:
+        raise UserError("--flip-by needs --flip with three shares, as in --flip 0.4,0.2,0")
+    if options.split_by and not options.prompts_from:
+        raise UserError("--split-by splits the prompts of --prompts-from; add that, or remove it")
+    if options.split_shares and not options.split_by:
+        raise UserError("--split-shares needs --split-by COLUMN")
+
+
+def _noise(options: argparse.Namespace) -> Noise | None:
+    from evals.flips import Noise
+
+    if options.flip is None:
+        return None
+    return Noise(options.flip, options.seed, options.pref_beta, options.flip_beta_ratio, options.flip_by)
 
 
 def _from_chosen(options: argparse.Namespace) -> int:
     from evals.build_preferences import build_from_chosen
     from evals.sampling import make_sampler
-    from harness.errors import UserError
-    from trainers.data import DataError
     from trainers.formats.single import read_answers
 
-    try:
-        found = read_answers(options.chosen_only)
-    except DataError as error:
-        raise UserError(str(error)) from None
+    found = read_answers(options.chosen_only)
     rows, sampler = found.rows, None
     if options.strategy == "sampled_answer":
         talk = next((row["id"] for row in rows if len(row["turns"]) > 1), None)
@@ -99,25 +205,115 @@ def _from_chosen(options: argparse.Namespace) -> int:
     return 0
 
 
+def _from_pairs(options: argparse.Namespace) -> int:
+    from evals.flips import flip
+    from evals.jsonl import write_jsonl
+    from harness.refs import data_source
+    from trainers.formats.source import open_stream
+
+    noise = _noise(options)
+    assert noise is not None
+    found = list(open_stream(data_source(options.pairs, Path(), "build-preferences", "--pairs"), lazily=False).rows)
+    for row in found:
+        if not isinstance(row.value, dict) or not {"prompt", "chosen", "rejected"} <= row.value.keys():
+            raise UserError(f"{row.where}: a pair to flip has prompt, chosen and rejected")
+    rows, record = flip([row.value for row in found], noise)
+    write_jsonl(options.out, rows)
+    print(f"{len(rows)} pairs in {options.out}; noise: {json.dumps(record)}")
+    return 0
+
+
+def _reward(options: argparse.Namespace) -> Reward:
+    from evals.rewards.registry import build
+
+    return build(options.reward, dict(options.reward_param))
+
+
+def _prompt_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """The prompts of each split; their number as --prompts and --heldout say."""
+    from evals.prompt_bank import generate_prompts
+    from evals.splits import SHARES, by_column, by_value
+    from harness.refs import data_source
+    from trainers.formats.prompts import read_prompts
+
+    if options.prompts_from is None:
+        return {
+            "train": generate_prompts("train", options.prompts or TRAIN_PROMPTS, options.seed),
+            "heldout": generate_prompts("heldout", options.heldout or HELDOUT_PROMPTS, options.seed),
+        }
+    found = read_prompts(data_source(options.prompts_from, Path(), "build-preferences", "--prompts-from"))
+    if found.repeated:
+        stderr_line(f"{options.prompts_from}: {found.repeated} repeated prompts left out")
+    if options.split_by is not None:
+        sets = by_value(found.rows, options.split_by, options.split_shares or SHARES, options.seed)
+    else:
+        sets = by_column(found.rows)
+    most = {name: options.prompts if name == "train" or len(sets) == 1 else options.heldout for name in sets}
+    return {name: [dict(row) for row in rows[: most[name]]] for name, rows in sets.items()}
+
+
+def _command(options: argparse.Namespace, sets: Mapping[str, Sequence[Any]]) -> str:
+    """The command that makes the same files again."""
+    numbers: tuple[tuple[str, Any], ...] = (("--prompts", options.prompts), ("--heldout", options.heldout))
+    if options.prompts_from is None:
+        numbers = (("--prompts", len(sets["train"])), ("--heldout", len(sets["heldout"])))
+    shares = ",".join(f"{name}:{share:g}" for name, share in (options.split_shares or {}).items())
+    more: list[tuple[str, Any]] = [
+        ("--prompts-from", options.prompts_from),
+        ("--split-by", options.split_by),
+        ("--split-shares", shares or None),
+        ("--reward", options.reward if options.reward != "constraints" else None),
+        *(("--reward-param", f"{key}={json.dumps(value)}") for key, value in options.reward_param),
+        ("--pairing", options.pairing if options.pairing != "best-worst" else None),
+        ("--min-gap", options.min_gap or None),
+    ]
+    if options.flip is not None:
+        more += [("--flip", ",".join(f"{share:g}" for share in options.flip)), ("--flip-by", options.flip_by)]
+        more += [("--flip-beta-ratio", options.flip_beta_ratio), ("--pref-beta", options.pref_beta)]
+    always = [
+        ("--k", options.k),
+        ("--seed", options.seed),
+        ("--max-new-tokens", options.max_new_tokens),
+        ("--temperature", options.temperature),
+        ("--top-p", options.top_p),
+    ]
+    words = [("--model", options.model), *numbers, *more, *always, ("--out", options.out)]
+    given = " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in words if value is not None)
+    return f"python -m harness build-preferences {given}"
+
+
+def _check_lengths(
+    model_dir: Path, sets: Mapping[str, Sequence[Mapping[str, Any]]], options: argparse.Namespace
+) -> None:
+    from transformers import AutoTokenizer
+
+    from evals.engine import chat_ids
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_dir)
+    for row in (row for rows in sets.values() for row in rows):
+        length = len(chat_ids(tokenizer, row["prompt"]))
+        if length + options.max_new_tokens > _LONGEST:
+            raise UserError(
+                f"prompt {row['id']!r} has {length} tokens; with --max-new-tokens {options.max_new_tokens} that is more "
+                f"than {_LONGEST}; lower that, or remove the prompt"
+            )
+
+
 def _from_prompts(options: argparse.Namespace) -> int:
-    from evals.build_preferences import build
+    from evals.build_preferences import build, validate
     from evals.data_card import write_card
     from evals.jsonl import write_jsonl
-    from evals.prompt_bank import generate_prompts
     from evals.sampling import make_sampler, prompt_nll
 
-    sets = {
-        "train": generate_prompts("train", options.prompts, options.seed),
-        "heldout": generate_prompts("heldout", options.heldout, options.seed),
-    }
+    reward, noise = _reward(options), _noise(options)
+    sets = _prompt_sets(options)
+    for prompts in sets.values():  # before anything slow
+        validate(prompts, options.k, reward)
     model_dir = _model_dir(options)
+    if options.prompts_from is not None:
+        _check_lengths(model_dir, sets, options)
     sampling = {"temperature": options.temperature, "top_p": options.top_p, "max_new_tokens": options.max_new_tokens}
-    command = (
-        f"python -m harness build-preferences --model {options.model} --prompts {options.prompts} "
-        f"--heldout {options.heldout} --k {options.k} --seed {options.seed} "
-        f"--max-new-tokens {options.max_new_tokens} --temperature {options.temperature} "
-        f"--top-p {options.top_p} --out {options.out}"
-    )
+    command = _command(options, sets)
     with Progress() as progress:
         for split, prompts in sets.items():
             progress.say(f"{split}: perplexity of {len(prompts)} prompts")
@@ -127,8 +323,11 @@ def _from_prompts(options: argparse.Namespace) -> int:
             ]
         engine = _engine(options, model_dir)
         sampler = make_sampler(engine, options.max_new_tokens, options.temperature, options.top_p)
-        write_jsonl(options.out / "benchmark_prompts.jsonl", sets["heldout"])
+        if options.prompts_from is None:
+            write_jsonl(options.out / "benchmark_prompts.jsonl", sets["heldout"])
         for split, prompts in sets.items():
+            if options.prompts_from is not None and split != "train":
+                write_jsonl(options.out / f"{split}_prompts.jsonl", prompts)
             others = [options.out / f"{name}.jsonl" for name in sets if name != split]
             record = build(
                 prompts,
@@ -139,11 +338,15 @@ def _from_prompts(options: argparse.Namespace) -> int:
                 policy=options.model,
                 sampling=sampling,
                 command=command,
+                min_gap=options.min_gap,
+                pairing=options.pairing,
+                reward=reward,
+                noise=noise if split == "train" else None,  # held-out pairs stay clean
                 disjoint_from=[path for path in others if path.is_file()],
                 on_progress=lambda done, total, name=split: progress.tick(f"sampling {name}", done, total),  # type: ignore[misc]
             )
             progress.clear()
-            progress.say(f"{split}: {record['counts']['pairs'] if 'counts' in record else ''} pairs")
+            progress.say(f"{split}: {record['n_pairs']} pairs")
     write_card(options.out)
     engine.close()
     print(options.out / "README.md")
