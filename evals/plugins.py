@@ -6,7 +6,6 @@ The one loader of judges and rewards. Importing it loads nothing heavy.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -45,11 +44,6 @@ class Registry:
         """The file of a plugin written as `path/to/file.py:ClassName`; None for one with a name."""
         location, _, _ = name.rpartition(":")
         return Path(location) if name not in self.targets and location.endswith(".py") else None
-
-    def code_of(self, name: str) -> str | None:
-        """SHA-256 of the plugin's own file; None for one with a name."""
-        file = self.source_file(name)
-        return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
 
     def parameters(self, name: str) -> list[str] | None:
         """Names of a plugin's own parameters; None if it takes any."""
