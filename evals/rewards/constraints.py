@@ -15,7 +15,7 @@ class Constraints(Reward):
 
     def check(self, row: Row) -> None:
         if not row.get("constraints"):
-            raise RewardError("'constraints' is missing or empty")
+            raise RewardError("'constraints' is missing or empty; add constraints, or choose another reward")
         for constraint in row["constraints"]:
             try:
                 resolve(constraint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
     return int(text)
+
+
+def _gap(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of at least 0")
+    return value
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -109,7 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--k", type=int, default=4, help="answers sampled a prompt (default: %(default)s)")
     add("--pairing", choices=PAIRINGS, default="best-worst", help="which answers to pair (default: %(default)s)")
-    add("--min-gap", type=float, default=0.0, metavar="GAP", help="least difference in score (default: any)")
+    add("--min-gap", type=_gap, default=0.0, metavar="GAP", help="least difference in score (default: any)")
     add("--seed", type=int, default=0, help="of sampling, ties, splits and flips (default: %(default)s)")
     add("--max-new-tokens", type=int, default=64, help="default: %(default)s")
     add("--temperature", type=float, default=1.0, help="default: %(default)s")

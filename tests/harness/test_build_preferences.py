@@ -131,12 +131,12 @@ def test_the_shipped_pairs_can_be_flipped(tmp_path: Path, cli: Any) -> None:
     [
         (("--prompts-from", "none.jsonl"), ["--prompts-from is 'none.jsonl'", "no such file"]),
         (("--prompts-from", "embedded:sentimnt/prompts"), ["no such embedded data", "did you mean"]),
-        (("--prompts-from", "P"), ["prompt row 'q0'", "'constraints' is missing or empty", "--reward"]),
+        (("--prompts-from", "P"), ["prompt row 'q0'", "'constraints' is missing or empty", "choose another reward"]),
         (("--prompts-from", "P", "--reward", "sentimet"), ["unknown reward 'sentimet'", "did you mean 'sentiment'"]),
         (("--prompts-from", "P", "--reward", "length", "--reward-param", "targt=3"), ["did you mean 'target'"]),
         (("--prompts-from", "P", "--reward", "length", "--split-by", "subject"), ["has no 'subject'"]),
         (("--prompts-from", "P", "--reward", "length", "--k", 1), ["k must be >= 2"]),
-        (("--prompts-from", "P", "--reward", "length", "--min-gap", -1), ["min_gap must be >= 0"]),
+        (("--prompts-from", "P", "--reward", "length", "--min-gap", -1), ["--min-gap", "give a number of at least 0"]),
         (("--prompts-from", "P", "--reward", "length", "--flip", "0.1,0.2"), ["give one share between 0 and 1"]),
         (("--prompts-from", "P", "--pairs", "P", "--flip", 0.1), ["--pairs and --prompts-from", "one of them"]),
         (("--pairs", "P"), ["--pairs needs --flip"]),
@@ -152,7 +152,11 @@ def test_mistakes_are_named_before_anything_is_sampled(
 
     write_jsonl(tmp_path / "P", PROMPTS)
     given = [str(tmp_path / "P") if part == "P" else str(part) for part in arguments]
-    assert main(["build-preferences", *given, "--out", str(tmp_path / "out")]) == 2
+    try:
+        code: Any = main(["build-preferences", *given, "--out", str(tmp_path / "out")])
+    except SystemExit as refused:  # argparse's own
+        code = refused.code
+    assert code == 2
     said = capsys.readouterr().err
     assert all(word.replace("P:1", f"{tmp_path}/P:1") in said for word in words), said
     assert not (tmp_path / "out").exists() and "Traceback" not in said
