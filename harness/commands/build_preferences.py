@@ -22,8 +22,8 @@ TRAIN_PROMPTS, HELDOUT_PROMPTS = 896, 288
 _LONGEST = 1024
 
 _EPILOG = """SOURCE is a file of prompts (jsonl, json, csv, tsv, parquet), folder#split,
-dataset_info.json#name, hub:owner/name@revision#split or embedded:set/name. A row
-has prompt, or instruction (and input), or messages; topic and style are carried
+dataset_info.json#name, hub:owner/name@revision#split or embedded:set/name.
+A row has prompt, or instruction (and input), or messages; topic and style go
 into the pairs. A column `split` names the file that a row belongs to; all but
 train get a file of benchmark prompts too.
 
