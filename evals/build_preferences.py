@@ -1,4 +1,4 @@
-"""Build preference pairs: sample K answers a prompt, score them, pair the best with the worst, describe the result.
+"""Build preference pairs: sample K answers a prompt, score them with a reward, pair them, describe the result.
 
 Sampling is the expensive part, so every answer is appended to ``<out>.samples.jsonl`` as soon as its chunk is done; a
 killed build, started again with the same settings, samples only what is missing and ends in the same files.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evals.constraints import ConstraintError, gold_reward, resolve
 from evals.data_card import summarise, write_card
+from evals.flips import Noise, flip
 from evals.jsonl import dump, read_jsonl, write_jsonl, write_text
 from evals.pairs import Completion, PromptSamples, Scored, identify, make_pairs
 from evals.rejected import RejectedPairs, add_rejected
+from evals.rewards.base import Reward, RewardError, scores
+from evals.rewards.constraints import Constraints
 
 Sampler = Callable[[list[str], int, int], Sequence[Sequence[Completion]]]
 """(prompts, k, seed) -> k completions for each prompt; the same call must give the same answer."""
@@ -40,13 +42,16 @@ def build(
     chunk: int = 64,
     pairs_per_prompt: int = 1,
     min_gap: float = 0.0,
+    pairing: str = "best-worst",
+    reward: Reward | None = None,
+    noise: Noise | None = None,
     disjoint_from: Sequence[str | os.PathLike[str]] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Sample, score and pair; writes ``out_path`` (pairs JSONL), ``<stem>.build.json`` and ``README.md`` beside it.
 
     Args:
-        prompts: rows with id, prompt, constraints; style, topic and log_prompt_perplexity are carried along.
+        prompts: rows with id, prompt and what the reward reads; the keys of ``evals.pairs.CARRIED`` are carried along.
         sampler: gives ``k`` completions for each of a list of prompts.
         out_path: the pairs file, named after its split ("train.jsonl").
         k: completions a prompt, at least 2.
@@ -55,7 +60,9 @@ def build(
         sampling: temperature and the like, for the data card; a resumed build must have the same ones.
         command: the exact command that builds this file, for the data card.
         chunk: prompts a call of the sampler; what a kill can cost.
-        pairs_per_prompt, min_gap: as in ``evals.pairs.make_pairs``.
+        pairs_per_prompt, min_gap, pairing: as in ``evals.pairs.make_pairs``.
+        reward: scores the answers; None for the share of a prompt's constraints.
+        noise: flips some of the pairs; see ``evals.flips``.
         disjoint_from: JSONL files whose prompts must not occur here.
         on_progress: called with (prompts done, prompts in all) after each chunk.
 
@@ -64,15 +71,24 @@ def build(
 
     Raises:
         BuildError: ill-formed prompts, k or chunk out of range, a shared prompt, a samples file of other settings.
+        RewardError: answers that cannot be scored.
     """
     out = Path(out_path)
-    _validate(prompts, k, chunk)
+    reward = reward or Constraints()
+    validate(prompts, k, reward)
+    if chunk < 1:
+        raise BuildError(f"chunk must be >= 1, got {chunk}")
     for path in disjoint_from:
         _require_disjoint(prompts, Path(path))
     settings = {"k": k, "seed": seed, "policy": policy, "sampling": dict(sampling)}
     sampled = _sample(prompts, sampler, samples_path(out), settings, chunk, on_progress)
-    scored = [PromptSamples(row, _score(sampled[row["id"]], row["constraints"])) for row in prompts]
-    pairs = make_pairs(scored, seed=seed, pairs_per_prompt=pairs_per_prompt, min_gap=min_gap)
+    scored = _score(reward, prompts, sampled)
+    pairs = make_pairs(
+        scored, seed=seed, pairs_per_prompt=pairs_per_prompt, min_gap=min_gap, rule=reward.identity, pairing=pairing
+    )
+    extra: dict[str, Any] = {} if pairing == "best-worst" else {"pairing": pairing}
+    if noise is not None:
+        pairs, extra["noise"] = flip(pairs, noise)
     record = {
         "schema_version": 1,
         "file": out.name,
@@ -80,7 +96,8 @@ def build(
         **settings,
         "pairs_per_prompt": pairs_per_prompt,
         "min_gap": min_gap,
-        **summarise(scored, pairs),
+        **extra,
+        **summarise(scored, pairs, reward.identity),
     }
     write_jsonl(out, pairs)
     write_text(out.with_suffix(".build.json"), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
@@ -120,11 +137,10 @@ def samples_path(out_path: str | os.PathLike[str]) -> Path:
     return out.with_name(out.name + ".samples.jsonl")
 
 
-def _validate(prompts: Sequence[Mapping[str, Any]], k: int, chunk: int) -> None:
+def validate(prompts: Sequence[Mapping[str, Any]], k: int, reward: Reward) -> None:
+    """Refuse k below 2, no prompts, an id or a prompt that occurs twice, and rows that the reward cannot score."""
     if k < 2:
         raise BuildError(f"k must be >= 2 to make a pair, got {k}")
-    if chunk < 1:
-        raise BuildError(f"chunk must be >= 1, got {chunk}")
     if not prompts:
         raise BuildError("there are no prompts to sample from")
     seen: set[tuple[str, str]] = set()
@@ -134,13 +150,10 @@ def _validate(prompts: Sequence[Mapping[str, Any]], k: int, chunk: int) -> None:
             if key in seen:
                 raise BuildError(f"prompt row {identity!r}: its {key[0]} occurs twice; make prompts distinct")
             seen.add(key)
-        if not row.get("constraints"):
-            raise BuildError(f"prompt row {identity!r}: 'constraints' is missing or empty")
-        for constraint in row["constraints"]:
-            try:
-                resolve(constraint)
-            except ConstraintError as error:
-                raise BuildError(f"prompt row {identity!r}: {error}") from error
+        try:
+            reward.check(row)
+        except RewardError as error:
+            raise BuildError(f"prompt row {identity!r}: {error}") from error
 
 
 def _require_disjoint(prompts: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -150,8 +163,16 @@ def _require_disjoint(prompts: Sequence[Mapping[str, Any]], path: Path) -> None:
         raise BuildError(f"{path}: shares {len(shared)} prompts with this build, the first is {shared[0]!r}; drop them")
 
 
-def _score(completions: Iterable[Completion], constraints: Sequence[Mapping[str, Any]]) -> list[Scored]:
-    return [Scored(completion, gold_reward(completion.text, constraints).score) for completion in completions]
+def _score(
+    reward: Reward, prompts: Sequence[Mapping[str, Any]], sampled: Mapping[str, Sequence[Completion]]
+) -> list[PromptSamples]:
+    """Every prompt with its answers that have a score."""
+    asked = [(row, completion) for row in prompts for completion in sampled[row["id"]]]
+    values = iter(scores(reward, [row for row, _ in asked], [completion.text for _, completion in asked]))
+    return [
+        PromptSamples(row, [Scored(c, value) for c in sampled[row["id"]] if (value := next(values)) is not None])
+        for row in prompts
+    ]
 
 
 def _sample(

@@ -1,9 +1,10 @@
-"""Preference pairs from scored completions: the best and the worst answer to a prompt, where they differ in score."""
+"""Preference pairs from scored completions: two answers to a prompt, where they differ in score."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,9 @@ CARRIED = ("constraints", "style", "topic", "log_prompt_perplexity")
 """Keys of a prompt row that a pair row repeats when they are there."""
 
 
+PAIRINGS = ("best-worst", "random", "all")
+
+
 def make_pairs(
     samples: Iterable[PromptSamples],
     *,
@@ -56,49 +60,66 @@ def make_pairs(
     pairs_per_prompt: int = 1,
     min_gap: float = 0.0,
     rule: str = RULE,
+    pairing: str = "best-worst",
 ) -> list[dict[str, Any]]:
-    """Pair the highest-scored answer of each prompt with the lowest-scored one.
+    """Pair answers to the same prompt; the one with the higher score is chosen.
 
     Ties are broken by a hash of (seed, prompt id, role, text), which knows nothing of length or sampling order. Answers
-    with the same text (surrounding white space aside) count once; blank ones are left out. The second pair of a prompt
-    takes the second best and second worst, and so on; no text is used twice.
+    with the same text (surrounding white space aside) count once; blank ones are left out.
 
     Args:
         samples: prompts with their scored answers.
-        seed: of the tie-breaking.
-        pairs_per_prompt: at most this many pairs a prompt.
+        seed: of tie-breaking and of random pairs.
+        pairs_per_prompt: at most this many pairs a prompt; not for pairing "all".
         min_gap: smallest score difference; a pair always needs a difference above 0.
         rule: name and version of the rule behind the scores, written to every pair.
+        pairing: "best-worst" (the second pair of a prompt takes the second best and second worst, and so on; no text is used
+            twice), "random" (pairs at random among those with the gap), or "all" pairs with the gap.
 
     Returns:
         Pair rows: id, prompt, chosen, rejected, group (the prompt's id), score_chosen, score_rejected, seed_chosen,
         seed_rejected, chosen_truncated, rejected_truncated, how ("sampled_pair"), rule, and the ``CARRIED`` keys.
 
     Raises:
-        PairError: a prompt row without ``id`` or ``prompt``, pairs_per_prompt < 1 or min_gap < 0.
+        PairError: a prompt row without ``id`` or ``prompt``, pairs_per_prompt < 1, min_gap < 0 or an unknown pairing.
     """
     if pairs_per_prompt < 1:
         raise PairError(f"pairs_per_prompt must be >= 1, got {pairs_per_prompt}")
-    if min_gap < 0:
+    if not min_gap >= 0:
         raise PairError(f"min_gap must be >= 0, got {min_gap}")
+    if pairing not in PAIRINGS:
+        raise PairError(f"pairing is {pairing!r}; it must be one of {', '.join(PAIRINGS)}")
     pairs: list[dict[str, Any]] = []
     for prompt in samples:
         prompt_id, _ = identify(prompt.row)
         answers = _distinct(prompt.samples)
-        best = sorted(answers, key=lambda s: (-s.score, _rank(seed, prompt_id, "chosen", s)))
-        worst = sorted(answers, key=lambda s: (s.score, _rank(seed, prompt_id, "rejected", s)))
-        used: set[str] = set()
-        for number in range(pairs_per_prompt):
-            chosen = next((s for s in best if _key(s) not in used), None)
-            rejected = next((s for s in worst if _key(s) not in used), None)
-            if chosen is None or rejected is None:
-                break
-            gap = chosen.score - rejected.score
-            if not (gap > 0 and gap >= min_gap):
-                break
-            used |= {_key(chosen), _key(rejected)}
+        every = _best_worst if pairing == "best-worst" else _every
+        wide = (pair for pair in every(answers, seed, prompt_id) if 0 < pair[0].score - pair[1].score >= min_gap)
+        most = None if pairing == "all" else pairs_per_prompt
+        for number, (chosen, rejected) in enumerate(itertools.islice(wide, most)):
             pairs.append(_pair(prompt.row, f"{prompt_id}-{number}", chosen, rejected, rule))
     return pairs
+
+
+def _best_worst(answers: Sequence[Scored], seed: int, prompt_id: str) -> Iterator[tuple[Scored, Scored]]:
+    """The best with the worst, then the best with the worst of the rest, and so on."""
+    best = sorted(answers, key=lambda s: (-s.score, _rank(seed, prompt_id, "chosen", s)))
+    worst = sorted(answers, key=lambda s: (s.score, _rank(seed, prompt_id, "rejected", s)))
+    used: set[str] = set()
+    while len(answers) - len(used) >= 2:
+        chosen = next(s for s in best if _key(s) not in used)
+        rejected = next(s for s in worst if _key(s) not in used)
+        used |= {_key(chosen), _key(rejected)}
+        yield chosen, rejected
+
+
+def _every(answers: Sequence[Scored], seed: int, prompt_id: str) -> list[tuple[Scored, Scored]]:
+    """Every two answers, the higher score first, in a random order."""
+    ordered = sorted(answers, key=lambda s: (-s.score, _rank(seed, prompt_id, "chosen", s)))
+    return sorted(
+        itertools.combinations(ordered, 2),
+        key=lambda pair: _rank(seed, prompt_id, f"rejected for {_key(pair[0])}", pair[1]),
+    )
 
 
 def identify(row: Mapping[str, Any]) -> tuple[str, str]:

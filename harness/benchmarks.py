@@ -8,6 +8,7 @@ from typing import Any
 
 from evals.benchmarks import registry
 from evals.benchmarks.base import SAMPLING, Benchmark
+from evals.rewards.registry import placed
 from harness.config import MatrixConfig, nearest
 from harness.config_evaluation import BenchmarkConfig, LmEvalConfig
 from harness.errors import UserError
@@ -47,8 +48,11 @@ def resolve_benchmark(
     except ValueError as error:
         raise UserError(f"{at('kind')} is {benchmark.kind!r}; {error}") from None
     _check_keys(benchmark, cls, at)
+    params = benchmark.params
+    if kind == "gold_reward" and "reward" in params:
+        params["reward"] = placed(params["reward"], source.path.parent)
     try:
-        built = registry.build(kind, benchmark.params)
+        built = registry.build(kind, params)
     except ValueError as error:
         raise UserError(f"{at(next(iter(benchmark.params), 'kind'))}: {error}") from None
     settings = {key: value for key, value in benchmark.model_dump().items() if key not in benchmark.params}
@@ -69,14 +73,14 @@ def resolve_benchmark(
         noise: dict[str, Any] = {}
     else:
         noise = {"noise": True}
-    params = {"params": benchmark.params} if benchmark.params else {}
-    identity = {**entry, **noise, **params, "prompts": rows, "engine": engine}
+    own = {"params": {**benchmark.params, **built.identity()}} if params else {}
+    identity = {**entry, **noise, **own, "prompts": rows, "engine": engine}
     if file is not None:
         identity |= {"kind": benchmark.kind.rpartition(":")[2], "code": file_hash(file)}
     return {
         **entry,
         **noise,
-        **params,
+        **({"params": params} if params else {}),
         "kind": kind,
         "prompts": str(path.resolve()),
         "fingerprint": fingerprint(identity),

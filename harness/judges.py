@@ -11,6 +11,7 @@ from typing import Any
 from evals.benchmarks import registry as benchmarks_registry
 from evals.judges import registry
 from evals.judges.base import Judge
+from evals.rewards import registry as rewards
 from harness.config import MatrixConfig, nearest
 from harness.config_evaluation import JudgeConfig
 from harness.errors import UserError
@@ -135,8 +136,13 @@ def _resolve(
 
 def _files(judge: JudgeConfig, base: Path, at: At) -> tuple[dict[str, Any], dict[str, str]]:
     """Parameters with the paths of template and checkpoint made absolute, and what those files are now."""
-    params, files = judge.params, {}
+    params = judge.params
+    files: dict[str, str] = {}
     template, model = params.get("template"), params.get("model")
+    if judge.kind == "verifiable" and "reward" in params:
+        params["reward"] = rewards.placed(params["reward"], base)
+        code = rewards.code_of(params["reward"])
+        files |= {"reward": code} if code is not None else {}
     if judge.kind == "llm" and isinstance(template, str) and template.endswith((".yaml", ".yml")):
         path = (base / Path(template).expanduser()).resolve()
         if not path.is_file():

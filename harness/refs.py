@@ -15,6 +15,9 @@ DATA = {
     "constraint-pairs/train": "constraint_pairs/train.jsonl",
     "constraint-pairs/heldout": "constraint_pairs/heldout.jsonl",
     "constraint-pairs/benchmark": "constraint_pairs/benchmark_prompts.jsonl",
+    **{f"sentiment/{split}": f"sentiment/{split}.jsonl" for split in ("train", "dev", "test")},
+    **{f"sentiment/{split}-prompts": f"sentiment/{split}_prompts.jsonl" for split in ("dev", "test")},
+    "sentiment/prompts": "sentiment/prompts.jsonl",
 }
 
 

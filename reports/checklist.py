@@ -183,7 +183,7 @@ def _declared(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _judged(kinds: set[str], summary: Mapping[str, Any]) -> dict[str, str]:
     name = "Verifiable reward, or at least two judges"
-    verifiable = sorted(kinds & {"constraints", "gsm8k", "ifeval", "lm_eval"})
+    verifiable = sorted(kinds & {"constraints", "gold_reward", "gsm8k", "ifeval", "lm_eval"})
     if verifiable:
         return _entry(name, "pass", f"scored by rule: {', '.join(verifiable)}")
     judges = {j.get("name") for b in summary.get("judges") or [] for j in b["judges"] if j.get("state") == "done"}

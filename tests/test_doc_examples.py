@@ -20,6 +20,7 @@ RUN_BY = {
     ("evals/README.md", "Adding a benchmark"): "test_benchmark",
     ("evals/README.md", "Adding a constraint"): "test_constraint",
     ("evals/README.md", "Adding a judge"): "test_judge",
+    ("evals/README.md", "Adding a reward"): "test_reward",
     ("harness/README.md", "Adding an executor"): "test_executor",
     ("harness/README.md", "Python"): "tests/harness/test_api.py",
     ("harness/STARTS.md", "4. With a beta rule of your own"): "tests/test_five_starts.py",
@@ -143,6 +144,14 @@ def test_judge(tmp_path: Path) -> None:
     longer, equal, silent = judging.compare([question] * 3, ["a b c", "a b", ""], ["a b", "b a", "a b"])
     assert (longer.preference, equal.preference, silent.preference) == (0.0, 0.5, None)
     assert silent.reason == "empty answer" and judging.tally.as_dict()["unparsed"] == {"empty answer": 2}
+
+
+def test_reward(tmp_path: Path) -> None:
+    from evals.rewards.registry import from_spec
+
+    reward = from_spec({"kind": written(tmp_path / "elsewhere", "evals/README.md", "Adding a reward"), "most": 2})
+    assert reward.score([{"prompt": "p"}] * 3, ["Oh!", "no", "So!!!"]) == [1.0, 0.0, 2.0]
+    assert reward.identity.startswith("exclaims/1: exclamation marks, at most 2 (code ")
 
 
 def test_executor(tmp_path: Path, tiny_model: Path) -> None:

@@ -78,6 +78,10 @@ class Benchmark(ABC):
             BenchmarkError: with file, line and fix.
         """
 
+    def identity(self) -> dict[str, Any]:
+        """JSON-ready: what stands in its fingerprint instead of parameters that name files, by their names."""
+        return {}
+
     def prompts_of(self, row: Row) -> list[str]:
         """Prompts of a row as the user would write them, for comparison with the training data."""
         return [row["prompt"]]
@@ -134,8 +138,8 @@ class AnswerBenchmark(Benchmark):
         """Further keys of a row's item, from its first answer."""
         return {}
 
-    def answers_of(self, visit: Visit) -> dict[str, list[Row]]:
-        """The policy's answers by prompt id, in order of their sample."""
+    def answers_of(self, visit: Visit, rows: list[Row]) -> dict[str, list[Row]]:
+        """The policy's answers to `rows` by prompt id, in order of their sample."""
         from evals.benchmarks.generate import read_generations
 
         return read_generations(visit)
@@ -161,7 +165,7 @@ class AnswerBenchmark(Benchmark):
         from evals.benchmarks import prompt_perplexity
         from evals.benchmarks.generate import turn_id
 
-        answers = self.answers_of(visit)
+        answers = self.answers_of(visit, rows)
         rows = prompt_perplexity.with_perplexity(visit, rows, self.turns_of)
         items = []
         for row in rows:

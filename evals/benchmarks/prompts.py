@@ -73,11 +73,11 @@ class PromptSet(AnswerBenchmark):
 
         return super().needs_reference(visit, rows) or not are_complete(visit, list(self._requests(visit).values()))
 
-    def answers_of(self, visit: Visit) -> dict[str, list[Row]]:
+    def answers_of(self, visit: Visit, rows: list[Row]) -> dict[str, list[Row]]:
         """With the perplexity of each answer under the reference, whose weights are served where it is not on disk."""
         from evals.benchmarks.logprobs import complete
 
-        answers, requests = super().answers_of(visit), self._requests(visit)
+        answers, requests = super().answers_of(visit, rows), self._requests(visit)
         scored = complete(visit, list(requests.values()))
         for found in answers.values():
             for answer in found:

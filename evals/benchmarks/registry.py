@@ -27,6 +27,7 @@ BUILTIN: Mapping[str, str] = {
     "gsm8k": "evals.benchmarks.gsm8k:Gsm8k",
     "ifeval": "evals.benchmarks.ifeval:IfEval",
     "preference": "evals.benchmarks.preference:Preference",
+    "gold_reward": "evals.benchmarks.gold_reward:GoldReward",
     "kl": "evals.benchmarks.kl:KlToReference",
 }
 

@@ -1,48 +1,24 @@
-"""build-preferences: sample K answers a prompt from a policy, score them, pair the best with the worst."""
+"""build-preferences: sample K answers a prompt from a policy, score them with a reward, pair them; or flip pairs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.errors import UserError
+from harness.preference_arguments import HELDOUT_PROMPTS, TRAIN_PROMPTS, add_arguments, check_together, command_line
 from harness.progress import Progress, stderr_line
 
-#: What the shipped data was built with.
-TRAIN_PROMPTS, HELDOUT_PROMPTS = 896, 288
+if TYPE_CHECKING:
+    from evals.flips import Noise
+    from evals.rewards.base import Reward
 
-_EXAMPLES = """examples:
-  the data that ships with the project:
-    python -m harness build-preferences --out trainers/data/constraint_pairs
-  rows with only a chosen answer, rejected ones made by a strategy:
-    python -m harness build-preferences --chosen-only answers.jsonl \\
-        --strategy corrupted --out pairs.jsonl
-A row there has prompt and chosen (or completion), instruction and output, or
-messages that end with the answer."""
+__all__ = ["add_arguments", "run"]
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from evals.rejected import strategies
-
-    parser.epilog = _EXAMPLES
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder (or with --chosen-only the pairs file) to write"
-    )
-    parser.add_argument(
-        "--model", default="embedded:smollm2-135m-instruct", help="policy to sample (default: %(default)s)"
-    )
-    parser.add_argument("--prompts", type=int, default=TRAIN_PROMPTS, help="training prompts (default: %(default)s)")
-    parser.add_argument("--heldout", type=int, default=HELDOUT_PROMPTS, help="held-out prompts (default: %(default)s)")
-    parser.add_argument("--k", type=int, default=4, help="answers sampled a prompt (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-new-tokens", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--temperature", type=float, default=1.0, help="default: %(default)s")
-    parser.add_argument("--top-p", type=float, default=1.0, help="default: %(default)s")
-    parser.add_argument("--backend", choices=("auto", "vllm", "transformers"), default="auto")
-    parser.add_argument("--chosen-only", type=Path, help="file of prompts with one answer each: make the rejected")
-    known = ", ".join(strategies())
-    parser.add_argument("--strategy", metavar="NAME", choices=strategies(), help=f"with --chosen-only, how: {known}")
+_LONGEST = 1024
 
 
 def _model_dir(options: argparse.Namespace) -> Path:
@@ -56,33 +32,39 @@ def _engine(options: argparse.Namespace, model_dir: Path) -> Any:
     from evals.engine import EngineConfig, start_engine
 
     stderr_line("starting the engine")
-    return start_engine(model_dir, EngineConfig(backend=options.backend, max_model_len=1024))
+    return start_engine(model_dir, EngineConfig(backend=options.backend, max_model_len=_LONGEST))
 
 
 def run(options: argparse.Namespace) -> int:
     from evals.build_preferences import BuildError
     from evals.pairs import PairError
-    from harness.errors import UserError
+    from evals.rewards.base import RewardError
+    from evals.splits import SplitError
+    from trainers.data import DataError
 
-    if bool(options.chosen_only) != bool(options.strategy):
-        raise UserError("--chosen-only and --strategy belong together; give both")
+    check_together(options)
     try:
-        return _from_chosen(options) if options.chosen_only else _from_prompts(options)
-    except (BuildError, PairError) as error:
+        if options.chosen_only:
+            return _from_chosen(options)
+        return _from_pairs(options) if options.pairs else _from_prompts(options)
+    except (BuildError, PairError, RewardError, SplitError, DataError) as error:
         raise UserError(str(error)) from None
+
+
+def _noise(options: argparse.Namespace) -> Noise | None:
+    from evals.flips import Noise
+
+    if options.flip is None:
+        return None
+    return Noise(options.flip, options.seed, options.pref_beta, options.flip_beta_ratio, options.flip_by)
 
 
 def _from_chosen(options: argparse.Namespace) -> int:
     from evals.build_preferences import build_from_chosen
     from evals.sampling import make_sampler
-    from harness.errors import UserError
-    from trainers.data import DataError
     from trainers.formats.single import read_answers
 
-    try:
-        found = read_answers(options.chosen_only)
-    except DataError as error:
-        raise UserError(str(error)) from None
+    found = read_answers(options.chosen_only)
     rows, sampler = found.rows, None
     if options.strategy == "sampled_answer":
         talk = next((row["id"] for row in rows if len(row["turns"]) > 1), None)
@@ -99,25 +81,85 @@ def _from_chosen(options: argparse.Namespace) -> int:
     return 0
 
 
+def _from_pairs(options: argparse.Namespace) -> int:
+    from evals.flips import flip
+    from evals.jsonl import write_jsonl
+    from harness.refs import data_source
+    from trainers.formats.source import open_stream
+
+    noise = _noise(options)
+    assert noise is not None
+    found = list(open_stream(data_source(options.pairs, Path(), "build-preferences", "--pairs"), lazily=False).rows)
+    for row in found:
+        if not isinstance(row.value, dict) or not {"prompt", "chosen", "rejected"} <= row.value.keys():
+            raise UserError(f"{row.where}: a pair to flip has prompt, chosen and rejected")
+    rows, record = flip([row.value for row in found], noise)
+    write_jsonl(options.out, rows)
+    print(f"{len(rows)} pairs in {options.out}; noise: {json.dumps(record)}")
+    return 0
+
+
+def _reward(options: argparse.Namespace) -> Reward:
+    from evals.rewards.registry import build
+
+    return build(options.reward, dict(options.reward_param))
+
+
+def _prompt_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """The prompts of each split; their number as --prompts and --heldout say."""
+    from evals.prompt_bank import generate_prompts
+    from evals.splits import SHARES, by_column, by_value
+    from harness.refs import data_source
+    from trainers.formats.prompts import read_prompts
+
+    if options.prompts_from is None:
+        return {
+            "train": generate_prompts("train", options.prompts or TRAIN_PROMPTS, options.seed),
+            "heldout": generate_prompts("heldout", options.heldout or HELDOUT_PROMPTS, options.seed),
+        }
+    found = read_prompts(data_source(options.prompts_from, Path(), "build-preferences", "--prompts-from"))
+    if found.repeated:
+        stderr_line(f"{options.prompts_from}: {found.repeated} repeated prompts left out")
+    if options.split_by is not None:
+        sets = by_value(found.rows, options.split_by, options.split_shares or SHARES, options.seed)
+    else:
+        sets = by_column(found.rows)
+    most = {name: options.prompts if name == "train" or len(sets) == 1 else options.heldout for name in sets}
+    return {name: [dict(row) for row in rows[: most[name]]] for name, rows in sets.items()}
+
+
+def _check_lengths(
+    model_dir: Path, sets: Mapping[str, Sequence[Mapping[str, Any]]], options: argparse.Namespace
+) -> None:
+    from transformers import AutoTokenizer
+
+    from evals.engine import chat_ids
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_dir)
+    for row in (row for rows in sets.values() for row in rows):
+        length = len(chat_ids(tokenizer, row["prompt"]))
+        if length + options.max_new_tokens > _LONGEST:
+            raise UserError(
+                f"prompt {row['id']!r} has {length} tokens; with --max-new-tokens {options.max_new_tokens} that is more "
+                f"than {_LONGEST}; lower that, or remove the prompt"
+            )
+
+
 def _from_prompts(options: argparse.Namespace) -> int:
-    from evals.build_preferences import build
+    from evals.build_preferences import build, validate
     from evals.data_card import write_card
     from evals.jsonl import write_jsonl
-    from evals.prompt_bank import generate_prompts
     from evals.sampling import make_sampler, prompt_nll
 
-    sets = {
-        "train": generate_prompts("train", options.prompts, options.seed),
-        "heldout": generate_prompts("heldout", options.heldout, options.seed),
-    }
+    reward, noise = _reward(options), _noise(options)
+    sets = _prompt_sets(options)
+    for prompts in sets.values():  # before anything slow
+        validate(prompts, options.k, reward)
     model_dir = _model_dir(options)
+    if options.prompts_from is not None:
+        _check_lengths(model_dir, sets, options)
     sampling = {"temperature": options.temperature, "top_p": options.top_p, "max_new_tokens": options.max_new_tokens}
-    command = (
-        f"python -m harness build-preferences --model {options.model} --prompts {options.prompts} "
-        f"--heldout {options.heldout} --k {options.k} --seed {options.seed} "
-        f"--max-new-tokens {options.max_new_tokens} --temperature {options.temperature} "
-        f"--top-p {options.top_p} --out {options.out}"
-    )
+    command = command_line(options, sets)
     with Progress() as progress:
         for split, prompts in sets.items():
             progress.say(f"{split}: perplexity of {len(prompts)} prompts")
@@ -127,8 +169,11 @@ def _from_prompts(options: argparse.Namespace) -> int:
             ]
         engine = _engine(options, model_dir)
         sampler = make_sampler(engine, options.max_new_tokens, options.temperature, options.top_p)
-        write_jsonl(options.out / "benchmark_prompts.jsonl", sets["heldout"])
+        if options.prompts_from is None:
+            write_jsonl(options.out / "benchmark_prompts.jsonl", sets["heldout"])
         for split, prompts in sets.items():
+            if options.prompts_from is not None and split != "train":
+                write_jsonl(options.out / f"{split}_prompts.jsonl", prompts)
             others = [options.out / f"{name}.jsonl" for name in sets if name != split]
             record = build(
                 prompts,
@@ -139,11 +184,15 @@ def _from_prompts(options: argparse.Namespace) -> int:
                 policy=options.model,
                 sampling=sampling,
                 command=command,
+                min_gap=options.min_gap,
+                pairing=options.pairing,
+                reward=reward,
+                noise=noise if split == "train" else None,  # held-out pairs stay clean
                 disjoint_from=[path for path in others if path.is_file()],
                 on_progress=lambda done, total, name=split: progress.tick(f"sampling {name}", done, total),  # type: ignore[misc]
             )
             progress.clear()
-            progress.say(f"{split}: {record['counts']['pairs'] if 'counts' in record else ''} pairs")
+            progress.say(f"{split}: {record['n_pairs']} pairs")
     write_card(options.out)
     engine.close()
     print(options.out / "README.md")

@@ -15,7 +15,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from reports.statistics.design import Spread
 
-#: Stated, not measured; the output says so. A metric of 0..1 with an ordinary spread over seeds.
+#: Stated, not measured; the output says so. A metric of 0..1 with an ordinary spread over seeds; --range scales them.
 STATED = {"seed": 0.02, "prompt": 0.15, "residual": 0.4}
 
 _EPILOG = """standard deviations are those of the paired difference of two methods:
@@ -83,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, value in STATED.items():
         parser.add_argument(f"--sd-{name}", type=_deviation, metavar="SD", help=f"default: {value:g}")
     parser.add_argument(
+        "--range",
+        type=_positive,
+        metavar="WIDTH",
+        help="of the metric, for assumed deviations; default: 1, a share; 2 for a score of -1..1",
+    )
+    parser.add_argument(
         "--claims", type=_claims, default=1, metavar="N", help="claims declared, for Bonferroni; default: 1"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
@@ -94,6 +100,8 @@ def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
     from reports.records import ReportError, load_matrix
     from reports.statistics.design import components
 
+    if options.range is not None:
+        raise UserError(f"--range {options.range:g} scales assumed deviations, and --pilot measures them; remove it")
     for name in STATED:
         if getattr(options, f"sd_{name}") is not None:
             raise UserError(f"--sd-{name} and --pilot are both given; the pilot measures it, give one of them")
@@ -120,7 +128,8 @@ def _stated(options: argparse.Namespace) -> tuple[Spread, str]:
         if getattr(options, name) is not None:
             raise UserError(f"--{name} {getattr(options, name)} belongs to a pilot; add --pilot DIR or remove it")
     given = {name: getattr(options, f"sd_{name}") for name in STATED}
-    values = {name: value if value is not None else STATED[name] for name, value in given.items()}
+    width = options.range or 1.0
+    values = {name: value if value is not None else width * STATED[name] for name, value in given.items()}
     assumed = [name for name, value in given.items() if value is None]
     source = f"assumed ({', '.join(assumed)}), not measured; better: --pilot DIR" if assumed else "as given"
     try:

@@ -16,8 +16,10 @@ from evals.build_preferences import BuildError, build, build_from_chosen, sample
 from evals.constraints import gold_reward
 from evals.constraints.text import words
 from evals.data_card import quantile, wilson, write_card
+from evals.flips import Noise
 from evals.pairs import Completion
 from evals.prompt_bank import generate_prompts
+from evals.rewards.registry import from_spec
 
 SENTENCES = "tea is good, and the sun has 3 kinds of light. People drink water! Why? 茶。 rain books"
 VOCABULARY = SENTENCES.split()
@@ -174,6 +176,36 @@ def test_data_card(tmp_path: Path) -> None:
     before = card
     write_card(tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == before
+
+
+def test_data_card_of_a_continuous_reward(tmp_path: Path) -> None:
+    prompts = [{"id": f"q{i}", "prompt": f"q {i}?", "style": "ab"[i % 2], "topic": f"t{i // 3}"} for i in range(60)]
+    prompts = [{**row, "log_prompt_perplexity": 2.0 + i / 10} for i, row in enumerate(prompts)]
+    reward = from_spec("sentiment")
+    noise = Noise((0.4, 0.2, 0.0), seed=5, by="perplexity")
+    record = _build(tmp_path / "train.jsonl", Sampler(), prompts, reward=reward, min_gap=0.6, noise=noise)
+    again = _build(tmp_path / "train.jsonl", Sampler(1), prompts, reward=from_spec("length"))  # samples are kept
+    assert again["n_pairs"] > record["n_pairs"] and again["rule"].startswith("length/1")
+    assert record == _build(tmp_path / "train.jsonl", Sampler(1), prompts, reward=reward, min_gap=0.6, noise=noise)
+    pairs = _rows(tmp_path / "train.jsonl")
+    gaps = [(p["score_chosen"] - p["score_rejected"]) * (-1 if p["flipped"] else 1) for p in pairs]
+    assert min(gaps) >= 0.6 and len({round(gap, 3) for gap in gaps}) > 20
+    topics = {name: v["paired"] / v["prompts"] for name, v in record["yield_by_topic"].items()}
+    assert len(topics) == 20 and sum(v["paired"] for v in record["yield_by_topic"].values()) == len(pairs)
+    path = tmp_path / "train.build.json"
+    learned = {"accuracy": 0.81, "ci_low": 0.74, "ci_high": 0.87, "pairs": 120, "run": "20 steps of 8 pairs"}
+    path.write_text(json.dumps(record | {"learnability": learned}), encoding="utf-8")
+    write_card(tmp_path)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    flipped = sum(p["flipped"] for p in pairs)
+    for text in (
+        "# Preference pairs by a reward", "Rule: sentiment/1: VADER's compound score", "| score | pairs | q0 | q5 |",
+        "| pairing | best-worst, scores at least 0.6 apart |", "| topics | 20 |", f"| pairs flipped | {flipped}/{len(pairs)} =",
+        f"least, median, most | {min(topics.values()):.2f}, {statistics.median(topics.values()):.2f}, ",
+        "| shares of pairs flipped | 0.4, 0.2, 0 (low, middle and high tercile of prompt perplexity) |",
+        "| 0.810 [0.740, 0.870] on 120 held-out pairs after 20 steps of 8 pairs |",
+    ):  # fmt: skip
+        assert text in card, text
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (517, 1000)])

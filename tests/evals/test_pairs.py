@@ -65,6 +65,38 @@ def test_more_pairs_use_no_text_twice() -> None:
     assert [p["id"] for p in pairs] == ["p1-0", "p1-1"]
 
 
+SCORED = (("a", 0.9), ("b", 0.31), ("c", -0.2), ("d", -0.77), ("e", 0.9))
+
+
+def test_all_pairs_above_the_gap() -> None:
+    pairs = make_pairs([_samples(*SCORED)], pairing="all", min_gap=0.5)
+    expected = {
+        ("a", "b"),
+        ("e", "b"),
+        ("a", "c"),
+        ("e", "c"),
+        ("a", "d"),
+        ("e", "d"),
+        ("b", "c"),
+        ("b", "d"),
+        ("c", "d"),
+    }
+    assert {(p["chosen"], p["rejected"]) for p in pairs} == expected and len(pairs) == len(expected)
+    assert [p["id"] for p in pairs] == [f"p1-{i}" for i in range(len(pairs))]
+
+
+def test_random_pairs_above_the_gap_are_even() -> None:
+    counts = Counter(
+        (pair["chosen"], pair["rejected"])
+        for seed in range(900)
+        for pair in make_pairs([_samples(*SCORED)], pairing="random", min_gap=0.5, seed=seed)
+    )
+    assert sum(counts.values()) == 900 and len(counts) == 9
+    # Binomial(900, 1/9): outside this range with probability below 1e-5 for each pair.
+    assert all(60 < n < 145 for n in counts.values())
+    assert make_pairs([_samples(*SCORED)], pairing="random", min_gap=2.0) == []
+
+
 def test_ties_do_not_prefer_length() -> None:
     wins = 0
     for seed in range(400):
@@ -92,7 +124,12 @@ def test_pair_properties(scored: list[tuple[str, float]], seed: int, m: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"pairs_per_prompt": 0}, "pairs_per_prompt"), ({"min_gap": -1.0}, "min_gap")]
+    ("options", "message"),
+    [
+        ({"pairs_per_prompt": 0}, "pairs_per_prompt"),
+        ({"min_gap": -1.0}, "min_gap"),
+        ({"pairing": "worst"}, "pairing is 'worst'"),
+    ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(PairError, match=message):

@@ -68,6 +68,11 @@ def test_defaults_of_the_kinds(world: Any) -> None:
             "name: a\nkind: klx\nprompts: prompts.jsonl",
             ["kind is 'klx'", "unknown benchmark kind", "did you mean 'kl'?"],
         ),
+        (
+            "name: a\nkind: gold_reward\nprompts: prompts.jsonl\nreward: sentimet",
+            ["evaluation.benchmarks[1].reward", "unknown reward 'sentimet'", "did you mean 'sentiment'"],
+        ),
+        ("name: a\nkind: gold_reward\nprompts: prompts.jsonl", ["missing a required argument: 'reward'", "add it"]),
         ("name: a\nkind: kl", ["evaluation.benchmarks[1].prompts is missing"]),
         ("name: a\nkind: preference", ["prompts is missing, and so is data.heldout"]),
         ("name: a\nkind: kl\nprompts: nope.jsonl", ["'nope.jsonl'", "no such file"]),
@@ -113,6 +118,37 @@ def test_what_changes_scores_changes_the_fingerprint(world: Any) -> None:
     before = entry(world, "held")["fingerprint"]
     world.replace("beta0: 0.1", "beta0: 0.2")
     assert entry(world, "held")["fingerprint"] != before
+
+
+REWARD = """\
+from evals.rewards.base import Reward
+
+
+class Marks(Reward):
+    rule = "marks/1: exclamation marks"
+
+    def score(self, rows, answers):
+        return [answer.count("!") for answer in answers]
+"""
+
+
+def test_a_reward_is_found_beside_the_matrix_and_identified_by_its_code(world: Any) -> None:
+    own = world.root / "own.py"
+    own.write_text(REWARD)
+    add(world, 'name: marks\nkind: gold_reward\nreward: "own.py:Marks"\nprompts: prompts.jsonl')
+    first = entry(world, "marks")
+    assert first["params"] == {"reward": f"{own}:Marks"}
+    own.write_text(REWARD.replace('"!"', '"?"'))
+    assert entry(world, "marks")["fingerprint"] != first["fingerprint"]
+    own.write_text(REWARD)
+    (world.root / "elsewhere").mkdir()
+    own.rename(world.root / "elsewhere" / "own.py")
+    world.replace("own.py:Marks", "elsewhere/own.py:Marks")
+    assert entry(world, "marks")["fingerprint"] == first["fingerprint"]  # where it lies does not count
+    world.replace('reward: "elsewhere/own.py:Marks"', "reward: {kind: length, target: 5}")
+    target = entry(world, "marks")["fingerprint"]
+    world.replace("target: 5", "target: 6")
+    assert len({entry(world, "marks")["fingerprint"], target, first["fingerprint"]}) == 3
 
 
 def test_contamination_of_the_resolved_benchmarks(world: Any) -> None:

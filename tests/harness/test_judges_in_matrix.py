@@ -143,6 +143,7 @@ def test_no_judge_changes_a_run(world: Any) -> None:
         ([VERIFIABLE, VERIFIABLE], ["judges[1].name is 'gold'", "stands twice"]),
         (["{name: 'a b', kind: verifiable}"], ["judges[0].name is 'a b'"]),
         (["{name: a, kind: verifiable, benchmark: [x]}"], ["unknown key", "judges[0].benchmark", "'benchmarks'?"]),
+        (["{name: a, kind: verifiable, reward: sentimet}"], ["judges[0].reward", "did you mean 'sentiment'"]),
         (["{name: a, kind: verifiable, benchmarks: []}"], ["judges[0].benchmarks"]),
         (["{name: a, kind: verifiable, benchmarks: [constrain]}"], ["benchmarks[0] is 'constrain'", "'constraints'?"]),
         (["{name: a, kind: verifiable, pairs: some}"], ["judges[0].pairs", "'some'"]),

@@ -106,6 +106,25 @@ def test_pilot_measures_the_deviations(cli: Cli, tmp_path: Path) -> None:
     assert "measured on capitals/acc" in other["source"]
 
 
+def test_a_continuous_score_of_another_range(cli: Cli, tmp_path: Path) -> None:
+    """A pilot whose scores are stretched from 0..1 to -1..1 has twice the deviations, and the same power for twice the effect."""
+    plain = pilot(tmp_path / "plain", seeds=(0, 1, 2), prompts=40)
+    stretched = pilot(tmp_path / "stretched", seeds=(0, 1, 2), prompts=40)
+    for path in stretched.glob("**/scores/constraints.json"):
+        score = json.loads(path.read_text(encoding="utf-8"))
+        for item in score["items"]:
+            item["values"]["gold_reward"] = 2 * item["values"]["gold_reward"] - 1
+        path.write_text(json.dumps(score | {"kind": "gold_reward"}), encoding="utf-8")
+    ask = ("--seeds", "3,6", "--prompts", "40,100", "--json")
+    one = json.loads(cli("power", "--effect", 0.05, "--pilot", plain, *ask).stdout)
+    two = json.loads(cli("power", "--effect", 0.1, "--pilot", stretched, *ask).stdout)
+    assert {name: 2 * value for name, value in one["sd"].items()} == pytest.approx(two["sd"])
+    for a, b in zip(one["designs"], two["designs"], strict=True):
+        assert a["power"] == pytest.approx(b["power"]) and 2 * a["detectable"] == pytest.approx(b["detectable"])
+    stated = [json.loads(cli("power", "--effect", 0.05 * w, "--range", w, *ask).stdout) for w in (1, 2)]
+    assert [d["power"] for d in stated[0]["designs"]] == pytest.approx([d["power"] for d in stated[1]["designs"]])
+
+
 def test_unfinished_pilot_uses_what_is_shared(tmp_path: Path) -> None:
     directory = pilot(tmp_path / "pilot", seeds=(0, 1, 2), failed=[("foodpo", 0)])
     matrix = load_matrix(directory, json.loads((directory / "matrix.json").read_text())["runs"])

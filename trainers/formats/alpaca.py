@@ -25,7 +25,7 @@ class AlpacaColumns:
     kto_tag: str | None = None
 
 
-def _asked(row: Values, where: str, columns: AlpacaColumns) -> Turns:
+def asked(row: Values, where: str, columns: AlpacaColumns) -> Turns:
     """System, history, and the instruction with its input on the next line, as LLaMA-Factory joins them."""
     parts = [row.get(key) for key in (columns.prompt, columns.query) if key is not None]
     if columns.prompt is not None and columns.prompt not in row:
@@ -45,7 +45,7 @@ def alpaca(columns: AlpacaColumns) -> Format:
     if columns.kto_tag is not None:
 
         def answered(row: Values, where: str) -> Answered:
-            return _asked(row, where, columns), _answer(row, where, columns.response or "output")
+            return asked(row, where, columns), _answer(row, where, columns.response or "output")
 
         return Format(
             "alpaca-kto",
@@ -57,7 +57,7 @@ def alpaca(columns: AlpacaColumns) -> Format:
 
     def parse(row: Values, where: str) -> Comparison:
         chosen, rejected = (_answer(row, where, key) for key in (columns.chosen, columns.rejected))
-        return Comparison(_asked(row, where, columns), chosen, rejected, optional(row, "id"), optional(row, "group"))
+        return Comparison(asked(row, where, columns), chosen, rejected, optional(row, "id"), optional(row, "group"))
 
     return Format(
         "alpaca-ranking",

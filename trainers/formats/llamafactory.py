@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainers.data import DataError
-from trainers.formats.alpaca import AlpacaColumns, alpaca
-from trainers.formats.registry import Format
-from trainers.formats.sharegpt import OPENAI, ShareGptColumns, Tags, sharegpt
+from trainers.data import DataError, Turns
+from trainers.formats.alpaca import AlpacaColumns, alpaca, asked
+from trainers.formats.registry import Format, Values
+from trainers.formats.sharegpt import OPENAI, ShareGptColumns, Tags, conversation, sharegpt
 
 DATASET_INFO = "dataset_info.json"
 _KEYS = {
@@ -29,10 +30,11 @@ _MEDIA = ("images", "videos", "audios")
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set of a dataset_info.json; either `file` or `hub` is set."""
+    """One data set of a dataset_info.json; either `file` or `hub` is set. `asked` reads the turns of a row before its answers."""
 
     name: str
     form: Format
+    asked: Callable[[Values, str], Turns]
     file: Path | None = None
     hub: str | None = None
     revision: str | None = None
@@ -43,8 +45,10 @@ class Entry:
     notes: list[str] = field(default_factory=list)
 
 
-def read_entry(path: Path, name: str | None) -> Entry:
+def read_entry(path: Path, name: str | None, prompts: bool = False) -> Entry:
     """The entry `name` of a dataset_info.json (which may be left out where only one holds preferences).
+
+    With `prompts` only the prompts are wanted, and it need not hold preferences.
 
     Raises:
         DataError: no such file or entry, no preference data, a wrong value, or a source that is not supported.
@@ -63,7 +67,7 @@ def read_entry(path: Path, name: str | None) -> Entry:
     entry = info[name]
     if not isinstance(entry, dict):
         raise DataError(f"{where}: a data set is described by an object, not {type(entry).__name__}")
-    if not _prefers(entry):
+    if not prompts and not _prefers(entry):
         raise DataError(
             f'{where}: no preference data; set "ranking": true for chosen and rejected answers, or name the column of the '
             'label as "kto_tag" in "columns"'
@@ -73,7 +77,7 @@ def read_entry(path: Path, name: str | None) -> Entry:
     if media:
         raise DataError(f"{where}: columns.{media[0]} is set, but only text is trained here; choose another data set")
     notes = [f"{where}: key {key!r} is not one of LLaMA-Factory's and was ignored" for key in entry if key not in _KEYS]
-    form = _format(entry, columns, tags, where, notes)
+    form, turns_of = _format(entry, columns, tags, where, notes)
     limit = entry.get("num_samples")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise DataError(f"{where}: num_samples is {limit!r}; it must be a whole number of at least 1")
@@ -84,6 +88,7 @@ def read_entry(path: Path, name: str | None) -> Entry:
     return Entry(
         name,
         form,
+        turns_of,
         file,
         hub,
         entry.get("revision"),
@@ -123,7 +128,7 @@ def _texts(entry: dict[str, Any], key: str, where: str) -> dict[str, str]:
 
 def _format(
     entry: dict[str, Any], columns: dict[str, str], tags: dict[str, str], where: str, notes: list[str]
-) -> Format:
+) -> tuple[Format, Callable[[Values, str], Turns]]:
     formatting = entry.get("formatting", "alpaca")
     if formatting not in ("alpaca", "sharegpt", "openai"):
         raise DataError(f"{where}: formatting is {formatting!r}; it must be alpaca, sharegpt or openai")
@@ -142,11 +147,13 @@ def _format(
         absent: dict[str, Any] = {"system": None, "history": None}
         if columns:
             absent |= {"prompt": None, "query": None, "response": None}
-        return alpaca(AlpacaColumns(**(absent | used)))
+        alpaca_columns = AlpacaColumns(**(absent | used))
+        return alpaca(alpaca_columns), lambda row, at: asked(row, at, alpaca_columns)
     base = OPENAI if formatting == "openai" else Tags()
     spoken = {key: tags.get(key, getattr(base, key)) for key in _TAGS}
     absent = {"system": None}
-    return sharegpt(ShareGptColumns(**(absent | used)), Tags(**spoken))
+    shared, named = ShareGptColumns(**(absent | used)), Tags(**spoken)
+    return sharegpt(shared, named), lambda row, at: conversation(row, at, shared, named)
 
 
 def _place(entry: dict[str, Any], path: Path, where: str) -> tuple[Path | None, str | None]:

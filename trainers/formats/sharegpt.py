@@ -53,7 +53,7 @@ def _turns(value: Any, where: str, key: str, tags: Tags) -> Turns:
     return messages(value, where, key, tags.role_tag, tags.content_tag, tags.roles)
 
 
-def _conversation(row: Values, where: str, columns: ShareGptColumns, tags: Tags) -> Turns:
+def conversation(row: Values, where: str, columns: ShareGptColumns, tags: Tags) -> Turns:
     """The turns, after the text of the system column where the conversation has no system message of its own."""
     if columns.messages not in row:
         raise DataError(
@@ -77,7 +77,7 @@ def sharegpt(columns: ShareGptColumns, tags: Tags) -> Format:
     if columns.kto_tag is not None:
 
         def answered(row: Values, where: str) -> Answered:
-            turns = _conversation(row, where, columns, tags)
+            turns = conversation(row, where, columns, tags)
             if turns[-1]["role"] != "assistant" or len(turns) < 2:
                 raise DataError(f"{where}: '{columns.messages}' must end with the answer that is labelled")
             return turns[:-1], turns[-1:]
@@ -91,7 +91,7 @@ def sharegpt(columns: ShareGptColumns, tags: Tags) -> Format:
         )
 
     def parse(row: Values, where: str) -> Comparison:
-        prompt = _conversation(row, where, columns, tags)
+        prompt = conversation(row, where, columns, tags)
         if prompt[-1]["role"] not in ("user", "tool"):
             raise DataError(
                 f"{where}: '{columns.messages}' ends with a turn of the {prompt[-1]['role']}; it must end with the question"

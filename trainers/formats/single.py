@@ -79,7 +79,7 @@ def _parts(row: Values, where: str) -> tuple[Turns, Turns, tuple[str, ...]]:
         prompt = [*before(row, where, "system", "history"), {"role": "user", "content": "\n".join(question)}]
         answered = [{"role": "assistant", "content": text_of(row["output"], where, "output")}]
         return prompt, answered, ("instruction", "input", "output", "system", "history", "label")
-    for key, read in (("messages", messages), ("conversations", _sharegpt)):
+    for key, read in (("messages", messages), ("conversations", speakers)):
         if row.get(key) is not None:
             turns = before(row, where, "system", None) + read(row[key], where, key)
             if len(turns) < 2 or turns[-1]["role"] != "assistant":
@@ -89,7 +89,8 @@ def _parts(row: Values, where: str) -> tuple[Turns, Turns, tuple[str, ...]]:
     raise DataError(f"{where}: no single answer (keys: {keys}); a row has {_SHAPES}")
 
 
-def _sharegpt(value: Any, where: str, key: str) -> Turns:
+def speakers(value: Any, where: str, key: str) -> Turns:
+    """The turns of a conversation written as ShareGPT writes them."""
     return messages(value, where, key, "from", "value", _ROLES)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainers.data import DataError
+from trainers.data import DataError, Turns
 from trainers.formats.hub import HUB, HubData, hub_rows, parse_hub
 from trainers.formats.llamafactory import DATASET_INFO, read_entry
-from trainers.formats.registry import Format, detect
+from trainers.formats.registry import Format, Values, detect
 from trainers.formats.rows import Row, read_rows
 
 
@@ -37,6 +37,7 @@ class Stream:
     Attributes:
         shown: what messages call it.
         form: None where the rows will tell.
+        asked: the turns of a row before the answers, given the row and `file:line`; None where its keys will tell.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Stream:
     form: Format | None = None
     limit: int | None = None
     notes: list[str] = field(default_factory=list)
+    asked: Callable[[Values, str], Turns] | None = None
 
     def opened(self, rows: list[Row]) -> Opened:
         """The source as what its first rows say.
@@ -80,11 +82,12 @@ def open_source(text: str, base: Path = Path()) -> Opened:
     return stream.opened(list(stream.rows))
 
 
-def open_stream(text: str, base: Path = Path(), lazily: bool = True) -> Stream:
+def open_stream(text: str, base: Path = Path(), lazily: bool = True, prompts: bool = False) -> Stream:
     """A source whose rows are read as they are asked for.
 
     Args:
         lazily: fetch data sets of the hub row by row too, instead of the whole split first.
+        prompts: only the prompts are wanted, so an entry of a dataset_info.json need not hold preferences.
 
     Raises:
         DataError: there is no such source.
@@ -96,7 +99,7 @@ def open_stream(text: str, base: Path = Path(), lazily: bool = True) -> Stream:
     if path.is_dir() and (path / DATASET_INFO).is_file() and not (path / "state.json").is_file():
         path = path / DATASET_INFO
     if path.name == DATASET_INFO:
-        return _from_entry(path, fragment, lazily)
+        return _from_entry(path, fragment, lazily, prompts)
     if path.is_dir():
         return Stream(path.name, str(path), hub_rows(HubData(str(path), split=fragment or "train"), lazily))
     if fragment is not None:
@@ -110,8 +113,8 @@ def _stem(path: Path) -> str:
     return path.name.split(".")[0] or path.name
 
 
-def _from_entry(path: Path, name: str | None, lazily: bool) -> Stream:
-    entry = read_entry(path, name)
+def _from_entry(path: Path, name: str | None, lazily: bool, prompts: bool) -> Stream:
+    entry = read_entry(path, name, prompts)
     if entry.hub is not None:
         rows = hub_rows(HubData(entry.hub, entry.folder, entry.subset, entry.revision, entry.split), lazily)
     elif entry.file is not None and entry.file.is_dir():
@@ -120,4 +123,4 @@ def _from_entry(path: Path, name: str | None, lazily: bool) -> Stream:
     else:
         assert entry.file is not None
         rows = read_rows(entry.file)
-    return Stream(entry.name, f"{path}#{entry.name}", rows, entry.form, entry.num_samples, entry.notes)
+    return Stream(entry.name, f"{path}#{entry.name}", rows, entry.form, entry.num_samples, entry.notes, entry.asked)

@@ -1,0 +1,109 @@
+"""Classes by name: built in, from an entry-point group, or from a file as `path/to/file.py:ClassName`.
+
+The one loader of judges and rewards. Importing it loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+@lru_cache(maxsize=8)
+def entry_points(group: str) -> dict[str, str]:
+    """Names and targets that installed packages register in an entry-point group."""
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One sort of plugin.
+
+    Attributes:
+        noun: what messages call one ("judge").
+        targets: names with their `module:Class`.
+        bases: what a class must subclass, one of them.
+        error: what is raised; the message names the plugin and the fix.
+    """
+
+    noun: str
+    targets: Mapping[str, str]
+    bases: tuple[type, ...]
+    error: type[ValueError]
+
+    def source_file(self, name: str) -> Path | None:
+        """The file of a plugin written as `path/to/file.py:ClassName`; None for one with a name."""
+        location, _, _ = name.rpartition(":")
+        return Path(location) if name not in self.targets and location.endswith(".py") else None
+
+    def parameters(self, name: str) -> list[str] | None:
+        """Names of a plugin's own parameters; None if it takes any."""
+        found = inspect.signature(self.load(name)).parameters.values()
+        if any(p.kind is p.VAR_KEYWORD for p in found):
+            return None
+        return [p.name for p in found if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+    def build(self, name: str, params: Mapping[str, Any] | None = None) -> Any:
+        """The plugin, its parameters checked: unknown, missing or refused ones are errors with the nearest known name."""
+        cls, what = self.load(name), f"{self.noun} {name!r}"
+        params = dict(params or {})
+        signature = inspect.signature(cls)
+        takes = [p for p in signature.parameters.values() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        names = [p.name for p in takes]
+        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+            for key in params:
+                if key not in names:
+                    near = difflib.get_close_matches(key, names, n=1)
+                    hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names) or 'none'}"
+                    raise self.error(f"{what} has no parameter {key!r}; {hint}")
+        missing = [p.name for p in takes if p.default is p.empty and p.name not in params]
+        if missing:
+            raise self.error(f"{what} needs the parameter {missing[0]!r}; add it")
+        try:
+            built = cls(**params)
+        except self.error as error:
+            raise self.error(f"{what}: {error}") from error
+        except Exception as error:  # a plugin from outside can raise anything
+            raise self.error(f"{what} refuses its parameters: {type(error).__name__}: {error}") from error
+        if not isinstance(built, self.bases):
+            known = " or ".join(f"{base.__module__}.{base.__name__}" for base in self.bases)
+            raise self.error(f"{what}: {cls.__name__} must subclass {known}")
+        return built
+
+    def load(self, name: str) -> Any:
+        """The class, not yet checked against `bases`."""
+        target = self.targets.get(name, name)
+        location, _, attribute = target.rpartition(":")
+        if name not in self.targets and not (location.endswith(".py") and attribute.isidentifier()):
+            near = difflib.get_close_matches(name, self.targets, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known {self.noun}s: {', '.join(sorted(self.targets))}"
+            raise self.error(f"unknown {self.noun} {name!r}; {hint}")
+        file = location.endswith(".py")
+        module = self._load_file(name, Path(location)) if file else importlib.import_module(location)
+        try:
+            return getattr(module, attribute)
+        except AttributeError:
+            raise self.error(f"{self.noun} {name!r}: {location} has no class {attribute!r}") from None
+
+    def _load_file(self, name: str, path: Path) -> ModuleType:
+        what = f"{self.noun} {name!r}"
+        if not path.is_file():
+            raise self.error(f"{what}: no such file {path}; write path/to/file.py:ClassName")
+        spec = importlib.util.spec_from_file_location(f"{self.noun}_{path.stem}", path)
+        if spec is None or spec.loader is None:
+            raise self.error(f"{what}: {path} is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # the user's own code can raise anything
+            raise self.error(f"{what}: {path} does not import: {type(error).__name__}: {error}") from error
+        return module

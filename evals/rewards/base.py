@@ -1,0 +1,60 @@
+"""What a reward is: it gives every answer a number, higher is better."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+class RewardError(ValueError):
+    """A reward that cannot work as configured, or a prompt it cannot score; the message names the fix."""
+
+
+class Reward(ABC):
+    """Scores answers. Constructing one loads nothing heavy.
+
+    Attributes:
+        rule: name and version of what it measures ("length/1: words"), kept with every pair and score; other settings are
+            another rule.
+        code: SHA-256 of its file, set by the loader for a class from outside the package.
+    """
+
+    rule: str = ""
+    code: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """The rule, with the beginning of its code's hash for a class from outside the package."""
+        return self.rule if self.code is None else f"{self.rule} (code {self.code[:12]})"
+
+    def check(self, row: Row) -> None:
+        """Refuse a prompt row that it cannot score, before anything is sampled.
+
+        Raises:
+            RewardError: say, a key that it reads is missing.
+        """
+        return
+
+    @abstractmethod
+    def score(self, rows: Sequence[Row], answers: Sequence[str]) -> Sequence[float | None]:
+        """One finite number for each answer, None where it has no score; `rows[i]` (prompt, ...) was answered by `answers[i]`."""
+
+
+def scores(reward: Reward, rows: Sequence[Row], answers: Sequence[str]) -> list[float | None]:
+    """What the reward gives, checked.
+
+    Raises:
+        RewardError: another number of scores than of answers, or one that is neither a finite number nor None.
+    """
+    found = list(reward.score(rows, answers))
+    name = type(reward).__name__
+    if len(found) != len(answers):
+        raise RewardError(f"{name} gave {len(found)} scores for {len(answers)} answers; it must give one for each")
+    for value in found:
+        if value is not None and (isinstance(value, str) or not math.isfinite(value)):
+            raise RewardError(f"{name} gave {value!r}; a score is a finite number, or None")
+    return [None if value is None else float(value) for value in found]

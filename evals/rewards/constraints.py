@@ -1,0 +1,26 @@
+"""The share of a prompt's verifiable constraints that an answer satisfies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evals.constraints import RULE, ConstraintError, gold_reward, resolve
+from evals.rewards.base import Reward, RewardError, Row
+
+
+class Constraints(Reward):
+    """Score in [0, 1]; every prompt row carries its `constraints`."""
+
+    rule = RULE
+
+    def check(self, row: Row) -> None:
+        if not row.get("constraints"):
+            raise RewardError("'constraints' is missing or empty; add constraints, or choose another reward")
+        for constraint in row["constraints"]:
+            try:
+                resolve(constraint)
+            except ConstraintError as error:
+                raise RewardError(str(error)) from None
+
+    def score(self, rows: Sequence[Row], answers: Sequence[str]) -> list[float]:
+        return [gold_reward(answer, row["constraints"]).score for row, answer in zip(rows, answers, strict=True)]
