@@ -39,7 +39,7 @@ def contradictory(n: int) -> list[dict[str, str]]:
     return one + [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in one]
 
 
-@pytest.mark.parametrize(("rows", "learned"), [(learnable(120), True), (contradictory(150), False)])
+@pytest.mark.parametrize(("rows", "learned"), [(learnable(200), True), (contradictory(150), False)])
 def test_measured_kept_and_told(
     tmp_path: Path, tiny_model: Path, cli: Cli, rows: list[dict[str, str]], learned: bool
 ) -> None:
