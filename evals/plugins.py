@@ -1,6 +1,6 @@
 """Classes by name: built in, from an entry-point group, or from a file as `path/to/file.py:ClassName`.
 
-The one loader of judges and rewards. Importing it loads nothing heavy.
+The one loader of benchmarks, judges and rewards. Importing it loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Registry:
         what = f"{self.noun} {name!r}"
         if not path.is_file():
             raise self.error(f"{what}: no such file {path}; write path/to/file.py:ClassName")
-        spec = importlib.util.spec_from_file_location(f"{self.noun}_{path.stem}", path)
+        spec = importlib.util.spec_from_file_location(f"{self.noun.split()[0]}_{path.stem}", path)
         if spec is None or spec.loader is None:
             raise self.error(f"{what}: {path} is not a Python file")
         module = importlib.util.module_from_spec(spec)

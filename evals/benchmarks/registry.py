@@ -6,18 +6,13 @@ A kind from outside the package is reached as `path/to/file.py:ClassName` or thr
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.metadata
-import importlib.util
 import inspect
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from evals.benchmarks.base import Benchmark, BenchmarkError
+from evals.plugins import Registry, entry_points
 
 ENTRY_POINT_GROUP = "dpo_beta_harness.benchmarks"
 
@@ -32,20 +27,18 @@ BUILTIN: Mapping[str, str] = {
 }
 
 
-@lru_cache(maxsize=1)
-def _entry_points() -> dict[str, str]:
-    return {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
-
-
 def available() -> dict[str, str]:
     """Names of all kinds with their targets: the built-in ones, then those of installed packages."""
-    return {**_entry_points(), **BUILTIN}
+    return {**entry_points(ENTRY_POINT_GROUP), **BUILTIN}
 
 
 def source_file(kind: str) -> Path | None:
     """The file a kind written as `path/to/file.py:ClassName` comes from; None for a kind with a name."""
-    location, _, _ = kind.rpartition(":")
-    return Path(location) if kind not in available() and location.endswith(".py") else None
+    return _registry().source_file(kind)
+
+
+def _registry() -> Registry:
+    return Registry("benchmark kind", available(), (Benchmark,), BenchmarkError)
 
 
 def find(kind: str) -> type[Benchmark]:
@@ -54,19 +47,12 @@ def find(kind: str) -> type[Benchmark]:
     Raises:
         BenchmarkError: unknown, not there, or no subclass of Benchmark.
     """
-    targets = available()
-    location, _, name = targets.get(kind, kind).rpartition(":")
-    if kind not in targets and not (location.endswith(".py") and name.isidentifier()):
-        near = difflib.get_close_matches(kind, targets, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known kinds: {', '.join(sorted(targets))}"
-        raise BenchmarkError(f"unknown benchmark kind {kind!r}; {hint}")
-    module = _load_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
-    found = getattr(module, name, None)
+    found = _registry().load(kind)
     if not (isinstance(found, type) and issubclass(found, Benchmark)):
-        raise BenchmarkError(f"{location} has no class {name!r} that subclasses evals.benchmarks.base.Benchmark")
+        raise BenchmarkError(f"{kind!r} is no subclass of evals.benchmarks.base.Benchmark")
     lacking = [key for key in ("kind", "metrics") if not hasattr(found, key)]
     if lacking:
-        raise BenchmarkError(f"{location}: class {name!r} does not set {lacking[0]!r}; see evals.benchmarks.base")
+        raise BenchmarkError(f"kind {kind!r} does not set {lacking[0]!r}; see evals.benchmarks.base")
     return found
 
 
@@ -93,17 +79,3 @@ def build(kind: str, params: Mapping[str, Any] | None = None) -> Benchmark:
     except TypeError as error:
         raise BenchmarkError(f"kind {kind!r}: {error}; add it") from None
     return cls(**params)
-
-
-def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise BenchmarkError(f"no such file {path}; write path/to/file.py:ClassName")
-    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise BenchmarkError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code can raise anything
-        raise BenchmarkError(f"{path} does not import: {type(error).__name__}: {error}") from error
-    return module

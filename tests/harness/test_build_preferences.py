@@ -19,21 +19,21 @@ REWARD = '''
 from evals.rewards.base import Reward
 
 
-class Vowels(Reward):
-    """Share of vowels among an answer's characters, times `worth`."""
+class Ascii(Reward):
+    """Share of ASCII characters in an answer, times `worth`."""
 
     def __init__(self, worth=1.0):
-        self.worth, self.rule = worth, f"vowels/1: share of vowels, times {worth:g}"
+        self.worth, self.rule = worth, f"ascii/1: share of ASCII characters, times {worth:g}"
 
     def score(self, rows, answers):
-        return [self.worth * sum(c in "aeiou" for c in a) / max(len(a), 1) for a in answers]
+        return [self.worth * sum(map(str.isascii, a)) / max(len(a), 1) for a in answers]
 '''
 PROMPTS = [
     {"id": f"q{i}", "prompt": f"Say something about {topic}, number {i}.", "topic": topic, "style": style}
     for i, (topic, style) in enumerate((topic, style) for topic in "abcdefgh" for style in ("plain", "terse"))
 ]
 MATRIX = """\
-name: vowels
+name: ascii
 model: {name_or_path: "MODEL"}
 data: {train: data/train.jsonl, heldout: data/test.jsonl}
 training: {per_device_train_batch_size: 2, max_steps: 2, max_length: 128, bf16: false, gradient_checkpointing: false,
@@ -45,12 +45,12 @@ seeds: [0]
 evaluation:
   engine: {backend: transformers, max_model_len: 256}
   benchmarks:
-    - {name: vowels, kind: gold_reward, reward: {kind: "mine.py:Vowels", worth: 10}, prompts: data/test_prompts.jsonl,
+    - {name: ascii, kind: gold_reward, reward: {kind: "mine.py:Ascii", worth: 10}, prompts: data/test_prompts.jsonl,
        max_new_tokens: 12, temperature: 1.0}
     - {name: mood, kind: gold_reward, reward: sentiment, prompts: data/test_prompts.jsonl, max_new_tokens: 12}
   judges:
-    - {name: short, kind: verifiable, reward: {kind: length, target: 3}, benchmarks: [vowels]}
-report: {baseline: fixed, primary: vowels/gold_reward}
+    - {name: short, kind: verifiable, reward: {kind: length, target: 3}, benchmarks: [ascii]}
+report: {baseline: fixed, primary: ascii/gold_reward}
 """
 
 
@@ -65,7 +65,7 @@ def test_a_reward_from_outside_goes_to_the_report(tmp_path: Path, tiny_model: Pa
     data = tmp_path / "data"
     build = (
         *("build-preferences", "--prompts-from", tmp_path / "prompts.jsonl", "--model", tiny_model),
-        *("--backend", "transformers", "--reward", f"{tmp_path}/mine.py:Vowels", "--reward-param", "worth=10"),
+        *("--backend", "transformers", "--reward", f"{tmp_path}/mine.py:Ascii", "--reward-param", "worth=10"),
         *("--k", 3, "--max-new-tokens", 12, "--pairing", "all", "--min-gap", 0.1, "--out", data),
         *("--split-by", "topic", "--split-shares", "train:0.5,test:0.5", "--flip", 0.5),
     )
@@ -75,10 +75,10 @@ def test_a_reward_from_outside_goes_to_the_report(tmp_path: Path, tiny_model: Pa
     assert len(train) >= 8 and {row["topic"] for row in train}.isdisjoint(row["topic"] for row in test)
     assert all(abs(row["score_chosen"] - row["score_rejected"]) >= 0.1 for row in train + test)
     for row in train:
-        vowels = [10 * sum(c in "aeiou" for c in row[k]) / len(row[k]) for k in ("chosen", "rejected")]
-        assert [row["score_chosen"], row["score_rejected"]] == pytest.approx(vowels)
-        assert (vowels[0] < vowels[1]) == row["flipped"] and row["rule"].startswith(
-            "vowels/1: share of vowels, times 10"
+        shares = [10 * sum(map(str.isascii, row[k])) / len(row[k]) for k in ("chosen", "rejected")]
+        assert [row["score_chosen"], row["score_rejected"]] == pytest.approx(shares)
+        assert (shares[0] < shares[1]) == row["flipped"] and row["rule"].startswith(
+            "ascii/1: share of ASCII characters, times 10"
         )
         assert row["log_prompt_perplexity"] > 0 and row["style"] in ("plain", "terse")
     assert sum(row["flipped"] for row in train) == round(0.5 * len(train)) and "beta" not in test[0]
@@ -91,18 +91,18 @@ def test_a_reward_from_outside_goes_to_the_report(tmp_path: Path, tiny_model: Pa
     ran = cli("run-matrix", tmp_path / "m.yaml", "--output", tmp_path / "out")
     assert ran.returncode == 0, ran.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
-    assert summary["primary"]["value"] == "vowels/gold_reward"
+    assert summary["primary"]["value"] == "ascii/gold_reward"
     metrics = {(m["benchmark"], m["metric"]) for m in summary["metrics"]}
-    assert {("vowels", "gold_reward"), ("mood", "gold_reward"), ("vowels@short", "score")} <= metrics
-    scores = json.loads((tmp_path / "out" / "reference" / "scores" / "vowels.json").read_text(encoding="utf-8"))
+    assert {("ascii", "gold_reward"), ("mood", "gold_reward"), ("ascii@short", "score")} <= metrics
+    scores = json.loads((tmp_path / "out" / "reference" / "scores" / "ascii.json").read_text(encoding="utf-8"))
     values = [item["values"]["gold_reward"] for item in scores["items"]]
     found = scores["metrics"]["gold_reward"]
     assert found["value"] == pytest.approx(statistics.fmean(values)) and len(set(values)) > 2
     assert found["stderr"] == pytest.approx(statistics.stdev(values) / len(values) ** 0.5)
     for item in scores["items"]:
         text = item["response"]
-        assert item["values"]["gold_reward"] == pytest.approx(10 * sum(c in "aeiou" for c in text) / max(len(text), 1))
-    assert "vowels" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        assert item["values"]["gold_reward"] == pytest.approx(10 * sum(map(str.isascii, text)) / max(len(text), 1))
+    assert "ascii" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_shipped_card_is_what_its_records_say(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +39,7 @@ def contradictory(n: int) -> list[dict[str, str]]:
     return one + [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in one]
 
 
-@pytest.mark.parametrize(("rows", "learned"), [(learnable(120), True), (contradictory(150), False)])
+@pytest.mark.parametrize(("rows", "learned"), [(learnable(200), True), (contradictory(150), False)])
 def test_measured_kept_and_told(
     tmp_path: Path, tiny_model: Path, cli: Cli, rows: list[dict[str, str]], learned: bool
 ) -> None:
@@ -116,8 +117,6 @@ def test_no_prompt_on_both_sides_and_none_cut(tmp_path: Path) -> None:
 def test_mistakes_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, capsys: Any, arguments: list[str], words: str
 ) -> None:
-    import shutil
-
     from harness.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -130,11 +129,13 @@ def test_mistakes_are_one_line(
 
 
 def test_a_run_that_fails_is_said_and_leaves_the_figures(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
-    import shutil
+    from safetensors.torch import load_file, save_file
 
     broken = tmp_path / "broken"
     shutil.copytree(tiny_model, broken)
-    (broken / "config.json").write_text("{}", encoding="utf-8")
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("nan"))
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     write_jsonl(tmp_path / "pairs.jsonl", learnable(20))
     result = cli("inspect-data", tmp_path / "pairs.jsonl", "--learnability", "--model", broken)
     assert result.returncode == 1 and "failed: learnability of" in result.stderr, result.stderr
