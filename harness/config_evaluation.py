@@ -113,7 +113,7 @@ class EvaluationConfig(Strict):
     """What every policy, the reference included, is measured on.
 
     With `checkpoints`, policies on the way are kept and measured too: after these steps, or (true) wherever the trainer saves;
-    on the benchmarks named in `checkpoint_benchmarks`, or on all.
+    of the runs with a seed in `checkpoint_seeds`, or of all; on the benchmarks named in `checkpoint_benchmarks`, or on all.
     """
 
     engine: EngineSettings = Field(default_factory=lambda: EngineSettings.model_validate({}))
@@ -121,4 +121,9 @@ class EvaluationConfig(Strict):
     lm_eval: list[LmEvalConfig] = Field(default_factory=list)
     judges: list[JudgeConfig] = Field(default_factory=list)
     checkpoints: _Checkpoints = False
+    checkpoint_seeds: typing.Annotated[list[int], Field(min_length=1)] | None = None
     checkpoint_benchmarks: typing.Annotated[list[str], Field(min_length=1)] | None = None
+
+    def checkpoints_of(self, seed: int) -> bool | list[int]:
+        """`checkpoints` for a run with this seed: False where other seeds are asked for."""
+        return self.checkpoints if self.checkpoint_seeds is None or seed in self.checkpoint_seeds else False

@@ -43,7 +43,8 @@ def events_path(plan: Plan, judge: str) -> Path:
 
 def judge_costs(plan: Plan, states: Sequence[RunState], flops: Callable[[], float]) -> tuple[JudgeCost, ...]:
     """One entry for each judge, for the runs in `states`. `flops`: floating-point operations this machine does a second."""
-    steps = plan.config.evaluation.checkpoints
+    steps = [plan.config.evaluation.checkpoints_of(state.spec.seed) for state in states]
+    on_the_way = sum(len(of_run) for of_run in steps if not isinstance(of_run, bool))  # true: known when trained
     found = []
     for judge in plan.judges:
         judged = sum(_is_judged(plan, state, judge) for state in states)
@@ -52,7 +53,7 @@ def judge_costs(plan: Plan, states: Sequence[RunState], flops: Callable[[], floa
             number = judge["answers"][name]
             measured = plan.config.evaluation.checkpoint_benchmarks
             kept = judge["checkpoints"] and (measured is None or name in measured)
-            more = len(states) * len(steps) if kept and not isinstance(steps, bool) else 0  # true: known when trained
+            more = on_the_way if kept else 0
             if judge["compares"]:
                 total += 2 * number * (_pairs(states, judge["pairs"]) + more)  # both orders
             else:

@@ -146,7 +146,7 @@ class Plan:
                 "quantization": model.quantization.model_dump() if model.quantization is not None else None,
                 "prefix_sharing": self.config.prefix_sharing,
                 "parent_dir": str(self.output / "runs" / spec.parent) if spec.parent is not None else None,
-                "snapshots": self.config.evaluation.checkpoints,
+                "snapshots": self.config.evaluation.checkpoints_of(spec.seed),
                 "save": self.config.save,
             },
         }

@@ -33,9 +33,15 @@ def check_snapshots(config: MatrixConfig, source: Source, benchmarks: Sequence[d
             raise UserError(
                 f"{source.where(key)}: {dotted(key)} is {name!r}; no such benchmark; {nearest(name, names)}"
             )
-    if evaluation.checkpoint_benchmarks is not None and not evaluation.checkpoints:
-        key = ("evaluation", "checkpoint_benchmarks")
-        raise UserError(f"{source.where(key)}: {dotted(key)} is set, but evaluation.checkpoints is not; add it")
+    for name in ("checkpoint_seeds", "checkpoint_benchmarks"):
+        if getattr(evaluation, name) is not None and not evaluation.checkpoints:
+            key = ("evaluation", name)
+            raise UserError(f"{source.where(key)}: {dotted(key)} is set, but evaluation.checkpoints is not; add it")
+    seeds = {seed for method in config.methods for seed in (config.seeds if method.seeds is None else method.seeds)}
+    for i, seed in enumerate(evaluation.checkpoint_seeds or []):
+        if seed not in seeds:
+            key = ("evaluation", "checkpoint_seeds", i)
+            raise UserError(f"{source.where(key)}: {dotted(key)} is {seed}; no run has this seed; take one of {sorted(seeds)}")
     never = {"no", "SaveStrategy.NO"}
     if evaluation.checkpoints is True and str(config.training.get("save_strategy", "steps")) in never:
         key = ("evaluation", "checkpoints")
@@ -49,7 +55,7 @@ def check_snapshots(config: MatrixConfig, source: Source, benchmarks: Sequence[d
 
 def kept_steps(plan: Plan, spec: RunSpec) -> list[int]:
     """Steps of a run whose policy is on disk and asked for, in order."""
-    wanted = plan.config.evaluation.checkpoints
+    wanted = plan.config.evaluation.checkpoints_of(spec.seed)
     folders = (plan.run_dir(spec) / SNAPSHOTS).glob("step-*")
     steps = {int(number) for folder in folders if (number := folder.name.removeprefix("step-")).isdigit()}
     asked = steps if wanted is True else steps & set(wanted or [])
@@ -80,7 +86,7 @@ def set_torn_aside(policy: dict[str, Any]) -> list[str]:
 
 def missing_steps(plan: Plan, spec: RunSpec) -> list[int]:
     """Steps before a trained run's last one that were asked for by number and not kept (it was trained before that)."""
-    wanted, total = plan.config.evaluation.checkpoints, RunStore(plan.run_dir(spec)).status()["total_steps"]
+    wanted, total = plan.config.evaluation.checkpoints_of(spec.seed), RunStore(plan.run_dir(spec)).status()["total_steps"]
     if isinstance(wanted, bool):
         return []
     kept = kept_steps(plan, spec)

@@ -49,6 +49,8 @@ evaluation:
         ("checkpoints: [10, 0]", ["evaluation.checkpoints[1] is 0", "greater than 0"]),
         ("checkpoints: []", ["evaluation.checkpoints is []", "at least 1"]),
         ("checkpoint_benchmarks: [constraints]", ["evaluation.checkpoints is not", "add it"]),
+        ("checkpoint_seeds: [0]", ["evaluation.checkpoints is not", "add it"]),
+        ("checkpoints: true\n  checkpoint_seeds: [9]", ["evaluation.checkpoint_seeds[0] is 9", "no run has this seed"]),
         (
             "checkpoints: true\n  checkpoint_benchmarks: [constraint]",
             ["evaluation.checkpoint_benchmarks[0] is 'constraint'", "did you mean 'constraints'?"],
@@ -91,6 +93,20 @@ def test_only_what_was_asked_for_and_kept_is_evaluated(world: Any) -> None:
     policies = snapshot_policies(plan, plan.specs)
     assert [policy["run_id"] for policy in policies] == [f"{spec.run_id}@2", f"{spec.run_id}@5"]
     assert len({policy["fingerprint"] for policy in policies} | {spec.fingerprint}) == 3
+
+
+def test_checkpoints_of_some_seeds(world: Any) -> None:
+    world.replace(BENCHMARK, f"{BENCHMARK}  checkpoints: [2]\n  checkpoint_seeds: [1]\n")
+    plan = world.plan()
+    assert {spec.seed for spec in plan.specs} == {0, 1}
+    for spec in plan.specs:
+        folder = plan.run_dir(spec) / "snapshots" / "step-2"
+        folder.mkdir(parents=True)
+        (folder / "snapshot.json").write_text(json.dumps({"step": 2}))
+        RunStore(plan.run_dir(spec)).progress(10, 10)
+        asked = spec.seed == 1
+        assert plan.train_job(spec)["train_job"]["snapshots"] == ([2] if asked else False)
+        assert (kept_steps(plan, spec), missing_steps(plan, spec)) == ([2] if asked else [], [])
 
 
 def test_a_torn_policy_on_the_way_is_set_aside_and_fails_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
