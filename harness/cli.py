@@ -6,7 +6,6 @@ import argparse
 import difflib
 import importlib
 import sys
-import warnings
 from typing import NoReturn
 
 from harness.verb_examples import examples
@@ -105,11 +104,9 @@ def main(argv: list[str] | None = None) -> int:
         sub = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[options.verb]
         sub.error(f"unrecognized arguments: {' '.join(unknown)}")
     from harness.errors import UserError
-    from harness.quiet import quiet
+    from harness.quiet import quiet_terminal
 
-    quiet()
-    if not sys.warnoptions:  # warnings of other libraries; workers write theirs to their logs
-        warnings.simplefilter("ignore")
+    quiet_terminal()
     try:
         if options.verb not in _UNCHECKED:
             _check_versions()

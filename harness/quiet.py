@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import warnings
 
 #: Read by the libraries when they are imported, also in processes started from here. Errors are still shown.
 SETTINGS = {
@@ -11,6 +14,15 @@ SETTINGS = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+
+
+def quiet_terminal() -> None:
+    """As `quiet`, and hide warnings of other libraries from this process' terminal; workers have theirs in their logs."""
+    quiet()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    if logging.lastResort is not None:  # what prints the records of a library that has set up no handler
+        logging.lastResort.setLevel(logging.ERROR)
 
 
 def quiet(**more: str) -> None:
