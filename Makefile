@@ -72,7 +72,7 @@ bench: $(STAMP)
 	@$(VENV)/bin/python -m tests.benchmarks $(ONLY)
 
 simulate: $(STAMP)
-	@$(VENV)/bin/python -m reports.simulate --matrices 500
+	@$(VENV)/bin/python -m tests.simulation.simulate --matrices 500
 
 RUNS ?= 200
 SEED ?= 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evals import schema
+from trainers.common import scores_schema
+from trainers.common.events import read_events, tail
+from trainers.common.processes import stop
 
 #: A policy during which the worker died this often without a new row or score on disk in between is given up.
 MAX_CRASHES = 2
@@ -31,30 +31,6 @@ class JobResult:
     engine_starts: int = 0
 
 
-def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """Events written after `offset` (bytes), and the offset after the last whole one."""
-    if not path.exists():
-        return [], offset
-    with path.open("rb") as handle:
-        handle.seek(offset)
-        data = handle.read()
-    end = data.rfind(b"\n") + 1
-    return [json.loads(line) for line in data[:end].splitlines()], offset + end
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the worker and all it started (vLLM runs processes of its own in the worker's group)."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-        except ProcessLookupError:
-            break
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.05)
-    process.wait()
-
-
 def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, Any]], None]) -> JobResult:
     """Run `job` (see evals.worker) to its end, restarting the worker after crashes.
 
@@ -70,7 +46,7 @@ def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, A
     offset, finished = 0, False
     while not finished:
         job = {**job, "parent": os.getpid(), "skip": sorted({*job.get("skip", []), *result.failed})}
-        schema.write_json(job_path, job)
+        scores_schema.write_json(job_path, job)
         current: str | None = None
         with job_path.with_suffix(".log").open("ab") as log:
             process = subprocess.Popen(
@@ -139,8 +115,3 @@ def _open(job: dict[str, Any], result: JobResult) -> list[str]:
     """Policies of the job that are neither done nor to be skipped."""
     over = {*result.done, *result.failed, *job["skip"]}
     return [policy["run_id"] for policy in job["policies"] if policy["run_id"] not in over]
-
-
-def tail(path: Path, lines: int = 30) -> str:
-    """The last lines of a log."""
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -20,11 +21,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals import schema
 from evals.benchmarks.base import Benchmark, BenchmarkError, Visit
-from evals.benchmarks.noise import SAME_SEED, difference
+from evals.benchmarks.buckets import SAME_SEED, difference
 from evals.benchmarks.registry import build
-from evals.worker_process import ENGINE_DIED, Events, end_with, end_with_engine
+from trainers.common import scores_schema
+from trainers.common.events import Events
+from trainers.common.processes import end_with
+
+# What the workers that evaluate and judge have in common: events for the supervisor, and when to end by themselves.
+
+
+#: Exit code that asks the supervisor for a new engine.
+ENGINE_DIED = 3
+#: Seconds between the death of the engine and the end of this process.
+_GRACE = 5
+
+
+def end_with_engine(engine: Any) -> None:
+    """End this process when the engine is dead: killed by a signal, vLLM may leave its caller waiting for ever."""
+
+    def watch() -> None:
+        while engine.alive():
+            time.sleep(1)
+        time.sleep(_GRACE)  # where vLLM does raise an error, that is the better end
+        os._exit(ENGINE_DIED)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def pending(job: dict[str, Any], policy: dict[str, Any]) -> list[dict[str, Any]]:
@@ -33,10 +55,10 @@ def pending(job: dict[str, Any], policy: dict[str, Any]) -> list[dict[str, Any]]
         benchmark
         for benchmark in job["benchmarks"]
         if (policy.get("benchmarks") is None or benchmark["name"] in policy["benchmarks"])
-        and not schema.is_scored(
+        and not scores_schema.is_scored(
             Path(policy["out"]),
             benchmark["name"],
-            schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"]),
+            scores_schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"]),
         )
     ]
 
@@ -78,10 +100,10 @@ class Cells:
         """Score what was collected; the score file is written last."""
         benchmark, rows = self.benchmark(entry)
         visit = self.visit(policy, entry)
-        fingerprint = schema.cell_fingerprint(policy["fingerprint"], entry["fingerprint"])
+        fingerprint = scores_schema.cell_fingerprint(policy["fingerprint"], entry["fingerprint"])
         scores = benchmark.score(visit, rows, fingerprint)
         if entry.get("noise") and visit.is_reference:
-            again = {**policy, "out": str(Path(policy["out"]) / schema.REPEAT)}
+            again = {**policy, "out": str(Path(policy["out"]) / scores_schema.REPEAT)}
             other = {**entry, "seed": int(entry.get("seed", 0)) + 1}
             second = self.visit(again, other)
             benchmark.collect(second, rows[::-1])  # in other batches: what float noise there is shows
@@ -90,11 +112,11 @@ class Cells:
 
     def _write(self, policy: dict[str, Any], entry: dict[str, Any], scores: dict[str, Any]) -> None:
         scores["engine"] = self.engine.name
-        schema.write_json(schema.scores_path(Path(policy["out"]), entry["name"]), scores)
+        scores_schema.write_json(scores_schema.scores_path(Path(policy["out"]), entry["name"]), scores)
         self.events.emit("benchmark_done", policy=policy["run_id"], benchmark=entry["name"])
 
     def _lm_eval(self, policy: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-        from evals.lm_tasks import CHAT_KEYS, run_task
+        from evals.lm_eval.run import CHAT_KEYS, run_task
 
         include = entry.get("include_path")
         progress = partial(self.events.emit, "progress", policy=policy["run_id"], benchmark=entry["name"])
@@ -108,12 +130,12 @@ class Cells:
             entry.get("num_fewshot"),
             policy["run_id"],
             entry["name"],
-            schema.cell_fingerprint(policy["fingerprint"], entry["fingerprint"]),
+            scores_schema.cell_fingerprint(policy["fingerprint"], entry["fingerprint"]),
             progress,
             chat={key: entry[key] for key in CHAT_KEYS if key in entry},
         )
         scores = once(out=Path(policy["out"]))
-        if entry.get("noise") and policy["run_id"] == schema.REFERENCE:
+        if entry.get("noise") and policy["run_id"] == scores_schema.REFERENCE:
             scores["noise"] = difference(scores, once(backwards=True), SAME_SEED)
         return scores
 
@@ -129,8 +151,8 @@ class Served:
 
     def swap(self, policy: dict[str, Any]) -> None:
         """Swap to the policy's weights, prove and record it. Weights that are served already are not loaded again."""
-        from evals.merge import served_weights
-        from evals.swap_check import check_swap
+        from evals.engine.merge import served_weights
+        from evals.engine.swap_check import check_swap
 
         known, previous, seconds = self.path, self.check, 0.0
         self.path = self.check = None  # if the swap fails, what the engine serves is not known
@@ -142,7 +164,7 @@ class Served:
                 seconds = self.engine.swap(path, Path(adapter) if adapter is not None else None)
                 check = check_swap(self.engine, path, self.dtype, previous)
         record = {"engine": self.engine.name, "swap_seconds": seconds, "check": check, "policy": policy["run_id"]}
-        schema.write_json(Path(policy["out"]) / schema.GENERATIONS / schema.ENGINE_RECORD, record)
+        scores_schema.write_json(Path(policy["out"]) / scores_schema.GENERATIONS / scores_schema.ENGINE_RECORD, record)
         self.path, self.check = policy["path"], check
 
 
@@ -169,7 +191,7 @@ def failing_alone(policy: dict[str, Any], events: Events) -> Iterator[None]:
     Raises:
         EngineGone: the engine went with it.
     """
-    from evals.engine import EngineLostError
+    from evals.engine.base import EngineLostError
 
     try:
         yield
@@ -218,11 +240,11 @@ def run_policies(job: dict[str, Any], policies: list[dict[str, Any]], cells: Cel
 
 
 def compare_with_transformers(job: dict[str, Any], cells: Cells, config: Any) -> None:
-    """Write down how often greedy answers agree (evals.parity), on prompts of the first benchmark that has any.
+    """Write down how often greedy answers agree (evals.engine.parity), on prompts of the first benchmark that has any.
 
     The engine must still serve the base model it was started with, and that must be the reference.
     """
-    from evals.parity import measure
+    from evals.engine.parity import measure
 
     entry = next((entry for entry in job["benchmarks"] if entry["kind"] != "lm_eval"), None)
     n, reference = int(job["engine"].get("parity_prompts", 0)), cells.reference
@@ -252,8 +274,9 @@ def main(argv: list[str]) -> int:
     if not policies:
         events.emit("finished")
         return 0
-    from evals.engine import EngineConfig, EngineError, choose_dtype, may_pass, start_engine
-    from evals.swap_check import check_swap
+    from evals.engine.base import EngineConfig, EngineError, choose_dtype, may_pass
+    from evals.engine.start import start_engine
+    from evals.engine.swap_check import check_swap
 
     config = EngineConfig.from_dict(job["engine"])
     started = time.monotonic()
@@ -269,7 +292,7 @@ def main(argv: list[str]) -> int:
     end_with_engine(engine)
     dtype = choose_dtype(config)
     served = Served(engine, dtype, job["base_model"], check_swap(engine, Path(job["base_model"]), dtype))
-    reference = next((p for p in job["policies"] if p["run_id"] == schema.REFERENCE), None)
+    reference = next((p for p in job["policies"] if p["run_id"] == scores_schema.REFERENCE), None)
     cells = Cells(engine, events, reference)
     if engine.name.startswith("vllm"):
         compare_with_transformers(job, cells, config)

@@ -13,17 +13,17 @@ from typing import Any
 
 import pandas as pd
 
-from evals import schema as eval_schema
+from harness.checks.static import check_static
 from harness.cli import DEFAULT_OUTPUT
-from harness.commands.status import frozen_matrix, shown_state
-from harness.config import MatrixConfig
-from harness.errors import UserError
+from harness.config.matrix_file import MatrixConfig
+from harness.config.source import load, override
 from harness.executors.local import worker_environment
-from harness.overrides import override
-from harness.static_check import check_static
-from harness.store import RunStore, read_json, read_run
-from harness.yaml_source import load
-from trainers.schema import EXAMPLE_METRICS, LOG_HISTORY
+from harness.state.store import RunStore, read_run
+from harness.state.survey import frozen_matrix, shown_state
+from trainers.common import scores_schema as eval_schema
+from trainers.common.errors import UserError
+from trainers.common.files import read_json
+from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY
 
 #: Columns that say which run a row is of, first in every frame.
 IDENTITY = ["run_id", "method", "rule", "seed"]
@@ -36,7 +36,7 @@ class Matrix:
         path: the file. overrides: `key=value` texts, as for `run-matrix --set`.
 
     Raises:
-        harness.errors.UserError: a mistake in the file, with line and fix.
+        trainers.common.errors.UserError: a mistake in the file, with line and fix.
     """
 
     def __init__(self, path: str | Path, overrides: Sequence[str] = ()) -> None:
@@ -71,7 +71,7 @@ class Matrix:
             options: further options of `run-matrix`, such as "--seeds", "0".
 
         Raises:
-            harness.errors.UserError: the command refused the matrix or the options, or was interrupted; it has said why.
+            trainers.common.errors.UserError: the command refused the matrix or the options, or was interrupted; it has said why.
         """
         changes = [word for one in self.overrides for word in ("--set", one)]
         command = [
@@ -149,7 +149,7 @@ class Results:
 
     @cached_property
     def examples(self) -> pd.DataFrame:
-        """One row a run, step and training pair: perplexity, beta, log-probs, margin, loss (see trainers.schema).
+        """One row a run, step and training pair: perplexity, beta, log-probs, margin, loss (see trainers.common.training_schema).
 
         Under objective kto a pair has two rows, one for each answer, with nulls in the columns of the other one.
         """
@@ -220,7 +220,7 @@ def load_results(output: str | Path = DEFAULT_OUTPUT) -> Results:
     """The results in an output directory, finished or not.
 
     Raises:
-        harness.errors.UserError: it holds no matrix.
+        trainers.common.errors.UserError: it holds no matrix.
     """
     return Results(output)
 

@@ -6,11 +6,42 @@ import argparse
 import difflib
 import importlib
 import sys
+from pathlib import Path
 from typing import NoReturn
 
-from harness.verb_examples import examples
+import harness.commands
 
-#: Verb -> one line of help. Each verb is a module of harness.commands with `add_arguments` and `run`.
+# Examples under `--help` of verbs whose options say the rest.
+
+
+_LINES = {
+    "run-matrix": (
+        "run-matrix                                the demo matrix",
+        "run-matrix my.yaml --check                the file alone",
+        "run-matrix my.yaml --dry-run              its runs and cost",
+        "run-matrix my.yaml --output out/my --seeds 0,1",
+        "run-matrix my.yaml --set training.learning_rate=1e-6",
+    ),
+    "worker": (
+        "worker my.yaml --output /shared/out",
+        "worker my.yaml --output /shared/out --train-only",
+    ),
+    "status": ("status --output out/my", "status --output out/my --watch 5", "status --output out/my --json"),
+    "clean": ("clean --output out/my                     list only", "clean --output out/my --yes"),
+    "report": ("report --output out/my",),
+    "explain": ("explain --output dpo.html",),
+    "doctor": ("doctor", "doctor --json"),
+    "prepare-model": ("prepare-model smollm2-135m-instruct",),
+}
+
+
+def examples(verb: str) -> str | None:
+    """The examples of a verb, or None."""
+    lines = _LINES.get(verb)
+    return "examples:\n" + "\n".join(f"  python -m harness {line}" for line in lines) if lines else None
+
+
+#: Verb -> one line of help. Each verb is a module in a room of harness.commands with `add_arguments` and `run`.
 VERBS = {
     "run-matrix": "train, evaluate and compare every run of a matrix",
     "worker": "be one of several workers that share the runs of a matrix (a Slurm array)",
@@ -82,13 +113,16 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
 
 
 def _module(verb: str):  # type: ignore[no-untyped-def]
-    return importlib.import_module(f"harness.commands.{verb.replace('-', '_')}")
+    name = verb.replace("-", "_")
+    room = next(file.parent for file in Path(harness.commands.__path__[0]).glob(f"**/{name}.py"))
+    parts = ["harness.commands", *([] if room.name == "commands" else [room.name]), name]
+    return importlib.import_module(".".join(parts))
 
 
 def _check_versions() -> None:
     """Raise a UserError, a line for each installed package whose version this project does not support."""
-    from harness.errors import UserError
-    from harness.requirements import outside
+    from harness.checks.requirements import outside
+    from trainers.common.errors import UserError
 
     if found := outside():
         raise UserError("\n".join(f"{problem}; run: {fix}" for problem, fix in found))
@@ -103,8 +137,8 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         sub = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[options.verb]
         sub.error(f"unrecognized arguments: {' '.join(unknown)}")
-    from harness.errors import UserError
-    from harness.quiet import quiet_terminal
+    from harness.workers.quiet import quiet_terminal
+    from trainers.common.errors import UserError
 
     quiet_terminal()
     try:

@@ -5,28 +5,71 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .beta import beta_summary
-from .beta.drift import collapse_of
-from .beta.run import Analysed
-from .checklist import is_control
-from .checkpoints import failed_checkpoints
-from .claim_text import as_dict
-from .claim_verdicts import judge_matrix
-from .claims import ClaimError, parse_claims, read_claims, verify
-from .comparison import arm_summary, column, method_comparison, policy_estimate
-from .comparison_summary import extend, frozen_at_matched_kl
-from .contamination import contamination_summary
-from .correlation import correlations
-from .engine import engine_summary
-from .judges import judges_summary
-from .labels import Arm, arm_of, arms
-from .noise_floor import noise_floor
-from .over_reference import over_reference, sentence
-from .provenance import provenance
-from .records import MatrixData, ReportError, RunData, finite
-from .statistics.multiplicity import benjamini_hochberg, holm
-from .verdicts import control_note, headline, verdict
-from .writing import jsonable
+from reports.beta import beta_summary
+from reports.beta.correlation import correlations
+from reports.beta.drift import collapse_of
+from reports.beta.run import Analysed
+from reports.compare import aggregate, frontiers, strata, tuning
+from reports.compare.comparison import MatchedKL, arm_summary, column, method_comparison, policy_estimate
+from reports.compare.contamination import contamination_summary
+from reports.compare.engine import engine_summary
+from reports.compare.judges import judges_summary
+from reports.compare.noise_floor import noise_floor
+from reports.compare.over_reference import over_reference, sentence
+from reports.page.provenance import provenance
+from reports.runs.arms import Arm, arm_of, arms
+from reports.runs.checkpoints import failed_checkpoints
+from reports.runs.records import MatrixData, ReportError, RunData, finite
+from reports.statistics.multiplicity import benjamini_hochberg, holm
+from reports.verdict.checklist import checklist, is_control
+from reports.verdict.claims import ClaimError, parse_claims, read_claims, verify
+from reports.verdict.judged import judge_matrix
+from reports.verdict.methods import control_note, headline, verdict
+from reports.verdict.sentences import as_dict
+from reports.writing import jsonable
+
+# The parts of summary.json that compare methods: tie groups, tuning, frontiers, strata, and the checklist that needs them.
+
+
+NO_TIES: dict[str, Any] = {
+    "groups": [],
+    "method": None,
+    "pairs": 0,
+    "tested": 0,
+    "reason": "one run has nothing to tie with",
+}
+
+
+def frozen_at_matched_kl(matrix: MatrixData) -> MatchedKL:
+    """What judges the claims declared `at: matched_kl`."""
+    return frontiers.matched_kl(matrix)
+
+
+def extend(summary: dict[str, Any], matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None) -> None:
+    """Put `tie_groups` into every metric, and `tuning`, `frontiers`, `strata` and `checklist` into the summary."""
+    metrics = summary["metrics"]
+    if summary["kind"] == "run":
+        for entry in metrics:
+            entry["tie_groups"] = {**NO_TIES}
+        summary |= {"tuning": {**tuning.NOTHING}, "frontiers": {**frontiers.NOTHING}, "strata": {**strata.NOTHING}}
+        summary["aggregate"] = {**aggregate.NOTHING}
+        summary["checklist"] = checklist(matrix, all_arms, baseline, summary)
+        return
+    for entry in metrics:
+        entry["tie_groups"] = tuning.tie_groups(
+            all_arms, entry["benchmark"], entry["metric"], entry["higher_is_better"]
+        )
+    controls = [a for a in all_arms if is_control(a)]
+    labels = [a.label for a in controls]
+    method, label = (None, None) if baseline is None else (baseline.method, baseline.label)
+    methods = list(dict.fromkeys(a.method for a in controls))
+    summary["tuning"] = tuning.tuning_summary(matrix, all_arms, metrics, method, methods)
+    primary = summary["primary"]["value"]
+    summary["frontiers"] = frontiers.frontier_summary(matrix, all_arms, primary, baseline, labels)
+    summary["aggregate"] = aggregate.aggregate_summary(metrics, label)
+    summary["strata"] = strata.strata_summary(matrix, all_arms, metrics, label, labels)
+    summary["checklist"] = checklist(matrix, all_arms, baseline, summary)
+
 
 SCHEMA_VERSION = 1
 _NO_CLAIMS: dict[str, Any] = {

@@ -25,7 +25,7 @@ RUN_BY = {
     ("harness/README.md", "Python"): "tests/harness/test_api.py",
     ("harness/STARTS.md", "4. With a beta rule of your own"): "tests/test_five_starts.py",
     ("trainers/README.md", "The policy with its beta head"): "test_beta_head",
-    ("trainers/README.md", "Writing a beta rule"): "tests/trainers/test_outside_rule.py",
+    ("trainers/README.md", "Writing a beta rule"): "tests/trainers/rules/test_outside_rule.py",
 }
 LONGEST = 30
 
@@ -82,10 +82,10 @@ def constraints() -> Iterator[dict[str, Any]]:
 
 @pytest.mark.usefixtures("constraints")
 def test_constraint(tmp_path: Path) -> None:
-    from evals import schema
     from evals.benchmarks import registry
     from evals.benchmarks.base import Visit
     from evals.constraints import ConstraintError, kinds, register
+    from trainers.common import scores_schema
 
     kind = written(tmp_path / "elsewhere", "evals/README.md", "Adding a constraint")
     registry.build(kind)
@@ -94,7 +94,7 @@ def test_constraint(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
     rows = [{"id": i, "prompt": "p", "constraints": [{"kind": "has_question", "args": {}}]} for i in "ab"]
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    answers = schema.generations_path(tmp_path / "p", "mine")
+    answers = scores_schema.generations_path(tmp_path / "p", "mine")
     answers.parent.mkdir(parents=True)
     texts = [{"prompt_id": i, "sample": 0, "prompt": "p", "text": text} for i, text in (("a", "Why?"), ("b", "So."))]
     answers.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
@@ -106,11 +106,11 @@ def test_constraint(tmp_path: Path) -> None:
 
 
 def test_benchmark(tmp_path: Path, tiny_model: Path) -> None:
-    from evals import schema
     from evals.benchmarks import registry
     from evals.benchmarks.base import BenchmarkError, Visit
-    from evals.engine import EngineConfig
-    from evals.transformers_engine import TransformersEngine
+    from evals.engine.base import EngineConfig
+    from evals.engine.transformers_engine import TransformersEngine
+    from trainers.common import scores_schema
 
     kind = written(tmp_path / "elsewhere", "evals/README.md", "Adding a benchmark")
     benchmark = registry.build(kind, {"within": 2})
@@ -127,7 +127,9 @@ def test_benchmark(tmp_path: Path, tiny_model: Path) -> None:
     visit = Visit(engine, policy, entry | {"temperature": 1.0, "top_p": 1.0}, None, lambda **event: None)
     benchmark.collect(visit, rows)
     found = benchmark.score(visit, rows, "f")
-    answers = [json.loads(line) for line in schema.generations_path(tmp_path / "p", "mine").read_text().splitlines()]
+    answers = [
+        json.loads(line) for line in scores_schema.generations_path(tmp_path / "p", "mine").read_text().splitlines()
+    ]
     assert len(answers) == 2 and found["primary_metric"] == "hit"
     assert found["metrics"]["words"]["value"] == sum(len(a["text"].split()) for a in answers) / 2
 
@@ -155,10 +157,10 @@ def test_reward(tmp_path: Path) -> None:
 
 
 def test_executor(tmp_path: Path, tiny_model: Path) -> None:
-    from harness.errors import UserError
     from harness.executors.registry import executor_of
-    from harness.plan import make_plan
+    from harness.prepare import make_plan
     from tests.harness.small_matrix import SmallMatrix
+    from trainers.common.errors import UserError
 
     small = SmallMatrix(tmp_path, tiny_model)
     kind = written(tmp_path / "elsewhere", "harness/README.md", "Adding an executor")
@@ -178,7 +180,7 @@ def test_executor(tmp_path: Path, tiny_model: Path) -> None:
 def test_beta_head(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The block, in a directory where a run of rule beta_head lies under the name that the block writes."""
     from tests.trainers.helpers import make_job, make_pairs
-    from trainers.train import train
+    from trainers.run.train import train
 
     code = documented("trainers/README.md", "The policy with its beta head")
     (place,) = re.findall(r'"(output/[^"]+)"', code)

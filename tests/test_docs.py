@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from harness.cli import VERBS, build_parser
-from harness.config import MatrixConfig, parse
-from harness.yaml_source import load
+from harness.config.matrix_file import MatrixConfig, parse
+from harness.config.source import load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [

@@ -1,6 +1,6 @@
 """Train one job in several processes: `accelerate launch --config_file FILE -m trainers.launch JOB.json`.
 
-The job file is what `harness.train_worker` gets for one run:
+The job file is what `harness.workers.train_worker` gets for one run:
 {"objective", "data": {"path", "limit", "seed"}, "train_job": {...}}.
 Every process runs the same code; the main one writes the files.
 """
@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainers.data import load_pairs
-from trainers.train import Progress, TrainJob, train
-from trainers.train_objective import train_objective
+from trainers.formats.pairs import load_pairs
+from trainers.run.job import Progress, TrainJob
+from trainers.run.objective_run import train_objective
+from trainers.run.train import train
 
 _PATHS = ("run_dir", "model_path", "reference_root", "parent_dir")
 
@@ -29,6 +30,8 @@ def main(argv: list[str]) -> int:
     """Entry point; prints one line per logged step on the main process."""
     from accelerate import PartialState
 
+    if len(argv) != 1 or argv[0].startswith("-"):
+        sys.exit("usage: accelerate launch --config_file FILE -m trainers.launch JOB.json")
     job = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     train_job, data = read_job(job["train_job"]), job["data"]
     pairs = load_pairs(Path(data["path"]), data["limit"], data["seed"])

@@ -62,7 +62,7 @@ def build_tiny_model(directory: Path, seed: int = 0, hidden_size: int = 32, laye
 if __name__ == "__main__":
     import sys
 
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m trainers.tiny DIRECTORY")
     from transformers.utils import logging
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals import schema
-from evals.constraints.benchmark import BenchmarkError
 from evals.estimates import estimate, mean
+from trainers.common import scores_schema
 
-__all__ = ["AnswerBenchmark", "Benchmark", "BenchmarkError", "Visit", "estimate", "mean"]
+
+class BenchmarkError(ValueError):
+    """Prompts or generations that cannot be scored."""
+
+
+__all__ = ["Benchmark", "BenchmarkError", "Visit", "estimate", "mean"]
 
 Row = dict[str, Any]
 #: Keys of a benchmark in the matrix file that say how answers are sampled.
@@ -42,7 +47,7 @@ class Visit:
     @property
     def is_reference(self) -> bool:
         """Whether the policy is the reference itself."""
-        return bool(self.policy["run_id"] == schema.REFERENCE)
+        return bool(self.policy["run_id"] == scores_schema.REFERENCE)
 
     def of_reference(self) -> Visit:
         """The same benchmark for the reference, whose weights the engine must serve.
@@ -108,7 +113,7 @@ class Benchmark(ABC):
         """A score file from its items: every metric is the mean of the items' values, clustered by their group."""
         groups = [item.get("group") for item in items]
         return {
-            "schema_version": schema.SCHEMA_VERSION,
+            "schema_version": scores_schema.SCHEMA_VERSION,
             "benchmark": visit.name,
             "kind": self.kind,
             "policy": visit.policy["run_id"],
@@ -123,68 +128,8 @@ class Benchmark(ABC):
         }
 
 
-class AnswerBenchmark(Benchmark):
-    """A benchmark that looks at each answer by itself: a subclass says what a row is and what an answer is worth."""
-
-    @abstractmethod
-    def values(self, row: Row, answer: Mapping[str, Any]) -> dict[str, float | None]:
-        """Value of every metric for one answer (a row of generations: text, token_ids, finish_reason, ...)."""
-
-    def message(self, row: Row) -> str:
-        """What the policy is asked."""
-        return str(row["prompt"])
-
-    def details(self, row: Row, answer: Mapping[str, Any]) -> Row:
-        """Further keys of a row's item, from its first answer."""
-        return {}
-
-    def answers_of(self, visit: Visit, rows: list[Row]) -> dict[str, list[Row]]:
-        """The policy's answers to `rows` by prompt id, in order of their sample."""
-        from evals.benchmarks.generate import read_generations
-
-        return read_generations(visit)
-
-    def collect(self, visit: Visit, rows: list[Row]) -> None:
-        from evals.benchmarks import prompt_perplexity
-        from evals.benchmarks.generate import generate_missing
-
-        generate_missing(visit, [{"id": row["id"], "turns": self.turns_of(row)} for row in rows])
-        prompt_perplexity.collect(visit, rows, self.turns_of)
-
-    def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
-        """Only where the prompts are not scored under the reference yet."""
-        from evals.benchmarks import prompt_perplexity
-
-        return prompt_perplexity.is_missing(visit, rows, self.turns_of)
-
-    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
-        """Samples of a prompt are averaged first; later turns are items of their own, in the group of the first.
-
-        Prompt perplexity is that of the first turn: later ones follow on what the policy has said.
-        """
-        from evals.benchmarks import prompt_perplexity
-        from evals.benchmarks.generate import turn_id
-
-        answers = self.answers_of(visit, rows)
-        rows = prompt_perplexity.with_perplexity(visit, rows, self.turns_of)
-        items = []
-        for row in rows:
-            turns = self.turns_of(row)
-            for turn, text in enumerate(turns):
-                found = answers[turn_id(row["id"], turn)]
-                each = [self.values(row, answer) for answer in found]
-                items.append(
-                    {
-                        "id": turn_id(row["id"], turn),
-                        "values": {name: mean([values.get(name) for values in each]) for name in self.metrics},
-                        "group": row["id"] if len(turns) > 1 else row.get("group"),
-                        "prompt": text,
-                        "response": found[0]["text"],
-                        "log_prompt_perplexity": None if turn else row.get("log_prompt_perplexity"),
-                        **self.details(row, found[0]),
-                    }
-                )
-        return self.result(visit, fingerprint, items) | prompt_perplexity.source(visit)
-
-    def turns_of(self, row: Row) -> list[str]:
-        return list(row.get("turns") or [self.message(row)])
+def __getattr__(name: str) -> Any:
+    """`AnswerBenchmark` is documented here; its module needs this one first."""
+    if name == "AnswerBenchmark":
+        return importlib.import_module("evals.benchmarks.answers").AnswerBenchmark
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

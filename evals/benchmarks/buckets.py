@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from evals.benchmarks.base import Row, estimate
+from evals.benchmarks.base import Row
+from evals.estimates import estimate
 
 
 def by_quantile(
@@ -49,4 +50,38 @@ def _summary(items: Sequence[Row], metrics: Mapping[str, bool | None]) -> dict[s
             name: estimate([item["values"].get(name) for item in items], better, groups)
             for name, better in metrics.items()
         },
+    }
+
+
+# The noise floor: one policy evaluated twice, and how far the two evaluations are apart.
+
+
+NEXT_SEED = "the same weights again, with the next seed and the prompts in reverse order"
+SAME_SEED = "the same weights again, with the requests in reverse order"
+
+
+def difference(first: Mapping[str, Any], second: Mapping[str, Any], how: str = NEXT_SEED) -> dict[str, Any]:
+    """What goes into `noise` of a score file: for every metric, both values and their difference (second - first).
+
+    `item_difference` is the mean of the items' differences with its standard error, `changed` the share of the items
+    whose value is another one. Sampled answers differ by their seeds; greedy answers and log-probs by the engine alone.
+    """
+    again = {item["id"]: item["values"] for item in second["items"]}
+    metrics = {}
+    for name, one in first["metrics"].items():
+        other = second["metrics"][name]["value"]
+        pairs = [(item["values"].get(name), again[item["id"]].get(name)) for item in first["items"]]
+        gaps = [b - a for a, b in pairs if a is not None and b is not None]
+        known = one["value"] is not None and other is not None
+        metrics[name] = {
+            "first": one["value"],
+            "second": other,
+            "difference": other - one["value"] if known else None,
+            "item_difference": estimate(gaps, None),
+            "changed": sum(gap != 0 for gap in gaps) / len(gaps) if gaps else None,
+        }
+    return {
+        "policy": first["policy"],
+        "how": how,
+        "metrics": metrics,
     }

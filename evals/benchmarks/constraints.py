@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals import schema
 from evals.benchmarks.base import Benchmark, Row, Visit
 from evals.constraints.benchmark import load_prompts, score
+from trainers.common import scores_schema
 
 
 class ConstraintBenchmark(Benchmark):
@@ -39,7 +39,7 @@ class ConstraintBenchmark(Benchmark):
     def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
         from evals.benchmarks import prompt_perplexity
 
-        answers = schema.read_rows(schema.generations_path(Path(visit.policy["out"]), visit.name))
+        answers = scores_schema.read_rows(scores_schema.generations_path(Path(visit.policy["out"]), visit.name))
         rows = prompt_perplexity.with_perplexity(visit, rows, self.turns_of)
         found = score(answers, rows, str(visit.policy["run_id"]), fingerprint, visit.name)
         return found | prompt_perplexity.source(visit)

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals import schema
 from evals.benchmarks.base import BenchmarkError, Row, Visit
-from evals.benchmarks.tokens import message_ids
-from evals.engine import Sampling
-from evals.sampling import sample_seed
+from evals.engine.base import Sampling
+from evals.engine.chat import message_ids, sample_seed
+from trainers.common import scores_schema
 
 _CHUNK = 64
 
@@ -26,7 +25,7 @@ def kept_rows(path: Path, visit: Visit) -> list[Row]:
 
     Rows of before the engine was written down count as the present one's.
     """
-    rows = schema.read_rows(path)
+    rows = scores_schema.read_rows(path)
     wanted = identity(visit)
     old = {"engine": wanted["engine"]}
     if any((old | row).get(key) != value for row in rows for key, value in wanted.items()):
@@ -40,7 +39,7 @@ def identity(visit: Visit) -> dict[str, Any]:
     return {
         "policy_fingerprint": visit.policy["fingerprint"],
         "benchmark_fingerprint": visit.benchmark["fingerprint"],
-        "version": schema.ANSWERS_VERSION,
+        "version": scores_schema.ANSWERS_VERSION,
         "engine": visit.engine.name,
     }
 
@@ -52,7 +51,7 @@ def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]], spare
         questions: `id` and `turns` (what the user says; each turn sees the answers to those before it).
         spare: tokens that the longest prompt with its answers must leave free of the engine's max_model_len.
     """
-    path = schema.generations_path(Path(visit.policy["out"]), visit.name)
+    path = scores_schema.generations_path(Path(visit.policy["out"]), visit.name)
     rows = {(row["prompt_id"], row["sample"]): row for row in kept_rows(path, visit)}
     _check_lengths(visit, questions, spare)
     samples = int(visit.benchmark.get("samples", 1))
@@ -69,7 +68,7 @@ def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]], spare
         for start in range(0, len(todo), _CHUNK):
             part = todo[start : start + _CHUNK]
             fresh = _ask(visit, [(q, sample, _messages(q, sample, turn, rows)) for q, sample in part], turn)
-            schema.append_rows(path, fresh)
+            scores_schema.append_rows(path, fresh)
             rows.update({(row["prompt_id"], row["sample"]): row for row in fresh})
             tokens += sum(len(row["token_ids"]) for row in fresh)
             elapsed = time.monotonic() - started
@@ -143,7 +142,7 @@ def _ask(visit: Visit, part: Sequence[tuple[Mapping[str, Any], int, list[dict[st
 def read_generations(visit: Visit) -> dict[str, list[Row]]:
     """Answers by prompt id, in order of their sample."""
     found: dict[str, list[Row]] = {}
-    rows = schema.read_rows(schema.generations_path(Path(visit.policy["out"]), visit.name))
+    rows = scores_schema.read_rows(scores_schema.generations_path(Path(visit.policy["out"]), visit.name))
     for row in sorted(rows, key=lambda row: int(row["sample"])):
         found.setdefault(row["prompt_id"], []).append(row)
     return found

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.benchmarks.base import AnswerBenchmark, BenchmarkError, Row, Visit
+from evals.benchmarks.answers import AnswerBenchmark
+from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.benchmarks.generate import turn_id
 from evals.benchmarks.rows import load_prompts
 from evals.constraints.text import words

@@ -8,7 +8,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.benchmarks.base import AnswerBenchmark, BenchmarkError, Row
+from evals.benchmarks.answers import AnswerBenchmark
+from evals.benchmarks.base import BenchmarkError, Row
 from evals.benchmarks.rows import read, text_of
 
 _NUMBER = re.compile(r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\$?\.\d+")

@@ -17,8 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.benchmarks.base import AnswerBenchmark, BenchmarkError, Row, Visit, estimate
+from evals.benchmarks.answers import AnswerBenchmark
+from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.benchmarks.rows import read, text_of
+from evals.estimates import estimate
 
 PACKAGES = ("langdetect", "immutabledict", "nltk")
 _PROBE = "This is a first sentence. HERE is a second one."

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit, mean
+from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
 from evals.benchmarks.generate import generate_missing, read_generations
 from evals.benchmarks.logprobs import Request, are_complete, complete, prompt_request
 from evals.benchmarks.rows import load_prompts
-from evals.benchmarks.tokens import message_ids
+from evals.engine.chat import message_ids
+from evals.estimates import mean
 
 
 def k1(policy: Sequence[float], reference: Sequence[float]) -> float:

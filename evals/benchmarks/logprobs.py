@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals import schema
 from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.benchmarks.generate import identity, kept_rows
+from trainers.common import scores_schema
 
 _CHUNK = 64
 
@@ -25,19 +25,19 @@ class Request:
     @property
     def digest(self) -> str:
         """Of both sequences: a kept log-prob counts only for the very tokens it was computed for."""
-        return schema.digest([list(self.context), list(self.continuation)])[:16]
+        return scores_schema.digest([list(self.context), list(self.continuation)])[:16]
 
 
 def prompt_request(ids: Sequence[int]) -> Request | None:
     """A prompt's own tokens after the first; None for a prompt of one token. Equal prompts have one id."""
     if len(ids) < 2:
         return None
-    return Request(f"prompt/{schema.digest(list(ids))[:16]}", ids[:1], ids[1:])
+    return Request(f"prompt/{scores_schema.digest(list(ids))[:16]}", ids[:1], ids[1:])
 
 
 def _valid(visit: Visit, requests: Sequence[Request]) -> dict[str, Row]:
     wanted = {request.id: request.digest for request in requests}
-    rows = kept_rows(schema.logprobs_path(Path(visit.policy["out"]), visit.name), visit)
+    rows = kept_rows(scores_schema.logprobs_path(Path(visit.policy["out"]), visit.name), visit)
     return {row["id"]: row for row in rows if wanted.get(row["id"]) == row["digest"]}
 
 
@@ -63,7 +63,7 @@ def complete(visit: Visit, requests: Sequence[Request]) -> Mapping[str, list[flo
                 f"evaluation.engine.max_model_len - 1 = {room}; raise it, or remove the row"
             )
     started = time.monotonic()
-    path = schema.logprobs_path(Path(visit.policy["out"]), visit.name)
+    path = scores_schema.logprobs_path(Path(visit.policy["out"]), visit.name)
     for start in range(0, len(todo), _CHUNK):
         part = todo[start : start + _CHUNK]
         scored = visit.engine.token_logprobs([(request.context, request.continuation) for request in part])
@@ -76,7 +76,7 @@ def complete(visit: Visit, requests: Sequence[Request]) -> Mapping[str, list[flo
             }
             for request, values in zip(part, scored, strict=True)
         ]
-        schema.append_rows(path, fresh)
+        scores_schema.append_rows(path, fresh)
         kept.update({row["id"]: row for row in fresh})
         done, elapsed = start + len(part), time.monotonic() - started
         visit.progress(
@@ -85,5 +85,5 @@ def complete(visit: Visit, requests: Sequence[Request]) -> Mapping[str, list[flo
             tokens_per_second=sum(len(r.context) + len(r.continuation) for r in todo[:done]) / elapsed,
             eta_s=elapsed / done * (len(todo) - done),
         )
-    schema.sort_rows(path, "id")
+    scores_schema.sort_rows(path, "id")
     return {name: row["logprobs"] for name, row in kept.items()}

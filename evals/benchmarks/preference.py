@@ -15,7 +15,7 @@ from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
 from evals.benchmarks.buckets import by_name, by_quantile
 from evals.benchmarks.logprobs import Request, are_complete, complete, prompt_request
 from evals.benchmarks.rows import read
-from evals.benchmarks.tokens import pair_ids
+from evals.engine.chat import pair_ids
 
 _SIDES = ("chosen", "rejected")
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from evals import schema
 from evals.benchmarks.base import Row, Visit
 from evals.benchmarks.logprobs import Request, are_complete, complete, prompt_request
-from evals.benchmarks.tokens import message_ids
+from evals.engine.chat import message_ids
+from trainers.common import scores_schema
 
 KEY = "log_prompt_perplexity"
 #: In a score file: under which policy KEY of its items was measured. Without it, the rows of the benchmark carried the values.
@@ -55,4 +55,4 @@ def with_perplexity(visit: Visit, rows: Sequence[Row], turns_of: Turns) -> list[
 
 def source(visit: Visit) -> dict[str, Any]:
     """What the score file says of where the values come from."""
-    return {UNDER: None if visit.reference is None else schema.REFERENCE}
+    return {UNDER: None if visit.reference is None else scores_schema.REFERENCE}

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.benchmarks.base import AnswerBenchmark, BenchmarkError, Row, Visit
+from evals.benchmarks.answers import AnswerBenchmark
+from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.benchmarks.rows import load_prompts
 from evals.benchmarks.text_statistics import distinct, is_refusal, repetition, units
 
@@ -89,7 +90,7 @@ class PromptSet(AnswerBenchmark):
         """Every answer after what led to it; none where the perplexities are not wanted or there is no reference."""
         from evals.benchmarks.generate import read_generations
         from evals.benchmarks.logprobs import Request
-        from evals.benchmarks.tokens import message_ids
+        from evals.engine.chat import message_ids
 
         if not self._reference_perplexity or visit.reference is None:
             return {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.benchmarks.base import Benchmark, BenchmarkError
-from evals.plugins import Registry, entry_points
+from trainers.common.plugins import Registry, entry_points
 
 ENTRY_POINT_GROUP = "dpo_beta_harness.benchmarks"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.benchmarks.base import BenchmarkError, Row
-from evals.jsonl import JsonlError, read_jsonl
+from trainers.common.jsonl import JsonlError, read_jsonl
 
 #: Keys that may hold the id of a row, the first that is there; else it is row-<line>.
 ID_KEYS = ("id", "question_id", "key")

@@ -8,17 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from evals.benchmarks.base import BenchmarkError
 from evals.constraints.registry import ConstraintError, resolve
 from evals.constraints.reward import Result, gold_reward
 from evals.constraints.text import words
 from evals.estimates import estimate
-from evals.jsonl import JsonlError, read_jsonl
+from trainers.common.jsonl import JsonlError, read_jsonl
 
 SCHEMA_VERSION = 1
-
-
-class BenchmarkError(ValueError):
-    """Prompts or generations that cannot be scored."""
 
 
 def load_prompts(path: str | os.PathLike[str], limit: int | None = None) -> list[dict[str, Any]]:

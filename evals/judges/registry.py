@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges.base import Judge, JudgeError
-from evals.plugins import Registry, entry_points
+from trainers.common.plugins import Registry, entry_points
 
 ENTRY_POINT_GROUP = "dpo_beta_harness.judges"
 

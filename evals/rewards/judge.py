@@ -8,7 +8,7 @@ from functools import cached_property
 from evals.judges.base import Judge, JudgeError, Question, Request
 from evals.judges.cache import Cost, Reply
 from evals.rewards.base import Reward, RewardError, Row
-from evals.schema import canonical
+from trainers.common.scores_schema import canonical
 
 
 class JudgeReward(Reward):

@@ -13,8 +13,8 @@ from typing import Any
 
 from evals.judges import registry as judges
 from evals.judges.base import Judge
-from evals.plugins import Registry, entry_points
 from evals.rewards.base import Reward, RewardError
+from trainers.common.plugins import Registry, entry_points
 
 ENTRY_POINT_GROUP = "dpo_beta_harness.rewards"
 

@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from harness.errors import UserError
-    from harness.matrix_schema import schema_text
-    from harness.store import write_bytes
+    from harness.checks.json_schema import schema_text
+    from trainers.common.errors import UserError
+    from trainers.common.files import write_bytes
 
     if options.output is None:
         print(schema_text(), end="")

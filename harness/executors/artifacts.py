@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
 from harness.executors.artifact_store import (
     RETRY_SECONDS,
     StoreError,
@@ -29,8 +28,9 @@ from harness.executors.artifact_store import (
     push_folder,
     remove,
 )
-from harness.fingerprint import file_hash
-from harness.plan import Plan
+from harness.plan.plan import Plan
+from trainers.common.errors import UserError
+from trainers.common.files import file_hash
 
 INPUTS, _STOPS = "inputs", "stops"
 PUSH_SECONDS, PULL_SECONDS = 5.0, 2.0

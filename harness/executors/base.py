@@ -1,4 +1,4 @@
-"""What the scheduler (`harness.training`) asks of an executor."""
+"""What the scheduler (`harness.stages.train`) asks of an executor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from evals.supervise import JobResult
-    from harness.plan import Plan
+    from harness.plan.plan import Plan
 
 Event = dict[str, Any]
 
@@ -45,7 +45,7 @@ class Seat(ABC):
 
     @abstractmethod
     def start(self, job: dict[str, Any]) -> None:
-        """Begin a run (see `harness.plan.Plan.train_job`)."""
+        """Begin a run (see `harness.plan.plan.Plan.train_job`)."""
 
     @abstractmethod
     def poll(self) -> Polled:
@@ -76,7 +76,8 @@ class Executor(ABC):
     """
 
     Settings: type[Settings] = Settings
-    #: Whether runs are trained on this machine. Elsewhere each node notes its own hardware (`harness.environment.note_trainer`).
+    #: Whether runs are trained on this machine. Elsewhere each node notes its own hardware
+    #: (`harness.state.environment.note_trainer`).
     here = True
     #: Of the names of its files in `work/`, where several processes have theirs there.
     prefix = ""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from harness.errors import UserError
-from harness.plan import Plan
+from harness.plan.plan import Plan
+from trainers.common.errors import UserError
 
 
 def launch_arguments(plan: Plan, accelerate: str | None, gpus_per_run: int) -> list[str] | None:

@@ -12,24 +12,14 @@ from typing import Any
 
 from pydantic import Field
 
-from evals.supervise import JobResult, read_events, run_job
+from evals.supervise import JobResult, run_job
 from harness.executors import base, memory
 from harness.executors.base import Ended, Event, Polled
 from harness.executors.launch import launch_arguments
-from harness.plan import Plan
-from harness.store import write_json
-from harness.train_worker import PROCESS_ENDS
-
-
-class EventTail:
-    """Reads whole JSON lines as they are appended to a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._offset = path, 0
-
-    def read(self) -> list[dict[str, Any]]:
-        events, self._offset = read_events(self.path, self._offset)
-        return events
+from harness.plan.plan import Plan
+from harness.workers.train_worker import PROCESS_ENDS
+from trainers.common.events import EventTail
+from trainers.common.files import write_json
 
 
 def worker_environment(gpus: list[str] | None = None, threads: int | None = None) -> dict[str, str]:
@@ -45,7 +35,7 @@ def worker_environment(gpus: list[str] | None = None, threads: int | None = None
 
 
 class ProcessSeat(base.Seat):
-    """A worker process (`harness.train_worker`) that is started with the first run and kept for the next ones.
+    """A worker process (`harness.workers.train_worker`) that is started with the first run and kept for the next ones.
 
     Args:
         folder: where its work, inbox, events and log files go, all beginning with `name`.
@@ -94,7 +84,7 @@ class ProcessSeat(base.Seat):
         write_json(self._work, {"parent": os.getpid(), "events": str(self._events), "inbox": str(self._inbox)})
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.train_worker", str(self._work)],
+                [sys.executable, "-m", "harness.workers.train_worker", str(self._work)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

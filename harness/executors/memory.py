@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.estimate import parameter_count
-from harness.plan import Plan
-from harness.store import RunStore
-from trainers.schema import LOG_HISTORY
+from harness.forecast.estimate import parameter_count
+from harness.plan.plan import Plan
+from harness.state.store import RunStore
+from trainers.common.training_schema import LOG_HISTORY
 
 _GIB = 2**30
 #: Libraries and the interpreter of a training process.

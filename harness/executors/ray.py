@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from evals.supervise import JobResult
-from harness.errors import UserError
 from harness.executors import base
 from harness.executors.artifact_store import StoreError
 from harness.executors.artifacts import Artifacts, Remote
 from harness.executors.base import CANCELLED, Ended, Event, Polled
 from harness.executors.launch import launch_arguments
-from harness.executors.local import EventTail, worker_environment
+from harness.executors.local import worker_environment
 from harness.executors.ray_resources import RaySettings, StageResources, stage_resources
-from harness.failures import MAX_ATTEMPTS, is_transient
-from harness.plan import Plan
-from harness.quiet import SETTINGS
+from harness.plan.plan import Plan
+from harness.state.failures import MAX_ATTEMPTS, is_transient
+from harness.workers.quiet import SETTINGS
+from trainers.common.errors import UserError
+from trainers.common.events import EventTail
 
 _LAST = ("run_done", "run_failed")
 

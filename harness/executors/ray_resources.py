@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import UserError
 from harness.executors import base
 from harness.executors.launch import gpus_of_launch
-from harness.plan import Plan
+from harness.plan.plan import Plan
+from trainers.common.errors import UserError
 
 
 class StageResources(BaseModel):

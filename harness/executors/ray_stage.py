@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.environment import note_trainer, this_environment
 from harness.executors.artifacts import Mirror
 from harness.executors.base import CANCELLED, Ended
 from harness.executors.local import ProcessSeat
-from harness.lock import Held, output_lock
-from harness.store import RunStore
+from harness.plan.machine import this_environment
+from harness.state.environment import note_trainer
+from harness.state.lock import Held, output_lock
+from harness.state.store import RunStore
 
 _POLL_SECONDS = 0.1
 _kept: ProcessSeat | None = None  # Ray reuses its processes for tasks on CPUs, so imports are paid once in each

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from harness.config import MatrixConfig, dotted, explain, nearest
-from harness.errors import UserError
+from harness.config.matrix_file import MatrixConfig, explain
+from harness.config.source import Source, dotted
 from harness.executors.base import Executor, Settings
-from harness.yaml_source import Source
+from trainers.common.errors import UserError
+from trainers.common.words import nearest
 
 if TYPE_CHECKING:
-    from harness.plan import Plan
+    from harness.plan.plan import Plan
 
 EXECUTORS = {
     "local": "harness.executors.local:LocalExecutor",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.fields import OWNED, check_fields, known_fields
+from harness.config.fields import OWNED, check_fields, known_fields
 from harness.imports.draft import Keys
 
 _EVALUATION = "policies are evaluated after training, by the benchmarks under evaluation"
@@ -55,7 +55,7 @@ def take_training(keys: Keys) -> dict[str, Any]:
     """Every key that is a field of DPOConfig, checked; what has no part here is noted.
 
     Raises:
-        harness.errors.UserError: a value of the wrong type, with its line.
+        trainers.common.errors.UserError: a value of the wrong type, with its line.
     """
     training: dict[str, Any] = {}
     if "warmup_ratio" in keys:

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from harness.errors import UserError
-from harness.yaml_source import Source
+from harness.config.source import Source
+from trainers.common.errors import UserError
 
 
 @dataclass

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.config.source import Source
 from harness.imports.arguments import precision, take_training
 from harness.imports.draft import READ_FIRST, Keys, comparison, matrix_name, take_share
-from harness.yaml_source import Source
+from trainers.common.errors import UserError
 
 _STAGES = ("dpo", "foodpo", "kto")
 _ATTENTION = {

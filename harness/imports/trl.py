@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.config.source import Source
 from harness.imports.arguments import precision, take_training
 from harness.imports.draft import READ_FIRST, Keys, comparison, matrix_name, take_share
-from harness.yaml_source import Source
-from trainers.rules.registry import PREF_LOSSES
+from trainers.common.errors import UserError
+from trainers.rules.catalogue import PREF_LOSSES
 
 _LENGTHS = "TRL has no separate limits any more: max_length is the limit of prompt and answer together"
 _REFERENCE = "policy and reference start from the same weights here"

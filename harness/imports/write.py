@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.checks.static import check_static
+from harness.config.source import Source, load
 from harness.imports.draft import render
-from harness.static_check import check_static
-from harness.store import write_bytes
-from harness.yaml_source import Source, load
+from trainers.common.errors import UserError
+from trainers.common.files import write_bytes
 
 #: What every imported policy is measured on at first: prompts whose answers a program can check; they ship with the project.
 _BENCHMARKS = [

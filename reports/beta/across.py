@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ..statistics.association import varies
-from ..statistics.seeds import seed_interval
-from .cells import Cell, Floats, cell, fisher_cell
+from reports.beta.cells import Cell, Floats, cell, fisher_cell
+from reports.statistics.association import varies
+from reports.statistics.paired import seed_interval
 
 FEWEST_RUNS = 4  # for a correlation of one point per run
 

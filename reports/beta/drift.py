@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from ..records import RunData
-from ..statistics.association import varies
-from .cells import Floats, cell
+from reports.beta.cells import Floats, cell
+from reports.runs.records import RunData
+from reports.statistics.association import varies
 
 PART = 0.1  # the first and the last tenth of the steps are compared
 GONE = 0.01  # spread below this share of the widest: collapsed, as the trainer's detector has it

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ..statistics.association import varies
-from .cells import Cell, Floats, cell
+from reports.beta.cells import Cell, Floats, cell
+from reports.statistics.association import varies
 
 FEWEST = 20
 #: Groups of predictors, each added to those before it.

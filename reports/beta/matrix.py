@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from ..labels import Arm
-from ..records import MatrixData, RunData, finite
-from .across import between, mean_cell, pooled, simpson, within
-from .associations import KENDALL_ROWS
-from .cells import Floats
-from .curves import binned, fan
-from .null import DRAWS, WARNING
-from .null import MOST_ROWS as NULL_ROWS
-from .rows import MOST_ROWS
-from .run import CONTAINS_BETA, GIVEN, KEPT_ROWS, LAG_TARGETS, STEP_TARGETS, TARGETS, Analysed, analyse_run
+from reports.beta.across import between, mean_cell, pooled, simpson, within
+from reports.beta.associations import KENDALL_ROWS
+from reports.beta.cells import Floats
+from reports.beta.curves import binned, fan
+from reports.beta.null import DRAWS, WARNING
+from reports.beta.null import MOST_ROWS as NULL_ROWS
+from reports.beta.rows import MOST_ROWS
+from reports.beta.run import CONTAINS_BETA, GIVEN, KEPT_ROWS, LAG_TARGETS, STEP_TARGETS, TARGETS, Analysed, analyse_run
+from reports.runs.arms import Arm
+from reports.runs.records import MatrixData, RunData, finite
 
 ALL = "all runs"
 CURVES = ("log_prompt_perplexity", "delta", "loss")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..statistics.association import varies
-from .cells import Floats
+from reports.beta.cells import Floats
+from reports.statistics.association import varies
 
 WARNING = (
     "Part of the correlation of dynamic_beta with the loss is algebra, not evidence: the loss is "

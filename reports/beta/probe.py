@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..records import ReportError, RunData
-from .learned import held_out_r2
+from reports.beta.learned import held_out_r2
+from reports.runs.records import ReportError, RunData
 
 PROBE = "beta_probe.parquet"
 RIDGE = 0.01
@@ -16,7 +16,7 @@ RIDGE = 0.01
 def probe(run: RunData) -> dict[str, Any]:
     """Held-out R^2 of log beta on log PPL, on the principal components of the hidden state, and on both.
 
-    Reads beta_probe.parquet, which training leaves for rules that look at hidden states (see trainers/probe.py). The rows
+    Reads beta_probe.parquet, which training leaves for rules that look at hidden states (see trainers/trainer/probe.py). The rows
     are those of the last pairs trained; folds are of whole examples. Null with a reason where there is no file.
     """
     nothing: dict[str, Any] = {"n": 0, "components": 0, "perplexity": None, "hidden": None, "both": None}

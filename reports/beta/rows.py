@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import ReportError, RunData
-from .cells import Floats
+from reports.beta.cells import Floats
+from reports.runs.records import ReportError, RunData
 
 NUMBERS = (
     "step",

@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from ..records import RunData, finite
-from ..statistics.association import varies
-from .associations import Against
-from .cells import Floats
-from .drift import collapse_of, drift, edges
-from .lags import lag_correlation
-from .learned import elasticity, explained
-from .null import permutation_null
-from .probe import probe
-from .quantiles import perplexity_quantiles
-from .rows import Rows, read_rows
+from reports.beta.associations import Against, lag_correlation
+from reports.beta.cells import Floats
+from reports.beta.curves import perplexity_quantiles
+from reports.beta.drift import collapse_of, drift, edges
+from reports.beta.learned import elasticity, explained
+from reports.beta.null import permutation_null
+from reports.beta.probe import probe
+from reports.beta.rows import Rows, read_rows
+from reports.runs.records import RunData, finite
+from reports.statistics.association import varies
 
 FIXED = "beta is fixed in this run: a constant has no correlation"
 NO_ROWS = "the run recorded no example metrics"

@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..comparison import column, policy_estimate
-from ..html import write_report
-from ..labels import arm_of, arms
-from ..metrics import write_matrix_files, write_run_files
-from ..records import MatrixData, ReportError, Scores, load_matrix
-from ..statistics.unpaired import welch
-from ..text import visible
-from ..writing import jsonable, write_json
-from .convert import Placed, benchmark_name, place, write_runs
-from .detect import find_runs
-from .gaps import beta_of, gaps
-from .sources import read_object
+from reports.compare.comparison import column, policy_estimate
+from reports.files.metrics import write_matrix_files, write_run_files
+from reports.files.report import write_report
+from reports.foreign.convert import Placed, benchmark_name, place, write_runs
+from reports.foreign.detect import find_runs
+from reports.foreign.gaps import beta_of, gaps
+from reports.foreign.sources import read_object
+from reports.page.text import visible
+from reports.runs.arms import arm_of, arms
+from reports.runs.records import MatrixData, ReportError, Scores, load_matrix
+from reports.statistics.intervals import welch
+from reports.writing import jsonable, write_json
 
 #: Marks a directory that may be written over, and lists the runs in it.
 MARKER = "sources.json"

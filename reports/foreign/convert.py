@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..records import ReportError
-from ..text import visible
-from ..writing import write_json, write_text
-from .sources import ForeignRun, read_object, strict
+from reports.foreign.sources import ForeignRun, read_object, strict
+from reports.page.text import visible
+from reports.runs.records import ReportError
+from reports.writing import write_json, write_text
 
 LONGEST_NAME = 60
 EXAMPLES = "example_metrics.parquet"

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..records import ReportError
-from .sources import ForeignRun
-from .synonyms import SYNONYMS, by_step, columns, found_names
+from reports.foreign.sources import ForeignRun
+from reports.foreign.synonyms import SYNONYMS, by_step, columns, found_names
+from reports.runs.records import ReportError
 
 #: Columns that say which run a row belongs to; they are no measurements.
 IDENTITY = ("run_id", "method", "rule", "seed")

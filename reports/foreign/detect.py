@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..records import ReportError
-from . import csv_log, hf_trainer, llamafactory, lm_eval
-from .sources import ForeignRun, read_object
+from reports.foreign import csv_log, hf_trainer, llamafactory, lm_eval
+from reports.foreign.sources import ForeignRun, read_object
+from reports.runs.records import ReportError
 
 #: Folders deeper than this below a named one are not looked into.
 DEEPEST = 4

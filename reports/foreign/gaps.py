@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..records import MatrixData, RunData, finite
-from ..statistics.association import varies
-from .convert import Placed
-from .synonyms import SYNONYMS
+from reports.foreign.convert import Placed
+from reports.foreign.synonyms import SYNONYMS
+from reports.runs.records import MatrixData, RunData, finite
+from reports.statistics.association import varies
 
 _BETA_NAMES = ", ".join(("dynamic_beta", *SYNONYMS["dynamic_beta"]))
 

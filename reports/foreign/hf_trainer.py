@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..records import ReportError
-from .sources import ForeignRun, number, read_json, read_lines, read_object
-from .synonyms import by_step, columns, found_names
+from reports.foreign.sources import ForeignRun, number, read_json, read_lines, read_object
+from reports.foreign.synonyms import by_step, columns, found_names
+from reports.runs.records import ReportError
 
 STATE = "trainer_state.json"
 #: A list of records, or {name: records}, that a script saved from `trainer.state.log_history`.

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..records import ReportError
-from .hf_trainer import model_card_seed
-from .sources import ForeignRun, number, read_lines, read_object, read_text, whole
-from .synonyms import by_step, columns, found_names
+from reports.foreign.hf_trainer import model_card_seed
+from reports.foreign.sources import ForeignRun, number, read_lines, read_object, read_text, whole
+from reports.foreign.synonyms import by_step, columns, found_names
+from reports.runs.records import ReportError
 
 LOG, RESULTS, ARGUMENTS = "trainer_log.jsonl", "all_results.json", "training_args.yaml"
 #: Settings that decide whether losses of two runs can be compared, and what the method was.

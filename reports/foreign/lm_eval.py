@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..records import ReportError, finite
-from ..statistics.standard_errors import plain
-from .sources import ForeignRun, TaskScores, read_lines, read_object
+from reports.foreign.sources import ForeignRun, TaskScores, read_lines, read_object
+from reports.runs.records import ReportError, finite
+from reports.statistics.intervals import plain
 
 _TIME = r"(\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?)"
 _RESULTS = re.compile(r"results_.+\.json")

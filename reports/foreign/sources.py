@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..records import ReportError
+from reports.runs.records import ReportError
 
 
 @dataclass(slots=True)

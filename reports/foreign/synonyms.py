@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..metrics import MEASURES
-from .sources import number, strict, whole
+from reports.files.metrics import MEASURES
+from reports.foreign.sources import number, strict, whole
 
 #: Column -> other names, best first. `beta/mean` and `beta` are what forks of LLaMA-Factory with a beta head log,
 #: `beta_dpo/beta_used` what implementations of beta-DPO on trl do; `pref_beta` is a setting that some loggers repeat.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .results import Estimate, undefined
+from reports.statistics.results import Estimate, undefined
 
 Floats = NDArray[np.float64]
 REPLICATES = 2000

@@ -1,4 +1,4 @@
-"""Association of two variables: Pearson, Spearman, Kendall, and Chatterjee's xi for links that are not monotone."""
+"""Association between series, with autocorrelation taken into account."""
 
 from __future__ import annotations
 
@@ -8,8 +8,54 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from .autocorrelation import effective_sample_size
-from .results import Estimate, undefined
+from reports.statistics.paired import seed_interval
+from reports.statistics.results import Estimate, undefined
+
+# How many independent points a pair of autocorrelated series is worth.
+
+
+def autocorrelation(series: ArrayLike, lags: int) -> NDArray[np.float64]:
+    """Sample autocorrelation at lags 1..lags of a series with shape (n,); zeros for a constant series."""
+    x = np.asarray(series, dtype=float)
+    x = x - x.mean()
+    energy = float(x @ x)
+    if energy == 0:
+        return np.zeros(lags)
+    padded = np.fft.rfft(x, 2 * x.size)
+    full: NDArray[np.float64] = np.fft.irfft(padded * padded.conj(), 2 * x.size)[1 : lags + 1]
+    return full / energy
+
+
+def effective_sample_size(x: ArrayLike, y: ArrayLike) -> float:
+    """Effective n for the correlation of two series, shape (n,) each, in order of time.
+
+    1/n_eff = 1/n + (2/n) sum_k ((n-k)/n) r_xx(k) r_yy(k) (Bretherton 1999), summed up to the first lag whose product
+    is not positive: beyond it the sample autocorrelations are noise. Within 2..n.
+    """
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"effective_sample_size: shapes {a.shape} and {b.shape}; give two series of one length")
+    n = a.size
+    if n < 4:
+        return float(n)
+    lags = n // 2
+    product = autocorrelation(a, lags) * autocorrelation(b, lags)
+    stop = np.flatnonzero(product <= 0)
+    last = int(stop[0]) if stop.size else lags
+    k = np.arange(1, last + 1)
+    inverse = 1 / n + 2 / n * float(np.sum((n - k) / n * product[:last]))
+    return float(np.clip(1 / inverse, 2.0, n))
+
+
+def detrend(series: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
+    """Residuals of a straight-line fit on time, shape (n,); centred only when time does not vary."""
+    y, t = np.asarray(series, dtype=float), np.asarray(time, dtype=float)
+    centred, clock = y - y.mean(), t - t.mean()
+    energy = float(clock @ clock)
+    return centred if energy == 0 else centred - clock * (float(clock @ centred) / energy)
+
+
+# Association of two variables: Pearson, Spearman, Kendall, and Chatterjee's xi for links that are not monotone.
 
 
 def _pair(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -81,3 +127,39 @@ def chatterjee_xi(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
     down = n - np.searchsorted(inside, b, side="left").astype(float)
     value = 1 - n * np.abs(np.diff(up)).sum() / (2 * float((down * (n - down)).sum()))
     return Estimate(float(value), None, None, "Chatterjee xi", n, note="no interval is given for xi")
+
+
+# Association of two quantities within runs, with the run as the unit: what pooling the rows of all runs gets wrong.
+
+
+def _residuals(ranks: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Ranks of one run less what all rows of a step share; with one row a step, less a straight line."""
+    _, index, counts = np.unique(steps, return_inverse=True, return_counts=True)
+    if counts.min() < 2:
+        return detrend(ranks, steps)
+    centred: NDArray[np.float64] = ranks - (np.bincount(index, weights=ranks) / counts)[index]
+    return centred
+
+
+def within_runs(x: ArrayLike, y: ArrayLike, steps: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Spearman-type correlation of x and y inside runs, arrays of shape (runs, rows); steps has shape (rows,).
+
+    Ranks within a run are centred within each step (rows of one step share the policy), correlated, and Fisher's z of
+    the runs gets a t interval with runs - 1 degrees of freedom. Runs are independent, so autocorrelation inside a run
+    makes the interval wider and never wrong; level differences between runs (Simpson) drop out.
+    """
+    a, b, clock = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.asarray(steps)
+    name = "within-run Spearman, t over runs of Fisher z"
+    if a.shape != b.shape or a.ndim != 2 or clock.shape != a.shape[1:]:
+        raise ValueError(f"within_runs: shapes {a.shape}, {b.shape} and steps {clock.shape}; give (runs, rows)")
+    z = []
+    for first, second in zip(stats.rankdata(a, axis=1), stats.rankdata(b, axis=1), strict=True):
+        u, v = _residuals(first, clock), _residuals(second, clock)
+        energy = float((u @ u) * (v @ v))
+        if energy > 0:
+            z.append(float(np.arctanh(np.clip((u @ v) / np.sqrt(energy), -1 + 1e-12, 1 - 1e-12))))
+    if not z:
+        return undefined(name, a.shape[1], "one of the two does not vary within any run", 0)
+    inner = seed_interval(z, a.shape[1], confidence)
+    value, low, high = (None if t is None else float(np.tanh(t)) for t in (inner.estimate, inner.low, inner.high))
+    return Estimate(value, low, high, name, a.shape[1], len(z), confidence=confidence, note=inner.note)

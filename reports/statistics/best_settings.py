@@ -1,10 +1,4 @@
-"""Best setting of one method against the best of another, with an interval that pays for the choice.
-
-theta = max_i mu_i - max_j nu_j. Whichever settings are truly best, theta >= mu_i - max_j nu_j for every i, so
-L = max_i min_j lower(i, j) is a lower bound once the lower bounds of the K settings i share alpha / 2 (Bonferroni); over j
-nothing is to be paid (intersection-union, Berger 1982). The upper bound and both p-values follow in the same way. No
-setting is chosen by its scores, so no luck of the choice enters.
-"""
+"""Best settings: cross-fitted differences and expected best scores."""
 
 from __future__ import annotations
 
@@ -13,10 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
+from scipy.special import gammaln
 
-from .crossed import CrossedMean, MeanSquares, crossed_mean
-from .power import DETECTION
-from .results import Estimate, Test, undefined
+from reports.statistics.crossed import CrossedMean, MeanSquares, crossed_mean
+from reports.statistics.design import DETECTION
+from reports.statistics.results import Estimate, Test, undefined
+
+# Best setting of one method against the best of another, with an interval that pays for the choice.
+#
+# theta = max_i mu_i - max_j nu_j. Whichever settings are truly best, theta >= mu_i - max_j nu_j for every i, so
+# L = max_i min_j lower(i, j) is a lower bound once the lower bounds of the K settings i share alpha / 2 (Bonferroni); over j
+# nothing is to be paid (intersection-union, Berger 1982). The upper bound and both p-values follow in the same way. No
+# setting is chosen by its scores, so no luck of the choice enters.
+
 
 NAME = "best against best: crossed seeds x prompts, Bonferroni over own settings, all of the other's"
 
@@ -162,3 +165,76 @@ def best_difference(
     return BestDifference(
         found.interval(1 - alpha), Test(min(1.0, 2 * min(above, below)), NAME, prompts, seeds, note=few), detectable
     )
+
+
+# The best of several settings, scored where it was not chosen: on other prompts and, with several seeds, other seeds.
+#
+# Choosing the best setting on the very scores it is then compared with adds luck to it, the more the more settings there are.
+
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """Scores of the chosen settings, shape (seeds, prompts), and how often each setting was chosen, shape (settings,)."""
+
+    scores: NDArray[np.float64]
+    share: NDArray[np.float64]
+    how: str
+
+
+def tuned(scores: ArrayLike, folds: int = FOLDS) -> Tuned:
+    """Cross-fitted scores of the best setting, from scores of shape (settings, seeds, prompts), larger being better.
+
+    The setting whose scores stand in the cell (seed, prompt) is the best on the prompts of the other folds under the other
+    seeds; with one seed, on the prompts of the other folds. The cell was not used in the choice, so the mean is unbiased
+    for a setting chosen on so much data. Prompts are dealt to folds in turn, in the order given.
+
+    Raises:
+        ValueError: the shape is not of this kind, values are not finite, or there is one prompt only.
+    """
+    x = np.asarray(scores, dtype=float)
+    if x.ndim != 3 or min(x.shape) == 0 or not np.isfinite(x).all():
+        raise ValueError(f"tuned: shape {x.shape}; give finite scores of (settings, seeds, prompts)")
+    settings, seeds, prompts = x.shape
+    if settings == 1:
+        return Tuned(x[0], np.ones(1), "one setting: nothing was chosen")
+    if prompts < 2:
+        raise ValueError("tuned: one prompt cannot be split into those to choose on and those to compare on")
+    parts = min(folds, prompts)
+    fold = np.arange(prompts) % parts
+    in_fold = np.stack([x[:, :, fold == j].sum(axis=2) for j in range(parts)], axis=2)
+    outside = in_fold.sum(axis=2, keepdims=True) - in_fold
+    if seeds > 1:
+        outside = outside.sum(axis=1, keepdims=True) - outside
+    chosen = outside.argmax(axis=0)  # (seeds, folds)
+    cells = chosen[:, fold]
+    picked = np.take_along_axis(x, cells[None], axis=0)[0]
+    share = np.bincount(cells.ravel(), minlength=settings) / cells.size
+    where = "other seeds and other prompts" if seeds > 1 else "other prompts"
+    return Tuned(picked, share, f"each setting chosen on {where} than those compared ({parts} folds)")
+
+
+# Expected best of n settings drawn from those tried: what a tuning budget of n buys (Dodge et al. 2019, 1909.03004).
+
+
+def expected_best(values: ArrayLike) -> NDArray[np.float64]:
+    """Mean of the largest of n values drawn without replacement, for n = 1..N, from values of shape (..., N).
+
+    sum_i v_(i) C(i-1, n-1) / C(N, n) over the sorted values: unbiased for n settings drawn at random, where Dodge's own
+    plug-in form draws with replacement and is biased downwards. Returns shape (..., N); finite values only (ValueError).
+    """
+    v = np.sort(np.asarray(values, dtype=float), axis=-1)
+    if v.ndim < 1 or v.shape[-1] == 0 or not np.isfinite(v).all():
+        raise ValueError(f"expected_best: shape {v.shape}; give at least one finite value")
+    total = v.shape[-1]
+    place = np.arange(1, total + 1)[:, None]
+    drawn = np.arange(1, total + 1)[None, :]
+    possible = place >= drawn
+    below = np.where(possible, place - drawn, 0)
+    log_weight = gammaln(place) - gammaln(drawn) - gammaln(below + 1)
+    log_all = gammaln(total + 1) - gammaln(drawn + 1) - gammaln(total - drawn + 1)
+    weights = np.where(possible, np.exp(log_weight - log_all), 0.0)
+    result: NDArray[np.float64] = v @ weights
+    return result

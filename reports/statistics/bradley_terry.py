@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
-from .results import Estimate
-from .winrate import checked
+from reports.statistics.results import Estimate
+from reports.statistics.winrate import checked
 
 Array = NDArray[np.float64]
 #: Weak normal prior on a strength, as a precision: too small to be seen, it keeps a resample in which one policy wins

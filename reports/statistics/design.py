@@ -1,8 +1,4 @@
-"""Before training: what a design of S seeds and P prompts can find, from three standard deviations.
-
-A paired difference of two methods under seed s on prompt p is delta + A_s + B_p + E_sp. Its mean over the design has
-variance sd_seed^2 / S + sd_prompt^2 / P + sd_residual^2 / (S P): more prompts never replace seeds, nor seeds prompts.
-"""
+"""Power and sample size of a study, and the thresholds of its verdict."""
 
 from __future__ import annotations
 
@@ -11,9 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-from .crossed import MeanSquares, variance_of_mean
+from reports.statistics.crossed import MeanSquares, variance_of_mean
+
+# Before training: what a design of S seeds and P prompts can find, from three standard deviations.
+#
+# A paired difference of two methods under seed s on prompt p is delta + A_s + B_p + E_sp. Its mean over the design has
+# variance sd_seed^2 / S + sd_prompt^2 / P + sd_residual^2 / (S P): more prompts never replace seeds, nor seeds prompts.
+
 
 DRAWS = 20_000
 
@@ -148,3 +150,47 @@ def needed(
         middle = (low + high) // 2
         low, high = (low, middle) if middle >= 2 and enough(middle) else (middle, high)
     return high
+
+
+# What could have been seen: minimum detectable effect, and how many seeds or prompts a given effect needs.
+
+
+#: z(.975) + z(.80): two-sided .05 with power .80.
+DETECTION = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.80))
+
+
+def minimum_detectable_effect(stderr: float, degrees: float | None = None) -> float:
+    """Smallest true difference found in 80 % of repetitions at two-sided .05: 2.8016 * SE.
+
+    With few units the standard error is itself a guess: give the degrees of freedom (seeds minus one) and the t
+    quantiles replace the normal ones (14.1 * SE for two seeds).
+    """
+    if not stderr >= 0:
+        raise ValueError(f"minimum_detectable_effect: standard error {stderr} must be at least 0")
+    if degrees is None:
+        return DETECTION * stderr
+    if degrees < 1:
+        raise ValueError(f"minimum_detectable_effect: {degrees} degrees of freedom; at least two units are needed")
+    return float(special.stdtrit(degrees, 0.975) + special.stdtrit(degrees, 0.80)) * stderr
+
+
+def units_needed(sd: float, effect: float, least: int = 2, limit: int = 100_000) -> int | None:
+    """Seeds (or prompts) needed to detect `effect` when one unit's paired difference has spread `sd`.
+
+    Uses the t distribution, which matters for few units; None for a zero effect or beyond `limit`.
+    """
+    if effect == 0 or not math.isfinite(effect) or not math.isfinite(sd):
+        return None
+    n = max(least, math.ceil((DETECTION * sd / abs(effect)) ** 2))
+    if n > limit:
+        return None
+    while (stats.t.ppf(0.975, n - 1) + stats.t.ppf(0.80, n - 1)) * sd / math.sqrt(n) > abs(effect):
+        n += 1
+    return n
+
+
+ALPHA = 0.05
+
+
+#: Below this many paired seeds no method-level claim is made, whatever the interval says.
+LEAST_SEEDS = 5

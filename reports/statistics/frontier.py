@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .results import Estimate, undefined
+from reports.statistics.results import Estimate, undefined
 
 Floats = NDArray[np.float64]
 GRID = 33  # places over the shared range at which the area is summed

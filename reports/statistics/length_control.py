@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 from scipy.special import expit
 
-from .results import Estimate, undefined
-from .winrate import checked
+from reports.statistics.results import Estimate, undefined
+from reports.statistics.winrate import checked
 
 Array = NDArray[np.float64]
 #: Weights of the log loss against an L1 norm of 1, as in scikit-learn's LogisticRegressionCV(Cs=10).

@@ -67,8 +67,8 @@ def measure(output: Path) -> tuple[float, float]:
 
 def write_matrix(output: Path) -> None:
     """The matrix on disk, as its last stage finds it."""
-    from evals.schema import REFERENCE
-    from harness.store import write_json
+    from trainers.common.files import write_json
+    from trainers.common.scores_schema import REFERENCE
 
     difficulty = np.random.default_rng(0).uniform(0.2, 0.8, _PROMPTS)
     ids = []
@@ -84,7 +84,7 @@ def write_matrix(output: Path) -> None:
 
 
 def _config() -> dict[str, Any]:
-    from harness.config import MatrixConfig
+    from harness.config.matrix_file import MatrixConfig
 
     grid = {"pref_beta": [0.05 * (i + 1) for i in range(_SETTINGS)]}
     given = {
@@ -101,7 +101,7 @@ def _config() -> dict[str, Any]:
 
 def _rows(rng: np.random.Generator, beta0: float) -> np.ndarray:
     """Example rows (steps x batch, len(NUMERIC_COLUMNS)) of one run, as the trainer hands them to the recorder."""
-    from trainers.recording import NUMERIC_COLUMNS
+    from trainers.trainer.recording import NUMERIC_COLUMNS
 
     n = _STEPS * _BATCH
     step = np.repeat(np.arange(1, _STEPS + 1), _BATCH).astype(float)
@@ -136,10 +136,10 @@ def _rows(rng: np.random.Generator, beta0: float) -> np.ndarray:
 def _write_run(
     output: Path, run_id: str, rule: str, beta: float, seed: int, gain: float, difficulty: np.ndarray
 ) -> None:
-    from harness.store import RunStore
-    from trainers.recording import ExampleRecorder
-    from trainers.save import write_json
-    from trainers.schema import LOG_HISTORY, TRAIN_RESULT
+    from harness.state.store import RunStore
+    from trainers.common.training_schema import LOG_HISTORY, TRAIN_RESULT
+    from trainers.run.save import write_json
+    from trainers.trainer.recording import ExampleRecorder
 
     rng = np.random.default_rng([seed, *map(ord, run_id)])
     directory = output / "runs" / run_id
@@ -189,7 +189,7 @@ def _record(run_id: str, rule: str, beta: float, seed: int) -> dict[str, Any]:
 
 def _history(rows: np.ndarray) -> list[dict[str, Any]]:
     """A log record a step: the means the trainer logs, and TRL's own keys."""
-    from trainers.step_metrics import summary
+    from trainers.trainer.recording import summary
 
     records = []
     for step in range(1, _STEPS + 1):
@@ -208,7 +208,7 @@ def _write_scores(
     directory: Path, policy: str, gain: float, difficulty: np.ndarray, rng: np.random.Generator
 ) -> list[str]:
     """Scores and generations of both benchmarks; returns their names."""
-    from evals import schema
+    from trainers.common import scores_schema
 
     files = []
     for benchmark in ("first", "second"):
@@ -235,9 +235,9 @@ def _write_scores(
         }
         scores = {"schema_version": 1, "benchmark": benchmark, "kind": "constraints", "policy": policy}
         scores |= {"fingerprint": _FINGERPRINT, "metrics": metrics, "primary_metric": "gold_reward"}
-        path = schema.scores_path(directory, benchmark)
-        schema.write_json(path, {**scores, "items": items, "noise": None})
-        rows = schema.generations_path(directory, benchmark)
+        path = scores_schema.scores_path(directory, benchmark)
+        scores_schema.write_json(path, {**scores, "items": items, "noise": None})
+        rows = scores_schema.generations_path(directory, benchmark)
         rows.parent.mkdir(parents=True, exist_ok=True)
         sampling = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 96, "seed": 0}
         texts = [

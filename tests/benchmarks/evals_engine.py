@@ -66,8 +66,8 @@ def _child(how: str, model: Path, prompts: Path, out: Path) -> None:
 
 def _shared_engine(policies: Sequence[Path], prompts: Path, out: Path) -> tuple[float, dict[str, list[str]]]:
     """Seconds of an evaluation job as the harness runs it, swap checks and all, and the answers of every policy."""
-    from evals import schema
     from evals.supervise import run_job
+    from trainers.common import scores_schema
 
     benchmark = {
         "name": "bench",
@@ -82,7 +82,7 @@ def _shared_engine(policies: Sequence[Path], prompts: Path, out: Path) -> tuple[
         "seed": 0,
     }
     job = {
-        "schema_version": schema.SCHEMA_VERSION,
+        "schema_version": scores_schema.SCHEMA_VERSION,
         "engine": {"backend": "vllm", "max_model_len": _MAX_MODEL_LEN},
         "base_model": str(policies[0]),
         "events": str(out / "events.jsonl"),
@@ -99,7 +99,7 @@ def _shared_engine(policies: Sequence[Path], prompts: Path, out: Path) -> tuple[
         raise RuntimeError(f"the shared engine failed: {result.failed}")
     found = {}
     for path in policies:
-        rows = schema.read_rows(schema.generations_path(out / path.name, "bench"))
+        rows = scores_schema.read_rows(scores_schema.generations_path(out / path.name, "bench"))
         found[path.name] = [row["text"] for row in sorted(rows, key=lambda row: str(row["prompt_id"]))]
     return seconds, found
 
@@ -116,7 +116,7 @@ def _separate(how: str, policies: Sequence[Path], prompts: Path, out: Path) -> t
 
 def _engine_vs_processes(root: Path, how: str) -> Measurement:
     """Against processes with vLLM's defaults (`default`), or with this engine's own settings for CPUs (`process`)."""
-    from trainers.embedded import prepare_model
+    from trainers.models.embedded import prepare_model
 
     base = prepare_model("smollm2-135m-instruct")
     policies = [_perturbed(base, root / f"policy-{i}", i) for i in range(_POLICIES)]
@@ -139,7 +139,7 @@ def _engine_vs_processes(root: Path, how: str) -> Measurement:
 
 
 def _generate_vs_transformers(root: Path) -> Measurement:
-    from trainers.embedded import prepare_model
+    from trainers.models.embedded import prepare_model
 
     base, prompts = prepare_model("smollm2-135m-instruct"), _write_prompts(root / "prompts.jsonl")
     values, speeds = [], []
@@ -161,13 +161,13 @@ def _generate_vs_transformers(root: Path) -> Measurement:
 
 
 def _dtype() -> str:
-    from evals.engine import EngineConfig, choose_dtype
+    from evals.engine.base import EngineConfig, choose_dtype
 
     return choose_dtype(EngineConfig())
 
 
 def _ids(tokenizer: Any, prompts: Path) -> list[list[int]]:
-    from evals.engine import chat_ids
+    from evals.engine.chat import chat_ids
 
     rows = sorted((json.loads(line) for line in prompts.read_text().splitlines()), key=lambda row: str(row["id"]))
     return [chat_ids(tokenizer, row["prompt"]) for row in rows]

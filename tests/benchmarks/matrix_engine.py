@@ -106,8 +106,8 @@ def _run_empty(config: Path, output: Path, which: str) -> None:
 
 
 def _empty_training(job: Any, pairs: Any, on_progress: Callable[[Any], None]) -> dict[str, Any]:
-    """What `trainers.train.train` leaves, empty."""
-    from trainers.schema import EXAMPLE_METRICS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
+    """What `trainers.run.train.train` leaves, empty."""
+    from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
 
     if "half" in sys.argv and job.seed % 2:
         raise ValueError("every second seed fails")
@@ -121,15 +121,15 @@ def _empty_evaluation(
     job: dict[str, Any], work_file: Path, on_event: Callable[[dict[str, Any]], None], **_: Any
 ) -> Any:
     """What `evals.supervise.run_job` leaves: scores of 40 items for every cell, and its events."""
-    from evals import schema
     from evals.supervise import JobResult
+    from trainers.common import scores_schema
 
     items = [{"id": f"i{i}", "values": {"gold_reward": 0.5}} for i in range(40)]
     for policy in job["policies"]:
         for benchmark in job["benchmarks"]:
-            cell = schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"])
-            path = schema.scores_path(Path(policy["out"]), benchmark["name"])
-            schema.write_json(path, {"fingerprint": cell, "metrics": {}, "items": items})
+            cell = scores_schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"])
+            path = scores_schema.scores_path(Path(policy["out"]), benchmark["name"])
+            scores_schema.write_json(path, {"fingerprint": cell, "metrics": {}, "items": items})
         on_event({"event": "policy_done", "policy": policy["run_id"]})
     return JobResult()
 
@@ -140,7 +140,7 @@ def _training_process(which: str) -> Iterator[None]:
     start = subprocess.Popen
 
     def popen(command: list[str], *arguments: Any, **options: Any) -> Any:
-        if command[1:3] == ["-m", "harness.train_worker"]:
+        if command[1:3] == ["-m", "harness.workers.train_worker"]:
             command = [sys.executable, "-m", "tests.benchmarks.matrix_engine", "worker", which, *command[3:]]
         return start(command, *arguments, **options)
 
@@ -153,21 +153,21 @@ def _training_process(which: str) -> Iterator[None]:
 
 def _child(role: str, which: str, arguments: list[str]) -> int:
     if role == "worker":
-        import trainers.train
-        from harness.train_worker import main as train_main
+        import trainers.run.train
+        from harness.workers.train_worker import main as train_main
 
-        trainers.train.train = _empty_training
+        trainers.run.train.train = _empty_training
         return train_main(arguments)
     import harness.executors.local
-    import harness.run
-    import reports.metrics
-    import reports.terminal
+    import harness.stages.run
+    import reports.files.metrics
+    import reports.page.terminal
     from harness.cli import main
 
     harness.executors.local.run_job = _empty_evaluation  # type: ignore[assignment]
-    harness.run.make_report = lambda plan, progress: True  # type: ignore[assignment, misc]
-    reports.metrics.write_run_files = lambda run_dir: {}  # type: ignore[assignment, misc]
-    reports.terminal.print_summary = lambda output: None  # type: ignore[assignment, misc]
+    harness.stages.run.make_report = lambda plan, progress: True  # type: ignore[assignment, misc]
+    reports.files.metrics.write_run_files = lambda run_dir: {}  # type: ignore[assignment, misc]
+    reports.page.terminal.print_summary = lambda output: None  # type: ignore[assignment, misc]
     config, output = arguments
     with _training_process(which), contextlib.redirect_stdout(io.StringIO()):
         return main(["run-matrix", config, "--output", output])

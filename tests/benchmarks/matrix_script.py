@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import evals
 from tests.benchmarks.measure import Measurement
 
 _BETAS, _SEEDS, _PAIRS, _LIMIT = (0.05, 0.1, 0.2, 0.5), (0, 1), 12, 40
@@ -63,7 +64,7 @@ def compare() -> Measurement:
     Raises:
         RuntimeError: a process failed, or the sides do not end with the same metrics within noise.
     """
-    from trainers.embedded import prepare_model
+    from trainers.models.embedded import prepare_model
 
     model = prepare_model("smollm2-135m-instruct")
     with tempfile.TemporaryDirectory() as folder:
@@ -159,9 +160,8 @@ def _theirs(root: Path, model: Path, pairs: Path) -> dict[str, tuple[float, floa
             module = ["-m", "tests.benchmarks.matrix_script", str(model), str(pairs), str(beta), str(seed), str(out)]
             _run([sys.executable, *module], root / "theirs.log")
             policies.append((f"{beta}/{seed}", out))
-    import evals.schema
 
-    tasks = Path(evals.schema.__file__).parent / "tasks"
+    tasks = Path(evals.__path__[0]) / "tasks"
     for name, path in policies:
         results = root / "lm_eval" / name.replace("/", "-")
         arguments = ["--model", "hf", "--model_args", f"pretrained={path},dtype=float32", "--device", "cpu"]

@@ -25,7 +25,7 @@ def _peak(which: str) -> int:
 def measure_peak(which: str) -> int:
     """In this process: two steps of ours, or of stock TRL with its reference cached, on long prompts."""
     from tests.benchmarks.trainer_steps import _ours, _pairs, _stock
-    from trainers.step_metrics import peak_memory, reset_peak_memory
+    from trainers.trainer.recording import peak_memory, reset_peak_memory
 
     pairs = _pairs(300, 60)
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +38,7 @@ def measure_peak(which: str) -> int:
 def _recording() -> Measurement:
     """Seconds spent on the example rows over the seconds of the step they belong to."""
     from tests.benchmarks.trainer_steps import _ours, _pairs
-    from trainers import trainer as module
+    from trainers.trainer import dpo as module
 
     spent = [0.0]
 
@@ -70,8 +70,8 @@ def _recording() -> Measurement:
 def _second_run() -> Measurement:
     """Reference batches of a second run with another beta, seed and method on the same store."""
     from tests.trainers.helpers import make_job, make_pairs
+    from trainers.run.train import train
     from trainers.tiny import build_tiny_model
-    from trainers.train import train
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -41,7 +41,7 @@ def _text(tokens: int, offset: int) -> str:
 
 
 def _pairs(prompt: int, answer: int, n: int = 4) -> list[Any]:
-    from trainers.data import PreferencePair
+    from trainers.formats.pairs import PreferencePair
 
     return [
         PreferencePair(
@@ -99,21 +99,21 @@ def _model() -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from trainers.embedded import prepare_model
+    from trainers.models.embedded import prepare_model
 
     path = prepare_model("smollm2-135m-instruct")
     return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32), AutoTokenizer.from_pretrained(path)
 
 
 def _ours(pairs: list[Any], rule_name: str, out: Path) -> _Stepper:
-    from trainers.recording import ExampleRecorder
-    from trainers.reference import ReferenceIdentity, ReferenceStore
-    from trainers.rules import registry
-    from trainers.train import to_dataset
-    from trainers.trainer import DynamicBetaDPOTrainer
+    from trainers.rules import catalogue
+    from trainers.run.train import to_dataset
+    from trainers.trainer.dpo import DynamicBetaDPOTrainer
+    from trainers.trainer.recording import ExampleRecorder
+    from trainers.trainer.reference_store import ReferenceIdentity, ReferenceStore
 
     model, tokenizer = _model()
-    rule = registry.build(rule_name, {"pref_beta": 0.1}, model.config.hidden_size)
+    rule = catalogue.build(rule_name, {"pref_beta": 0.1}, model.config.hidden_size)
     identity = ReferenceIdentity("w", "float32", "sdpa", None, "pair_rows", "all", "-", "-", "-")
     trainer = DynamicBetaDPOTrainer(
         model=model,
@@ -131,7 +131,7 @@ def _ours(pairs: list[Any], rule_name: str, out: Path) -> _Stepper:
 def _stock(pairs: list[Any], out: Path, cached: bool = False) -> _Stepper:
     from trl import DPOTrainer
 
-    from trainers.train import to_dataset
+    from trainers.run.train import to_dataset
 
     model, tokenizer = _model()
     reference = None if cached else _model()[0]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from evals import schema
 from evals.supervise import run_job
-from harness.failures import record_is_transient
+from harness.state.failures import record_is_transient
+from trainers.common import scores_schema
 
 
 def make_job(tmp_path: Path, model: Path, policies: list[str]) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def test_killed_worker_resumes_at_the_first_missing_prompt(tiny_model: Path, tmp
         assert [(r["prompt_id"], r["text"]) for r in rows] == [
             (r["prompt_id"], r["text"]) for r in rows_of(tmp_path / "a" / name)
         ], "an interrupted evaluation must sample what an undisturbed one samples"
-        cell = schema.cell_fingerprint(name, "bench")
-        assert schema.is_scored(tmp_path / "b" / name, "constraints", cell)
+        cell = scores_schema.cell_fingerprint(name, "bench")
+        assert scores_schema.is_scored(tmp_path / "b" / name, "constraints", cell)
 
 
 def test_deaths_with_new_rows_in_between_are_not_counted_against_a_policy(tiny_model: Path, tmp_path: Path) -> None:
@@ -127,14 +127,14 @@ def test_a_worker_that_always_dies_is_given_up(tmp_path: Path, tiny_model: Path)
 
 def test_a_torn_row_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    schema.append_rows(path, [{"a": 1}])
+    scores_schema.append_rows(path, [{"a": 1}])
     with path.open("a") as handle:
         handle.write('{"a": 2')
-    assert schema.read_rows(path) == [{"a": 1}]
-    schema.append_rows(path, [{"a": 3}])
-    assert schema.read_rows(path) == [{"a": 1}, {"a": 3}]
+    assert scores_schema.read_rows(path) == [{"a": 1}]
+    scores_schema.append_rows(path, [{"a": 3}])
+    assert scores_schema.read_rows(path) == [{"a": 1}, {"a": 3}]
 
 
 @pytest.mark.parametrize("value", [{"b": 1, "a": [1, 2]}, {"a": [1, 2], "b": 1}])
 def test_digest_does_not_depend_on_key_order(value: dict[str, Any]) -> None:
-    assert schema.digest(value) == schema.digest({"a": [1, 2], "b": 1})
+    assert scores_schema.digest(value) == scores_schema.digest({"a": [1, 2], "b": 1})

@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.faults.points import Fault, Points
 
-_WORKERS = {"harness.train_worker": "train", "evals.worker": "evaluate", "evals.judge_worker": "judge"}
+_WORKERS = {"harness.workers.train_worker": "train", "evals.worker": "evaluate", "evals.judges.worker": "judge"}
 _Popen = subprocess.Popen
 
 
@@ -34,26 +34,26 @@ _HEAVY = (
     "trl.trainer.dpo_trainer",
     "evals.benchmarks.kl",
     "evals.constraints.benchmark",
-    "evals.judge_worker",
+    "evals.judges.worker",
     "evals.judges.verifiable",
-    "evals.merge",
-    "evals.swap_check",
-    "evals.transformers_engine",
+    "evals.engine.merge",
+    "evals.engine.swap_check",
+    "evals.engine.transformers_engine",
     "evals.worker",
-    "harness.checkpoints",
-    "harness.clean",
-    "harness.commands.run_matrix",
-    "harness.judging",
-    "harness.lock",
-    "harness.run",
-    "harness.train_worker",
+    "harness.state.checkpoints",
+    "harness.state.clean",
+    "harness.commands.runs.run_matrix",
+    "harness.stages.judge",
+    "harness.state.lock",
+    "harness.stages.run",
+    "harness.workers.train_worker",
     "peft",
-    "reports.claims",
-    "reports.html",
-    "reports.metrics",
-    "reports.terminal",
-    "trainers.snapshots",
-    "trainers.trainer",
+    "reports.verdict.claims",
+    "reports.page.html",
+    "reports.files.metrics",
+    "reports.page.terminal",
+    "trainers.run.snapshots",
+    "trainers.trainer.dpo",
 )
 
 
@@ -64,7 +64,7 @@ def import_everything() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # resolved lazily, so named here
 
     assert AutoModelForCausalLM and AutoTokenizer
-    from harness.source import source_version
+    from harness.plan.machine import source_version
 
     source_version()  # kept for all forks: a checkout that is worked on meanwhile changes no record
 

@@ -90,13 +90,13 @@ class World:
         return line
 
     def plan(self) -> Any:
-        from harness.plan import make_plan
+        from harness.prepare import make_plan
 
         return make_plan(self.config, self.output, lambda line: None)
 
     def error(self) -> str:
         """The message of the UserError that planning raises."""
-        from harness.errors import UserError
+        from trainers.common.errors import UserError
 
         with pytest.raises(UserError) as caught:
             self.plan()

@@ -57,11 +57,12 @@ class SmallMatrix:
 
     def train(self, output: Path, *overrides: str) -> None:
         """Train every run by the executor that the overrides name, in this process."""
-        from harness.plan import freeze, make_plan
+        from harness.prepare import make_plan
         from harness.progress import Progress
-        from harness.signals import StopSignals
-        from harness.store import RunStore
-        from harness.training import train_runs
+        from harness.stages.train import train_runs
+        from harness.state.output import freeze
+        from harness.state.store import RunStore
+        from harness.workers.signals import StopSignals
 
         plan = make_plan(self.config, output, lambda line: None, overrides)
         output.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,9 @@ import pytest
 
 from harness import Matrix, Results, load_results
 from harness.api import IDENTITY
-from harness.errors import UserError
-from harness.plan import freeze
-from harness.store import RunStore
+from harness.state.output import freeze
+from harness.state.store import RunStore
+from trainers.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "harness" / "configs" / "demo.yaml"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainers.data import PreferencePair
-from trainers.train import TrainJob
+from trainers.formats.pairs import PreferencePair
+from trainers.run.job import TrainJob
 
 
 def make_pairs(n: int = 16) -> list[PreferencePair]:

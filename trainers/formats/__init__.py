@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trainers.formats import alpaca, hh_rlhf, kto, sharegpt, trl, ultrafeedback
 from trainers.formats.load import Loaded, Part, load_mixture, load_source, to_jsonl
+from trainers.formats.readers import alpaca, hh_rlhf, kto, sharegpt, trl, ultrafeedback
 from trainers.formats.registry import Format, detect, formats, register_format
 from trainers.formats.split import split_by_prompt
 

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.data import DataError, PreferencePair, Turns
+from trainers.common.turns import DataError, NoPreferenceError, Turns, plain
 from trainers.formats.load import Checked, check_rows, content_id
-from trainers.formats.registry import NoPreferenceError
+from trainers.formats.pairs import PreferencePair
 from trainers.formats.scripts import count_scripts, count_words, encoding_trouble
 from trainers.formats.source import Opened, open_source, open_stream
 from trainers.formats.split import prompt_groups
-from trainers.formats.turns import plain
 
 Counting = Callable[[str], int]
 #: Errors listed one by one.

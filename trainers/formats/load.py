@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from trainers.data import DataError, PreferencePair, Turns, parse_row
-from trainers.formats.registry import Comparison, Format, NoPreferenceError, checked_objects
+from trainers.common.turns import DataError, NoPreferenceError, Turns, identical, text_of
+from trainers.formats.pairs import PreferencePair, parse_row
+from trainers.formats.registry import Comparison, Format, checked_objects
 from trainers.formats.rows import Row
 from trainers.formats.source import Opened, open_source, open_stream
-from trainers.formats.turns import identical, text_of
 
 OnNoPreference = Literal["error", "drop"]
 
@@ -241,7 +241,7 @@ def draw(pairs: Sequence[PreferencePair], count: int | None, seed: int) -> list[
 
 
 def to_jsonl(pairs: Sequence[PreferencePair]) -> str:
-    """The pairs as JSONL that `trainers.data.load_pairs` and `load_source` read back as they are."""
+    """The pairs as JSONL that `trainers.formats.pairs.load_pairs` and `load_source` read back as they are."""
     lines = []
     for pair in pairs:
         row: dict[str, Any] = {

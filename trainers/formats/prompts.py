@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.data import DataError, Turns
+from trainers.common.turns import DataError, Turns, as_turns, before, messages, plain, text_of
 from trainers.formats.load import content_id
+from trainers.formats.readers.single import speakers
 from trainers.formats.registry import Values
 from trainers.formats.rows import Row
-from trainers.formats.single import speakers
 from trainers.formats.source import open_stream
-from trainers.formats.turns import as_turns, before, messages, plain, text_of
 
 _SHAPES = "prompt; instruction and input; turns; messages or conversations"
 _ID_KEYS = ("id", "question_id", "prompt_id", "key")

@@ -6,19 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.data import DataError, Turns
+from trainers.common.turns import DataError, Turns
 from trainers.formats.rows import Row
 
 #: Rows looked at to recognise a format.
 SAMPLE = 100
-
-
-class NoPreferenceError(DataError):
-    """A well-formed row that prefers nothing; `kind` says why: identical, empty, tied or one_answer."""
-
-    def __init__(self, message: str, kind: str) -> None:
-        super().__init__(f"{message}, or set without_preference: drop")
-        self.kind = kind
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainers.data import DataError
+from trainers.common.turns import DataError
 
 #: Endings by what is inside; `.gz` may follow those of text. Any other ending is read as JSONL.
 TABLES = {".csv": ",", ".tsv": "\t"}

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainers.data import DataError, Turns
-from trainers.formats.hub import HUB, HubData, hub_rows, parse_hub
-from trainers.formats.llamafactory import DATASET_INFO, read_entry
+from trainers.common.turns import DataError, Turns
+from trainers.formats.readers.hub import HUB, HubData, hub_rows, parse_hub
+from trainers.formats.readers.llamafactory import DATASET_INFO, read_entry
 from trainers.formats.registry import Format, Values, detect
 from trainers.formats.rows import Row, read_rows
 

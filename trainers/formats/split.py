@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from trainers.data import PreferencePair
 from trainers.formats.load import content_id
+from trainers.formats.pairs import PreferencePair
 
 
 def prompt_groups(pairs: Sequence[PreferencePair]) -> list[int]:

@@ -1,1 +1,1 @@
-"""Beta rules: one small module each, registered by name in `trainers.rules.registry`."""
+"""Beta rules: one small module each, registered by name in `trainers.rules.catalogue`."""

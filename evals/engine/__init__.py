@@ -1,0 +1,1 @@
+"""Engines that serve policies: vLLM, transformers, and several replicas of one."""

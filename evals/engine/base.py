@@ -1,0 +1,138 @@
+"""What an engine does for the rest of `evals`: sample, score continuations, swap weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class EngineError(RuntimeError):
+    """The engine could not do what was asked: weights that did not change, a checkpoint that does not load."""
+
+
+class EngineLostError(EngineError):
+    """As EngineError, and the engine is of no use any more: a new one must be started."""
+
+
+def may_pass(error: EngineError) -> bool:
+    """Whether an engine that did not start may start another time: a process of it failed, and said no more than that."""
+    return isinstance(error, EngineLostError) or isinstance(error.__cause__, RuntimeError)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Settings of the engine, from the matrix file.
+
+    Attributes:
+        backend: auto (vLLM where it imports, else transformers), vllm or transformers.
+        dtype: auto, float32, bfloat16 or float16; auto is bfloat16 where the hardware has it, else float32.
+        max_model_len: longest prompt plus answer, tokens. kv_cache_gib: KV cache on CPU, GiB.
+        max_num_seqs: sequences decoded together.
+        trust_remote_code: run modelling code that comes with the checkpoint.
+        lora: merge (adapters are merged and the weights swapped) or adapters (vLLM adds them per request to the base weights).
+        lora_rank: of the adapters that will be served.
+    """
+
+    backend: str = "auto"
+    dtype: str = "auto"
+    max_model_len: int = 1024
+    kv_cache_gib: int = 2
+    max_num_seqs: int = 256
+    seed: int = 0
+    tensor_parallel_size: int = 1
+    data_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.85
+    trust_remote_code: bool = False
+    lora: str = "merge"
+    lora_rank: int = 8
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EngineConfig:
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to decode. `seeds`, if given, holds one seed per prompt; temperature 0 is greedy."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One answer: text without special tokens, its token ids, one log-prob per token (nats), why it ended."""
+
+    text: str
+    token_ids: list[int]
+    logprobs: list[float]
+    finish_reason: str
+
+
+class Engine(Protocol):
+    """One engine that serves every policy of a matrix.
+
+    Prompts are token ids: chat templates and special tokens are the caller's business.
+    """
+
+    name: str
+    tokenizer: Any
+    max_model_len: int
+    trust_remote_code: bool
+    #: Copies of the weights that are swapped apart. Requests are dealt out to them in turn.
+    replicas: int
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
+        """One answer per prompt, in order."""
+
+    def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
+        """For (context ids, continuation ids): summed log-prob of the continuation, and whether it is greedy."""
+
+    def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        """For (context ids, continuation ids): the log-prob of each token of the continuation, nats."""
+
+    def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
+        """Serve the weights in `model_dir` from now on; returns the seconds it took.
+
+        Args:
+            adapter: the LoRA adapter that is merged in `model_dir`: an engine with `lora: adapters` takes this instead.
+
+        Raises:
+            EngineError: they do not load; the engine can be given others.
+            EngineLostError: they do not load, and have left the engine unusable.
+        """
+
+    def alive(self) -> bool:
+        """False once a process of the engine has died: nothing will be answered any more."""
+
+    def close(self) -> None:
+        """Free the engine."""
+
+
+def choose_backend(config: EngineConfig) -> str:
+    """The backend `auto` stands for on this machine."""
+    if config.backend != "auto":
+        return config.backend
+    return "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
+
+
+def choose_dtype(config: EngineConfig) -> str:
+    """The dtype `auto` stands for: bfloat16 on GPUs and CPUs with AVX512-BF16 or AMX, float32 on other CPUs.
+
+    Where bfloat16 is emulated, a forward pass of the embedded model was measured three times slower than in float32.
+    """
+    if config.dtype != "auto":
+        return config.dtype
+    import torch
+
+    if torch.cuda.is_available():
+        return "bfloat16"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native else "float32"

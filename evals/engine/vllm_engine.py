@@ -1,0 +1,166 @@
+"""One vLLM engine for all policies: weights are swapped in place instead of starting an engine per policy."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.engine.adapters import Adapters
+from evals.engine.base import EngineConfig, EngineError, EngineLostError, Generated, Sampling, choose_dtype
+
+
+def _prepare_environment(config: EngineConfig) -> bool:
+    """Set what vLLM reads from the environment at import; returns whether it will run on the CPU."""
+    # vLLM forks its engine, and a process that was forked after CUDA was asked about cannot use it: ask by NVML, and spawn
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    import torch
+
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.kv_cache_gib))
+        # the default binding leaves a core idle: on two cores that halves the throughput
+        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
+    return on_cpu
+
+
+class VllmEngine:
+    """`evals.engine.base.Engine` over vLLM.
+
+    Chunked prefill is off: with it, requests that carry a seed crash on CPU when a prefill is split, and without a seed a
+    sample would depend on what else is in the batch.
+    """
+
+    replicas = 1
+
+    def __init__(self, model_dir: Path, config: EngineConfig) -> None:
+        on_cpu = _prepare_environment(config)
+        if on_cpu and config.lora == "adapters":
+            raise EngineError(
+                "evaluation.engine.lora is 'adapters', and prompt log-probs fail with adapters on CPUs; set it to merge"
+            )
+        from vllm import LLM
+
+        extra: dict[str, Any] = (
+            {"enforce_eager": True} if on_cpu else {"gpu_memory_utilization": config.gpu_memory_utilization}
+        )
+        self._adapters = Adapters(config.lora_rank) if config.lora == "adapters" else None
+        if self._adapters is not None:
+            extra |= self._adapters.settings()
+        try:
+            self._llm = LLM(
+                str(model_dir),
+                dtype=choose_dtype(config),
+                max_model_len=config.max_model_len,
+                max_num_seqs=config.max_num_seqs,
+                enable_chunked_prefill=False,
+                max_num_batched_tokens=max(8192, config.max_model_len),
+                tensor_parallel_size=config.tensor_parallel_size,
+                seed=config.seed,
+                disable_log_stats=True,
+                trust_remote_code=config.trust_remote_code,
+                worker_extension_cls="evals.engine.vllm_worker.PolicyReload",
+                **extra,
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise EngineError(f"vLLM did not start with {model_dir}: {error}") from error
+        import vllm
+
+        self.name = f"vllm {vllm.__version__} ({choose_dtype(config)}{', adapters' if self._adapters else ''})"
+        self.tokenizer = self._llm.get_tokenizer()
+        self.max_model_len, self.trust_remote_code = config.max_model_len, config.trust_remote_code
+        self._base = Path(model_dir)
+        if self._adapters is not None:
+            self._adapters.engine = self._llm.llm_engine
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        seeds: Sequence[int | None] = sampling.seeds or [None] * len(prompts)
+        params = [
+            SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                stop=list(sampling.stop) or None,
+                seed=seed if sampling.temperature > 0 else None,
+                logprobs=0,
+            )
+            for seed in seeds
+        ]
+        outputs = self._llm.generate(
+            [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts],
+            params,
+            use_tqdm=False,
+            lora_request=self._adapters.request if self._adapters is not None else None,
+        )
+        results = []
+        for output in outputs:
+            answer = output.outputs[0]
+            ids = list(answer.token_ids)
+            logprobs = [step[token].logprob for step, token in zip(answer.logprobs or [], ids, strict=True)]
+            results.append(Generated(answer.text, ids, logprobs, str(answer.finish_reason)))
+        return results
+
+    def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
+        scored = self._score(requests)
+        return [(sum(one.logprob for one in row), all(one.rank == 1 for one in row)) for row in scored]
+
+    def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        return [[one.logprob for one in row] for row in self._score(requests)]
+
+    def _score(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[Any]]:
+        """vLLM's Logprob of every token of each continuation."""
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
+        outputs = self._llm.generate(
+            [TokensPrompt(prompt_token_ids=[*context, *continuation]) for context, continuation in requests],
+            params,
+            use_tqdm=False,
+            lora_request=self._adapters.request if self._adapters is not None else None,
+        )
+        results = []
+        for (context, continuation), output in zip(requests, outputs, strict=True):
+            steps = output.prompt_logprobs[len(context) :]
+            results.append([step[token] for step, token in zip(steps, continuation, strict=True)])
+        return results
+
+    def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
+        if self._adapters is not None and (adapter is not None or Path(model_dir) == self._base):
+            return self._adapters.serve(adapter)
+        if self._adapters is not None:
+            raise EngineError(
+                f"{model_dir} is no LoRA run of the base model {self._base}; set evaluation.engine.lora: merge"
+            )
+        if not any(Path(model_dir).glob("*.safetensors")):
+            raise EngineError(f"{model_dir} holds no *.safetensors weights")
+        started = time.perf_counter()
+        try:
+            self._reload(model_dir)
+        except Exception as error:  # vLLM wraps whatever its worker process raised
+            problem = f"weights of {model_dir} did not load: {error}"
+            try:  # a reload that stopped half-way leaves layers without weights, and the next request would kill vLLM
+                self._reload(self._base)
+            except Exception:
+                raise EngineLostError(problem) from error
+            raise EngineError(problem) from error
+        return time.perf_counter() - started
+
+    def _reload(self, model_dir: Path) -> None:
+        self._llm.collective_rpc("reload_policy", kwargs={"weights_path": str(model_dir)})
+        self._llm.reset_prefix_cache()
+
+    def alive(self) -> bool:
+        return not self._llm.llm_engine.engine_core.resources.engine_dead
+
+    def close(self) -> None:
+        self._llm.llm_engine.engine_core.shutdown()

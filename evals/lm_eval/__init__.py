@@ -1,0 +1,1 @@
+"""lm-evaluation-harness tasks on the shared engine."""

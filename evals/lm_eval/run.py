@@ -1,0 +1,214 @@
+"""Run one lm-eval task on an engine and keep what every document gave, in the shape of `scores/<benchmark>.json`."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._index import Kind
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from evals.engine.base import Engine
+from evals.lm_eval.model import EngineLM, ResultCache, cache_path
+from trainers.common import scores_schema
+
+TASKS = Path(__file__).parents[1] / "tasks"
+#: The first of these that a task reports is its primary metric; else the first metric it reports.
+PRIMARY = ("acc", "exact_match")
+
+
+#: Settings of a task that lm-eval's simple_evaluate takes as they are.
+CHAT_KEYS = ("apply_chat_template", "fewshot_as_multiturn", "system_instruction")
+
+
+class TaskError(ValueError):
+    """The task does not exist, or cannot be run as asked."""
+
+
+def _absolute(files: Any, base: Path) -> Any:
+    """`data_files` of a task, with paths that exist under `base` made absolute."""
+    if isinstance(files, dict):
+        return {key: _absolute(value, base) for key, value in files.items()}
+    if isinstance(files, list):
+        return [_absolute(value, base) for value in files]
+    return str((base / files).resolve()) if (base / files).exists() else files
+
+
+def _resolve_data_files(manager: Any, roots: Iterable[Path]) -> None:
+    """Let tasks under `roots` name data files relative to their YAML: `datasets` looks in the working directory."""
+    parents = [root.resolve() for root in roots]
+    for entry in manager.task_index.values():
+        path = entry.yaml_path and entry.yaml_path.resolve()
+        if entry.kind is not Kind.TASK or not path or not any(path.is_relative_to(parent) for parent in parents):
+            continue
+        if not ((entry.cfg or {}).get("dataset_kwargs") or {}).get("data_files"):
+            continue
+        config = load_yaml(path, resolve_func=True)
+        keywords = config["dataset_kwargs"]
+        entry.cfg = {
+            **config,
+            "dataset_kwargs": {**keywords, "data_files": _absolute(keywords["data_files"], path.parent)},
+        }
+        entry.yaml_path = None  # lm-eval then takes the config above instead of reading the file again
+
+
+@lru_cache(maxsize=8)
+def _manager(roots: tuple[Path, ...], include_defaults: bool) -> Any:
+    """An index of tasks; with lm-eval's own, thousands of YAML files are read, so it is kept."""
+    manager = TaskManager(include_path=list(roots), include_defaults=include_defaults)
+    _resolve_data_files(manager, roots)
+    return manager
+
+
+def load_task(task: str, include_path: Path | None) -> tuple[Any, Any]:
+    """The task of that name from `include_path`, else from this package, else from lm-eval itself, and its index.
+
+    Raises:
+        TaskError: there is none, the name stands for several tasks, or `include_path` is no directory.
+    """
+    roots = [TASKS]
+    if include_path is not None:
+        if not Path(include_path).is_dir():
+            raise TaskError(f"include_path {include_path} is not a directory; give the one that holds the task's YAML")
+        roots.append(Path(include_path))  # later directories win
+    manager = _manager(tuple(roots), False)
+    if task not in manager.task_index:
+        manager = _manager(tuple(roots), True)
+    if task not in manager.task_index:
+        raise TaskError(f"lm_eval task {task!r} not found in {', '.join(map(str, roots))} or lm-eval; check its name")
+    loaded = manager.load([task])
+    if list(loaded["tasks"]) != [task]:
+        some = ", ".join(sorted(loaded["tasks"])[:5])
+        raise TaskError(f"lm_eval task {task!r} is a group of tasks; list the ones you want, such as {some}")
+    return loaded["tasks"][task], manager
+
+
+def _number(value: Any) -> float | None:
+    """A plain finite float, or None for what is not a number (lm-eval writes N/A where there is no standard error)."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _name(metric: str, chosen: str, filters: list[str]) -> str:
+    """Metric as reported: with its filter where a task scores the same answers through several."""
+    return metric if len(filters) == 1 else f"{metric},{chosen}"
+
+
+def _texts(sample: dict[str, Any], output_type: str) -> dict[str, Any]:
+    """Prompt, answer and target of a document, as text."""
+    prompt, target = sample["arguments"][0][0], sample["target"]
+    if output_type == "multiple_choice":
+        choices = sample["arguments"]
+        if "acc_mutual_info" in sample["metrics"]:  # the second half asks for each choice without the context
+            choices = choices[: len(choices) // 2]
+        scores = [response[0][0] for response in sample["resps"][: len(choices)]]
+        best = max(range(len(scores)), key=scores.__getitem__)
+        # tasks with one continuation and several contexts (Winogrande) choose among the contexts
+        part = 1 if len({arguments[0] for arguments in choices}) == 1 else 0
+        if isinstance(target, int) and 0 <= target < len(choices):
+            target = choices[target][part]
+        return {"prompt": prompt, "response": choices[best][part].strip(), "target": str(target).strip()}
+    first = sample["resps"][0][0]
+    return {"prompt": prompt, "response": first if isinstance(first, str) else None, "target": str(target)}
+
+
+def _items(samples: list[dict[str, Any]], filters: list[str], output_type: str) -> list[dict[str, Any]]:
+    """One item a document, whatever the number of filters: (metric, filter) names a value, doc_id the item."""
+    items: dict[str, dict[str, Any]] = {}
+    for sample in samples:
+        key = str(sample["doc_id"])
+        if key not in items:
+            hashes = {"doc_hash": sample["doc_hash"], "prompt_hash": sample["prompt_hash"]}
+            items[key] = {"id": key, "values": {}, "group": None, **hashes, **_texts(sample, output_type)}
+        for metric in sample["metrics"]:
+            if isinstance(sample[metric], (tuple, list, dict, str)):
+                continue  # corpus metrics (perplexity, BLEU) keep parts here, not a score of the document
+            items[key]["values"][_name(metric, sample["filter"], filters)] = _number(sample[metric])
+    return list(items.values())
+
+
+def run_task(
+    engine: Engine,
+    task: str,
+    include_path: Path | None,
+    limit: int | None,
+    num_fewshot: int | None,
+    policy: str,
+    benchmark: str,
+    fingerprint: str,
+    progress: Callable[..., None] | None = None,
+    out: Path | None = None,
+    chat: Mapping[str, Any] | None = None,
+    backwards: bool = False,
+) -> dict[str, Any]:
+    """Scores of the engine's present weights on an lm-eval task (its first `limit` documents).
+
+    Args:
+        out: the policy's directory, where results of requests are kept as they come; None to keep none.
+        backwards: ask for the last document first, in other batches: how far the results differ is the engine's noise.
+        chat: `apply_chat_template`, `fewshot_as_multiturn`, `system_instruction` of lm_eval.simple_evaluate, where set.
+        include_path: directory with more task YAML files; their `data_files` may be relative to the YAML.
+        num_fewshot: examples put before each prompt by lm-eval; None for the task's own number.
+        policy, benchmark, fingerprint: identity of the cell, copied into the result.
+        progress: called with done, total, tokens_per_second and eta_s.
+
+    Returns:
+        The content of `scores/<benchmark>.json`, kind `lm_eval`; values that are not finite are None.
+
+    Raises:
+        TaskError: the task does not exist or cannot be run as asked.
+    """
+    found, manager = load_task(task, include_path)
+    if num_fewshot and found.get_config("num_fewshot") == 0:
+        raise TaskError(f"task {task!r} fixes num_fewshot to 0; remove num_fewshot: {num_fewshot} from the benchmark")
+    logging.getLogger("lm_eval").setLevel(logging.WARNING)
+    cache = ResultCache(cache_path(out, benchmark), fingerprint) if out is not None else None
+    output = lm_eval.simple_evaluate(
+        EngineLM(engine, progress, cache, backwards),
+        tasks=[found],
+        num_fewshot=num_fewshot,
+        limit=limit,
+        log_samples=True,
+        bootstrap_iters=1000,
+        task_manager=manager,  # without one, lm-eval reads its whole index on every call
+        **(chat or {}),
+    )
+    samples = output["samples"][task]
+    filters = list(dict.fromkeys(sample["filter"] for sample in samples))
+    items = _items(samples, filters, str(found.get_config("output_type")))
+    metrics: dict[str, dict[str, Any]] = {}
+    for key, value in output["results"][task].items():
+        metric, _, chosen = key.partition(",")
+        if not chosen or metric.endswith("_stderr"):
+            continue
+        metrics[_name(metric, chosen, filters)] = {
+            "value": _number(value),
+            "stderr": _number(output["results"][task].get(f"{metric}_stderr,{chosen}")),
+            "n": sum(metric in sample["metrics"] for sample in samples if sample["filter"] == chosen),
+            "higher_is_better": bool(output["higher_is_better"][task].get(metric, True)),
+        }
+    ranked = [name for wanted in PRIMARY for name in metrics if name.partition(",")[0] == wanted]
+    return {
+        "schema_version": scores_schema.SCHEMA_VERSION,
+        "benchmark": benchmark,
+        "kind": "lm_eval",
+        "policy": policy,
+        "fingerprint": fingerprint,
+        "metrics": metrics,
+        "primary_metric": (ranked or list(metrics))[0],
+        "items": items,
+        "noise": None,
+        "task": task,
+        "num_fewshot": output["n-shot"][task],
+        "chat": dict(chat or {}),
+        "versions": {"lm_eval": lm_eval.__version__, "task": str(output["versions"][task])},
+    }

@@ -1,0 +1,253 @@
+"""The data card of a folder of preference pairs: how they were made, what they hold, and what to beware of."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.constraints import RULE, check
+from evals.constraints.text import words
+from evals.preferences.pairs import PromptSamples
+from trainers.common.jsonl import read_jsonl, write_text
+
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+#: Different gaps up to which each is counted.
+_FEW_GAPS = 20
+
+
+def summarise(scored: Sequence[PromptSamples], pairs: Sequence[Mapping[str, Any]], rule: str = RULE) -> dict[str, Any]:
+    """Counts that need the samples: prompts, samples, cut-off ones, and yields per style and per topic.
+
+    A yield is the share of prompts (of that style or topic) that gave a pair. Under the rule of constraints there are
+    yields per constraint kind instead of topics; their ``pass_rate`` is the share of samples that satisfied the constraint.
+    """
+    paired = {pair["group"] for pair in pairs}
+    samples = [sample for prompt in scored for sample in prompt.samples]
+    counts = {
+        "rule": rule,
+        "n_prompts": len(scored),
+        "n_samples": len(samples),
+        "n_samples_truncated": sum(sample.completion.truncated for sample in samples),
+        "mean_score": math.fsum(sample.score for sample in samples) / len(samples) if samples else None,
+        "n_pairs": len(pairs),
+    }
+    if rule == RULE:
+        counts["yield_by_constraint"] = _by_constraint(scored, paired)
+    else:
+        counts["yield_by_topic"] = _yields(scored, paired, "topic")
+    return counts | {"yield_by_style": _yields(scored, paired, "style")}
+
+
+def _yields(scored: Sequence[PromptSamples], paired: set[str], key: str) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = defaultdict(lambda: {"prompts": 0, "paired": 0})
+    for prompt in scored:
+        entry = found[str(prompt.row.get(key))]
+        entry["prompts"] += 1
+        entry["paired"] += prompt.row["id"] in paired
+    return dict(sorted(found.items()))
+
+
+def _by_constraint(scored: Sequence[PromptSamples], paired: set[str]) -> dict[str, dict[str, int]]:
+    kinds: dict[str, dict[str, int]] = defaultdict(lambda: {"prompts": 0, "paired": 0, "samples": 0, "passed": 0})
+    for prompt in scored:
+        for constraint in prompt.row["constraints"]:
+            entry = kinds[constraint["kind"]]
+            entry["prompts"] += 1
+            entry["paired"] += prompt.row["id"] in paired
+            entry["samples"] += len(prompt.samples)
+            entry["passed"] += sum(check(sample.completion.text, constraint) for sample in prompt.samples)
+    return dict(sorted(kinds.items()))
+
+
+def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson score interval of a proportion (Wilson 1927), 95 % by default; (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """Quantile by linear interpolation between order statistics (Hyndman and Fan type 7)."""
+    ordered = sorted(values)
+    place = q * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+_CONSTRAINTS = (
+    "# Preference pairs with verifiable constraints",
+    "Every prompt asks about a topic under one or two constraints that a program can check. Several answers were "
+    "sampled from one policy; the chosen answer satisfies a larger share of the constraints than the rejected one. "
+    "Nobody judged the content of the answers, so a chosen answer may be wrong in fact.",
+)
+_SCORED = (
+    "# Preference pairs by a reward",
+    "Several answers to each prompt were sampled from one policy and scored by a program; of two answers the chosen one has "
+    "the higher score. Nobody judged anything else about the answers, so a chosen answer may be wrong in fact.",
+)
+
+
+def write_card(folder: str | os.PathLike[str]) -> Path:
+    """Write ``README.md`` for every build recorded in the folder (``*.build.json`` with the pairs beside it).
+
+    Where a record has ``learnability``, the card says how well a short DPO run on these pairs does on held-out ones:
+    ``{"accuracy": share of held-out pairs whose implicit reward prefers the chosen answer, "ci_low", "ci_high": its 95 %
+    interval, "pairs": number of held-out pairs, "run": the run in words}``. Whoever measures it adds it to the record and
+    calls this function again.
+    """
+    folder = Path(folder)
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.build.json"))]
+    rules = list(dict.fromkeys(record["rule"] for record in records))
+    parts = [
+        *(_CONSTRAINTS if rules == [RULE] else _SCORED),
+        *(f"Rule: {rule}." for rule in rules),
+        "Licence: Apache-2.0." if rules == [RULE] else "Licence: that of the prompts and of the sampled policy.",
+    ]
+    for record in records:
+        parts.append(_section(record, [row for _, row in read_jsonl(folder / record["file"])]))
+    parts.append(_overlap(folder, [record["file"] for record in records]))
+    path = folder / "README.md"
+    write_text(path, "\n\n".join(parts) + "\n")
+    return path
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def _share(part: int, whole: int) -> str:
+    low, high = wilson(part, whole)
+    return f"{part}/{whole} = {part / whole:.3f} [{low:.3f}, {high:.3f}]" if whole else "none"
+
+
+def _section(record: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> str:
+    parts = [
+        f"## {record['file']}",
+        f"Made by `{record['command']}`. Shares stand with their 95 % Wilson intervals.",
+        _table(("", ""), [*_facts(record, pairs), *_more_facts(record, pairs)]),
+    ]
+    if "yield_by_constraint" in record:
+        kinds = [
+            (kind, v["prompts"], _share(v["passed"], v["samples"]), _share(v["paired"], v["prompts"]))
+            for kind, v in record["yield_by_constraint"].items()
+        ]
+        header = ("constraint", "prompts", "answers that pass", "prompts that gave a pair")
+        parts += ["### Yield per constraint", _table(header, kinds)]
+    parts += [
+        "### Yield per style",
+        _table(
+            ("style", "prompts", "prompts that gave a pair"),
+            [(style, v["prompts"], _share(v["paired"], v["prompts"])) for style, v in record["yield_by_style"].items()],
+        ),
+        "### Score gap",
+        _gaps(pairs),
+        "### Log-perplexity of the prompts (natural log, per token)",
+        _perplexity(pairs),
+    ]
+    return "\n\n".join(parts)
+
+
+def _lengths(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Words of chosen and rejected answers."""
+    return [(len(words(pair["chosen"])), len(words(pair["rejected"]))) for pair in pairs]
+
+
+def _facts(record: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+    lengths = _lengths(pairs)
+    return [
+        ("source policy", record["policy"]),
+        ("answers a prompt (K)", record["k"]),
+        ("sampling", ", ".join(f"{key} {value}" for key, value in record["sampling"].items())),
+        ("seed", record["seed"]),
+        ("prompts", record["n_prompts"]),
+        ("answers", record["n_samples"]),
+        ("answers cut off by the token limit", _share(record["n_samples_truncated"], record["n_samples"])),
+        ("mean score of an answer", "none" if record["mean_score"] is None else f"{record['mean_score']:.3f}"),
+        ("pairs", record["n_pairs"]),
+        ("prompts that gave a pair", _share(len({pair["group"] for pair in pairs}), record["n_prompts"])),
+        ("chosen answer longer (words)", _share(sum(chosen > other for chosen, other in lengths), len(pairs))),
+        ("chosen answer shorter (words)", _share(sum(chosen < other for chosen, other in lengths), len(pairs))),
+        ("chosen answer cut off", _share(sum(p["chosen_truncated"] for p in pairs), len(pairs))),
+        ("rejected answer cut off", _share(sum(p["rejected_truncated"] for p in pairs), len(pairs))),
+    ]
+
+
+def _more_facts(record: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+    """What only data of other rewards than constraints, noisy data or measured data have to say."""
+    facts: list[tuple[str, Any]] = []
+    topics = record.get("yield_by_topic", {})
+    if topics:
+        lengths = _lengths(pairs)
+        means = (math.fsum(side) / len(pairs) for side in zip(*lengths, strict=True)) if pairs else ()
+        shares = [v["paired"] / v["prompts"] for v in topics.values()]
+        facts += [
+            ("pairing", f"{record.get('pairing', 'best-worst')}, scores at least {record['min_gap']:g} apart"),
+            ("words of chosen and of rejected answers, mean", " and ".join(f"{mean:.1f}" for mean in means) or "none"),
+            ("topics", len(topics)),
+            ("yield of a topic: least, median, most", ", ".join(f"{quantile(shares, q):.2f}" for q in (0, 0.5, 1))),
+        ]
+    noise = record.get("noise")
+    if noise is not None:
+        where = "" if noise["by"] is None else f" (low, middle and high tercile of prompt {noise['by']})"
+        facts += [
+            ("shares of pairs flipped", ", ".join(f"{share:g}" for share in noise["shares"]) + where),
+            ("pairs flipped", _share(noise["n_flipped"], len(pairs))),
+            ("beta of clean and of flipped pairs", f"{noise['beta_clean']:.4g} and {noise['beta_flipped']:.4g}"),
+        ]
+    learned = record.get("learnability")
+    if learned is not None:
+        found = f"{learned['accuracy']:.3f} [{learned['ci_low']:.3f}, {learned['ci_high']:.3f}]"
+        where = f"on {learned['pairs']} held-out pairs after {learned['run']}"
+        facts.append(("learnability: reward accuracy", f"{found} {where}"))
+    return facts
+
+
+def _gaps(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Every gap where they are few; else their quantiles."""
+    gaps = Counter(round(pair["score_chosen"] - pair["score_rejected"], 3) for pair in pairs)
+    if len(gaps) <= _FEW_GAPS:
+        return _table(("score gap", "pairs"), sorted(gaps.items()))
+    found = [pair["score_chosen"] - pair["score_rejected"] for pair in pairs]
+    return _quantiles("score", {"gap": found})
+
+
+def _quantiles(what: str, groups: Mapping[str, Sequence[float]]) -> str:
+    rows = [(name, len(values), *(f"{quantile(values, q):.2f}" for q in _QUANTILES)) for name, values in groups.items()]
+    return _table((what, "pairs", *(f"q{round(100 * q)}" for q in _QUANTILES)), rows)
+
+
+def _perplexity(pairs: Sequence[Mapping[str, Any]]) -> str:
+    groups: dict[str, list[float]] = {"all": []}
+    for pair in pairs:
+        value = pair.get("log_prompt_perplexity")
+        if value is not None:
+            groups["all"].append(value)
+            groups.setdefault(str(pair.get("style")), []).append(value)
+    if not groups["all"]:
+        return "Not recorded."
+    return _quantiles("style", groups)
+
+
+def _overlap(folder: Path, built: Sequence[str]) -> str:
+    """How many prompts each two files share, and where rows have topics, how many of those: pairs and benchmark prompts."""
+    files = sorted({*built, *(path.name for path in folder.glob("*_prompts.jsonl"))})
+    rows = {name: [row for _, row in read_jsonl(folder / name)] for name in files}
+
+    def shared(key: str, one: str, other: str) -> int:
+        return len({row.get(key) for row in rows[one]} & {row.get(key) for row in rows[other]} - {None})
+
+    pairs = list(itertools.combinations(files, 2))
+    prompts = [(one, other, shared("prompt", one, other)) for one, other in pairs]
+    parts = ["## Prompts shared between files", _table(("file", "file", "shared"), prompts) if prompts else "One file."]
+    return "\n\n".join(parts)

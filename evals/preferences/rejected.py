@@ -1,0 +1,242 @@
+"""Rejected answers for rows that have only a chosen one. Every pair says how its rejected answer came about.
+
+Strategies: ``sampled_answer`` (an answer sampled from the policy or a second model), ``corrupted`` (sentences shuffled,
+words dropped or numbers swapped), ``other_prompt`` (the answer to another prompt), ``truncated`` (the chosen answer cut
+off). More are added from outside with ``@register_strategy("name")``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evals.constraints.reward import RULE, gold_reward
+from evals.constraints.text import sentences, word_spans
+from evals.preferences.pairs import Completion, PairError, carried, identify
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A rejected answer, how it was made (added to the strategy's name), and the seed and cut-off of a sampled one."""
+
+    text: str
+    detail: str = ""
+    seed: int | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a strategy may look at besides its row: all rows, and sampled answers by row id."""
+
+    rows: Sequence[Mapping[str, Any]]
+    answers: Mapping[str, Sequence[Completion]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RejectedPairs:
+    """The pairs made, and how many rows were skipped for which reason."""
+
+    pairs: list[dict[str, Any]]
+    skipped: dict[str, int]
+
+
+Strategy = Callable[[Mapping[str, Any], random.Random, Context], Rejected | None]
+Answers = Mapping[str, Sequence[Completion]] | Callable[[list[str]], Sequence[Sequence[Completion]]]
+_STRATEGIES: dict[str, Strategy] = {}
+
+
+def register_strategy(name: str) -> Callable[[Strategy], Strategy]:
+    """Decorator that adds a strategy: (row, rng, context) -> Rejected, or None where the row offers nothing."""
+
+    def add(strategy: Strategy) -> Strategy:
+        if name in _STRATEGIES:
+            raise PairError(f"rejected-answer strategy {name!r} is already registered; choose another name")
+        _STRATEGIES[name] = strategy
+        return strategy
+
+    return add
+
+
+def strategies() -> tuple[str, ...]:
+    """The registered strategies, sorted."""
+    return tuple(sorted(_STRATEGIES))
+
+
+def add_rejected(
+    rows: Sequence[Mapping[str, Any]], strategy: str, *, seed: int = 0, answers: Answers | None = None
+) -> RejectedPairs:
+    """Give every chosen-only row a rejected answer.
+
+    A row is skipped, and counted, where the strategy finds nothing ("nothing_to_make"), where the result is blank or
+    equals the chosen answer ("blank", "identical"), and, for rows with constraints, where the result scores above the
+    chosen answer ("scores_higher").
+
+    Args:
+        rows: each with ``id``, ``prompt`` and ``chosen``; other keys as in ``evals.preferences.pairs.CARRIED``.
+            Where the prompt is a
+            conversation, ``turns`` holds it, and stands in the pair as its prompt.
+        strategy: a registered name.
+        seed: with the row's id it decides everything random about a row, whatever the order of the rows.
+        answers: for ``sampled_answer``: completions by row id, or a callable from all prompts to lists of them.
+
+    Raises:
+        PairError: unknown strategy (naming the nearest), ill-formed row, answers missing or of the wrong number.
+    """
+    if strategy not in _STRATEGIES:
+        near = difflib.get_close_matches(strategy, _STRATEGIES, n=1, cutoff=0.0)
+        raise PairError(f"unknown strategy {strategy!r}; the nearest is {near[0]!r}, all: {', '.join(strategies())}")
+    for row in rows:
+        identify(row)
+        if not isinstance(row.get("chosen"), str) or not row["chosen"].strip():
+            raise PairError(f"row {row['id']!r}: 'chosen' must be a non-empty string, got {row.get('chosen')!r}")
+    context = Context(rows, _answers_by_id(rows, answers))
+    if strategy == "sampled_answer" and not context.answers:
+        raise PairError("strategy 'sampled_answer' needs answers: pass completions by row id, or a sampler")
+    pairs: list[dict[str, Any]] = []
+    skipped: Counter[str] = Counter()
+    for row in rows:
+        rejected = _STRATEGIES[strategy](row, random.Random(f"{strategy}:{seed}:{row['id']}"), context)
+        pair = _pair(row, rejected, strategy, seed)
+        if isinstance(pair, str):
+            skipped[pair] += 1
+        else:
+            pairs.append(pair)
+    return RejectedPairs(pairs, dict(skipped))
+
+
+def _answers_by_id(rows: Sequence[Mapping[str, Any]], answers: Answers | None) -> Mapping[str, Sequence[Completion]]:
+    if answers is None:
+        return {}
+    if isinstance(answers, Mapping):
+        return answers
+    given = answers([row["prompt"] for row in rows])
+    if len(given) != len(rows):
+        raise PairError(f"the sampler returned {len(given)} lists of answers for {len(rows)} prompts")
+    return {row["id"]: found for row, found in zip(rows, given, strict=True)}
+
+
+def _pair(row: Mapping[str, Any], rejected: Rejected | None, strategy: str, seed: int) -> dict[str, Any] | str:
+    if rejected is None:
+        return "nothing_to_make"
+    if not rejected.text.strip():
+        return "blank"
+    if rejected.text.strip() == row["chosen"].strip():
+        return "identical"
+    score_chosen = score_rejected = None
+    if row.get("constraints"):
+        score_chosen = gold_reward(row["chosen"], row["constraints"]).score
+        score_rejected = gold_reward(rejected.text, row["constraints"]).score
+        if score_rejected > score_chosen:
+            return "scores_higher"
+    return {
+        "id": f"{row['id']}-{strategy}",
+        "prompt": row["turns"] if len(row.get("turns", ())) > 1 else row["prompt"],
+        "chosen": row["chosen"],
+        "rejected": rejected.text,
+        "group": row.get("group", row["id"]),
+        **carried(row),
+        "score_chosen": score_chosen,
+        "score_rejected": score_rejected,
+        "seed_chosen": row.get("seed_chosen"),
+        "seed_rejected": seed if rejected.seed is None else rejected.seed,
+        "chosen_truncated": bool(row.get("chosen_truncated", False)),
+        "rejected_truncated": rejected.truncated,
+        "how": f"{strategy}:{rejected.detail}" if rejected.detail else strategy,
+        "rule": RULE if score_chosen is not None else "the given answer is preferred to the made one",
+    }
+
+
+@register_strategy("sampled_answer")
+def sampled_answer(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
+    """One of the answers sampled for the prompt, at random among those that differ from the chosen one."""
+    chosen = row["chosen"].strip()
+    others = [a for a in context.answers.get(row["id"], ()) if a.text.strip() and a.text.strip() != chosen]
+    if not others:
+        return None
+    answer = rng.choice(others)
+    return Rejected(answer.text, seed=answer.seed, truncated=answer.truncated)
+
+
+@register_strategy("other_prompt")
+def other_prompt(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
+    """The chosen answer of another prompt, named in ``how``."""
+    here = row["chosen"].strip()
+    order = rng.sample(range(len(context.rows)), len(context.rows))
+    for other in (context.rows[i] for i in order):
+        if other["prompt"] != row["prompt"] and other["chosen"].strip() != here:
+            return Rejected(other["chosen"], detail=other["id"])
+    return None
+
+
+@register_strategy("truncated")
+def truncated(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
+    """The first 30 to 70 % of the chosen answer's words."""
+    text, spans = row["chosen"], word_spans(row["chosen"])
+    if len(spans) < 2:
+        return None
+    kept = min(len(spans) - 1, max(1, round(rng.uniform(0.3, 0.7) * len(spans))))
+    return Rejected(text[: spans[kept - 1][1]], truncated=True)
+
+
+@register_strategy("corrupted")
+def corrupted(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
+    """The chosen answer with shuffled sentences, dropped words or swapped numbers, whichever applies; see ``how``."""
+    ways = [("shuffled_sentences", _shuffle), ("dropped_words", _drop), ("swapped_numbers", _swap_numbers)]
+    for name, corrupt in rng.sample(ways, len(ways)):
+        text = corrupt(row["chosen"], rng)
+        if text is not None and text.strip() != row["chosen"].strip():
+            return Rejected(text, detail=name)
+    return None
+
+
+def _moved(items: list[str], rng: random.Random) -> list[str] | None:
+    """The items in an order that differs visibly, or None where there is none."""
+    if len(set(items)) < 2:
+        return None
+    for _ in range(20):
+        order = rng.sample(items, len(items))
+        if order != items:
+            return order
+    return items[1:] + items[:1]
+
+
+def _shuffle(text: str, rng: random.Random) -> str | None:
+    rows = text.split("\n")
+    places = [i for i, line in enumerate(rows) if line.strip()]
+    if len(places) > 1:
+        # Lines trade places, so that paragraphs and lists keep their look.
+        moved = _moved([rows[i] for i in places], rng)
+        if moved is None:
+            return None
+        for place, line in zip(places, moved, strict=True):
+            rows[place] = line
+        return "\n".join(rows)
+    moved = _moved(sentences(text), rng)
+    if moved is None:
+        return None
+    return re.sub(r"(?<=[。！？]) ", "", " ".join(moved))
+
+
+def _drop(text: str, rng: random.Random) -> str | None:
+    spans = word_spans(text)
+    if len(spans) < 3:
+        return None
+    for start, end in sorted(rng.sample(spans, max(1, len(spans) // 4)), reverse=True):
+        # The space before a dropped word goes with it.
+        text = text[:start].rstrip(" ") + text[end:] if text[:start].strip() else text[end:].lstrip(" ")
+    return text
+
+
+def _swap_numbers(text: str, rng: random.Random) -> str | None:
+    pattern = re.compile(r"\d+(?:[.,]\d+)*")
+    moved = _moved(pattern.findall(text), rng)
+    if moved is None:
+        return None
+    numbers = iter(moved)
+    return pattern.sub(lambda match: next(numbers), text)

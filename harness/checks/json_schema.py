@@ -1,0 +1,146 @@
+"""JSON Schema (2020-12) of matrix files, for editors: made from the same models, fields and rules that check them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from evals.benchmarks import registry as benchmark_kinds
+from harness.config.evaluation import BenchmarkConfig
+from harness.config.fields import OWNED, known_fields
+from harness.config.matrix_file import MatrixConfig, MethodConfig
+from harness.plan.benchmarks import _COMMON
+from trainers.rules import catalogue
+from trainers.run.objectives import OBJECTIVES
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_PYTHON_FILE = r"\.py:[A-Za-z_][A-Za-z0-9_]*$"
+_TYPES = {
+    "bool": "boolean",
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "dict": "object",
+    "list": "array",
+    "none": "null",
+}
+#: What a parameter's check says it expects -> the same as a schema.
+_EXPECTED: dict[str, dict[str, Any]] = {
+    "a number above 0": {"type": "number", "exclusiveMinimum": 0},
+    "a finite number": {"type": "number"},
+    "a number of at least 0": {"type": "number", "minimum": 0},
+    "true or false": {"type": "boolean"},
+    "a whole number above 0": {"type": "integer", "exclusiveMinimum": 0},
+    "a number above 0, at most 1": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    "a number of at least 0, below 1": {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+    "a number above 0, or null": {"type": ["number", "null"], "exclusiveMinimum": 0},
+}
+
+
+def matrix_schema() -> dict[str, Any]:
+    """The schema of a whole matrix file.
+
+    Rules and kinds of installed packages are known by name too, so a schema with them is written by `python -m harness schema`.
+    """
+    schema = {"$schema": DIALECT, **MatrixConfig.model_json_schema()}
+    definitions, fields = schema["$defs"], known_fields()
+    training = {
+        name: kinds for objective in OBJECTIVES for name, kinds in fields[objective].items() if name not in OWNED
+    }
+    definitions["Training"] = _settings(
+        training, "Fields of trl.DPOConfig, and of KTOConfig or ORPOConfig for such methods."
+    )
+    definitions["Lora"] = _settings(fields["lora"], "Fields of peft.LoraConfig.")
+    schema["properties"]["training"] = {"$ref": "#/$defs/Training"}
+    schema["properties"]["lora"] = {"anyOf": [{"$ref": "#/$defs/Lora"}, {"type": "null"}], "default": None}
+    method, benchmark = definitions["MethodConfig"], definitions["BenchmarkConfig"]
+    method["properties"]["training"] = {"$ref": "#/$defs/Training"}
+    method["properties"]["rule"] = _named(catalogue.available(), "A beta rule, or path/to/file.py:ClassName.")
+    method["allOf"] = [*_rule_cases(), *_objective_cases()]
+    benchmark["properties"]["kind"] = {
+        **_named(benchmark_kinds.available(), "A kind of benchmark, or path/to/file.py:ClassName."),
+        "default": BenchmarkConfig.model_fields["kind"].default,
+    }
+    benchmark["allOf"] = _kind_cases()
+    return schema
+
+
+def schema_text() -> str:
+    """The schema as it is written to a file."""
+    return json.dumps(matrix_schema(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _settings(fields: dict[str, list[str]], description: str) -> dict[str, Any]:
+    properties = {
+        name: {"type": [_TYPES[kind] for kind in kinds]} if kinds else {} for name, kinds in sorted(fields.items())
+    }
+    return {"type": "object", "description": description, "properties": properties, "additionalProperties": False}
+
+
+def _named(names: Iterable[str], description: str) -> dict[str, Any]:
+    known = [{"enum": sorted(names)}, {"type": "string", "pattern": _PYTHON_FILE}, {"type": "null"}]
+    return {"anyOf": known, "description": description}
+
+
+def _parameter(param: catalogue.Param) -> dict[str, Any]:
+    expected = param.check(object())
+    assert expected is not None  # no check takes any object
+    choices = expected.removeprefix("one of ")
+    found: dict[str, Any] = {"enum": choices.split(", ")} if choices != expected else dict(_EXPECTED[expected])
+    return {**found, "default": param.default, "description": param.help}
+
+
+def _has_rule(name: str) -> dict[str, Any]:
+    """A method with this rule, which its name stands for where no rule is written."""
+    written = {"required": ["rule"], "properties": {"rule": {"const": name}}}
+    meant = {"not": {"required": ["rule"]}, "required": ["name"], "properties": {"name": {"const": name}}}
+    return {"anyOf": [written, meant]}
+
+
+_DPO = {"properties": {"objective": {"const": "dpo"}}}
+
+
+def _rule_cases() -> list[dict[str, Any]]:
+    """For every built-in rule the parameters it takes, and no others."""
+    cases = []
+    own = list(MethodConfig.model_fields)
+    for name, info in catalogue.BUILTIN.items():
+        params = {key: _parameter(param) for key, param in info.params.items()}
+        grid = {
+            "properties": {key: {"items": value} for key, value in params.items()},
+            "propertyNames": {"enum": [*params]},
+        }
+        then = {"propertyNames": {"enum": [*own, *params]}, "properties": {**params, "grid": grid}}
+        cases.append({"if": {"allOf": [_has_rule(name), _DPO]}, "then": then})
+    return cases
+
+
+def _objective_cases() -> list[dict[str, Any]]:
+    """For the other objectives the rules and losses they have."""
+    cases = []
+    for name, objective in OBJECTIVES.items():
+        if objective.rules is None:
+            continue
+        params = {k: _parameter(p) for rule in objective.rules for k, p in catalogue.BUILTIN[rule].params.items()}
+        params["pref_loss"] = {"enum": list(objective.pref_losses), "default": objective.pref_losses[0]}
+        then = {
+            "propertyNames": {"enum": [*MethodConfig.model_fields, *params]},
+            "properties": {**params, "rule": {"enum": list(objective.rules)}},
+        }
+        cases.append({"if": {"required": ["objective"], "properties": {"objective": {"const": name}}}, "then": then})
+    return cases
+
+
+def _kind_cases() -> list[dict[str, Any]]:
+    """For every built-in kind of benchmark the keys it reads."""
+    cases = []
+    default = BenchmarkConfig.model_fields["kind"].default
+    for kind in benchmark_kinds.BUILTIN:
+        cls = benchmark_kinds.find(kind)
+        names = [*_COMMON, *cls.takes, *benchmark_kinds.parameters(cls)]
+        condition: dict[str, Any] = {"properties": {"kind": {"const": kind}}}
+        if kind != default:
+            condition["required"] = ["kind"]
+        cases.append({"if": condition, "then": {"propertyNames": {"enum": list(dict.fromkeys(names))}}})
+    return cases

@@ -1,0 +1,1 @@
+"""Commands that analyse what has been run."""

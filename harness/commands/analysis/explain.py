@@ -1,0 +1,28 @@
+"""explain: an interactive page on DPO itself (one file, no network, needs no torch)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/explain.html"), metavar="FILE", help="default: %(default)s"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from reports.page.explain import write_explain
+    from trainers.common.errors import UserError
+
+    if options.output.is_dir():
+        raise UserError(
+            f"--output {options.output} is a folder; name a file, such as {options.output / 'explain.html'}"
+        )
+    try:
+        path = write_explain(options.output)
+    except OSError as error:
+        raise UserError(f"--output {options.output}: {error.strerror}; name a file that can be written") from None
+    print(f"page: {path} (open it in a browser)")
+    return 0

@@ -1,0 +1,233 @@
+"""power: what a number of seeds and prompts can find, before anything is trained or from a finished pilot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainers.common.errors import UserError
+
+if TYPE_CHECKING:
+    from reports.statistics.design import Spread
+
+#: Stated, not measured; the output says so. A metric of 0..1 with an ordinary spread over seeds; --range scales them.
+STATED = {"seed": 0.02, "prompt": 0.15, "residual": 0.4}
+
+_EPILOG = """standard deviations are those of the paired difference of two methods:
+  --sd-seed      between seeds, prompts averaged out
+  --sd-prompt    between prompts, seeds averaged out
+  --sd-residual  of one prompt under one seed, beyond both
+A pilot with at least 2 seeds measures them: --pilot OUTPUT_DIR.
+
+examples:
+  python -m harness power --effect 0.05 --seeds 3,5,10 --prompts 100,500
+  python -m harness power --effect 0.05 --pilot output/dpo_metrics"""
+
+
+def _counts(text: str, most: int) -> list[int]:
+    values = []
+    for part in text.split(","):
+        if not part.strip().isdecimal() or not 2 <= int(part) <= most:
+            raise argparse.ArgumentTypeError(
+                f"{part.strip()!r} in {text!r}: give whole numbers of 2 to {most}, as in 3,5,10"
+            )
+        values.append(int(part))
+    return sorted(set(values))
+
+
+def _seed_counts(text: str) -> list[int]:
+    return _counts(text, 1000)
+
+
+def _prompt_counts(text: str) -> list[int]:
+    return _counts(text, 1_000_000)
+
+
+def _number(text: str, above: bool) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0 or (above and value == 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number {'above' if above else 'of at least'} 0")
+    return value
+
+
+def _positive(text: str) -> float:
+    return _number(text, above=True)
+
+
+def _deviation(text: str) -> float:
+    return _number(text, above=False)
+
+
+def _claims(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
+    return int(text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument("--effect", type=_positive, required=True, help="true difference to find, in the metric's unit")
+    parser.add_argument("--seeds", type=_seed_counts, default=[3, 5, 10], help="default: 3,5,10")
+    parser.add_argument("--prompts", type=_prompt_counts, default=[100, 500, 1000], help="default: 100,500,1000")
+    parser.add_argument("--pilot", type=Path, metavar="DIR", help="a finished matrix to measure the deviations on")
+    parser.add_argument("--metric", help="benchmark/metric of the pilot; default: its primary")
+    parser.add_argument("--against", metavar="METHOD", help="the pilot's baseline; default: its own")
+    for name, value in STATED.items():
+        parser.add_argument(f"--sd-{name}", type=_deviation, metavar="SD", help=f"default: {value:g}")
+    parser.add_argument(
+        "--range",
+        type=_positive,
+        metavar="WIDTH",
+        help="of the metric, for assumed deviations; default: 1, a share; 2 for a score of -1..1",
+    )
+    parser.add_argument(
+        "--claims", type=_claims, default=1, metavar="N", help="claims declared, for Bonferroni; default: 1"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
+
+
+def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
+    from harness.state.survey import frozen_matrix
+    from reports.runs.records import ReportError, load_matrix
+    from reports.statistics.design import components
+    from reports.verdict.pilot import PilotError, pilot_squares
+
+    if options.range is not None:
+        raise UserError(f"--range {options.range:g} scales assumed deviations, and --pilot measures them; remove it")
+    for name in STATED:
+        if getattr(options, f"sd_{name}") is not None:
+            raise UserError(f"--sd-{name} and --pilot are both given; the pilot measures it, give one of them")
+    try:
+        frozen = frozen_matrix(options.pilot)
+    except UserError:
+        raise UserError(f"--pilot {options.pilot} holds no matrix; give the --output of a finished one") from None
+    try:
+        matrix = load_matrix(options.pilot, list(frozen["runs"]), frozen["config"])
+        metric, squares = pilot_squares(matrix, options.metric, options.against)
+    except (PilotError, ReportError) as error:
+        raise UserError(f"--pilot {options.pilot}: {error}") from None
+    measured, cautious = components(list(squares.values()))
+    one = next(iter(squares.values()))
+    # Names stay out of this line: any number of methods must fit in 80 columns.
+    pairs = f"{len(squares)} comparison{'' if len(squares) == 1 else 's'}"
+    return measured, cautious, f"measured on {metric}: {pairs}, {one.seeds} seeds x {one.prompts} prompts"
+
+
+def _stated(options: argparse.Namespace) -> tuple[Spread, str]:
+    from reports.statistics.design import Spread
+
+    for name in ("metric", "against"):
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name} {getattr(options, name)} belongs to a pilot; add --pilot DIR or remove it")
+    given = {name: getattr(options, f"sd_{name}") for name in STATED}
+    width = options.range or 1.0
+    values = {name: value if value is not None else width * STATED[name] for name, value in given.items()}
+    assumed = [name for name, value in given.items() if value is None]
+    source = f"assumed ({', '.join(assumed)}), not measured; better: --pilot DIR" if assumed else "as given"
+    try:
+        return Spread(**values), source
+    except ValueError as error:
+        raise UserError(f"--sd-seed, --sd-prompt, --sd-residual: {error}") from None
+
+
+def _report(spread: Spread, options: argparse.Namespace, alpha: float) -> dict[str, Any]:
+    from reports.statistics.design import LEAST_SEEDS, detectable, needed, power, power_against
+
+    every = (options.effect,) * 3
+    cells = [
+        {
+            "seeds": seeds,
+            "prompts": prompts,
+            "power": power(spread, options.effect, seeds, prompts, alpha),
+            "power_three": power_against(spread, every, seeds, prompts, alpha, draws=5000),
+            "detectable": detectable(spread, seeds, prompts, alpha),
+            "judged": seeds >= LEAST_SEEDS,
+        }
+        for seeds in options.seeds
+        for prompts in options.prompts
+    ]
+    ask: dict[str, Any] = {"alpha": alpha, "limit": 10_000, "least": LEAST_SEEDS}
+    return {
+        "sd": {"seed": spread.seed, "prompt": spread.prompt, "residual": spread.residual},
+        "designs": cells,
+        "seeds_needed": {str(p): needed(spread, options.effect, prompts=p, **ask) for p in options.prompts},
+        "prompts_needed": {
+            str(s): needed(spread, options.effect, seeds=s, alpha=alpha, limit=1_000_000) for s in options.seeds
+        },
+    }
+
+
+def _show(report: dict[str, Any], options: argparse.Namespace) -> None:
+    from reports.page.text import plain_table
+    from reports.statistics.design import LEAST_SEEDS
+
+    by = {(c["seeds"], c["prompts"]): c for c in report["designs"]}
+    # Six columns of prompts fit beside the seeds; more come in further blocks.
+    blocks = [options.prompts[i : i + 6] for i in range(0, len(options.prompts), 6)]
+
+    def grid(key: str, form: str) -> None:
+        for block in blocks:
+            rows = [
+                [f"{s} seeds{'' if s >= LEAST_SEEDS else '*'}", *(format(by[s, p][key], form) for p in block)]
+                for s in options.seeds
+            ]
+            print(plain_table(["prompts", *map(str, block)], rows))
+
+    print(f"chance to find a difference of {options.effect:g}")
+    grid("power", ".0%")
+    print("\nchance to find it against baseline, matched_mean and permuted at once")
+    grid("power_three", ".0%")
+    print("\nsmallest difference found with chance 80 %")
+    grid("detectable", ".3g")
+    few = [s for s in options.seeds if s < LEAST_SEEDS]
+    if few:
+        print(f"* below {LEAST_SEEDS} seeds no claim is judged, whatever the numbers")
+    print(f"\nneeded to find {options.effect:g} with chance 80 %")
+    rows = [[f"at {p} prompts", f"{n} seeds" if n else "no number of seeds"] for p, n in report["seeds_needed"].items()]
+    rows += [
+        [f"at {s} seeds", f"{n} prompts" if n else "no number of prompts"] for s, n in report["prompts_needed"].items()
+    ]
+    print(plain_table(rows[0], rows[1:]))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the tables, or one JSON object; nothing is written."""
+    alpha = 0.05 / options.claims
+    cautious = None
+    if options.pilot is not None:
+        spread, cautious, source = _measured(options)
+    else:
+        spread, source = _stated(options)
+    report = _report(cautious or spread, options, alpha)
+    if options.json:
+        result = {
+            "effect": options.effect,
+            "claims": options.claims,
+            "alpha": alpha,
+            "source": source,
+            "sd_measured": None
+            if cautious is None
+            else {"seed": spread.seed, "prompt": spread.prompt, "residual": spread.residual},
+            **report,
+        }
+        json.dump(result, sys.stdout, indent=1, allow_nan=False)
+        print()
+        return 0
+    print(textwrap.fill(f"standard deviations {source}", 80))
+    print(f"  seed {spread.seed:.3g}, prompt {spread.prompt:.3g}, residual {spread.residual:.3g}")
+    if cautious is not None:
+        print("used: the 80 % upper bounds, for a small pilot can look even by luck")
+        print(f"  seed {cautious.seed:.3g}, prompt {cautious.prompt:.3g}, residual {cautious.residual:.3g}")
+    print(
+        f"two-sided alpha {alpha:.3g} ({options.claims} claim{'' if options.claims == 1 else 's'}), paired by seed and prompt\n"
+    )
+    _show(report, options)
+    return 0

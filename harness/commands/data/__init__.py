@@ -1,0 +1,1 @@
+"""Commands that make, show and import data and settings."""

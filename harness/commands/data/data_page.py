@@ -1,0 +1,196 @@
+"""The page that inspect-data prints: 80 columns, also where characters are two columns wide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.commands.data.learnability import Learnability
+
+_WIDTH = 80
+#: Characters of a turn shown in a sample.
+_SHOWN = 400
+_KINDS = {
+    "identical": "with identical answers",
+    "empty": "with an empty answer",
+    "tied": "with tied scores",
+    "one_answer": "with one answer only",
+}
+#: What trainers.formats.scripts.encoding_trouble finds.
+_TROUBLE = {
+    "replacement": "characters lost (U+FFFD)",
+    "mojibake": "UTF-8 read as another encoding",
+    "control": "control characters",
+    "invisible": "invisible characters",
+    "entity": "HTML entities",
+}
+
+
+def print_page(result: dict[str, Any]) -> None:
+    """Print the figures of every source, then the overlaps between them."""
+    from rich.console import Console
+
+    console = Console(width=_WIDTH, highlight=False, markup=False, emoji=False)
+    for report in result["sources"]:
+        _source(console, report)
+    for one in result["overlaps"]:
+        _say(console, f"{one['a']} and {one['b']}:")
+        line = f"{one['prompts']} prompts in both"
+        if one["prompts"]:
+            line += f" ({_percent(one['share_of_a'])} and {_percent(one['share_of_b'])} of them)"
+        _say(console, f"{line}, {one['prompts_loosely']} but for case and space; {one['pairs']} pairs in both", 2)
+
+
+def _say(console: Any, text: str, indent: int = 0, style: str = "") -> None:
+    """A line folded at the width of the page; what follows is indented alike."""
+    from rich.text import Text
+
+    from reports.page.text import visible
+
+    for line in Text(visible(text)).wrap(console, _WIDTH - indent, overflow="fold"):
+        console.print(" " * indent + line.plain.rstrip(), style=style, soft_wrap=True)
+
+
+def _source(console: Any, report: dict[str, Any]) -> None:
+    from reports.page.text import plain_table
+
+    groups, turns, doubles = report["groups"], report["turns"], report["duplicates"]
+    _say(console, report["source"], style="bold")
+    _say(console, f"format: {report['format']['title']} ({report['format']['name']})", 2)
+    _say(
+        console,
+        f"{'the first ' if report['first_rows_only'] else ''}{report['rows']:,} rows, {report['pairs']:,} pairs, "
+        f"{report['prompts']:,} prompts; a split keeps "
+        f"{groups['kept_together']:,} groups whole, the largest of {groups['largest']:,} pairs",
+        2,
+    )
+    parts = [("several_questions", "with several questions"), ("with_system", "with a system text")]
+    parts += [("answers_of_several_turns", "with answers of several turns")]
+    told = [f"{turns[key]:,} {what}" for key, what in parts if turns[key]]
+    if told:
+        _say(console, "conversations: " + ", ".join(told), 2)
+    for note in report["notes"]:
+        _say(console, f"note: {note}", 2)
+    _problems(console, report["problems"])
+    if not report["pairs"]:
+        console.print()
+        return
+    rows = [
+        [f"{side}, {unit}", *(f"{values[key]:,.0f}" for key in ("mean", "median", "p5", "p95", "max"))]
+        for unit, sides in report["lengths"].items()
+        for side, values in sides.items()
+    ]
+    console.print()
+    console.print(_indented(plain_table(["length", "mean", "median", "5 %", "95 %", "max"], rows)))
+    console.print()
+    bias = [
+        [
+            unit,
+            _percent(one["chosen_longer"]),
+            _percent(one["rejected_longer"]),
+            f"{one['mean_difference']:+,.1f}",
+            f"{one['median_difference']:+,.1f}",
+        ]
+        for unit, one in report["length_bias"].items()
+    ]
+    header = ["length bias", "chosen longer", "rejected longer", "mean diff.", "median diff."]
+    console.print(_indented(plain_table(header, bias)))
+    console.print()
+    _say(
+        console,
+        f"doubles: {doubles['repeated_pairs']:,} repeated pairs ({doubles['repeated_pairs_loosely']:,} but for case and "
+        f"space), {doubles['contradictions']:,} pairs also the other way round, "
+        f"{doubles['answers_equal_but_for_space_or_case']:,} with answers equal but for case and space",
+        2,
+    )
+    _say(
+        console,
+        f"prompts: {doubles['prompts_with_several_pairs']:,} with several pairs (at most "
+        f"{doubles['most_pairs_of_a_prompt']:,}), {groups['prompts_in_several']:,} in several of the data's groups",
+        2,
+    )
+    trouble = [(kind, one) for kind, one in report["encoding"].items() if one["pairs"]]
+    _say(console, f"encoding trouble:{'' if trouble else ' none'}", 2)
+    for kind, one in trouble:
+        _say(console, f"{_TROUBLE[kind]} in {one['pairs']:,}, first in {one['first']}", 4)
+    _say(console, "scripts: " + ", ".join(_scripts(report["scripts"])), 2)
+    _perplexity(console, report["prompt_perplexity"])
+    _learnability(console, report["learnability"])
+    console.print()
+    for number, sample in enumerate(report["samples"], start=1):
+        _sample(console, number, sample)
+
+
+def _problems(console: Any, problems: dict[str, Any]) -> None:
+    if not problems["rows"]:
+        return
+    kinds = [f"{problems[kind]:,} {what}" for kind, what in _KINDS.items() if problems[kind]]
+    _say(
+        console,
+        f"{problems['rows']:,} rows cannot be used: {problems['without_preference']:,} prefer nothing (without_preference: "
+        f"drop leaves these out): {', '.join(kinds) or 'none'}",
+        2,
+        "yellow",
+    )
+    for message in problems["first"]:
+        _say(console, message, 4)
+    rest = problems["rows"] - len(problems["first"])
+    if rest > 0:
+        _say(console, f"and {rest:,} more", 4)
+
+
+def _scripts(shares: dict[str, float]) -> list[str]:
+    shown = [f"{script} {_percent(share)}" for script, share in list(shares.items())[:8]]
+    return [*shown, f"{len(shares) - 8} more"] if len(shares) > 8 else shown or ["no letters"]
+
+
+def _perplexity(console: Any, found: dict[str, Any]) -> None:
+    values = found["values"]
+    if values is None:
+        _say(console, f"prompt perplexity: not measured ({found['reason']})", 2)
+        return
+    _say(
+        console,
+        f"prompt perplexity of {found['prompts']} of {found['of']:,} prompts: median {values['median']:.3g}, 5 % "
+        f"{values['p5']:.3g}, 95 % {values['p95']:.3g}, largest {values['max']:.3g}",
+        2,
+    )
+
+
+def _learnability(console: Any, found: Learnability | None) -> None:
+    if found is None:
+        return
+    run = f"{found.steps} DPO steps on {found.n_train} pairs, {found.model}, {found.measured[:10]}"
+    _say(console, f"learnability: {found.text}; {run}", 2)
+    if found.warning is not None:
+        _say(console, found.warning, 2, "yellow")
+
+
+def _sample(console: Any, number: int, sample: dict[str, Any]) -> None:
+    _say(console, f"sample {number}: {sample['id']} ({sample['where']})", 2, "bold")
+    for side, style in (("prompt", ""), ("chosen", "green"), ("rejected", "red")):
+        for turn in sample[side]:
+            _say(console, f"{side} / {turn['role']}:", 4, style)
+            _say(console, _cut(turn["content"]), 6)
+    console.print()
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _SHOWN:
+        return text
+    return f"{text[:_SHOWN]} [{len(text) - _SHOWN:,} more characters]"
+
+
+def _indented(table: str) -> str:
+    return "\n".join(f"  {line}" for line in table.splitlines())
+
+
+def _percent(share: float | None) -> str:
+    """A share in percent; one that is not quite 0 or 100 does not look so."""
+    if share is None:
+        return "-"
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    if 0.999 < share < 1:
+        return "> 99.9 %"
+    return f"{share:.1%}".replace("%", " %")

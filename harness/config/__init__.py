@@ -1,0 +1,1 @@
+"""The matrix file: its source with line numbers and its settings."""

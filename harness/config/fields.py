@@ -1,0 +1,108 @@
+"""Fields of trl.DPOConfig and peft.LoraConfig: their names and the YAML types they take.
+
+Importing TRL takes seconds, so what was found is kept in the user's cache directory under the installed versions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from harness.config.source import Path_, Source, dotted
+from trainers.common.errors import UserError
+from trainers.common.files import cache_dir, write_json
+from trainers.common.words import nearest
+from trainers.run.objectives import OBJECTIVES
+
+#: DPOConfig fields the harness sets itself, with what to write instead.
+OWNED = {
+    "output_dir": "give --output on the command line",
+    "run_name": "it is the run's id",
+    "seed": "use the matrix's seeds: [...]",
+    "data_seed": "use the matrix's seeds: [...]",
+    "beta": "use the method's pref_beta",
+    "loss_type": "use the method's pref_loss",
+    "disable_tqdm": "progress is shown by the harness",
+    "resume_from_checkpoint": "run the same command again: unfinished runs resume by themselves",
+    "remove_unused_columns": "the trainer needs its own columns",
+    "model_init_kwargs": "use the matrix's model: section",
+}
+_KINDS = ("bool", "int", "float", "str", "dict", "list")
+
+
+def _kinds(annotation: str) -> list[str]:
+    return [kind for kind in _KINDS if re.search(rf"\b{kind}\b", annotation)] + (
+        ["none"] if "None" in annotation or "Optional" in annotation else []
+    )
+
+
+def known_fields() -> dict[str, dict[str, list[str]]]:
+    """{"dpo" | "kto" | "orpo" | "lora": {field: accepted kinds}} for the installed versions."""
+    versions = "-".join(importlib.metadata.version(name) for name in ("trl", "peft", "transformers"))
+    path = cache_dir() / f"fields-2-{versions}.json"
+    if path.is_file():
+        try:
+            cached: dict[str, dict[str, list[str]]] = json.loads(path.read_text(encoding="utf-8"))
+            return cached
+        except ValueError:
+            path.unlink()
+    from peft import LoraConfig
+
+    classes = {name: objective.load_config_class() for name, objective in OBJECTIVES.items()}
+    found = {
+        section: {field.name: _kinds(str(field.type)) for field in dataclasses.fields(cls) if field.init}
+        for section, cls in (*classes.items(), ("lora", LoraConfig))
+    }
+    write_json(Path(path), found)
+    return found
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "none"
+    return {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", list: "list"}.get(type(value), "?")
+
+
+def check_objective_fields(objective: str, training: dict[str, Any], source: Source) -> None:
+    """Refuse settings of the matrix's `training` that a method's objective does not have.
+
+    Raises:
+        UserError: the first such field, with where it can go instead.
+    """
+    known = known_fields()[objective]
+    for name, value in training.items():
+        if name not in known:
+            raise UserError(
+                f"{source.where(('training', name))}: training.{name} (value {value!r}) is not a field of "
+                f"{OBJECTIVES[objective].config_class}, which objective {objective} uses; move it "
+                "into the training of the other methods"
+            )
+
+
+def check_fields(section: str, values: dict[str, Any], source: Source, prefix: Path_, objective: str = "dpo") -> None:
+    """Check names and types of `training` (fields of the objective's TRL configuration) or `lora` settings.
+
+    Raises:
+        UserError: an unknown field (with the nearest), one the harness owns, or a value of the wrong type.
+    """
+    fields = known_fields()[objective if section == "training" else section]
+    owner = OBJECTIVES[objective].config_class if section == "training" else "peft.LoraConfig"
+    for name, value in values.items():
+        key = (*prefix, name)
+        where = source.where(key)
+        if section == "training" and name in OWNED:
+            raise UserError(f"{where}: {dotted(key)} (value {value!r}) is set by the harness; {OWNED[name]}")
+        if name not in fields:
+            raise UserError(f"{where}: unknown key {dotted(key)} (value {value!r}) of {owner}; {nearest(name, fields)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}: {dotted(key)} is {value!r}; give a finite number")
+        accepted, kind = fields[name], _kind(value)
+        good = not accepted or kind in accepted or (kind == "int" and "float" in accepted)
+        if not good:
+            kinds = " or ".join("null" if one == "none" else one for one in accepted)
+            raise UserError(f"{where}: {dotted(key)} is {value!r}; {owner} takes {kinds} here")

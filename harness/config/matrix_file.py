@@ -1,0 +1,252 @@
+"""The matrix file: typed, strict, and every error names the file, the line, the key, the value and the fix."""
+
+from __future__ import annotations
+
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic_core import ErrorDetails
+
+from harness.config.evaluation import EvaluationConfig, Name, Seed, Strict
+from harness.config.source import Path_, Source, dotted, load
+from trainers.common.errors import UserError
+from trainers.common.words import nearest
+
+
+class QuantizationConfig(Strict):
+    """Weights loaded in 4 or 8 bits by bitsandbytes (with `lora`); keys as in transformers.BitsAndBytesConfig."""
+
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    bnb_4bit_use_double_quant: bool = False
+    bnb_4bit_compute_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+
+
+class ModelConfig(Strict):
+    """The starting policy and reference: a hub id, a directory, or `embedded:<name>`.
+
+    `adapter` (a PEFT adapter: a directory or hub id) is merged into the weights first, so policy and reference both start from
+    the merged model. `chat_template` (a Jinja file, relative to the matrix file) replaces the tokenizer's own.
+    """
+
+    name_or_path: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attn_implementation: str = "sdpa"
+    trust_remote_code: bool = False
+    adapter: str | None = None
+    adapter_revision: str | None = None
+    chat_template: str | None = None
+    quantization: QuantizationConfig | None = None
+
+
+class DataSource(Strict):
+    """One source of a mixture: its proportion among the sources (all have a weight, or none), and the most pairs of it."""
+
+    source: str
+    weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    limit: int | None = Field(default=None, gt=0)
+
+
+def _train_kind(value: Any) -> str:
+    return "train:list" if isinstance(value, list | tuple) else "train:text"
+
+
+#: A text or a list of sources; the tags keep a mistake in one from being reported as a mistake in the other.
+_Train = typing.Annotated[
+    typing.Annotated[str, Tag("train:text")]
+    | typing.Annotated[typing.Annotated[list[DataSource], Field(min_length=1)], Tag("train:list")],
+    Discriminator(_train_kind),
+]
+
+
+#: Tags of the unions here and in `harness.config.evaluation`, which are no keys of the file.
+_TAGS = ("train:text", "train:list", "checkpoints:flag", "checkpoints:list")
+
+
+class DataConfig(Strict):
+    """Preference pairs, in any format of `trainers.formats`.
+
+    A source is a file or folder relative to the matrix file (`folder#split`), an entry of a LLaMA-Factory
+    `dataset_info.json#name`, `hub:owner/name@revision#split`, or `embedded:<set>/<split>`. `train` is one, or a list of them.
+    `without_preference` says what to do with rows that prefer nothing (identical, tied or empty answers, one answer only,
+    a prompt that leaves no room for an answer). `heldout_share` takes the held-out pairs from `train` instead of a source of
+    their own: whole prompt groups, so that no prompt is on both sides. With `streaming` the sources are read row by row, and
+    no further than `max_train_pairs` or each source's `limit` asks for.
+    """
+
+    train: _Train
+    heldout: str | None = None
+    heldout_share: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False)
+    streaming: bool = False
+    max_train_pairs: int | None = Field(None, gt=0)
+    seed: int = 0
+    without_preference: Literal["error", "drop"] = "error"
+
+    @property
+    def sources(self) -> list[DataSource]:
+        """`train` as a list."""
+        return [DataSource(source=self.train)] if isinstance(self.train, str) else self.train
+
+
+class MethodConfig(BaseModel):
+    """One method. Keys beside the ones below are parameters of its rule (pref_beta, pref_beta_scale, ...).
+
+    `parent` names the method a control belongs to: the control has a run for each of the parent's runs, with its seed,
+    hyper-parameters and training settings.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    name: Name
+    rule: str | None = None
+    objective: Literal["dpo", "kto", "orpo"] = "dpo"
+    parent: Name | None = None
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    seeds: list[Seed] | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters of the rule as written."""
+        return dict(self.model_extra or {})
+
+
+class ReportConfig(Strict):
+    """Which method is the baseline, and which `benchmark/metric` the verdict is about."""
+
+    baseline: str | None = None
+    primary: str | None = None
+
+
+class ClaimConfig(Strict):
+    """What the matrix is to show, judged after correction over all claims; see reports.verdict.claims.Claim."""
+
+    name: Name
+    method: str
+    against: str
+    metric: str
+    asserts: Literal["gain", "variation", "perplexity"] = "gain"
+    at: Literal["final", "matched_kl"] = "final"
+    min_effect: float = Field(0.0, ge=0)
+
+
+class PushConfig(Strict):
+    """Where finished policies are uploaded, if told to by `run-matrix --push`: one repository `prefix-<run id>` each."""
+
+    prefix: typing.Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    private: bool = True
+
+
+class ExecutorConfig(BaseModel):
+    """Where runs are trained; no part of any identity. Keys beside `kind` are settings of the executor.
+
+    `kind` is a name of harness.executors.registry or `path/to/file.py:ClassName`, relative to the matrix file.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    kind: str = "local"
+
+
+class MatrixConfig(Strict):
+    """A matrix: methods x hyper-parameters x seeds, trained alike and measured alike.
+
+    `save` says what LoRA runs keep: the merged weights, the adapter (merged again whenever it is measured), or both. It is no
+    part of a run's identity.
+    """
+
+    name: Name
+    model: ModelConfig
+    data: DataConfig
+    training: dict[str, Any] = Field(default_factory=dict)
+    lora: dict[str, Any] | None = None
+    save: Literal["merged", "adapter", "both"] = "both"
+    prefix_sharing: bool = True
+    methods: list[MethodConfig] = Field(min_length=1)
+    seeds: list[Seed] = Field(default_factory=lambda: [0], min_length=1)
+    evaluation: EvaluationConfig = EvaluationConfig()
+    report: ReportConfig = ReportConfig()
+    claims: list[ClaimConfig] = Field(default_factory=list)
+    executor: ExecutorConfig = ExecutorConfig()
+    push_to_hub: PushConfig | None = None
+
+
+def _model_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The pydantic model whose field the last part of `loc` is."""
+    model: type[BaseModel] = MatrixConfig
+    for part in loc[:-1]:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            return None
+        nested = _nested(field.annotation)
+        if nested is None:
+            return None
+        model = nested
+    return model
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    for argument in typing.get_args(annotation):
+        found = _nested(argument)
+        if found is not None:
+            return found
+    return None
+
+
+_EXPECTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "float_type": "a number, without quotes",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+
+
+def explain(error: ErrorDetails, source: Source) -> str:
+    """One line about a mistake: file, line, key, value, fix."""
+    loc: Path_ = tuple(part for part in error["loc"] if part not in _TAGS)
+    where, key, kind = source.where(loc), dotted(loc), error["type"]
+    value = error["input"]
+    if kind == "missing":
+        return f"{where}: {key} is missing; add it"
+    if kind == "extra_forbidden":
+        model = _model_at(loc)
+        hint = nearest(str(loc[-1]), model.model_fields) if model else "remove it"
+        return f"{where}: unknown key {key} (value {value!r}); {hint}"
+    if kind == "string_pattern_mismatch":
+        return f"{where}: {key} is {value!r}; use letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit"
+    if kind in _EXPECTED:
+        return f"{where}: {key} is {value!r}; it must be {_EXPECTED[kind]}"
+    message = error["msg"].replace("Input should", "it should")
+    return f"{where}: {key} is {value!r}; {message}"
+
+
+def parse(source: Source) -> MatrixConfig:
+    """Check the shape of a matrix file.
+
+    Raises:
+        UserError: with one line per mistake.
+    """
+    try:
+        return MatrixConfig.model_validate(source.value)
+    except ValidationError as error:
+        # a misspelt key first: the key it stands for is then missing, which is only its shadow
+        mistakes = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise UserError("\n".join(explain(one, source) for one in mistakes)) from None
+
+
+def load_config(path: Path) -> tuple[MatrixConfig, Source]:
+    """Read and check a matrix file; references to files, rules and models are checked by `harness.plan.plan`."""
+    source = load(Path(path))
+    return parse(source), source

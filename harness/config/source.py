@@ -1,0 +1,200 @@
+"""YAML with the line of every key, so that errors can point at it, and `key=value` overrides."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainers.common.errors import UserError
+
+# YAML read safely, with the line of every key, so that errors can point at it.
+
+
+Path_ = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 5e-6 as a number, as YAML 1.2 and everyone else does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Decoded YAML with the file it came from and the line of each key path."""
+
+    path: Path
+    value: Any
+    lines: dict[Path_, int]
+
+    def where(self, key: Path_) -> str:
+        """`file:line` of the deepest known part of `key`."""
+        while key and key not in self.lines:
+            key = key[:-1]
+        return f"{self.path}:{self.lines.get(key, 1)}"
+
+
+def _walk(node: yaml.Node, key: Path_, lines: dict[Path_, int], path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for name, value in node.value:
+            line = name.start_mark.line + 1
+            if not isinstance(name, yaml.ScalarNode):
+                raise UserError(f"{path}:{line}: keys must be plain words")
+            if name.value in seen:
+                raise UserError(
+                    f"{path}:{line}: key {name.value!r} stands here and on line {seen[name.value]}; keep one of them"
+                )
+            seen[name.value] = line
+            lines[(*key, name.value)] = line
+            _walk(value, (*key, name.value), lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            lines[(*key, i)] = item.start_mark.line + 1
+            _walk(item, (*key, i), lines, path)
+
+
+def load(path: Path) -> Source:
+    """Read a YAML file.
+
+    Raises:
+        UserError: missing, not UTF-8, not YAML, or a repeated key; with file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the path of a matrix file (YAML)") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a directory; give the path of a matrix file (YAML)") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text; re-save it as UTF-8") from None
+    lines: dict[Path_, int] = {}
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        if node is not None:
+            _walk(node, (), lines, path)
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise UserError(f"{path}:{line}: not valid YAML ({problem}); check indentation, colons and quotes") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}:1: a matrix file is a mapping of keys such as name, model, data, methods")
+    return Source(path, value, lines)
+
+
+def parse_value(text: str, where: str) -> Any:
+    """One YAML value, read as in a matrix file.
+
+    Raises:
+        UserError: not YAML; begins with `where`.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"{where}: the value is not YAML ({getattr(error, 'problem', None) or 'cannot be read'})"
+        ) from None
+
+
+def dotted(key: Path_) -> str:
+    """A key path as people write it: evaluation.lm_eval[0].task."""
+    text = ""
+    for part in key:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+# `--set key=value`: values of the matrix file changed on the command line, checked as if they stood in the file.
+
+
+_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+
+
+@dataclass(frozen=True)
+class OverriddenSource(Source):
+    """A matrix file with some values replaced; a mistake in one of these is reported at its `--set`."""
+
+    overrides: dict[Path_, str] = field(default_factory=dict)
+
+    def where(self, key: Path_) -> str:
+        for n in range(len(key), 0, -1):
+            if key[:n] in self.overrides:
+                return f"--set {self.overrides[key[:n]]}"
+        return super().where(key)
+
+    def text(self) -> str:
+        """The resolved matrix file, with what was changed in a comment."""
+        changed = "".join(f"# --set {given}\n" for given in self.overrides.values())
+        body = yaml.safe_dump(self.value, sort_keys=False, allow_unicode=True)
+        return f"# {self.path.name} with\n{changed}{body}"
+
+
+def override(source: Source, given: Sequence[str]) -> Source:
+    """`source` with every `key=value` of `given` put in.
+
+    Keys are dotted; a list takes an index (`methods[0].pref_beta`) or the name of an entry (`methods.foodpo.pref_beta`).
+    Values are YAML: `5e-6` is a number, `[0, 1]` a list, `null` nothing.
+
+    Raises:
+        UserError: not key=value, a value that is not YAML, or a key that leads through a plain value.
+    """
+    if not given:
+        return source
+    value, places = copy.deepcopy(source.value), {}
+    for text in given:
+        key, equals, written = text.partition("=")
+        parts: Path_ = tuple(name or int(index) for name, index in _PART.findall(key))
+        if not equals or not parts or dotted_again(parts) != key.strip().replace("[", ".").replace("]", ""):
+            raise UserError(f"--set {text}: write key=value with a dotted key, such as training.learning_rate=1e-6")
+        parts = _put(value, parts, parse_value(written, f"--set {text}"), text)
+        places[parts] = text
+    return OverriddenSource(source.path, value, source.lines, places)
+
+
+def dotted_again(parts: Path_) -> str:
+    return ".".join(map(str, parts))
+
+
+def _put(value: Any, parts: Path_, new: Any, text: str) -> Path_:
+    """Set the place `parts` leads to; returns it with names of list entries turned into their indices."""
+    place: list[str | int] = []
+    for i, part in enumerate(parts):
+        if isinstance(value, list):
+            part = _index(value, part, place, text)
+        elif not isinstance(value, dict):
+            raise UserError(f"--set {text}: {dotted(tuple(place))} is {value!r}, which has nothing under it")
+        place.append(part)
+        if i == len(parts) - 1:
+            value[part] = new
+        elif isinstance(value, dict):
+            if value.get(part) is None:  # type: ignore[call-overload]
+                value[part] = {}
+            value = value[part]
+        else:
+            value = value[part]  # type: ignore[index]
+    return tuple(place)
+
+
+def _index(entries: list[Any], part: str | int, place: list[str | int], text: str) -> int:
+    names = [str(entry.get("name", entry.get("task"))) if isinstance(entry, dict) else "" for entry in entries]
+    if isinstance(part, str) and part in names:
+        return names.index(part)
+    if str(part).isdigit() and int(part) < len(entries):
+        return int(part)
+    known = ", ".join(name for name in names if name) or "none with a name"
+    raise UserError(
+        f"--set {text}: {dotted(tuple(place))} has no entry {part!r}; give an index below {len(entries)} or a name: {known}"
+    )

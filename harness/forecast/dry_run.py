@@ -1,0 +1,163 @@
+"""`--dry-run`: the plan as tables and as a JSON record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evals.engine.base import EngineConfig, choose_backend
+from harness.forecast.estimate import Estimate, JudgeCost, estimate
+from harness.forecast.stages import stages
+from harness.plan.matrix import RunSpec
+from harness.progress import duration
+from harness.state.survey import RunState, survey
+
+if TYPE_CHECKING:
+    from harness.plan.plan import Plan
+
+
+# What `run-matrix --dry-run` shows: the stage graph, the runs, and what is left to pay.
+
+
+#: Runs listed one by one; more are listed by method and parameters.
+_LISTED = 40
+_ROWS = 60
+_GIB = 2**30
+
+
+def show_plan(plan: Plan, selected: list[RunSpec]) -> None:
+    """Print the graph of the selected runs with what is cached and an estimate of the rest; nothing is written."""
+    console, config = Console(highlight=False), plan.config
+    states = survey(plan, selected)
+    cost = estimate(plan, states)
+    console.print(f"matrix [bold]{config.name}[/]: {len(plan.specs)} runs, {len(plan.pairs)} training pairs")
+    console.print(f"model {plan.model.name}, {config.model.dtype}, {'LoRA' if config.lora else 'all weights'}")
+    found = plan.learnability
+    console.print(f"learnability: {found.text if found else 'not measured (inspect-data SOURCE --learnability does)'}")
+    console.print(_graph(plan, states, cost))
+    console.print()
+    console.print(_runs(plan, states) if len(states) <= _LISTED else _groups(plan, states))
+    names = ", ".join(benchmark["name"] for benchmark in plan.benchmarks) or "none"
+    backend = choose_backend(EngineConfig.from_dict(config.evaluation.engine.model_dump()))
+    console.print(f"benchmarks: {names} (engine: {backend})")
+    for judge in cost.judges:
+        console.print(_judge(judge))
+    train = sum(cost.train_seconds.values())
+    console.print(
+        f"estimate, from {cost.basis}: about {duration(train)} to train, {duration(cost.eval_seconds)} to evaluate; "
+        f"{cost.memory_bytes / _GIB:.1f} GiB of memory, {cost.disk_bytes / _GIB:.1f} GiB of disk "
+        f"({cost.free_disk_bytes / _GIB:.0f} GiB free)"
+    )
+    if cost.rough:
+        console.print("this machine has not trained this model yet: times are known once the first run is done")
+    console.print("nothing was written to the output directory")
+
+
+def _judge(judge: JudgeCost) -> str:
+    """What is left to ask of a judge, and whether its budget covers that."""
+    if not judge.requests:
+        return f"judge {judge.name}: nothing to ask"
+    time = "" if judge.seconds is None else f", about {duration(judge.seconds)}"
+    text = f"judge {judge.name}: at most {judge.requests:,} requests{time}"
+    if judge.max_requests is not None and judge.requests > judge.max_requests:
+        text += f"; its budget ends after max_requests {judge.max_requests:,}"
+    return text
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        right = column in ("done", "left", "runs")
+        table.add_column(column, overflow="fold", justify="right" if right else "left")
+    return table
+
+
+def _graph(plan: Plan, states: Sequence[RunState], cost: Estimate) -> Table:
+    table = _table("stage", "waits for", "done", "left")
+    for stage in stages(plan, states, cost):
+        every = len(stage.needs) > 3 and stage.name == "evaluate policies"
+        needs = "each policy's training" if every else ", ".join(stage.needs) or "-"
+        left = "-" if stage.done == stage.total else "" if stage.seconds is None else f"about {duration(stage.seconds)}"
+        table.add_row(stage.name, needs, f"{stage.done}/{stage.total}", left)
+    return table
+
+
+def _runs(plan: Plan, states: Sequence[RunState]) -> Table:
+    table = _table("run", "parameters", "seed", "train", "evaluate")  # its id begins with the method
+    for state in states:
+        cells = "cached" if state.cells == len(plan.benchmarks) else "to do"
+        if 0 < state.cells < len(plan.benchmarks):
+            cells = f"{state.cells}/{len(plan.benchmarks)} cached"
+        spec = state.spec
+        trained = "cached" if state.trained else "to do"
+        table.add_row(spec.run_id, _parameters(spec), str(spec.seed), trained, cells)
+    return table
+
+
+def _groups(plan: Plan, states: Sequence[RunState]) -> Table:
+    """Runs that differ in their seeds only in one row."""
+    groups: dict[tuple[str, str], list[RunState]] = {}
+    for state in states:
+        groups.setdefault((state.spec.method, _parameters(state.spec)), []).append(state)
+    table = _table("method", "parameters", "seeds", "trained", "evaluated")
+    for (method, parameters), runs in list(groups.items())[:_ROWS]:
+        trained, scored = sum(r.trained for r in runs), sum(r.cells == len(plan.benchmarks) for r in runs)
+        seeds = _ranges([run.spec.seed for run in runs])
+        table.add_row(method, parameters, seeds, f"{trained}/{len(runs)}", f"{scored}/{len(runs)}")
+    if len(groups) > _ROWS:
+        table.add_row(f"... {len(groups) - _ROWS} more", "", "", "", "")
+    return table
+
+
+def _parameters(spec: RunSpec) -> str:
+    shown = {**spec.params, **spec.hyper}
+    keys = [key for key in ("pref_beta", "pref_beta_scale", "epsilon", *spec.hyper) if key in shown]
+    return " ".join(f"{key}={shown[key]}" for key in dict.fromkeys(keys))
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """0-4,7 for 0, 1, 2, 3, 4, 7."""
+    found: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][-1] + 1:
+            found[-1] = [found[-1][0], number]
+        else:
+            found.append([number])
+    return ",".join("-".join(map(str, ends)) for ends in found)
+
+
+# What `run-matrix --dry-run --json` prints.
+
+
+def plan_record(plan: Plan, selected: Sequence[RunSpec]) -> dict[str, Any]:
+    """The selected runs with what is done of each, the stages, and what the rest would cost (seconds, bytes)."""
+    states = survey(plan, selected)
+    cost = estimate(plan, states)
+    runs = [
+        {
+            "run_id": state.spec.run_id,
+            "method": state.spec.method,
+            "rule": state.spec.rule,
+            "seed": state.spec.seed,
+            "params": state.spec.params,
+            "hyper": state.spec.hyper,
+            "parent": state.spec.parent,
+            "trained": state.trained,
+            "benchmarks_scored": state.cells,
+        }
+        for state in states
+    ]
+    return {
+        "matrix": plan.config.name,
+        "model": plan.model.name,
+        "training_pairs": len(plan.pairs),
+        "benchmarks": [benchmark["name"] for benchmark in plan.benchmarks],
+        "learnability": dataclasses.asdict(plan.learnability) if plan.learnability is not None else None,
+        "runs": runs,
+        "stages": [dataclasses.asdict(stage) for stage in stages(plan, states, cost)],
+        "estimate": dataclasses.asdict(cost),
+    }

@@ -1,0 +1,228 @@
+"""The cost of a matrix and of its judges: time, memory, disk, requests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.forecast.speed import Speed, cell_kind, examples, items, measured, pair_tokens, recall
+from harness.plan.plan import Plan
+from harness.state.survey import RunState
+from trainers.common import scores_schema
+
+# What the judges of a matrix will be asked, and how long that may take.
+
+
+#: Tokens a reward model reads with an answer, and seconds that checking an answer's constraints takes, roughly.
+_READ_TOKENS = 150
+_CHECK_SECONDS = 2e-4
+
+
+@dataclass(frozen=True)
+class JudgeCost:
+    """What is left for one judge.
+
+    Attributes:
+        runs: of the runs, how many are judged on all its benchmarks.
+        requests: questions still to ask, at most: identical answers are not asked about, kept replies are not asked again.
+        seconds: None where nothing is known about its speed.
+        max_requests: its budget, over the life of its cache; None for none, or for a kind without one.
+    """
+
+    name: str
+    runs: int
+    requests: int
+    seconds: float | None
+    max_requests: int | None
+
+
+def events_path(plan: Plan, judge: str) -> Path:
+    """Where the process of a judge tells what it does."""
+    return plan.output / "work" / f"judge-{judge}.events.jsonl"
+
+
+def judge_costs(plan: Plan, states: Sequence[RunState], flops: Callable[[], float]) -> tuple[JudgeCost, ...]:
+    """One entry for each judge, for the runs in `states`. `flops`: floating-point operations this machine does a second."""
+    steps = [plan.config.evaluation.checkpoints_of(state.spec.seed) for state in states]
+    on_the_way = sum(len(of_run) for of_run in steps if not isinstance(of_run, bool))  # true: known when trained
+    found = []
+    for judge in plan.judges:
+        judged = sum(_is_judged(plan, state, judge) for state in states)
+        total = 0
+        for name in judge["benchmarks"]:
+            number = judge["answers"][name]
+            measured = plan.config.evaluation.checkpoint_benchmarks
+            kept = judge["checkpoints"] and (measured is None or name in measured)
+            more = on_the_way if kept else 0
+            if judge["compares"]:
+                total += 2 * number * (_pairs(states, judge["pairs"]) + more)  # both orders
+            else:
+                total += number * (1 + len(states) + more)
+        left = round(total * (1 - judged / len(states))) if states else 0
+        speed = _seconds_each(plan, judge, flops) if left else 0.0
+        seconds = None if speed is None else left * speed
+        found.append(JudgeCost(judge["name"], judged, left, seconds, judge["params"].get("max_requests")))
+    return tuple(found)
+
+
+def is_judged(plan: Plan, state: RunState) -> bool:
+    """Whether every judge has scored the run. The files need only be there, as in `harness.state.survey`."""
+    return all(_is_judged(plan, state, judge) for judge in plan.judges)
+
+
+def _is_judged(plan: Plan, state: RunState, judge: dict[str, Any]) -> bool:
+    from evals.judges.worker import cell_name
+
+    folder = plan.run_dir(state.spec)
+    return all(scores_schema.scores_path(folder, cell_name(b, judge["name"])).is_file() for b in judge["benchmarks"])
+
+
+def _pairs(states: Sequence[RunState], which: str) -> int:
+    """Number of comparisons of `harness.stages.judge.pairs_of`."""
+    seeds = Counter(state.spec.seed for state in states)
+    return len(states) + (sum(n * (n - 1) // 2 for n in seeds.values()) if which == "all" else 0)
+
+
+def _seconds_each(plan: Plan, judge: dict[str, Any], flops: Callable[[], float]) -> float | None:
+    """Seconds a request: as measured in this output, else from the rate limit or the size of the reward model."""
+
+    times = []
+    try:
+        for line in events_path(plan, judge["name"]).read_text(encoding="utf-8").splitlines():
+            event = json.loads(line)
+            if event["event"] == "progress":
+                times.append(float(event["time"]))
+    except (OSError, ValueError, KeyError):  # none yet, or torn: what was read up to there counts
+        pass
+    if len(times) > 1:
+        return (times[-1] - times[0]) / (len(times) - 1)
+    params, kind = judge["params"], judge["kind"]
+    if kind == "llm" and params.get("requests_per_minute"):
+        return 60.0 / float(params["requests_per_minute"])
+    if kind == "reward_model" and "model" in judge["files"]:
+        return 2.0 * parameter_count(Path(params["model"])) * _READ_TOKENS / flops()
+    return _CHECK_SECONDS if kind == "verifiable" else None
+
+
+# What a matrix will cost: time from what this machine has done so far, or else from a rough model; memory and disk.
+
+
+_GIB = 2**30
+#: Share of the rate of large matrix products that training reaches (measured on 2 cores, 135M parameters, LoRA).
+_EFFICIENCY = 0.6
+_ENGINE_SECONDS = 45.0
+_START_SECONDS = 20.0  # imports and the reference pass
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds for what is left, peak memory and new disk space in bytes, and what the times rest on.
+
+    `rough` says that this machine has not trained this model yet, so that times may be several times off.
+    """
+
+    train_seconds: dict[str, float]
+    eval_seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    free_disk_bytes: int
+    basis: str
+    rough: bool
+    judges: tuple[JudgeCost, ...] = ()
+
+
+def parameter_count(model_dir: Path) -> int:
+    """Number of weights, from the headers of the safetensors files."""
+    total = 0
+    for path in Path(model_dir).glob("*.safetensors"):
+        with path.open("rb") as handle:
+            (length,) = struct.unpack("<Q", handle.read(8))
+            header: dict[str, Any] = json.loads(handle.read(length))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                size = 1
+                for dimension in entry["shape"]:
+                    size *= dimension
+                total += size
+    return total
+
+
+def matmul_rate(seconds: float = 0.3, size: int = 1024) -> float:
+    """Floating-point operations per second of a float32 matrix product on this CPU: the best of those in `seconds`.
+
+    The best, since other work on the machine only ever slows a product down.
+    """
+    import numpy as np
+
+    a = np.ones((size, size), dtype=np.float32)
+    a @ a
+    started, best = time.perf_counter(), float("inf")
+    while (now := time.perf_counter()) - started < seconds:
+        a @ a
+        best = min(best, time.perf_counter() - now)
+    return 2 * size**3 / best
+
+
+def estimate(plan: Plan, states: Sequence[RunState]) -> Estimate:
+    """Estimate what is left of the runs in `states`; training seconds by method."""
+    parameters = parameter_count(plan.model.path)
+    here, before = measured(plan, states), recall(plan)
+    waiting = [state.spec for state in states if not state.trained]
+    pair_token = here.pair_token or before.pair_token
+    rate = matmul_rate() * _EFFICIENCY if pair_token is None or not _items_known(plan, here, before) else 0.0
+    rough = pair_token is None
+    if pair_token is None:
+        pair_token = (6.0 if plan.config.lora is None else 4.0) * parameters / rate
+    train: dict[str, float] = {}
+    for spec in waiting:
+        seconds = pair_token * pair_tokens(plan) * examples(plan, spec.training)
+        train[spec.method] = train.get(spec.method, 0.0) + seconds + (_START_SECONDS if not train and rough else 0.0)
+    basis = here.source or before.source or f"a rough model of this CPU ({rate / 1e9:.0f} GFLOP/s)"
+    width = 4 if plan.config.model.dtype == "float32" else 2
+    trainable = parameters if plan.config.lora is None else parameters // 20
+    batch = max(int(spec.training.get("per_device_train_batch_size", 8)) for spec in plan.specs)
+    activations = int(batch * pair_tokens(plan) * parameters**0.5 * 400)
+    training_memory = parameters * width + trainable * (width + 8) + activations
+    engine_memory = parameters * 4 + plan.config.evaluation.engine.kv_cache_gib * _GIB
+    free = shutil.disk_usage(next(p for p in (plan.output, *plan.output.parents) if p.exists())).free
+    return Estimate(
+        train,
+        _evaluation(plan, states, here, before, parameters, rate),
+        max(training_memory, engine_memory) + _GIB,
+        len(waiting) * (trainable if plan.config.save == "adapter" else parameters) * width,
+        free,
+        basis,
+        rough and bool(waiting),
+        judge_costs(plan, states, lambda: rate or matmul_rate() * _EFFICIENCY),
+    )
+
+
+def _items_known(plan: Plan, *speeds: Speed) -> bool:
+    return all(any(cell_kind(benchmark) in speed.item for speed in speeds) for benchmark in plan.benchmarks)
+
+
+def _evaluation(
+    plan: Plan, states: Sequence[RunState], here: Speed, before: Speed, parameters: int, rate: float
+) -> float:
+    """Seconds for the cells that are left, the reference's among them, and the engine's start if there are any."""
+    if not plan.benchmarks:
+        return 0.0
+    reference = plan.policies([])[0]
+    cell = []
+    for benchmark in plan.benchmarks:
+        item = here.item.get(cell_kind(benchmark), before.item.get(cell_kind(benchmark)))
+        if item is None:  # an item of a task is read (about 100 tokens), an answer is written one token at a time
+            tokens = 100 if benchmark["kind"] == "lm_eval" else 1.5 * (60 + benchmark.get("max_new_tokens", 0))
+            item = 2 * tokens * parameters / rate
+        cell.append(item * items(benchmark))
+    left = [sum(cell) * (1 - state.cells / len(cell)) for state in states]
+    left += [seconds for seconds, b in zip(cell, plan.benchmarks, strict=True) if not plan.cell_done(reference, b)]
+    start = here.engine or before.engine or _ENGINE_SECONDS
+    return sum(left) + start if any(left) else 0.0

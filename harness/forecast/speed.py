@@ -1,0 +1,152 @@
+"""How fast this machine trains and evaluates a model: from what it has done so far, kept in the user's cache directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.plan.machine import gpus
+from harness.plan.plan import Plan
+from harness.state.survey import RunState, survey
+from trainers.common.files import cache_dir, fingerprint, now, read_json, write_json
+
+_BYTES_PER_TOKEN = 3.5  # of text; enough for an estimate
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds, each None or absent where nothing was measured.
+
+    Attributes:
+        pair_token: training, a token of a pair (prompt and both answers), over all steps.
+        engine: the evaluation engine's start.
+        item: one answer or item of a kind of benchmark (see `cell_kind`).
+        source: where the figures are from, for people.
+    """
+
+    pair_token: float | None = None
+    engine: float | None = None
+    item: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+
+
+def pair_tokens(plan: Plan) -> float:
+    """Mean tokens of a training pair, prompt and both answers, going by its bytes; a chat template adds about 40."""
+    return plan.mean_pair_bytes / _BYTES_PER_TOKEN + 40
+
+
+def examples(plan: Plan, training: Mapping[str, Any]) -> int:
+    """Pairs a run trains on, each epoch counted."""
+    steps = int(training.get("max_steps", -1))
+    batch = int(training.get("per_device_train_batch_size", 8)) * int(training.get("gradient_accumulation_steps", 1))
+    return steps * batch if steps > 0 else int(len(plan.pairs) * float(training.get("num_train_epochs", 3)))
+
+
+def items(benchmark: Mapping[str, Any]) -> int:
+    """Answers or items of a benchmark; 200 where the file alone knows."""
+    return int(benchmark.get("limit") or 200) * int(benchmark.get("samples", 1))
+
+
+def cell_kind(benchmark: Mapping[str, Any]) -> str:
+    """What makes items of benchmarks equally dear: the task, or the kind and the length of its answers."""
+    if benchmark["kind"] == "lm_eval":
+        return f"lm_eval {benchmark['task']}"
+    return f"{benchmark['kind']} {benchmark['max_new_tokens']}"
+
+
+def measured(plan: Plan, states: Sequence[RunState]) -> Speed:
+    """What the finished runs and the last evaluation in the output took."""
+    per_token = [
+        state.train_seconds / (examples(plan, state.spec.training) * pair_tokens(plan))
+        for state in states
+        if state.train_seconds is not None and examples(plan, state.spec.training)
+    ]
+    engine, item = _evaluation(plan)
+    number = len(per_token)
+    source = f"{number} finished run{'s' * (number != 1)} of this matrix" if number else ""
+    return Speed(statistics.median(per_token) if per_token else None, engine, item, source)
+
+
+def _evaluation(plan: Plan) -> tuple[float | None, dict[str, float]]:
+    """Seconds of the engine's start and of an item, from the events of the last evaluation."""
+    by_name = {benchmark["name"]: benchmark for benchmark in plan.benchmarks}
+    seconds: dict[str, list[float]] = {}
+    engine, last = None, None
+    try:
+        lines = (plan.output / "work" / "evaluate.events.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None, {}
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        kind = event.get("event")
+        if kind == "engine_started":
+            engine = float(event["seconds"])
+        elif kind == "policy_started":
+            last = event["time"]
+        elif kind == "benchmark_done" and event["benchmark"] in by_name and last is not None:
+            benchmark = by_name[event["benchmark"]]
+            seconds.setdefault(cell_kind(benchmark), []).append(max(event["time"] - last, 0.0) / items(benchmark))
+            last = event["time"]
+    return engine, {kind: statistics.median(values) for kind, values in seconds.items()}
+
+
+def _file() -> Path:
+    return cache_dir() / "speeds.json"
+
+
+def _known() -> dict[str, Any]:
+    """What the file holds; empty where it cannot be read: an estimate must not end a matrix."""
+    try:
+        known = read_json(_file())
+    except OSError:
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _key(plan: Plan) -> str:
+    """What speeds depend on beside the length of texts: machine, model, precision, and how the matrix trains and serves."""
+    config = plan.config
+    return fingerprint(
+        {
+            "cpus": len(os.sched_getaffinity(0)),
+            "gpus": gpus(),
+            "model": plan.model_hash,
+            "dtype": config.model.dtype,
+            "lora": config.lora is not None,
+            "prefix_sharing": config.prefix_sharing,
+            "engine": config.evaluation.engine.backend,
+        }
+    )
+
+
+def recall(plan: Plan) -> Speed:
+    """What earlier matrices of this model took on this machine; empty where there was none."""
+    known = _known()
+    entry = known.get(_key(plan))
+    try:
+        return Speed(entry["pair_token"], entry["engine"], entry["item"], entry["source"]) if entry else Speed()
+    except (KeyError, TypeError):
+        return Speed()
+
+
+def remember(plan: Plan) -> None:
+    """Keep what this output's runs and its last evaluation took for the estimates of later matrices."""
+    new = measured(plan, survey(plan, plan.specs))
+    if new.pair_token is None and not new.item:
+        return
+    old, known = recall(plan), _known()
+    entry = Speed(
+        old.pair_token if new.pair_token is None else new.pair_token,
+        old.engine if new.engine is None else new.engine,
+        {**old.item, **new.item},
+        f"runs of this model on this machine, last {now()[:10]}",
+    )
+    write_json(_file(), {**known, _key(plan): asdict(entry)})

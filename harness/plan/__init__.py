@@ -1,0 +1,1 @@
+"""What a matrix resolves to: runs, models, data, benchmarks, judges."""

@@ -1,0 +1,215 @@
+"""A judge of the matrix file, checked and resolved into an entry of the judging job."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.benchmarks import registry as benchmarks_registry
+from evals.judges import registry
+from evals.judges.base import Judge
+from evals.rewards import registry as rewards
+from harness.config.evaluation import JudgeConfig
+from harness.config.matrix_file import MatrixConfig
+from harness.config.source import Source
+from trainers.common.errors import UserError
+from trainers.common.files import file_hash
+from trainers.common.words import nearest
+
+#: Keys that every judge reads.
+_COMMON = ("name", "kind", "benchmarks", "pairs", "checkpoints")
+#: A misspelt key of this form may hold a secret, so its value is not repeated.
+_SECRET = re.compile(r"key|token$|secret|password|auth", re.IGNORECASE)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+At = Callable[[str], str]
+
+
+def resolve_judges(
+    config: MatrixConfig, source: Source, benchmarks: Sequence[dict[str, Any]], log: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """The judges of evaluation.judges: name, kind, params (paths absolute), hash of a judge's own file and the names of what
+    it judges; `files` are hashes of what its parameters name, `answers` the number of a policy's answers by benchmark.
+    `log` is told of an API key that is not set yet.
+
+    Raises:
+        UserError: unknown kind, key or benchmark, a name that stands twice, a missing or ill-formed file.
+    """
+    found: list[dict[str, Any]] = []
+    rows, counts = {}, {}
+    for entry in benchmarks if config.evaluation.judges else []:
+        rows[entry["name"]], counts[entry["name"]] = answered_rows(entry)
+    for i, judge in enumerate(config.evaluation.judges):
+
+        def at(key: str, i: int = i) -> str:
+            return f"{source.where(('evaluation', 'judges', i, key))}: evaluation.judges[{i}].{key}"
+
+        if judge.name in [entry["name"] for entry in found]:
+            raise UserError(f"{at('name')} is {judge.name!r}, which stands twice; give each judge a name of its own")
+        found.append(_resolve(judge, source.path.parent, at, rows, log))
+        found[-1]["answers"] = {name: counts[name] for name in found[-1]["benchmarks"]}
+        _check_checkpoints(config, found[-1], at)
+    return found
+
+
+def _check_checkpoints(config: MatrixConfig, judge: dict[str, Any], at: At) -> None:
+    """Refuse to judge policies on the way that are not kept, or that give no answers for the judge."""
+    evaluation = config.evaluation
+    if not judge["checkpoints"]:
+        return
+    if not evaluation.checkpoints:
+        raise UserError(f"{at('checkpoints')} is true, but evaluation.checkpoints is not set; add it, or remove this")
+    measured = evaluation.checkpoint_benchmarks
+    if measured is not None and not set(judge["benchmarks"]) & set(measured):
+        raise UserError(
+            f"{at('checkpoints')} is true, but evaluation.checkpoint_benchmarks holds nothing that it judges "
+            f"({', '.join(judge['benchmarks'])}); add one of them there, or remove this"
+        )
+
+
+def answered_rows(entry: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    """Rows of a resolved benchmark whose answers a judge can read, and how many answers each policy gives to them.
+
+    None for a benchmark without answers (pairs, KL, lm-eval).
+    """
+    if entry["kind"] == "lm_eval":
+        return [], 0
+    built = benchmarks_registry.build(entry["kind"], entry.get("params"))
+    turns = [(row, len(built.turns_of(row))) for row in built.load(Path(entry["prompts"]), entry["limit"])]
+    return [row for row, n in turns if n], int(entry["samples"]) * sum(n for _, n in turns)
+
+
+def judged_metrics(judges: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the judges score, as check_report and check_claims read benchmarks: `<benchmark>@<judge>` and its metrics."""
+    from evals.judges.worker import KIND, SCORE, WIN_RATE, cell_name
+
+    return [
+        {
+            "name": cell_name(benchmark, judge["name"]),
+            "kind": KIND,
+            "metrics": (WIN_RATE,) if judge["compares"] else (WIN_RATE, SCORE),
+        }
+        for judge in judges
+        for benchmark in judge["benchmarks"]
+    ]
+
+
+def _resolve(
+    judge: JudgeConfig, base: Path, at: At, rows: dict[str, list[dict[str, Any]]], log: Callable[[str], None]
+) -> dict[str, Any]:
+    kind = judge.kind
+    file = registry.source_file(kind)
+    if file is not None:  # relative to the matrix file, as all paths are
+        file = (base / file.expanduser()).resolve()
+        kind = f"{file}:{kind.rpartition(':')[2]}"
+    try:
+        names = registry.parameters(kind)
+    except ValueError as error:
+        raise UserError(f"{at('kind')} is {judge.kind!r}; {error}") from None
+    for key, value in judge.params.items():
+        if names is not None and key not in names:
+            shown = "not shown" if _SECRET.search(key) else repr(value)
+            raise UserError(
+                f"{at(key).replace(': ', ': unknown key ', 1)} (value {shown}); {nearest(key, [*_COMMON, *names])}"
+            )
+    params, files = _files(judge, base, at)
+    _check_key(params, at, log)
+    try:
+        built = registry.build(kind, params)
+    except ValueError as error:
+        key = next((key for key in params if re.search(rf"\b{re.escape(key)}\b", str(error))), "kind")
+        raise UserError(f"{at(key)}: {error}") from None
+    return {
+        "name": judge.name,
+        "kind": kind,
+        "params": params,
+        "pairs": judge.pairs,
+        "checkpoints": judge.checkpoints,
+        "compares": built.compares,
+        "code": None if file is None else file_hash(file),
+        "files": files,
+        "benchmarks": _benchmarks(judge, built, at, rows),
+    }
+
+
+def _files(judge: JudgeConfig, base: Path, at: At) -> tuple[dict[str, Any], dict[str, str]]:
+    """Parameters with the paths of template and checkpoint made absolute, and what those files are now."""
+    params = judge.params
+    files: dict[str, str] = {}
+    template, model = params.get("template"), params.get("model")
+    if judge.kind == "verifiable" and "reward" in params:
+        params["reward"] = rewards.placed(params["reward"], base)
+        code = rewards.code_of(params["reward"])
+        files |= {"reward": code} if code is not None else {}
+    if judge.kind == "llm" and isinstance(template, str) and template.endswith((".yaml", ".yml")):
+        path = (base / Path(template).expanduser()).resolve()
+        if not path.is_file():
+            raise UserError(
+                f"{at('template')} is {template!r}; no such file: {path} (paths are relative to the matrix file)"
+            )
+        params["template"], files["template"] = str(path), file_hash(path)
+    if judge.kind == "reward_model" and isinstance(model, str):
+        folder = (base / Path(model).expanduser()).resolve()
+        if folder.is_dir():
+            if not (folder / "config.json").is_file():
+                raise UserError(f"{at('model')} is {model!r}; {folder} has no config.json: it is no checkpoint")
+            params["model"], files["model"] = str(folder), _stamp(folder)
+        elif model.startswith((".", "/", "~")) or model.count("/") != 1:
+            raise UserError(
+                f"{at('model')} is {model!r}; no such folder: {folder} (paths are relative to the matrix file); give a "
+                "checkpoint folder, or a name on the hub (owner/name)"
+            )
+    return params, files
+
+
+def _stamp(folder: Path) -> str:
+    """Names, sizes and times of a checkpoint's files. When they change the judge is asked again, and its cache, which knows the
+    content, answers what has stayed the same."""
+    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+    return ", ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+
+
+def _check_key(params: dict[str, Any], at: At, log: Callable[[str], None]) -> None:
+    """An API key comes from the environment alone: refuse one that was written down, and say early that one is not set."""
+    name = params.get("api_key_env")
+    if name is None:
+        return
+    if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+        raise UserError(
+            f"{at('api_key_env')} is not the name of an environment variable (value not shown); export the key in a "
+            "variable and write its name, for example JUDGE_API_KEY"
+        )
+    if not os.environ.get(name):
+        log(f"{at('api_key_env')} is {name!r}, which is not set: the judge will fail; export the key in it")
+
+
+def _benchmarks(judge: JudgeConfig, built: Judge, at: At, rows: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """What it judges: the benchmarks named, or all with answers whose rows hold what the judge reads."""
+    answered = [name for name, found in rows.items() if found]
+    wanted = judge.benchmarks
+    for j, name in enumerate(wanted or []):
+        key = f"benchmarks[{j}]"
+        where = at("benchmarks").removesuffix("benchmarks") + key
+        if name not in rows:
+            raise UserError(f"{where} is {name!r}; {nearest(name, rows)}")
+        if name not in answered:
+            raise UserError(
+                f"{where} is {name!r}, which has no answers to judge; with answers: {', '.join(answered) or 'none'}"
+            )
+        if (wanted or []).index(name) != j:
+            raise UserError(f"{where} is {name!r}, which stands twice; name it once")
+        lacking = next((key for key in built.context_keys if not any(key in row for row in rows[name])), None)
+        if lacking:
+            raise UserError(
+                f"{where} is {name!r}, whose rows have no {lacking!r}, which this judge reads; use another judge"
+            )
+    if wanted is not None:
+        return list(wanted)
+    fitting = [name for name in answered if all(key in row for key in built.context_keys for row in rows[name])]
+    if not fitting:
+        needed = f" whose rows hold {', '.join(built.context_keys)}" if built.context_keys else ""
+        raise UserError(f"{at('kind')}: no benchmark has answers{needed}; add one, or remove the judge")
+    return fitting

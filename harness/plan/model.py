@@ -1,0 +1,95 @@
+"""model.adapter, model.chat_template and model.quantization: the checkpoint a matrix really starts from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.checks.settings import check_attention, check_quantization
+from harness.config.matrix_file import MatrixConfig, ModelConfig
+from harness.config.source import Source
+from harness.plan.model_hash import model_hash
+from harness.plan.references import ResolvedModel, download
+from trainers.common.errors import UserError
+from trainers.common.files import cache_dir, file_hash, fingerprint
+
+
+def starting_model(
+    config: MatrixConfig, source: Source, model: ResolvedModel, log: Callable[[str], None]
+) -> ResolvedModel:
+    """`model` with the adapter merged in and the chat template put in place, kept by content in the user's cache directory.
+
+    Raises:
+        UserError: no such adapter or template, or they do not fit; quantised weights without bitsandbytes, or
+            attention that needs a GPU.
+    """
+    settings = config.model
+    check_quantization(config, source)
+    check_attention(config, source, log)
+    if settings.adapter is None and settings.chat_template is None:
+        if not has_template(model.path):
+            log(
+                f"{model.name} has no chat template, and pairs are conversations: give model.chat_template (a Jinja file)"
+            )
+        return model
+    from trainers.models.starting import StartError, prepare_start
+
+    adapter = _adapter(settings, source, log) if settings.adapter is not None else None
+    template = _template(settings, source) if settings.chat_template is not None else None
+    parts = {path.name: file_hash(path) for path in sorted(adapter.glob("adapter_*"))} if adapter is not None else None
+    dtype = settings.dtype if adapter is not None else None
+    key = fingerprint({"base": model_hash(model.path), "adapter": parts, "template": template, "dtype": dtype})
+    target = cache_dir() / "starts" / key[:16]
+    if adapter is not None and not target.is_dir():
+        log(f"merging the adapter {settings.adapter} into {model.name} (once); the reference has it too")
+    try:
+        path = prepare_start(model.path, target, adapter, template, settings.dtype, settings.trust_remote_code)
+    except StartError as error:
+        key = "adapter" if adapter is not None and "adapter" in str(error) else "chat_template"
+        where = source.where(("model", key))
+        raise UserError(f"{where}: model.{key} is {getattr(settings, key)!r}; {error}") from None
+    if not has_template(path):
+        log(f"{model.name} has no chat template, and pairs are conversations: give model.chat_template (a Jinja file)")
+    return ResolvedModel(model.name, path)
+
+
+def has_template(directory: Path) -> bool:
+    """Whether the tokenizer of a checkpoint knows how a conversation is written."""
+    if any(directory.glob("chat_template*")):
+        return True
+    try:
+        found = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and bool(found.get("chat_template"))
+
+
+def _adapter(settings: ModelConfig, source: Source, log: Callable[[str], None]) -> Path:
+    where, name = source.where(("model", "adapter")), str(settings.adapter)
+    beside = source.path.parent / Path(name).expanduser()
+    if beside.is_dir():
+        path = beside
+    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise UserError(
+            f"{where}: model.adapter is {name!r}; no such directory: {beside} (paths are relative to the matrix file)"
+        )
+    else:
+        path = download(ModelConfig(name_or_path=name, revision=settings.adapter_revision), where, log)
+    for needed in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (path / needed).is_file():
+            raise UserError(
+                f"{where}: model.adapter is {name!r}; {path} has no {needed}; give an adapter as PEFT saves it"
+            )
+    return path
+
+
+def _template(settings: ModelConfig, source: Source) -> str:
+    where, path = source.where(("model", "chat_template")), source.path.parent / str(settings.chat_template)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UserError(
+            f"{where}: model.chat_template is {settings.chat_template!r}; no text file: {path} (paths are relative to the "
+            "matrix file)"
+        ) from None

@@ -1,0 +1,147 @@
+"""Everything a matrix needs, resolved and checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.commands.data.learnability import Learnability
+from harness.config.matrix_file import MatrixConfig
+from harness.config.source import Source
+from harness.plan.benchmarks import contamination_of
+from harness.plan.machine import source_version, this_environment
+from harness.plan.matrix import RunSpec
+from harness.plan.references import ResolvedModel
+from harness.state.policies import policy_entry
+from trainers.common import scores_schema as eval_schema
+from trainers.common.files import now
+from trainers.formats.pairs import PreferencePair
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked matrix and where its results go."""
+
+    config: MatrixConfig
+    source: Source
+    output: Path
+    model: ResolvedModel
+    model_hash: str
+    data_file: Path
+    data_hash: str
+    pairs: list[PreferencePair]
+    specs: list[RunSpec]
+    benchmarks: list[dict[str, Any]]
+    judges: list[dict[str, Any]]
+    learnability: Learnability | None = None
+
+    def run_dir(self, spec: RunSpec) -> Path:
+        return self.output / "runs" / spec.run_id
+
+    @property
+    def training_pairs(self) -> Path:
+        """The pairs trained on, as JSONL in the output: workers need neither the sources nor a network."""
+        return self.output / f"train_pairs-{self.data_hash[:16]}.jsonl"
+
+    @property
+    def reference_dir(self) -> Path:
+        """Where the evaluation of the reference policy lies."""
+        return self.output / eval_schema.REFERENCE
+
+    @cached_property
+    def mean_pair_bytes(self) -> float:
+        """UTF-8 bytes of a training pair's contents, prompt and both answers, on average."""
+        turns = (turn for pair in self.pairs for turn in pair.prompt + pair.chosen + pair.rejected)
+        return sum(len(turn["content"].encode()) for turn in turns) / max(len(self.pairs), 1)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions and hardware, for the record."""
+        return this_environment()
+
+    def run_record(self, spec: RunSpec) -> dict[str, Any]:
+        """The content of run.json."""
+        return {
+            "schema_version": 1,
+            "run_id": spec.run_id,
+            "method": spec.method,
+            "rule": spec.rule,
+            "objective": spec.objective,
+            "seed": spec.seed,
+            "params": spec.params,
+            "hyper": spec.hyper,
+            "parent": spec.parent,
+            "parent_method": spec.parent_method,
+            "fingerprint": spec.fingerprint,
+            "model": {"name": self.model.name, "weights_hash": self.model_hash},
+            "data": {
+                "train": self.config.model_dump()["data"]["train"],
+                "content_hash": self.data_hash,
+                "n_pairs": len(self.pairs),
+                "heldout_overlap": self.heldout_overlap,
+                "contamination": {n: {k: c[k] for k in ("exact", "near")} for n, c in self.contamination.items()},
+            },
+            "training": spec.training,
+            "lora": self.config.lora,
+            **self.environment,
+            "source": source_version(),
+            "created": now(),
+        }
+
+    @cached_property
+    def contamination(self) -> dict[str, dict[str, Any]]:
+        """Benchmark prompts that are trained on, exactly or nearly, by benchmark (see evals.contamination)."""
+        return contamination_of([pair.prompt[-1]["content"] for pair in self.pairs], self.benchmarks)
+
+    @property
+    def heldout_overlap(self) -> int:
+        """How many benchmark prompts are also training prompts."""
+        return sum(found["exact"] for found in self.contamination.values())
+
+    def train_job(self, spec: RunSpec) -> dict[str, Any]:
+        """What harness.workers.train_worker needs for one run."""
+        model = self.config.model
+        return {
+            "fingerprint": spec.fingerprint,
+            "objective": spec.objective,
+            "data": {"path": str(self.training_pairs), "limit": None, "seed": self.config.data.seed},
+            "train_job": {
+                "run_id": spec.run_id,
+                "run_dir": str(self.run_dir(spec)),
+                "rule": spec.rule,
+                "params": spec.params,
+                "seed": spec.seed,
+                "model_path": str(self.model.path),
+                "weights_hash": self.model_hash,
+                "dtype": model.dtype,
+                "attn_implementation": model.attn_implementation,
+                "trust_remote_code": model.trust_remote_code,
+                "reference_root": str(self.output / "shared" / "reference"),
+                "training": spec.training,
+                "lora": self.config.lora,
+                "group": self.config.name,
+                "quantization": model.quantization.model_dump() if model.quantization is not None else None,
+                "prefix_sharing": self.config.prefix_sharing,
+                "parent_dir": str(self.output / "runs" / spec.parent) if spec.parent is not None else None,
+                "snapshots": self.config.evaluation.checkpoints_of(spec.seed),
+                "save": self.config.save,
+            },
+        }
+
+    def policies(self, trained: Sequence[RunSpec]) -> list[dict[str, Any]]:
+        """The reference and the trained runs, as the evaluation job lists them."""
+        reference = {
+            "run_id": eval_schema.REFERENCE,
+            "path": str(self.model.path),
+            "fingerprint": self.model_hash,
+            "out": str(self.reference_dir),
+        }
+        return [reference, *(policy_entry(self, spec) for spec in trained)]
+
+    def cell_done(self, policy: dict[str, Any], benchmark: dict[str, Any]) -> bool:
+        """Whether a policy has valid scores on a benchmark."""
+        cell = eval_schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"])
+        return eval_schema.is_scored(Path(policy["out"]), benchmark["name"], cell)

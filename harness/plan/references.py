@@ -1,0 +1,147 @@
+"""What names in a matrix file stand for: `embedded:...`, local paths, hub ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config.matrix_file import ModelConfig
+from trainers.common.errors import UserError
+from trainers.common.words import nearest
+
+EMBEDDED = "embedded:"
+#: Packaged data by `set/split`, relative to the trainers package's data folder.
+DATA = {
+    "constraint-pairs/train": "constraint_pairs/train.jsonl",
+    "constraint-pairs/heldout": "constraint_pairs/heldout.jsonl",
+    "constraint-pairs/benchmark": "constraint_pairs/benchmark_prompts.jsonl",
+    **{f"sentiment/{split}": f"sentiment/{split}.jsonl" for split in ("train", "dev", "test")},
+    **{f"sentiment/{split}-prompts": f"sentiment/{split}_prompts.jsonl" for split in ("dev", "test")},
+    "sentiment/prompts": "sentiment/prompts.jsonl",
+}
+
+
+def data_path(reference: str, base: Path, where: str, key: str) -> Path:
+    """The file a data reference stands for: packaged data, or a path relative to `base` (the matrix file's folder).
+
+    Raises:
+        UserError: an unknown embedded name or a missing file.
+    """
+    if reference.startswith(EMBEDDED):
+        name = reference.removeprefix(EMBEDDED)
+        if name not in DATA:
+            raise UserError(f"{where}: {key} is {reference!r}; no such embedded data; {nearest(name, DATA)}")
+        import trainers
+
+        return Path(trainers.__path__[0]) / "data" / DATA[name]
+    path = Path(reference).expanduser()
+    path = path if path.is_absolute() else base / path
+    if not path.is_file():
+        raise UserError(
+            f"{where}: {key} is {reference!r}; no such file: {path} (paths are relative to the matrix file)"
+        )
+    return path
+
+
+def data_source(reference: str, base: Path, where: str, key: str) -> str:
+    """A source for `trainers.formats`: as it is for the hub, else with an absolute path.
+
+    Raises:
+        UserError: an unknown embedded name, or no such file or folder.
+    """
+    from trainers.formats.readers.hub import HUB
+    from trainers.formats.source import split_reference
+
+    if reference.startswith(HUB):
+        return reference
+    if reference.startswith(EMBEDDED):
+        return str(data_path(reference, base, where, key))
+    path, part = split_reference(reference, base)
+    if not path.exists():
+        like_hub = reference.count("/") == 1 and not reference.startswith((".", "~", "/")) and not path.suffix
+        hint = f"; a data set of the hub is written hub:{reference}" if like_hub else ""
+        raise UserError(
+            f"{where}: {key} is {reference!r}; no such file: {path} (paths are relative to the matrix file){hint}"
+        )
+    return str(path) + (f"#{part}" if part is not None else "")
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A checkpoint on this machine and the name it goes by."""
+
+    name: str
+    path: Path
+
+
+def resolve_model(model: ModelConfig, where: str, log: Callable[[str], None], beside: Path = Path()) -> ResolvedModel:
+    """Find, prepare or download the model.
+
+    Args:
+        beside: the matrix file's folder; a directory is looked for in the working directory first, then there.
+
+    Raises:
+        UserError: unknown, without weights or tokenizer, or not to be had.
+    """
+    name = model.name_or_path
+    if name.startswith(EMBEDDED):
+        from trainers.models.embedded import EmbeddedModelError, is_prepared, prepare_model, target_dir
+
+        short = name.removeprefix(EMBEDDED)
+        try:
+            if not is_prepared(target_dir(short)):
+                log(f"preparing {name} (once)")
+            return ResolvedModel(name, prepare_model(short))
+        except EmbeddedModelError as error:
+            raise UserError(f"{where}: model.name_or_path: {error}") from None
+    for path in (Path(name).expanduser(), beside / name):
+        if path.is_dir():  # absolute: workers may run in another directory
+            return ResolvedModel(name, checked_model_dir(path.absolute(), where))
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise UserError(
+            f"{where}: model.name_or_path is {name!r}; no such directory; give a checkpoint directory, "
+            "a hub id (owner/name) or embedded:smollm2-135m-instruct"
+        )
+    return ResolvedModel(name, checked_model_dir(download(model, where, log), where))
+
+
+def download(model: ModelConfig, where: str, log: Callable[[str], None]) -> Path:
+    """The files of a hub repository, from its cache where they are there.
+
+    Raises:
+        UserError: no such repository, or it is out of reach.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    log(f"fetching {model.name_or_path} from the hub (or its cache)")
+    patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "vocab*", "merges*", "*.model"]
+    if model.trust_remote_code:
+        patterns.append("*.py")
+    try:
+        return Path(snapshot_download(model.name_or_path, revision=model.revision, allow_patterns=patterns))
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"{where}: the hub has no model {model.name_or_path!r} (or it needs a token in HF_TOKEN)"
+        ) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"{where}: {model.name_or_path} is not in the local cache and the hub cannot be reached "
+            f"({type(error).__name__}); download it first, or give a local directory"
+        ) from None
+
+
+def checked_model_dir(path: Path, where: str) -> Path:
+    """`path` if it holds a configuration, safetensors weights and a tokenizer.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    if not (path / "config.json").is_file():
+        raise UserError(f"{where}: {path} has no config.json; give a checkpoint directory as save_pretrained writes it")
+    if not any(path.glob("*.safetensors")):
+        raise UserError(f"{where}: {path} has no weights (*.safetensors); save the model with save_pretrained")
+    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+        raise UserError(f"{where}: {path} has no tokenizer; save it there with tokenizer.save_pretrained")
+    return path

@@ -1,0 +1,1 @@
+"""The stages of a matrix: train, evaluate, judge, report, publish."""

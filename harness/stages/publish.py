@@ -1,0 +1,233 @@
+"""Uploads of finished policies to the hub: only on `run-matrix --push`, only where the matrix names a place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from harness.config.matrix_file import MatrixConfig
+from harness.config.source import Source
+from harness.state.policies import published_dir
+from harness.state.store import RunStore, read_run
+from trainers.common import scores_schema as eval_schema
+from trainers.common.errors import UserError
+from trainers.common.files import read_json, write_bytes
+from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, MODEL_CARD, TRAIN_RESULT
+from trainers.rules import catalogue
+
+if TYPE_CHECKING:
+    from harness.plan.matrix import RunSpec
+    from harness.plan.plan import Plan
+
+_LONGEST = 96  # of a repository's name, says the hub
+
+
+def check_push(config: MatrixConfig, source: Source, run_ids: Sequence[str]) -> None:
+    """Refuse an upload that could not work, before anything is trained.
+
+    Raises:
+        UserError: no place is named, a name is too long, the hub is switched off, or there is no token.
+    """
+    from huggingface_hub import constants, get_token
+
+    place = config.push_to_hub
+    if place is None:
+        raise UserError(f"--push: {source.path} names no place; add push_to_hub: {{prefix: owner/name}}")
+    where = source.where(("push_to_hub",))
+    longest = max(run_ids, key=len)
+    if len(f"{place.prefix}-{longest}".partition("/")[2]) > _LONGEST:
+        raise UserError(
+            f"{where}: push_to_hub.prefix is {place.prefix!r}; with run {longest!r} the name is longer than {_LONGEST} "
+            "letters; shorten it"
+        )
+    if config.save == "adapter" and config.model.adapter is not None:
+        raise UserError(
+            f"{source.where(('save',))}: save is 'adapter', and model.adapter is merged into the starting weights; nobody could "
+            "load the new adapter without these: set save to merged or both, or leave --push out"
+        )
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(f"{where}: --push needs the hub, and HF_HUB_OFFLINE is set; unset it, or leave --push out")
+    if get_token() is None:
+        raise UserError(f"{where}: --push needs a token of the hub; set HF_TOKEN, or run hf auth login")
+
+
+@contextmanager
+def upload_folder(plan: Plan, spec: RunSpec) -> Iterator[Path]:
+    """The folder to upload. An adapter's configuration names the starting model as the matrix does, not where it lies here."""
+    folder = published_dir(plan.run_dir(spec))
+    assert folder is not None  # a run that is done has one
+    if folder.name != ADAPTER_DIR:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(shutil.copytree(folder, Path(scratch) / folder.name))
+        config = json.loads((copy / "adapter_config.json").read_text(encoding="utf-8"))
+        name = plan.config.model.name_or_path
+        config["base_model_name_or_path"] = Path(name).name if name.startswith((".", "/", "~")) else name
+        config["revision"] = plan.config.model.revision
+        (copy / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+        yield copy
+
+
+def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], None]) -> int:
+    """Upload the policy (with its card) of every run of `specs` that is done; returns how many were.
+
+    The hub keeps what it has already, so a second call sends only what changed.
+
+    Raises:
+        UserError: the hub refuses, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    place = plan.config.push_to_hub
+    assert place is not None  # check_push came first
+    api, pushed = HfApi(), 0
+    for spec in specs:
+        if RunStore(plan.run_dir(spec)).status()["state"] != "done":
+            log(f"not uploaded, for it is not done: {spec.label}")
+            continue
+        name = f"{place.prefix}-{spec.run_id}"
+        try:
+            api.create_repo(name, private=place.private, exist_ok=True)
+            with upload_folder(plan, spec) as folder:
+                api.upload_folder(repo_id=name, folder_path=folder, commit_message=f"{plan.config.name}: {spec.label}")
+        except (HfHubHTTPError, OSError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"--push: {name} could not be uploaded ({reason}); the results are all here: try again"
+            ) from None
+        log(f"uploaded {spec.label} to {name}")
+        pushed += 1
+    return pushed
+
+
+# README.md of a trained policy: where it comes from, with what, and how it did. Made from the run's files alone.
+#
+# No part of any fingerprint or checksum: it is written anew when scores are added.
+
+
+def write_card(run_dir: Path, matrix: str) -> Path | None:
+    """Write the card of a finished run into its policy (its adapter where it kept no merged weights), by one rename; None where
+    there is no policy or nothing changed."""
+    policy = published_dir(run_dir)
+    record = read_run(run_dir)
+    if policy is None or record is None:
+        return None
+    text = card(run_dir, record, matrix).encode()
+    path = policy / MODEL_CARD
+    if path.is_file() and path.read_bytes() == text:
+        return None
+    write_bytes(path, text)
+    return path
+
+
+def card(run_dir: Path, record: dict[str, Any], matrix: str) -> str:
+    """The card's text: front matter the hub reads, then provenance, metrics and how to load it."""
+    base = str(record["model"]["name"])
+    library = "peft" if _adapter_alone(run_dir) else "transformers"
+    head: dict[str, Any] = {"library_name": library, "pipeline_tag": "text-generation"}
+    if base.count("/") == 1 and not base.startswith((".", "/", "~")):
+        head |= {"base_model": base}
+    head |= {"tags": ["trl", str(record.get("objective", "dpo")), "preference-optimization", f"beta-{_rule(record)}"]}
+    sections = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+        f"# {record['run_id']}",
+        f"One run of the matrix `{_plain(matrix)}`: method `{record['method']}`, seed {record['seed']}. A single seed says "
+        "little about a method; the report of the whole matrix compares methods over all seeds, with intervals.",
+        _provenance(record, run_dir),
+        _metrics(run_dir),
+        _loading(run_dir),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _rule(record: dict[str, Any]) -> str:
+    rule = str(record["rule"])
+    return rule.rpartition(":")[2] if catalogue.is_external(rule) else rule
+
+
+def _plain(value: Any) -> str:
+    """As one cell of a Markdown table, and without HTML."""
+    text = str(value)
+    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(old, new)
+    return text
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = [columns, ("---",) * len(columns), *rows]
+    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
+
+
+def _settings(values: dict[str, Any] | None) -> str:
+    return ", ".join(f"{key} {value}" for key, value in (values or {}).items()) or "none"
+
+
+def _provenance(record: dict[str, Any], run_dir: Path) -> str:
+    data, model = record["data"], record["model"]
+    rule, result = _rule(record), read_json(run_dir / TRAIN_RESULT)
+    known = catalogue.BUILTIN.get(rule)
+    train = data["train"]
+    sources = [train] if isinstance(train, str) else [str(one["source"]) for one in train]
+    names = ", ".join(Path(one).name if one.startswith((".", "/", "~")) else one for one in sources)
+    start = str(model["name"])
+    rows: list[tuple[Any, ...]] = [
+        # a folder by its name alone: a card may be made public
+        ("starting model", Path(start).name if start.startswith((".", "/", "~")) else start),
+        ("its weights (SHA-256)", model["weights_hash"]),
+        ("objective", record.get("objective", "dpo")),
+        ("rule for beta", f"{rule}: {known.summary}" if known else rule),
+        ("parameters", _settings(record["params"])),
+        ("control of", record["parent"]) if record.get("parent") else (),
+        ("training pairs", f"{data['n_pairs']} from {names}"),
+        ("their content (SHA-256)", data["content_hash"]),
+        ("training settings", _settings(record["training"])),
+        ("LoRA", _settings(record["lora"]) if record["lora"] is not None else "none: all weights"),
+        ("seed", record["seed"]),
+        ("fingerprint", record["fingerprint"]),
+    ]
+    if isinstance(result, dict):
+        rows.append(("steps, pairs", f"{result['steps']}, {result['examples']}"))
+        rows.append(("precision", result["precision"]) if "precision" in result else ())
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in record["versions"].items())))
+    return "## Provenance\n\n" + _table(("what", "value"), [row for row in rows if row])
+
+
+def _metrics(run_dir: Path) -> str:
+    rows = []
+    for path in sorted((run_dir / eval_schema.SCORES).glob("*.json")):
+        scores = eval_schema.read_json(path)
+        for name, metric in scores.get("metrics", {}).items():
+            value, error = metric.get("value"), metric.get("stderr")
+            shown = "undefined" if value is None else f"{value:.4g}"
+            spread = "" if error is None else f"{error:.2g}"
+            rows.append((scores.get("benchmark", path.stem), name, shown, spread, metric.get("n", "")))
+    return "## Measured\n\n" + _table(("benchmark", "metric", "value", "standard error", "n"), rows) if rows else ""
+
+
+def _adapter_alone(run_dir: Path) -> bool:
+    return published_dir(run_dir) == run_dir / ADAPTER_DIR
+
+
+def _loading(run_dir: Path) -> str:
+    lines = ["## Use", "```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
+    lines += ['model = AutoModelForCausalLM.from_pretrained("PATH_OR_ID")']
+    lines += ['tokenizer = AutoTokenizer.from_pretrained("PATH_OR_ID")', "```"]
+    if _adapter_alone(run_dir):
+        lines += [
+            "",
+            "This is a LoRA adapter: with `peft` installed, the starting model named above is loaded with it.",
+        ]
+    elif (run_dir / ADAPTER_DIR).is_dir():
+        lines += ["", f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too."]
+    if (run_dir / BETA_HEAD).is_file():
+        lines += ["", f"What the rule learned lies in the run as `{BETA_HEAD}`; answers do not need it."]
+    return "\n".join(lines).replace("## Use\n", "## Use\n\n", 1)

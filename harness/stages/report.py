@@ -1,0 +1,126 @@
+"""Makes the matrix files and the report when anything they show has changed or is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.plan.plan import Plan
+from harness.progress import Progress
+from harness.state.store import RunStore
+from trainers.common import scores_schema
+from trainers.common.files import file_hash, fingerprint, read_json, write_json
+
+#: Raise when a change of `reports` should show in reports that exist already.
+REPORT_VERSION = 4
+FILES = ("training_metrics.csv", "training_curves.png", "summary.json", "log_history.json", "report.html", "report.md")
+_STAMP = "report.json"
+
+
+def _state(plan: Plan) -> str:
+    """Identity of everything the report shows."""
+    runs: dict[str, Any] = {}
+    for spec in plan.specs:
+        status = RunStore(plan.run_dir(spec)).status()
+        stages = {name: stage["fingerprint"] for name, stage in status["stages"].items()}
+        runs[spec.run_id] = [status["state"], stages, status["error"]]
+    reference = {
+        benchmark["name"]: (scores_schema.read_scores(plan.reference_dir, benchmark["name"]) or {}).get("fingerprint")
+        for benchmark in plan.benchmarks
+    }
+    config = plan.config.report.model_dump()
+    judged = {path.name: file_hash(path) for path in sorted((plan.output / "comparisons").glob("*.json"))}
+    contaminated = (read_json(plan.output / "contamination.json") or {}).get("fingerprint")
+    shown = {
+        "version": REPORT_VERSION,
+        "runs": runs,
+        "reference": reference,
+        "report": config,
+        "contamination": contaminated,
+    }
+    return fingerprint({**shown, **({"judged": judged} if judged else {})})
+
+
+def outdate(plan: Plan) -> None:
+    """Call before anything the report shows is made anew: until the next report, the one on disk counts as out of date."""
+    (plan.output / _STAMP).unlink(missing_ok=True)
+
+
+def make_report(plan: Plan, progress: Progress, force: bool = False) -> bool:
+    """Write per-run files, matrix files, figures, tables and the report; returns whether anything was made."""
+    state = _state(plan)
+    stamp = read_json(plan.output / _STAMP)
+    complete = all((plan.output / name).is_file() for name in FILES)
+    if not force and complete and stamp is not None and stamp.get("state") == state:
+        return False
+    progress.say("writing metrics, curves, tables and the report")
+    build(plan.output, [spec.run_id for spec in plan.specs], plan.config.model_dump())
+    write_json(plan.output / _STAMP, {"schema_version": 1, "state": state})
+    return True
+
+
+def build(output: Path, run_ids: list[str], config: dict[str, Any]) -> Path:
+    """All files of a matrix from what its runs left on disk; needs no torch. Returns the path of report.html."""
+    from reports.files.report import write_matrix
+    from reports.files.run_files import write_all
+
+    logged = [run_id for run_id in run_ids if (output / "runs" / run_id / "log_history.json").is_file()]
+    analysed = write_all(output, logged)
+    return write_matrix(output, run_ids, config, analysed)
+
+
+# Which benchmark prompts were trained on: one file for the whole matrix, written once the reference is scored.
+
+
+FILE = "contamination.json"
+#: Raise when the comparison changes.
+_VERSION = 1
+#: A line of a document with fewer words says too little to be recognised.
+_FEWEST_WORDS = 4
+
+
+def write_contamination(plan: Plan) -> None:
+    """Compare the training prompts with every benchmark's (see evals.contamination); does nothing where that is on disk.
+
+    lm-eval keeps its documents to itself until a policy is scored, so theirs come from the reference's scores. A prompt
+    has a template around the question; each line of it is therefore compared on its own, too.
+    """
+    documents = {b["name"]: _documents(plan, b["name"]) for b in plan.benchmarks if b["kind"] == "lm_eval"}
+    documents = {name: found for name, found in documents.items() if found}
+    names = [b["name"] for b in plan.benchmarks if b["kind"] != "lm_eval"]
+    cells = [[b["name"], b["fingerprint"]] for b in plan.benchmarks if b["name"] in names or b["name"] in documents]
+    key = fingerprint({"version": _VERSION, "data": plan.data_hash, "benchmarks": cells})
+    path = plan.output / FILE
+    known = read_json(path)
+    if isinstance(known, dict) and known.get("fingerprint") == key:
+        return
+    found = dict(plan.contamination)
+    if documents:
+        from evals.contamination import contamination
+
+        training = [pair.prompt[-1]["content"] for pair in plan.pairs]
+        found |= {name: _by_document(one, documents[name]) for name, one in contamination(training, documents).items()}
+    write_json(path, {"schema_version": 1, "fingerprint": key, "benchmarks": found})
+
+
+def _documents(plan: Plan, task: str) -> list[tuple[str, str]]:
+    """(id, text) of each document's prompt and of its longer lines."""
+    scores = scores_schema.read_scores(plan.reference_dir, task) or {}
+    texts = []
+    for item in scores.get("items") or []:
+        prompt = item.get("prompt")
+        if not isinstance(prompt, str):
+            continue
+        lines = [line for line in prompt.splitlines() if len(line.split()) >= _FEWEST_WORDS]
+        # "Question: ..." is the question with a name before it
+        bare = [line.split(":", 1)[1] for line in lines if ":" in line[:20]]
+        texts += [(str(item["id"]), text) for text in dict.fromkeys([prompt, *lines, *bare])]
+    return texts
+
+
+def _by_document(found: dict[str, Any], texts: list[tuple[str, str]]) -> dict[str, Any]:
+    """Counts of documents instead of texts: the most alike of a document's texts speaks for it."""
+    exact = list(dict.fromkeys(found["exact_ids"]))
+    near = [name for name in dict.fromkeys(found["near_ids"]) if name not in exact]
+    counts = {"n_benchmark": len({name for name, _ in texts}), "exact": len(exact), "near": len(near)}
+    return {**found, **counts, "exact_ids": exact, "near_ids": near}

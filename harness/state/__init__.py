@@ -1,0 +1,1 @@
+"""State on disk: records, locks, checkpoints, clean-up."""

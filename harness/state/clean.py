@@ -1,0 +1,123 @@
+"""What lies in an output directory that its current matrix does not need."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.state.judged_files import FOLDER as JUDGED
+from harness.state.store import QUARANTINE, RUN, RunStore, read_run
+from trainers.common import scores_schema as eval_schema
+from trainers.common.files import read_json
+from trainers.common.training_schema import CHECKPOINTS, EXAMPLE_PARTS, SNAPSHOTS
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file or folder that can go, its size in bytes, and why."""
+
+    path: Path
+    size: int
+    why: str
+
+
+def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
+    """Everything under `output` that the matrix of `frozen` (matrix.json) does not need.
+
+    Kept: its runs, the reference, shared scores and data that one of its runs names, the report, logs, and whatever this
+    project does not write.
+    """
+    found: list[Leftover] = []
+
+    def add(path: Path, why: str) -> None:
+        if not any(path.is_relative_to(other.path) for other in found):
+            found.append(Leftover(path, _size(path), why))
+
+    runs = [output / "runs" / run_id for run_id in frozen["runs"]]
+    for path in _entries(output / "runs"):
+        if path not in runs and (path / RUN).is_file():
+            add(path, "a run that is no longer in the matrix")
+    for path, why in _unused_shared(output, runs):
+        add(path, why)
+    benchmarks = {entry["name"] for entry in frozen["config"]["evaluation"]["benchmarks"]}
+    benchmarks |= {entry["task"] for entry in frozen["config"]["evaluation"]["lm_eval"]}
+    judged = {f"{b}@{judge['name']}" for b in benchmarks for judge in frozen["config"]["evaluation"].get("judges", [])}
+    benchmarks |= judged
+    for path in _entries(output / "comparisons") + _entries(output / "shared" / JUDGED):
+        if path.stem not in judged and path.suffix in (".json", ".jsonl") and not path.name.startswith("."):
+            add(path, "a judge that is no longer in the matrix")
+    kept = [path for run in runs for path in _entries(run / SNAPSHOTS)]
+    for directory in [*runs, *kept, output / eval_schema.REFERENCE]:
+        for folder in (eval_schema.GENERATIONS, eval_schema.SCORES):
+            for path in _entries(directory / folder):
+                known = path.stem in benchmarks or path.name == eval_schema.ENGINE_RECORD
+                if path.suffix in (".json", ".jsonl") and not path.name.startswith(".") and not known:
+                    add(path, "a benchmark or judge that is no longer in the matrix")
+        if (directory / QUARANTINE).is_dir():
+            add(directory / QUARANTINE, "damaged files that were set aside")
+        if "train" in RunStore(directory).status()["stages"]:
+            for name in (CHECKPOINTS, EXAMPLE_PARTS):
+                if (directory / name).exists():
+                    add(directory / name, "only an unfinished run needs it")
+    if (output / QUARANTINE).is_dir():
+        add(output / QUARANTINE, "damaged files that were set aside")
+    for path in temporary(output):
+        add(path, "left by a process that was killed while writing")
+    return sorted(found, key=lambda leftover: leftover.path)
+
+
+def _unused_shared(output: Path, runs: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Shared files of other weights or other pairs than those of the runs; all are kept while a run is not known."""
+    records = [read_run(run) for run in runs]
+    if any(record is None for record in records):
+        return
+    weights = {record["model"]["weights_hash"] for record in records if record}
+    for path in _entries(output / "shared" / "reference"):
+        identity = read_json(path / "identity.json")
+        if isinstance(identity, dict) and identity.get("weights") not in weights:
+            yield path, "reference scores of a model that is no longer in the matrix"
+    pairs = {f"train_pairs-{record['data']['content_hash'][:16]}.jsonl" for record in records if record}
+    for path in sorted(output.glob("train_pairs-*.jsonl")):
+        if path.name not in pairs:
+            yield path, "training pairs that are no longer in the matrix"
+
+
+#: Names this project gives to files it has not finished: `.<name>.<pid>.tmp`, `<name>.<pid>.tmp`, `<name>.parquet.tmp`,
+#: `part-<step>.tmp`, `.policy.tmp`, and tempfile's `.<name>.<8 letters>`.
+_TEMPORARY = re.compile(
+    r"\..+\.tmp|.+\.\d+\.tmp|.+\.parquet\.tmp|part-\d+\.tmp|\..+\.(csv|html|json|jsonl|md|parquet|png|svg)\.[a-z0-9_]{8}"
+)
+
+
+def temporary(output: Path) -> list[Path]:
+    """Files and folders that a killed process left half-written. Whoever holds the lock of `output` may remove them."""
+    found: list[Path] = []
+    for folder, folders, files in os.walk(output):
+        for name in [*folders, *files]:
+            if _TEMPORARY.fullmatch(name):
+                found.append(Path(folder, name))
+        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+    return found
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+    return path.stat().st_size

@@ -1,0 +1,62 @@
+"""Versions and hardware a run was started under, against those it goes on under."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from harness.state.store import RunStore, read_run, write_run
+from trainers.common.files import now
+from trainers.common.training_schema import CHECKPOINTS
+
+
+def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """What differs of the parts in `current`, as `torch 2.12.0 -> 2.13.0`; empty if nothing does."""
+    found: list[str] = []
+    for part in sorted({"versions", "hardware"} & current.keys(), reverse=True):
+        old, new = recorded.get(part) or {}, current.get(part) or {}
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                found.append(f"{key} {_shown(old.get(key))} -> {_shown(new.get(key))}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    return (
+        "none"
+        if value is None or value == []
+        else ", ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
+
+
+def mismatches(stores: Iterable[RunStore], current: dict[str, Any]) -> dict[str, list[str]]:
+    """Difference -> ids of the runs begun under something else than `current`; pending runs without a step do not count."""
+    found: dict[str, list[str]] = {}
+    for store in stores:
+        status, record = store.status(), read_run(store.directory)
+        if record is None or not (status["step"] or status["stages"]):
+            continue
+        for text in differences(record, current):
+            found.setdefault(text, []).append(store.directory.name)
+    return found
+
+
+def note_change(store: RunStore, current: dict[str, Any]) -> None:
+    """Write into run.json that an unfinished run goes on under other versions or hardware than it began under."""
+    record = read_run(store.directory)
+    if record is None:
+        return
+    earlier = record.get("resumed_under") or []
+    if differences(earlier[-1] if earlier else record, current):
+        write_run(store.directory, {**record, "resumed_under": [*earlier, {**current, "at": now()}]})
+
+
+def note_trainer(store: RunStore, current: dict[str, Any]) -> None:
+    """Write into run.json under what this process is about to train the run; another one may have made the record."""
+    record = read_run(store.directory)
+    if any((store.directory / CHECKPOINTS).glob("checkpoint-*")):
+        note_change(store, current)
+    elif record is not None and differences(record, current):
+        write_run(store.directory, {**record, **current})

@@ -1,0 +1,204 @@
+"""State of runs on disk: written to a temporary name, synced, renamed; the completion marker comes last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.state.records import as_status, differing, proved, verified, with_checksum
+from trainers.common.files import file_hash, now, push, read_json, write_json
+
+RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
+_EMPTY = {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None}
+#: Seconds between heartbeats of a run in its status.json.
+HEARTBEAT_SECONDS = 10.0
+
+_changing = threading.RLock()  # status.json is read, changed and written by the work and by its heartbeat
+
+
+def read_run(directory: Path) -> dict[str, Any] | None:
+    """The content of a run's run.json; None if it is missing or damaged."""
+    return verified(read_json(directory / RUN))
+
+
+def write_run(directory: Path, record: dict[str, Any]) -> None:
+    """Write a run's run.json, with its checksum."""
+    write_json(directory / RUN, with_checksum(record))
+
+
+def set_aside(path: Path, root: Path) -> Path:
+    """Move a damaged file under `root` to `root/quarantine/<its relative path>.<n>`; returns where it went."""
+    relative = path.relative_to(root)
+    n = 1
+    while (target := root / QUARANTINE / relative.with_name(f"{relative.name}.{n}")).exists():
+        n += 1
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    return target
+
+
+class RunStore:
+    """`run.json` (what a run is) and `status.json` (how far it got) of one run directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory)
+        self._last_progress = -float("inf")
+
+    def create(self, record: dict[str, Any]) -> list[Path]:
+        """Write `run.json` once, and an initial status if there is none; returns damaged files set aside."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        damaged: list[Path] = []
+        there = (self.directory / RUN).exists()
+        if read_run(self.directory) is None:
+            if there:
+                damaged.append(set_aside(self.directory / RUN, self.directory))
+            write_run(self.directory, record)
+        with _changing:
+            if as_status(read_json(self.directory / STATUS)) is None:
+                status, aside = self._mended()
+                damaged += [aside] if aside is not None else []
+                self._write(status)
+        return damaged
+
+    def status(self) -> dict[str, Any]:
+        """The status; a missing or damaged file reads as pending."""
+        status = as_status(read_json(self.directory / STATUS))
+        return status if status is not None else {**_EMPTY, "stages": {}, "run_id": self.directory.name}
+
+    def _mended(self) -> tuple[dict[str, Any], Path | None]:
+        """The status; a damaged file is set aside (where to comes second), and what files prove of it is kept."""
+        path = self.directory / STATUS
+        there = path.exists()  # before it is read: another process may write it meanwhile
+        value = read_json(path)
+        status = as_status(value)
+        if status is not None:
+            return status, None
+        if not there:
+            return {**_EMPTY, "stages": {}}, None
+        kept = proved(self.directory, value)
+        return {**_EMPTY, **kept}, set_aside(path, self.directory)
+
+    def _write(self, status: dict[str, Any]) -> None:
+        record = {**status, "run_id": self.directory.name, "updated": now()}
+        write_json(self.directory / STATUS, with_checksum(record))
+
+    def _change(self, **values: Any) -> None:
+        with _changing:
+            self._write({**self._mended()[0], **values})
+
+    def start(self, stage: str) -> None:
+        """Mark the run as running `stage`, in this process."""
+        self._change(
+            state="running",
+            stage=stage,
+            error=None,
+            stopped=None,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            heartbeat=now(),
+        )
+
+    @contextlib.contextmanager
+    def heartbeat(self, every: float = HEARTBEAT_SECONDS) -> Iterator[None]:
+        """Note the time in status.json every `every` seconds while the block runs. For people: nothing is decided by it."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(every):
+                with contextlib.suppress(OSError), _changing:
+                    if not ended.is_set():
+                        self._change(heartbeat=now())
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def progress(self, step: int, total_steps: int, every: float = 1.0, **values: float | None) -> None:
+        """Note the step and what was logged there (loss, dynamic_beta), at most once every `every` seconds."""
+        if time.monotonic() - self._last_progress >= every or step == total_steps:
+            self._last_progress = time.monotonic()
+            self._change(step=step, total_steps=total_steps, heartbeat=now(), **values)
+
+    def stop(self, signal_name: str, step: int | None) -> None:
+        """Record that the run was asked to stop and can be gone on with, from `step` if that is known."""
+        known = {} if step is None else {"step": step}
+        self._change(state="pending", stopped=signal_name, pid=None, **known)
+
+    def mark_stage(self, name: str, fingerprint: str, files: Iterable[str], seconds: float, last: bool = False) -> None:
+        """Record that stage `name` is complete, with the checksum of every file it produced (paths relative).
+
+        The files are pushed to disk first: a marker that outlives a power cut stands for files that do.
+        """
+        files = list(files)
+        for path in {self.directory / file for file in files} | {(self.directory / file).parent for file in files}:
+            push(path)
+        stage = {
+            "state": "done",
+            "fingerprint": fingerprint,
+            "seconds": round(seconds, 3),
+            "files": {file: file_hash(self.directory / file) for file in files},
+        }
+        with _changing:
+            status, _ = self._mended()
+            state = {"state": "done" if last else "running", "stage": name, "error": None, "stopped": None}
+            self._write({**status, "stages": {**status["stages"], name: stage}, **state})
+
+    def damaged(self, name: str, fingerprint: str) -> list[str] | None:
+        """Files of stage `name` that are missing or not what was recorded; None if it is not complete for `fingerprint`."""
+        stage = self.status()["stages"].get(name)
+        if stage is None or stage["fingerprint"] != fingerprint:
+            return None
+        return differing(self.directory, stage)
+
+    def files(self, name: str) -> set[str]:
+        """Files whose checksums stage `name` recorded."""
+        return set((self.status()["stages"].get(name) or {}).get("files", ()))
+
+    def is_done(self, name: str, fingerprint: str, verify: bool = True) -> bool:
+        """Whether stage `name` is complete for `fingerprint`.
+
+        With `verify`, every file is compared with its checksum; a damaged one goes to `quarantine/` and the stage's marker is
+        dropped. Without, nothing is read but the status, files need only be there, and nothing is written.
+        """
+        if not verify:
+            stage = self.status()["stages"].get(name)
+            same = stage is not None and stage["fingerprint"] == fingerprint
+            return same and all((self.directory / file).is_file() for file in stage["files"])
+        return self.check(name, fingerprint) == []
+
+    def check(self, name: str, fingerprint: str) -> list[str] | None:
+        """`damaged`, and what is damaged is set aside, so that the stage is done again."""
+        damaged = self.damaged(name, fingerprint)
+        if damaged:
+            for file in damaged:
+                if (self.directory / file).is_file():
+                    set_aside(self.directory / file, self.directory)
+            self.forget(name)
+        return damaged
+
+    def forget(self, name: str) -> None:
+        """Drop the marker of a stage and any recorded failure, so that it is done again."""
+        with _changing:
+            status, _ = self._mended()
+            stages = {key: stage for key, stage in status["stages"].items() if key != name}
+            again = {"step": 0} if name == "train" else {}
+            self._write({**status, "stages": stages, "state": "pending", "error": None, **again})
+
+    def forget_failure(self) -> None:
+        """Drop a recorded failure; the step reached stays, so that it can be seen whether the next try gets further."""
+        self._change(state="pending", error=None)
+
+    def fail(self, error_class: str, message: str, trace: str, **more: Any) -> None:
+        """Record a failure; `more` is what else is known of it (transient, errno). Finished stages stay finished."""
+        error = {"class": error_class, "message": message, "traceback": trace, **more}
+        self._change(state="failed", error=error, pid=None)

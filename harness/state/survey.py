@@ -1,0 +1,86 @@
+"""How far each run of an output is."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.plan.matrix import RunSpec
+from harness.plan.plan import Plan
+from harness.state.store import RunStore
+from trainers.common import scores_schema
+from trainers.common.errors import UserError
+
+# How far the runs of a plan are, from one look at each status file: fast for thousands of runs, and nothing is written.
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run: whether it is trained, how many of its benchmarks are scored, and seconds its training took if known."""
+
+    spec: RunSpec
+    trained: bool
+    cells: int
+    train_seconds: float | None
+
+
+def survey(plan: Plan, specs: Sequence[RunSpec]) -> list[RunState]:
+    """The state of `specs`, in their order. Files need only be there: their content is checked when the matrix is run."""
+    found = []
+    for spec, policy in zip(specs, plan.policies(specs)[1:], strict=True):
+        store = RunStore(plan.run_dir(spec))
+        stages: dict[str, Any] = store.status()["stages"] if store.directory.is_dir() else {}
+        folder = str(store.directory)
+        trained = _is_done(folder, stages.get("train"), spec.fingerprint)
+        cells = [
+            scores_schema.cell_fingerprint(spec.fingerprint, benchmark["fingerprint"]) for benchmark in plan.benchmarks
+        ]
+        if _is_done(folder, stages.get("evaluate"), scores_schema.digest(cells)):
+            count = len(cells)
+        else:  # some may be scored all the same; the score files tell
+            count = sum(plan.cell_done(policy, benchmark) for benchmark in plan.benchmarks) if stages else 0
+        seconds = stages["train"].get("seconds") if trained else None
+        found.append(RunState(spec, trained, count, seconds))
+    return found
+
+
+def _is_done(folder: str, stage: dict[str, Any] | None, fingerprint: str) -> bool:
+    if stage is None or stage["fingerprint"] != fingerprint:
+        return False
+    return all(os.path.isfile(os.path.join(folder, file)) for file in stage["files"])
+
+
+def frozen_matrix(output: Path) -> dict[str, Any]:
+    """matrix.json of an output directory.
+
+    Raises:
+        UserError: there is none.
+    """
+    from trainers.common.files import read_json
+
+    frozen = read_json(output / "matrix.json")
+    if not isinstance(frozen, dict):
+        raise UserError(
+            f"--output {output} holds no matrix; run: python -m harness run-matrix CONFIG --output {output}"
+        )
+    return frozen
+
+
+def shown_state(status: dict[str, Any]) -> str:
+    """The state; a run whose process on this machine is gone, or that was told to stop, is `interrupted`, not running."""
+    pid = status.get("pid")
+    if status["state"] == "pending" and status.get("stopped"):
+        return "interrupted"
+    here = status.get("host") in (None, socket.gethostname())
+    if pid and here and status["state"] == "running" and "train" not in status["stages"]:
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return "interrupted"
+        except PermissionError:
+            pass
+    return str(status["state"])

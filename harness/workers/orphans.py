@@ -1,0 +1,54 @@
+"""A worker whose parent was killed notices within a second; until then a restart must not work beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+_PATIENCE_SECONDS = 10.0
+#: Module of a worker -> the stem of its job and events files.
+_WORKERS = {"evals.worker": "evaluate", "evals.judges.worker": "judge"}
+
+
+def wait_for_orphan(work: Path) -> None:
+    """Wait until the workers of an earlier call, if they are still there, are gone; end one that stays.
+
+    Args:
+        work: the folder of job and events files. Only a process that runs exactly this job is touched (Linux; elsewhere
+            processes cannot be recognised, and this returns at once).
+    """
+    for module, stem in _WORKERS.items():
+        for events in sorted(work.glob(f"{stem}*.events.jsonl")):  # each judge tells its events in a file of its own
+            _wait(module, work / f"{stem}.json", _started_pid(events))
+
+
+def _wait(module: str, job: Path, pid: int | None) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while pid is not None and _runs_job(pid, module, job):
+        if time.monotonic() > deadline:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # the worker leads its own group
+            deadline = float("inf")
+        time.sleep(0.1)
+
+
+def _started_pid(events: Path) -> int | None:
+    pid = None
+    with contextlib.suppress(OSError):
+        for line in events.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                event = json.loads(line)
+                pid = event.get("pid", pid)
+    return pid if isinstance(pid, int) else None
+
+
+def _runs_job(pid: int, module: str, job: Path) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return module.encode() in words and os.fsencode(job) in words

@@ -1,0 +1,261 @@
+"""`python -m harness.workers.train_worker WORK.json`: trains runs one after another in one process, so imports are paid once.
+
+The work file names an inbox, to which the parent appends a job a line; what happens is appended to an events file as JSON
+lines and kept in each run's status.json. A run that raises is recorded with class, message and traceback, and the next one
+may come. If this process itself dies, the parent knows which run it was in. SIGTERM ends it at a place the run can go on from
+(see harness.workers.stop_request).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.state.failures import EXIT_IO, disk_errno, is_transient
+from harness.state.store import RunStore, set_aside
+from harness.workers.launcher import run_launched
+from harness.workers.quiet import quiet
+from harness.workers.stop_request import StopRequest, TrainingStopped
+from trainers.common.processes import Patience, die_with_parent
+
+if TYPE_CHECKING:
+    from trainers.formats.pairs import PreferencePair
+    from trainers.run.job import Progress, TrainJob
+
+
+#: Key of a `run_failed` event: no further run is to be given to this process.
+PROCESS_ENDS = "process_ends"
+
+
+class Events:
+    """Appends JSON lines that the parent reads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = path.open("a", encoding="utf-8")
+
+    def emit(self, event: str, **values: Any) -> None:
+        self._handle.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+        self._handle.flush()
+
+
+@contextlib.contextmanager
+def _every_trainer_calls(callback: Any) -> Any:
+    """Trainers made inside the block, by whatever objective, call `callback` too."""
+    from transformers import trainer
+
+    trainer.DEFAULT_CALLBACKS.append(callback)
+    try:
+        yield
+    finally:
+        trainer.DEFAULT_CALLBACKS.remove(callback)
+
+
+def _read_job(job: dict[str, Any]) -> tuple[TrainJob, list[PreferencePair]]:
+    from trainers.run.job import TrainJob
+
+    values = job["train_job"]
+    train_job = TrainJob(
+        **{
+            **values,
+            "run_dir": Path(values["run_dir"]),
+            "model_path": Path(values["model_path"]),
+            "reference_root": Path(values["reference_root"]),
+            "parent_dir": Path(values["parent_dir"]) if values["parent_dir"] is not None else None,
+            "snapshots": tuple(s) if isinstance(s := values["snapshots"], list) else s,
+        }
+    )
+    path = Path(job["data"]["path"])
+    state = path.stat()
+    return train_job, list(_pairs(path, job["data"]["limit"], job["data"]["seed"], state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=2)
+def _pairs(path: Path, limit: int | None, seed: int, *state: int) -> list[PreferencePair]:
+    """The pairs of a file, read once for all runs of this process while the file's `state` (time, size) is the same."""
+    from trainers.formats.pairs import load_pairs
+
+    return load_pairs(path, limit, seed)
+
+
+def _fit(
+    job: dict[str, Any],
+    train_job: TrainJob,
+    pairs: list[PreferencePair],
+    report: Callable[[Progress], None],
+    request: StopRequest,
+) -> dict[str, Any]:
+    from trainers.run.objective_run import train_objective
+    from trainers.run.train import train
+
+    with _every_trainer_calls(request.callback(train_job.run_dir)):
+        if job.get("objective", "dpo") == "dpo":
+            return train(train_job, pairs, report)
+        return train_objective(train_job, job["objective"], pairs, report)
+
+
+def train_beside(job: dict[str, Any], request: StopRequest) -> None:
+    """Train a run of several processes in one that is not the main one."""
+    train_job, pairs = _read_job(job)
+    _fit(job, train_job, pairs, lambda progress: None, request)
+
+
+def run_one(job: dict[str, Any], events: Events, request: StopRequest, alone: bool = True) -> None:
+    """Train one run and mark it; raises what training raises.
+
+    Args:
+        alone: no other process trains this run with this one (see `harness.workers.launched`).
+    """
+    from trainers.common.training_schema import (
+        ADAPTER_DIR,
+        BETA_HEAD,
+        BETA_PROBE,
+        EXAMPLE_METRICS,
+        LOG_HISTORY,
+        POLICY_DIR,
+        TRAIN_RESULT,
+    )
+    from trainers.run.save import clean_up
+
+    store = RunStore(Path(job["train_job"]["run_dir"]))
+    store.start("train")
+    started = time.monotonic()
+    train_job, pairs = _read_job(job)
+
+    def report(progress: Progress) -> None:
+        if progress.note is not None:
+            events.emit("note", run_id=train_job.run_id, text=progress.note)
+            return
+        store.progress(
+            progress.step,
+            progress.total_steps,
+            loss=progress.loss,
+            dynamic_beta=progress.dynamic_beta,
+            eta_seconds=progress.eta_seconds,
+        )
+        events.emit("progress", run_id=train_job.run_id, **vars(progress))
+
+    if alone:
+        _keep_whole_checkpoints(store, events)
+    with store.heartbeat():
+        result = _fit(job, train_job, pairs, report, request)
+        # a run killed between its last step and its mark has no step left to report
+        store.progress(result["steps"], result["steps"])
+        files = [LOG_HISTORY, EXAMPLE_METRICS, TRAIN_RESULT]
+        folders = [store.directory / name for name in (POLICY_DIR, ADAPTER_DIR)]
+        found = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+        files += [str(path.relative_to(store.directory)) for path in found]
+        learned = (BETA_HEAD, str(Path(BETA_HEAD).with_suffix(".json")), BETA_PROBE)
+        files += [name for name in learned if (store.directory / name).is_file()]
+        store.mark_stage("train", job["fingerprint"], files, time.monotonic() - started)
+    clean_up(store.directory)
+
+
+def _keep_whole_checkpoints(store: RunStore, events: Events) -> None:
+    """Set damaged checkpoints aside and remove those that were never finished: the run goes on from the last whole one."""
+    from harness.state.checkpoints import damaged, unfinished
+
+    for folder, files in damaged(store.directory).items():
+        kept = set_aside(folder, store.directory)
+        text = f"{folder.name} is damaged ({files[0]}); set aside as {kept.relative_to(store.directory)}"
+        events.emit("note", run_id=store.directory.name, text=text)
+    for folder in unfinished(store.directory):
+        shutil.rmtree(folder)  # not kept: on a disk that was full it would keep it so
+        events.emit("note", run_id=store.directory.name, text=f"{folder.name} was not finished; removed")
+
+
+def _jobs(inbox: Path, parent: int) -> Iterator[dict[str, Any]]:
+    """Jobs as the parent appends them, until it is gone."""
+    offset, patience = 0, Patience(0.02)
+    while os.getppid() == parent:
+        with inbox.open("rb") as handle:
+            handle.seek(offset)
+            data = handle.read()
+        end = data.rfind(b"\n") + 1
+        offset += end
+        for line in data[:end].splitlines():
+            yield json.loads(line)
+            patience.reset()
+        if not end:
+            patience.sleep()
+
+
+def main(argv: list[str]) -> int:
+    """Entry point; returns 0 even if runs failed (their status says so), `EXIT_IO` if the state cannot be written."""
+    work = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    die_with_parent(work["parent"])
+    try:
+        return _main(work)
+    except TrainingStopped:
+        return 0
+    except OSError as error:
+        if disk_errno(error) is None:
+            raise
+        traceback.print_exc()
+        return EXIT_IO
+
+
+def _main(work: dict[str, Any]) -> int:
+    request = StopRequest()
+    events = Events(Path(work["events"]))
+    events.emit("started", pid=os.getpid())
+    quiet(TOKENIZERS_PARALLELISM="false")
+    for job in _jobs(Path(work["inbox"]), work["parent"]):
+        if not cell(job, events, request):
+            return 0
+        request.stepping = False
+        if request.requested:
+            return 0
+    return 0
+
+
+def cell(job: dict[str, Any], events: Events, request: StopRequest, alone: bool = True) -> bool:
+    """One cell of a matrix: train the run, and record what came of it. False if this process is to end.
+
+    It is where it was told to stop, and where a run failed that used CUDA: after some errors (a device-side assert, an illegal
+    access, ECC) every later run in this process would fail too. This is what every executor ends up calling, in a process of
+    one run after another or in one of `accelerate launch`.
+    """
+    run_id = job["train_job"]["run_id"]
+    store = RunStore(Path(job["train_job"]["run_dir"]))
+    try:
+        if "launch" in job:
+            _keep_whole_checkpoints(store, events)
+            run_launched(job, events.path)
+            return True
+        events.emit("run_started", run_id=run_id)
+        run_one(job, events, request, alone)
+    except TrainingStopped as stopped:
+        if "launch" not in job:
+            store.stop("SIGTERM", stopped.step or None)
+            events.emit("run_stopped", run_id=run_id, step=stopped.step)
+        return False
+    except Exception as error:
+        transient, message = is_transient(error), str(error)
+        record = {"transient": transient, "attempts": job["attempt"], "errno": disk_errno(error)}
+        store.fail(type(error).__name__, message, traceback.format_exc(), **record)
+        told = {"run_id": run_id, "error": type(error).__name__, "message": message, "transient": transient}
+        spent = alone and _used_cuda()
+        events.emit("run_failed", **told, **{PROCESS_ENDS: spent})
+        return not spent
+    else:
+        events.emit("run_done", run_id=run_id)
+    return True
+
+
+def _used_cuda() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Comparisons between methods: tables, grids, frontiers, judges."""

@@ -1,0 +1,131 @@
+"""The points of the frontiers: what every policy on the way of a run gained, and what it paid for it in KL or length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reports.runs.arms import Arm
+from reports.runs.checkpoints import Snapshot, snapshots
+from reports.runs.records import REFERENCE_ID, MatrixData, RunData, Scores
+from reports.statistics.intervals import mean_interval
+
+Rows = list[dict[str, float]]
+KL_METRIC = "kl_k3"
+LENGTHS = ("response_tokens", "response_words")
+_NO_KL = "KL to the reference was not measured: add a benchmark of kind kl"
+
+
+def values_of(scores: Scores, metric: str) -> dict[str, float]:
+    """The values of one metric that are known, by item id."""
+    return {i.id: v for i in scores.items if (v := i.values.get(metric)) is not None}
+
+
+def _stated(scores: Scores | None, metric: str) -> tuple[float | None, float | None]:
+    """Mean over items and its standard error, from the items; None where there are none."""
+    values = [] if scores is None else list(values_of(scores, metric).values())
+    if not values or scores is None:
+        return None, None
+    groups = [i.group or i.id for i in scores.items if i.values.get(metric) is not None]
+    found = mean_interval(values, groups)
+    return found.estimate, found.stderr
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a reward is paid with: `key` is kl (0 at the reference) or length, the metric the item values to be averaged."""
+
+    key: str
+    benchmark: str
+    metric: str
+
+
+class Points:
+    """The policies on the way of each run, read once, with the reference as the point every run starts from."""
+
+    def __init__(self, matrix: MatrixData) -> None:
+        self.matrix = matrix
+        tables = [s for r in matrix.runs for s in r.scores.values()]
+        self.kl = next((s.benchmark for s in tables if s.kind == "kl" and KL_METRIC in s.metrics), None)
+        self._of: dict[str, list[Snapshot]] = {}
+
+    def of(self, run: RunData) -> list[Snapshot]:
+        if run.run_id not in self._of:
+            self._of[run.run_id] = snapshots(run)
+        return self._of[run.run_id]
+
+    def cost(self, key: str, benchmark: str) -> Cost | str:
+        """KL, or the length of the answers to the benchmark (to the KL prompts where it has none); or why there is none."""
+        if benchmark not in self.matrix.benchmarks:
+            return f"{benchmark} was not scored"
+        if key == "kl":
+            return Cost(key, self.kl, KL_METRIC) if self.kl else _NO_KL
+        for source in (benchmark, self.kl):
+            for name in LENGTHS:
+                if source and any(values_of(s, name) for r in self.matrix.runs if (s := r.scores.get(source))):
+                    return Cost(key, source, name)
+        return "the length of the answers was not recorded"
+
+    def frontier(self, run: RunData, cost: Cost, benchmark: str, metric: str) -> tuple[Rows, Rows] | None:
+        """Item values of reward and cost, one mapping per point that has both; the reference first."""
+        reward: Rows = []
+        spent: Rows = []
+        for point in self.of(run):
+            scores, moved = point.scores.get(benchmark), point.scores.get(cost.benchmark)
+            if scores is not None and moved is not None:
+                reward.append(values_of(scores, metric))
+                spent.append(values_of(moved, cost.metric))
+        begun = self.matrix.reference.scores if self.matrix.reference else {}
+        if benchmark in begun and spent:
+            start = dict.fromkeys(spent[0], 0.0) if cost.key == "kl" else {}
+            if cost.key != "kl" and cost.benchmark in begun:
+                start = values_of(begun[cost.benchmark], cost.metric)
+            if start:
+                reward.insert(0, values_of(begun[benchmark], metric))
+                spent.insert(0, start)
+        return (reward, spent) if len(spent) > 1 else None
+
+    def row(self, arm: Arm, run: RunData, snap: Snapshot, benchmark: str, metric: str) -> dict[str, Any]:
+        """One policy on the way of a run: its KL, reward and length with standard errors, and what was not measured."""
+        kl = snap.scores.get(self.kl or "")
+        reward = snap.scores.get(benchmark)
+        length: tuple[float | None, float | None] = (None, None)
+        name: str | None = None
+        for source in (reward, kl):
+            for key in LENGTHS:
+                if length[0] is None and source is not None:
+                    length = _stated(source, key)
+                    name = f"{source.benchmark}/{key}" if length[0] is not None else None
+        moved, gained = _stated(kl, KL_METRIC), _stated(reward, metric)
+        lacking = [
+            n for n, v in (("KL", moved[0]), (f"{benchmark}/{metric}", gained[0]), ("length", length[0])) if v is None
+        ]
+        return {
+            "label": arm.label,
+            "run_id": run.run_id,
+            "seed": run.seed,
+            "state": run.state,
+            "step": snap.step,
+            "final": snap.final,
+            "kl": moved[0],
+            "kl_stderr": moved[1],
+            "reward": gained[0],
+            "reward_stderr": gained[1],
+            "length": length[0],
+            "length_stderr": length[1],
+            "length_metric": name,
+            "reason": f"not measured: {', '.join(lacking)}" if lacking else None,
+        }
+
+    def reference_row(self, benchmark: str, metric: str) -> list[dict[str, Any]]:
+        """The reference at KL 0; nothing where it was not scored."""
+        matrix = self.matrix
+        if matrix.reference is None or benchmark not in matrix.reference.scores:
+            return []
+        start = Snapshot(REFERENCE_ID, 0, False, matrix.reference.scores)
+        arm = Arm(REFERENCE_ID, REFERENCE_ID, None, {}, ())
+        row = self.row(arm, matrix.reference, start, benchmark, metric)
+        lacking = [n for n, k in (("length", "length"), (f"{benchmark}/{metric}", "reward")) if row[k] is None]
+        return [
+            row | {"kl": 0.0, "kl_stderr": 0.0, "reason": f"not measured: {', '.join(lacking)}" if lacking else None}
+        ]

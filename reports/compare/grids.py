@@ -1,0 +1,73 @@
+"""Scores of whole arms as arrays, so that every comparison of a matrix is a few array operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.compare.comparison import Column, by_group, columns_of
+from reports.runs.arms import Arm
+from reports.runs.records import MatrixData, Scores
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreGrid:
+    """One arm on one metric: `values` (seeds, items), the seeds and item ids along it, and the group of each item."""
+
+    label: str
+    seeds: tuple[int | None, ...]
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    values: Floats
+
+
+def grid_of(label: str, columns: Sequence[Column]) -> ScoreGrid | None:
+    """The items that every policy of the arm answered; None where there are none."""
+    if not columns:
+        return None
+    first, others = columns[0], columns[1:]
+    ids = tuple(i for i in first.values if all(i in c.values for c in others))
+    if not ids:
+        return None
+    values = np.array([[c.values[i] for i in ids] for c in columns], dtype=float)
+    return ScoreGrid(label, tuple(c.seed for c in columns), ids, tuple(first.groups[i] for i in ids), values)
+
+
+def arm_grids(all_arms: Sequence[Arm], benchmark: str, metric: str) -> dict[str, ScoreGrid]:
+    """The grids of the arms that were scored, by label, in the arms' order."""
+    found = ((a.label, grid_of(a.label, columns_of(a.runs, benchmark, metric))) for a in all_arms)
+    return {label: grid for label, grid in found if grid is not None}
+
+
+def aligned(grids: Sequence[ScoreGrid]) -> tuple[tuple[int | None, ...], tuple[str, ...], Floats]:
+    """Seeds and item ids that all grids share, and their values, shape (grids, seeds, items)."""
+    seeds = tuple(s for s in grids[0].seeds if all(s in g.seeds for g in grids[1:]))
+    if all(g.ids == grids[0].ids for g in grids[1:]):
+        ids = grids[0].ids
+    else:
+        shared = set(grids[0].ids).intersection(*(g.ids for g in grids[1:]))
+        ids = tuple(i for i in grids[0].ids if i in shared)
+    out = np.empty((len(grids), len(seeds), len(ids)))
+    for row, g in enumerate(grids):
+        at = {name: i for i, name in enumerate(g.ids)}
+        items = [at[i] for i in ids]
+        out[row] = g.values[[g.seeds.index(s) for s in seeds]][:, items]
+    return seeds, ids, out
+
+
+def grouped(grid: ScoreGrid, ids: Sequence[str], values: Floats) -> Floats:
+    """Values of shape (..., items) with one column per group of items."""
+    at = dict(zip(grid.ids, grid.groups, strict=True))
+    return by_group(values, [at[i] for i in ids])
+
+
+def higher_is_better(matrix: MatrixData, benchmark: str, metric: str) -> bool:
+    """Whether a larger value of the metric is better; True where no score file says."""
+    policies = [*matrix.runs, *([matrix.reference] if matrix.reference else [])]
+    found: list[Scores] = [s for r in policies if (s := r.scores.get(benchmark)) and metric in s.metrics]
+    return not found or found[0].metrics[metric].get("higher_is_better") is not False

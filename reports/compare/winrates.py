@@ -1,0 +1,222 @@
+"""Win rates of all policies from comparison rows: against the reference, between every pair, and how far to trust them.
+
+The rows are those of `comparisons/<benchmark>.jsonl` (their columns are described in evals/judges/comparisons.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.statistics.bradley_terry import bradley_terry
+from reports.statistics.intervals import wilson
+from reports.statistics.length_control import difficulties, length_controlled, length_term
+from reports.statistics.results import undefined
+from reports.statistics.winrate import cohen_kappa, position_effect, verdicts, win_rate
+
+Row = Mapping[str, Any]
+_COLUMNS = ("judge", "prompt_id", "sample", "first", "second", "preference", "length_first", "length_second")
+#: With fewer, the estimate of prompt difficulty is mostly noise and length control does more harm than good.
+FEWEST_POLICIES = 4
+
+
+class ComparisonError(ValueError):
+    """Comparison rows that cannot be used; the message names file, line and key."""
+
+
+def read_comparisons(path: Path) -> list[dict[str, Any]]:
+    """The rows of a comparison file. ComparisonError for a line that is no row."""
+    rows = []
+    # Not splitlines: a judge's words may hold other characters that end a line, such as U+2028.
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ComparisonError(f"{path}:{number}: not JSON ({error}); judge again") from error
+        absent = [key for key in _COLUMNS if not isinstance(row, dict) or key not in row]
+        if absent:
+            raise ComparisonError(f"{path}:{number}: the row has no {absent[0]!r}; judge again")
+        rows.append(row)
+    return rows
+
+
+def summarise(
+    rows: Sequence[Row], reference: str, difficulty: Mapping[str, float] | None = None, replicates: int = 300
+) -> dict[str, Any]:
+    """Everything the comparisons of one benchmark say, JSON-ready.
+
+    Per judge: each policy against the reference (plain and length-controlled win rate), every pair, Bradley-Terry over
+    all policies, position effect, failures by reason; and the agreement of every two judges.
+
+    Args:
+        rows: of one benchmark, any number of judges.
+        reference: the policy that win rates are against.
+        difficulty: gamma_x by prompt id for the length-controlled win rate; None estimates it from all policies against
+            the reference, which takes at least `FEWEST_POLICIES` of them.
+        replicates: bootstrap resamples.
+    """
+    by_judge: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_judge[row["judge"]].append(row)
+    return {
+        "reference": reference,
+        "judges": {
+            name: judge_summary(part, reference, difficulty, replicates) for name, part in sorted(by_judge.items())
+        },
+        "agreement": [judge_agreement(a, b, by_judge[a], by_judge[b]) for a, b in combinations(sorted(by_judge), 2)],
+    }
+
+
+def difficulty_of(rows: Sequence[Row], reference: str) -> dict[str, float] | None:
+    """Prompt difficulty as one judge sees it, from all policies against the reference; None for fewer than `FEWEST_POLICIES`."""
+    return _difficulty(_against(_by_pair(rows, reference), reference))
+
+
+def _by_pair(rows: Sequence[Row], reference: str) -> dict[tuple[str, str], list[Row]]:
+    """Rows of each pair of policies, the reference always second."""
+    pairs: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        oriented = _swapped(row) if row["first"] == reference else row
+        pairs[oriented["first"], oriented["second"]].append(oriented)
+    return pairs
+
+
+def _against(pairs: Mapping[tuple[str, str], Sequence[Row]], reference: str) -> dict[str, pd.DataFrame]:
+    return {first: _by_prompt(part) for (first, second), part in sorted(pairs.items()) if second == reference}
+
+
+def judge_summary(
+    rows: Sequence[Row], reference: str, difficulty: Mapping[str, float] | None, replicates: int = 300
+) -> dict[str, Any]:
+    """What the rows of one judge on one benchmark say, JSON-ready; the arguments are those of `summarise`."""
+    pairs = _by_pair(rows, reference)
+    references = _against(pairs, reference)
+    gamma = difficulty if difficulty is not None else _difficulty(references)
+    against = {
+        first: {
+            **_pair(pairs[first, reference]),
+            "length_controlled": _length_controlled(means, gamma, replicates),
+        }
+        for first, means in references.items()
+    }
+    missing = Counter(row.get("reason") or "no reason" for row in rows if row["preference"] is None)
+    return {
+        "against_reference": against,
+        "pairs": [{"first": f, "second": s, **_pair(part)} for (f, s), part in sorted(pairs.items())],
+        "bradley_terry": _strengths(rows, reference, replicates),
+        "position": _position(rows),
+        "comparisons": len(rows),
+        "identical": sum(row.get("reason") == "identical answers" for row in rows),
+        "failed": dict(sorted(missing.items())),
+    }
+
+
+def _swapped(row: Row) -> dict[str, Any]:
+    flip = {"first": "second", "second": "first", "length_first": "length_second", "length_second": "length_first"}
+    turned = {key: row[flip.get(key, key)] for key in row}
+    for key in ("preference", "forward", "backward"):
+        if row.get(key) is not None:
+            turned[key] = 1 - row[key]
+    # What was shown first is now called second, so the two orders change places too.
+    if "forward" in turned and "backward" in turned:
+        turned["forward"], turned["backward"] = turned["backward"], turned["forward"]
+    return turned
+
+
+def _values(rows: Sequence[Row], key: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([np.nan if row.get(key) is None else row[key] for row in rows], dtype=float)
+
+
+def _pair(rows: Sequence[Row]) -> dict[str, Any]:
+    # Samples of one prompt, and prompts of one group, are not independent.
+    groups = [row.get("group") or row["prompt_id"] for row in rows]
+    return {"win_rate": win_rate(_values(rows, "preference"), groups).as_dict(), "position": _position(rows)}
+
+
+def _position(rows: Sequence[Row]) -> dict[str, Any] | None:
+    forward, backward = _values(rows, "forward"), _values(rows, "backward")
+    # A judge that sees one answer at a time has no order to be inconsistent in.
+    if np.isnan(forward).all() and np.isnan(backward).all():
+        return None
+    return position_effect(forward, backward).as_dict()
+
+
+def _by_prompt(rows: Sequence[Row]) -> pd.DataFrame:
+    """Means over the samples of each prompt, of comparisons with a verdict: preference, length_first, length_second."""
+    columns = ["prompt_id", "preference", "length_first", "length_second"]
+    table = pd.DataFrame([[row[key] for key in columns] for row in rows], columns=columns)
+    table["preference"] = table["preference"].astype(float)
+    return table.dropna(subset="preference").groupby("prompt_id").mean()
+
+
+def _difficulty(policies: Mapping[str, pd.DataFrame]) -> dict[str, float] | None:
+    judged = {name: table for name, table in policies.items() if len(table)}
+    if len(judged) < FEWEST_POLICIES:
+        return None
+    prompts = sorted(set().union(*(table.index for table in judged.values())))
+    preferences = np.array([table["preference"].reindex(prompts) for table in judged.values()], dtype=float)
+    terms = np.zeros_like(preferences)
+    for row, table in zip(terms, judged.values(), strict=True):
+        row[[prompts.index(prompt) for prompt in table.index]] = length_term(
+            table["length_first"], table["length_second"]
+        )
+    return dict(zip(prompts, (float(gamma) for gamma in difficulties(preferences, terms)), strict=True))
+
+
+def _length_controlled(means: pd.DataFrame, difficulty: Mapping[str, float] | None, replicates: int) -> dict[str, Any]:
+    if difficulty is None:
+        few = f"prompt difficulty is estimated from at least {FEWEST_POLICIES} policies against the reference"
+        return {**undefined("length-controlled win rate (GLM)", len(means), few).as_dict(), "plain": None}
+    gamma = [difficulty[prompt] for prompt in means.index]
+    fit = length_controlled(
+        means["preference"], means["length_first"], means["length_second"], gamma, replicates=replicates
+    )
+    return fit.as_dict()
+
+
+def _strengths(rows: Sequence[Row], reference: str, replicates: int) -> dict[str, Any]:
+    try:
+        return bradley_terry(
+            [row["first"] for row in rows],
+            [row["second"] for row in rows],
+            _values(rows, "preference"),
+            [row.get("group") or row["prompt_id"] for row in rows],
+            anchor=reference,
+            replicates=replicates,
+        ).as_dict()
+    except ValueError as error:  # too many failed comparisons to place every policy
+        return {"anchor": reference, "policies": None, "ranking": None, "reason": str(error)}
+
+
+def judge_agreement(name_a: str, name_b: str, a: Sequence[Row], b: Sequence[Row]) -> dict[str, Any]:
+    """How often two judges have the same verdict on the same comparison, and Cohen's kappa."""
+
+    def by_key(rows: Sequence[Row]) -> dict[tuple[str, ...], float]:
+        # One orientation for both judges, whichever policy they were shown as first.
+        turned = [
+            row if row["first"] < row["second"] else _swapped(row) for row in rows if row["preference"] is not None
+        ]
+        return {(r["first"], r["second"], r["prompt_id"], str(r["sample"])): float(r["preference"]) for r in turned}
+
+    one, two = by_key(a), by_key(b)
+    shared = sorted(one.keys() & two.keys())
+    if not shared:
+        reason = "the two judges have a verdict on no common comparison"
+        return {"judges": [name_a, name_b], "n": 0, "same_verdict": None, "kappa": None, "reason": reason}
+    x, y = verdicts([one[key] for key in shared]), verdicts([two[key] for key in shared])
+    return {
+        "judges": [name_a, name_b],
+        "n": len(shared),
+        "same_verdict": wilson(int((x == y).sum()), len(shared)).as_dict(),
+        "kappa": cohen_kappa(x, y).as_dict(),
+        "reason": None,
+    }

@@ -1,0 +1,126 @@
+"""One self-contained page on DPO itself: sliders, the loss under three rules for beta, and eight exercises.
+
+The page computes everything in the browser; this module fills its template. DPO: Rafailov et al. 2023, arXiv 2305.18290.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports.page.text import content_security_policy
+from reports.writing import write_text
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+#: Joined in this order into the page's one script.
+SCRIPTS = ("explain_rules.js", "explain_plot.js", "explain_panel.js", "explain_exercises.js")
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A slider with its number field.
+
+    The field accepts `low` to `high`; the slider covers `slider_low` to `slider_high`, evenly in log(value) where `log`
+    is set. `key` names the value in the page's address (`#beta=0.1&ppl=20`); `formula` is HTML.
+    """
+
+    key: str
+    name: str
+    formula: str
+    default: float
+    low: float
+    high: float
+    slider_low: float
+    slider_high: float
+    step: float
+    hint: str
+    log: bool = False
+
+    def position(self, value: float) -> float:
+        """Where the slider stands at this value; `step` is in the same unit."""
+        return round(math.log(value), 4) if self.log else value
+
+
+def _log_prob(key: str, name: str, formula: str, default: float) -> Control:
+    return Control(key, name, formula, default, -10000, 0, -80, 0, 0.5, "")
+
+
+_LOG = "Logarithmic slider."
+LOG_PROBS = (
+    _log_prob("pw", "policy, chosen answer", "log π(y<sub>w</sub>|x)", -38),
+    _log_prob("pl", "policy, rejected answer", "log π(y<sub>l</sub>|x)", -47),
+    _log_prob("rw", "reference, chosen answer", "log ref(y<sub>w</sub>|x)", -40),
+    _log_prob("rl", "reference, rejected answer", "log ref(y<sub>l</sub>|x)", -44),
+)
+BETAS = (
+    Control("beta", "pref_beta", "β", 0.1, 0.001, 10, 0.01, 1, 0.02, f"All three rules start from it. {_LOG}", True),
+    Control(
+        "ppl",
+        "prompt perplexity",
+        "PPL(x)",
+        20,
+        1,
+        1e6,
+        1,
+        1000,
+        0.02,
+        f"How much the prompt surprises the policy. {_LOG}",
+        True,
+    ),
+    Control("c", "FooDPO: pref_beta_scale", "c", 0.5, 0, 10, 0, 1, 0.01, "0 falls back to the fixed β."),
+    Control(
+        "ppl0",
+        "learnable: typical perplexity",
+        "",
+        10,
+        1.01,
+        1e6,
+        1.1,
+        1000,
+        0.02,
+        f"Of the training prompts; sets w before training. {_LOG}",
+        True,
+    ),
+    Control(
+        "eps",
+        "learnable: reach of the network",
+        "ε",
+        0.3,
+        0,
+        0.99,
+        0,
+        0.9,
+        0.01,
+        "The network may move β by this share at most.",
+    ),
+    Control("nn", "learnable: output of the network", "NN(h)", 0, -20, 20, -3, 3, 0.01, "0 before training."),
+)
+
+
+def explain_html() -> str:
+    """The page, as text. Its address may carry a setting, for example `explain.html#beta=0.1&ppl=20`."""
+    import jinja2
+    from markupsafe import Markup
+
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS))
+    style = Markup((TEMPLATES / "explain.css").read_text(encoding="utf-8"))
+    return pages.get_template("explain.html.j2").render(
+        log_probs=LOG_PROBS,
+        betas=BETAS,
+        script=script,
+        style=style,
+        csp=content_security_policy(script, style),
+    )
+
+
+def write_explain(path: Path | str) -> Path:
+    """Write the page to `path`, making its folder where needed; returns the path. Raises OSError where it cannot."""
+    return write_text(Path(path), explain_html())

@@ -1,0 +1,291 @@
+"""Training curves: thick lines are means over seeds, bands their range, thin lines seeds (up to 60 runs)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.panels.style import Look, looks, save, style
+from reports.runs.arms import Arm
+from reports.runs.records import RunData, finite
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Log key, axis label with unit, panel title.
+PANELS = (
+    ("loss", "nats per pair", "Training loss (not comparable across beta)"),
+    ("loss_at_beta0", "nats per pair", "Loss at the fixed beta"),
+    ("delta", "nats", "Log-ratio margin delta"),
+    ("dynamic_beta", "beta (1/nat)", "dynamic_beta"),
+    ("rewards/accuracies", "share of pairs", "Reward accuracy"),
+    ("log_prompt_perplexity", "nats per token", "Log prompt perplexity"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What the curves are drawn against: a log key, its label, the name of the figure and of its table."""
+
+    key: str
+    label: str
+    figure: str
+
+
+BY_STEP = Axis("step", "optimiser step", "training_curves")
+BY_EXAMPLES = Axis("examples_seen", "preference pairs seen", "training_curves_by_examples")
+AXES = (BY_STEP, BY_EXAMPLES)
+
+#: Width and height in inches.
+SIZE = (11.0, 6.0)
+#: Names in a legend; with more methods the rest is told from the tables.
+MOST_NAMES = 24
+#: With more runs a line for each seed is a blur that takes most of the time; the band shows their range.
+MOST_LINES = 60
+#: A curve may leave the range of the other points by this many of their interquartile ranges before the axis is cut.
+FAR = 15.0
+
+Floats = NDArray[np.float64]
+
+
+def curve_columns(axis: Axis = BY_STEP) -> tuple[str, ...]:
+    """Columns of `curve_table`."""
+    return ("measure", "label", axis.key, "mean", "low", "high", "seeds")
+
+
+@dataclass(frozen=True, slots=True)
+class _Logged:
+    """A run's steps that have a place on the axis, and those places, shape (n,); `all_placed` if no step lacks one."""
+
+    records: list[dict[str, Any]]
+    places: Floats
+    all_placed: bool
+
+
+class Curves:
+    """What runs logged along one axis. Every series is made once: a matrix needs each for a table and several figures."""
+
+    def __init__(self, axis: Axis = BY_STEP) -> None:
+        self.axis = axis
+        self._logged: dict[str, _Logged] = {}
+        self._values: dict[tuple[str, str], Floats] = {}
+
+    def logged(self, run: RunData) -> _Logged:
+        if run.run_id not in self._logged:
+            steps = run.steps
+            placed = [(x, r) for r in steps if (x := finite(r.get(self.axis.key))) is not None]
+            places = np.array([x for x, _ in placed], dtype=float)
+            self._logged[run.run_id] = _Logged([r for _, r in placed], places, len(placed) == len(steps))
+        return self._logged[run.run_id]
+
+    def of(self, run: RunData, key: str) -> tuple[Floats, Floats]:
+        """Places on the axis and values of one logged key, shape (n,) each; what is absent or not finite is NaN."""
+        found = self.logged(run)
+        if (run.run_id, key) not in self._values:
+            values = [np.nan if (v := finite(r.get(key))) is None else v for r in found.records]
+            self._values[run.run_id, key] = np.array(values, dtype=float)
+        return found.places, self._values[run.run_id, key]
+
+
+def seed_band(curves: Sequence[tuple[Floats, Floats]]) -> dict[str, Floats]:
+    """Mean, least and greatest over seeds at every step that at least one seed logged; NaN values take no part."""
+    steps = np.unique(np.concatenate([s for s, _ in curves])) if curves else np.empty(0)
+    grid = np.full((len(curves), steps.size), np.nan)
+    for row, (s, v) in enumerate(curves):
+        grid[row, np.searchsorted(steps, s)] = v
+    present = np.isfinite(grid).any(axis=0)
+    steps, grid = steps[present], grid[:, present]
+    if not steps.size:
+        return {"step": steps, "mean": steps, "low": steps, "high": steps, "seeds": steps}
+    return {
+        "step": steps,
+        "mean": np.nanmean(grid, axis=0),
+        "low": np.nanmin(grid, axis=0),
+        "high": np.nanmax(grid, axis=0),
+        "seeds": np.isfinite(grid).sum(axis=0).astype(float),
+    }
+
+
+def curve_table(arms: Sequence[Arm], curves: Curves) -> list[dict[str, Any]]:
+    """The numbers behind the curves: mean and range over seeds per measure, method and place on the axis."""
+    rows: list[dict[str, Any]] = []
+    place = curves.axis.key
+    for key, _, _ in PANELS:
+        for arm in arms:
+            band = seed_band([curves.of(run, key) for run in arm.runs if run.steps])
+            columns = (values.tolist() for values in band.values())
+            rows += [
+                {
+                    "measure": key,
+                    "label": arm.label,
+                    place: int(x),
+                    "mean": mean,
+                    "low": low,
+                    "high": high,
+                    "seeds": int(n),
+                }
+                for x, mean, low, high, n in zip(*columns, strict=True)
+            ]
+    return rows
+
+
+def robust_limits(values: Floats) -> tuple[float, float] | None:
+    """The range to show where a few values lie far outside the rest, as of a run that diverged; None to show all.
+
+    Far is beyond FAR interquartile ranges from the quartiles.
+    """
+    values = values[np.isfinite(values)]
+    if values.size < 8:
+        return None
+    first, third = np.quantile(values, (0.25, 0.75))
+    reach = FAR * max(third - first, 1e-9 * max(1.0, abs(first), abs(third)))
+    usual = values[(values >= first - reach) & (values <= third + reach)]
+    if usual.size == values.size or third == first:
+        return None
+    low, high = float(usual.min()), float(usual.max())
+    margin = 0.08 * (high - low or 1.0)
+    return low - margin, high + margin
+
+
+def _ends(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, curves: Curves) -> int:
+    """A cross where a run's values stop being finite; returns how many runs that befell."""
+    count = 0
+    for arm in arms:
+        for run in arm.runs:
+            steps, values = curves.of(run, key)
+            logged = curves.logged(run)
+            if logged.all_placed and np.isfinite(values).all():
+                continue
+            # A key that is absent was not measured; one that is there without a finite value was lost.
+            if not any(r.get(key) is not None and finite(r.get(key)) is None for r in logged.records):
+                continue
+            count += 1
+            sound = np.flatnonzero(np.isfinite(values))
+            if sound.size:
+                at = sound[-1]
+                axes.plot(
+                    steps[at], values[at], marker="x", color=look[arm.label].color, markersize=8, mew=2, ls="none"
+                )
+    return count
+
+
+def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, made: Curves) -> bool:
+    lines = sum(len(a.runs) for a in arms) <= MOST_LINES
+    seen: list[Floats] = []
+    faint = 0.45 if len(arms) <= 4 else 0.2  # many methods: let the means be read
+    for place, arm in enumerate(arms):
+        curves = [c for run in arm.runs if np.isfinite((c := made.of(run, key))[1]).any()]
+        style_ = look[arm.label]
+        band = seed_band(curves)
+        if not band["step"].size:
+            continue
+        seen += [values for _, values in curves]
+        for steps, values in curves if len(curves) > 1 and lines else []:
+            axes.plot(steps, values, color=style_.color, linewidth=0.6, alpha=faint)
+        # Markers take turns, so that curves that coincide are told apart by them, in grey too.
+        turns = min(len(arms), 4)
+        every = max(turns, band["step"].size // 6)
+        first = place % turns * every // turns % band["step"].size
+        axes.plot(
+            band["step"],
+            band["mean"],
+            color=style_.color,
+            linestyle=style_.dash,
+            marker=style_.marker,
+            markevery=(first, every),
+            markersize=4,
+            linewidth=1.8,
+            label=arm.label,
+        )
+        if len(curves) > 1:
+            axes.fill_between(band["step"], band["low"], band["high"], color=style_.color, alpha=faint / 4, linewidth=0)
+    if not seen:
+        return False
+    remarks = []
+    values = np.concatenate(seen)
+    limits = robust_limits(values)
+    if limits is not None:
+        axes.set_ylim(*limits)
+        outside = int(((values < limits[0]) | (values > limits[1])).sum())
+        remarks.append(f"{outside} of {values.size} values lie outside")
+    lost = _ends(axes, arms, look, key, made)
+    if lost:
+        remarks.append(f"{lost} run{'s' if lost > 1 else ''} ended in NaN or inf (x)")
+    if remarks:
+        axes.text(
+            0.01,
+            0.985,
+            "\n".join(remarks),
+            transform=axes.transAxes,
+            va="top",
+            fontsize=7,
+            color="#8a3b12",
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
+        )
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.12 * len(remarks) * (high - low))  # room above the data
+    return True
+
+
+def training_curves(arms: Sequence[Arm], baseline: str | None = None, curves: Curves | None = None) -> Figure:
+    """Six panels against the axis of `curves` (by default the step).
+
+    A run's line ends, with a cross, where its values stop being finite. Values far outside the rest are cut off and
+    counted in the panel, so that one run that diverged does not flatten all the others.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, grid = plt.subplots(2, 3, figsize=SIZE, sharex=True, layout="constrained")
+    fill(figure, grid, arms, baseline, curves)
+    return figure
+
+
+def fill(
+    figure: Figure, grid: NDArray[Any], arms: Sequence[Arm], baseline: str | None = None, curves: Curves | None = None
+) -> None:
+    """Draw the curves of the arms and their legend into the empty axes of `grid`, shape (2, 3)."""
+    curves = curves or Curves()
+    axis = curves.axis
+    look = looks([a.label for a in arms], baseline)
+    if len(arms) == 1:  # nothing to be told apart
+        look = {label: replace(one, dash="-") for label, one in look.items()}
+    handles: dict[str, Any] = {}
+    for axes, (key, unit, title) in zip(grid.flat, PANELS, strict=True):
+        if not _panel(axes, arms, look, key, curves):
+            axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center", color="#6b7280")
+        axes.set_title(title, y=1.0)  # at a given height: finding one takes as long as all the rest
+        axes.set_ylabel(unit)
+        handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    for axes in grid[-1]:
+        axes.set_xlabel(axis.label)
+    if handles:
+        named = list(handles.items())[:MOST_NAMES]
+        more = len(handles) - len(named)
+        notes = [f"and {more} more: see tables/{axis.figure}.csv"] if more else []
+        if sum(len(a.runs) for a in arms) > MOST_LINES:
+            notes.append("lines: means over seeds, bands: their range, no line for each seed")
+        legend = figure.legend(
+            [h for _, h in named],
+            [name for name, _ in named],
+            title="; ".join(notes) or None,
+            loc="outside lower center",
+            ncols=min(4, len(named)),
+            frameon=False,
+            handlelength=3.5,
+        )
+        rows = -(-len(named) // 4)
+        width, height = SIZE
+        figure.set_size_inches(width, height + 0.2 * max(0, rows - 1))
+        legend.set_in_layout(True)
+
+
+def save_training_curves(arms: Sequence[Arm], path: Path, baseline: str | None = None) -> None:
+    """Draw the training curves of the arms, by step, into a .png or .svg."""
+    with style():
+        save(training_curves(arms, baseline), path)

@@ -1,0 +1,1 @@
+"""Reads finished, failed and missing runs."""

@@ -1,0 +1,89 @@
+"""Name the arms of a matrix: a method at one setting of its grid. Seeds of one arm are replicates; settings are not."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.runs.records import RunData
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A method at one setting, with its runs (one per seed, failed and missing ones included)."""
+
+    label: str
+    method: str
+    rule: str | None
+    settings: dict[str, Any]
+    runs: tuple[RunData, ...]
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def arms(runs: Sequence[RunData]) -> list[Arm]:
+    """Group runs into arms, in order of first appearance.
+
+    The label is the method's name, followed by the settings that tell its arms apart when it has several:
+    `foodpo[pref_beta_scale=0.3]`. A run without run.json cannot be placed when its method has several settings and
+    gets an arm of its own. Controls that differ only in the setting of their parent are told apart by it.
+    """
+    by_id = {run.run_id: run for run in runs}
+    times = Counter((run.method, _key(run.settings), run.seed) for run in runs if run.identity)
+    repeated = {method for (method, _, _), count in times.items() if count > 1}
+
+    def settings_of(run: RunData) -> dict[str, Any]:
+        parent = by_id.get((run.identity or {}).get("parent") or "") if run.method in repeated else None
+        return run.settings if parent is None else {**parent.settings, **run.settings}
+
+    by_method: dict[str, dict[str, list[RunData]]] = {}
+    for run in runs:
+        settings = by_method.setdefault(run.method, {})
+        key = _key(settings_of(run)) if run.identity else "unknown"
+        settings.setdefault(key, []).append(run)
+
+    named: list[Arm] = []
+    for method, settings in by_method.items():
+        known = [settings_of(group[0]) for key, group in settings.items() if key != "unknown"]
+        if "unknown" in settings and len(known) == 1:
+            settings[_key(known[0])].extend(settings.pop("unknown"))
+        names = list(dict.fromkeys(name for s in known for name in s))
+        telling = [n for n in names if len({_key(s.get(n)) for s in known}) > 1]
+        for key, group in settings.items():
+            label = method
+            if key == "unknown" and known:
+                label = f"{method}[setting unknown]"
+            elif telling:
+                values = settings_of(group[0])
+                label = f"{method}[{', '.join(f'{n}={_short(values.get(n))}' for n in telling)}]"
+            rule = next((r.rule for r in group if r.rule), None)
+            replicates, repeats = _split_repeated_seeds(group)
+            named.append(Arm(label, method, rule, settings_of(group[0]), tuple(replicates)))
+            named += [Arm(f"{label} ({r.run_id})", method, r.rule, settings_of(r), (r,)) for r in repeats]
+    return named
+
+
+def _split_repeated_seeds(group: Sequence[RunData]) -> tuple[list[RunData], list[RunData]]:
+    # Two runs with one seed differ in something that is not a setting (training, data): not replicates.
+    seen: set[int] = set()
+    replicates: list[RunData] = []
+    repeats: list[RunData] = []
+    for run in group:
+        (repeats if run.seed in seen else replicates).append(run)
+        if run.seed is not None:
+            seen.add(run.seed)
+    return replicates, repeats
+
+
+def arm_of(all_arms: Sequence[Arm]) -> dict[str, str]:
+    """Map every run id to the label of its arm."""
+    return {run.run_id: arm.label for arm in all_arms for run in arm.runs}

@@ -1,0 +1,183 @@
+"""Standard errors and intervals of means, proportions and differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special, stats
+
+from reports.statistics.resampling import bootstrap_weights
+from reports.statistics.results import Estimate, undefined
+
+# Standard errors of a mean over prompts: plain, clustered, paired, clustered and paired (Miller 2411.00640).
+
+
+def plain(values: ArrayLike) -> float:
+    """Standard error of the mean of independent values, shape (n,): sd / sqrt(n). NaN for n < 2."""
+    x = np.asarray(values, dtype=float)
+    return float(x.std(ddof=1) / np.sqrt(x.size)) if x.size > 1 else float("nan")
+
+
+def clustered(values: ArrayLike, groups: Sequence[object]) -> float:
+    """Standard error of the mean when values of one group move together: values and groups have shape (n,).
+
+    sqrt(G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2) / n, which is the plain error when every group has one value.
+    NaN for fewer than two groups.
+    """
+    x = np.asarray(values, dtype=float)
+    if x.size != len(groups):
+        raise ValueError(f"clustered: {x.size} values but {len(groups)} groups; give one group per value")
+    _, index = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
+    count = int(index.max()) + 1 if index.size else 0
+    if count < 2:
+        return float("nan")
+    sums = np.bincount(index, weights=x - x.mean())
+    return float(np.sqrt(count / (count - 1) * np.sum(sums**2)) / x.size)
+
+
+def paired(a: ArrayLike, b: ArrayLike) -> float:
+    """Standard error of mean(a) - mean(b) for values of the same items, shape (n,) each."""
+    return plain(np.asarray(a, dtype=float) - np.asarray(b, dtype=float))
+
+
+def clustered_paired(a: ArrayLike, b: ArrayLike, groups: Sequence[object]) -> float:
+    """Clustered standard error of the paired difference; shapes (n,)."""
+    return clustered(np.asarray(a, dtype=float) - np.asarray(b, dtype=float), groups)
+
+
+def mean_interval(values: ArrayLike, groups: Sequence[object] | None = None, confidence: float = 0.95) -> Estimate:
+    """Mean of item values, shape (n,), with a t interval; clustered when groups repeat.
+
+    Degrees of freedom are the number of groups (or items) minus one.
+    """
+    x = np.asarray(values, dtype=float)
+    repeats = groups is not None and len(set(groups)) < len(groups)
+    name = "clustered t interval over items" if repeats else "t interval over items"
+    if x.size == 0:
+        return undefined(name, 0, "no items")
+    error = clustered(x, groups) if repeats and groups is not None else plain(x)
+    units = len(set(groups)) if repeats and groups is not None else x.size
+    if not np.isfinite(error):
+        return Estimate(float(x.mean()), None, None, name, x.size, note="one item or group has no spread to measure")
+    half = float(special.stdtrit(units - 1, 0.5 + confidence / 2)) * error
+    mean = float(x.mean())
+    return Estimate(mean, mean - half, mean + half, name, x.size, stderr=error, confidence=confidence)
+
+
+# Intervals for a proportion from few items, where the normal interval fails (Bowyer 2503.01747).
+
+
+def _check(successes: int, n: int) -> None:
+    if not 0 <= successes <= n:
+        raise ValueError(f"proportion: {successes} successes of {n}; successes must lie in 0..n")
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
+    """Wilson score interval for successes out of n."""
+    _check(successes, n)
+    if n == 0:
+        return undefined("Wilson", 0, "no items")
+    z = float(special.ndtri(0.5 + confidence / 2))
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # At 0 or n successes the bound is exactly 0 or 1; rounding may leave it a hair outside.
+    low = 0.0 if successes == 0 else max(centre - half, 0.0)
+    high = 1.0 if successes == n else min(centre + half, 1.0)
+    return Estimate(p, low, high, "Wilson", n, stderr=math.sqrt(p * (1 - p) / n), confidence=confidence)
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
+    """Exact (conservative) interval for successes out of n, from the beta distribution."""
+    _check(successes, n)
+    if n == 0:
+        return undefined("Clopper-Pearson", 0, "no items")
+    tail = (1 - confidence) / 2
+    low = 0.0 if successes == 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes == n else float(stats.beta.ppf(1 - tail, successes + 1, n - successes))
+    p = successes / n
+    return Estimate(p, low, high, "Clopper-Pearson", n, stderr=math.sqrt(p * (1 - p) / n), confidence=confidence)
+
+
+# Bootstrap intervals for the mean of paired differences over prompts: percentile and BCa (Efron 1987).
+
+
+def paired_bootstrap(
+    differences: ArrayLike,
+    kind: Literal["percentile", "bca"] = "bca",
+    replicates: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Interval for the mean of differences, shape (n,), by resampling items.
+
+    BCa falls back to the percentile interval, and says so, where its corrections are undefined (constant data).
+    """
+    d = np.asarray(differences, dtype=float)
+    name = f"paired bootstrap ({'BCa' if kind == 'bca' else 'percentile'}, {replicates} draws)"
+    if d.size < 2:
+        return undefined(name, d.size, "fewer than two items")
+    means = np.concatenate([weights @ d for weights in bootstrap_weights(d.size, replicates, seed)])
+    centre, tail, note = float(d.mean()), (1 - confidence) / 2, None
+    quantiles = np.array([tail, 1 - tail])
+    if kind == "bca":
+        # Sums in another order of addition are equal where they differ by rounding only.
+        equal = np.abs(means - centre) <= 1e-12 * max(float(np.abs(d).max()), 1e-300)
+        below = ((means[~equal] < centre).sum() + 0.5 * equal.sum()) / replicates
+        jackknife = (d.sum() - d) / (d.size - 1)
+        gaps = jackknife.mean() - jackknife
+        spread = float((gaps**2).sum())
+        if 0 < below < 1 and spread > 0:
+            bias, acceleration = special.ndtri(below), (gaps**3).sum() / (6 * spread**1.5)
+            z = bias + special.ndtri(quantiles)
+            quantiles = special.ndtr(bias + z / (1 - acceleration * z))
+        else:
+            note = "the differences do not vary; BCa is undefined and the percentile interval is given"
+    low, high = np.quantile(means, quantiles)
+    error = float(means.std(ddof=1))
+    return Estimate(centre, float(low), float(high), name, d.size, stderr=error, confidence=confidence, note=note)
+
+
+# Difference of two means that share no items: what is left when prompts cannot be paired.
+
+
+NAME = "Welch interval, unpaired"
+
+
+def welch(
+    means: tuple[float, float],
+    errors: tuple[float | None, float | None],
+    counts: tuple[int | None, int | None],
+    confidence: float = 0.95,
+) -> Estimate:
+    """Mean a - mean b of independent samples, from each side's mean, standard error and number of items.
+
+    The t interval has Welch and Satterthwaite's degrees of freedom (Welch 1947); without the counts the normal one is
+    given. It is wider than a paired interval on the same items wherever the two sides' scores move together.
+    """
+    difference = means[0] - means[1]
+    n = min((c for c in counts if c is not None), default=0)
+    if errors[0] is None or errors[1] is None:
+        return Estimate(difference, None, None, NAME, n, note="a side has no standard error")
+    if not all(math.isfinite(v) for v in (*means, errors[0], errors[1])):
+        return undefined(NAME, n, "a mean or a standard error is not finite")
+    first, second = errors[0] ** 2, errors[1] ** 2
+    error = math.sqrt(first + second)
+    if error == 0:
+        return Estimate(difference, None, None, NAME, n, stderr=0.0, note="neither side has any spread")
+    if counts[0] is None or counts[1] is None:
+        quantile, note = (
+            float(stats.norm.ppf(0.5 + confidence / 2)),
+            "normal quantile: the numbers of items are unknown",
+        )
+    elif min(counts[0], counts[1]) < 2:
+        return Estimate(difference, None, None, NAME, n, note="a side has fewer than two items")
+    else:
+        freedom = (first + second) ** 2 / (first**2 / (counts[0] - 1) + second**2 / (counts[1] - 1))
+        quantile, note = float(stats.t.ppf(0.5 + confidence / 2, freedom)), None
+    half = quantile * error
+    return Estimate(difference, difference - half, difference + half, NAME, n, None, error, confidence, note)

@@ -1,0 +1,62 @@
+"""Prompts that fill max_length: refused, or dropped and counted; and where a model's directory is looked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.prepare import make_plan
+from tests.harness.small_matrix import SmallMatrix
+from trainers.common.errors import UserError
+
+ONE = ["methods=[{name: fixed}]", "seeds=[0]"]
+
+
+@pytest.fixture
+def small(tmp_path: Path, tiny_model: Path) -> SmallMatrix:
+    """The second of four prompts has more tokens than max_length (64; a token is a byte here)."""
+    made = SmallMatrix(tmp_path / "study", tiny_model)
+    pairs = made.root / "pairs.jsonl"
+    rows = [json.loads(line) for line in pairs.read_text(encoding="utf-8").splitlines()]
+    rows[1]["prompt"] = "long " * 20
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return made
+
+
+def test_a_prompt_without_room_for_an_answer_is_refused(small: SmallMatrix) -> None:
+    with pytest.raises(
+        UserError, match=r"pairs\.jsonl:2: the prompt has \d+ tokens and training\.max_length is 64.*drop"
+    ):
+        make_plan(small.config, small.root / "out", lambda line: None, ONE)
+
+
+def test_or_dropped_and_counted(small: SmallMatrix) -> None:
+    said: list[str] = []
+    plan = make_plan(small.config, small.root / "out", said.append, [*ONE, "data.without_preference=drop"])
+    assert [pair.id for pair in plan.pairs] == ["p0", "p2", "p3"]
+    assert any(line.startswith("dropped 1 rows whose prompts leave no room") and ":2:" in line for line in said)
+    # what is left counts: a file without that row gives the same runs
+    pairs = small.root / "pairs.jsonl"
+    lines = pairs.read_text(encoding="utf-8").splitlines()
+    pairs.write_text("\n".join([lines[0], *lines[2:]]) + "\n", encoding="utf-8")
+    again = make_plan(small.config, small.root / "out", said.append, ONE)
+    assert [spec.run_id for spec in again.specs] == [spec.run_id for spec in plan.specs]
+    with pytest.raises(UserError, match="no row leaves room for an answer; raise max_length"):
+        make_plan(
+            small.config,
+            small.root / "out",
+            said.append,
+            [*ONE, "data.without_preference=drop", "training.max_length=8"],
+        )
+
+
+def test_a_model_beside_the_matrix_file_is_found_and_its_path_is_absolute(small: SmallMatrix, tiny_model: Path) -> None:
+    """Workers of a cluster run in other directories."""
+    shutil.copytree(tiny_model, small.root / "its-model")
+    change = ["model.name_or_path=its-model", "training.max_length=256"]
+    plan = make_plan(small.config, small.root / "out", lambda line: None, [*ONE, *change])
+    assert Path(plan.train_job(plan.specs[0])["train_job"]["model_path"]) == small.root / "its-model"
+    assert plan.model.path.is_absolute()

@@ -1,0 +1,162 @@
+"""`harness power`: what it prints, from stated deviations and from a pilot, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.runs.arms import arms
+from reports.runs.records import load_matrix
+from reports.statistics.design import Spread, components, detectable, needed, power
+from reports.verdict.pilot import PilotError, pilot_squares
+from tests.reports.builder import write_matrix
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+GIVEN = ("--sd-seed", 0.02, "--sd-prompt", 0.14, "--sd-residual", 0.42)
+
+
+def pilot(root: Path, **settings: Any) -> Path:
+    """A finished synthetic matrix with the file that names its runs."""
+    runs = write_matrix(root, **settings)
+    config = {"name": "pilot", "report": {"baseline": "fixed", "primary": "constraints/gold_reward"}}
+    (root / "matrix.json").write_text(json.dumps({"name": "pilot", "runs": runs, "config": config}), encoding="utf-8")
+    return root
+
+
+def error(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_stated_deviations(cli: Cli) -> None:
+    arguments = ("power", "--effect", 0.06, "--seeds", "10,3,5", "--prompts", "100,200", *GIVEN)
+    result = json.loads(cli(*arguments, "--json").stdout)
+    spread = Spread(0.02, 0.14, 0.42)
+    assert result["source"] == "as given"
+    assert [(d["seeds"], d["prompts"]) for d in result["designs"]] == [
+        (3, 100), (3, 200), (5, 100), (5, 200), (10, 100), (10, 200)
+    ]  # fmt: skip
+    for design in result["designs"]:
+        shape = design["seeds"], design["prompts"]
+        assert design["power"] == pytest.approx(power(spread, 0.06, *shape))
+        assert design["detectable"] == pytest.approx(detectable(spread, *shape))
+        assert design["power_three"] < design["power"]
+        assert design["judged"] == (design["seeds"] >= 5)
+    assert result["seeds_needed"]["100"] == needed(spread, 0.06, prompts=100, least=5)
+    assert result["prompts_needed"]["5"] == needed(spread, 0.06, seeds=5)
+    assert result["prompts_needed"]["3"] is None
+    text = " ".join(cli(*arguments).stdout.split())
+    assert "needed to find 0.06" in text and "at 3 seeds no number of prompts" in text
+    assert "* below 5 seeds no claim is judged" in text
+    assert f"{result['designs'][3]['power']:.0%}" in text
+
+
+def test_claims_cost_power(cli: Cli) -> None:
+    def at(claims: int) -> dict[str, Any]:
+        arguments = ("power", "--effect", 0.06, "--seeds", 5, "--prompts", 200, *GIVEN, "--claims", claims, "--json")
+        found: dict[str, Any] = json.loads(cli(*arguments).stdout)
+        return found
+
+    one, four = at(1), at(4)
+    assert four["alpha"] == pytest.approx(one["alpha"] / 4)
+    assert four["designs"][0]["power"] < one["designs"][0]["power"]
+
+
+def test_output_and_help_fit_80_columns(cli: Cli, tmp_path: Path) -> None:
+    many = ",".join(str(n) for n in range(100, 1000, 100))
+    directory = pilot(tmp_path / "pilot", seeds=(0, 1, 2))
+    for arguments in (
+        ("power", "--help"),
+        ("power", "--effect", 0.05),
+        ("power", "--effect", 0.05, "--prompts", many, "--claims", 12),
+        ("power", "--effect", 0.05, "--pilot", directory),
+    ):
+        result = cli(*arguments)
+        assert result.returncode == 0, result.stderr
+        assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_assumed_deviations_are_called_assumed(cli: Cli) -> None:
+    text = " ".join(cli("power", "--effect", 0.05, "--sd-seed", 0.01).stdout.split())
+    assert "assumed (prompt, residual), not measured" in text
+
+
+def test_pilot_measures_the_deviations(cli: Cli, tmp_path: Path) -> None:
+    directory = pilot(tmp_path / "pilot", seeds=(0, 1, 2), prompts=40)
+    result = json.loads(cli("power", "--effect", 0.05, "--pilot", directory, "--json").stdout)
+    matrix = load_matrix(directory, json.loads((directory / "matrix.json").read_text())["runs"])
+    assert len(arms(matrix.runs)) == 3
+    metric, squares = pilot_squares(matrix)
+    assert metric == "constraints/gold_reward" and set(squares) == {"foodpo", "beta_head"}
+    measured, cautious = components(list(squares.values()))
+    assert result["sd_measured"] == {"seed": measured.seed, "prompt": measured.prompt, "residual": measured.residual}
+    assert result["sd"] == {"seed": cautious.seed, "prompt": cautious.prompt, "residual": cautious.residual}
+    assert "2 comparisons, 3 seeds x 40 prompts" in result["source"]
+    other = json.loads(
+        cli("power", "--effect", 0.05, "--pilot", directory, "--metric", "capitals/acc", "--json").stdout
+    )
+    assert "measured on capitals/acc" in other["source"]
+
+
+def test_a_continuous_score_of_another_range(cli: Cli, tmp_path: Path) -> None:
+    """A pilot whose scores are stretched from 0..1 to -1..1 has twice the deviations, and the same power for twice the effect."""
+    plain = pilot(tmp_path / "plain", seeds=(0, 1, 2), prompts=40)
+    stretched = pilot(tmp_path / "stretched", seeds=(0, 1, 2), prompts=40)
+    for path in stretched.glob("**/scores/constraints.json"):
+        score = json.loads(path.read_text(encoding="utf-8"))
+        for item in score["items"]:
+            item["values"]["gold_reward"] = 2 * item["values"]["gold_reward"] - 1
+        path.write_text(json.dumps(score | {"kind": "gold_reward"}), encoding="utf-8")
+    ask = ("--seeds", "3,6", "--prompts", "40,100", "--json")
+    one = json.loads(cli("power", "--effect", 0.05, "--pilot", plain, *ask).stdout)
+    two = json.loads(cli("power", "--effect", 0.1, "--pilot", stretched, *ask).stdout)
+    assert {name: 2 * value for name, value in one["sd"].items()} == pytest.approx(two["sd"])
+    for a, b in zip(one["designs"], two["designs"], strict=True):
+        assert a["power"] == pytest.approx(b["power"]) and 2 * a["detectable"] == pytest.approx(b["detectable"])
+    stated = [json.loads(cli("power", "--effect", 0.05 * w, "--range", w, *ask).stdout) for w in (1, 2)]
+    assert [d["power"] for d in stated[0]["designs"]] == pytest.approx([d["power"] for d in stated[1]["designs"]])
+
+
+def test_unfinished_pilot_uses_what_is_shared(tmp_path: Path) -> None:
+    directory = pilot(tmp_path / "pilot", seeds=(0, 1, 2), failed=[("foodpo", 0)])
+    matrix = load_matrix(directory, json.loads((directory / "matrix.json").read_text())["runs"])
+    assert set(pilot_squares(matrix)[1]) == {"beta_head"}  # foodpo has one seed less
+    lonely = pilot(tmp_path / "lonely", seeds=(0,))
+    with pytest.raises(PilotError, match="no method shares two finished seeds"):
+        pilot_squares(load_matrix(lonely, json.loads((lonely / "matrix.json").read_text())["runs"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "required: --effect"),
+        (("--effect", "0"), "give a number above 0"),
+        (("--effect", "nan"), "give a number above 0"),
+        (("--effect", "0.1", "--seeds", "1,5"), "'1' in '1,5': give whole numbers of 2 to 1000"),
+        (("--effect", "0.1", "--prompts", "many"), "'many'"),
+        (("--effect", "0.1", "--sd-seed", "-1"), "of at least 0"),
+        (("--effect", "0.1", "--sd-seed", "0", "--sd-prompt", "0", "--sd-residual", "0"), "not all 0"),
+        (("--effect", "0.1", "--claims", "0"), "at least 1"),
+        (("--effect", "0.1", "--metric", "a/b"), "belongs to a pilot"),
+        (("--effect", "0.1", "--pilot", "nowhere"), "holds no matrix"),
+        (("--effect", "0.1", "--sede", "3"), "did you mean '--seeds'?"),
+    ],
+)
+def test_mistakes_are_one_line(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
+    assert words in error(cli("power", *arguments))
+
+
+def test_mistakes_about_the_pilot(cli: Cli, tmp_path: Path) -> None:
+    directory = pilot(tmp_path / "pilot", seeds=(0, 1))
+    start = ("power", "--effect", 0.1, "--pilot", directory)
+    assert "metric 'a/b' was not scored; known: capitals/acc, " in error(cli(*start, "--metric", "a/b"))
+    assert "no method 'nobody'; known: fixed, foodpo, beta_head" in error(cli(*start, "--against", "nobody"))
+    assert "the pilot measures it" in error(cli(*start, "--sd-seed", 0.1))

@@ -1,0 +1,369 @@
+"""Training configurations of LLaMA-Factory and TRL as matrix files: taken over, or listed, never dropped."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.checks.static import check_static
+from harness.config.source import load
+from harness.imports import llamafactory, trl
+from harness.imports.arguments import LEFT
+from harness.imports.write import import_config
+from trainers.common.errors import UserError
+
+LF_LORA = """\
+### model
+model_name_or_path: meta-llama/Meta-Llama-3-8B-Instruct
+trust_remote_code: true
+flash_attn: fa2
+
+### method
+stage: dpo
+do_train: true
+finetuning_type: lora
+lora_rank: 64
+lora_target: all
+lora_dropout: 0.05
+pref_beta: 0.2
+pref_loss: sigmoid  # choices: [sigmoid (dpo), orpo, simpo]
+
+### dataset
+dataset: dpo_en_demo,dpo_zh_demo
+dataset_dir: data
+template: llama3
+cutoff_len: 1536
+max_samples: 500
+overwrite_cache: true
+preprocessing_num_workers: 16
+
+### output
+output_dir: saves/llama3-8b/lora/dpo
+logging_steps: 10
+save_steps: 500
+plot_loss: true
+overwrite_output_dir: true
+report_to: none
+
+### train
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 8
+learning_rate: 5e-6
+num_train_epochs: 3.0
+lr_scheduler_type: cosine
+warmup_ratio: 0.1
+bf16: true
+ddp_timeout: 180000000
+deepspeed: examples/deepspeed/ds_z3_config.json
+mystery_knob: 4
+"""
+LF_FULL_FOODPO = """\
+model_name_or_path: Qwen/Qwen2.5-1.5B-Instruct
+stage: foodpo
+finetuning_type: full
+pref_beta: 0.1
+pref_beta_scale: 0.4
+pref_loss: hinge
+pref_ftx: 0.1
+dataset: owner/some-pairs
+dataset_dir: ONLINE
+template: qwen
+cutoff_len: 1024
+seed: 7
+warmup_steps: 20
+learning_rate: 1.0e-6
+bf16: true
+use_galore: true
+"""
+TRL_FULL = """\
+model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct
+dataset_name: trl-lib/ultrafeedback_binarized
+dataset_config: main
+learning_rate: 5.0e-7
+num_train_epochs: 1
+per_device_train_batch_size: 2
+gradient_accumulation_steps: 8
+gradient_checkpointing: true
+beta: 0.05
+loss_type: ipo
+max_length: 2048
+max_prompt_length: 1024
+logging_steps: 25
+eval_strategy: steps
+eval_steps: 50
+output_dir: Qwen2-0.5B-DPO
+no_such_argument: true
+"""
+TRL_QLORA = """\
+model_name_or_path: mistralai/Mistral-7B-v0.1
+dtype: bfloat16
+attn_implementation: flash_attention_2
+use_peft: true
+lora_r: 16
+lora_alpha: 16
+lora_target_modules: [q_proj, v_proj]
+load_in_4bit: true
+use_bnb_nested_quant: true
+datasets:
+  - path: trl-lib/ultrafeedback_binarized
+    split: train
+  - path: json
+    data_files: pairs.jsonl
+  - path: Anthropic/hh-rlhf
+    data_dir: helpful-base
+    columns: [chosen, rejected]
+learning_rate: 5.0e-6
+warmup_ratio: 0.1
+loss_type: [sigmoid, bco_pair]
+loss_weights: [0.8, 0.2]
+push_to_hub: true
+hub_model_id: me/mine
+"""
+
+
+def _import(tmp_path: Path, tool: str, text: str, **options: Any) -> tuple[dict[str, Any], list[str], str]:
+    file, target = tmp_path / "run config.yaml", tmp_path / "study.yaml"
+    file.write_text(text, encoding="utf-8")
+    notes = import_config(tool, file, target, options.pop("force", False), **options)
+    check_static(load(target))
+    return load(target).value, notes, target.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def demo_data(tmp_path: Path) -> None:
+    """LLaMA-Factory's folder of data: dataset_info.json and two ranking sets."""
+    rows = [{"instruction": f"Say {i}", "input": "", "chosen": f"{i}!", "rejected": "no"} for i in range(3)]
+    columns = {"prompt": "instruction", "query": "input", "chosen": "chosen", "rejected": "rejected"}
+    (tmp_path / "data").mkdir()
+    info = {}
+    for name in ("dpo_en_demo", "dpo_zh_demo"):
+        (tmp_path / "data" / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+        info[name] = {"file_name": f"{name}.json", "ranking": True, "columns": columns}
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+
+
+@pytest.mark.usefixtures("demo_data")
+def test_llamafactory_lora(tmp_path: Path) -> None:
+    matrix, notes, text = _import(tmp_path, "LLaMA-Factory", LF_LORA)
+    assert matrix["name"] == "run-config"
+    assert matrix["model"] == {
+        "name_or_path": "meta-llama/Meta-Llama-3-8B-Instruct",
+        "dtype": "bfloat16",
+        "attn_implementation": "flash_attention_2",
+        "trust_remote_code": True,
+    }
+    assert matrix["lora"] == {"r": 64, "lora_alpha": 128, "lora_dropout": 0.05, "target_modules": "all-linear"}
+    training = matrix["training"]
+    assert training["warmup_steps"] == 0.1 and "warmup_ratio" not in training
+    assert training["max_length"] == 1536 and training["learning_rate"] == 5e-6
+    assert (training["per_device_train_batch_size"], training["gradient_accumulation_steps"]) == (1, 8)
+    assert matrix["data"]["train"] == [
+        {"source": f"data/dataset_info.json#{name}", "limit": 500} for name in ("dpo_en_demo", "dpo_zh_demo")
+    ]
+    assert matrix["methods"][0] == {"name": "original", "rule": "fixed", "pref_beta": 0.2}
+    assert matrix["report"]["baseline"] == "original" and matrix["seeds"][0] == 42
+    rules = {method["rule"]: method for method in matrix["methods"]}
+    assert {"foodpo", "learnable", "beta_head", "matched_mean", "permuted"} <= set(rules)
+    assert rules["foodpo"]["pref_beta"] == 0.2
+    for key in ("template", "deepspeed", "mystery_knob", "output_dir", "plot_loss", "overwrite_cache", "do_train"):
+        assert sum(f": {key}: " in note for note in notes) == 1, key
+        assert re.search(rf"^#   line \d+: {key}: ", text, re.MULTILINE), key
+    line = LF_LORA.splitlines().index("mystery_knob: 4") + 1
+    assert f"line {line}: mystery_knob: 4: not known here" in notes
+
+
+@pytest.mark.usefixtures("demo_data")
+def test_the_imported_matrix_plans_on_its_data(world: Any, tmp_path: Path) -> None:
+    text = LF_LORA.replace("meta-llama/Meta-Llama-3-8B-Instruct", str(world.model)).replace("flash_attn: fa2", "")
+    file = tmp_path / "lf.yaml"
+    file.write_text(text, encoding="utf-8")
+    import_config("LLaMA-Factory", file, world.config, force=True)
+    plan = world.plan()
+    assert len(plan.pairs) == 6 and len(plan.specs) == 18
+    assert {spec.training["learning_rate"] for spec in plan.specs} == {5e-6}
+
+
+def test_llamafactory_full_foodpo(tmp_path: Path) -> None:
+    matrix, notes, _ = _import(tmp_path, "LLaMA-Factory", LF_FULL_FOODPO)
+    assert "lora" not in matrix and matrix["model"]["dtype"] == "float32", "trained weights are kept in float32"
+    assert matrix["data"]["train"] == "hub:owner/some-pairs"
+    original = matrix["methods"][0]
+    assert original == {
+        "name": "original",
+        "rule": "foodpo",
+        "pref_beta": 0.1,
+        "pref_beta_scale": 0.4,
+        "pref_loss": "hinge",
+    }
+    assert matrix["methods"][1] == {"name": "fixed", "rule": "fixed", "pref_beta": 0.1, "pref_loss": "hinge"}
+    assert {m["parent"] for m in matrix["methods"] if "parent" in m} == {"original"}
+    assert matrix["seeds"] == [7, 8, 9] and matrix["training"]["warmup_steps"] == 20
+    # defaults of LLaMA-Factory that are not TRL's are written out
+    assert matrix["training"]["per_device_train_batch_size"] == 8 and matrix["training"]["num_train_epochs"] == 3.0
+    assert any("pref_ftx: 0.1" in note for note in notes) and any("use_galore" in note for note in notes)
+
+
+def test_llamafactory_qlora(tmp_path: Path) -> None:
+    text = LF_LORA.replace(
+        "mystery_knob: 4", "quantization_bit: 4\nquantization_method: bnb\nadapter_name_or_path: saves/sft"
+    )
+    matrix, notes, _ = _import(tmp_path, "LLaMA-Factory", text)
+    assert matrix["model"]["quantization"] == {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": "bfloat16",
+    }
+    assert matrix["model"]["adapter"] == "saves/sft"
+    assert any("is not found from here: give --dataset-dir" in note for note in notes)
+
+
+def test_llamafactory_kto_orpo_and_simpo(tmp_path: Path) -> None:
+    kto = LF_LORA.replace("stage: dpo", "stage: kto").replace("mystery_knob: 4", "kto_rejected_weight: 0.5")
+    matrix, _, _ = _import(tmp_path, "LLaMA-Factory", kto.replace("train_batch_size: 1", "train_batch_size: 2"))
+    assert {m["objective"] for m in matrix["methods"]} == {"kto"}
+    assert all(m["training"] == {"desirable_weight": 1.0, "undesirable_weight": 0.5} for m in matrix["methods"])
+    matrix, _, _ = _import(tmp_path, "LLaMA-Factory", LF_LORA.replace("sigmoid  #", "orpo #"), force=True)
+    assert [m["rule"] for m in matrix["methods"]] == ["fixed", "foodpo"] and matrix["methods"][0]["objective"] == "orpo"
+    simpo = LF_LORA.replace("sigmoid  #", "simpo #").replace("pref_beta: 0.2", "pref_beta: 2.0\nsimpo_gamma: 1.0")
+    matrix, _, _ = _import(
+        tmp_path, "LLaMA-Factory", simpo.replace("train_batch_size: 1", "train_batch_size: 2"), force=True
+    )
+    assert matrix["methods"][0] == {
+        "name": "original",
+        "rule": "alpha_dpo",
+        "pref_beta": 2.0,
+        "alpha": 0.0,
+        "gamma_beta_ratio": 0.5,
+    }
+
+
+def test_trl_full(tmp_path: Path) -> None:
+    matrix, notes, _ = _import(tmp_path, "TRL", TRL_FULL)
+    assert matrix["data"] == {
+        "train": "hub:trl-lib/ultrafeedback_binarized:main#train",
+        "heldout": "hub:trl-lib/ultrafeedback_binarized:main#test",
+    }
+    assert matrix["methods"][0] == {"name": "original", "rule": "fixed", "pref_beta": 0.05, "pref_loss": "ipo"}
+    assert matrix["model"] == {"name_or_path": "Qwen/Qwen2.5-0.5B-Instruct", "dtype": "float32"}
+    assert matrix["training"]["bf16"] is True and matrix["training"]["learning_rate"] == 5e-7
+    assert {b.get("kind") for b in matrix["evaluation"]["benchmarks"]} == {None, "preference"}
+    for key in ("eval_strategy", "eval_steps", "max_prompt_length", "output_dir", "no_such_argument"):
+        assert any(f": {key}: " in note for note in notes), key
+
+
+def test_trl_qlora_with_several_data_sets(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text("{}\n", encoding="utf-8")
+    matrix, notes, _ = _import(tmp_path, "TRL", TRL_QLORA)
+    assert matrix["data"]["train"] == [
+        {"source": "hub:trl-lib/ultrafeedback_binarized#train"},
+        {"source": "pairs.jsonl"},
+        {"source": "hub:Anthropic/hh-rlhf/helpful-base#train"},
+    ]
+    assert matrix["lora"] == {"r": 16, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": ["q_proj", "v_proj"]}
+    assert matrix["model"]["quantization"]["bnb_4bit_use_double_quant"] is True
+    assert matrix["model"]["attn_implementation"] == "flash_attention_2"
+    assert matrix["training"]["warmup_steps"] == 0.1
+    for key in ("loss_type", "loss_weights", "push_to_hub", "hub_model_id", "datasets"):
+        assert any(f": {key}: " in note for note in notes), key
+
+
+@pytest.mark.parametrize(
+    ("tool", "old", "new", "said"),
+    [
+        ("LLaMA-Factory", "stage: dpo", "stage: sft", "run config.yaml:7: stage is 'sft'"),
+        ("LLaMA-Factory", "type: lora", "type: freeze", "finetuning_type is 'freeze'; lora and full"),
+        (
+            "LLaMA-Factory",
+            "lora_rank: 64",
+            "lora_rank: many",
+            "run config.yaml:10: lora_rank is 'many'; it must be a number",
+        ),
+        ("LLaMA-Factory", "pref_loss: sigmoid", "pref_loss: kto_pair", "pref_loss is 'kto_pair'"),
+        ("LLaMA-Factory", "dataset: dpo_en_demo,dpo_zh_demo", "x: 1", "dataset is missing"),
+        ("LLaMA-Factory", "bf16: true", "bf16: sometimes", "bf16 is 'sometimes'"),
+        ("LLaMA-Factory", "flash_attn: fa2", "flash_attn: fa9", "flash_attn is 'fa9'; it must be one of auto"),
+        ("TRL", "loss_type: ipo", "loss_type: aot", "loss_type is 'aot'"),
+        ("TRL", "dataset_name:", "dataset:", "dataset_name is missing"),
+        ("TRL", "beta: 0.05", "beta: -1", "pref_beta of rule 'fixed' is -1.0"),
+    ],
+)
+def test_what_has_no_counterpart_is_one_error(tmp_path: Path, tool: str, old: str, new: str, said: str) -> None:
+    text = LF_LORA if tool == "LLaMA-Factory" else TRL_FULL
+    assert text.count(old) == 1
+    with pytest.raises(UserError) as caught:
+        _import(tmp_path, tool, text.replace(old, new))
+    assert said in str(caught.value)
+    assert not (tmp_path / "study.yaml").exists()
+
+
+@pytest.mark.parametrize("tool", ["LLaMA-Factory", "TRL"])
+def test_every_key_without_a_part_is_listed(tool: str, tmp_path: Path) -> None:
+    own, text = (llamafactory.LEFT, LF_LORA) if tool == "LLaMA-Factory" else (trl.LEFT, TRL_FULL)
+    added = [key for key in {**own, **LEFT} if not re.search(rf"^{key}:", text, re.MULTILINE)]
+    _, notes, _ = _import(tmp_path, tool, text + "".join(f"{key}: 1\n" for key in added))
+    listed = " ".join(notes)
+    assert [key for key in added if f": {key}: " not in listed] == []
+
+
+def test_tokens_are_not_copied(tmp_path: Path) -> None:
+    _, _, text = _import(tmp_path, "LLaMA-Factory", LF_LORA + "hf_hub_token: hf_secret\nhub_token: hf_secret\n")
+    assert "hf_hub_token" in text and "hf_secret" not in text
+
+
+def test_on_the_command_line(cli: Callable[..., Any], tmp_path: Path) -> None:
+    file, target = tmp_path / "dpo.yaml", tmp_path / "study.yaml"
+    file.write_text(TRL_FULL, encoding="utf-8")
+    result = cli("import-trl", file, "--output", target)
+    assert result.returncode == 0, result.stderr
+    assert "no_such_argument: True: not known here" in result.stderr and str(target) in result.stdout
+    before = target.read_bytes()
+    result = cli("import-trl", file, "--output", target)
+    assert result.returncode == 2 and "exists; give another name, or --force" in result.stderr
+    assert cli("import-trl", file, "--output", file, "--force").returncode == 2
+    assert target.read_bytes() == before and file.read_text(encoding="utf-8") == TRL_FULL
+
+
+def test_the_real_dataset_info(shared_data: Path, tmp_path: Path) -> None:
+    """LLaMA-Factory's own files, as its example configuration names them."""
+    folder = shared_data / "preferences" / "llamafactory"
+    matrix, _, _ = _import(tmp_path, "LLaMA-Factory", LF_LORA, dataset_dir=folder)
+    from trainers.formats import load_source
+
+    for source in matrix["data"]["train"]:
+        place, _, name = source["source"].partition("#")
+        loaded = load_source(f"{(tmp_path / place).resolve()}#{name}", without_preference="drop")
+        assert len(loaded.pairs) >= 290
+
+
+def test_a_share_for_validation_is_held_out_by_prompt(tmp_path: Path) -> None:
+    """LLaMA-Factory's val_size and TRL's test_split_size; a set that is named goes before it."""
+    import yaml
+
+    from harness.imports.write import import_config
+
+    base = "model_name_or_path: m/m\nstage: dpo\nfinetuning_type: lora\ndataset: d\ntemplate: default\n"
+    trl = "model_name_or_path: m/m\ndatasets: [{path: org/data}]\n"
+    for tool, text, key in (("LLaMA-Factory", base, "val_size"), ("TRL", trl, "test_split_size")):
+        for value, share, words in (
+            ("0.1", 0.1, "by prompt, not by row"),
+            ("0", None, None),
+            ("500", None, "a number of pairs: set data.heldout_share"),
+        ):
+            file, target = tmp_path / "c.yaml", tmp_path / "m.yaml"
+            file.write_text(f"{text}{key}: {value}\n", encoding="utf-8")
+            notes = [note for note in import_config(tool, file, target, force=True) if key in note]
+            matrix = yaml.safe_load(target.read_text(encoding="utf-8"))
+            assert matrix["data"].get("heldout_share") == share
+            assert notes == [] if words is None else words in notes[0]
+            names = [benchmark["name"] for benchmark in matrix["evaluation"]["benchmarks"]]
+            assert ("heldout" in names) == (share is not None)
+    file.write_text(f"{base}val_size: 0.1\neval_dataset: e\n", encoding="utf-8")
+    notes = import_config("LLaMA-Factory", file, target, force=True)
+    assert any("the held-out set that is named is taken" in note for note in notes)
+    assert "heldout_share" not in target.read_text(encoding="utf-8").split("\nname:", 1)[1]

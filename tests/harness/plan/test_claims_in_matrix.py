@@ -1,0 +1,63 @@
+"""Claims in the matrix file: checked before anything is trained, frozen once, never overwritten."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+CLAIM = """
+claims:
+  - {name: foo-wins, method: foodpo, against: fixed, metric: constraints/gold_reward, min_effect: 0.02}
+"""
+
+
+def test_claims_are_frozen_once(world: Any) -> None:
+    from harness.state.output import freeze
+    from reports.verdict.claims import parse_claims, thaw, verify
+
+    world.write(world.text + CLAIM)
+    world.output.mkdir()
+    freeze(world.plan())
+    path = world.output / "claims.json"
+    before = path.read_bytes()
+    claims, _ = thaw(json.loads(before))
+    assert [(claim.name, claim.min_effect) for claim in claims] == [("foo-wins", 0.02)]
+    world.replace("min_effect: 0.02", "min_effect: 0.01")
+    plan = world.plan()
+    freeze(plan)
+    assert path.read_bytes() == before
+    now = parse_claims([claim.model_dump() for claim in plan.config.claims])
+    assert "min_effect 0.02 -> 0.01" in verify(json.loads(before), now)[0]
+
+
+def test_changing_a_claim_trains_nothing_again(world: Any) -> None:
+    before = [spec.run_id for spec in world.plan().specs]
+    world.write(world.text + CLAIM)
+    assert [spec.run_id for spec in world.plan().specs] == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("method: foodpo", "method: fodpo", ["claims[0].method is 'fodpo'", "did you mean 'foodpo'?"]),
+        ("against: fixed", "against: foodpo", ["claims[0].against is 'foodpo'", "the claim's own method"]),
+        ("constraints/gold_reward,", "constraints/gold_rewad,", ["claims[0].metric", "did you mean 'gold_reward'?"]),
+        (
+            "constraints/gold_reward,",
+            "constrain/gold_reward,",
+            ["write benchmark/metric", "did you mean 'constraints'?"],
+        ),
+        ("min_effect: 0.02", "asserts: perplexity", ["needs the control matched_mean", "parent: foodpo"]),
+        ("min_effect: 0.02", "asserts: better", ["claims[0].asserts", "'better'"]),
+        ("min_effect: 0.02", "min_effct: 0.02", ["unknown key claims[0].min_effct", "did you mean 'min_effect'?"]),
+        ("min_effect: 0.02", "min_effect: -1", ["claims[0].min_effect", "-1"]),
+    ],
+)
+def test_mistakes_in_claims(world: Any, old: str, new: str, words: list[str]) -> None:
+    world.write(world.text + CLAIM.replace(old, new))
+    message = world.error()
+    for word in words:
+        assert word in message, message
+    assert not world.output.exists()

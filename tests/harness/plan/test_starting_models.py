@@ -1,0 +1,281 @@
+"""What a matrix starts from (adapter, chat template, quantised weights) and what it leaves: model cards, uploads."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from harness.prepare import make_plan
+from harness.stages.publish import check_push, push_policies, write_card
+from harness.state.store import RunStore
+from trainers.common.errors import UserError
+from trainers.run.loading import quantized
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def _plan(world: Any) -> tuple[Any, list[str]]:
+    said: list[str] = []
+    return make_plan(world.config, world.output, said.append), said
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter of the tiny model that changes its answers."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), LoraConfig(r=2, target_modules=["q_proj"]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    path = tmp_path_factory.mktemp("adapter") / "sft"
+    model.save_pretrained(path)
+    return path
+
+
+def test_an_adapter_is_merged_into_policy_and_reference(world: Any, tiny_model: Path, adapter: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    world.replace(str(world.model), str(tiny_model))
+    plain, _ = _plan(world)
+    world.replace(str(tiny_model), f"{tiny_model}\n  adapter: {os.path.relpath(adapter, world.root)}")
+    plan, said = _plan(world)
+    assert any("merging the adapter" in line for line in said)
+    assert (
+        plan.train_job(plan.specs[0])["train_job"]["model_path"] == plan.policies([])[0]["path"] == str(plan.model.path)
+    )
+    assert {spec.run_id for spec in plan.specs}.isdisjoint(spec.run_id for spec in plain.specs)
+    tokens = torch.arange(3, 40)[None]
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with torch.no_grad():
+        untouched = base(tokens).logits
+        wanted = PeftModel.from_pretrained(base, adapter)(tokens).logits
+        found = AutoModelForCausalLM.from_pretrained(plan.model.path)(tokens).logits
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found, untouched, atol=1e-2)
+    again, said = _plan(world)
+    assert again.model.path == plan.model.path and not any("merging" in line for line in said), "merged once"
+
+
+def test_a_chat_template_of_ones_own(world: Any, tiny_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    (world.root / "plain.jinja").write_text(TEMPLATE, encoding="utf-8")
+    world.replace(str(world.model), f"{tiny_model}\n  chat_template: plain.jinja")
+    plan, said = _plan(world)
+    tokenizer = AutoTokenizer.from_pretrained(plan.model.path)
+    messages = [{"role": "user", "content": "Hi"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert text == "user: Hi\nassistant: "
+    assert not any("no chat template" in line for line in said)
+    assert (plan.model.path / "model.safetensors").samefile(tiny_model / "model.safetensors"), "no copy of the weights"
+    assert AutoTokenizer.from_pretrained(tiny_model).chat_template != TEMPLATE, "the model itself is left alone"
+
+
+def test_a_missing_template_is_said(world: Any) -> None:
+    _, said = _plan(world)
+    assert any("has no chat template" in line and "model.chat_template" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("adapter: ./nowhere", "model.adapter is './nowhere'; no such directory"),
+        ("chat_template: none.jinja", "model.chat_template is 'none.jinja'; no text file"),
+        ("chat_template: broken.jinja", "model.chat_template is 'broken.jinja'; the chat template cannot be used"),
+        ("adapter: empty", "has no adapter_config.json; give an adapter as PEFT saves it"),
+        (
+            "quantization: {load_in_4bit: true}",
+            "model.quantization is set, but quantised weights cannot be trained; add lora",
+        ),
+        ("quantization: {load_in_4bits: true}", "unknown key model.quantization.load_in_4bits"),
+    ],
+)
+def test_mistakes(world: Any, tiny_model: Path, added: str, said: str) -> None:
+    (world.root / "empty").mkdir()
+    (world.root / "broken.jinja").write_text("{% for %}", encoding="utf-8")
+    line = world.replace(str(world.model), f"{tiny_model}\n  {added}") + 1
+    message = world.error()
+    assert said in message and f":{line}: " in message, message
+
+
+def test_an_adapter_of_another_model(world: Any, adapter: Path, tmp_path: Path) -> None:
+    from trainers.tiny import build_tiny_model
+
+    wider = build_tiny_model(tmp_path / "wider", hidden_size=64)
+    world.replace(str(world.model), f"{wider}\n  adapter: {adapter}")
+    assert "the adapter does not fit the model" in world.error()
+
+
+def test_quantised_weights_need_bitsandbytes(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.replace("training:", "lora: {r: 8, target_modules: all-linear}\ntraining:")
+    before = _plan(world)[0]
+    world.replace("data:\n", "  quantization: {load_in_4bit: true}\ndata:\n")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'dpo-beta-harness[quantization]'" in world.error()
+    monkeypatch.undo()
+    monkeypatch.setattr("harness.plan.model.check_quantization", lambda *given: None)
+    plan, _ = _plan(world)
+    job = plan.train_job(plan.specs[0])["train_job"]
+    assert job["quantization"]["load_in_4bit"] is True and job["quantization"]["bnb_4bit_quant_type"] == "nf4"
+    assert {spec.fingerprint for spec in plan.specs}.isdisjoint(spec.fingerprint for spec in before.specs)
+
+
+def test_where_quantised_weights_are_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert quantized({"load_in_8bit": True})["device_map"] == {"": "cpu"}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    found = quantized({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"})
+    assert found["quantization_config"].load_in_4bit and found["device_map"] == {"": 3}
+
+
+def test_attention_is_known_and_can_be_had(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = world.replace("data:\n", "  attn_implementation: flash_attention2\ndata:\n")
+    message = world.error()
+    assert f"m.yaml:{line}: model.attn_implementation is 'flash_attention2'" in message
+    assert "did you mean 'flash_attention_2'?" in message
+    world.replace("flash_attention2", "flash_attention_2")
+    monkeypatch.setattr("harness.plan.machine.gpus", list)
+    _, said = _plan(world)
+    assert any("needs a CUDA GPU, and there is none here: set it to sdpa" in line for line in said)
+    monkeypatch.setattr("harness.plan.machine.gpus", lambda: ["a GPU"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None)
+    assert "neither is installed; pip install kernels" in world.error()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: object() if name == "kernels" else None)
+    assert world.plan().train_job(world.plan().specs[0])["train_job"]["attn_implementation"] == "flash_attention_2"
+    world.replace("flash_attention_2", "kernels-community/flash-attn3")
+    assert world.plan().config.model.attn_implementation == "kernels-community/flash-attn3"
+
+
+def _finished(world: Any) -> Any:
+    """A plan whose first run looks trained, evaluated and done."""
+    plan, _ = _plan(world)
+    spec = plan.specs[0]
+    store = RunStore(plan.run_dir(spec))
+    store.create(plan.run_record(spec))
+    policy = plan.run_dir(spec) / "policy"
+    policy.mkdir()
+    (policy / "config.json").write_text("{}", encoding="utf-8")
+    store.mark_stage("train", spec.fingerprint, ["policy/config.json"], 1.0, last=True)
+    return plan
+
+
+def test_the_card_tells_the_runs_provenance(world: Any) -> None:
+    plan = _finished(world)
+    spec, run_dir = plan.specs[0], plan.run_dir(plan.specs[0])
+    path = write_card(run_dir, "small")
+    assert path == run_dir / "policy" / "README.md"
+    text = path.read_text(encoding="utf-8")
+    for part in (
+        spec.run_id,
+        spec.fingerprint,
+        plan.data_hash,
+        plan.model_hash,
+        "pref_beta 0.1",
+        "learning_rate 5e-06",
+        "trl ",
+    ):
+        assert part in text
+    assert "## Measured" not in text and text.startswith("---\nlibrary_name: transformers\n")
+    assert write_card(run_dir, "small") is None, "nothing changed, nothing written"
+    scores = {
+        "benchmark": "a<b>",
+        "metrics": {"x|y": {"value": 0.5, "stderr": None, "n": 4}, "z": {"value": None, "n": 0}},
+    }
+    (run_dir / "scores").mkdir()
+    (run_dir / "scores" / "a.json").write_text(json.dumps(scores), encoding="utf-8")
+    assert write_card(run_dir, "small") == path
+    text = path.read_text(encoding="utf-8")
+    assert "| a&lt;b&gt; | x\\|y | 0.5 |  | 4 |" in text and "| z | undefined |" in text
+    assert RunStore(run_dir).is_done("train", spec.fingerprint), "the card is no part of what is checked"
+    assert write_card(plan.run_dir(plan.specs[1]), "small") is None, "no policy, no card"
+
+
+def test_uploads_are_refused_before_training(world: Any, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, _ = _plan(world)
+    with pytest.raises(UserError, match="names no place; add push_to_hub"):
+        check_push(plan.config, plan.source, ["a"])
+    world.replace("seeds: [0, 1]", "seeds: [0, 1]\npush_to_hub: {prefix: someone/study}")
+    plan, _ = _plan(world)
+    with pytest.raises(UserError, match="longer than 96"):
+        check_push(plan.config, plan.source, ["a" * 96])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+        check_push(plan.config, plan.source, ["a"])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(UserError, match="set HF_TOKEN"):
+        check_push(plan.config, plan.source, ["a"])
+    world.replace("someone/study", "study")
+    assert "push_to_hub.prefix is 'study'" in world.error()
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """As much of the hub's interface as an upload of small files needs."""
+
+    requests: ClassVar[list[tuple[str, Any]]] = []
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def _answer(self, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self._answer({"type": "user", "name": "someone", "sha": "0" * 40, "siblings": []})
+
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        lines = [json.loads(line) for line in raw.splitlines()]
+        _Hub.requests.append((self.path, lines))
+        if self.path.endswith("/repos/create"):
+            self._answer({"url": f"http://{self.headers['Host']}/someone/{lines[0]['name']}"})
+        elif "/preupload/" in self.path:
+            kept = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in lines[0]["files"]]
+            self._answer({"files": kept})
+        else:
+            url = f"http://{self.headers['Host']}/someone/x/commit/1"
+            self._answer({"commitUrl": url, "commitOid": "1" * 40, "success": True})
+
+
+def test_an_upload_sends_the_policy_and_its_card(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.replace("seeds: [0, 1]", "seeds: [0, 1]\npush_to_hub: {prefix: someone/study}")
+    plan = _finished(world)
+    write_card(plan.run_dir(plan.specs[0]), "small")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    said: list[str] = []
+    try:
+        assert push_policies(plan, plan.specs[:2], said.append) == 1
+    finally:
+        server.shutdown()
+        server.server_close()
+    name = f"study-{plan.specs[0].run_id}"
+    created = next(lines[0] for path, lines in _Hub.requests if path.endswith("/repos/create"))
+    assert created["name"].endswith(name) and (created.get("private") is True or created.get("visibility") == "private")
+    commit = next(lines for path, lines in _Hub.requests if f"{name}/commit/" in path)
+    assert {line["value"]["path"] for line in commit if line["key"] == "file"} == {"README.md", "config.json"}
+    assert any(line.startswith("not uploaded, for it is not done") for line in said)

@@ -1,0 +1,134 @@
+"""Mistakes that once ended in a traceback, at the wrong line, or only after training had started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("- name: fixed", "- name: fixed\n    rule: none.py:Mine", ["none.py", "no such file"]),
+        ("learning_rate: 5e-6", "learning_rate: .nan", ["training.learning_rate", "nan"]),
+        ("learning_rate: 5e-6", "learning_rate: .inf", ["training.learning_rate", "inf"]),
+        ("seeds: [0, 1]", "seeds: [-1]", ["seeds[0]", "-1"]),
+        ("primary: constraints/gold_reward", "primary: constraints/gold_rewrd", ["report.primary", "gold_rewrd"]),
+        ("pref_beta: 0.1", "grid: {pref_beta: [1, 1.0]}", ["same run"]),
+    ],
+)
+def test_refused_with_one_line(world: Any, old: str, new: str, words: list[str]) -> None:
+    world.replace(old, new)
+    message = world.error()
+    assert message.startswith(f"{world.config}:")
+    assert len(message.splitlines()) == 1
+    for word in words:
+        assert word in message
+
+
+def test_repeated_seeds_are_reported_where_they_stand(world: Any) -> None:
+    line = world.replace("seeds: [0, 1]", "seeds: [0, 0]")
+    assert world.error().startswith(f"{world.config}:{line}: ")
+
+
+def test_max_length_of_one_method_is_checked_too(world: Any, tiny_model: Path) -> None:
+    world.replace(str(world.model), str(tiny_model))
+    world.replace("pref_beta: 0.1", "pref_beta: 0.1\n    training: {max_length: 8}")
+    assert "max_length is 8" in world.error()
+
+
+def test_a_rule_file_is_found_beside_the_matrix_file(world: Any) -> None:
+    (world.root / "mine.py").write_text("class Mine: ...\n", encoding="utf-8")
+    world.replace("- name: fixed", "- name: fixed\n    rule: mine.py:Mine")
+    assert len(world.plan().specs) == 4
+
+
+def test_a_dry_run_leaves_status_files_alone(world: Any) -> None:
+    from harness.state.store import RunStore
+
+    store = RunStore(world.root / "run")
+    store.create({"run_id": "run"})
+    (store.directory / "w").write_bytes(b"x")
+    store.mark_stage("train", "f", ["w"], 1.0)
+    (store.directory / "w").unlink()
+    before = (store.directory / "status.json").read_bytes()
+    assert not store.is_done("train", "f", verify=False)
+    assert (store.directory / "status.json").read_bytes() == before
+
+
+def test_a_damaged_matrix_json_is_made_anew_from_matrix_yaml(world: Any) -> None:
+    from harness.state.output import freeze
+
+    freeze(world.plan())
+    frozen = world.output / "matrix.json"
+    runs = json.loads(frozen.read_text(encoding="utf-8"))["runs"]
+    frozen.write_text('{"na', encoding="utf-8")
+    freeze(world.plan())
+    assert json.loads(frozen.read_text(encoding="utf-8"))["runs"] == runs
+    frozen.write_text('{"na', encoding="utf-8")
+    world.replace("name: small", "name: other")
+    assert "holds the matrix 'small'" in world.error()
+
+
+def test_a_kill_during_the_first_freeze_does_not_block_the_directory(world: Any) -> None:
+    world.output.mkdir()
+    for name in (".lock", ".matrix.json.123.tmp"):
+        (world.output / name).write_text("{", encoding="utf-8")
+    assert len(world.plan().specs) == 4
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_kill_between_the_first_files_blocks_nothing(world: Any, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Wherever it comes, the next start goes on, and writes the claims before anything is trained."""
+    from harness.state import output
+    from reports.verdict.claims import thaw
+    from trainers.common import files
+
+    claim = "{name: foo-wins, method: foodpo, against: fixed, metric: constraints/gold_reward}"
+    world.write(f"{world.text}claims:\n  - {claim}\n")
+    writes, write_bytes = [], files.write_bytes
+
+    def killed(path: Path, data: bytes) -> None:
+        writes.append(path.name)
+        if len(writes) == at:
+            raise KeyboardInterrupt
+        write_bytes(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            output.freeze(world.plan())
+    output.freeze(world.plan())
+    claims, _ = thaw(json.loads((world.output / "claims.json").read_text(encoding="utf-8")))
+    assert [one.name for one in claims] == ["foo-wins"]
+
+
+def test_what_a_kill_before_the_first_freeze_left_is_no_ones_work(world: Any) -> None:
+    setup = world.output / "work" / "setup"  # of a worker
+    setup.mkdir(parents=True)
+    for path in (setup / ".lock", setup / ".lock.json", world.output / "claims.json"):  # claims were once written first
+        path.write_text("{}", encoding="utf-8")
+    assert len(world.plan().specs) == 4
+    (world.output / "work" / "notes.txt").write_text("mine", encoding="utf-8")
+    assert "is not empty and holds no matrix" in world.error()
+
+
+def test_a_flipped_name_in_matrix_json_does_not_block_the_directory(world: Any) -> None:
+    from harness.state.output import freeze
+
+    freeze(world.plan())
+    frozen = world.output / "matrix.json"
+    whole = frozen.read_text(encoding="utf-8")
+    frozen.write_text(whole.replace('"small"', '"smalm"', 1), encoding="utf-8")
+    freeze(world.plan())
+    assert json.loads(frozen.read_text(encoding="utf-8"))["name"] == "small"
+
+
+def test_two_classes_of_one_rule_file_are_different_runs(world: Any) -> None:
+    (world.root / "mine.py").write_text("class A: ...\nclass B: ...\n", encoding="utf-8")
+    world.replace("- name: fixed", "- name: fixed\n    rule: mine.py:A")
+    world.replace("- name: foodpo\n    pref_beta_scale: 0.5", "- name: other\n    rule: mine.py:B\n    pref_beta: 0.1")
+    assert len({spec.fingerprint for spec in world.plan().specs}) == 4

@@ -1,0 +1,196 @@
+"""What the comparison says, and that it says no more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from reports.compare.comparison import checkpoint_comparison, column, method_comparison
+from reports.runs.arms import Arm
+from reports.runs.records import Item, RunData, Scores, load_matrix
+from reports.summary import build_summary
+from reports.verdict.methods import verdict
+from tests.reports.builder import FIXED, FOODPO, HEAD, METHODS, Method, write_matrix
+
+
+def scores(policy: str, values: dict[str, float], groups: dict[str, str] | None = None) -> Scores:
+    items = tuple(Item(i, {"m": v}, (groups or {}).get(i)) for i, v in values.items())
+    return Scores("bench", "constraints", policy, {"m": {}}, "m", items)
+
+
+def arm(label: str, by_seed: dict[int, list[float]], state: str = "done") -> Arm:
+    runs = tuple(
+        RunData(
+            f"{label}-{seed}", Path("."), {"method": label, "seed": seed}, {"state": state}, (),
+            {"bench": scores(f"{label}-{seed}", {f"p{i}": v for i, v in enumerate(values)})},
+        )
+        for seed, values in by_seed.items()
+    )  # fmt: skip
+    return Arm(label, label, label, {}, runs)
+
+
+def test_seed_is_the_unit() -> None:
+    rng = np.random.default_rng(0)
+    a = {s: list(rng.normal(0.5, 0.1, 30)) for s in range(5)}
+    b = {s: list(rng.normal(0.4, 0.1, 30)) for s in range(5)}
+    result = method_comparison(arm("a", a), arm("b", b), None, "bench", "m")
+    means = [np.mean(a[s]) - np.mean(b[s]) for s in range(5)]
+    assert result["seed_differences"] == pytest.approx(means)
+    assert result["t_test"]["p_value"] == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
+    assert result["permutation"]["smallest_p"] == 0.0625
+    assert len(result["checkpoints"]) == 5
+    assert result["checkpoints"][0]["n"] == 30
+
+
+def test_only_shared_seeds_and_prompts_are_paired() -> None:
+    a, b = arm("a", {0: [1, 1, 1], 1: [1, 1, 1]}), arm("b", {1: [0, 0], 2: [0, 0]})
+    result = method_comparison(a, b, None, "bench", "m")
+    assert (result["seeds"], result["unpaired_seeds"], result["n"]) == ([1], [0, 2], 2)
+    assert result["difference"]["value"] == 1
+    assert result["difference"]["reason"]
+
+
+def test_failed_runs_never_enter_a_mean() -> None:
+    result = method_comparison(arm("a", {0: [1.0]}, "failed"), arm("b", {0: [0.0]}), None, "bench", "m")
+    assert result["difference"]["value"] is None
+
+
+def test_ties_and_tests_of_a_checkpoint() -> None:
+    a = column(scores("a", {"x": 1, "y": 1, "z": 0, "w": 1}), "m", 0)
+    b = column(scores("b", {"x": 1, "y": 0, "z": 0, "w": 0, "extra": 1}), "m", 0)
+    result = checkpoint_comparison(a, b)
+    assert (result["wins"], result["ties"], result["losses"], result["n"]) == (2, 2, 0, 4)
+    assert result["test"]["method"] == "exact McNemar"
+
+
+def test_grouped_items_are_clustered_and_flipped_together() -> None:
+    rng = np.random.default_rng(1)
+    names = {f"p{i}": f"g{i // 4}" for i in range(24)}
+    a = column(scores("a", {i: float(rng.random()) for i in names}, names), "m", 0)
+    b = column(scores("b", {i: float(rng.random()) for i in names}, names), "m", 0)
+    result = checkpoint_comparison(a, b)
+    assert result["difference"]["method"] == "clustered t interval over items"
+    assert result["test"]["n"] == 6
+
+
+def compared(seeds: int, gap: float, spread: float = 0.01, higher_is_better: bool = True) -> dict[str, Any]:
+    rng = np.random.default_rng(2)
+    base = {s: list(rng.normal(0.5, 0.05, 40)) for s in range(seeds)}
+    moved = {s: [v + gap + spread * (s - seeds / 2) for v in base[s]] for s in base}
+    result = method_comparison(arm("a", moved), arm("b", base), None, "bench", "m")
+    result["adjusted_p"] = {"value": result["t_test"]["p_value"], "method": "Holm"}
+    return verdict(result, "bench/m", higher_is_better)
+
+
+def test_two_seeds_settle_nothing_however_large_the_gap() -> None:
+    result = compared(2, 10.0)
+    assert result["code"] == "unsettled"
+    assert "2 seeds cannot settle" in result["sentence"]
+    assert "not attainable with S=2" in result["sentence"]
+    assert "at least 6 seeds" in result["sentence"]
+    assert "significant" not in result["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("gap", "better", "code"),
+    [
+        (0.3, True, "better"),
+        (-0.3, True, "worse"),
+        (0.3, False, "worse"),
+        (-0.3, False, "better"),
+        (0.004, True, "inconclusive"),
+    ],
+)
+def test_verdict_codes(gap: float, better: bool, code: str) -> None:
+    assert compared(6, gap, higher_is_better=better)["code"] == code
+
+
+def test_inconclusive_names_what_it_could_have_seen() -> None:
+    sentence = compared(6, 0.004)["sentence"]
+    assert "smallest difference this design detects" in sentence and "seeds would be needed" in sentence
+
+
+def test_identical_policies_are_not_better() -> None:
+    result = compared(6, 0.0, spread=0.0)
+    assert result["code"] == "inconclusive" and "same mean" in result["sentence"]
+
+
+def test_holm_runs_over_the_declared_comparisons_only(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, METHODS, seeds=range(5), prompts=12, steps=2)
+    summary = build_summary(load_matrix(tmp_path, ids))
+    declared = [c for m in summary["metrics"] for c in m["comparisons"] if c["family"] == "declared"]
+    assert [c["label"] for c in declared] == ["foodpo", "beta_head"]
+    assert summary["tests"]["declared"] == 2
+    p = sorted(c["t_test"]["p_value"] for c in declared)
+    assert sorted(c["adjusted_p"]["value"] for c in declared) == pytest.approx(
+        sorted([min(1, 2 * p[0]), max(min(1, 2 * p[0]), p[1])])
+    )
+
+
+def test_best_setting_of_the_baseline_is_the_one_to_beat(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0, 1))
+    path = tmp_path / "runs" / ids[1] / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hyper": {"pref_beta": 0.5}, "seed": 0}))
+    summary = build_summary(load_matrix(tmp_path, ids))
+    means = {m["label"]: m["mean"]["value"] for m in next(m for m in summary["metrics"] if m["primary"])["methods"]}
+    best = max((label for label in means if label.startswith("fixed")), key=lambda label: means[label])
+    assert summary["baseline"]["value"] == best
+    assert "hardest to beat" in summary["baseline"]["note"]
+
+
+def test_checklist_tells_what_is_missing(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, METHODS, seeds=(0, 1), failed=[("foodpo", 0)])
+    states = {c["name"]: c for c in build_summary(load_matrix(tmp_path, ids))["checklist"]}
+    assert states["At least 5 finished seeds for every method"]["state"] == "fail"
+    assert states["Controls present (matched_mean, permuted)"]["state"] == "fail"
+    assert states["Held-out prompts disjoint from training prompts"]["state"] == "pass"
+    assert states["Failed runs listed"]["evidence"] == "1 of 6 did not finish"
+
+
+def test_training_on_the_benchmark_is_caught(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, [FIXED], seeds=(0,))
+    path = tmp_path / "runs" / ids[0] / "scores" / "constraints.json"
+    path.write_text(path.read_text().replace('"p003"', '"train-0003"'))
+    entry = next(c for c in build_summary(load_matrix(tmp_path, ids))["checklist"] if "disjoint" in c["name"])
+    assert entry["state"] == "fail" and "train-0003" in entry["evidence"]
+
+
+def test_unknown_declared_metric_and_baseline_are_said(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, [FOODPO], seeds=(0,))
+    config = {"report": {"baseline": "nobody", "primary": "nothing/here"}}
+    summary = build_summary(load_matrix(tmp_path, ids, config))
+    assert "nobody" in summary["baseline"]["reason"] and "nothing/here" in summary["primary"]["reason"]
+    assert "No comparison could be made" in summary["verdict"]["headline"]
+
+
+def test_gain_is_held_against_the_controls(tmp_path: Path) -> None:
+    strong, copy = Method("strong", "foodpo", 0.3), Method("permuted", "permuted", 0.3)
+    for name, methods, words in (
+        ("without", [FIXED, strong], "No control (matched_mean, permuted) was run"),
+        ("with", [FIXED, strong, copy], "not shown to beat permuted"),
+        ("weak", [FIXED, strong, Method("permuted", "permuted", 0.03)], "also beats its control permuted"),
+    ):
+        ids = write_matrix(tmp_path / name, methods, seeds=range(6), steps=2, prompts=40)
+        summary = build_summary(load_matrix(tmp_path / name, ids))
+        assert [s["label"] for s in summary["verdict"]["sentences"]] == ["strong"]
+        assert summary["verdict"]["sentences"][0]["code"] == "better"
+        assert words in summary["verdict"]["sentences"][0]["sentence"]
+
+
+def test_a_beta_read_from_the_answer_is_flagged(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    ids = write_matrix(tmp_path / "prompt")
+    peeking = replace(HEAD, params={**HEAD.params, "aggregation": "last_completion_token"})
+    other = write_matrix(tmp_path / "answer", (FIXED, peeking))
+    found = []
+    for root, runs in ((tmp_path / "prompt", ids), (tmp_path / "answer", other)):
+        entries = build_summary(load_matrix(root, runs))["checklist"]
+        found.append(next(c for c in entries if "read from the answer" in c["name"]))
+    assert [entry["state"] for entry in found] == ["pass", "fail"]
+    assert "beta_head" in found[1]["evidence"]

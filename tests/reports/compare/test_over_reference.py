@@ -1,0 +1,218 @@
+"""Every method against the reference: known values, first lines of every report, headline figure, answers before and after."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from reports.compare import over_reference
+from reports.files.metrics import write_run_files
+from reports.files.report import write_matrix
+from reports.page.terminal import print_summary
+from reports.panels.all import all_panels
+from reports.panels.style import looks, style
+from reports.runs.records import load_matrix
+from reports.summary import build_summary
+from tests.reports import example
+from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS
+from tests.reports.builder import write_matrix as write_runs
+from tests.reports.chromium import CHROMIUM, browser
+
+PROMPTS = 12
+
+
+def _reward(path: Path, values: np.ndarray) -> None:
+    content = json.loads(path.read_text())
+    for item, value in zip(content["items"], values, strict=True):
+        item["values"]["gold_reward"] = float(value)
+    path.write_text(json.dumps(content))
+
+
+def _kl(folder: Path, policy: str, values: np.ndarray) -> None:
+    metrics = {"kl_k3": {"value": float(values.mean()), "stderr": 0.1, "n": values.size, "higher_is_better": None}}
+    content: dict[str, Any] = {"benchmark": "kl", "kind": "kl", "policy": policy, "primary_metric": "kl_k3"}
+    content["metrics"] = metrics
+    content["items"] = [{"id": f"k{i}", "values": {"kl_k3": float(v)}} for i, v in enumerate(values)]
+    (folder / "kl.json").write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str], dict[str, np.ndarray]]]:
+    """Three methods, two seeds, KL at the end and, of the first seed, half way; beta_head finished one seed only."""
+    root, rng = tmp_path_factory.mktemp("matrix"), np.random.default_rng(0)
+    ids = write_runs(root, METHODS, seeds=(0, 1), prompts=PROMPTS, failed=[("beta_head", 1)])
+    rewards = {"reference": rng.normal(0.2, 0.2, PROMPTS)}
+    _reward(root / "reference" / "scores" / "constraints.json", rewards["reference"])
+    for place, run in enumerate(i for i in ids if i != "beta_head-0001ab"):
+        folder = root / "runs" / run / "scores"
+        rewards[run] = rewards["reference"] + 0.4 + 0.05 * place + rng.normal(0, 0.1, PROMPTS)
+        _reward(folder / "constraints.json", rewards[run])
+        _kl(folder, run, np.full(6, 4.0 + place))
+        if run.endswith("0000ab"):
+            middle = root / "runs" / run / "snapshots" / "step-4" / "scores"
+            middle.mkdir(parents=True)
+            (middle / "constraints.json").write_text((folder / "constraints.json").read_text())
+            _kl(middle, f"{run}@4", np.full(6, 1.0))
+    write_matrix(root, ids)
+    yield root, ids, rewards
+
+
+def test_rows_are_the_crossed_analysis_by_hand(report: tuple[Path, list[str], dict[str, np.ndarray]]) -> None:
+    root, _, rewards = report
+    summary = json.loads((root / "summary.json").read_text())
+    rows = {row["label"]: row for row in summary["over_reference"]}
+    assert list(rows) == ["fixed", "foodpo", "beta_head"]
+    for method in ("fixed", "foodpo"):
+        d = np.array([rewards[f"{method}-000{s}ab"] - rewards["reference"] for s in (0, 1)])
+        by_seed, by_prompt = d.mean(axis=1), d.mean(axis=0)
+        seed = PROMPTS * by_seed.var(ddof=1)
+        prompt = 2 * by_prompt.var(ddof=1)
+        rest = ((d - by_seed[:, None] - by_prompt + d.mean()) ** 2).sum() / (PROMPTS - 1)
+        total = seed + prompt - rest
+        degrees = total**2 / (seed**2 + prompt**2 / (PROMPTS - 1) + rest**2 / (PROMPTS - 1))
+        if total <= seed:
+            total, degrees = seed, 1.0
+        error = np.sqrt(total / d.size)
+        half = stats.t.ppf(0.975, degrees) * error
+        row = rows[method]
+        found = [row[k] for k in ("difference", "standard_error", "ci_low", "ci_high")]
+        assert found == pytest.approx([d.mean(), error, d.mean() - half, d.mean() + half])
+        named = (row["method"], row["metric"], row["n_seeds"], row["n_prompts"], row["covers"], row["reason"])
+        assert named == (method, "constraints/gold_reward", 2, PROMPTS, "seeds and prompts", None)
+    alone, row = rewards["beta_head-0000ab"] - rewards["reference"], rows["beta_head"]
+    low, high = stats.t.interval(0.95, PROMPTS - 1, alone.mean(), stats.sem(alone))
+    assert [row["difference"], row["ci_low"], row["ci_high"]] == pytest.approx([alone.mean(), low, high])
+    assert (row["n_seeds"], row["covers"]) == (1, "prompts of one seed")
+
+
+def test_every_report_says_it_in_its_first_lines(report: tuple[Path, list[str], dict[str, np.ndarray]]) -> None:
+    import jsonschema
+
+    root = report[0]
+    summary = json.loads((root / "summary.json").read_text())
+    jsonschema.validate(summary, json.loads((Path("reports") / "summary.schema.json").read_text()))
+    said = summary["verdict"]["over_reference"]
+    fixed = summary["over_reference"][0]
+    assert said.startswith(
+        f"Over the reference on constraints/gold_reward: fixed {fixed['difference']:+.3f} "
+        f"(95 % {fixed['ci_low']:+.3f} to {fixed['ci_high']:+.3f}), foodpo +"
+    )
+    assert "; 2 seeds x 12 prompts. beta_head +" in said
+    assert said.endswith("; 1 seed x 12 prompts (interval over prompts only, another seed may differ).")
+    console = Console(width=80, record=True, file=(root / "terminal.txt").open("w"))
+    print_summary(root, console)
+    lines = console.export_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("Over the reference"))
+    assert start <= 4 and max(map(len, lines)) <= 80
+    assert said in " ".join(line.strip() for line in lines[start : start + 8])
+    markdown = (root / "report.md").read_text().replace("\\", "")
+    assert said in "\n".join(markdown.splitlines()[:8])
+    page = (root / "report.html").read_text()
+    before, after = page.index("Over the reference"), page.index("<figure>")
+    assert page.index('class="headline"') < before < after < page.index("<li><span")
+
+
+def test_without_a_reference_or_with_one_run_it_says_so(tmp_path: Path) -> None:
+    ids = write_runs(tmp_path, [FIXED, FOODPO], seeds=(0,), reference=False)
+    summary = build_summary(load_matrix(tmp_path, ids))
+    assert summary["over_reference"] == []
+    assert summary["verdict"]["over_reference"] == (
+        "The reference was not scored on constraints/gold_reward, so whether training helped is unknown."
+    )
+    write_matrix(tmp_path, ids)
+    assert "Not shown: the reference or every trained policy lacks a score" in (tmp_path / "report.md").read_text()
+    alone = write_run_files(tmp_path / "runs" / ids[0])
+    assert (alone["over_reference"], alone["verdict"]["over_reference"]) == ([], None)
+
+
+def test_the_sentence_names_what_cannot_be_compared_and_counts_the_rest() -> None:
+    row: dict[str, Any] = {"difference": -0.5, "ci_low": None, "ci_high": None, "n_seeds": 3, "n_prompts": 9}
+    rows = [{**row, "label": f"m{i}", "covers": None} for i in range(10)]
+    rows[1]["difference"] = None
+    primary = {"benchmark": "b", "metric": "loss", "higher_is_better": False}
+    said = over_reference.sentence(rows, primary) or ""
+    assert said.startswith("Over the reference on b/loss (lower is better): m0 -0.500 (no interval), m2 -0.500")
+    assert said.endswith("m7 -0.500 (no interval); 3 seeds x 9 prompts. Not comparable: m1. 2 more in summary.json.")
+
+
+def test_the_headline_figure_starts_at_a_star_on_a_root_axis(
+    report: tuple[Path, list[str], dict[str, np.ndarray]],
+) -> None:
+    import matplotlib.pyplot as plt
+
+    root, ids, rewards = report
+    summary = json.loads((root / "summary.json").read_text())
+    (panel,) = [p for p in all_panels() if p.headline]
+    rows = panel.rows(load_matrix(root, ids), summary)
+    means = {(r["label"], r["step"]): r for r in rows if r["level"] == "method"}
+    # Half way was measured on the first seed only: the mean of both has no such point, the one seed of beta_head has.
+    assert set(means) == {("fixed", 8), ("foodpo", 8), ("beta_head", 4), ("beta_head", 8)}
+    assert means["fixed", 8]["kl"] == 4.5 and means["foodpo", 8]["seeds"] == 2
+    fixed = summary["over_reference"][0]
+    bar = [rewards["reference"].mean() + fixed[end] for end in ("ci_low", "ci_high")]
+    assert [means["fixed", 8]["low"], means["fixed", 8]["high"]] == pytest.approx(bar)
+    with style():
+        figure = panel.draw(rows, look := looks(["fixed", "foodpo", "beta_head"], "fixed"))
+    (axes,) = figure.axes
+    lines = {str(line.get_label()): line for line in axes.lines}
+    star = lines["reference"]
+    assert star.get_marker() == "*"
+    assert np.asarray(star.get_xydata())[0] == pytest.approx([0.0, rewards["reference"].mean()])
+    for label, seen in look.items():
+        assert lines[label].get_color() == seen.color
+        assert np.asarray(lines[label].get_xdata())[0] == 0.0
+    places = axes.transData.transform([(x, 0.0) for x in (0, 1, 4, 9)])[:, 0]
+    assert np.diff(places) == pytest.approx([places[1] - places[0]] * 3)
+    plt.close(figure)
+    with (root / "tables" / "frontier_kl.csv").open() as table:
+        assert [r["level"] for r in csv.DictReader(table)].count("seed") == 5 + 3
+
+
+def test_four_answers_before_and_after_are_shown_and_inert(
+    report: tuple[Path, list[str], dict[str, np.ndarray]],
+) -> None:
+    root, _, rewards = report
+    page, markdown = ((root / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    part = page[page.index('id="answers"') : page.index('id="checklist"')]
+    assert "The first 4 prompts of constraints by id. After: fixed, seed 0, the baseline&#39;s lowest seed." in part
+    assert part.count('class="card"') == 8 and part.index("p000") < part.index("p001") < part.index("p003")
+    for row in (rewards["reference"], rewards["fixed-0000ab"]):
+        assert all(f">{score:.3f}</span>" in part for score in row[:4])
+    assert part.count("&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;") == 2
+    assert HOSTILE[0] not in part and "<img" not in part and "\u202e" not in part and "⟨U+202E⟩evil" in part
+    table = markdown[markdown.index("## Answers before") : markdown.index("## Reviewer")]
+    assert table.count("\n|") == 6 and "<" not in table and "&lt;script&gt;alert(1)" in table
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (make test installs it for root)")
+def test_the_headline_figure_fits_a_telephone_and_a_dark_screen(
+    report: tuple[Path, list[str], dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    with browser(tmp_path) as tab:
+        for width, dark in ((390, False), (390, True), (1200, False), (1200, True)):
+            tab.size(width)
+            tab.media(dark=dark)
+            tab.open((report[0] / "report.html").as_uri())
+            left, right = tab.js(
+                "(b => [b.left, b.right])(document.querySelector('#verdict img').getBoundingClientRect())"
+            )
+            assert 0 <= left < right <= width and right - left > 300
+            assert tab.js("document.querySelector('#verdict img').naturalWidth") > 0
+            assert tab.cut() == [] and tab.low_contrast() == [] and tab.problems == []
+
+
+def test_the_shipped_example_has_its_summary(
+    report: tuple[Path, list[str], dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    example.copy(report[0], tmp_path / "example")
+    kept = {p.name for p in (tmp_path / "example").iterdir()}
+    assert kept == {"report.html", "report.md", "explain.html", "summary.json", "figures", "tables"}
+    assert "over_reference" in json.loads((tmp_path / "example" / "summary.json").read_text())

@@ -1,0 +1,103 @@
+"""The four files of a run and of a matrix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pandas as pd
+import pytest
+
+import reports
+from reports.files.metrics import COLUMNS, write_matrix_files, write_run_files
+from tests.reports.builder import FIXED, FOODPO, write_matrix, write_run
+
+SCHEMA = json.loads((Path(reports.__file__).parent / "summary.schema.json").read_text())
+
+
+def check(path: Path) -> dict:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} in {path}")
+
+    summary = json.loads(path.read_text(), parse_constant=refuse)
+    jsonschema.Draft202012Validator(SCHEMA).validate(summary)
+    return summary
+
+
+def test_run_and_matrix_files_share_a_schema(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,))
+    write_run_files(tmp_path / "runs" / ids[0])
+    write_matrix_files(tmp_path, ids)
+    run_dir = tmp_path / "runs" / ids[0]
+    for name in ("training_metrics.csv", "training_curves.png", "summary.json", "log_history.json"):
+        assert (run_dir / name).stat().st_size and (tmp_path / name).stat().st_size
+    one, all_ = pd.read_csv(run_dir / "training_metrics.csv"), pd.read_csv(tmp_path / "training_metrics.csv")
+    assert list(one.columns) == list(all_.columns) == list(COLUMNS)
+    assert len(one) == 8 and len(all_) == 16
+    assert all_["run_id"].tolist() == [ids[0]] * 8 + [ids[1]] * 8
+    assert set(json.loads((tmp_path / "log_history.json").read_text())) == set(ids)
+    assert check(run_dir / "summary.json")["kind"] == "run"
+    assert check(tmp_path / "summary.json")["kind"] == "matrix"
+    assert not list(tmp_path.rglob(".*"))  # no temporary file is left
+
+
+def test_a_running_run_has_its_own_scores_in_its_summary(tmp_path: Path) -> None:
+    run_id = write_run(tmp_path, FIXED, 0)
+    path = tmp_path / "runs" / run_id
+    state = json.loads((path / "status.json").read_text()) | {"state": "running"}
+    (path / "status.json").write_text(json.dumps(state))
+    summary = write_run_files(path)
+    assert summary["metrics"][0]["methods"][0]["mean"]["value"] is not None
+
+
+def test_nan_is_null_and_diverged_is_said(tmp_path: Path) -> None:
+    run_id = write_run(tmp_path, FOODPO, 0, nan_from=4)
+    write_matrix_files(tmp_path, [run_id])
+    summary = check(tmp_path / "summary.json")
+    assert summary["runs"][0]["diverged"]
+    table = pd.read_csv(tmp_path / "training_metrics.csv")
+    assert table["loss"].notna().sum() == 3
+    assert "NaN" not in (tmp_path / "log_history.json").read_text()
+
+
+def without_reason(value: Any, path: str = "") -> list[str]:
+    """Places of estimates and tests that are null, or lack an end of their interval, without a reason beside it."""
+    if isinstance(value, list):
+        return [place for i, v in enumerate(value) for place in without_reason(v, f"{path}[{i}]")]
+    if not isinstance(value, dict):
+        return []
+    bare = [k for k in ("value", "low", "high", "p_value", "p") if k in value and value[k] is None]
+    own = [f"{path}.{k}" for k in bare if not value.get("reason")]
+    return own + [place for k, v in value.items() for place in without_reason(v, f"{path}.{k}")]
+
+
+@pytest.mark.parametrize("case", ["empty", "one run", "one seed", "all failed", "all missing", "no reference"])
+def test_odd_matrices(tmp_path: Path, case: str) -> None:
+    cells = [(m, s) for m in ("fixed", "foodpo") for s in (0, 1)]
+    options: dict[str, dict[str, Any]] = {
+        "empty": {"methods": []},
+        "one run": {"methods": [FOODPO], "seeds": [0]},
+        "one seed": {"methods": [FIXED, FOODPO], "seeds": [0]},
+        "all failed": {"methods": [FIXED, FOODPO], "failed": cells, "reference": False},
+        "all missing": {"methods": [FIXED, FOODPO], "missing": cells},
+        "no reference": {"methods": [FIXED, FOODPO], "reference": False},
+    }
+    ids = write_matrix(tmp_path, **options[case])
+    write_matrix_files(tmp_path, ids)
+    summary = check(tmp_path / "summary.json")
+    assert summary["counts"]["planned"] == len(ids)
+    assert without_reason(summary) == []
+    if "all" in case:
+        assert summary["counts"]["unfinished"] == 4
+        assert "4 of 4 runs did not finish" in summary["verdict"]["headline"]
+
+
+def test_same_files_give_the_same_bytes(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, [FIXED, FOODPO])
+    names = ("training_metrics.csv", "summary.json", "training_curves.png")
+    write_matrix_files(tmp_path, ids)
+    first = [(tmp_path / n).read_bytes() for n in names]
+    write_matrix_files(tmp_path, ids)
+    assert first == [(tmp_path / n).read_bytes() for n in names]

@@ -1,0 +1,255 @@
+"""The report stands alone, says what is missing, and nothing a model wrote can act in it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from reports.files.metrics import write_matrix_files
+from reports.files.report import write_report
+from reports.page.explain import explain_html
+from reports.page.html import markdown_cell
+from reports.page.terminal import print_summary
+from reports.page.text import script_json, shorten, visible
+from reports.panels.all import all_panels
+from reports.runs.records import ReportError
+from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS, write_matrix
+from tests.reports.chromium import CHROMIUM
+
+
+class Page(HTMLParser):
+    """Elements with attributes, and the text of every script and style element."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: list[tuple[str, str]] = []
+        self._open: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag if tag in ("script", "style") else None
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = None
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.raw.append((self._open, data))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("matrix")
+    ids = write_matrix(root, METHODS, seeds=(0, 1), failed=[("beta_head", 1)], missing=[("foodpo", 1)])
+    return write_report(root, ids, {"name": "<b>demo</b>", "report": {"baseline": "fixed"}})
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> Page:
+    return Page(report.read_text(encoding="utf-8"))
+
+
+def test_policy_allows_exactly_the_script_and_style_of_the_page(page: Page) -> None:
+    meta = next(a["content"] for t, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert meta is not None and meta.startswith("default-src 'none'") and "unsafe" not in meta
+    for tag, text in page.raw:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert (f"'sha256-{digest}'" in meta) == (not text.startswith("{"))  # data is no code and needs no hash
+        assert tag in ("script", "style")
+    assert [t for t, _ in page.raw] == ["style", "script", "script"]
+
+
+def test_nothing_is_fetched_and_nothing_is_inline(report: Path, page: Page) -> None:
+    for tag, attributes in page.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        assert not any(name.startswith("on") or name == "style" for name in attributes)
+        for name in ("src", "href", "action", "srcset"):
+            value = attributes.get(name)
+            # explain.html lies beside the report and is opened only when its link is followed.
+            assert value in (None, "explain.html") or value.startswith(("#", "data:image/")), (tag, value)
+    assert (report.parent / "explain.html").read_text(encoding="utf-8") == explain_html()
+
+
+def test_hostile_answers_are_inert_and_visible(report: Path, page: Page) -> None:
+    text = report.read_text(encoding="utf-8")
+    for needle in ("<script>alert", "<img src=x", "\u202e", "\u2028", "\x00", "\x1b", "\u200b", "<b>demo"):
+        assert needle not in text
+    data = next(t for _, t in page.raw if t.startswith("{"))
+    answers = [a[0] for p in json.loads(data)["benchmarks"][0]["prompts"] for a in p["answers"].values()]
+    assert "</script><script>alert(1)</script>" in answers
+    assert any("⟨U+202E⟩evil" in a and "␀" in a and "␛[31m" in a for a in answers)
+    assert any("[cut: " in a for a in answers)
+    assert max(map(len, answers)) < 1600
+
+
+def test_sections_come_in_the_order_a_reviewer_reads(page: Page) -> None:
+    order = [a["id"] for t, a in page.elements if t == "section"]
+    assert order == [
+        "verdict",
+        "answers",
+        "checklist",
+        "differences",
+        "scores",
+        "comparison",
+        "frontier",
+        "curves",
+        "beta",
+        "tuning",
+        "strata",
+        "samples",
+        "unfinished",
+        "noise",
+        "provenance",
+    ]
+
+
+def test_failed_and_missing_runs_are_named(report: Path) -> None:
+    for name in ("report.html", "report.md"):
+        text = (report.parent / name).read_text()
+        assert "beta_head-0001ab" in text.replace("\\", "") and "foodpo-0001ab" in text.replace("\\", "")
+        assert "tried to allocate &lt;2 GiB&gt;" in text
+        assert "2 of 6 runs did not finish" in re.sub("<[^>]+>", "", text)
+
+
+def test_checkpoints_that_could_not_be_evaluated_are_named_with_their_error(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,))
+    for step, state in ((4, "failed"), (6, "done")):
+        folder = tmp_path / "runs" / ids[1] / "snapshots" / f"step-{step}"
+        folder.mkdir(parents=True)
+        error = {"class": "EngineError", "message": f"<no> memory | at step {step}"}
+        (folder / "status.json").write_text(json.dumps({"state": state, "error": error}))
+    write_report(tmp_path, ids)
+    summary = json.loads(json.dumps(write_matrix_files(tmp_path, ids)))
+    lost = [{"step": 4, "error": "EngineError: <no> memory | at step 4"}]
+    assert [r["failed_checkpoints"] for r in summary["runs"]] == [[], lost]
+    page, text = ((tmp_path / name).read_text() for name in ("report.html", "report.md"))
+    assert "EngineError: &lt;no&gt; memory | at step 4" in page and "at step 6" not in page
+    assert r"| foodpo, seed 0 | 4 | EngineError: &lt;no&gt; memory \| at step 4 |" in text
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    labelled = {a.get("for") for t, a in page.elements if t == "label"}
+    assert all(a["id"] in labelled for t, a in page.elements if t == "select")
+    assert all(a.get("alt") for t, a in page.elements if t == "img")
+    assert all(a.get("tabindex") == "0" and a.get("aria-label") for t, a in page.elements if a.get("class") == "scroll")
+
+
+def test_figures_and_tables_are_written(report: Path) -> None:
+    names = {p.stem for p in (report.parent / "figures").iterdir()}
+    own = {"training_curves", "training_curves_by_examples", "paired_differences", "benchmarks"}
+    assert own <= names <= own | {panel.name for panel in all_panels()}
+    assert {p.suffix for p in (report.parent / "figures").iterdir()} == {".png", ".svg"}
+    for name in names:
+        assert len((report.parent / "tables" / f"{name}.csv").read_text().splitlines()) > 1, name
+
+
+def test_what_could_not_be_drawn_is_said(report: Path) -> None:
+    text, markdown = report.read_text(encoding="utf-8"), (report.parent / "report.md").read_text(encoding="utf-8")
+    for panel in all_panels():
+        drawn = (report.parent / "figures" / f"{panel.name}.svg").exists()
+        if panel.section == "judges":
+            continue  # its section is there only where there are judges
+        assert (f"panel-{panel.name}" in text) and (f"figures/{panel.name}.png" in markdown) == drawn
+        assert drawn or html.escape(panel.absent, quote=False) in text.replace("&#39;", "'").replace("&#34;", '"')
+
+
+def test_markdown_tables_are_rectangular(report: Path) -> None:
+    width = None
+    for line in (report.parent / "report.md").read_text().splitlines():
+        if not line.startswith("|"):
+            width = None
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line))
+        assert width in (None, cells), line
+        width = cells
+
+
+def test_a_report_of_usual_size_stays_small(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, METHODS, seeds=(0, 1, 2), prompts=64, steps=20)
+    assert write_report(tmp_path, ids, {}).stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize("case", ["empty", "one run", "all failed", "diverged", "no generations"])
+def test_odd_matrices_have_a_report(tmp_path: Path, case: str) -> None:
+    cells = [(m, s) for m in ("fixed", "foodpo") for s in (0, 1)]
+    options: dict[str, dict[str, Any]] = {
+        "empty": {"methods": [], "reference": False},
+        "one run": {"methods": [FOODPO], "seeds": [0]},
+        "all failed": {"methods": [FIXED, FOODPO], "failed": cells, "reference": False},
+        "diverged": {"methods": [FIXED, FOODPO]},
+        "no generations": {"methods": [FIXED]},
+    }
+    ids = write_matrix(tmp_path, **options[case])
+    if case == "diverged":
+        for run_id in ids:
+            path = tmp_path / "runs" / run_id / "log_history.json"
+            path.write_text(re.sub(r'"(loss|delta|dynamic_beta)": [-\d.e]+', r'"\1": NaN', path.read_text()))
+    if case == "no generations":
+        for path in tmp_path.rglob("*.jsonl"):
+            path.unlink()
+    text = write_report(tmp_path, ids).read_text()
+    if case == "empty":
+        assert "no runs, so there is nothing to compare" in text
+    if case == "diverged":
+        assert "a loss that is not a number" in text
+    if case == "no generations":
+        assert "No answers are on disk" in text
+
+
+def test_damaged_generation_names_file_and_line(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, [FIXED], seeds=(0,))
+    path = tmp_path / "runs" / ids[0] / "generations" / "constraints.jsonl"
+    lines = path.read_text().splitlines()
+    lines[2] = lines[2][:20]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ReportError, match=r"constraints\.jsonl:3"):
+        write_report(tmp_path, ids)
+
+
+def test_terminal_summary_fits_80_columns(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, METHODS, failed=[("beta_head", 1)])
+    write_matrix_files(tmp_path, ids)
+    console = Console(width=80, record=True, file=(tmp_path / "out.txt").open("w"))
+    print_summary(tmp_path, console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "unsettled" in text and "failed beta_head-0001ab" in text and "cannot settle" in text
+    with pytest.raises(ReportError, match=r"summary\.json"):
+        print_summary(tmp_path / "nowhere")
+
+
+def test_text_helpers() -> None:
+    assert visible("plain") == "plain"
+    assert visible("a\r\nb\tc") == "a\nb\tc"
+    assert visible("家族 👩‍👩‍👧 é") == "家族 👩‍👩‍👧 é"
+    for text in HOSTILE:
+        shown = visible(text)
+        assert visible(shown) == shown
+        assert json.loads(script_json({"x": shown}))["x"] == shown
+        assert not set("<>&\u2028\u2029") & set(script_json(text))
+    assert shorten("x" * 20, 5) == "xxxxx\n[cut: 15 more characters]"
+    assert markdown_cell("a|b\n<i>`*") == "a\\|b &lt;i&gt;\\`\\*"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_browser_runs_the_page_and_only_the_page(report: Path, tmp_path: Path) -> None:
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    command += ["--enable-logging=stderr", "--virtual-time-budget=3000", "--dump-dom", report.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "Content Security Policy" not in done.stderr and "Uncaught" not in done.stderr
+    body = done.stdout
+    assert re.search(r'id="count"[^>]*>1 of 16<', body)
+    assert '<div id="browser">' in body  # shown by the script
+    assert "alert(1)</script><" not in body

@@ -1,0 +1,32 @@
+"""The files of many runs, written by several processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reports.files import processes, run_files
+from reports.files.metrics import write_matrix_files
+from reports.runs.records import ReportError
+from tests.reports.builder import FIXED, FOODPO, write_matrix
+
+FILES = ("training_metrics.csv", "training_curves.png", "summary.json")
+
+
+def test_two_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = write_matrix(tmp_path, (FIXED, FOODPO), seeds=(0,))
+    one = run_files.write_all(tmp_path, ids)
+    alone = [(tmp_path / "runs" / i / f).read_bytes() for i in ids for f in FILES]
+    monkeypatch.setattr(run_files, "RUNS_PER_PROCESS", 1)
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    for i in ids:
+        for name in FILES:
+            (tmp_path / "runs" / i / name).unlink()
+    two = run_files.write_all(tmp_path, ids)
+    assert [(tmp_path / "runs" / i / f).read_bytes() for i in ids for f in FILES] == alone
+    assert {i: a.entry for i, a in two.items()} == {i: a.entry for i, a in one.items()}
+    assert write_matrix_files(tmp_path, ids, analysed=two) == write_matrix_files(tmp_path, ids)
+    (tmp_path / "runs" / ids[1] / "log_history.json").write_text("{")
+    with pytest.raises(ReportError, match="not valid JSON"):
+        run_files.write_all(tmp_path, ids)

@@ -1,0 +1,304 @@
+"""Statistics against scipy, statsmodels and values worked out by hand."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from reports.statistics.association import (
+    autocorrelation,
+    chatterjee_xi,
+    correlation,
+    detrend,
+    effective_sample_size,
+    varies,
+)
+from reports.statistics.crossed import hierarchical_difference, hierarchical_means
+from reports.statistics.design import DETECTION, minimum_detectable_effect, units_needed
+from reports.statistics.intervals import (
+    clopper_pearson,
+    clustered,
+    clustered_paired,
+    mean_interval,
+    paired,
+    paired_bootstrap,
+    plain,
+    wilson,
+)
+from reports.statistics.multiplicity import benjamini_hochberg, holm
+from reports.statistics.paired import (
+    mcnemar,
+    seed_interval,
+    seed_permutation,
+    seed_t_test,
+    seeds_for_exact_test,
+    sign_flip,
+    smallest_paired_p,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def test_plain_and_paired_errors_are_scipys() -> None:
+    a, b = RNG.normal(size=40), RNG.normal(size=40)
+    assert plain(a) == pytest.approx(stats.sem(a))
+    assert paired(a, b) == pytest.approx(stats.sem(a - b))
+    assert np.isnan(plain([1.0]))
+
+
+def test_clustered_error_is_statsmodels_without_its_regression_factor() -> None:
+    x, groups = RNG.normal(size=60), np.repeat(np.arange(20), 3)
+    fit = sm.OLS(x, np.ones((60, 1))).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    # statsmodels multiplies by (n-1)/(n-k) = 1 for an intercept, so the two agree exactly.
+    assert clustered(x, list(groups)) == pytest.approx(float(fit.bse[0]))
+    assert clustered_paired(x, np.zeros(60), list(groups)) == pytest.approx(float(fit.bse[0]))
+
+
+def test_clustered_error_of_single_item_groups_is_the_plain_one() -> None:
+    x = RNG.normal(size=30)
+    assert clustered(x, list(range(30))) == pytest.approx(plain(x))
+    assert np.isnan(clustered(x, ["one"] * 30))
+    with pytest.raises(ValueError, match="30 values but 2 groups"):
+        clustered(x, ["a", "b"])
+
+
+def test_mean_interval_is_the_t_interval() -> None:
+    x = RNG.normal(size=12)
+    expected = stats.t.interval(0.95, 11, x.mean(), stats.sem(x))
+    result = mean_interval(x)
+    assert (result.low, result.high) == pytest.approx(expected)
+    assert mean_interval([]).as_dict()["reason"] == "no items"
+    assert mean_interval([0.5]).as_dict()["reason"]
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (1, 2), (37, 64)])
+def test_proportion_intervals_are_statsmodels(k: int, n: int) -> None:
+    for ours, name in ((wilson, "wilson"), (clopper_pearson, "beta")):
+        expected = proportion_confint(k, n, method=name)
+        result = ours(k, n)
+        assert (result.low, result.high) == pytest.approx(expected, abs=1e-12)
+        assert result.low is not None and result.high is not None
+        assert 0 <= result.low <= k / n <= result.high <= 1
+
+
+def test_proportions_refuse_nonsense() -> None:
+    with pytest.raises(ValueError, match=r"0\.\.n"):
+        wilson(5, 4)
+    assert wilson(0, 0).estimate is None
+
+
+def test_mcnemar_is_statsmodels_exact() -> None:
+    a, b = RNG.integers(0, 2, 80), RNG.integers(0, 2, 80)
+    table = [[((a == i) & (b == j)).sum() for j in (0, 1)] for i in (0, 1)]
+    assert mcnemar(a, b).p_value == pytest.approx(sm_mcnemar(table, exact=True).pvalue)
+    assert mcnemar(a, a).p_value == 1.0
+    with pytest.raises(ValueError, match="0 or 1"):
+        mcnemar([0.5], [1.0])
+
+
+@pytest.mark.parametrize("n", [3, 8, 12])
+def test_sign_flip_is_scipys_exact_permutation(n: int) -> None:
+    d = RNG.normal(0.4, 1, n)
+    expected = stats.permutation_test((d,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert sign_flip(d).p_value == pytest.approx(expected)
+    assert seed_permutation(d).p_value == pytest.approx(expected)
+
+
+def test_random_sign_flip_agrees_with_the_t_test_and_repeats_itself() -> None:
+    d = RNG.normal(0.2, 1, 100)
+    first = sign_flip(d)
+    assert first == sign_flip(d)
+    assert first.p_value == pytest.approx(stats.ttest_1samp(d, 0).pvalue, abs=0.02)
+    assert sign_flip(np.zeros(5)).p_value == 1.0
+
+
+def test_bootstrap_intervals_are_close_to_scipys() -> None:
+    d = RNG.exponential(size=60)
+    for kind, name in (("percentile", "percentile"), ("bca", "BCa")):
+        expected = stats.bootstrap((d,), np.mean, method=name, n_resamples=10_000, rng=1).confidence_interval
+        result = paired_bootstrap(d, kind)  # type: ignore[arg-type]
+        assert (result.low, result.high) == pytest.approx((expected.low, expected.high), abs=0.02)
+        assert result == paired_bootstrap(d, kind)  # type: ignore[arg-type]
+
+
+def test_bca_of_constant_differences_says_so() -> None:
+    result = paired_bootstrap(np.zeros(10))
+    assert (result.low, result.high) == (0, 0)
+    assert result.note is not None and "BCa is undefined" in result.note
+
+
+def test_seed_statistics() -> None:
+    d = np.array([0.1, 0.2, 0.15, 0.05, 0.12])
+    assert seed_t_test(d).p_value == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
+    interval = seed_interval(d, 64)
+    assert (interval.low, interval.high) == pytest.approx(stats.t.interval(0.95, 4, d.mean(), stats.sem(d)))
+    assert (interval.seeds, interval.n) == (5, 64)
+    assert seed_interval([0.9, 0.1], bounds=(0, 1)).low == 0
+
+
+@pytest.mark.parametrize(("seeds", "least"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625), (6, 0.03125)])
+def test_smallest_attainable_p(seeds: int, least: float) -> None:
+    assert smallest_paired_p(seeds) == least
+    test = seed_permutation(np.arange(1, seeds + 1))
+    assert test.p_value == test.smallest_p == least
+    assert (test.note is not None and f"not attainable with S={seeds}" in test.note) == (least > 0.05)
+
+
+def test_undefined_seed_statistics_have_reasons() -> None:
+    assert seeds_for_exact_test() == 6
+    for result in (seed_interval([]), seed_interval([0.3]), seed_t_test([0.3]), seed_permutation([])):
+        assert result.as_dict()["reason"]
+
+
+def test_power() -> None:
+    assert pytest.approx(2.8016, abs=1e-4) == DETECTION
+    assert minimum_detectable_effect(0.01) == pytest.approx(0.028016, abs=1e-6)
+    assert minimum_detectable_effect(0.01, degrees=1) == pytest.approx(0.1408, abs=1e-3)
+    assert units_needed(0.1, 0.0) is None
+    needed = units_needed(1.0, 0.5)
+    assert needed == pytest.approx(sm.stats.TTestPower().solve_power(0.5, power=0.8, alpha=0.05), abs=1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+@settings(max_examples=50, deadline=None)
+def test_adjusted_p_values_are_statsmodels(p: list[float]) -> None:
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert benjamini_hochberg(p) == pytest.approx(multipletests(p, method="fdr_bh")[1])
+
+
+def test_adjusting_skips_what_was_not_tested() -> None:
+    assert holm([0.01, None, 0.04]) == [pytest.approx(0.02), None, pytest.approx(0.04)]
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        holm([float("nan")])
+
+
+def test_autocorrelation_is_statsmodels() -> None:
+    x = np.cumsum(RNG.normal(size=100))
+    assert autocorrelation(x, 10) == pytest.approx(sm.tsa.acf(x, nlags=10, fft=False)[1:])
+    assert (autocorrelation(np.ones(20), 3) == 0).all()
+
+
+def ar1(phi: float, n: int, rng: np.random.Generator) -> np.ndarray:
+    x = np.zeros(n)
+    for i in range(1, n):
+        x[i] = phi * x[i - 1] + rng.normal()
+    return x
+
+
+def test_effective_sample_size_shrinks_with_memory_and_restores_the_level() -> None:
+    rng = np.random.default_rng(3)
+    naive = honest = 0
+    for _ in range(200):
+        a, b = ar1(0.9, 200, rng), ar1(0.9, 200, rng)
+        assert 2 <= effective_sample_size(a, b) <= 200
+        naive += stats.pearsonr(a, b).pvalue < 0.05
+        result = correlation(a, b, "pearson", serial=True)
+        honest += result.low is not None and result.high is not None and not (result.low <= 0 <= result.high)
+    assert naive / 200 > 0.35  # the textbook test rejects about half the time
+    assert honest / 200 < 0.15
+    white = rng.normal(size=(2, 500))
+    assert effective_sample_size(*white) > 300
+
+
+def test_detrend_removes_a_line_exactly() -> None:
+    t = np.arange(50.0)
+    assert detrend(3 * t + 2, t) == pytest.approx(np.zeros(50), abs=1e-9)
+    assert detrend(np.array([1.0, 3.0]), np.array([5.0, 5.0])) == pytest.approx([-1, 1])
+
+
+def test_correlations_are_scipys() -> None:
+    x = RNG.normal(size=80)
+    y = x + RNG.normal(size=80)
+    pearson = stats.pearsonr(x, y)
+    ours = correlation(x, y, "pearson")
+    assert ours.estimate == pytest.approx(pearson.statistic)
+    assert (ours.low, ours.high) == pytest.approx(tuple(pearson.confidence_interval(0.95)))
+    assert correlation(x, y, "spearman").estimate == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert correlation(x, y, "kendall").estimate == pytest.approx(stats.kendalltau(x, y).statistic)
+    assert chatterjee_xi(x, y).estimate == pytest.approx(stats.chatterjeexi(x, y).statistic)
+
+
+def test_xi_sees_what_spearman_misses() -> None:
+    x = np.linspace(-1, 1, 400)
+    xi = chatterjee_xi(x, x**2).estimate
+    rho = correlation(x, x**2).estimate
+    assert xi is not None and rho is not None and xi > 0.9 and abs(rho) < 0.05
+
+
+def test_correlation_leaves_nan_out_and_refuses_constants() -> None:
+    x, y = np.arange(10.0), np.arange(10.0)
+    y[3] = np.nan
+    assert correlation(x, y).n == 9
+    constant = correlation(np.full(10, np.float32(0.1)), x).as_dict()
+    assert constant["value"] is None and "does not vary" in constant["reason"]
+    assert not varies(np.full(5, np.nan))
+
+
+def test_hierarchical_means_share_items_and_seeds_between_methods() -> None:
+    x = RNG.normal(size=(1, 4, 50))
+    both = hierarchical_means(np.concatenate([x, x + 0.3]), replicates=200)
+    assert both[1] - both[0] == pytest.approx(np.full(200, 0.3))
+    assert (hierarchical_means(x, 50, seed=5) == hierarchical_means(x, 50, seed=5)).all()
+
+
+def test_hierarchical_error_has_both_parts() -> None:
+    rng = np.random.default_rng(1)
+    seeds, items = rng.normal(0, 0.2, (8, 1)), rng.normal(0, 1, (1, 200))
+    result = hierarchical_difference(seeds + items, np.zeros((8, 200)))
+    expected = np.sqrt(seeds.var() / 8 + items.var() / 200)
+    assert result.stderr == pytest.approx(expected, rel=0.05)
+    assert result.note is None
+
+
+def test_few_seeds_are_labelled_indicative() -> None:
+    x = RNG.normal(size=(3, 20))
+    assert hierarchical_difference(x, x * 0).note == "indicative: 3 seeds give 10 distinct seed multisets"
+    assert hierarchical_difference(x[:1], x[:1]).as_dict()["reason"]
+    with pytest.raises(ValueError, match="shapes"):
+        hierarchical_difference(x, x[:2])
+    with pytest.raises(ValueError, match="finite"):
+        hierarchical_means(np.full((1, 2, 2), np.nan))
+
+
+def test_hierarchical_bootstrap_of_a_large_matrix_takes_seconds() -> None:
+    start = time.perf_counter()
+    means = hierarchical_means(RNG.normal(size=(8, 5, 1000)), replicates=10_000)
+    assert means.shape == (8, 10_000)
+    assert time.perf_counter() - start < 20  # about one second on one idle core
+
+
+def covers(low: float | None, high: float | None, truth: float) -> bool:
+    return low is not None and high is not None and low <= truth <= high
+
+
+def test_intervals_cover() -> None:
+    """400 repetitions: 95 % intervals must cover about as often (three standard errors are .033)."""
+    rng = np.random.default_rng(11)
+    hits = {"t": 0, "seeds": 0, "wilson": 0, "exact": 0, "bca": 0, "clustered": 0}
+    for _ in range(400):
+        x = rng.normal(0.2, 1, 40)
+        hits["t"] += covers(*_bounds(mean_interval(x)), 0.2)
+        hits["seeds"] += covers(*_bounds(seed_interval(rng.normal(0.2, 1, 5))), 0.2)
+        k = int(rng.binomial(40, 0.3))
+        hits["wilson"] += covers(*_bounds(wilson(k, 40)), 0.3)
+        hits["exact"] += covers(*_bounds(clopper_pearson(k, 40)), 0.3)
+        hits["bca"] += covers(*_bounds(paired_bootstrap(x, replicates=500)), 0.2)
+        grouped = 0.2 + np.repeat(rng.normal(size=30), 4) + rng.normal(size=120)
+        hits["clustered"] += covers(*_bounds(mean_interval(grouped, list(np.repeat(np.arange(30), 4)))), 0.2)
+    for name, count in hits.items():
+        # The bootstrap of 40 values uses no t quantile: its true coverage is about .94.
+        assert count / 400 >= (0.905 if name == "bca" else 0.915), (name, count / 400)
+    assert hits["exact"] >= hits["wilson"]
+
+
+def _bounds(result: object) -> tuple[float | None, float | None]:
+    return getattr(result, "low"), getattr(result, "high")  # noqa: B009

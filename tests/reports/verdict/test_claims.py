@@ -1,0 +1,401 @@
+"""Claims: frozen before training, judged with their controls, never stronger than the design."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports.runs.records import Item, MatrixData, ReportError, RunData, Scores
+from reports.statistics.multiplicity import holm
+from reports.verdict.claims import Claim, ClaimError, freeze, parse_claims, thaw, verify
+from reports.verdict.evidence import from_arrays, gather
+from reports.verdict.judged import Judged, judge, judge_matrix
+from reports.verdict.sentences import as_dict, sentence, to_settle
+
+CLAIM = Claim("helps", "foodpo", "fixed", "bench/m", min_effect=0.05)
+ROW = {"name": "helps", "method": "foodpo", "against": "fixed", "metric": "bench/m", "min_effect": 0.05}
+
+
+def grid(level: float, seeds: int = 6, prompts: int = 80, noise: float = 0.1, seed: int = 0) -> np.ndarray:
+    return level + noise * np.random.default_rng([seed, seeds, prompts]).normal(size=(seeds, prompts))
+
+
+def one(claim: Claim, **levels: float) -> Judged:
+    arrays = {role: grid(level, seed=i) for i, (role, level) in enumerate(levels.items())}
+    return judge([(claim, from_arrays("foodpo", "fixed", arrays, link="prompt perplexity"))])[0]
+
+
+# --- declaring and freezing
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"colour": 1}, "unknown key 'colour'"),
+        ({"method": None}, "method is None; it must be a text"),
+        ({"metric": "m"}, "write it as benchmark/metric"),
+        ({"against": "foodpo"}, "both 'foodpo'"),
+        ({"asserts": "truth"}, "asserts is 'truth'; known: gain, variation, perplexity"),
+        ({"at": "half_time"}, "known: final, matched_kl"),
+        ({"min_effect": -0.1}, "min_effect is -0.1"),
+        ({"min_effect": float("nan")}, "min_effect is nan"),
+        ({"min_effect": True}, "min_effect is True"),
+    ],
+)
+def test_malformed_claims_are_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ClaimError, match=re.escape(words)):
+        parse_claims([ROW | change])
+
+
+def test_missing_keys_duplicates_and_shapes_are_refused() -> None:
+    with pytest.raises(ClaimError, match=r"claims\[0\]: metric is missing"):
+        parse_claims([{k: v for k, v in ROW.items() if k != "metric"}])
+    with pytest.raises(ClaimError, match=r"claims\[1\]: the name 'helps' stands twice"):
+        parse_claims([ROW, ROW])
+    with pytest.raises(ClaimError, match="must be a mapping"):
+        parse_claims(["helps"])  # type: ignore[list-item]
+    assert parse_claims([ROW]) == [CLAIM]
+
+
+def test_frozen_claims_survive_json_and_verify() -> None:
+    frozen = json.loads(json.dumps(freeze([CLAIM])))
+    assert verify(frozen, [CLAIM]) == []
+    assert thaw(frozen)[0] == [CLAIM]
+    assert abs(thaw(frozen)[1] - datetime.now(UTC)) < timedelta(minutes=1)
+    assert freeze([CLAIM])["sha256"] == frozen["sha256"]
+    assert len(frozen["sha256"]) == 64
+    whole = dataclasses.replace(CLAIM, min_effect=1)
+    assert freeze([whole])["sha256"] == freeze([dataclasses.replace(CLAIM, min_effect=1.0)])["sha256"]
+
+
+def test_every_later_change_is_named() -> None:
+    frozen = freeze([CLAIM])
+    (changed,) = verify(frozen, [dataclasses.replace(CLAIM, min_effect=0.01)])
+    assert "min_effect 0.05 -> 0.01" in changed and "judged as frozen" in changed
+    other = dataclasses.replace(CLAIM, name="other")
+    removed, added = verify(frozen, [other])
+    assert "'helps' was removed" in removed
+    assert "'other' was added" in added and "exploratory" in added
+
+
+def test_a_tampered_file_is_refused() -> None:
+    frozen = freeze([CLAIM])
+    frozen["claims"][0]["min_effect"] = 0.0
+    assert "changed after freezing" in verify(frozen, [CLAIM])[0]
+    with pytest.raises(ClaimError, match="changed after freezing"):
+        thaw(frozen)
+    with pytest.raises(ClaimError, match="not a file of frozen claims"):
+        thaw({"claims": []})
+    with pytest.raises(ClaimError, match="zone"):
+        thaw({**freeze([CLAIM]), "frozen": "2026-01-02T03:04:05"})
+
+
+# --- verdicts
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"), [(0.2, "supported"), (-0.2, "refuted"), (0.0, "equivalent"), (0.02, "equivalent")]
+)
+def test_verdicts_of_clear_cases(gain: float, verdict: str) -> None:
+    judged = one(CLAIM, method=0.5 + gain, baseline=0.5)
+    assert judged.verdict == verdict
+    text = sentence(judged)
+    assert f"helps (gain): {verdict}: foodpo on bench/m" in text
+    assert "6 seeds x 80 prompts" in text and "95 % interval" in text
+    assert text.count(". ") == 0 and text.endswith(".")
+
+
+def test_an_improvement_that_is_excluded_refutes_without_being_worse() -> None:
+    """Below min_effect for sure, yet the interval reaches below -min_effect: not equivalent."""
+    rng = np.random.default_rng(0)
+    d = np.linspace(-0.25, 0.0, 6)[:, None] + 0.01 * rng.normal(size=(6, 80))
+    judged = judge([(CLAIM, from_arrays("foodpo", "fixed", {"method": d, "baseline": np.zeros((6, 80))}))])[0]
+    assert judged.verdict == "refuted"
+    assert "an improvement of 0.05 or more over fixed is excluded" in sentence(judged)
+
+
+def test_inconclusive_says_what_would_settle_it() -> None:
+    rng = np.random.default_rng(1)
+    d = 0.03 + 0.2 * rng.normal(size=(5, 1)) + 0.3 * rng.normal(size=(5, 40))
+    judged = judge([(CLAIM, from_arrays("foodpo", "fixed", {"method": d, "baseline": np.zeros((5, 40))}))])[0]
+    assert judged.verdict == "inconclusive"
+    contrast = judged.evidence.contrasts["baseline"]
+    settle = to_settle(contrast, 0.05)
+    assert settle is not None and settle["seeds"] is not None and settle["seeds"] > 50
+    assert f"about {settle['seeds']} seeds at 40 prompts, or no number of prompts at 5 seeds" in sentence(judged)
+
+
+def test_too_few_seeds_are_never_enough() -> None:
+    arrays = {"method": grid(0.9, seeds=4), "baseline": grid(0.1, seeds=4, seed=1)}
+    judged = judge([(CLAIM, from_arrays("foodpo", "fixed", arrays))])[0]
+    assert (judged.verdict, judged.attribution, judged.family) == ("inconclusive", None, 0)
+    assert "not attainable with S=4" in sentence(judged)
+    assert "fewer than 5 paired seeds" in as_dict(judged)["adjusted_p"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "attribution", "words"),
+    [
+        ({"matched_mean": 0.7, "permuted": 0.7}, "gain", "the average beta explains the gain"),
+        ({"matched_mean": 0.5, "permuted": 0.7}, "variation", "beta variation helps, prompt perplexity does not"),
+        ({"matched_mean": 0.5, "permuted": 0.5}, "perplexity", "prompt perplexity helps"),
+        ({"matched_mean": 0.5, "permuted": 0.5, "inverse": 0.7}, "perplexity", "not shown to beat the scaling turned round"),
+        ({"matched_mean": 0.7, "permuted": 0.5}, "gain", "the average beta explains the gain"),
+        ({"matched_mean": 0.5}, "variation", "without permuted the gain cannot be put down to prompt perplexity"),
+        ({}, "gain", "without matched_mean and permuted"),
+    ],
+)  # fmt: skip
+def test_controls_separate_what_helps(levels: dict[str, float], attribution: str, words: str) -> None:
+    judged = one(CLAIM, method=0.7, baseline=0.5, **levels)
+    assert (judged.verdict, judged.attribution) == ("supported", attribution)
+    assert words in sentence(judged)
+
+
+def test_no_gain_means_nothing_to_explain() -> None:
+    judged = one(CLAIM, method=0.5, baseline=0.5, matched_mean=0.3, permuted=0.3)
+    assert judged.attribution is None
+    assert "none to explain" in sentence(judged)
+
+
+def test_a_perplexity_claim_needs_all_three() -> None:
+    claim = dataclasses.replace(CLAIM, asserts="perplexity")
+    assert one(claim, method=0.7, baseline=0.5, matched_mean=0.5, permuted=0.5).verdict == "supported"
+    level = one(claim, method=0.7, baseline=0.5, matched_mean=0.5, permuted=0.7)
+    assert level.verdict == "equivalent"
+    assert "within 0.05 of permuted either way" in sentence(level)
+    without = one(claim, method=0.7, baseline=0.5, matched_mean=0.5)
+    assert without.verdict == "inconclusive" and "no control permuted of foodpo" in sentence(without)
+
+
+def test_small_but_sure_gain_is_not_a_gain_worth_having() -> None:
+    judged = one(CLAIM, method=0.525, baseline=0.5)
+    assert judged.p["supported"] is not None and judged.p["supported"] <= 0.05
+    assert judged.verdict == "equivalent"
+    assert one(dataclasses.replace(CLAIM, min_effect=0.0), method=0.525, baseline=0.5).verdict == "supported"
+
+
+def test_holm_over_the_declared_claims() -> None:
+    pairs = []
+    for i, level in enumerate((0.53, 0.515, 0.50)):
+        arrays = {"method": grid(level, noise=0.15, seed=10 + i), "baseline": grid(0.5, noise=0.15, seed=20 + i)}
+        claim = Claim(f"c{i}", f"m{i}", "fixed", "bench/m")
+        pairs.append((claim, from_arrays(f"m{i}", "fixed", arrays)))
+    alone = [judge([pair])[0].p["supported"] for pair in pairs]
+    together = judge(pairs)
+    assert [j.p["supported"] for j in together] == pytest.approx(holm(alone))
+    assert {j.family for j in together} == {3}
+    mixed = judge(pairs, [None, "found later", "found later"])
+    assert mixed[0].p["supported"] == pytest.approx(alone[0])
+    assert [j.declared for j in mixed] == [True, False, False]
+    assert "exploratory" in sentence(mixed[1]) and "Benjamini-Hochberg" in sentence(mixed[1])
+
+
+# --- evidence in a matrix
+
+
+def run(method: str, seed: int, values: np.ndarray, rule: str | None = None, **identity: Any) -> RunData:
+    better = identity.pop("higher_is_better", True)
+    groups = identity.pop("groups", None)
+    run_id = identity.pop("run_id", f"{method}-{seed}")
+    items = tuple(Item(f"p{i}", {"m": float(v)}, groups[i] if groups else None) for i, v in enumerate(values))
+    scores = Scores("bench", "constraints", run_id, {"m": {"higher_is_better": better}}, "m", items)
+    record = {"method": method, "rule": rule or method, "seed": seed, "params": {}, "hyper": {}, **identity}
+    return RunData(run_id, Path("."), record, {"state": "done"}, (), {"bench": scores})
+
+
+def matrix(levels: dict[str, float], **identity: Any) -> MatrixData:
+    """Runs of `levels` under 6 seeds; a control's runs name foodpo's run of the same seed as parent."""
+    runs = []
+    for i, (method, level) in enumerate(levels.items()):
+        values = grid(level, seed=i)
+        for seed in range(6):
+            extra = {"parent": f"foodpo-{seed}"} if method in ("matched_mean", "permuted") else {}
+            runs.append(run(method, seed, values[seed], **extra, **identity))
+    return MatrixData(Path("."), tuple(runs), None, {})
+
+
+FULL = {"fixed": 0.5, "foodpo": 0.7, "matched_mean": 0.5, "permuted": 0.7}
+
+
+def test_evidence_of_a_matrix() -> None:
+    evidence = gather(matrix(FULL), CLAIM)
+    assert list(evidence.contrasts) == ["baseline", "matched_mean", "permuted"]
+    mean = evidence.contrasts["baseline"].mean
+    assert (mean.seeds, mean.prompts) == (6, 80)
+    expected = grid(0.7, seed=1).mean() - grid(0.5, seed=0).mean()
+    assert mean.estimate == pytest.approx(expected)
+    judged = judge_matrix(matrix(FULL), [CLAIM], freeze([CLAIM]))[0]
+    assert (judged.verdict, judged.attribution, judged.declared) == ("supported", "variation", True)
+
+
+def test_a_control_of_another_method_does_not_count() -> None:
+    full = matrix(FULL)
+    strangers = [
+        dataclasses.replace(r, identity={**(r.identity or {}), "parent": "other-0"}) if r.method == "permuted" else r
+        for r in full.runs
+    ]
+    evidence = gather(dataclasses.replace(full, runs=tuple(strangers)), CLAIM)
+    assert list(evidence.contrasts) == ["baseline", "matched_mean"]
+
+
+def test_lower_is_better_is_turned_round() -> None:
+    assert (
+        judge_matrix(matrix({"fixed": 0.7, "foodpo": 0.5}, higher_is_better=False), [CLAIM])[0].verdict == "supported"
+    )
+    assert judge_matrix(matrix({"fixed": 0.7, "foodpo": 0.5}), [CLAIM])[0].verdict == "refuted"
+
+
+def test_items_of_one_group_are_one_prompt() -> None:
+    groups = [f"g{i // 4}" for i in range(80)]
+    mean = gather(matrix({"fixed": 0.5, "foodpo": 0.7}, groups=groups), CLAIM).contrasts["baseline"].mean
+    assert mean.prompts == 20
+
+
+def settings_of(method: str, levels: list[float], first: int, rule: str | None = None) -> list[RunData]:
+    """Runs of a method at several settings c under 6 seeds, with noise of their own."""
+    runs = []
+    for i, level in enumerate(levels):
+        values = grid(level, seed=first + i)
+        for seed in range(6):
+            extra = {"parent": f"foodpo{i}-{seed}"} if rule else {"hyper": {"c": i}}
+            runs.append(run(method, seed, values[seed], rule, run_id=f"{method}{i}-{seed}", **extra))
+    return runs
+
+
+def test_the_best_setting_pays_for_being_picked() -> None:
+    runs = [*settings_of("fixed", [0.5], 0), *settings_of("foodpo", [0.53, 0.55, 0.57], 3)]
+    full = MatrixData(Path("."), tuple(runs), None, {})
+    assert gather(full, CLAIM).label == "foodpo[c=2]"
+    pinned = dataclasses.replace(CLAIM, method="foodpo[c=2]")
+    one_setting = judge_matrix(full, [pinned])[0].p["supported"]
+    best = judge_matrix(full, [CLAIM])[0]
+    assert one_setting is not None and best.p["supported"] == pytest.approx(3 * one_setting)
+    assert "shows most of 3 settings" in as_dict(best)["notes"][0]
+    assert "best of 3 against best of 1 settings" in sentence(best)
+
+
+def test_every_setting_of_the_baseline_has_to_be_beaten() -> None:
+    runs = [*settings_of("fixed", [0.5, 0.56, 0.4], 0), *settings_of("foodpo", [0.6], 9)]
+    full = MatrixData(Path("."), tuple(runs), None, {})
+    whole = judge_matrix(full, [CLAIM])[0]
+    each = [judge_matrix(full, [dataclasses.replace(CLAIM, against=f"fixed[c={i}]")])[0] for i in range(3)]
+    assert whole.p["supported"] == max(j.p["supported"] for j in each if j.p["supported"] is not None)
+    below = [j.p["refuted"] for j in each if j.p["refuted"] is not None]
+    assert whole.p["refuted"] == pytest.approx(min(1.0, 3 * min(below)))
+    contrast = whole.evidence.contrasts["baseline"]
+    assert contrast.second == "fixed[c=1]"
+    assert contrast.mean.estimate == pytest.approx(grid(0.6, seed=9).mean() - grid(0.56, seed=1).mean())
+
+
+def test_each_setting_is_held_against_its_own_controls() -> None:
+    """Controls take no parameter that tells them apart: only their parents do."""
+    runs = [*settings_of("fixed", [0.5], 0), *settings_of("foodpo", [0.52, 0.7], 3)]
+    runs += [
+        *settings_of("mean", [0.5, 0.5], 6, "matched_mean"),
+        *settings_of("shuffled", [0.5, 0.69], 9, "permuted"),
+    ]
+    judged = judge_matrix(
+        MatrixData(Path("."), tuple(runs), None, {}), [dataclasses.replace(CLAIM, asserts="perplexity")]
+    )
+    contrasts = judged[0].evidence.contrasts
+    assert [c.second for c in contrasts.values()] == ["fixed", "mean[c=1]", "shuffled[c=1]"]
+    assert {c.mean.seeds for c in contrasts.values()} == {6}
+    assert judged[0].attribution == "variation"
+    json.dumps(as_dict(judged[0]), allow_nan=False)
+
+
+def test_claims_over_settings_keep_their_size() -> None:
+    """No setting differs: nothing supported. The best is better by exactly min_effect: not refuted, though the luckiest
+    of four baselines lies above its own mean."""
+    rounds, supported, refuted = 150, 0, 0
+    for number in range(rounds):
+        rng = np.random.default_rng([5, number])
+
+        def arm(method: str, settings: int, level: float, rng: np.random.Generator = rng) -> list[RunData]:
+            runs = []
+            for c in range(settings):
+                cells = level + 0.1 * rng.normal(size=(6, 1)) + 0.3 * rng.normal(size=(6, 20))
+                runs += [run(method, s, cells[s], hyper={"c": c}, run_id=f"{method}{c}-{s}") for s in range(6)]
+            return runs
+
+        null = MatrixData(Path("."), (*arm("fixed", 2, 0.5), *arm("foodpo", 4, 0.5)), None, {})
+        supported += judge_matrix(null, [CLAIM])[0].verdict == "supported"
+        better = MatrixData(Path("."), (*arm("fixed", 4, 0.5), *arm("foodpo", 1, 0.55)), None, {})
+        refuted += judge_matrix(better, [CLAIM])[0].verdict in ("refuted", "equivalent")
+    error = np.sqrt(0.025 * 0.975 / rounds)
+    assert supported / rounds <= 0.025 + 3 * error
+    assert refuted / rounds <= 0.025 + 3 * error
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "nobody"}, "the matrix has no method 'nobody'"),
+        ({"against": "nobody"}, "the matrix has no method 'nobody' to compare with"),
+        ({"metric": "bench/other"}, "bench/other was not scored"),
+        ({"at": "matched_kl"}, "no comparison at a matched KL is on record"),
+        ({"against": "reference"}, "no seed and prompt that both sides finished"),
+    ],
+)
+def test_missing_evidence_is_inconclusive_with_a_reason(change: dict[str, Any], words: str) -> None:
+    judged = judge_matrix(matrix(FULL), [dataclasses.replace(CLAIM, **change)])[0]
+    assert judged.verdict == "inconclusive"
+    assert words in sentence(judged)
+    json.dumps(as_dict(judged), allow_nan=False)
+
+
+def test_matched_kl_figures_come_from_the_caller() -> None:
+    claim = dataclasses.replace(CLAIM, at="matched_kl")
+    asked = []
+
+    def figures(first: Any, second: Any, metric: str) -> np.ndarray:
+        asked.append((first.label, second.label, metric))
+        return 0.2 + 0.01 * np.arange(6.0)[:, None]
+
+    judged = judge_matrix(matrix({"fixed": 0.5, "foodpo": 0.5}), [claim], matched_kl=figures)[0]
+    assert asked == [("foodpo", "fixed", "bench/m")]
+    assert judged.verdict == "supported"
+    assert "at matched KL" in sentence(judged) and "6 seeds" in sentence(judged)
+    refused = judge_matrix(
+        matrix({"fixed": 0.5, "foodpo": 0.5}), [claim], matched_kl=lambda *_: "KL ranges do not meet"
+    )[0]
+    assert "KL ranges do not meet" in sentence(refused)
+
+
+def test_only_what_was_frozen_before_the_runs_is_declared() -> None:
+    frozen = freeze([CLAIM])
+    later = Claim("later", "foodpo", "matched_mean", "bench/m")
+    first, second = judge_matrix(matrix(FULL), [CLAIM, later], frozen)
+    assert first.declared and not second.declared
+    assert second.why_exploratory == "not among the frozen claims"
+    assert judge_matrix(matrix(FULL), [CLAIM])[0].why_exploratory == "no claims were frozen before training"
+    old = judge_matrix(matrix(FULL, created="2020-01-02T03:04:05Z"), [CLAIM], frozen)[0]
+    assert "after its first run was created" in str(old.why_exploratory)
+    assert judge_matrix(matrix(FULL, created="2999-01-02T03:04:05"), [CLAIM], frozen)[0].declared
+    with pytest.raises(ReportError, match="created is 'soon'"):
+        judge_matrix(matrix(FULL, created="soon"), [CLAIM], frozen)
+    weaker = dataclasses.replace(CLAIM, min_effect=0.0)
+    as_frozen, new = judge_matrix(matrix(FULL), [weaker], frozen)
+    assert (as_frozen.claim.min_effect, as_frozen.declared, new.declared) == (0.05, True, False)
+
+
+def test_claims_of_the_matrix_file_are_read() -> None:
+    full = dataclasses.replace(matrix(FULL), config={"claims": [ROW]})
+    assert [j.claim for j in judge_matrix(full)] == [CLAIM]
+    assert judge_matrix(matrix(FULL)) == []
+
+
+def test_json_has_every_number_and_a_reason_for_every_null() -> None:
+    entry = as_dict(judge_matrix(matrix({"fixed": 0.5, "foodpo": 0.7}), [CLAIM], freeze([CLAIM]))[0])
+    assert json.loads(json.dumps(entry, allow_nan=False)) == entry
+    assert entry["claim"] == dataclasses.asdict(CLAIM)
+    assert entry["comparisons"][0]["difference"]["seeds"] == 6
+    assert entry["ladder"]["perplexity"] is None
+    assert "not run: matched_mean, permuted" in entry["adjusted_p"]["reason"]

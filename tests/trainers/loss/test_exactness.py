@@ -1,0 +1,144 @@
+"""A constant rule is stock TRL to the last bit; prefix sharing changes nothing but the last bits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.trainers.helpers import make_job, make_pairs
+from trainers.run.train import to_dataset, train
+
+
+def stock_trl(
+    job: Any, pairs: Any, out: Path, cached: bool = True
+) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    """Losses, gradient norms and final weights of an unmodified trl.DPOTrainer on the same work."""
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+    from trl import DPOConfig, DPOTrainer
+
+    args = DPOConfig(
+        output_dir=str(out),
+        seed=job.seed,
+        data_seed=job.seed,
+        beta=job.params["pref_beta"],
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        precompute_ref_log_probs=cached,
+        loss_type=[job.params.get("pref_loss", "sigmoid")],
+        save_strategy="no",
+        dataloader_pin_memory=False,
+        **job.training,
+    )
+    model = AutoModelForCausalLM.from_pretrained(job.model_path, dtype=torch.float32, attn_implementation="sdpa")
+    set_seed(job.seed)
+    trainer = DPOTrainer(
+        model=model,
+        args=args,
+        processing_class=AutoTokenizer.from_pretrained(job.model_path),
+        train_dataset=to_dataset(pairs).remove_columns("example_index"),
+        peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **job.lora}) if job.lora else None,
+    )
+    trainer.train()
+    model = trainer.model.merge_and_unload() if job.lora else trainer.model
+    return trainer.state.log_history, {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "in_loop"])
+@pytest.mark.parametrize("lora", [None, {"r": 4, "target_modules": "all-linear"}], ids=["full", "lora"])
+def test_constant_rule_is_bit_identical_to_stock_trl(tiny_model: Path, tmp_path: Path, lora: Any, cached: bool) -> None:
+    pairs = make_pairs()
+    training = {} if cached else {"precompute_ref_log_probs": False}
+    job = make_job(tiny_model, tmp_path / "ours", lora=lora, prefix_sharing=False, training=training)
+    stock_job = make_job(tiny_model, tmp_path / "stock_job", lora=lora)
+    stock, weights = stock_trl(stock_job, pairs, tmp_path / "stock", cached)
+    result = train(job, pairs, lambda _: None)
+    assert result["reference_in_loop"] is not cached
+    _assert_same_run(job, stock, weights)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
+        {"ld_alpha": 0.5},
+        {"f_divergence_type": "js_divergence"},
+        {"gradient_checkpointing": True},
+        {"max_length": 30, "truncation_mode": "keep_start"},
+    ],
+    ids=lambda training: next(iter(training)),
+)
+def test_bit_identity_under_other_settings(tiny_model: Path, tmp_path: Path, training: dict[str, Any]) -> None:
+    pairs = make_pairs()
+    job = make_job(tiny_model, tmp_path / "ours", prefix_sharing=False, training=training)
+    stock, weights = stock_trl(job, pairs, tmp_path / "stock")
+    train(job, pairs, lambda _: None)
+    _assert_same_run(job, stock, weights)
+
+
+def _assert_same_run(job: Any, stock: list[dict[str, float]], weights: dict[str, torch.Tensor]) -> None:
+    ours = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id]
+    for step in range(4):
+        for key in ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "logps/chosen", "entropy"):
+            assert ours[step][key] == stock[step][key], (step, key)
+    saved = load_file(job.run_dir / "policy" / "model.safetensors")
+    for key, value in saved.items():
+        assert torch.equal(value, weights[key]), key
+
+
+@pytest.mark.parametrize("rule", ["foodpo", "learnable", "beta_head"])
+def test_prefix_sharing_changes_no_result(tiny_model: Path, tmp_path: Path, rule: str) -> None:
+    import pandas as pd
+
+    frames, losses = [], []
+    for sharing in (False, True):
+        job = make_job(tiny_model, tmp_path / f"{sharing}", rule, prefix_sharing=sharing)
+        result = train(job, make_pairs(), lambda _: None)
+        assert result["prefix_sharing"] is sharing
+        frames.append(pd.read_parquet(job.run_dir / "example_metrics.parquet"))
+        history = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id]
+        losses.append([record["loss"] for record in history if "loss" in record])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert list(frames[0].example_id) == list(frames[1].example_id)
+    for column in ("log_prompt_perplexity", "dynamic_beta", "policy_chosen_logp", "ref_rejected_logp", "delta", "loss"):
+        assert frames[0][column].to_numpy() == pytest.approx(frames[1][column].to_numpy(), abs=2e-3), column
+
+
+def test_prompt_perplexity_equals_a_plain_forward(tiny_model: Path, tmp_path: Path) -> None:
+    import pandas as pd
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    job = make_job(tiny_model, tmp_path, "foodpo", training={"max_steps": 1})
+    pairs = make_pairs()
+    train(job, pairs, lambda _: None)
+    rows = pd.read_parquet(tmp_path / "example_metrics.parquet")
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    by_id = {pair.id: pair for pair in pairs}
+    for row in rows.itertuples():
+        text = tokenizer.apply_chat_template(by_id[row.example_id].prompt, add_generation_prompt=True, tokenize=False)
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+        with torch.no_grad():
+            expected = model(ids, labels=ids).loss.item()
+        assert row.prompt_tokens == ids.shape[1]
+        assert row.log_prompt_perplexity == pytest.approx(expected, abs=1e-5)
+        assert row.dynamic_beta == pytest.approx(0.5 * expected * 0.1, abs=1e-6)
+
+
+def test_reference_is_computed_once_for_all_runs(tiny_model: Path, tmp_path: Path) -> None:
+    pairs = make_pairs()
+    shared = tmp_path / "reference"
+    first = train(make_job(tiny_model, tmp_path / "a", reference_root=shared), pairs, lambda _: None)
+    again = make_job(tiny_model, tmp_path / "b", "foodpo", reference_root=shared, seed=7, params={"pref_beta": 0.3})
+    assert first["reference_forwards"] > 0
+    assert train(again, pairs, lambda _: None)["reference_forwards"] == 0
+    other_weights = make_job(tiny_model, tmp_path / "c", reference_root=shared, weights_hash="other")
+    assert train(other_weights, pairs, lambda _: None)["reference_forwards"] > 0
+    shorter = make_job(tiny_model, tmp_path / "d", reference_root=shared, training={"max_length": 40})
+    assert train(shorter, pairs, lambda _: None)["reference_forwards"] > 0

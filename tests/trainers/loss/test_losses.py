@@ -1,0 +1,129 @@
+"""The pair losses against TRL's own, and the recorded rows against what was trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.trainers.helpers import make_job, make_pairs
+from trainers.loss.losses import PAIR_LOSSES, PairTerms
+from trainers.rules.catalogue import PREF_LOSSES
+from trainers.run.train import train
+
+#: What a loss needs beside its name.
+NEEDS: dict[str, dict[str, Any]] = {"exo_pair": {"label_smoothing": 0.01}, "robust": {"label_smoothing": 0.1}}
+
+
+def trained(model: Path, out: Path, rule: str, **changes: Any) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """Logged steps and example rows of a short run."""
+    job = make_job(model, out, rule, **changes)
+    train(job, make_pairs(), lambda _: None)
+    history = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id]
+    return [record for record in history if "loss" in record], pd.read_parquet(out / "example_metrics.parquet")
+
+
+def test_every_loss_has_a_function() -> None:
+    assert set(PAIR_LOSSES) == set(PREF_LOSSES)
+
+
+@pytest.mark.parametrize("loss", PREF_LOSSES)
+def test_recorded_losses_average_to_trls_own(tiny_model: Path, tmp_path: Path, loss: str) -> None:
+    """TRL computes the loss of the batch with our betas; the rows hold ours, pair by pair."""
+    training = {"max_steps": 3, "logging_steps": 1, **NEEDS.get(loss, {})}
+    history, rows = trained(
+        tiny_model, tmp_path, "foodpo", params={"pref_beta": 0.3, "pref_loss": loss}, training=training
+    )
+    assert rows.dynamic_beta.std() > 0
+    for record in history:
+        step = rows[rows.step == record["step"]]
+        assert step.loss.mean() == pytest.approx(record["loss"], rel=1e-4, abs=1e-5), record["step"]
+
+
+@pytest.mark.parametrize("divergence", ["forward_kl", "js_divergence", "alpha_divergence"])
+def test_recorded_losses_under_other_divergences(tiny_model: Path, tmp_path: Path, divergence: str) -> None:
+    training = {"max_steps": 3, "f_divergence_type": divergence, "ld_alpha": 0.5}
+    history, rows = trained(tiny_model, tmp_path, "foodpo", training=training)
+    for record in history:
+        assert rows[rows.step == record["step"]].loss.mean() == pytest.approx(record["loss"], rel=1e-4)
+
+
+def test_wpo_weights_are_recorded(tiny_model: Path, tmp_path: Path) -> None:
+    history, rows = trained(tiny_model, tmp_path, "foodpo", training={"max_steps": 3, "use_weighting": True})
+    assert (rows.weight > 0).all() and rows.weight.nunique() > 1
+    for record in history:
+        assert rows[rows.step == record["step"]].loss.mean() == pytest.approx(record["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", PREF_LOSSES)
+def test_gradient_weight_is_the_pull_on_the_chosen_answer(tiny_model: Path, tmp_path: Path, loss: str) -> None:
+    """Against a central difference in log pi(y_w)."""
+    training = {"max_steps": 2, **NEEDS.get(loss, {})}
+    _, rows = trained(tiny_model, tmp_path, "foodpo", params={"pref_beta": 0.3, "pref_loss": loss}, training=training)
+
+    def value(shift: float) -> np.ndarray:
+        chosen = torch.tensor((rows.policy_chosen_logp - rows.ref_chosen_logp + shift).to_numpy())
+        rejected = torch.tensor((rows.policy_rejected_logp - rows.ref_rejected_logp).to_numpy())
+        tokens = [torch.tensor(rows[f"{which}_tokens"].to_numpy()) for which in ("chosen", "rejected")]
+        smoothing = NEEDS.get(loss, {}).get("label_smoothing", 0.0)
+        beta = torch.tensor(rows.dynamic_beta.to_numpy())
+        return PAIR_LOSSES[loss](PairTerms(chosen, rejected, chosen, rejected, *tokens, beta, smoothing)).numpy()
+
+    slope = -(value(1e-5) - value(-1e-5)) / 2e-5
+    assert rows.gradient_weight.to_numpy() == pytest.approx(slope, rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("rule", ["beta_dpo", "alpha_dpo"])
+def test_rules_with_their_own_loss_train_on_what_they_record(tiny_model: Path, tmp_path: Path, rule: str) -> None:
+    history, rows = trained(tiny_model, tmp_path, rule, params={"pref_beta": 0.5})
+    for record in history:
+        step = rows[(rows.step == record["step"]) & rows["mask"]]
+        assert step.loss.mean() == pytest.approx(record["loss"], rel=1e-5)
+    kept = rows.groupby("step")["mask"].sum().unique().tolist()
+    assert kept == ([3] if rule == "beta_dpo" else [4])
+
+
+NEUTRAL = [
+    ("foodpo", {"pref_beta_scale": 0.0}),
+    ("beta_dpo", {"a": 0.0, "keep": 1.0}),
+    ("epsilon_dpo", {"epsilon": 0.0, "pref_beta": 0.1}),
+    ("beta_head", {"head_learning_rate": 1e-12, "anchor": 0.0}),
+    ("dataset_beta", {}),
+]
+
+
+@pytest.mark.parametrize(("rule", "params"), NEUTRAL, ids=[rule for rule, _ in NEUTRAL])
+def test_neutral_settings_reduce_to_dpo(tiny_model: Path, tmp_path: Path, rule: str, params: dict[str, Any]) -> None:
+    from dataclasses import replace
+
+    pairs = [replace(pair, beta=0.1) for pair in make_pairs()]
+    weights = []
+    for name, values in (("fixed", {}), (rule, params)):
+        job = make_job(tiny_model, tmp_path / name, name, params={"pref_beta": 0.1, **values})
+        train(job, pairs, lambda _: None)
+        weights.append(load_file(job.run_dir / "policy" / "model.safetensors"))
+    for key, value in weights[0].items():
+        assert torch.allclose(value, weights[1][key], atol=2e-6, rtol=0), key
+
+
+def test_a_constant_scaled_perplexity_reduces_to_dpo(tiny_model: Path, tmp_path: Path) -> None:
+    """One prompt for all pairs and a policy that does not move (learning rate 0): c * log PPL is a constant."""
+    pairs = [pair.__class__(**{**vars(pair), "prompt": make_pairs(1)[0].prompt}) for pair in make_pairs()]
+    training = {"learning_rate": 0.0, "max_steps": 2}
+    first = make_job(tiny_model, tmp_path / "foodpo", "foodpo", params={"pref_beta": 0.1}, training=training)
+    train(first, pairs, lambda _: None)
+    beta = pd.read_parquet(first.run_dir / "example_metrics.parquet").dynamic_beta
+    assert beta.std() == pytest.approx(0, abs=1e-7)
+    fixed = make_job(tiny_model, tmp_path / "fixed", params={"pref_beta": float(beta.mean())}, training=training)
+    train(fixed, pairs, lambda _: None)
+    logs = [json.loads((job.run_dir / "log_history.json").read_text())[job.run_id] for job in (first, fixed)]
+    for a, b in zip(*logs, strict=True):
+        for key in ("loss", "grad_norm", "rewards/margins"):
+            if key in a:
+                assert a[key] == pytest.approx(b[key], rel=1e-5, abs=1e-7)

@@ -1,0 +1,163 @@
+"""The reference computed in every step: the same numbers as from the store, and what only it can give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.trainers.helpers import make_job, make_pairs
+from trainers.run.train import train
+
+LORA = {"r": 4, "target_modules": "all-linear"}
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("sharing", [False, True])
+def test_store_and_loop_agree(tiny_model: Path, tmp_path: Path, lora: Any, sharing: bool) -> None:
+    frames = []
+    for cached in (True, False):
+        job = make_job(
+            tiny_model,
+            tmp_path / str(cached),
+            "mallows",
+            lora=lora,
+            prefix_sharing=sharing,
+            training={"precompute_ref_log_probs": cached},
+        )
+        train(job, make_pairs(), lambda _: None)
+        frames.append(pd.read_parquet(job.run_dir / "example_metrics.parquet"))
+    for column in ("ref_chosen_logp", "ref_rejected_logp", "delta", "dynamic_beta", "loss"):
+        assert frames[0][column].to_numpy() == pytest.approx(frames[1][column].to_numpy(), abs=2e-4), column
+    assert frames[0].dynamic_beta.std() > 0
+
+
+def test_mallows_entropy_equals_a_plain_forward(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    job = make_job(tiny_model, tmp_path, "mallows", training={"max_steps": 1})
+    pairs = {pair.id: pair for pair in make_pairs()}
+    train(job, list(pairs.values()), lambda _: None)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    for row in pd.read_parquet(tmp_path / "example_metrics.parquet").itertuples():
+        entropies: list[float] = []
+        for answer in ("chosen", "rejected"):
+            prompt = tokenizer.apply_chat_template(pairs[row.example_id].prompt, add_generation_prompt=True)[
+                "input_ids"
+            ]
+            turns = pairs[row.example_id].prompt + getattr(pairs[row.example_id], answer)
+            whole = tokenizer.apply_chat_template(turns)["input_ids"]
+            with torch.no_grad():
+                logits = model(torch.tensor([whole])).logits[0, len(prompt) - 1 : -1].double()
+            p = torch.softmax(logits, -1)
+            entropies += (-(p * p.log()).sum(-1)).tolist()
+        share = np.mean(entropies) / np.log(model.config.vocab_size)
+        assert row.dynamic_beta == pytest.approx(0.1 * -0.29 * np.log(share), rel=1e-3)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("sharing", [False, True])
+def test_epsilon_dpo_steps_equal_a_plain_computation(
+    tiny_model: Path, tmp_path: Path, lora: Any, sharing: bool
+) -> None:
+    """The steps behind the recorded betas, from the saved policy's weights and the reference's, in float64."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    job = make_job(
+        tiny_model,
+        tmp_path,
+        "epsilon_dpo",
+        lora=lora,
+        prefix_sharing=sharing,
+        params={"pref_beta": 0.2, "epsilon": 0.3},
+        training={"max_steps": 2, "learning_rate": 0.0},
+    )
+    pairs = {pair.id: pair for pair in make_pairs()}
+    train(job, list(pairs.values()), lambda _: None)
+    rows = pd.read_parquet(tmp_path / "example_metrics.parquet")
+    # the policy is the reference, so every perturbation leaves the log-ratio where it is, but for rounding
+    steps = np.round((0.2 / rows.dynamic_beta[rows.step == 1] - 1) / 0.3).astype(int)
+    assert set(steps) <= {-1, 0, 1}
+
+    moving = make_job(
+        tiny_model,
+        tmp_path / "moving",
+        "epsilon_dpo",
+        lora=lora,
+        prefix_sharing=sharing,
+        params={"pref_beta": 0.2, "epsilon": 0.3},
+        training={"max_steps": 3, "learning_rate": 5e-3, "save_steps": 2, "save_total_limit": 3},
+    )
+    train(moving, list(pairs.values()), lambda _: None)
+    rows = pd.read_parquet(tmp_path / "moving" / "example_metrics.parquet")
+    folder = tmp_path / "moving" / "checkpoints" / "checkpoint-2"
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    reference = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    if lora:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    from safetensors.torch import load_file
+
+    current = float(load_file(folder / "rule.safetensors")["current"])
+    checked = 0
+    for row in rows[rows.step == 3].itertuples():
+        ratios = np.zeros(3)
+        for sign, answer in ((1, "chosen"), (-1, "rejected")):
+            prompt = tokenizer.apply_chat_template(pairs[row.example_id].prompt, add_generation_prompt=True)[
+                "input_ids"
+            ]
+            turns = pairs[row.example_id].prompt + getattr(pairs[row.example_id], answer)
+            whole = torch.tensor([tokenizer.apply_chat_template(turns)["input_ids"]])
+            with torch.no_grad():
+                z, z_ref = (m(whole).logits[0, len(prompt) - 1 : -1].double() for m in (model, reference))
+            target = whole[0, len(prompt) :, None]
+            for kind, logits in enumerate((z, 1.3 * z - 0.3 * z_ref, 0.7 * z + 0.3 * z_ref)):
+                ratios[kind] += sign * float(torch.log_softmax(logits, -1).gather(-1, target).sum())
+        now, away, towards = ratios
+        if min(abs(now - away), abs(now - towards)) < 1e-3:
+            continue  # too close for float32 to decide
+        checked += 1
+        step = 1 if away > now > towards else -1 if towards > now > away else 0
+        assert row.dynamic_beta == pytest.approx(current / (1 + 0.3 * step), rel=1e-5)
+    assert checked >= 3
+
+
+def test_whose_words_count(tiny_model: Path, tmp_path: Path) -> None:
+    """`ppl_tokens: user` leaves the chat template's tokens out of the prompt's perplexity, in both layouts."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    pairs = {pair.id: pair for pair in make_pairs()}
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    for sharing in (True, False):
+        job = make_job(
+            tiny_model,
+            tmp_path / str(sharing),
+            "foodpo",
+            prefix_sharing=sharing,
+            params={"pref_beta": 0.1, "ppl_tokens": "user"},
+            training={"max_steps": 1},
+        )
+        train(job, list(pairs.values()), lambda _: None)
+        for row in pd.read_parquet(job.run_dir / "example_metrics.parquet").itertuples():
+            content = pairs[row.example_id].prompt[0]["content"]
+            text = tokenizer.apply_chat_template(
+                pairs[row.example_id].prompt, add_generation_prompt=True, tokenize=False
+            )
+            ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+            before = len(tokenizer(text[: text.index(content)], add_special_tokens=False).input_ids)
+            count = len(tokenizer(content, add_special_tokens=False).input_ids)  # bytes: no merges across the border
+            with torch.no_grad():
+                logp = torch.log_softmax(model(ids).logits[0, :-1], -1).gather(-1, ids[0, 1:, None]).squeeze(-1)
+            expected = -float(logp[before - 1 : before - 1 + count].mean())
+            assert row.log_prompt_perplexity == pytest.approx(expected, abs=1e-4)
+            assert row.dynamic_beta == pytest.approx(0.05 * expected, abs=1e-5)

@@ -1,0 +1,47 @@
+"""Events of a worker: JSON lines that one process appends and another follows."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Events:
+    """Appends JSON lines that the supervisor reads."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._handle = path.open("a", encoding="utf-8")
+
+    def emit(self, event: str, **values: Any) -> None:
+        self._handle.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+        self._handle.flush()
+
+
+def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Events written after `offset` (bytes), and the offset after the last whole one."""
+    if not path.exists():
+        return [], offset
+    with path.open("rb") as handle:
+        handle.seek(offset)
+        data = handle.read()
+    end = data.rfind(b"\n") + 1
+    return [json.loads(line) for line in data[:end].splitlines()], offset + end
+
+
+def tail(path: Path, lines: int = 30) -> str:
+    """The last lines of a log."""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+class EventTail:
+    """Reads whole JSON lines as they are appended to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._offset = path, 0
+
+    def read(self) -> list[dict[str, Any]]:
+        events, self._offset = read_events(self.path, self._offset)
+        return events

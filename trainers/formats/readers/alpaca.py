@@ -1,0 +1,75 @@
+"""LLaMA-Factory's alpaca formats: `instruction` and `input` with two answers, or with one answer and a label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainers.common.turns import DataError, Turns, before, optional, text_of
+from trainers.formats.readers.kto import Answered, paired
+from trainers.formats.registry import Comparison, Format, Values, register_format, rowwise
+
+
+@dataclass(frozen=True)
+class AlpacaColumns:
+    """Which column holds what; None for a column the data set does not have."""
+
+    prompt: str | None = "instruction"
+    query: str | None = "input"
+    response: str | None = "output"
+    system: str | None = "system"
+    history: str | None = "history"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    kto_tag: str | None = None
+
+
+def asked(row: Values, where: str, columns: AlpacaColumns) -> Turns:
+    """System, history, and the instruction with its input on the next line, as LLaMA-Factory joins them."""
+    parts = [row.get(key) for key in (columns.prompt, columns.query) if key is not None]
+    if columns.prompt is not None and columns.prompt not in row:
+        raise DataError(f"{where}: missing {columns.prompt}, the column of the prompt (columns: {', '.join(row)})")
+    texts = [text_of(part, where, columns.prompt or "prompt") for part in parts if part is not None and part != ""]
+    return [*before(row, where, columns.system, columns.history), {"role": "user", "content": "\n".join(texts)}]
+
+
+def _answer(row: Values, where: str, key: str) -> Turns:
+    if row.get(key) is None:
+        raise DataError(f"{where}: missing {key}; the row needs an answer there (columns: {', '.join(row)})")
+    return [{"role": "assistant", "content": text_of(row[key], where, key)}]
+
+
+def alpaca(columns: AlpacaColumns) -> Format:
+    """The format with these columns: labelled answers where there is a `kto_tag`, else rankings."""
+    if columns.kto_tag is not None:
+
+        def answered(row: Values, where: str) -> Answered:
+            return asked(row, where, columns), _answer(row, where, columns.response or "output")
+
+        return Format(
+            "alpaca-kto",
+            "LLaMA-Factory alpaca, labelled answers",
+            f"{columns.prompt}, {columns.response}, {columns.kto_tag}",
+            _matching({columns.prompt: str, columns.kto_tag: bool}),
+            paired(answered, columns.kto_tag),
+        )
+
+    def parse(row: Values, where: str) -> Comparison:
+        chosen, rejected = (_answer(row, where, key) for key in (columns.chosen, columns.rejected))
+        return Comparison(asked(row, where, columns), chosen, rejected, optional(row, "id"), optional(row, "group"))
+
+    return Format(
+        "alpaca-ranking",
+        "LLaMA-Factory alpaca ranking",
+        f"{columns.prompt}, {columns.query}, {columns.chosen}, {columns.rejected}",
+        _matching({columns.prompt: str, columns.chosen: str, columns.rejected: str}),
+        rowwise(parse),
+    )
+
+
+def _matching(kinds: Mapping[str | None, type]):  # type: ignore[no-untyped-def]
+    return lambda row: all(isinstance(row.get(key), kind) for key, kind in kinds.items())
+
+
+def register() -> None:
+    register_format(alpaca(AlpacaColumns()))

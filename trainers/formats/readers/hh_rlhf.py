@@ -1,0 +1,49 @@
+"""Dialogues of Anthropic's HH-RLHF (arXiv 2204.05862): two texts of "\\n\\nHuman: ...\\n\\nAssistant: ..." turns."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from trainers.common.turns import DataError, Turns, identical, optional, shared_start, text_of
+from trainers.formats.registry import Comparison, Format, Values, register_format, rowwise
+
+_SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_START = re.compile(r"\s*Human:")
+_ROLE = {"Human": "user", "Assistant": "assistant"}
+
+
+def dialogue(value: Any, where: str, key: str) -> Turns:
+    """The turns of a dialogue, without the white space around them.
+
+    Raises:
+        DataError: the text does not begin with a speaker.
+    """
+    parts = _SPEAKER.split(text_of(value, where, key))
+    if len(parts) < 3 or parts[0]:
+        raise DataError(f"{where}: '{key}' does not begin with 'Human:' or 'Assistant:'; found {str(value)[:30]!r}")
+    return [{"role": _ROLE[who], "content": said.strip()} for who, said in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def _parse(row: Values, where: str) -> Comparison:
+    for key in ("chosen", "rejected"):
+        if row.get(key) is None:
+            raise DataError(f"{where}: missing {key}; a dialogue row has chosen and rejected")
+    chosen, rejected = (dialogue(row[key], where, key) for key in ("chosen", "rejected"))
+    if chosen == rejected:
+        raise identical(where)
+    return Comparison(*shared_start(chosen, rejected, where), optional(row, "id"), optional(row, "group"))
+
+
+def _matches(row: Values) -> bool:
+    answers = [row.get(key) for key in ("chosen", "rejected")]
+    return "prompt" not in row and all(isinstance(text, str) and _START.match(text) for text in answers)
+
+
+HH_RLHF = Format(
+    "hh-rlhf", "HH-RLHF dialogues", "chosen, rejected (Human: ... Assistant: ...)", _matches, rowwise(_parse)
+)
+
+
+def register() -> None:
+    register_format(HH_RLHF)

@@ -1,0 +1,170 @@
+"""Entries of LLaMA-Factory's dataset_info.json: where the rows are, which format they have, which columns and tags.
+
+A column that the entry's `columns` leaves out is not read, as in LLaMA-Factory; without `columns` the defaults hold.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainers.common.turns import DataError, Turns
+from trainers.formats.readers.alpaca import AlpacaColumns, alpaca, asked
+from trainers.formats.readers.sharegpt import OPENAI, ShareGptColumns, Tags, conversation, sharegpt
+from trainers.formats.registry import Format, Values
+
+DATASET_INFO = "dataset_info.json"
+_KEYS = {
+    *("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "file_name", "formatting", "ranking"),
+    *("subset", "split", "folder", "num_samples", "revision", "columns", "tags"),
+}
+_ALPACA = {"prompt", "query", "response", "history", "system", "chosen", "rejected", "kto_tag"}
+_SHAREGPT = {"messages", "system", "chosen", "rejected", "kto_tag"}
+_TAGS = {"role_tag", "content_tag", "user_tag", "assistant_tag", "observation_tag", "function_tag", "system_tag"}
+_MEDIA = ("images", "videos", "audios")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set of a dataset_info.json; either `file` or `hub` is set. `asked` reads the turns of a row before its answers."""
+
+    name: str
+    form: Format
+    asked: Callable[[Values, str], Turns]
+    file: Path | None = None
+    hub: str | None = None
+    revision: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    folder: str | None = None
+    num_samples: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_entry(path: Path, name: str | None, prompts: bool = False) -> Entry:
+    """The entry `name` of a dataset_info.json (which may be left out where only one holds preferences).
+
+    With `prompts` only the prompts are wanted, and it need not hold preferences.
+
+    Raises:
+        DataError: no such file or entry, no preference data, a wrong value, or a source that is not supported.
+    """
+    info = _read(path)
+    if name is None:
+        known = [key for key, value in info.items() if isinstance(value, dict) and _prefers(value)]
+        if len(known) != 1:
+            raise DataError(f"{path}: say which data set: {path}#NAME; with preferences: {', '.join(known) or 'none'}")
+        name = known[0]
+    where = f"{path}#{name}"
+    if name not in info:
+        near = difflib.get_close_matches(name, info, n=1)
+        fix = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(list(info)[:20])}"
+        raise DataError(f"{where}: no data set {name!r}; {fix}")
+    entry = info[name]
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: a data set is described by an object, not {type(entry).__name__}")
+    if not prompts and not _prefers(entry):
+        raise DataError(
+            f'{where}: no preference data; set "ranking": true for chosen and rejected answers, or name the column of the '
+            'label as "kto_tag" in "columns"'
+        )
+    columns, tags = _texts(entry, "columns", where), _texts(entry, "tags", where)
+    media = [key for key in _MEDIA if columns.get(key)]
+    if media:
+        raise DataError(f"{where}: columns.{media[0]} is set, but only text is trained here; choose another data set")
+    notes = [f"{where}: key {key!r} is not one of LLaMA-Factory's and was ignored" for key in entry if key not in _KEYS]
+    form, turns_of = _format(entry, columns, tags, where, notes)
+    limit = entry.get("num_samples")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise DataError(f"{where}: num_samples is {limit!r}; it must be a whole number of at least 1")
+    file, hub = _place(entry, path, where)
+    for key in ("subset", "split", "folder", "revision"):
+        if not isinstance(entry.get(key), str | None):
+            raise DataError(f"{where}: {key} is {entry[key]!r}; it must be a text")
+    return Entry(
+        name,
+        form,
+        turns_of,
+        file,
+        hub,
+        entry.get("revision"),
+        entry.get("subset"),
+        entry.get("split") or "train",
+        entry.get("folder"),
+        limit,
+        notes,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError:
+        raise DataError(f"{path}: no such file; give the path of a {DATASET_INFO}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 text; re-save it as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg}); check brackets and commas") from None
+    if not isinstance(info, dict):
+        raise DataError(f"{path}:1: a {DATASET_INFO} is an object of data sets by name")
+    return info
+
+
+def _prefers(entry: dict[str, Any]) -> bool:
+    columns = entry.get("columns")
+    return entry.get("ranking") is True or (isinstance(columns, dict) and bool(columns.get("kto_tag")))
+
+
+def _texts(entry: dict[str, Any], key: str, where: str) -> dict[str, str]:
+    value = entry.get(key) or {}
+    if not isinstance(value, dict) or not all(isinstance(part, str | None) for part in value.values()):
+        raise DataError(f'{where}: {key} must be an object of texts, such as {{"chosen": "chosen"}}')
+    return {name: part for name, part in value.items() if part is not None}
+
+
+def _format(
+    entry: dict[str, Any], columns: dict[str, str], tags: dict[str, str], where: str, notes: list[str]
+) -> tuple[Format, Callable[[Values, str], Turns]]:
+    formatting = entry.get("formatting", "alpaca")
+    if formatting not in ("alpaca", "sharegpt", "openai"):
+        raise DataError(f"{where}: formatting is {formatting!r}; it must be alpaca, sharegpt or openai")
+    known = _ALPACA if formatting == "alpaca" else _SHAREGPT
+    for name, found, allowed in (("columns", columns, known | {"tools", *_MEDIA}), ("tags", tags, _TAGS)):
+        for key in found:
+            if key not in allowed:
+                near = difflib.get_close_matches(key, allowed, n=1)
+                fix = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(allowed))}"
+                raise DataError(f"{where}: unknown key {name}.{key}; {fix}")
+    if "tools" in columns:
+        notes.append(f"{where}: the column of tools ({columns['tools']}) is not shown to the model")
+    used = {key: value for key, value in columns.items() if key in known}
+    if formatting == "alpaca":
+        # LLaMA-Factory reads neither system nor history unless they are named.
+        absent: dict[str, Any] = {"system": None, "history": None}
+        if columns:
+            absent |= {"prompt": None, "query": None, "response": None}
+        alpaca_columns = AlpacaColumns(**(absent | used))
+        return alpaca(alpaca_columns), lambda row, at: asked(row, at, alpaca_columns)
+    base = OPENAI if formatting == "openai" else Tags()
+    spoken = {key: tags.get(key, getattr(base, key)) for key in _TAGS}
+    absent = {"system": None}
+    shared, named = ShareGptColumns(**(absent | used)), Tags(**spoken)
+    return sharegpt(shared, named), lambda row, at: conversation(row, at, shared, named)
+
+
+def _place(entry: dict[str, Any], path: Path, where: str) -> tuple[Path | None, str | None]:
+    hub, file = entry.get("hf_hub_url"), entry.get("file_name")
+    if isinstance(hub, str) and hub:
+        return None, hub
+    for key in ("ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"):
+        if entry.get(key):
+            raise DataError(
+                f"{where}: {key} is not supported; give hf_hub_url, or download the data and give file_name"
+            )
+    if not isinstance(file, str) or not file:
+        raise DataError(f"{where}: missing file_name or hf_hub_url; one of them says where the rows are")
+    return path.parent / file, None

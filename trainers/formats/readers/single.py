@@ -1,0 +1,99 @@
+"""Answers without a counterpart: rows with one good answer, for which rejected ones are to be made.
+
+Read are a prompt with `chosen` or `completion` (undesirable answers of a `label` column are passed over), LLaMA-Factory's and
+Alpaca's `instruction`, `input` and `output`, and whole conversations under `messages` or `conversations`, whose last turn is
+the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainers.common.turns import DataError, Turns, as_turns, before, messages, optional, plain, text_of
+from trainers.formats.load import content_id
+from trainers.formats.readers.kto import label_of
+from trainers.formats.registry import Values
+from trainers.formats.rows import read_rows
+
+_SHAPES = "prompt and chosen (or completion); instruction, input and output; messages or conversations"
+#: Speakers in `conversations` of ShareGPT.
+_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One row for each good answer: id, prompt (its text), turns (the whole prompt), chosen, group; and how many undesirable
+    answers were passed over."""
+
+    rows: list[dict[str, Any]]
+    undesirable: int
+
+
+def read_answers(path: Path) -> Answers:
+    """The good answers of a file, in any of the endings of `trainers.formats.rows`; keys beyond those above are kept.
+
+    Raises:
+        DataError: with file, line, key and the fix; also where no row is left.
+    """
+    rows: list[dict[str, Any]] = []
+    seen: dict[str, int] = {}
+    undesirable = 0
+    for row in read_rows(path):
+        if not isinstance(row.value, dict):
+            raise DataError(f"{row.where}: expected a JSON object with {_SHAPES}, got {type(row.value).__name__}")
+        if row.value.get("label") is not None and not label_of(row.value, row.where):
+            undesirable += 1
+            continue
+        prompt, answer, used = _parts(row.value, row.where)
+        for key, turns in (("prompt", prompt), ("answer", answer)):
+            if not plain(turns).strip():
+                raise DataError(f"{row.where}: the {key} is empty; every row needs one: remove the row, or fill it")
+        name = optional(row.value, "id") or content_id(prompt, answer)
+        if name in seen and optional(row.value, "id"):
+            raise DataError(f"{row.where}: id {name!r} was used on line {seen[name]}; ids must be unique")
+        if name in seen:
+            continue  # the same answer to the same prompt again
+        seen[name] = row.line
+        rest = {key: value for key, value in row.value.items() if key not in used and value is not None}
+        rows.append({**rest, "id": name, "prompt": plain(prompt), "turns": prompt, "chosen": plain(answer)})
+    if not rows:
+        raise DataError(f"{path}: no good answer; a row has {_SHAPES}")
+    return Answers(rows, undesirable)
+
+
+def _parts(row: Values, where: str) -> tuple[Turns, Turns, tuple[str, ...]]:
+    """The prompt, the answer, and the keys they are from."""
+    answer = next((key for key in ("chosen", "completion") if row.get(key) is not None), None)
+    if row.get("prompt") is not None and answer is not None:
+        prompt = before(row, where, "system", "history") + as_turns(row["prompt"], "user", where, "prompt")
+        return (
+            prompt,
+            _one(as_turns(row[answer], "assistant", where, answer), where),
+            ("prompt", answer, "system", "history", "label"),
+        )
+    if row.get("instruction") is not None and row.get("output") is not None:
+        question = [text_of(row[key], where, key) for key in ("instruction", "input") if row.get(key)]
+        prompt = [*before(row, where, "system", "history"), {"role": "user", "content": "\n".join(question)}]
+        answered = [{"role": "assistant", "content": text_of(row["output"], where, "output")}]
+        return prompt, answered, ("instruction", "input", "output", "system", "history", "label")
+    for key, read in (("messages", messages), ("conversations", speakers)):
+        if row.get(key) is not None:
+            turns = before(row, where, "system", None) + read(row[key], where, key)
+            if len(turns) < 2 or turns[-1]["role"] != "assistant":
+                raise DataError(f"{where}: '{key}' must end with an assistant's turn, after a question")
+            return turns[:-1], turns[-1:], (key, "system", "label")
+    keys = ", ".join(map(str, row)) or "none"
+    raise DataError(f"{where}: no single answer (keys: {keys}); a row has {_SHAPES}")
+
+
+def speakers(value: Any, where: str, key: str) -> Turns:
+    """The turns of a conversation written as ShareGPT writes them."""
+    return messages(value, where, key, "from", "value", _ROLES)
+
+
+def _one(turns: Turns, where: str) -> Turns:
+    if len(turns) != 1 or turns[0]["role"] != "assistant":
+        raise DataError(f"{where}: the answer must be one turn of the assistant")
+    return turns

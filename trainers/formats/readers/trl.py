@@ -1,0 +1,125 @@
+"""TRL's preference formats: standard (texts) and conversational (messages), each with an explicit or implicit prompt.
+
+Beside TRL's keys a row may have `id`, `group` and `beta`, and before its prompt a `system` text and a `history` of
+[question, answer] pairs. Texts become one chat turn: everything here is trained through the chat template.
+"""
+
+from __future__ import annotations
+
+from trainers.common.turns import (
+    DataError,
+    as_turns,
+    before,
+    identical,
+    is_messages,
+    messages,
+    number,
+    optional,
+    shared_start,
+    text_of,
+)
+from trainers.formats.registry import Comparison, Format, Values, register_format, rowwise
+
+_KEYS = ("prompt", "chosen", "rejected")
+
+
+def _own(row: Values, where: str) -> dict[str, object]:
+    return {"id": optional(row, "id"), "group": optional(row, "group"), "beta": number(row, "beta", where)}
+
+
+def _explicit(row: Values, where: str) -> Comparison:
+    missing = [key for key in _KEYS if row.get(key) is None]
+    if missing:
+        fix = ""
+        if missing == ["rejected"]:
+            fix = "; python -m harness build-preferences --chosen-only FILE --strategy corrupted makes rejected answers"
+        raise DataError(f"{where}: missing {', '.join(missing)}; a preference row has prompt, chosen and rejected{fix}")
+    prompt = before(row, where, "system", "history") + as_turns(row["prompt"], "user", where, "prompt")
+    chosen = as_turns(row["chosen"], "assistant", where, "chosen")
+    rejected = as_turns(row["rejected"], "assistant", where, "rejected")
+    n = len(prompt)
+    if chosen[:n] == prompt and rejected[:n] == prompt:
+        prompt, chosen, rejected = shared_start(chosen, rejected, where)
+    return Comparison(prompt, chosen, rejected, **_own(row, where))  # type: ignore[arg-type]
+
+
+def _implicit(row: Values, where: str) -> Comparison:
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if chosen is None or rejected is None:
+        missing = "chosen" if chosen is None else "rejected"
+        raise DataError(f"{where}: missing {missing}; a row without a prompt has chosen and rejected, both with it")
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        return _implicit_texts(row, where)
+    return Comparison(
+        *shared_start(messages(chosen, where, "chosen"), messages(rejected, where, "rejected"), where),
+        **_own(row, where),  # type: ignore[arg-type]
+    )
+
+
+def _implicit_texts(row: Values, where: str) -> Comparison:
+    """The prompt is the longest common beginning of the two texts, as trl.extract_prompt cuts it."""
+    chosen, rejected = text_of(row["chosen"], where, "chosen"), text_of(row["rejected"], where, "rejected")
+    if chosen == rejected:
+        raise identical(where)
+    n = 0
+    while n < min(len(chosen), len(rejected)) and chosen[n] == rejected[n]:
+        n += 1
+    if n and chosen[n - 1] == " ":
+        n -= 1
+    if not chosen[:n].strip():
+        raise DataError(f"{where}: 'chosen' and 'rejected' share no beginning, so there is no prompt; add a 'prompt'")
+    return Comparison(
+        [{"role": "user", "content": chosen[:n]}],
+        [{"role": "assistant", "content": chosen[n:]}],
+        [{"role": "assistant", "content": rejected[n:]}],
+        **_own(row, where),  # type: ignore[arg-type]
+    )
+
+
+def _has_messages(row: Values) -> bool:
+    return any(is_messages(row.get(key)) for key in _KEYS)
+
+
+def _is_explicit(row: Values) -> bool:
+    return "prompt" in row and ("chosen" in row or "rejected" in row)
+
+
+def _is_implicit(row: Values) -> bool:
+    return "prompt" not in row and "chosen" in row and "rejected" in row
+
+
+TRL = [
+    Format(
+        "trl-conversational",
+        "TRL, conversational",
+        "prompt, chosen, rejected (messages)",
+        lambda row: _is_explicit(row) and _has_messages(row),
+        rowwise(_explicit),
+    ),
+    Format(
+        "trl-standard",
+        "TRL, standard",
+        "prompt, chosen, rejected (texts)",
+        lambda row: _is_explicit(row) or ("prompt" in row and len(row) == 1),
+        rowwise(_explicit),
+    ),
+    Format(
+        "trl-conversational-implicit",
+        "TRL, conversational, implicit prompt",
+        "chosen, rejected (messages that begin alike)",
+        lambda row: _is_implicit(row) and _has_messages(row),
+        rowwise(_implicit),
+    ),
+    Format(
+        "trl-standard-implicit",
+        "TRL, standard, implicit prompt",
+        "chosen, rejected (texts that begin alike)",
+        _is_implicit,
+        rowwise(_implicit),
+    ),
+]
+
+
+def register() -> None:
+    for form in TRL:
+        register_format(form)

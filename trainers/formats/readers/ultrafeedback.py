@@ -1,0 +1,122 @@
+"""UltraFeedback (arXiv 2310.01377): an instruction with several scored completions, or the pairs made from them.
+
+Of scored completions the best is compared with the worst; between equal scores the earlier completion is taken. The score
+is the first of `overall_score`, `score`, `fine-grained_score`, or else the mean of the ratings in `annotations`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from trainers.common.turns import (
+    DataError,
+    NoPreferenceError,
+    Turns,
+    before,
+    is_messages,
+    messages,
+    optional,
+    shared_start,
+    text_of,
+)
+from trainers.formats.registry import Comparison, Format, Values, register_format, rowwise
+
+_SCORES = ("overall_score", "score", "fine-grained_score")
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except ValueError:  # "N/A" is how UltraFeedback writes a rating that was not given
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _score(completion: Mapping[str, Any]) -> float | None:
+    for key in _SCORES:
+        found = _number(completion.get(key))
+        if found is not None:
+            return found
+    annotations = completion.get("annotations")
+    if not isinstance(annotations, Mapping):
+        return None
+    ratings = [_number(one.get("Rating")) for one in annotations.values() if isinstance(one, Mapping)]
+    known = [rating for rating in ratings if rating is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _parse_scored(row: Values, where: str) -> Comparison:
+    key = "instruction" if "instruction" in row else "prompt"
+    completions = row.get("completions")
+    if row.get(key) is None:
+        raise DataError(f"{where}: missing instruction; a row with scored completions has one")
+    if not is_messages(completions):
+        raise DataError(f"{where}: 'completions' must be a non-empty list of {{response, overall_score}}")
+    assert isinstance(completions, list)
+    scored: list[tuple[float, str]] = []
+    for i, completion in enumerate(completions):
+        score = _score(completion)
+        if score is None:
+            raise DataError(
+                f"{where}: 'completions[{i}]' has no score; give it {', '.join(_SCORES)} or rated annotations"
+            )
+        scored.append((score, text_of(completion.get("response"), where, f"completions[{i}].response")))
+    best, worst = max(scored, key=lambda one: one[0]), min(scored, key=lambda one: one[0])
+    if best[0] == worst[0]:
+        message = (
+            f"{where}: all {len(scored)} completions have the score {best[0]:g}, so none is preferred; remove the row"
+        )
+        raise NoPreferenceError(message, "tied")
+    prompt = [*before(row, where, "system", None), {"role": "user", "content": text_of(row[key], where, key)}]
+    return Comparison(prompt, _answer(best[1]), _answer(worst[1]), optional(row, "id"), optional(row, "group"))
+
+
+def _answer(text: str) -> Turns:
+    return [{"role": "assistant", "content": text}]
+
+
+def _parse_binarized(row: Values, where: str) -> Comparison:
+    chosen, rejected = (messages(row.get(key), where, key) for key in ("chosen", "rejected"))
+    prompt, chosen, rejected = shared_start(chosen, rejected, where)
+    asked = [turn["content"].strip() for turn in prompt]
+    if text_of(row.get("prompt"), where, "prompt").strip() not in asked:
+        raise DataError(
+            f"{where}: 'prompt' is not among the turns that chosen and rejected begin with; make them agree, or remove 'prompt'"
+        )
+    return Comparison(prompt, chosen, rejected, optional(row, "id"), optional(row, "group"))
+
+
+def _is_binarized(row: Values) -> bool:
+    """A prompt as text beside whole conversations: TRL, too, then takes the prompt from the conversations."""
+    chosen = row.get("chosen")
+    return (
+        isinstance(row.get("prompt"), str)
+        and is_messages(chosen)
+        and isinstance(chosen, list)
+        and chosen[0].get("role") in ("user", "system")
+    )
+
+
+SCORED = Format(
+    "ultrafeedback",
+    "UltraFeedback, scored completions",
+    "instruction, completions [{response, overall_score}]",
+    lambda row: "completions" in row and ("instruction" in row or "prompt" in row),
+    rowwise(_parse_scored),
+)
+BINARIZED = Format(
+    "ultrafeedback-binarized",
+    "UltraFeedback, binarized",
+    "prompt (text), chosen, rejected (whole conversations)",
+    _is_binarized,
+    rowwise(_parse_binarized),
+)
+
+
+def register() -> None:
+    register_format(SCORED)
+    register_format(BINARIZED)

@@ -1,0 +1,1 @@
+"""Losses, log-probs and forward passes."""

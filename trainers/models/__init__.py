@@ -1,0 +1,1 @@
+"""Starting models: embedded, merged from adapters, with a beta head."""

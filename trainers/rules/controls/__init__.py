@@ -1,0 +1,1 @@
+"""Control rules: they repeat or break what another run's rule did."""

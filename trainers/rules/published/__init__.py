@@ -1,0 +1,1 @@
+"""Rules from the literature and the constant ones."""

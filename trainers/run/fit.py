@@ -1,0 +1,85 @@
+"""Run a trainer to its end, from its last checkpoint if there is one, and write down what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainers.common.training_schema import CHECKPOINTS, LOG_HISTORY
+from trainers.run.callbacks import ProgressCallback, RotateCallback
+from trainers.run.job import Progress, TrainJob
+from trainers.run.loading import load_model, supports_bf16
+from trainers.run.save import last_checkpoint, save_policy, whole_state, write_json
+from trainers.run.tracking import reported_to, shelter
+
+
+def common_settings(job: TrainJob) -> dict[str, Any]:
+    """Training arguments every objective starts from, with what the user set; the method's own come on top."""
+    import torch
+
+    trackers = reported_to(job)
+    defaults: dict[str, Any] = {
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 50,
+        "save_total_limit": 1,
+        "report_to": trackers or "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not torch.cuda.is_available(),  # without it, bf16 is refused on CPUs that have it
+    }
+    if job.group is not None and trackers:
+        defaults["project"] = job.group
+    if "bf16" not in job.training and "fp16" not in job.training:
+        defaults["bf16"] = supports_bf16()
+    owned = {
+        "output_dir": str(job.run_dir / CHECKPOINTS),
+        "run_name": job.run_id,
+        "seed": job.seed,
+        "data_seed": job.seed,
+        "beta": float(job.params["pref_beta"]),
+    }
+    return {**defaults, **job.training, **owned}
+
+
+def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) -> int:
+    """Train to the last step; returns the step training was resumed from, 0 for a fresh start."""
+    from transformers import TrainerState
+
+    trainer.add_callback(ProgressCallback(on_progress))
+    shelter(trainer, job)
+    if job.snapshots is not False:
+        from trainers.run.snapshots import SnapshotCallback
+
+        steps = None if job.snapshots is True else job.snapshots
+        tokenizer = trainer.processing_class
+        trainer.add_callback(SnapshotCallback(trainer, tokenizer, job.run_dir, job.run_id, job.lora is not None, steps))
+    trainer.add_callback(RotateCallback(trainer.args))
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    resumed = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    if trainer.accelerator.is_main_process:
+        trainer.recorder.start(resumed)
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
+    if state is not None and state.global_step >= state.max_steps:
+        # killed after the last step: Trainer would train one step more where the last epoch is not a whole one
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = state
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return resumed
+
+
+def write_outputs(trainer: Any, tokenizer: Any, job: TrainJob) -> None:
+    """Write `example_metrics.parquet`, `log_history.json`, `policy/` and with LoRA `adapter/` (see `TrainJob.save`); on the
+    main process only."""
+    state = whole_state(trainer)
+    if not trainer.accelerator.is_main_process:
+        return
+    trainer.recorder.flush(trainer.state.global_step)
+    trainer.recorder.finish()
+    write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
+    unquantized = dataclasses.replace(job, quantization=None)  # what an adapter is merged into
+    lora = job.lora is not None
+    save_policy(trainer, tokenizer, job.run_dir, lora, state, lambda: load_model(unquantized), job.save)

@@ -1,0 +1,56 @@
+"""What one training run needs, and what it reports while it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """Everything one training run needs.
+
+    Attributes:
+        training: fields of trl.DPOConfig the user set. lora: fields of peft.LoraConfig, or None for all weights.
+        model_path: a checkpoint directory; weights_hash: what identifies its weights.
+        reference_root: where reference scores are kept (shared by all runs of a matrix).
+        prefix_sharing: score prompt + chosen + rejected as one row where the model allows it.
+        parent_dir: the finished run whose betas a control repeats.
+        quantization: arguments of transformers.BitsAndBytesConfig, or None for weights as they are.
+        group: what trackers put the run under: the matrix's name.
+        snapshots: keep the policy after these steps, or (True) wherever the trainer saves.
+        save: what is kept of a LoRA policy: merged (`policy/`), adapter (`adapter/`) or both.
+    """
+
+    run_id: str
+    run_dir: Path
+    rule: str
+    params: dict[str, Any]
+    seed: int
+    model_path: Path
+    weights_hash: str
+    dtype: str
+    attn_implementation: str
+    trust_remote_code: bool
+    reference_root: Path
+    training: dict[str, Any]
+    lora: dict[str, Any] | None
+    prefix_sharing: bool = True
+    parent_dir: Path | None = None
+    snapshots: bool | tuple[int, ...] = False
+    quantization: dict[str, Any] | None = None
+    group: str | None = None
+    save: Literal["merged", "adapter", "both"] = "both"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One logged step, for whoever watches; `note` is something worth saying."""
+
+    step: int
+    total_steps: int
+    loss: float | None
+    dynamic_beta: float | None
+    eta_seconds: float | None
+    note: str | None = None

@@ -1,0 +1,138 @@
+"""The objectives a run can train: which beta rules, losses and TRL configuration each has. Imports nothing heavy.
+
+The beta rules were made for DPO. KTO (arXiv 2402.01306) has a beta in its sigmoid and ORPO (arXiv 2403.07691) has one, lambda
+in its paper, as the weight of its odds-ratio term; there the fixed and the perplexity-scaled beta have a meaning. Rules that
+need a pair's margin, a head's own optimiser or the DPO loss itself have none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainers.rules import catalogue
+
+
+class ObjectiveError(ValueError):
+    """An unknown objective, or a setting it cannot be combined with; the message names key, value and the fix."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One objective.
+
+    Attributes:
+        config_class: the TRL configuration whose fields `training` sets, as module.Class.
+        pref_losses: values of `pref_loss`, the default first.
+        rules: rules it takes, or None for all, those from outside included.
+        only: rule parameters that have one possible value here.
+    """
+
+    name: str
+    summary: str
+    config_class: str
+    pref_losses: tuple[str, ...]
+    rules: tuple[str, ...] | None = None
+    only: Mapping[str, Any] = field(default_factory=dict)
+
+    def load_config_class(self) -> Any:
+        """The TRL configuration class (imports TRL)."""
+        module, _, name = self.config_class.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+
+_SCALED = ("fixed", "foodpo")
+_PROMPT_ONLY = {"ppl_of": "prompt", "ppl_tokens": "all", "attach_ppl": False}
+
+OBJECTIVES: dict[str, Objective] = {
+    one.name: one
+    for one in (
+        Objective("dpo", "pairs against a reference (arXiv 2305.18290)", "trl.DPOConfig", catalogue.PREF_LOSSES),
+        Objective(
+            "kto",
+            "single answers, desirable or not, against a reference (arXiv 2402.01306)",
+            "trl.KTOConfig",
+            ("kto", "apo_zero_unpaired"),
+            _SCALED,
+            _PROMPT_ONLY,
+        ),
+        Objective(
+            "orpo",
+            "likelihood of the chosen answer plus an odds ratio, no reference (arXiv 2403.07691)",
+            "trl.experimental.orpo.ORPOConfig",
+            ("orpo",),
+            _SCALED,
+            _PROMPT_ONLY,
+        ),
+    )
+}
+
+
+def find(name: str) -> Objective:
+    """The objective called `name`.
+
+    Raises:
+        ObjectiveError: there is none.
+    """
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    near = difflib.get_close_matches(str(name), OBJECTIVES, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(OBJECTIVES)}"
+    raise ObjectiveError(f"objective is {name!r}; {hint}")
+
+
+def validate(name: str, rule: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of `rule` under the objective `name`, checked, with defaults filled in; `pref_loss` is the objective's.
+
+    Raises:
+        ObjectiveError: a rule, a loss or a parameter that the objective does not have.
+        trainers.rules.catalogue.RuleError: an unknown rule, or a parameter the rule does not take.
+    """
+    objective = find(name)
+    if objective.rules is None:
+        return catalogue.validate(rule, params)
+    catalogue.info(rule)
+    if rule not in objective.rules:
+        raise ObjectiveError(
+            f"rule {rule!r} has no meaning for objective {name!r}, whose loss takes a beta per example and nothing else; "
+            f"use rule {' or '.join(objective.rules)}, or objective dpo"
+        )
+    loss = params.get("pref_loss", objective.pref_losses[0])
+    if loss not in objective.pref_losses:
+        raise ObjectiveError(
+            f"pref_loss is {loss!r}; objective {name!r} has {' and '.join(objective.pref_losses)}: remove pref_loss or change it"
+        )
+    filled = catalogue.validate(rule, {key: value for key, value in params.items() if key != "pref_loss"})
+    for key, value in objective.only.items():
+        if filled.get(key, value) != value:
+            raise ObjectiveError(
+                f"{key} is {filled[key]!r}; with objective {name!r} it can only be {value!r}: remove it"
+            )
+    return {**filled, "pref_loss": loss}
+
+
+def check_training(name: str, pref_loss: str, training: Mapping[str, Any]) -> None:
+    """Refuse combinations of `training` settings that the objective's loss does not allow.
+
+    Raises:
+        ObjectiveError: names the key, its value and what to write.
+    """
+    if name == "kto" and training.get("sync_ref_model") and training.get("precompute_ref_log_probs"):
+        raise ObjectiveError(
+            "precompute_ref_log_probs is true, but with sync_ref_model the reference moves: remove one of the two"
+        )
+    if name == "kto" and pref_loss == "kto":
+        if training.get("per_device_train_batch_size", 2) < 2:
+            raise ObjectiveError(
+                "per_device_train_batch_size is 1; KTO estimates its KL term from the other answers of a micro-batch: use at "
+                "least 2, or pref_loss apo_zero_unpaired, which has no such term"
+            )
+        order = training.get("train_sampling_strategy", "sequential")
+        if order != "sequential":
+            raise ObjectiveError(
+                f"train_sampling_strategy is {order!r}; KTO's KL term is estimated within batches of a fixed order: remove it "
+                "(the rows are shuffled by the seed beforehand), or use pref_loss apo_zero_unpaired"
+            )

@@ -1,0 +1,119 @@
+"""What a training run leaves on disk: its policy, its JSON files, its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, CHECKPOINTS, EXAMPLE_PARTS, MODEL_CARD, POLICY_DIR
+from trainers.rules.base import BetaRule
+from trainers.trainer.recorded import is_sharded
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written completely (trainer_state.json comes last but one, so check it parses)."""
+    found: list[tuple[int, Path]] = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            found.append((int(state["global_step"]), path))
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(path, ignore_errors=True)
+    return max(found)[1] if found else None
+
+
+def clean_up(run_dir: Path) -> None:
+    """Remove what only a resumed run needs: call it once the run's completion is on disk."""
+    for name in (CHECKPOINTS, EXAMPLE_PARTS):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+
+
+def whole_state(trainer: Any) -> dict[str, Any] | None:
+    """The policy's state gathered from all processes, or None where every process has it; call it on all of them."""
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded(trainer) else None
+
+
+def sort_adapter_config(folder: Path) -> None:
+    """PEFT keeps names of modules in sets and writes them in the order of this process; here they are sorted."""
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(config.get(key), list):
+            config[key] = sorted(config[key])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def save_policy(
+    trainer: Any,
+    tokenizer: Any,
+    run_dir: Path,
+    lora: bool,
+    state: dict[str, Any] | None,
+    base: Callable[[], Any],
+    keep: str = "both",
+) -> None:
+    """Write the policy as one plain checkpoint (adapters merged) in the precision it was trained in, by one rename.
+
+    What the rule learned goes beside it, with the rule's name and parameters. `state` is what `whole_state` gave; with LoRA
+    sharded or quantised weights cannot be merged in place, so the adapter is merged into `base()`, the starting weights as
+    they are, loaded anew. `keep` is of `TrainJob.save`; an adapter that is kept alone has the tokenizer beside it.
+    """
+
+    staging, target, adapter = run_dir / f".{POLICY_DIR}.tmp", run_dir / POLICY_DIR, run_dir / ADAPTER_DIR
+    shutil.rmtree(staging, ignore_errors=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.rule.state_dict():
+        save_rule(trainer.rule, trainer.rule.rule_name, trainer.rule.rule_params, run_dir)
+    if lora:
+        shutil.rmtree(adapter, ignore_errors=True)
+        model.save_pretrained(adapter, state_dict=state)
+        sort_adapter_config(adapter)
+        if keep == "adapter":
+            tokenizer.save_pretrained(adapter)
+            (adapter / MODEL_CARD).unlink(missing_ok=True)  # PEFT's form to fill in
+            shutil.rmtree(target, ignore_errors=True)
+            return
+        if state is not None or getattr(model.get_base_model(), "is_quantized", False):
+            from peft import PeftModel
+
+            model, state = PeftModel.from_pretrained(base(), adapter), None
+        model = model.merge_and_unload()
+    model.save_pretrained(staging, state_dict=state)
+    tokenizer.save_pretrained(staging)
+    shutil.rmtree(target, ignore_errors=True)
+    staging.rename(target)
+    if keep == "merged":
+        shutil.rmtree(adapter, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by one rename, on disk before it."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as handle:
+        json.dump(value, handle, indent=1)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+#: Lies beside the head's weights: {"rule": its name, "params": its parameters}.
+HEAD_CONFIG = Path(BETA_HEAD).with_suffix(".json").name
+
+
+def save_rule(rule: BetaRule, name: str, params: Mapping[str, Any], directory: Path) -> None:
+    """Write a rule's weights and buffers as `beta_head.safetensors`, and its name and parameters as JSON beside it."""
+    from safetensors.torch import save
+
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / HEAD_CONFIG, {"rule": name, "params": dict(params)})
+    state = save({key: value.detach().cpu().contiguous() for key, value in rule.state_dict().items()})
+    temporary = directory / f".{BETA_HEAD}.{os.getpid()}.tmp"
+    with temporary.open("wb") as handle:
+        handle.write(state)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, directory / BETA_HEAD)

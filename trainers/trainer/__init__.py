@@ -1,0 +1,1 @@
+"""The trainers: TRL's classes with a beta rule, recording and a reference store."""

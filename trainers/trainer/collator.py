@@ -1,0 +1,35 @@
+"""TRL's collator with the columns that the loss needs beside TRL's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+#: Columns of the dataset that go with a pair into the loss, beside TRL's own.
+PAIR_COLUMNS = ("example_index", "pair_beta", "ref_entropy", "prompt_words")
+
+
+@dataclass
+class PairCollator:
+    """TRL's collator plus what `PAIR_COLUMNS` names: example_index, pair_beta, ref_entropy (B,) and prompt_words (B, L)."""
+
+    inner: DataCollatorForPreference
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = self.inner(examples)
+        for name in PAIR_COLUMNS:
+            if name not in examples[0] or name == "prompt_words":
+                continue
+            batch[name] = torch.tensor([example[name] for example in examples])
+        if "prompt_words" in examples[0]:
+            words = torch.zeros(len(examples), batch["input_ids"].size(1), dtype=torch.bool)
+            for row, example in zip(words, examples, strict=True):
+                if len(example["prompt_words"]) != len(example["prompt_ids"]):
+                    raise ValueError("the prompt's words do not line up with its tokens; set ppl_tokens: all")
+                flags = torch.tensor(example["prompt_words"][: len(row)], dtype=torch.bool)
+                row[: len(flags)] = flags
+            batch["prompt_words"] = words
+        return batch

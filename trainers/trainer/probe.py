@@ -1,0 +1,73 @@
+"""What a learned beta looked at: hidden states of the last pairs trained, kept small, beside the beta each was given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from trainers.common.training_schema import BETA_PROBE
+
+MOST_PAIRS = 256
+COMPONENTS = 16
+
+
+class BetaProbe:
+    """Keeps the prompt states of the last 256 pairs on this process; reads tensors that training made anyway."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[np.ndarray, Tensor]] = []
+
+    @torch.no_grad()
+    def add(self, step: int, example_index: Tensor, beta: Tensor, log_ppl: Tensor, hidden: Tensor) -> None:
+        """One micro-batch: example_index, beta, log_ppl of shape (B,), hidden of shape (B, H)."""
+        columns = (torch.full_like(beta, step), example_index, beta, log_ppl)
+        numbers = torch.stack([c.detach().double().cpu() for c in columns], dim=1).numpy()
+        self._parts.append((numbers, hidden.detach().float().cpu()))
+        while sum(len(n) for n, _ in self._parts[1:]) >= MOST_PAIRS:
+            self._parts.pop(0)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """For a checkpoint: a run that goes on from it leaves the same file as one that was never stopped."""
+        if not self._parts:
+            return {}
+        numbers = torch.from_numpy(np.concatenate([n for n, _ in self._parts])[-MOST_PAIRS:])
+        return {"numbers": numbers, "hidden": torch.cat([h for _, h in self._parts])[-MOST_PAIRS:]}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._parts = [(state["numbers"].numpy(), state["hidden"])]
+
+    def write(self, run_dir: Path, example_ids: Sequence[str]) -> Path | None:
+        """`beta_probe.parquet`: example_id, step, dynamic_beta, log_prompt_perplexity and the first 16 principal components of
+        the states (standardised columns pc_00..., unit variance); None, and no file, with fewer than 8 pairs."""
+        rows = sum(len(n) for n, _ in self._parts)
+        if rows < 8:
+            return None
+        numbers = np.concatenate([n for n, _ in self._parts])[-MOST_PAIRS:]
+        states = torch.cat([h for _, h in self._parts])[-MOST_PAIRS:].double().numpy()
+        states = states - states.mean(axis=0)
+        left, _, _ = np.linalg.svd(states, full_matrices=False)
+        parts = left[:, :COMPONENTS] * np.sqrt(len(states))
+        table = pa.table(
+            {
+                "example_id": [example_ids[int(i)] for i in numbers[:, 1]],
+                "step": pa.array(numbers[:, 0].astype(int), pa.int32()),
+                "dynamic_beta": numbers[:, 2],
+                "log_prompt_perplexity": numbers[:, 3],
+                **{f"pc_{k:02d}": column for k, column in enumerate(parts.T)},
+            }
+        )
+        target = run_dir / BETA_PROBE
+        temporary = target.with_suffix(".parquet.tmp")
+        pq.write_table(table, temporary, compression="zstd")
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+        return target

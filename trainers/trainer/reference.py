@@ -1,0 +1,134 @@
+"""The reference's side of a DPO step: scores computed once through the store, or in every step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch import Tensor
+from trl import DPOTrainer
+from trl.trainer.utils import use_adapter
+
+from trainers.loss.forward import ForwardPass, ForwardRequest, run_forward, sequence_logps
+from trainers.trainer.reference_store import ReferenceScore, ReferenceStore, content_key
+
+
+class ReferenceMixin(DPOTrainer):
+    """What `DynamicBetaDPOTrainer` knows of the reference. Expects `store`, `prefix_sharing` and `_prepare_scoring`."""
+
+    store: ReferenceStore
+    prefix_sharing: bool
+    reference_forwards: int
+    reference_scores: list[ReferenceScore]
+
+    def _prepare_scoring(self) -> None:
+        raise NotImplementedError
+
+    def _collate(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _causal_lm(self, model: Any = None) -> Any:
+        """The causal LM underneath PEFT and DDP; of the policy, or of `model`."""
+        unwrapped = self.accelerator.unwrap_model(self.model if model is None else model)
+        return unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped
+
+    @contextlib.contextmanager
+    def _reference_mode(self) -> Iterator[Any]:
+        """The reference policy as a callable: the frozen copy, or the policy before training without its adapter."""
+        model = self.ref_model or self.model
+        context: Any = contextlib.nullcontext()
+        unwrapped = self.accelerator.unwrap_model(self.model)
+        if self.ref_model is None and hasattr(unwrapped, "peft_config"):
+            context = use_adapter(unwrapped, adapter_name="ref" if "ref" in unwrapped.peft_config else None)
+        with torch.no_grad(), context, self.accelerator.autocast():
+            yield model
+
+    def _truncated(self, example: dict[str, Any]) -> tuple[list[int], list[int], list[int]]:
+        """Token ids of prompt, chosen and rejected as they reach the model."""
+        prompt, limit = example["prompt_ids"], self.args.max_length
+        if limit is None:
+            return prompt, example["chosen_ids"], example["rejected_ids"]
+        if self.args.truncation_mode == "keep_start":
+            room = max(limit - len(prompt), 0)
+            return prompt[:limit], example["chosen_ids"][:room], example["rejected_ids"][:room]
+        return prompt, [-1 % 2**32, limit, *example["chosen_ids"]], example["rejected_ids"]  # keep_end: cut per row
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """Replace TRL's cache (see `trainers.trainer.reference_store`): only pairs the store lacks are run."""
+        self._prepare_scoring()
+        keys = [content_key(*self._truncated(example)) for example in dataset]
+        main = self.accelerator.is_main_process
+        with self.store.filling() if main else contextlib.nullcontext():
+            self.accelerator.wait_for_everyone()  # so that all processes find the same scores missing
+            scores = self._reference_scores(dataset, keys, batch_size)
+        if name == "train":
+            self.reference_scores = scores
+        dataset = dataset.add_column("ref_chosen_logps", [score.chosen_logp for score in scores])
+        dataset = dataset.add_column("ref_rejected_logps", [score.rejected_logp for score in scores])
+        return dataset.add_column("ref_entropy", [score.entropy for score in scores])
+
+    def _reference_scores(self, dataset: Dataset, keys: list[str], batch_size: int) -> list[ReferenceScore]:
+        """Scores by key, from the store; what it lacks is computed and added."""
+        known = self.store.load()
+        missing = list({key: i for i, key in enumerate(keys) if key not in known}.items())
+        if self.prefix_sharing:  # alike lengths together; two-row batches keep TRL's order, and so its last bits
+            missing.sort(key=lambda item: sum(map(len, self._truncated(dataset[item[1]]))))
+        if missing:
+            fresh: dict[str, ReferenceScore] = {}
+            for number, start in enumerate(range(0, len(missing), batch_size)):
+                if number % self.accelerator.num_processes != self.accelerator.process_index:
+                    continue  # another process runs this batch
+                part = missing[start : start + batch_size]
+                batch = self._collate([dataset[index] for _, index in part])
+                batch = {key: value.to(self.accelerator.device) for key, value in batch.items()}
+                fresh.update(zip((key for key, _ in part), self._reference_batch(batch), strict=True))
+            fresh = dict(gather_object(list(fresh.items())))
+            if self.accelerator.is_main_process:
+                self.store.add(fresh)
+            known.update(fresh)
+        return [known[key] for key in keys]
+
+    def _reference_forward(self, batch: dict[str, Any], keep_hidden: bool = False) -> ForwardPass:
+        """One pass of the reference over a collated batch, in the same layout as the policy's."""
+        self.reference_forwards += 1
+        completion_mask = batch["completion_mask"]
+        kwargs = {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["attention_mask"],
+            "use_cache": False,
+            "labels": batch["input_ids"].masked_fill(completion_mask == 0, -100),
+            "fused_lm_head": True,
+        }
+        request = ForwardRequest(kwargs, completion_mask, batch.get("prompt_words"), keep_hidden=keep_hidden)
+        pad = self._tokenizer.pad_token_id if self.prefix_sharing else None
+        with self._reference_mode() as model:
+            return run_forward(model, self._causal_lm(model).base_model, request, pad)
+
+    def _reference_batch(self, batch: dict[str, Any]) -> list[ReferenceScore]:
+        done, completion_mask = self._reference_forward(batch), batch["completion_mask"]
+        chosen, rejected = sequence_logps(done.outputs.log_probs, completion_mask, self.ld_alpha).chunk(2)
+        response_tokens = sum(completion_mask[:, 1:].sum(1).chunk(2))
+        response_nll = -sum(done.outputs.log_probs.sum(1).chunk(2)) / response_tokens.clamp_min(1)
+        columns = (
+            chosen,
+            rejected,
+            done.prompt_nll,
+            done.prompt_tokens,
+            response_nll,
+            response_tokens,
+            completion_entropy(done.outputs, completion_mask),
+        )
+        return [ReferenceScore(*row) for row in zip(*(column.double().tolist() for column in columns), strict=True)]
+
+
+def completion_entropy(outputs: Any, completion_mask: Tensor) -> Tensor:
+    """(B,) mean entropy (nats) of the next token over the tokens of both completions; NaN if the pass has none."""
+    mask = completion_mask[:, 1:]
+    if outputs.entropy is None:
+        return torch.full((len(mask) // 2,), float("nan"), device=mask.device)
+    tokens = sum(mask.sum(1).chunk(2))
+    return sum((outputs.entropy * mask).sum(1).chunk(2)) / tokens.clamp_min(1)
