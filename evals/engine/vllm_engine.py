@@ -23,6 +23,8 @@ def _prepare_environment(config: EngineConfig) -> bool:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     on_cpu = not torch.cuda.is_available()
     if on_cpu:
+        # vLLM compiles some helpers even where enforce_eager is set; that takes a C++ compiler, which a machine may lack
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.kv_cache_gib))
         # the default binding leaves a core idle: on two cores that halves the throughput
         cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
