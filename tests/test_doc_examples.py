@@ -23,7 +23,7 @@ RUN_BY = {
     ("evals/README.md", "Adding a reward"): "test_reward",
     ("harness/README.md", "Adding an executor"): "test_executor",
     ("harness/README.md", "Python"): "tests/harness/test_api.py",
-    ("harness/STARTS.md", "4. With a beta rule of your own"): "tests/test_five_starts.py",
+    ("harness/STARTS.md", "4. With a custom beta rule"): "tests/test_five_starts.py",
     ("trainers/README.md", "The policy with its beta head"): "test_beta_head",
     ("trainers/README.md", "Writing a beta rule"): "tests/trainers/rules/test_outside_rule.py",
 }

@@ -76,7 +76,7 @@ def test_the_readme_shows_the_committed_campaign() -> None:
     section = (
         (root / "README.md").read_text(encoding="utf-8").split("## Why not just compare the means")[1].split("\n## ")[0]
     )
-    names = {"nothing differs": "no_effect", "seeds differ a lot": "seed_variance"}
+    names = {"no differences": "no_effect", "seeds differ a lot": "seed_variance"}
     names |= {"methods differ by prompt": "prompt_variance", "autocorrelated noise": "autocorrelated"}
     keys = ("false_supported", *(f"naive:{n}" for n in ("seeds_only", "pooled_prompts", "single_seed", "best_seed")))
     for title, world in names.items():
