@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 ARCHIVE = Path(__file__).with_name("kept_5451eb5.tar.xz")
 #: What a report makes of a run: it may change with every version, what was trained and measured may not.
 REPORTED = ("summary.json", "training_metrics.csv", "training_curves.png")
-#: The last digits of a float depend on the processor; the archive was made on one, the test runs on another.
-CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
+#: Digits depend on the processor: the archive was made on one, the test runs on another. A wrong resume is off by 0.1 and more.
+CLOSE: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3}
 
 
 @pytest.fixture
