@@ -6,7 +6,7 @@ import html
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ IDENTITY = ["run_id", "method", "rule", "seed"]
 
 
 class Matrix:
-    """A matrix file, checked by itself: nothing is downloaded, trained or written.
+    """A checked matrix file: nothing is downloaded, trained or written.
 
     Args:
         path: the file. overrides: `key=value` texts, as for `run-matrix --set`.
@@ -65,7 +65,7 @@ class Matrix:
         return pd.DataFrame(rows)
 
     def run(self, output: str | Path = DEFAULT_OUTPUT, *options: str) -> Results:
-        """Train, evaluate and report, in a process of its own, as `run-matrix` does; what is finished is kept.
+        """Train, evaluate and report, in a separate process, as `run-matrix` does; finished runs are kept.
 
         Args:
             options: further options of `run-matrix`, such as "--seeds", "0".
@@ -116,7 +116,7 @@ class Results:
         for run_id, folder in self._folders():
             record = read_run(folder) or {}
             status = RunStore(folder).status()
-            error = status["error"] or {}
+            error: Mapping[str, Any] = status["error"] or {}
             rows.append(
                 self._identity(run_id)
                 | {"objective": record.get("objective"), "parent": record.get("parent")}

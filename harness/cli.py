@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 import harness.commands
 
-# Examples under `--help` of verbs whose options say the rest.
-
-
+#: Examples under `--help` of verbs whose options say the rest.
 _LINES = {
     "run-matrix": (
         "run-matrix                                the demo matrix",
@@ -33,12 +32,6 @@ _LINES = {
     "doctor": ("doctor", "doctor --json"),
     "prepare-model": ("prepare-model smollm2-135m-instruct",),
 }
-
-
-def examples(verb: str) -> str | None:
-    """The examples of a verb, or None."""
-    lines = _LINES.get(verb)
-    return "examples:\n" + "\n".join(f"  python -m harness {line}" for line in lines) if lines else None
 
 
 #: Verb -> one line of help. Each verb is a module in a room of harness.commands with `add_arguments` and `run`.
@@ -85,7 +78,7 @@ class _Parser(argparse.ArgumentParser):
             if near:
                 message = f"unknown verb {wrong!r}; did you mean {near[0]!r}?"
         if message.endswith("are required: VERB"):
-            message = "no verb is given; python -m harness --help lists them"
+            message = "no verb given; python -m harness --help lists them"
         if "unrecognized arguments" in message:
             wrong = message.split(": ")[1].split()[0]
             options = [option for action in self._actions for option in action.option_strings]
@@ -108,7 +101,8 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == verb:
             _module(name).add_arguments(sub)
-            sub.epilog = sub.epilog or examples(name)
+            lines = [f"  python -m harness {line}" for line in _LINES.get(name, ())]
+            sub.epilog = sub.epilog or "\n".join(["examples:", *lines])
     return parser
 
 
@@ -120,7 +114,6 @@ def _module(verb: str):  # type: ignore[no-untyped-def]
 
 
 def _check_versions() -> None:
-    """Raise a UserError, a line for each installed package whose version this project does not support."""
     from harness.checks.requirements import outside
     from trainers.common.errors import UserError
 
@@ -137,7 +130,9 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         sub = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[options.verb]
         sub.error(f"unrecognized arguments: {' '.join(unknown)}")
+    from harness.state.failures import disk_errno, disk_line
     from harness.workers.quiet import quiet_terminal
+    from harness.workers.signals import Stopped
     from trainers.common.errors import UserError
 
     quiet_terminal()
@@ -146,11 +141,29 @@ def main(argv: list[str] | None = None) -> int:
             _check_versions()
         return int(_module(options.verb).run(options))
     except UserError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 2
+        return _say_error(str(error))
+    except Stopped as stopped:
+        command = shlex.join(["python", "-m", "harness", *sys.argv[1:]])
+        how = (
+            "stopped at once; the interrupted run resumes from its last checkpoint"
+            if stopped.at_once
+            else "stopped safely"
+        )
+        print(f"\n{how}. Resume with: {command}", file=sys.stderr)
+        return stopped.exit_code
     except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again to go on where it stopped", file=sys.stderr)
+        print("\ninterrupted; resume with the same command", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        number = disk_errno(error)
+        if number is None:
+            raise
+        return _say_error(disk_line(number, error.filename or getattr(options, "output", "")))
+
+
+def _say_error(text: str) -> int:
+    for line in text.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return 2

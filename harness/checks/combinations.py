@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import Path_, Source
@@ -19,22 +18,38 @@ _DIVERGENCE_LOSSES = {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "ro
 _OWN_LOSS = {"beta_dpo", "alpha_dpo", "weight_only", "saturation_only"}
 
 
-def check_combinations(
-    config: MatrixConfig, source: Source, specs: Sequence[RunSpec], pairs: Sequence[PreferencePair], data_file: Path
-) -> None:
-    """Refuse settings that cannot go together, with what to change.
+Where = Callable[[str], str]
+
+
+def check_betas(specs: Sequence[RunSpec], pairs: Sequence[PreferencePair], data_file: Path) -> None:
+    """Refuse pairs without a beta where a run's rule reads it.
+
+    Raises:
+        UserError: the first such pair.
+    """
+    for spec in specs:
+        lacking = next((pair for pair in pairs if pair.beta is None), None) if spec.rule == "dataset_beta" else None
+        if lacking is not None:
+            raise UserError(
+                f"{lacking.source or data_file}:{lacking.line}: no 'beta' (id {lacking.id!r}); rule dataset_beta of method "
+                f"{spec.method!r} needs a number above 0 in every row"
+            )
+
+
+def check_combinations(config: MatrixConfig, source: Source, specs: Sequence[RunSpec]) -> None:
+    """Refuse settings of a run that exclude one another.
 
     Raises:
         UserError: the first such combination.
     """
     index_of = {method.name: i for i, method in enumerate(config.methods)}
     for spec in specs:
-        own = config.methods[index_of[spec.method]].training
 
-        def where(key: str, spec: RunSpec = spec, own: dict[str, Any] = own) -> str:
+        def where(key: str, spec: RunSpec = spec) -> str:
             place: Path_ = ("methods", index_of[spec.method])
             if key in spec.training:
-                place = (*place, "training", key) if key in own else ("training", key)
+                own = key in config.methods[index_of[spec.method]].training
+                place = (*place, "training", key) if own else ("training", key)
             return f"{source.where(place)}: method {spec.method!r}"
 
         if spec.objective != "dpo":
@@ -43,23 +58,16 @@ def check_combinations(
         _check_loss(spec, where)
         _check_reference(spec, config, where)
         _check_batch(spec, where)
-        if spec.rule == "dataset_beta":
-            lacking = next((pair for pair in pairs if pair.beta is None), None)
-            if lacking is not None:
-                raise UserError(
-                    f"{lacking.source or data_file}:{lacking.line}: no 'beta' (id {lacking.id!r}); rule dataset_beta of method "
-                    f"{spec.method!r} needs a number above 0 in every row"
-                )
 
 
-def _check_objective(spec: RunSpec, where: Any) -> None:
+def _check_objective(spec: RunSpec, where: Where) -> None:
     try:
         check_training(spec.objective, spec.params["pref_loss"], spec.training)
     except ObjectiveError as error:
         raise UserError(f"{where('')}: {error}") from None
 
 
-def _check_loss(spec: RunSpec, where: Any) -> None:
+def _check_loss(spec: RunSpec, where: Where) -> None:
     loss, training = spec.params.get("pref_loss", "sigmoid"), spec.training
     smoothing = training.get("label_smoothing", 0.0)
     if loss == "exo_pair" and smoothing <= 0:
@@ -83,26 +91,22 @@ def _check_loss(spec: RunSpec, where: Any) -> None:
         )
 
 
-def _check_reference(spec: RunSpec, config: MatrixConfig, where: Any) -> None:
-    training = spec.training
-    cached = training.get("precompute_ref_log_probs")
+def _check_reference(spec: RunSpec, config: MatrixConfig, where: Where) -> None:
+    cached = spec.training.get("precompute_ref_log_probs")
     if cached and spec.rule in catalogue.BUILTIN and catalogue.info(spec.rule).reference_in_loop:
         raise UserError(
             f"{where('precompute_ref_log_probs')}: rule {spec.rule} needs the reference's logits in every step; remove "
             "precompute_ref_log_probs"
         )
-    if training.get("sync_ref_model"):
-        if config.lora is not None:
-            raise UserError(
-                f"{where('sync_ref_model')}: it moves a reference of its own, which LoRA does not keep; set lora to null"
-            )
-        if cached:
-            raise UserError(
-                f"{where('sync_ref_model')}: a moving reference cannot be precomputed; remove precompute_ref_log_probs"
-            )
+    if spec.training.get("sync_ref_model") and config.lora is not None:
+        raise UserError(f"{where('sync_ref_model')}: it needs a separate reference, which LoRA lacks; set lora to null")
+    if spec.training.get("sync_ref_model") and cached:
+        raise UserError(
+            f"{where('sync_ref_model')}: a moving reference cannot be precomputed; remove precompute_ref_log_probs"
+        )
 
 
-def _check_batch(spec: RunSpec, where: Any) -> None:
+def _check_batch(spec: RunSpec, where: Where) -> None:
     training = spec.training
     spread = spec.rule == "beta_dpo" or (spec.rule == "alpha_dpo" and spec.params["alpha"] > 0)
     if spread and training.get("per_device_train_batch_size", 8) < 2:

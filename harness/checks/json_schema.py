@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from evals.benchmarks import registry as benchmark_kinds
 from harness.config.evaluation import BenchmarkConfig
 from harness.config.fields import OWNED, known_fields
 from harness.config.matrix_file import MatrixConfig, MethodConfig
-from harness.plan.benchmarks import _COMMON
+from harness.plan.benchmarks import COMMON
+from trainers.common.files import Json
 from trainers.rules import catalogue
 from trainers.run.objectives import OBJECTIVES
 
@@ -26,7 +26,7 @@ _TYPES = {
     "none": "null",
 }
 #: What a parameter's check says it expects -> the same as a schema.
-_EXPECTED: dict[str, dict[str, Any]] = {
+_EXPECTED: dict[str, Json] = {
     "a number above 0": {"type": "number", "exclusiveMinimum": 0},
     "a finite number": {"type": "number"},
     "a number of at least 0": {"type": "number", "minimum": 0},
@@ -38,7 +38,7 @@ _EXPECTED: dict[str, dict[str, Any]] = {
 }
 
 
-def matrix_schema() -> dict[str, Any]:
+def matrix_schema() -> Json:
     """The schema of a whole matrix file.
 
     Rules and kinds of installed packages are known by name too, so a schema with them is written by `python -m harness schema`.
@@ -71,27 +71,27 @@ def schema_text() -> str:
     return json.dumps(matrix_schema(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _settings(fields: dict[str, list[str]], description: str) -> dict[str, Any]:
+def _settings(fields: dict[str, list[str]], description: str) -> Json:
     properties = {
         name: {"type": [_TYPES[kind] for kind in kinds]} if kinds else {} for name, kinds in sorted(fields.items())
     }
     return {"type": "object", "description": description, "properties": properties, "additionalProperties": False}
 
 
-def _named(names: Iterable[str], description: str) -> dict[str, Any]:
+def _named(names: Iterable[str], description: str) -> Json:
     known = [{"enum": sorted(names)}, {"type": "string", "pattern": _PYTHON_FILE}, {"type": "null"}]
     return {"anyOf": known, "description": description}
 
 
-def _parameter(param: catalogue.Param) -> dict[str, Any]:
+def _parameter(param: catalogue.Param) -> Json:
     expected = param.check(object())
     assert expected is not None  # no check takes any object
     choices = expected.removeprefix("one of ")
-    found: dict[str, Any] = {"enum": choices.split(", ")} if choices != expected else dict(_EXPECTED[expected])
+    found: Json = {"enum": choices.split(", ")} if choices != expected else dict(_EXPECTED[expected])
     return {**found, "default": param.default, "description": param.help}
 
 
-def _has_rule(name: str) -> dict[str, Any]:
+def _has_rule(name: str) -> Json:
     """A method with this rule, which its name stands for where no rule is written."""
     written = {"required": ["rule"], "properties": {"rule": {"const": name}}}
     meant = {"not": {"required": ["rule"]}, "required": ["name"], "properties": {"name": {"const": name}}}
@@ -101,8 +101,7 @@ def _has_rule(name: str) -> dict[str, Any]:
 _DPO = {"properties": {"objective": {"const": "dpo"}}}
 
 
-def _rule_cases() -> list[dict[str, Any]]:
-    """For every built-in rule the parameters it takes, and no others."""
+def _rule_cases() -> list[Json]:
     cases = []
     own = list(MethodConfig.model_fields)
     for name, info in catalogue.BUILTIN.items():
@@ -116,8 +115,7 @@ def _rule_cases() -> list[dict[str, Any]]:
     return cases
 
 
-def _objective_cases() -> list[dict[str, Any]]:
-    """For the other objectives the rules and losses they have."""
+def _objective_cases() -> list[Json]:
     cases = []
     for name, objective in OBJECTIVES.items():
         if objective.rules is None:
@@ -132,14 +130,13 @@ def _objective_cases() -> list[dict[str, Any]]:
     return cases
 
 
-def _kind_cases() -> list[dict[str, Any]]:
-    """For every built-in kind of benchmark the keys it reads."""
+def _kind_cases() -> list[Json]:
     cases = []
     default = BenchmarkConfig.model_fields["kind"].default
     for kind in benchmark_kinds.BUILTIN:
         cls = benchmark_kinds.find(kind)
-        names = [*_COMMON, *cls.takes, *benchmark_kinds.parameters(cls)]
-        condition: dict[str, Any] = {"properties": {"kind": {"const": kind}}}
+        names = [*COMMON, *cls.takes, *benchmark_kinds.parameters(cls)]
+        condition: Json = {"properties": {"kind": {"const": kind}}}
         if kind != default:
             condition["required"] = ["kind"]
         cases.append({"if": condition, "then": {"propertyNames": {"enum": list(dict.fromkeys(names))}}})

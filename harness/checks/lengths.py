@@ -17,7 +17,7 @@ def fitting(
     drop: bool,
     log: Callable[[str], None],
 ) -> list[PreferencePair]:
-    """The pairs whose prompts leave room for an answer; without it a row prefers nothing.
+    """The pairs whose prompts leave room for an answer; a row without one has no preference.
 
     Args:
         drop: leave the others out and say how many (`data.without_preference: drop`).
@@ -46,7 +46,7 @@ def fitting(
             what = f"{pair.source or file}:{pair.line}: the prompt has {length} tokens and training.max_length is {max_length}"
             if not drop:
                 raise UserError(
-                    f"{what}, so nothing of the answers would be seen; raise max_length or remove the row "
+                    f"{what}, which leaves no room for an answer; raise max_length or remove the row "
                     "(all such rows: data.without_preference: drop)"
                 )
             too_long.append((pair, what))

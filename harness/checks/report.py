@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
 
-from evals.benchmarks import registry as registry_of_benchmarks
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import Source
 from trainers.common.errors import UserError
 from trainers.common.words import nearest
 
+#: Names of benchmarks (and of `benchmark@judge`) with their metrics; None where any metric may come (lm-eval).
+Measured = Mapping[str, tuple[str, ...] | None]
 
-def check_report(config: MatrixConfig, source: Source, benchmarks: list[dict[str, Any]]) -> None:
-    """Refuse a baseline or primary measure that is not in the matrix."""
-    names = [method.name for method in config.methods]
-    if config.report.baseline is not None and config.report.baseline not in names:
-        where = source.where(("report", "baseline"))
-        raise UserError(
-            f"{where}: report.baseline is {config.report.baseline!r}; {nearest(config.report.baseline, names)}"
-        )
+
+def check_report(config: MatrixConfig, source: Source, measured: Measured) -> None:
+    """Refuse a baseline or primary metric that is not in the matrix."""
+    names, baseline = [method.name for method in config.methods], config.report.baseline
+    if baseline is not None and baseline not in names:
+        raise UserError(f"{source.at('report', 'baseline')} is {baseline!r}; {nearest(baseline, names)}")
     if config.report.primary is not None:
-        _check_metric(config.report.primary, f"{source.where(('report', 'primary'))}: report.primary", benchmarks)
+        _check_metric(config.report.primary, source.at("report", "primary"), measured)
 
 
 #: What a claim asserts -> rules of the controls it needs beside its method.
 _NEEDED_CONTROLS = {"gain": (), "variation": ("matched_mean",), "perplexity": ("matched_mean", "permuted")}
 
 
-def check_claims(config: MatrixConfig, source: Source, benchmarks: list[dict[str, Any]]) -> None:
+def check_claims(config: MatrixConfig, source: Source, measured: Measured) -> None:
     """Refuse claims that nothing in the matrix could settle."""
     methods = {method.name: method for method in config.methods}
     names: set[str] = set()
     for i, claim in enumerate(config.claims):
-
-        def at(key: str, i: int = i) -> str:
-            return f"{source.where(('claims', i, key))}: claims[{i}].{key}"
-
+        at = partial(source.at, "claims", i)
         if claim.name in names:
-            raise UserError(f"{at('name')} is {claim.name!r}, which stands twice; give each claim a name of its own")
+            raise UserError(f"{at('name')}: duplicate claim name {claim.name!r}; names must be unique")
         names.add(claim.name)
         for key in ("method", "against"):
             value = getattr(claim, key)
@@ -45,7 +42,7 @@ def check_claims(config: MatrixConfig, source: Source, benchmarks: list[dict[str
                 raise UserError(f"{at(key)} is {value!r}; {nearest(value, methods)}")
         if claim.method == claim.against:
             raise UserError(f"{at('against')} is {claim.against!r}, the claim's own method; name another")
-        _check_metric(claim.metric, at("metric"), benchmarks)
+        _check_metric(claim.metric, at("metric"), measured)
         controls = {m.rule or m.name for m in config.methods if m.parent == claim.method}
         lacking = [rule for rule in _NEEDED_CONTROLS[claim.asserts] if rule not in controls]
         if lacking:
@@ -55,14 +52,10 @@ def check_claims(config: MatrixConfig, source: Source, benchmarks: list[dict[str
             )
 
 
-def _check_metric(metric: str, where: str, benchmarks: list[dict[str, Any]]) -> None:
-    kinds = {entry["name"]: entry["kind"] for entry in benchmarks}
-    own = {entry["name"]: entry["metrics"] for entry in benchmarks if "metrics" in entry}  # of judges
+def _check_metric(metric: str, where: str, measured: Measured) -> None:
     name, _, key = metric.partition("/")
-    if name not in kinds:
-        raise UserError(f"{where} is {metric!r}; write benchmark/metric; {nearest(name, kinds)}")
-    if kinds[name] == "lm_eval":
-        return
-    known = own[name] if name in own else registry_of_benchmarks.find(kinds[name]).metrics
-    if key not in known:
+    if name not in measured:
+        raise UserError(f"{where} is {metric!r}; write benchmark/metric; {nearest(name, measured)}")
+    known = measured[name]
+    if known is not None and key not in known:
         raise UserError(f"{where} is {metric!r}; {nearest(key, known)}")

@@ -1,18 +1,16 @@
-"""Settings that do not go together, found without reading a row or a weight."""
+"""Settings that exclude one another, found without reading a row or a weight."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from evals.engine.adapters import RANKS
 from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Path_, Source, dotted
+from harness.config.source import Source
 from trainers.common.errors import UserError
 from trainers.common.words import nearest
-
-# `data`: settings that do not go together, found without reading a row.
 
 
 def check_data(config: MatrixConfig, source: Source) -> None:
@@ -23,29 +21,23 @@ def check_data(config: MatrixConfig, source: Source) -> None:
     """
     data = config.data
     if data.heldout is not None and data.heldout_share is not None:
-        where = source.where(("data", "heldout_share"))
         raise UserError(
-            f"{where}: data.heldout_share is {data.heldout_share}, and data.heldout names a set of its own; remove one of them"
+            f"{source.at('data', 'heldout_share')} is {data.heldout_share}, but data.heldout is set too; remove one of them"
         )
     if not data.streaming:
         return
-    where = source.where(("data", "streaming"))
     if isinstance(data.train, str):
         if data.max_train_pairs is None:
             raise UserError(
-                f"{where}: data.streaming is true, but nothing says how many pairs to read; add data.max_train_pairs"
+                f"{source.at('data', 'streaming')} is true, but nothing limits the pairs to read; add data.max_train_pairs"
             )
         return
     for i, one in enumerate(data.train):
         if one.limit is None:
-            place: Path_ = ("data", "train", i)
             raise UserError(
-                f"{source.where(place)}: data.streaming is true, but nothing says how many pairs of {one.source!r} to read; "
-                f"add data.train[{i}].limit"
+                f"{source.where(('data', 'train', i))}: data.streaming is true, but nothing limits the pairs of "
+                f"{one.source!r}; add data.train[{i}].limit"
             )
-
-
-# evaluation.engine.lora: adapters, checked against what vLLM can serve.
 
 
 #: Fields of peft.LoraConfig that vLLM's adapters do not know, and the values at which they do nothing.
@@ -64,8 +56,7 @@ def check_adapters(config: MatrixConfig, source: Source, backend: str, on_gpu: b
     Raises:
         UserError: with the line and the fix.
     """
-    where = source.where(("evaluation", "engine", "lora"))
-    said, fix = f"{where}: evaluation.engine.lora is 'adapters'", "set it to merge"
+    said, fix = f"{source.at('evaluation', 'engine', 'lora')} is 'adapters'", "set it to merge"
     if config.lora is None:
         raise UserError(f"{said}, but the matrix trains all weights (no lora); {fix}, or add lora")
     if backend != "vllm":
@@ -86,7 +77,7 @@ def check_save(config: MatrixConfig, source: Source) -> None:
     Raises:
         UserError: with the line and the fix.
     """
-    where = f"{source.where(('save',))}: save is {config.save!r}"
+    where = f"{source.at('save')} is {config.save!r}"
     if config.save == "adapter" and config.lora is None:
         raise UserError(f"{where}, but the matrix trains all weights (no lora); add lora, or remove save")
     if config.save == "merged" and config.evaluation.engine.lora == "adapters":
@@ -95,40 +86,31 @@ def check_save(config: MatrixConfig, source: Source) -> None:
         )
 
 
-def check_snapshots(config: MatrixConfig, source: Source, benchmarks: Sequence[dict[str, Any]]) -> None:
+def check_snapshots(config: MatrixConfig, source: Source) -> None:
     """Refuse checkpoints that no trainer would save, and benchmarks that the matrix does not have.
 
     Raises:
         UserError: with the line.
     """
     evaluation = config.evaluation
-    names = [str(entry["name"]) for entry in benchmarks]
+    names = evaluation.benchmark_names
     for i, name in enumerate(evaluation.checkpoint_benchmarks or []):
-        key: Path_ = ("evaluation", "checkpoint_benchmarks", i)
         if name not in names:
-            raise UserError(
-                f"{source.where(key)}: {dotted(key)} is {name!r}; no such benchmark; {nearest(name, names)}"
-            )
+            where = source.at("evaluation", "checkpoint_benchmarks", i)
+            raise UserError(f"{where} is {name!r}; no such benchmark; {nearest(name, names)}")
     for name in ("checkpoint_seeds", "checkpoint_benchmarks"):
         if getattr(evaluation, name) is not None and not evaluation.checkpoints:
-            key = ("evaluation", name)
-            raise UserError(f"{source.where(key)}: {dotted(key)} is set, but evaluation.checkpoints is not; add it")
+            raise UserError(f"{source.at('evaluation', name)} is set, but evaluation.checkpoints is not; add it")
     seeds = {seed for method in config.methods for seed in (config.seeds if method.seeds is None else method.seeds)}
     for i, seed in enumerate(evaluation.checkpoint_seeds or []):
         if seed not in seeds:
-            key = ("evaluation", "checkpoint_seeds", i)
-            raise UserError(
-                f"{source.where(key)}: {dotted(key)} is {seed}; no run has this seed; take one of {sorted(seeds)}"
-            )
-    never = {"no", "SaveStrategy.NO"}
+            where = source.at("evaluation", "checkpoint_seeds", i)
+            raise UserError(f"{where} is {seed}; no run has this seed; take one of {sorted(seeds)}")
+    where, never = source.at("evaluation", "checkpoints"), {"no", "SaveStrategy.NO"}
     if evaluation.checkpoints is True and str(config.training.get("save_strategy", "steps")) in never:
-        key = ("evaluation", "checkpoints")
-        raise UserError(
-            f"{source.where(key)}: {dotted(key)} is true, but training.save_strategy is 'no'; name the steps, or remove it"
-        )
-    if evaluation.checkpoints and not benchmarks:
-        key = ("evaluation", "checkpoints")
-        raise UserError(f"{source.where(key)}: {dotted(key)} is set, but there is no benchmark; add one, or remove it")
+        raise UserError(f"{where} is true, but training.save_strategy is 'no'; name the steps, or remove it")
+    if evaluation.checkpoints and not names:
+        raise UserError(f"{where} is set, but there is no benchmark; add one, or remove it")
 
 
 def check_attention(config: MatrixConfig, source: Source, log: Callable[[str], None]) -> None:
@@ -137,9 +119,9 @@ def check_attention(config: MatrixConfig, source: Source, log: Callable[[str], N
         return
     from harness.plan.machine import gpus
 
-    said = f"{source.where(('model', 'attn_implementation'))}: model.attn_implementation is {kind!r}, which needs"
-    if not gpus():  # a dry run where jobs are only submitted from is no mistake
-        log(f"{said} a CUDA GPU, and there is none here: set it to sdpa, or train where there is one")
+    said = f"{source.at('model', 'attn_implementation')} is {kind!r}, which needs"
+    if not gpus():  # only a note: a dry run on a login node is legitimate
+        log(f"{said} a CUDA GPU; this machine has none: set it to sdpa, or train on a GPU")
         return
     # transformers takes either the package or, by way of `kernels`, a build of the hub
     if not any(importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_interface", "kernels")):
@@ -151,9 +133,8 @@ def check_attention(config: MatrixConfig, source: Source, log: Callable[[str], N
 def check_quantization(config: MatrixConfig, source: Source) -> None:
     if config.model.quantization is None or config.executor.kind != "local":
         return  # other executors train on machines of their own
-    where = source.where(("model", "quantization"))
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            f"{where}: model.quantization needs bitsandbytes, which is not installed; "
+            f"{source.at('model', 'quantization')} needs bitsandbytes, which is not installed; "
             "pip install 'dpo-beta-harness[quantization]'"
         )

@@ -9,11 +9,11 @@ import importlib.util
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import Path_, Source
 from trainers.common.errors import UserError
+from trainers.common.files import Json
 from trainers.common.words import nearest
 from trainers.run.tracking import DEFAULT, TRACKING, default_is_installed
 
@@ -38,7 +38,6 @@ _WORDS = ("none", "all")
 
 
 def _reported(config: MatrixConfig) -> list[str]:
-    """Names of the trackers that any run reports to on this machine, each once."""
     names: list[str] = []
     for method in config.methods:
         training = {**config.training, **method.training}
@@ -48,7 +47,7 @@ def _reported(config: MatrixConfig) -> list[str]:
 
 
 def live_views(config: MatrixConfig, output: Path) -> list[str]:
-    """Commands that show the matrix while it runs, one a tracker that has a viewer of its own here."""
+    """Commands that show the matrix while it runs, one a tracker that has a viewer."""
     folder = (output / TRACKING).resolve()
     shown = []
     for name in _reported(config):
@@ -70,7 +69,7 @@ def check_trackers(config: MatrixConfig, source: Source) -> None:
     Raises:
         UserError: the first of them, with line and fix.
     """
-    places: list[tuple[Path_, dict[str, Any]]] = [(("training", "report_to"), config.training)]
+    places: list[tuple[Path_, Json]] = [(("training", "report_to"), config.training)]
     places += [(("methods", i, "training", "report_to"), method.training) for i, method in enumerate(config.methods)]
     for place, training in places:
         given = training.get("report_to") or []

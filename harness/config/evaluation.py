@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-# What the parts of the matrix file are made of: unknown keys and wrong types are errors, names are safe as file names.
-
+from trainers.common.files import Json
 
 Name = typing.Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Seed = typing.Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
@@ -18,9 +17,6 @@ class Strict(BaseModel):
     """A mapping of the matrix file with no keys but its fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-# The matrix file's `evaluation`: engine, benchmarks, lm-eval tasks, judges, policies on the way.
 
 
 _Step = typing.Annotated[int, Field(gt=0)]
@@ -77,7 +73,7 @@ class BenchmarkConfig(BaseModel):
     noise: bool = False
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Json:
         """Parameters of the kind as written."""
         return dict(self.model_extra or {})
 
@@ -85,7 +81,7 @@ class BenchmarkConfig(BaseModel):
 class LmEvalConfig(Strict):
     """An lm-eval task, by name or from `include_path`, with as many examples as the task asks for, or `num_fewshot`.
 
-    With `apply_chat_template` the task's texts become turns of the model's chat template, each example a turn of its own unless
+    With `apply_chat_template` the task's texts become turns of the model's chat template, each example a separate turn unless
     `fewshot_as_multiturn` is false; `system_instruction` comes first, all as in lm-eval. With `noise`, the reference is evaluated
     twice.
     """
@@ -105,7 +101,7 @@ class JudgeConfig(BaseModel):
 
     `kind` is a name of evals.judges.registry or `path/to/file.py:ClassName`, relative to the matrix file. It judges the answers
     to `benchmarks` (all that have some): every policy against the reference, and with pairs `all` every two methods with
-    one seed; with `checkpoints` also the policies on the way, each against the reference. No judge is part of a run's
+    one seed; with `checkpoints` also the intermediate checkpoints, each against the reference. No judge is part of a run's
     identity.
     """
 
@@ -118,7 +114,7 @@ class JudgeConfig(BaseModel):
     checkpoints: bool = False
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Json:
         """Parameters of the kind as written."""
         return dict(self.model_extra or {})
 
@@ -126,7 +122,7 @@ class JudgeConfig(BaseModel):
 class EvaluationConfig(Strict):
     """What every policy, the reference included, is measured on.
 
-    With `checkpoints`, policies on the way are kept and measured too: after these steps, or (true) wherever the trainer saves;
+    With `checkpoints`, intermediate checkpoints are kept and measured too: after these steps, or (true) where the trainer saves;
     of the runs with a seed in `checkpoint_seeds`, or of all; on the benchmarks named in `checkpoint_benchmarks`, or on all.
     """
 
@@ -137,6 +133,11 @@ class EvaluationConfig(Strict):
     checkpoints: _Checkpoints = False
     checkpoint_seeds: typing.Annotated[list[int], Field(min_length=1)] | None = None
     checkpoint_benchmarks: typing.Annotated[list[str], Field(min_length=1)] | None = None
+
+    @property
+    def benchmark_names(self) -> list[str]:
+        """Names of all benchmarks, lm-eval tasks last."""
+        return [*(one.name for one in self.benchmarks), *(one.task for one in self.lm_eval)]
 
     def checkpoints_of(self, seed: int) -> bool | list[int]:
         """`checkpoints` for a run with this seed: False where other seeds are asked for."""

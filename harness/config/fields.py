@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 from harness.config.source import Path_, Source, dotted
 from trainers.common.errors import UserError
-from trainers.common.files import cache_dir, write_json
+from trainers.common.files import Json, cache_dir, read_json, write_json
 from trainers.common.words import nearest
 from trainers.run.objectives import OBJECTIVES
 
@@ -45,12 +43,9 @@ def known_fields() -> dict[str, dict[str, list[str]]]:
     """{"dpo" | "kto" | "orpo" | "lora": {field: accepted kinds}} for the installed versions."""
     versions = "-".join(importlib.metadata.version(name) for name in ("trl", "peft", "transformers"))
     path = cache_dir() / f"fields-2-{versions}.json"
-    if path.is_file():
-        try:
-            cached: dict[str, dict[str, list[str]]] = json.loads(path.read_text(encoding="utf-8"))
-            return cached
-        except ValueError:
-            path.unlink()
+    cached: dict[str, dict[str, list[str]]] | None = read_json(path)
+    if cached is not None:
+        return cached
     from peft import LoraConfig
 
     classes = {name: objective.load_config_class() for name, objective in OBJECTIVES.items()}
@@ -58,7 +53,7 @@ def known_fields() -> dict[str, dict[str, list[str]]]:
         section: {field.name: _kinds(str(field.type)) for field in dataclasses.fields(cls) if field.init}
         for section, cls in (*classes.items(), ("lora", LoraConfig))
     }
-    write_json(Path(path), found)
+    write_json(path, found)
     return found
 
 
@@ -68,7 +63,7 @@ def _kind(value: Any) -> str:
     return {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", list: "list"}.get(type(value), "?")
 
 
-def check_objective_fields(objective: str, training: dict[str, Any], source: Source) -> None:
+def check_objective_fields(objective: str, training: Json, source: Source) -> None:
     """Refuse settings of the matrix's `training` that a method's objective does not have.
 
     Raises:
@@ -84,7 +79,7 @@ def check_objective_fields(objective: str, training: dict[str, Any], source: Sou
             )
 
 
-def check_fields(section: str, values: dict[str, Any], source: Source, prefix: Path_, objective: str = "dpo") -> None:
+def check_fields(section: str, values: Json, source: Source, prefix: Path_, objective: str = "dpo") -> None:
     """Check names and types of `training` (fields of the objective's TRL configuration) or `lora` settings.
 
     Raises:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import types
 import typing
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
-from pydantic_core import ErrorDetails
 
 from harness.config.evaluation import EvaluationConfig, Name, Seed, Strict
-from harness.config.source import Path_, Source, dotted, load
+from harness.config.source import Path_, Source, dotted
 from trainers.common.errors import UserError
+from trainers.common.files import Json
 from trainers.common.words import nearest
 
 
@@ -64,7 +64,7 @@ _Train = typing.Annotated[
 ]
 
 
-#: Tags of the unions here and in `harness.config.evaluation`, which are no keys of the file.
+#: Tags of the unions here and in `harness.config.evaluation`, which are not keys of the file.
 _TAGS = ("train:text", "train:list", "checkpoints:flag", "checkpoints:list")
 
 
@@ -73,7 +73,7 @@ class DataConfig(Strict):
 
     A source is a file or folder relative to the matrix file (`folder#split`), an entry of a LLaMA-Factory
     `dataset_info.json#name`, `hub:owner/name@revision#split`, or `embedded:<set>/<split>`. `train` is one, or a list of them.
-    `without_preference` says what to do with rows that prefer nothing (identical, tied or empty answers, one answer only,
+    `without_preference` says what to do with rows without a preference (identical, tied or empty answers, one answer only,
     a prompt that leaves no room for an answer). `heldout_share` takes the held-out pairs from `train` instead of a source of
     their own: whole prompt groups, so that no prompt is on both sides. With `streaming` the sources are read row by row, and
     no further than `max_train_pairs` or each source's `limit` asks for.
@@ -108,10 +108,10 @@ class MethodConfig(BaseModel):
     parent: Name | None = None
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     seeds: list[Seed] | None = None
-    training: dict[str, Any] = Field(default_factory=dict)
+    training: Json = Field(default_factory=dict)
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Json:
         """Parameters of the rule as written."""
         return dict(self.model_extra or {})
 
@@ -163,8 +163,8 @@ class MatrixConfig(Strict):
     name: Name
     model: ModelConfig
     data: DataConfig
-    training: dict[str, Any] = Field(default_factory=dict)
-    lora: dict[str, Any] | None = None
+    training: Json = Field(default_factory=dict)
+    lora: Json | None = None
     save: Literal["merged", "adapter", "both"] = "both"
     prefix_sharing: bool = True
     methods: list[MethodConfig] = Field(min_length=1)
@@ -176,10 +176,13 @@ class MatrixConfig(Strict):
     push_to_hub: PushConfig | None = None
 
 
-def _model_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The pydantic model whose field the last part of `loc` is."""
+def _model_at(loc: tuple[str | int, ...], executor: type[BaseModel] | None) -> type[BaseModel] | None:
+    """The pydantic model whose field the last part of `loc` is; `executor`: that of the keys of `executor`."""
     model: type[BaseModel] = MatrixConfig
     for part in loc[:-1]:
+        if part == "executor" and executor is not None:
+            model = executor
+            continue
         if isinstance(part, int):
             continue
         field = model.model_fields.get(part)
@@ -213,23 +216,23 @@ _EXPECTED = {
 }
 
 
-def explain(error: ErrorDetails, source: Source) -> str:
-    """One line about a mistake: file, line, key, value, fix."""
+def explain(error: Mapping[str, Any], source: Source, executor: type[BaseModel] | None = None) -> str:
+    """One line about a mistake: file, line, key, value, fix. `executor`: the settings of the executor, where it is in them."""
     loc: Path_ = tuple(part for part in error["loc"] if part not in _TAGS)
-    where, key, kind = source.where(loc), dotted(loc), error["type"]
-    value = error["input"]
+    at, kind, value = source.at(*loc), error["type"], error["input"]
     if kind == "missing":
-        return f"{where}: {key} is missing; add it"
+        return f"{at} is missing; add it"
     if kind == "extra_forbidden":
-        model = _model_at(loc)
+        model = _model_at(loc, executor)
         hint = nearest(str(loc[-1]), model.model_fields) if model else "remove it"
-        return f"{where}: unknown key {key} (value {value!r}); {hint}"
+        return f"{source.where(loc)}: unknown key {dotted(loc)} (value {value!r}); {hint}"
+    if kind == "value_error":
+        return f"{at}: {error['ctx']['error']}"
     if kind == "string_pattern_mismatch":
-        return f"{where}: {key} is {value!r}; use letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit"
+        return f"{at} is {value!r}; use letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit"
     if kind in _EXPECTED:
-        return f"{where}: {key} is {value!r}; it must be {_EXPECTED[kind]}"
-    message = error["msg"].replace("Input should", "it should")
-    return f"{where}: {key} is {value!r}; {message}"
+        return f"{at} is {value!r}; it must be {_EXPECTED[kind]}"
+    return f"{at} is {value!r}; {error['msg'].replace('Input should', 'it should')}"
 
 
 def parse(source: Source) -> MatrixConfig:
@@ -244,9 +247,3 @@ def parse(source: Source) -> MatrixConfig:
         # a misspelt key first: the key it stands for is then missing, which is only its shadow
         mistakes = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         raise UserError("\n".join(explain(one, source) for one in mistakes)) from None
-
-
-def load_config(path: Path) -> tuple[MatrixConfig, Source]:
-    """Read and check a matrix file; references to files, rules and models are checked by `harness.plan.plan`."""
-    source = load(Path(path))
-    return parse(source), source

@@ -13,9 +13,6 @@ import yaml
 
 from trainers.common.errors import UserError
 
-# YAML read safely, with the line of every key, so that errors can point at it.
-
-
 Path_ = tuple[str | int, ...]
 
 
@@ -44,6 +41,10 @@ class Source:
             key = key[:-1]
         return f"{self.path}:{self.lines.get(key, 1)}"
 
+    def at(self, *key: str | int) -> str:
+        """`file:line: dotted key`: how a message about a value begins."""
+        return f"{self.where(key)}: {dotted(key)}"
+
 
 def _walk(node: yaml.Node, key: Path_, lines: dict[Path_, int], path: Path) -> None:
     if isinstance(node, yaml.MappingNode):
@@ -54,7 +55,7 @@ def _walk(node: yaml.Node, key: Path_, lines: dict[Path_, int], path: Path) -> N
                 raise UserError(f"{path}:{line}: keys must be plain words")
             if name.value in seen:
                 raise UserError(
-                    f"{path}:{line}: key {name.value!r} stands here and on line {seen[name.value]}; keep one of them"
+                    f"{path}:{line}: key {name.value!r} is repeated (first on line {seen[name.value]}); keep one of them"
                 )
             seen[name.value] = line
             lines[(*key, name.value)] = line
@@ -157,25 +158,20 @@ def override(source: Source, given: Sequence[str]) -> Source:
     for text in given:
         key, equals, written = text.partition("=")
         parts: Path_ = tuple(name or int(index) for name, index in _PART.findall(key))
-        if not equals or not parts or dotted_again(parts) != key.strip().replace("[", ".").replace("]", ""):
+        if not equals or not parts or ".".join(map(str, parts)) != key.strip().replace("[", ".").replace("]", ""):
             raise UserError(f"--set {text}: write key=value with a dotted key, such as training.learning_rate=1e-6")
         parts = _put(value, parts, parse_value(written, f"--set {text}"), text)
         places[parts] = text
     return OverriddenSource(source.path, value, source.lines, places)
 
 
-def dotted_again(parts: Path_) -> str:
-    return ".".join(map(str, parts))
-
-
 def _put(value: Any, parts: Path_, new: Any, text: str) -> Path_:
-    """Set the place `parts` leads to; returns it with names of list entries turned into their indices."""
     place: list[str | int] = []
     for i, part in enumerate(parts):
         if isinstance(value, list):
             part = _index(value, part, place, text)
         elif not isinstance(value, dict):
-            raise UserError(f"--set {text}: {dotted(tuple(place))} is {value!r}, which has nothing under it")
+            raise UserError(f"--set {text}: {dotted(tuple(place))} is {value!r}, which has no keys below it")
         place.append(part)
         if i == len(parts) - 1:
             value[part] = new

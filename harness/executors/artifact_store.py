@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from harness.state.store import STATUS
 from trainers.common.files import file_hash
 
 #: Seconds between tries of what must not fail; then it is given up.
 RETRY_SECONDS = (1.0, 3.0, 10.0)
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -23,20 +25,21 @@ class StoreError(ConnectionError):
     """The store failed several times in a row."""
 
 
-def insist(action: Callable[[], T]) -> T:
-    """What `action` returns; tried again after a while, whatever error the store's package has for its failure.
+def insisting(action: Callable[P, T]) -> Callable[P, T]:
+    """`action`, retried on any error of the store's package; raises StoreError after the last try."""
 
-    Raises:
-        StoreError: it failed every time.
-    """
-    for seconds in RETRY_SECONDS:
-        with contextlib.suppress(Exception):
-            return action()
-        time.sleep(seconds)
-    try:
-        return action()
-    except Exception as error:
-        raise StoreError(failure_text(error)) from error
+    @functools.wraps(action)
+    def insist(*args: P.args, **kwargs: P.kwargs) -> T:
+        for seconds in RETRY_SECONDS:
+            with contextlib.suppress(Exception):
+                return action(*args, **kwargs)
+            time.sleep(seconds)
+        try:
+            return action(*args, **kwargs)
+        except Exception as error:
+            raise StoreError(failure_text(error)) from error
+
+    return insist
 
 
 def failure_text(error: Exception) -> str:

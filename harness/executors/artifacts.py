@@ -2,7 +2,7 @@
 
 The store holds the output's own relative paths, and `inputs/` for what a job reads from elsewhere (model, data, rule files),
 by content. A node works in a scratch folder; what changed there is uploaded as it goes, status files last, so that a run
-whose node is lost goes on from its last checkpoint on another.
+whose node is lost resumes from its last checkpoint on another.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from harness.executors.artifact_store import (
     failure_text,
     file_system,
     files_of,
-    insist,
+    insisting,
     pull_folder,
     push_folder,
     remove,
 )
+from harness.executors.base import Job
 from harness.plan.plan import Plan
 from trainers.common.errors import UserError
 from trainers.common.files import file_hash
@@ -74,15 +75,13 @@ class Mirror:
         """Where a path under the driver's output lies on this node."""
         return Path(self._scratch) / "out" / Path(path).relative_to(self.output)
 
-    def fetch(self, job: dict[str, Any]) -> dict[str, Any]:
+    @insisting
+    def fetch(self, job: Job) -> Job:
         """Fetch what the job reads; returns the job with this node's paths.
 
         Raises:
             StoreError: the store failed several times.
         """
-        return insist(lambda: self._fetch(job))
-
-    def _fetch(self, job: dict[str, Any]) -> dict[str, Any]:
         fs, root = file_system(self.url)
         digest = hashlib.sha256(f"{self.url} {self.output}".encode()).hexdigest()[:12]
         host = os.environ.get("RAY_NODE_SCRATCH", tempfile.gettempdir())
@@ -111,7 +110,7 @@ class Mirror:
                 names[text] = f"{names[path]}{colon}{cls}"
             elif text.startswith(self.output + os.sep):
                 names[text] = str(self.local(text))
-        replaced: dict[str, Any] = _replaced(job, names)
+        replaced: Job = _replaced(job, names)
         return replaced
 
     def push(self, final: bool = False) -> None:
@@ -121,7 +120,7 @@ class Mirror:
             StoreError: the store failed several times, the last time; before that the next push makes up for it.
         """
         if final:
-            insist(self._push)
+            insisting(self._push)()
         elif time.monotonic() - self._last >= PUSH_SECONDS:
             with contextlib.suppress(Exception):
                 self._push()
@@ -172,11 +171,9 @@ class Remote:
             return False
         return True
 
+    @insisting
     def ask_to_stop(self, name: str) -> None:
         """Raises StoreError if the store failed several times."""
-        insist(lambda: self._ask_to_stop(name))
-
-    def _ask_to_stop(self, name: str) -> None:
         self._fs.makedirs(f"{self._root}/{_STOPS}", exist_ok=True)
         self._fs.touch(f"{self._root}/{_STOPS}/{name}")
 
@@ -199,15 +196,13 @@ class Artifacts:
         self._fs, self._root = file_system(self.url)
         self._stored: dict[str, str] = {}
 
-    def begin_training(self, job: dict[str, Any]) -> Remote:
+    @insisting
+    def begin_training(self, job: Job) -> Remote:
         """Put what the run reads into the store, and take away what an earlier try of it told.
 
         Raises:
             StoreError: the store failed several times.
         """
-        return insist(lambda: self._begin_training(job))
-
-    def _begin_training(self, job: dict[str, Any]) -> Remote:
         run_id = job["train_job"]["run_id"]
         run = f"runs/{run_id}"
         self._forget(f"{_STOPS}/ray-{run_id}.stop", f"work/ray-{run_id}.events.jsonl")
@@ -218,7 +213,8 @@ class Artifacts:
             push_folder(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
         return Remote(self._mirror(job, before, [run, "shared/reference", "work"]), self.plan.output)
 
-    def begin_evaluation(self, job: dict[str, Any], events: Path) -> Remote:
+    @insisting
+    def begin_evaluation(self, job: Job, events: Path) -> Remote:
         """Put what the evaluation reads into the store: policies, prompts, answers there are already.
 
         Args:
@@ -227,9 +223,6 @@ class Artifacts:
         Raises:
             StoreError: the store failed several times.
         """
-        return insist(lambda: self._begin_evaluation(job, events))
-
-    def _begin_evaluation(self, job: dict[str, Any], events: Path) -> Remote:
         self._forget(str(events.relative_to(self.plan.output)))
         folders = {str(Path(policy["out"]).relative_to(self.plan.output)) for policy in job["policies"]}
         for name in sorted(folders):
@@ -241,7 +234,7 @@ class Artifacts:
         for name in names:
             remove(self._fs, f"{self._root}/{name}")
 
-    def _mirror(self, job: dict[str, Any], before: list[str], after: list[str]) -> Mirror:
+    def _mirror(self, job: Job, before: list[str], after: list[str]) -> Mirror:
         inputs: dict[str, str] = {}
         shared = [self.plan.output / name for name in before]
         for text in set(_strings(job)):
@@ -254,7 +247,6 @@ class Artifacts:
         return Mirror(self.url, str(self.plan.output), inputs, before, after)
 
     def _store(self, path: Path) -> str:
-        """Upload a file or folder by content, once; returns its path in the store."""
         key = str(path)
         if key not in self._stored:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from trainers.common.files import Json
+
 if TYPE_CHECKING:
     from evals.supervise import JobResult
     from harness.plan.plan import Plan
 
-Event = dict[str, Any]
-
+#: A line of a worker's events file; a run to train, as `harness.plan.plan.Plan.train_job` makes it.
+Event = Json
+Job = Json
 
 #: Text of a task that ended because it was asked to before it had begun.
-CANCELLED = "the task was cancelled"
+CANCELLED = "task cancelled"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Seat(ABC):
     log: Path
 
     @abstractmethod
-    def start(self, job: dict[str, Any]) -> None:
+    def start(self, job: Job) -> None:
         """Begin a run (see `harness.plan.plan.Plan.train_job`)."""
 
     @abstractmethod
@@ -53,7 +56,7 @@ class Seat(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Ask for the step in work to be finished and saved."""
+        """Ask it to finish and save the current step."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -86,7 +89,7 @@ class Executor(ABC):
         self.plan, self.settings = plan, settings
 
     @abstractmethod
-    def seat(self, job: dict[str, Any]) -> Seat | None:
+    def seat(self, job: Job) -> Seat | None:
         """A free place for this run, or None while there is none."""
 
     @abstractmethod
@@ -94,7 +97,7 @@ class Executor(ABC):
         """Give a seat back after a run; `usable` is false if its process has ended."""
 
     @abstractmethod
-    def evaluate(self, job: dict[str, Any], job_path: Path, on_event: Callable[[Event], None]) -> JobResult:
+    def evaluate(self, job: Job, job_path: Path, on_event: Callable[[Event], None]) -> JobResult:
         """Run an evaluation job (see `evals.supervise.run_job`) to its end."""
 
     @abstractmethod

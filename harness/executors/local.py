@@ -1,4 +1,4 @@
-"""Worker processes on this machine: each serves run after run, on GPUs and threads of its own."""
+"""Worker processes on this machine: each serves run after run, with its own GPUs and threads."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from evals.supervise import JobResult, run_job
 from harness.executors import base, memory
-from harness.executors.base import Ended, Event, Polled
+from harness.executors.base import Ended, Event, Job, Polled
 from harness.executors.launch import launch_arguments
 from harness.plan.plan import Plan
 from harness.workers.train_worker import PROCESS_ENDS
@@ -65,7 +64,7 @@ class ProcessSeat(base.Seat):
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, job: dict[str, Any]) -> None:
+    def start(self, job: Job) -> None:
         if self._ends:
             self.kill()
         if not self.alive():
@@ -155,7 +154,7 @@ class LocalExecutor(base.Executor):
         self._folder = plan.output / "work"
         self._launch = launch_arguments(plan, settings.accelerate, len(self._gpus) and settings.gpus_per_run)
 
-    def seat(self, job: dict[str, Any]) -> ProcessSeat | None:
+    def seat(self, job: Job) -> ProcessSeat | None:
         if len(self._busy) >= self.max_parallel:
             return None
         needed = self._expected_bytes(job) if self.max_parallel > 1 else 0  # one at a time is always let in
@@ -166,13 +165,13 @@ class LocalExecutor(base.Executor):
         self._busy.append(seat)
         return seat
 
-    def _expected_bytes(self, job: dict[str, Any]) -> int:
+    def _expected_bytes(self, job: Job) -> int:
         if self.settings.memory_gib is not None:
             return int(self.settings.memory_gib * 2**30)
         return memory.run_bytes(self.plan, job["train_job"]["training"], self._peaks)
 
     def _fits(self, needed: int) -> bool:
-        if self._gpus:  # each worker has GPUs of its own; one that others fill is passed over
+        if self._gpus:  # each worker has its own GPUs; full ones are skipped
             free = memory.gpu_free_bytes()
             return bool(self._idle) or all(free.get(gpu, needed) >= needed for gpu in self._next_gpus())
         idle = sum(memory.resident_bytes(seat.pid) for seat in self._idle[:1] if seat.pid)
@@ -200,7 +199,7 @@ class LocalExecutor(base.Executor):
         else:
             self._free_gpus += seat.gpus or []
 
-    def evaluate(self, job: dict[str, Any], job_path: Path, on_event: Callable[[Event], None]) -> JobResult:
+    def evaluate(self, job: Job, job_path: Path, on_event: Callable[[Event], None]) -> JobResult:
         return run_job(job, job_path, on_event)
 
     def close(self) -> None:

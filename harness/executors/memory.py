@@ -7,11 +7,11 @@ import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from harness.forecast.estimate import parameter_count
 from harness.plan.plan import Plan
 from harness.state.store import RunStore
+from trainers.common.files import Json
 from trainers.common.training_schema import LOG_HISTORY
 
 _GIB = 2**30
@@ -19,7 +19,7 @@ _GIB = 2**30
 BASE_BYTES = 1 * _GIB
 
 
-def run_bytes(plan: Plan, training: dict[str, Any], known: dict[str, int] | None = None) -> int:
+def run_bytes(plan: Plan, training: Json, known: dict[str, int] | None = None) -> int:
     """Bytes one run is expected to take at its peak.
 
     `known` keeps the peaks that were found (run id -> bytes), so that a finished run is read once.

@@ -13,7 +13,7 @@ from evals.supervise import JobResult
 from harness.executors import base
 from harness.executors.artifact_store import StoreError
 from harness.executors.artifacts import Artifacts, Remote
-from harness.executors.base import CANCELLED, Ended, Event, Polled
+from harness.executors.base import CANCELLED, Ended, Event, Job, Polled
 from harness.executors.launch import launch_arguments
 from harness.executors.local import worker_environment
 from harness.executors.ray_resources import RaySettings, StageResources, stage_resources
@@ -37,7 +37,7 @@ class RaySeat(base.Seat):
         self._held: list[Event] = []  # how the run ended is told once its task has ended
         self._group: Any = None
 
-    def start(self, job: dict[str, Any]) -> None:
+    def start(self, job: Job) -> None:
         import ray
 
         from harness.executors.ray_stage import train_stage
@@ -119,7 +119,6 @@ class RaySeat(base.Seat):
 
 
 def _outcome(ref: Any) -> Ended:
-    """How a task ended; the loss of its node or process may pass, and so may that of a connection."""
     import ray
 
     try:
@@ -131,7 +130,7 @@ def _outcome(ref: Any) -> Ended:
         return Ended(1, f"the task failed: {error.cause!r}", transient=_may_pass(error.cause))
     except ray.exceptions.RayError as error:
         first = str(error).strip().splitlines()[0]
-        return Ended(1, f"the node or its process was lost: {type(error).__name__}: {first}", transient=True)
+        return Ended(1, f"node or process lost: {type(error).__name__}: {first}", transient=True)
 
 
 def _may_pass(cause: BaseException) -> bool:
@@ -193,10 +192,10 @@ class RayExecutor(base.Executor):
                     "start one with: ray start --head, or leave address out"
                 ) from None
             finally:
-                signal.signal(signal.SIGTERM, handler)  # Ray puts its own there, which would lose the step in work
+                signal.signal(signal.SIGTERM, handler)  # Ray puts its own there, which would lose the current step
 
     def options(self, asked: StageResources) -> dict[str, Any]:
-        """Options of a task. Retries are ours, since a run goes on from its checkpoint and is counted."""
+        """Options of a task. Retries are ours, since a run resumes from its checkpoint and tries are counted."""
         return {
             "num_cpus": asked.cpus,
             "num_gpus": asked.gpus,
@@ -213,7 +212,7 @@ class RayExecutor(base.Executor):
         group = placement_group([bundle], strategy="STRICT_PACK")
         return group, PlacementGroupSchedulingStrategy(placement_group=group)
 
-    def seat(self, job: dict[str, Any]) -> RaySeat | None:
+    def seat(self, job: Job) -> RaySeat | None:
         if self.settings.max_parallel is not None and len(self._seats) >= self.settings.max_parallel:
             return None
         seat = RaySeat(self)
@@ -224,7 +223,7 @@ class RayExecutor(base.Executor):
         assert isinstance(seat, RaySeat)
         self._seats.remove(seat)
 
-    def evaluate(self, job: dict[str, Any], job_path: Path, on_event: Callable[[Event], None]) -> JobResult:
+    def evaluate(self, job: Job, job_path: Path, on_event: Callable[[Event], None]) -> JobResult:
         import ray
 
         from harness.executors.ray_stage import evaluate_stage

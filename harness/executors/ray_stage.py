@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.executors.artifacts import Mirror
-from harness.executors.base import CANCELLED, Ended
+from harness.executors.base import CANCELLED, Ended, Event, Job
 from harness.executors.local import ProcessSeat
 from harness.plan.machine import this_environment
 from harness.state.environment import note_trainer
@@ -23,16 +23,16 @@ _POLL_SECONDS = 0.1
 _kept: ProcessSeat | None = None  # Ray reuses its processes for tasks on CPUs, so imports are paid once in each
 
 
-def _append(path: Path, record: dict[str, Any]) -> None:
+def _append(path: Path, record: Event) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as handle:
         handle.write(json.dumps(record).encode() + b"\n")
 
 
-def train_stage(job: dict[str, Any], folder: str, threads: int | None, mirror: Mirror | None) -> Ended:
+def train_stage(job: Job, folder: str, threads: int | None, mirror: Mirror | None) -> Ended:
     """Train one run in a worker process on this node; events go to `<folder>/ray-<run id>.events.jsonl`.
 
-    The worker is kept for the next run unless it holds GPUs. A file `ray-<run id>.stop` asks for the step in work to be
+    The worker is kept for the next run unless it holds GPUs. A file `ray-<run id>.stop` asks for the current step to be
     saved. The run's own lock keeps a task that Ray gave up, but that still lives, from working beside its successor; what it
     has finished meanwhile is not done again.
     """
@@ -45,11 +45,11 @@ def train_stage(job: dict[str, Any], folder: str, threads: int | None, mirror: M
     return ended
 
 
-def _events(folder: Path, job: dict[str, Any]) -> Path:
+def _events(folder: Path, job: Job) -> Path:
     return folder / f"ray-{job['train_job']['run_id']}.events.jsonl"
 
 
-def _train(job: dict[str, Any], folder: Path, threads: int | None, mirror: Mirror | None) -> Ended:
+def _train(job: Job, folder: Path, threads: int | None, mirror: Mirror | None) -> Ended:
     global _kept
     run_dir = Path(job["train_job"]["run_dir"])
     events = _events(folder, job)
@@ -124,7 +124,7 @@ def _copy_tail(log: Path, to: Path, lines: int = 60) -> None:
         to.write_text("\n".join(tail) + "\n", encoding="utf-8")
 
 
-def evaluate_stage(job: dict[str, Any], job_path: str, events: str, mirror: Mirror | None) -> Any:
+def evaluate_stage(job: Job, job_path: str, events: str, mirror: Mirror | None) -> Any:
     """Run an evaluation job on this node; returns its `evals.supervise.JobResult`. `events`: the file events are told in."""
     from evals.supervise import run_job
 
@@ -133,7 +133,7 @@ def evaluate_stage(job: dict[str, Any], job_path: str, events: str, mirror: Mirr
     job = mirror.fetch(job)
     mirror.local(events).unlink(missing_ok=True)  # of an earlier try on this node
 
-    def tell(event: dict[str, Any]) -> None:
+    def tell(event: Event) -> None:
         _append(mirror.local(events), event)
         mirror.push()
 

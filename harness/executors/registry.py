@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from harness.config.matrix_file import MatrixConfig, explain
-from harness.config.source import Source, dotted
+from harness.config.source import Source
 from harness.executors.base import Executor, Settings
 from trainers.common.errors import UserError
-from trainers.common.words import nearest
+from trainers.common.plugins import Registry
 
 if TYPE_CHECKING:
     from harness.plan.plan import Plan
@@ -24,30 +21,7 @@ EXECUTORS = {
     "local": "harness.executors.local:LocalExecutor",
     "ray": "harness.executors.ray:RayExecutor",
 }
-
-
-def find(kind: str, base: Path) -> type[Executor]:
-    """The class of `kind`; a file is looked for relative to `base` (the matrix file's folder).
-
-    Raises:
-        ValueError: unknown, not there, or no subclass of Executor.
-    """
-    location, _, name = EXECUTORS.get(kind, kind).rpartition(":")
-    if kind not in EXECUTORS and not (location.endswith(".py") and name.isidentifier()):
-        raise ValueError(f"no such executor; {nearest(kind, EXECUTORS)}, or path/to/file.py:ClassName")
-    if location.endswith(".py"):
-        path = (base / Path(location).expanduser()).resolve()
-        spec = importlib.util.spec_from_file_location(f"executor_{path.stem}", path)
-        if not path.is_file() or spec is None or spec.loader is None:
-            raise ValueError(f"no such file: {path} (paths are relative to the matrix file)")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(location)
-    found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, Executor)):
-        raise ValueError(f"{location} has no class {name} that is an Executor")
-    return found
+_REGISTRY = Registry("executor", EXECUTORS, (Executor,), UserError)
 
 
 def settings_of(config: MatrixConfig, source: Source) -> tuple[type[Executor], Settings]:
@@ -57,23 +31,19 @@ def settings_of(config: MatrixConfig, source: Source) -> tuple[type[Executor], S
         UserError: an unknown kind, or keys that it does not take.
     """
     kind = config.executor.kind
+    file, where = _REGISTRY.source_file(kind), source.at("executor", "kind")
+    path = (source.path.parent / file.expanduser()).resolve() if file is not None else None
     try:
-        cls = find(kind, source.path.parent)
-    except ValueError as error:
-        raise UserError(f"{source.where(('executor', 'kind'))}: executor.kind is {kind!r}; {error}") from None
+        cls = _REGISTRY.load(kind if path is None else f"{path}:{kind.rpartition(':')[2]}")
+    except UserError as error:
+        hint = ", or path/to/file.py:ClassName" if file is None else ""
+        raise UserError(f"{where} is {kind!r}; {error}{hint}") from None
+    if not (isinstance(cls, type) and issubclass(cls, Executor)):
+        raise UserError(f"{where} is {kind!r}; {cls!r} must subclass harness.executors.base.Executor")
     try:
         return cls, cls.Settings.model_validate(config.executor.model_dump())
     except ValidationError as error:
-        lines = []
-        for one in error.errors():
-            one["loc"] = loc = ("executor", *one["loc"])
-            if one["type"] == "extra_forbidden" and len(loc) == 2:
-                hint = nearest(str(loc[1]), cls.Settings.model_fields)
-                lines.append(f"{source.where(loc)}: unknown key {dotted(loc)} (value {one['input']!r}); {hint}")
-            elif one["type"] == "value_error":
-                lines.append(f"{source.where(loc)}: {dotted(loc)}: {one['ctx']['error']}")
-            else:
-                lines.append(explain(one, source))
+        lines = [explain({**one, "loc": ("executor", *one["loc"])}, source, cls.Settings) for one in error.errors()]
         raise UserError("\n".join(lines)) from None
 
 

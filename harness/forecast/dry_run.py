@@ -41,7 +41,7 @@ def show_plan(plan: Plan, selected: list[RunSpec]) -> None:
     console.print(_graph(plan, states, cost))
     console.print()
     console.print(_runs(plan, states) if len(states) <= _LISTED else _groups(plan, states))
-    names = ", ".join(benchmark["name"] for benchmark in plan.benchmarks) or "none"
+    names = ", ".join(benchmark.name for benchmark in plan.benchmarks) or "none"
     backend = choose_backend(EngineConfig.from_dict(config.evaluation.engine.model_dump()))
     console.print(f"benchmarks: {names} (engine: {backend})")
     for judge in cost.judges:
@@ -53,18 +53,17 @@ def show_plan(plan: Plan, selected: list[RunSpec]) -> None:
         f"({cost.free_disk_bytes / _GIB:.0f} GiB free)"
     )
     if cost.rough:
-        console.print("this machine has not trained this model yet: times are known once the first run is done")
-    console.print("nothing was written to the output directory")
+        console.print("rough: this machine has not trained this model yet; the first run gives measured times")
+    console.print("nothing written to the output directory")
 
 
 def _judge(judge: JudgeCost) -> str:
-    """What is left to ask of a judge, and whether its budget covers that."""
     if not judge.requests:
         return f"judge {judge.name}: nothing to ask"
     time = "" if judge.seconds is None else f", about {duration(judge.seconds)}"
     text = f"judge {judge.name}: at most {judge.requests:,} requests{time}"
     if judge.max_requests is not None and judge.requests > judge.max_requests:
-        text += f"; its budget ends after max_requests {judge.max_requests:,}"
+        text += f"; exceeds its budget, max_requests {judge.max_requests:,}"
     return text
 
 
@@ -99,7 +98,6 @@ def _runs(plan: Plan, states: Sequence[RunState]) -> Table:
 
 
 def _groups(plan: Plan, states: Sequence[RunState]) -> Table:
-    """Runs that differ in their seeds only in one row."""
     groups: dict[tuple[str, str], list[RunState]] = {}
     for state in states:
         groups.setdefault((state.spec.method, _parameters(state.spec)), []).append(state)
@@ -155,7 +153,7 @@ def plan_record(plan: Plan, selected: Sequence[RunSpec]) -> dict[str, Any]:
         "matrix": plan.config.name,
         "model": plan.model.name,
         "training_pairs": len(plan.pairs),
-        "benchmarks": [benchmark["name"] for benchmark in plan.benchmarks],
+        "benchmarks": [benchmark.name for benchmark in plan.benchmarks],
         "learnability": dataclasses.asdict(plan.learnability) if plan.learnability is not None else None,
         "runs": runs,
         "stages": [dataclasses.asdict(stage) for stage in stages(plan, states, cost)],

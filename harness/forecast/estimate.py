@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import struct
 import time
@@ -10,15 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.forecast.speed import Speed, cell_kind, examples, items, measured, pair_tokens, recall
+from harness.plan.entries import LM_EVAL, PlannedJudge
 from harness.plan.plan import Plan
 from harness.state.survey import RunState
 from trainers.common import scores_schema
-
-# What the judges of a matrix will be asked, and how long that may take.
-
 
 #: Tokens a reward model reads with an answer, and seconds that checking an answer's constraints takes, roughly.
 _READ_TOKENS = 150
@@ -51,24 +49,24 @@ def events_path(plan: Plan, judge: str) -> Path:
 def judge_costs(plan: Plan, states: Sequence[RunState], flops: Callable[[], float]) -> tuple[JudgeCost, ...]:
     """One entry for each judge, for the runs in `states`. `flops`: floating-point operations this machine does a second."""
     steps = [plan.config.evaluation.checkpoints_of(state.spec.seed) for state in states]
-    on_the_way = sum(len(of_run) for of_run in steps if not isinstance(of_run, bool))  # true: known when trained
+    checkpoints = sum(len(of_run) for of_run in steps if not isinstance(of_run, bool))  # true: known when trained
     found = []
     for judge in plan.judges:
         judged = sum(_is_judged(plan, state, judge) for state in states)
         total = 0
-        for name in judge["benchmarks"]:
-            number = judge["answers"][name]
+        for name in judge.benchmarks:
+            number = judge.answers[name]
             measured = plan.config.evaluation.checkpoint_benchmarks
-            kept = judge["checkpoints"] and (measured is None or name in measured)
-            more = on_the_way if kept else 0
-            if judge["compares"]:
-                total += 2 * number * (_pairs(states, judge["pairs"]) + more)  # both orders
+            kept = judge.checkpoints and (measured is None or name in measured)
+            more = checkpoints if kept else 0
+            if judge.compares:
+                total += 2 * number * (_pairs(states, judge.pairs) + more)  # both orders
             else:
                 total += number * (1 + len(states) + more)
         left = round(total * (1 - judged / len(states))) if states else 0
         speed = _seconds_each(plan, judge, flops) if left else 0.0
         seconds = None if speed is None else left * speed
-        found.append(JudgeCost(judge["name"], judged, left, seconds, judge["params"].get("max_requests")))
+        found.append(JudgeCost(judge.name, judged, left, seconds, judge.params.get("max_requests")))
     return tuple(found)
 
 
@@ -77,11 +75,11 @@ def is_judged(plan: Plan, state: RunState) -> bool:
     return all(_is_judged(plan, state, judge) for judge in plan.judges)
 
 
-def _is_judged(plan: Plan, state: RunState, judge: dict[str, Any]) -> bool:
+def _is_judged(plan: Plan, state: RunState, judge: PlannedJudge) -> bool:
     from evals.judges.worker import cell_name
 
     folder = plan.run_dir(state.spec)
-    return all(scores_schema.scores_path(folder, cell_name(b, judge["name"])).is_file() for b in judge["benchmarks"])
+    return all(scores_schema.scores_path(folder, cell_name(b, judge.name)).is_file() for b in judge.benchmarks)
 
 
 def _pairs(states: Sequence[RunState], which: str) -> int:
@@ -90,12 +88,12 @@ def _pairs(states: Sequence[RunState], which: str) -> int:
     return len(states) + (sum(n * (n - 1) // 2 for n in seeds.values()) if which == "all" else 0)
 
 
-def _seconds_each(plan: Plan, judge: dict[str, Any], flops: Callable[[], float]) -> float | None:
+def _seconds_each(plan: Plan, judge: PlannedJudge, flops: Callable[[], float]) -> float | None:
     """Seconds a request: as measured in this output, else from the rate limit or the size of the reward model."""
 
     times = []
     try:
-        for line in events_path(plan, judge["name"]).read_text(encoding="utf-8").splitlines():
+        for line in events_path(plan, judge.name).read_text(encoding="utf-8").splitlines():
             event = json.loads(line)
             if event["event"] == "progress":
                 times.append(float(event["time"]))
@@ -103,15 +101,12 @@ def _seconds_each(plan: Plan, judge: dict[str, Any], flops: Callable[[], float])
         pass
     if len(times) > 1:
         return (times[-1] - times[0]) / (len(times) - 1)
-    params, kind = judge["params"], judge["kind"]
+    params, kind = judge.params, judge.kind
     if kind == "llm" and params.get("requests_per_minute"):
         return 60.0 / float(params["requests_per_minute"])
-    if kind == "reward_model" and "model" in judge["files"]:
+    if kind == "reward_model" and "model" in judge.files:
         return 2.0 * parameter_count(Path(params["model"])) * _READ_TOKENS / flops()
     return _CHECK_SECONDS if kind == "verifiable" else None
-
-
-# What a matrix will cost: time from what this machine has done so far, or else from a rough model; memory and disk.
 
 
 _GIB = 2**30
@@ -144,13 +139,8 @@ def parameter_count(model_dir: Path) -> int:
     for path in Path(model_dir).glob("*.safetensors"):
         with path.open("rb") as handle:
             (length,) = struct.unpack("<Q", handle.read(8))
-            header: dict[str, Any] = json.loads(handle.read(length))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                size = 1
-                for dimension in entry["shape"]:
-                    size *= dimension
-                total += size
+            header = json.loads(handle.read(length))
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
     return total
 
 
@@ -214,15 +204,14 @@ def _evaluation(
     """Seconds for the cells that are left, the reference's among them, and the engine's start if there are any."""
     if not plan.benchmarks:
         return 0.0
-    reference = plan.policies([])[0]
     cell = []
     for benchmark in plan.benchmarks:
         item = here.item.get(cell_kind(benchmark), before.item.get(cell_kind(benchmark)))
         if item is None:  # an item of a task is read (about 100 tokens), an answer is written one token at a time
-            tokens = 100 if benchmark["kind"] == "lm_eval" else 1.5 * (60 + benchmark.get("max_new_tokens", 0))
+            tokens = 100 if benchmark.kind == LM_EVAL else 1.5 * (60 + benchmark.max_new_tokens)
             item = 2 * tokens * parameters / rate
         cell.append(item * items(benchmark))
     left = [sum(cell) * (1 - state.cells / len(cell)) for state in states]
-    left += [seconds for seconds, b in zip(cell, plan.benchmarks, strict=True) if not plan.cell_done(reference, b)]
+    left += [seconds for seconds, b in zip(cell, plan.benchmarks, strict=True) if not plan.cell_done(plan.reference, b)]
     start = here.engine or before.engine or _ENGINE_SECONDS
     return sum(left) + start if any(left) else 0.0

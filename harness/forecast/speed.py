@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.plan.entries import LM_EVAL, PlannedBenchmark
 from harness.plan.machine import gpus
 from harness.plan.plan import Plan
 from harness.state.survey import RunState, survey
@@ -47,16 +48,14 @@ def examples(plan: Plan, training: Mapping[str, Any]) -> int:
     return steps * batch if steps > 0 else int(len(plan.pairs) * float(training.get("num_train_epochs", 3)))
 
 
-def items(benchmark: Mapping[str, Any]) -> int:
-    """Answers or items of a benchmark; 200 where the file alone knows."""
-    return int(benchmark.get("limit") or 200) * int(benchmark.get("samples", 1))
+def items(benchmark: PlannedBenchmark) -> int:
+    """Answers or items of a benchmark; 200 for each sample where no limit is set."""
+    return (benchmark.limit or 200) * benchmark.samples
 
 
-def cell_kind(benchmark: Mapping[str, Any]) -> str:
-    """What makes items of benchmarks equally dear: the task, or the kind and the length of its answers."""
-    if benchmark["kind"] == "lm_eval":
-        return f"lm_eval {benchmark['task']}"
-    return f"{benchmark['kind']} {benchmark['max_new_tokens']}"
+def cell_kind(benchmark: PlannedBenchmark) -> str:
+    """Benchmarks whose items cost the same: by task, or by kind and length of the answers."""
+    return f"{benchmark.kind} {benchmark.name if benchmark.kind == LM_EVAL else benchmark.max_new_tokens}"
 
 
 def measured(plan: Plan, states: Sequence[RunState]) -> Speed:
@@ -74,7 +73,7 @@ def measured(plan: Plan, states: Sequence[RunState]) -> Speed:
 
 def _evaluation(plan: Plan) -> tuple[float | None, dict[str, float]]:
     """Seconds of the engine's start and of an item, from the events of the last evaluation."""
-    by_name = {benchmark["name"]: benchmark for benchmark in plan.benchmarks}
+    by_name = {benchmark.name: benchmark for benchmark in plan.benchmarks}
     seconds: dict[str, list[float]] = {}
     engine, last = None, None
     try:

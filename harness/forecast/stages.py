@@ -33,7 +33,7 @@ def stages(plan: Plan, states: Sequence[RunState], cost: Estimate) -> list[Stage
     """The graph of the runs in `states`, every stage after those it needs.
 
     Tokens and reference log-probs are made once and shared; a control waits for the runs of its parent; every policy is
-    evaluated once it is trained; judges compare what was evaluated; the report is made of everything.
+    evaluated once it is trained; judges compare what was evaluated; the report shows everything.
     """
     by_method: dict[str, list[RunState]] = {}
     for state in states:
@@ -47,8 +47,7 @@ def stages(plan: Plan, states: Sequence[RunState], cost: Estimate) -> list[Stage
         found.append(Stage(f"train {method}", needs, done, len(runs), cost.train_seconds.get(method, 0.0)))
     if plan.benchmarks:
         scored = sum(state.cells == len(plan.benchmarks) for state in states)
-        reference = plan.policies([])[0]
-        served = all(plan.cell_done(reference, benchmark) for benchmark in plan.benchmarks)
+        served = all(plan.cell_done(plan.reference, benchmark) for benchmark in plan.benchmarks)
         found.append(Stage(f"evaluate {REFERENCE}", (), int(served), 1, None))
         trained = tuple(f"train {method}" for method in by_method)
         found.append(Stage("evaluate policies", trained, scored, len(states), cost.eval_seconds))

@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.config.fields import OWNED, check_fields, known_fields
 from harness.imports.draft import Keys
+from trainers.common.files import Json
 
 _EVALUATION = "policies are evaluated after training, by the benchmarks under evaluation"
 _PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"
@@ -51,13 +52,13 @@ LEFT = {
 }
 
 
-def take_training(keys: Keys) -> dict[str, Any]:
+def take_training(keys: Keys) -> Json:
     """Every key that is a field of DPOConfig, checked; what has no part here is noted.
 
     Raises:
         trainers.common.errors.UserError: a value of the wrong type, with its line.
     """
-    training: dict[str, Any] = {}
+    training: Json = {}
     if "warmup_ratio" in keys:
         ratio = keys.number("warmup_ratio", 0.0)
         if ratio and not keys.source.value.get("warmup_steps"):
@@ -87,7 +88,7 @@ def _number(text: str) -> Any:
         return text
 
 
-def precision(training: dict[str, Any], lora: bool, pure: bool = False) -> str:
+def precision(training: Json, lora: bool, pure: bool = False) -> str:
     """The dtype weights are loaded in: that of the computation where they stay frozen or are trained in it, else float32."""
     half = "bfloat16" if training.get("bf16") else "float16" if training.get("fp16") else "float32"
     return half if lora or pure else "float32"

@@ -13,6 +13,7 @@ import yaml
 
 from harness.config.source import Source
 from trainers.common.errors import UserError
+from trainers.common.files import Json
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Keys:
 
     source: Source
     _notes: list[tuple[int, str]] = field(default_factory=list)
-    _open: dict[str, Any] = field(default_factory=dict)
+    _open: Json = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._open = {str(key): value for key, value in self.source.value.items()}
@@ -124,7 +125,7 @@ class Keys:
 READ_FIRST = "every run sees the same pairs, read before it starts; data.streaming and a limit read so many and no more"
 
 
-def take_share(keys: Keys, key: str, share: float, data: dict[str, Any]) -> None:
+def take_share(keys: Keys, key: str, share: float, data: Json) -> None:
     """Held-out pairs as a share of the training data, where the configuration says so and names no set of its own."""
     if "heldout" in data:
         keys.note(key, share, "the held-out set that is named is taken")
@@ -142,7 +143,7 @@ def matrix_name(path: Path) -> str:
 
 
 #: The methods an imported run is compared with, at equal settings: name -> what a matrix file says of it.
-def comparison(original: dict[str, Any], beta: float, loss: dict[str, Any]) -> list[dict[str, Any]]:
+def comparison(original: Json, beta: float, loss: Json) -> list[Json]:
     """The original and the methods to compare it with, at its beta.
 
     Args:
@@ -185,7 +186,7 @@ _Dumper.add_representer(float, _float)
 _Dumper.add_representer(list, _list)
 
 
-def render(matrix: dict[str, Any], notes: list[str], origin: Path, tool: str, hints: list[str]) -> str:
+def render(matrix: Json, notes: list[str], origin: Path, tool: str, hints: list[str]) -> str:
     """The matrix file: where it comes from, what was not taken over, then one section after another."""
     head = [f"# Made from {origin.name} ({tool}); the method `original` is that run, the others differ in beta alone."]
     head += [f"# {hint}" for hint in hints]

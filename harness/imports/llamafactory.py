@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from harness.config.source import Source
 from harness.imports.arguments import precision, take_training
 from harness.imports.draft import READ_FIRST, Keys, comparison, matrix_name, take_share
 from trainers.common.errors import UserError
+from trainers.common.files import Json
 
 _STAGES = ("dpo", "foodpo", "kto")
 _ATTENTION = {
@@ -85,9 +85,7 @@ LEFT = {
 }
 
 
-def convert(
-    source: Source, target: Path, dataset_dir: Path | None = None
-) -> tuple[dict[str, Any], list[str], list[str]]:
+def convert(source: Source, target: Path, dataset_dir: Path | None = None) -> tuple[Json, list[str], list[str]]:
     """The matrix, notes on what was not taken over, and hints for the head of the file.
 
     Args:
@@ -145,15 +143,14 @@ def convert(
     return matrix, keys.notes, hints
 
 
-def _original(keys: Keys, stage: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The method the configuration describes, and the training fields that belong to its loss."""
+def _original(keys: Keys, stage: str) -> tuple[Json, Json]:
     beta = float(keys.number("pref_beta", 0.1))
     where, loss = keys.where("pref_loss"), keys.text("pref_loss", "sigmoid")
     scale, gamma = keys.number("pref_beta_scale"), keys.number("simpo_gamma", 0.5)
     smoothing = keys.number("dpo_label_smoothing", 0.0)
     weights = {name: keys.number(f"kto_{name}_weight", 1.0) for name in ("chosen", "rejected")}
-    training: dict[str, Any] = {"label_smoothing": float(smoothing)} if smoothing else {}
-    method: dict[str, Any] = {"name": "original", "rule": "fixed", "pref_beta": beta}
+    training: Json = {"label_smoothing": float(smoothing)} if smoothing else {}
+    method: Json = {"name": "original", "rule": "fixed", "pref_beta": beta}
     if stage == "kto":
         training |= {"desirable_weight": weights["chosen"], "undesirable_weight": weights["rejected"]}
         return {**method, "objective": "kto", "training": training}, {}
@@ -174,10 +171,10 @@ def _original(keys: Keys, stage: str) -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
-def _lora(keys: Keys) -> dict[str, Any]:
+def _lora(keys: Keys) -> Json:
     rank = int(keys.number("lora_rank", 8))
     targets = keys.names("lora_target") or ["all"]
-    lora: dict[str, Any] = {
+    lora: Json = {
         "r": rank,
         "lora_alpha": int(keys.number("lora_alpha", 2 * rank)),
         "lora_dropout": float(keys.number("lora_dropout", 0.0)),
@@ -196,11 +193,11 @@ def _lora(keys: Keys) -> dict[str, Any]:
     return lora
 
 
-def _model(keys: Keys, training: dict[str, Any], lora: bool, pure: bool) -> dict[str, Any]:
+def _model(keys: Keys, training: Json, lora: bool, pure: bool) -> Json:
     name = keys.text("model_name_or_path")
     if name is None:
         raise UserError(f"{keys.source.path}: model_name_or_path is missing; add it")
-    model: dict[str, Any] = {"name_or_path": name, "dtype": precision(training, lora, pure)}
+    model: Json = {"name_or_path": name, "dtype": precision(training, lora, pure)}
     revision = keys.text("model_revision", "main")
     if revision != "main":
         model["revision"] = revision
@@ -221,7 +218,7 @@ def _model(keys: Keys, training: dict[str, Any], lora: bool, pure: bool) -> dict
     return model | ({"quantization": quantization} if quantization else {})
 
 
-def _quantization(keys: Keys, training: dict[str, Any]) -> dict[str, Any] | None:
+def _quantization(keys: Keys, training: Json) -> Json | None:
     where, bits = keys.where("quantization_bit"), keys.take("quantization_bit")
     method, kind = keys.text("quantization_method", "bnb"), keys.text("quantization_type", "nf4")
     double = keys.flag("double_quantization", True)
@@ -247,7 +244,7 @@ def _template(keys: Keys) -> None:
         keys.note("template", name, why)
 
 
-def _data(keys: Keys, target: Path, given: Path | None) -> dict[str, Any]:
+def _data(keys: Keys, target: Path, given: Path | None) -> Json:
     where, names = keys.where("dataset"), keys.names("dataset")
     if not names:
         raise UserError(f"{where}: dataset is missing; name the data sets of dataset_info.json")
@@ -255,7 +252,7 @@ def _data(keys: Keys, target: Path, given: Path | None) -> dict[str, Any]:
     written = keys.text("dataset_dir", "data")
     folder = str(written)
     sources = [_source(name, folder, keys, target, given) for name in names]
-    data: dict[str, Any]
+    data: Json
     if len(sources) == 1 and limit is None:
         data = {"train": sources[0]}
     else:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from harness.config.source import Source
 from harness.imports.arguments import precision, take_training
 from harness.imports.draft import READ_FIRST, Keys, comparison, matrix_name, take_share
 from trainers.common.errors import UserError
+from trainers.common.files import Json
 from trainers.rules.catalogue import PREF_LOSSES
 
 _LENGTHS = "TRL has no separate limits any more: max_length is the limit of prompt and answer together"
@@ -54,7 +54,7 @@ LEFT = {
 }
 
 
-def convert(source: Source, target: Path) -> tuple[dict[str, Any], list[str], list[str]]:
+def convert(source: Source, target: Path) -> tuple[Json, list[str], list[str]]:
     """The matrix, notes on what was not taken over, and hints for the head of the file.
 
     Args:
@@ -87,8 +87,8 @@ def convert(source: Source, target: Path) -> tuple[dict[str, Any], list[str], li
     return matrix, keys.notes, ["Settings that stand in neither file are TRL's defaults."]
 
 
-def _original(keys: Keys) -> dict[str, Any]:
-    method: dict[str, Any] = {"name": "original", "rule": "fixed", "pref_beta": float(keys.number("beta", 0.1))}
+def _original(keys: Keys) -> Json:
+    method: Json = {"name": "original", "rule": "fixed", "pref_beta": float(keys.number("beta", 0.1))}
     where, losses = keys.where("loss_type"), keys.names("loss_type") or ["sigmoid"]
     keys.leave("loss_weights", "one loss is trained here")
     if losses[0] not in PREF_LOSSES:
@@ -98,13 +98,13 @@ def _original(keys: Keys) -> dict[str, Any]:
     return method | ({} if losses[0] == "sigmoid" else {"pref_loss": losses[0]})
 
 
-def _lora(keys: Keys) -> dict[str, Any] | None:
+def _lora(keys: Keys) -> Json | None:
     names = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters")
     if not keys.flag("use_peft"):
         for key in (*names, "lora_modules_to_save", "use_rslora", "use_dora"):
             keys.leave(key, "use_peft is not true, so TRL trains all weights")
         return None
-    lora: dict[str, Any] = {
+    lora: Json = {
         "r": int(keys.number("lora_r", 16)),
         "lora_alpha": int(keys.number("lora_alpha", 32)),
         "lora_dropout": float(keys.number("lora_dropout", 0.05)),
@@ -119,7 +119,7 @@ def _lora(keys: Keys) -> dict[str, Any] | None:
     return lora | {key: True for key in ("use_rslora", "use_dora") if keys.flag(key)}
 
 
-def _loading(keys: Keys) -> dict[str, Any]:
+def _loading(keys: Keys) -> Json:
     """`model_init_kwargs` of the training arguments, which say how the model is loaded."""
     where, value = keys.where("model_init_kwargs"), keys.take("model_init_kwargs", {})
     if not isinstance(value, dict):
@@ -130,7 +130,7 @@ def _loading(keys: Keys) -> dict[str, Any]:
     return {key: value[key] for key in known if key in value}
 
 
-def _model(keys: Keys, loading: dict[str, Any], training: dict[str, Any], lora: bool) -> dict[str, Any]:
+def _model(keys: Keys, loading: Json, training: Json, lora: bool) -> Json:
     name = keys.text("model_name_or_path")
     if name is None:
         raise UserError(f"{keys.source.path}: model_name_or_path is missing; add it")
@@ -142,7 +142,7 @@ def _model(keys: Keys, loading: dict[str, Any], training: dict[str, Any], lora: 
         keys.note("dtype", "auto", f"that of the weights is not known from here; written as {dtype}")
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(f"{where}: dtype is {dtype!r}; it must be auto, float32, bfloat16 or float16")
-    model: dict[str, Any] = {"name_or_path": name, "dtype": dtype}
+    model: Json = {"name_or_path": name, "dtype": dtype}
     revision = keys.text("model_revision", loading.get("revision", "main"))
     if revision != "main":
         model["revision"] = revision
@@ -159,7 +159,7 @@ def _model(keys: Keys, loading: dict[str, Any], training: dict[str, Any], lora: 
     return {**model, "quantization": bits} if bits else model
 
 
-def _data(keys: Keys, target: Path) -> dict[str, Any]:
+def _data(keys: Keys, target: Path) -> Json:
     name, config = keys.text("dataset_name"), keys.text("dataset_config")
     train, test = keys.text("dataset_train_split", "train"), keys.text("dataset_test_split", "test")
     share = keys.number("test_split_size")
@@ -167,7 +167,7 @@ def _data(keys: Keys, target: Path) -> dict[str, Any]:
     if mixture is None:
         if name is None:
             raise UserError(f"{keys.source.path}: dataset_name is missing, and so is datasets; add one of them")
-        data: dict[str, Any] = {"train": _place(name, config, str(train), keys, target)}
+        data: Json = {"train": _place(name, config, str(train), keys, target)}
         if keys.source.value.get("dataset_test_split") or keys.source.value.get("eval_strategy", "no") != "no":
             data["heldout"] = _place(name, config, str(test), keys, target)
         if share:
@@ -184,7 +184,7 @@ def _data(keys: Keys, target: Path) -> dict[str, Any]:
     return data
 
 
-def _parts(one: dict[str, Any], keys: Keys, target: Path) -> list[str]:
+def _parts(one: Json, keys: Keys, target: Path) -> list[str]:
     """The sources of one entry of `datasets`; a builder such as json names its files under data_files."""
     known = ("path", "name", "data_dir", "data_files", "split")
     for key in [key for key in one if key not in known and one[key] is not None]:

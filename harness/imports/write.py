@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from harness.checks.static import check_static
 from harness.config.source import Source, load
 from harness.imports.draft import render
 from trainers.common.errors import UserError
-from trainers.common.files import write_bytes
+from trainers.common.files import Json, write_bytes
 
 #: What every imported policy is measured on at first: prompts whose answers a program can check; they ship with the project.
 _BENCHMARKS = [
@@ -51,11 +50,11 @@ def import_config(tool: str, file: Path, target: Path, force: bool, dataset_dir:
     return notes
 
 
-def _has_heldout(matrix: dict[str, Any]) -> bool:
+def _has_heldout(matrix: Json) -> bool:
     return not {"heldout", "heldout_share"}.isdisjoint(matrix["data"])
 
 
-def _measured(matrix: dict[str, Any]) -> dict[str, Any]:
+def _measured(matrix: Json) -> Json:
     longest = max(1024, int(matrix["training"].get("max_length") or 1024))
     held = [{"name": "heldout", "kind": "preference", "limit": 512}] if _has_heldout(matrix) else []
     return {

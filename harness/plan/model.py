@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from harness.config.source import Source
 from harness.plan.model_hash import model_hash
 from harness.plan.references import ResolvedModel, download
 from trainers.common.errors import UserError
-from trainers.common.files import cache_dir, file_hash, fingerprint
+from trainers.common.files import cache_dir, file_hash, fingerprint, read_json
 
 
 def starting_model(
@@ -58,10 +57,7 @@ def has_template(directory: Path) -> bool:
     """Whether the tokenizer of a checkpoint knows how a conversation is written."""
     if any(directory.glob("chat_template*")):
         return True
-    try:
-        found = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    found = read_json(directory / "tokenizer_config.json")
     return isinstance(found, dict) and bool(found.get("chat_template"))
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from trainers.common.files import cache_dir, file_hash, fingerprint, write_json
+from trainers.common.files import cache_dir, file_hash, fingerprint, read_json, write_json
 
 #: Raise when a change of `trainers` changes the numbers of a run, so that runs are trained again.
 TRAIN_VERSION = 2
@@ -25,10 +24,7 @@ def model_hash(directory: Path) -> str:
     Hashes of large files are remembered in the user's cache directory by path, size and modification time.
     """
     store = cache_dir() / "file-hashes.json"
-    try:
-        cache: dict[str, str] = json.loads(store.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        cache = {}
+    cache: dict[str, str] = read_json(store) or {}
     before = len(cache)
     patterns = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "*.jinja", "vocab*", "merges*")
     files = sorted({path for pattern in patterns for path in Path(directory).glob(pattern) if path.is_file()})

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from harness.commands.data.learnability import Learnability
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import Source
 from harness.plan.benchmarks import contamination_of
+from harness.plan.entries import PlannedBenchmark, PlannedJudge, Policy
 from harness.plan.machine import source_version, this_environment
 from harness.plan.matrix import RunSpec
 from harness.plan.references import ResolvedModel
 from harness.state.policies import policy_entry
+from harness.state.records import Environment
 from trainers.common import scores_schema as eval_schema
-from trainers.common.files import now
+from trainers.common.files import Json, now
 from trainers.formats.pairs import PreferencePair
 
 
@@ -34,8 +35,8 @@ class Plan:
     data_hash: str
     pairs: list[PreferencePair]
     specs: list[RunSpec]
-    benchmarks: list[dict[str, Any]]
-    judges: list[dict[str, Any]]
+    benchmarks: list[PlannedBenchmark]
+    judges: list[PlannedJudge]
     learnability: Learnability | None = None
 
     def run_dir(self, spec: RunSpec) -> Path:
@@ -58,11 +59,11 @@ class Plan:
         return sum(len(turn["content"].encode()) for turn in turns) / max(len(self.pairs), 1)
 
     @cached_property
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> Environment:
         """Versions and hardware, for the record."""
         return this_environment()
 
-    def run_record(self, spec: RunSpec) -> dict[str, Any]:
+    def run_record(self, spec: RunSpec) -> Json:
         """The content of run.json."""
         return {
             "schema_version": 1,
@@ -92,7 +93,7 @@ class Plan:
         }
 
     @cached_property
-    def contamination(self) -> dict[str, dict[str, Any]]:
+    def contamination(self) -> dict[str, Json]:
         """Benchmark prompts that are trained on, exactly or nearly, by benchmark (see evals.contamination)."""
         return contamination_of([pair.prompt[-1]["content"] for pair in self.pairs], self.benchmarks)
 
@@ -101,7 +102,7 @@ class Plan:
         """How many benchmark prompts are also training prompts."""
         return sum(found["exact"] for found in self.contamination.values())
 
-    def train_job(self, spec: RunSpec) -> dict[str, Any]:
+    def train_job(self, spec: RunSpec) -> Json:
         """What harness.workers.train_worker needs for one run."""
         model = self.config.model
         return {
@@ -131,17 +132,16 @@ class Plan:
             },
         }
 
-    def policies(self, trained: Sequence[RunSpec]) -> list[dict[str, Any]]:
-        """The reference and the trained runs, as the evaluation job lists them."""
-        reference = {
-            "run_id": eval_schema.REFERENCE,
-            "path": str(self.model.path),
-            "fingerprint": self.model_hash,
-            "out": str(self.reference_dir),
-        }
-        return [reference, *(policy_entry(self, spec) for spec in trained)]
+    @property
+    def reference(self) -> Policy:
+        """The starting model, which every run is compared with."""
+        return Policy(eval_schema.REFERENCE, str(self.model.path), self.model_hash, str(self.reference_dir))
 
-    def cell_done(self, policy: dict[str, Any], benchmark: dict[str, Any]) -> bool:
+    def policies(self, trained: Sequence[RunSpec]) -> list[Policy]:
+        """The reference and the trained runs."""
+        return [self.reference, *(policy_entry(self, spec) for spec in trained)]
+
+    def cell_done(self, policy: Policy, benchmark: PlannedBenchmark) -> bool:
         """Whether a policy has valid scores on a benchmark."""
-        cell = eval_schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"])
-        return eval_schema.is_scored(Path(policy["out"]), benchmark["name"], cell)
+        cell = eval_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
+        return eval_schema.is_scored(Path(policy.out), benchmark.name, cell)

@@ -115,7 +115,7 @@ def download(model: ModelConfig, where: str, log: Callable[[str], None]) -> Path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    log(f"fetching {model.name_or_path} from the hub (or its cache)")
+    log(f"loading {model.name_or_path} from the hub or its cache")
     patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "vocab*", "merges*", "*.model"]
     if model.trust_remote_code:
         patterns.append("*.py")

@@ -6,10 +6,10 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from evals.lm_eval.model import cache_path
 from evals.supervise import NOT_STARTED
+from harness.plan.entries import Policy
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import Progress
@@ -18,8 +18,7 @@ from harness.state.failures import BACK_OFF_SECONDS, MAX_ATTEMPTS, record_is_tra
 from harness.state.policies import benchmarks_of, label_of, missing_steps, set_torn_aside, snapshot_policies
 from harness.state.store import RunStore, set_aside
 from trainers.common import scores_schema
-
-# How long the policy in evaluation will take: the rest of its present benchmark, and those that come after it.
+from trainers.common.files import Json
 
 
 class PolicyClock:
@@ -34,7 +33,7 @@ class PolicyClock:
         self._took: dict[str, float] = {}
         self._begun = 0.0
 
-    def see(self, event: dict[str, Any]) -> None:
+    def see(self, event: Json) -> None:
         """Take note of an event; `time` is in seconds."""
         if event["event"] == "policy_started":
             self._begun = event["time"]
@@ -42,7 +41,7 @@ class PolicyClock:
             self._took[event["benchmark"]] = event["time"] - self._begun
             self._begun = event["time"]
 
-    def left(self, event: dict[str, Any]) -> tuple[float, bool]:
+    def left(self, event: Json) -> tuple[float, bool]:
         """Seconds left for the policy of a progress event, and whether every benchmark to come is counted in them."""
         names = self._benchmarks.get(event["policy"], [])
         place = names.index(event["benchmark"]) + 1 if event["benchmark"] in names else len(names)
@@ -55,10 +54,10 @@ STAGE = "evaluate"
 
 def evaluate_policies(
     plan: Plan, trained: Sequence[RunSpec], progress: Progress, retry_failed: bool = False
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Json]:
     """Fill in every missing policy x benchmark cell and mark the policies. A policy that fails is recorded.
 
-    Damaged scores and generations are set aside and made anew. Transient failures are tried again after a while; others,
+    Corrupt scores and generations are quarantined and regenerated. Transient failures are tried again after a while; others,
     recorded by an earlier call for the same cells, only with `retry_failed`.
 
     Returns:
@@ -66,15 +65,16 @@ def evaluate_policies(
     """
     evaluation = _Evaluation(plan, trained, progress)
     policies = [p for p in evaluation.policies if retry_failed or not evaluation.failed_before(p)]
-    before = {p["run_id"]: RunStore(Path(p["out"])).status()["error"] for p in evaluation.policies if p not in policies}
+    skipped = [p for p in evaluation.policies if p not in policies]
+    before: dict[str, Json] = {p.run_id: {**(RunStore(Path(p.out)).status()["error"] or {})} for p in skipped}
     if before:
-        progress.say(f"{len(before)} policies failed before and would again; --retry-failed tries anyway")
+        progress.say(f"{len(before)} policies failed before with a permanent error; --retry-failed tries again")
     if not plan.benchmarks:
         policies = policies[1:]  # nothing is measured on the reference
     for policy in policies:
         evaluation.set_damaged_aside(policy)
     policies = [p for p in policies if evaluation.is_complete(p) or not evaluation.is_torn(p)]
-    failed: dict[str, dict[str, Any]] = {}
+    failed: dict[str, Json] = {}
     again = [p for p in policies if not evaluation.is_complete(p)]
     if not again and plan.benchmarks:
         progress.say(f"all {len(policies)} policies are evaluated")
@@ -85,14 +85,16 @@ def evaluate_policies(
             break
         if attempt > 1:
             seconds = BACK_OFF_SECONDS[attempt - 2]
-            progress.say(f"{len(again)} policies may go better later: try {attempt} of {MAX_ATTEMPTS}, in {seconds:g}s")
+            progress.say(
+                f"{len(again)} policies failed with a transient error: try {attempt} of {MAX_ATTEMPTS}, in {seconds:g}s"
+            )
             time.sleep(seconds)
         progress.say(f"evaluating {len(again)} of {len(policies)} policies on {len(plan.benchmarks)} benchmarks")
         now_failed = {run_id: {**error, "attempts": attempt} for run_id, error in evaluation.run(again).items()}
-        failed = {**{p: e for p, e in failed.items() if p not in {a["run_id"] for a in again}}, **now_failed}
-        again = [p for p in again if p["run_id"] in failed and record_is_transient(failed[p["run_id"]])]
+        failed = {**{p: e for p, e in failed.items() if p not in {a.run_id for a in again}}, **now_failed}
+        again = [p for p in again if p.run_id in failed and record_is_transient(failed[p.run_id])]
     for policy in policies:
-        evaluation.record(policy, failed.get(policy["run_id"]))
+        evaluation.record(policy, failed.get(policy.run_id))
     return {**before, **failed}
 
 
@@ -106,73 +108,72 @@ class _Evaluation:
         for spec in trained:
             kept = snapshot_policies(plan, [spec])
             self.policies += kept
-            self.labels |= {policy["run_id"]: label_of(spec, policy) for policy in kept}
+            self.labels |= {policy.run_id: label_of(spec, policy) for policy in kept}
             for step in missing_steps(plan, spec):
                 progress.say(f"{spec.label}: the policy after step {step} was not kept when it was trained")
-        self.clock = PolicyClock({p["run_id"]: [b["name"] for b in benchmarks_of(plan, p)] for p in self.policies})
-        self.order = {p["run_id"]: i for i, p in enumerate(self.policies, start=1)}
+        self.clock = PolicyClock({p.run_id: [b.name for b in benchmarks_of(plan, p)] for p in self.policies})
+        self.order = {p.run_id: i for i, p in enumerate(self.policies, start=1)}
         self._started, self._ran = time.monotonic(), False
 
-    def fingerprint(self, policy: dict[str, Any]) -> str:
+    def fingerprint(self, policy: Policy) -> str:
         """Identity of all cells of a policy."""
         benchmarks = benchmarks_of(self.plan, policy)
-        cells = [scores_schema.cell_fingerprint(policy["fingerprint"], b["fingerprint"]) for b in benchmarks]
+        cells = [scores_schema.cell_fingerprint(policy.fingerprint, b.fingerprint) for b in benchmarks]
         return scores_schema.digest(cells)
 
-    def is_complete(self, policy: dict[str, Any]) -> bool:
+    def is_complete(self, policy: Policy) -> bool:
         return all(self.plan.cell_done(policy, benchmark) for benchmark in benchmarks_of(self.plan, policy))
 
-    def failed_before(self, policy: dict[str, Any]) -> bool:
+    def failed_before(self, policy: Policy) -> bool:
         """Whether an earlier call recorded a failure of these cells that would come again."""
-        status = RunStore(Path(policy["out"])).status()
+        status = RunStore(Path(policy.out)).status()
         error = status["error"] if status["state"] == "failed" else None
         return bool(error and error.get("cells") == self.fingerprint(policy) and not record_is_transient(error))
 
-    def set_damaged_aside(self, policy: dict[str, Any]) -> None:
+    def set_damaged_aside(self, policy: Policy) -> None:
         """Quarantine scores, generations and kept results that are not what was marked, or cannot be read.
 
         Scores go with the generations they were computed from, and before them: a kill in between then loses neither.
         """
-        out = Path(policy["out"])
+        out = Path(policy.out)
         store, fingerprint = RunStore(out), self.fingerprint(policy)
         damaged = store.damaged(STAGE, fingerprint)
         bad, proved = damaged or [], store.files(STAGE) if damaged is not None else set()
         for benchmark in benchmarks_of(self.plan, policy):
-            rows, scores = (
-                scores_schema.generations_path(out, benchmark["name"]),
-                scores_schema.scores_path(out, benchmark["name"]),
-            )
-            kept = [rows, scores_schema.logprobs_path(out, benchmark["name"])]
+            rows = scores_schema.generations_path(out, benchmark.name)
+            scores = scores_schema.scores_path(out, benchmark.name)
+            kept = [rows, scores_schema.logprobs_path(out, benchmark.name)]
             if not self.plan.cell_done(policy, benchmark):  # nothing reads them afterwards
                 kept += [
-                    scores_schema.logprobs_path(out / scores_schema.REPEAT, benchmark["name"]),
-                    cache_path(out, benchmark["name"]),
+                    scores_schema.logprobs_path(out / scores_schema.REPEAT, benchmark.name),
+                    cache_path(out, benchmark.name),
                 ]
             for path in kept:
                 if str(path.relative_to(out)) not in proved and path.is_file() and not _is_readable(path):
                     bad.append(str(path.relative_to(out)))
-            if scores.is_file() and scores_schema.read_scores(out, benchmark["name"]) is None:
+            if scores.is_file() and scores_schema.read_scores(out, benchmark.name) is None:
                 bad.append(str(scores.relative_to(out)))
             if str(rows.relative_to(out)) in bad:
                 scores.unlink(missing_ok=True)
         for file in dict.fromkeys(bad):
             if (out / file).is_file():
                 set_aside(out / file, out)
-            self.progress.say(f"damaged, set aside and made anew: {self.labels[policy['run_id']]}: {file}")
+            self.progress.say(f"{self.labels[policy.run_id]}: {file} is corrupt: quarantined, regenerating")
         store.check(STAGE, fingerprint)
 
-    def is_torn(self, policy: dict[str, Any]) -> bool:
-        """Whether the weights of a policy on the way are not what was kept: it is then set aside, and not evaluated."""
-        bad = set_torn_aside(policy) if "@" in policy["run_id"] else []
+    def is_torn(self, policy: Policy) -> bool:
+        """Whether the weights of an intermediate checkpoint are corrupt: it is then quarantined, and not evaluated."""
+        bad = set_torn_aside(policy) if "@" in policy.run_id else []
         if bad:
-            run = Path(policy["out"]).parents[1]
-            text = f"{self.labels[policy['run_id']]}: {bad[0]}; to have it again, delete {run} and start again"
-            self.progress.say(f"damaged, set aside and not evaluated: {text}")
+            run = Path(policy.out).parents[1]
+            self.progress.say(
+                f"{self.labels[policy.run_id]}: {bad[0]} is corrupt: quarantined, not evaluated; to train it again, delete {run}"
+            )
         return bool(bad)
 
-    def record(self, policy: dict[str, Any], error: dict[str, Any] | None) -> None:
+    def record(self, policy: Policy, error: Json | None) -> None:
         """Mark a complete policy, or write down why it is not."""
-        out = Path(policy["out"])
+        out = Path(policy.out)
         store = RunStore(out)
         fingerprint = self.fingerprint(policy)
         if error is not None:
@@ -182,16 +183,16 @@ class _Evaluation:
             store.fail(error["class"], error["message"], error["traceback"], **more)
         elif self.is_complete(policy):
             marked = store.is_done(STAGE, fingerprint, verify=False) and store.status()["state"] == "done"
-            # other policies may have had the reference score tokens anew, under another engine
+            # the reference may have scored tokens again, for other policies, under another engine
             if marked and not (self._ran and policy is self.policies[0] and store.damaged(STAGE, fingerprint)):
                 return
-            names = [benchmark["name"] for benchmark in benchmarks_of(self.plan, policy)]
+            names = [benchmark.name for benchmark in benchmarks_of(self.plan, policy)]
             places = (scores_schema.scores_path, scores_schema.generations_path, scores_schema.logprobs_path)
             paths = [path(out, name) for name in names for path in places]
             files = [str(path.relative_to(out)) for path in paths if path.is_file()]
             store.mark_stage(STAGE, fingerprint, files, time.monotonic() - self._started, last=True)
 
-    def run(self, policies: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def run(self, policies: Sequence[Policy]) -> dict[str, Json]:
         """One job of the evaluation worker over `policies`; returns what failed of them.
 
         The reference is always listed, since benchmarks compare with it, but evaluated only if it is among them.
@@ -210,28 +211,28 @@ class _Evaluation:
             },
             "base_model": str(self.plan.model.path),
             "events": str(work / "evaluate.events.jsonl"),
-            "policies": [*others, *policies],
-            "skip": [policy["run_id"] for policy in others],
-            "benchmarks": self.plan.benchmarks,
+            "policies": [one.entry for one in (*others, *policies)],
+            "skip": [policy.run_id for policy in others],
+            "benchmarks": [one.entry for one in self.plan.benchmarks],
         }
         with executor_of(self.plan) as executor:
             result = executor.evaluate(job, work / "evaluate.json", self._show)
-        asked = {policy["run_id"] for policy in policies}
+        asked = {policy.run_id for policy in policies}
         return {run_id: dict(error) for run_id, error in result.failed.items() if run_id in asked}
 
-    def _show(self, event: dict[str, Any]) -> None:
+    def _show(self, event: Json) -> None:
         progress, policy = self.progress, event.get("policy")
         self.clock.see(event)
         name = f"[{self.order.get(policy or '', 0)}/{len(self.policies)}] {self.labels.get(policy or '', policy)}"
         kind = event["event"]
         if kind == "started":
-            progress.say("evaluation process started; the engine takes a while to come up")
+            progress.say("evaluation process started; starting the engine")
         elif kind == "engine_started":
-            progress.say(f"engine up in {event['seconds']:.0f}s: {event['engine']}")
+            progress.say(f"engine started in {event['seconds']:.0f}s: {event['engine']}")
         elif kind == "parity" and event["reason"] is None:
             progress.say(f"greedy answers equal to {event['against']}: {event['agree']} of {event['total']}")
         elif kind == "parity":
-            progress.say(f"greedy answers were not compared with transformers: {event['reason']}")
+            progress.say(f"parity with transformers not checked: {event['reason']}")
         elif kind == "progress" and "tokens_per_second" in event:
             left, whole = self.clock.left(event)
             note = f"{event['tokens_per_second']:.0f} tokens/s{'' if whole else ', this benchmark'}"
@@ -241,7 +242,7 @@ class _Evaluation:
         elif kind == "policy_done":
             progress.clear()
             progress.say(f"evaluated {name}")
-            self.record(next(p for p in self.policies if p["run_id"] == policy), None)
+            self.record(next(p for p in self.policies if p.run_id == policy), None)
         elif kind == "policy_failed":
             progress.clear()
             progress.say(f"failed {name}: {event['error']}: {event['message'].strip().partition(chr(10))[0]}")
@@ -249,7 +250,7 @@ class _Evaluation:
             progress.say(f"the engine did not start: {event['message'].strip()}")
         elif kind == "worker_died":
             progress.clear()
-            progress.say(f"the evaluation process died{f' (in {name})' if policy else ''}; starting it again")
+            progress.say(f"the evaluation process died{f' (in {name})' if policy else ''}; restarting it")
 
 
 def _is_readable(path: Path) -> bool:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from harness.forecast.estimate import events_path as events_path_of
+from harness.plan.entries import JudgeCell, PlannedJudge
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import Progress
@@ -19,7 +19,7 @@ from harness.stages.report import outdate
 from harness.state.judged_files import is_recorded, keep_checksums, set_damaged_aside
 from harness.state.policies import benchmarks_of, snapshot_policies
 from trainers.common import scores_schema
-from trainers.common.files import file_hash, fingerprint, read_json
+from trainers.common.files import Json, file_hash, fingerprint, read_json
 
 #: Raise when a change of `evals.judges.worker` changes what it writes.
 #: 1 did not write where prompt perplexities are from, and not what the judge wrote; 2 took styles of prompts for clusters.
@@ -39,59 +39,51 @@ def judge_policies(plan: Plan, progress: Progress) -> list[str]:
     cells = list(_cells(plan))
     for cell in cells:
         for file in set_damaged_aside(plan, cell):
-            progress.say(f"damaged, set aside and made anew: {file}")
+            progress.say(f"{file} is corrupt: quarantined, regenerating")
     waiting = [cell for cell in cells if not _is_done(plan, cell)]
     if waiting:
         outdate(plan)
-        progress.say(f"judging: {', '.join(cell['name'] for cell in waiting)}")
+        progress.say(f"judging: {', '.join(cell.name for cell in waiting)}")
     for entry in plan.judges:
-        mine = [cell for cell in waiting if cell["judge"] == entry["name"]]
+        mine = [cell for cell in waiting if cell.judge == entry.name]
         if mine:
             _Judge(plan, entry, progress).run(mine)
-    failed = [cell["name"] for cell in cells if not _is_done(plan, cell)]
+    failed = [cell.name for cell in cells if not _is_done(plan, cell)]
     for cell in cells:
-        if cell["name"] not in failed and (cell in waiting or not is_recorded(plan, cell)):
+        if cell.name not in failed and (cell in waiting or not is_recorded(plan, cell)):
             keep_checksums(plan, cell)
     for name in failed:
-        error = (_record(plan, name) or {}).get("error") or {"class": "JudgeError", "message": "no record was written"}
+        error = (_record(plan, name) or {}).get("error") or {"class": "JudgeError", "message": "no record written"}
         progress.say(f"failed: judge {name}: {error['class']}: {error['message']}")
     return failed
 
 
-def _cells(plan: Plan) -> Iterator[dict[str, Any]]:
+def _cells(plan: Plan) -> Iterator[JudgeCell]:
     """Every judge on every benchmark of it, with the policies that have answers and the pairs to compare."""
     from evals.judges.worker import cell_name
 
-    benchmarks = {entry["name"]: entry for entry in plan.benchmarks}
+    benchmarks, reference = {entry.name: entry for entry in plan.benchmarks}, plan.reference
     for judge in plan.judges:
-        for name in judge["benchmarks"]:
+        for name in judge.benchmarks:
             benchmark = benchmarks[name]
-            reference = plan.policies([])[0]
             specs = [s for s in plan.specs if plan.cell_done(plan.policies([s])[1], benchmark)]
             if not specs or not plan.cell_done(reference, benchmark):
                 continue  # nothing to compare yet, or the reference failed, which fails the matrix by itself
             policies = plan.policies(specs)
-            kept = snapshot_policies(plan, specs) if judge["checkpoints"] else []
+            kept = snapshot_policies(plan, specs) if judge.checkpoints else []
             kept = [p for p in kept if benchmark in benchmarks_of(plan, p) and plan.cell_done(p, benchmark)]
             policies += kept
-            answers = {p["run_id"]: scores_schema.generations_path(Path(p["out"]), name) for p in policies}
-            pairs = pairs_of(specs, judge["pairs"]) + [(p["run_id"], scores_schema.REFERENCE) for p in kept]
-            keys = ("kind", "params", "code", "files")
+            answers = {p.run_id: scores_schema.generations_path(Path(p.out), name) for p in policies}
+            pairs = pairs_of(specs, judge.pairs) + [(p.run_id, scores_schema.REFERENCE) for p in kept]
             identity = {
                 "version": JUDGE_VERSION,
-                "judge": {key: judge[key] for key in keys},
-                "benchmark": benchmark["fingerprint"],
+                "judge": {"kind": judge.kind, "params": judge.params, "code": judge.code, "files": judge.files},
+                "benchmark": benchmark.fingerprint,
                 "pairs": pairs,
                 "answers": {run_id: file_hash(path) if path.is_file() else None for run_id, path in answers.items()},
             }
-            yield {
-                "name": cell_name(name, judge["name"]),
-                "judge": judge["name"],
-                "benchmark": benchmark,
-                "policies": policies,
-                "pairs": pairs,
-                "fingerprint": fingerprint(identity),
-            }
+            name = cell_name(name, judge.name)
+            yield JudgeCell(name, judge.name, benchmark, policies, pairs, fingerprint(identity))
 
 
 def pairs_of(specs: Sequence[RunSpec], which: str) -> list[tuple[str, str]]:
@@ -102,67 +94,66 @@ def pairs_of(specs: Sequence[RunSpec], which: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _record(plan: Plan, cell: str) -> dict[str, Any] | None:
+def _record(plan: Plan, cell: str) -> Json | None:
     from evals.judges.worker import record_path
 
     record = read_json(record_path(plan.output, cell))
     return record if isinstance(record, dict) else None
 
 
-def _is_done(plan: Plan, cell: dict[str, Any]) -> bool:
-    """Whether the comparisons and scores on disk are of exactly these answers and this judge."""
+def _is_done(plan: Plan, cell: JudgeCell) -> bool:
     from evals.judges.worker import DONE, record_path
 
-    record = _record(plan, cell["name"]) or {}
-    if record.get("fingerprint") != cell["fingerprint"] or record.get("state") != DONE:
+    record = _record(plan, cell.name) or {}
+    if record.get("fingerprint") != cell.fingerprint or record.get("state") != DONE:
         return False
-    scored = all(scores_schema.is_scored(Path(p["out"]), cell["name"], cell["fingerprint"]) for p in cell["policies"])
-    return scored and record_path(plan.output, cell["name"]).with_suffix(".jsonl").is_file()
+    scored = all(scores_schema.is_scored(Path(p.out), cell.name, cell.fingerprint) for p in cell.policies)
+    return scored and record_path(plan.output, cell.name).with_suffix(".jsonl").is_file()
 
 
 class _Judge:
     """One judge of the matrix and its worker process."""
 
-    def __init__(self, plan: Plan, entry: dict[str, Any], progress: Progress) -> None:
+    def __init__(self, plan: Plan, entry: PlannedJudge, progress: Progress) -> None:
         self.plan, self.entry, self.progress = plan, entry, progress
         self.work = plan.output / "work"
 
-    def run(self, cells: Sequence[dict[str, Any]]) -> None:
+    def run(self, cells: Sequence[JudgeCell]) -> None:
         """Judge `cells`, starting the worker again when it dies; each ends with a record on disk."""
         from evals.judges.worker import discard, write_failure
         from trainers.common.events import tail
 
         folders = [self.plan.reference_dir, *(self.plan.run_dir(spec) for spec in self.plan.specs)]
-        folders += [Path(policy["out"]) for policy in snapshot_policies(self.plan, self.plan.specs)]
+        folders += [Path(policy.out) for policy in snapshot_policies(self.plan, self.plan.specs)]
         for cell in cells:
-            discard(self.plan.output, cell["name"], folders)
+            discard(self.plan.output, cell.name, folders)
         todo, crashes = list(cells), 0
         while todo:
             ended, replies, code = self._once(todo)
-            todo = [cell for cell in todo if cell["name"] not in ended]
+            todo = [cell for cell in todo if cell.name not in ended]
             if not todo:
                 break
             crashes = 1 if ended or replies else crashes + 1
             self.progress.clear()
-            self.progress.say(f"the process of judge {self.entry['name']} died (exit code {code})")
+            self.progress.say(f"the process of judge {self.entry.name} died with exit code {code}")
             if crashes >= MAX_CRASHES:
                 log = self.work / "judge.log"
                 message = f"the judge's process died {crashes} times (exit code {code}); see {log}: {tail(log, 3)}"
                 for cell in todo:
                     write_failure(
-                        self.plan.output, cell, self.entry["name"], {"class": "JudgeCrashed", "message": message}
+                        self.plan.output, cell.entry, self.entry.name, {"class": "JudgeCrashed", "message": message}
                     )
                 break
         self.progress.clear()
 
-    def _once(self, cells: Sequence[dict[str, Any]]) -> tuple[set[str], bool, int | None]:
+    def _once(self, cells: Sequence[JudgeCell]) -> tuple[set[str], bool, int | None]:
         """One worker process: the cells it ended, whether a reply came, and its exit code."""
         from trainers.common.events import read_events
         from trainers.common.processes import stop
 
-        job_path, events_path = self.work / "judge.json", events_path_of(self.plan, self.entry["name"])
+        job_path, events_path = self.work / "judge.json", events_path_of(self.plan, self.entry.name)
         events_path.unlink(missing_ok=True)
-        judge = {key: self.entry[key] for key in ("name", "kind", "params", "code")}
+        judge = {key: getattr(self.entry, key) for key in ("name", "kind", "params", "code")}
         job = {
             "schema_version": scores_schema.SCHEMA_VERSION,
             "parent": os.getpid(),
@@ -170,7 +161,7 @@ class _Judge:
             "out": str(self.plan.output),
             "cache": str(self.plan.output / "shared" / "judgements.jsonl"),
             "judge": judge,
-            "cells": list(cells),
+            "cells": [cell.entry for cell in cells],
         }
         scores_schema.write_json(job_path, job)
         with (self.work / "judge.log").open("ab") as log:
@@ -198,7 +189,7 @@ class _Judge:
             stop(process)
         return ended, replies, process.returncode
 
-    def _show(self, event: dict[str, Any]) -> None:
+    def _show(self, event: Json) -> None:
         if event["event"] == "progress":
             self.progress.tick(f"judge {event['cell']}", event["done"], event["total"], event["eta_s"], "requests")
         elif event["event"] == "cell_done":

@@ -92,7 +92,7 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
     api, pushed = HfApi(), 0
     for spec in specs:
         if RunStore(plan.run_dir(spec)).status()["state"] != "done":
-            log(f"not uploaded, for it is not done: {spec.label}")
+            log(f"not uploaded (not finished): {spec.label}")
             continue
         name = f"{place.prefix}-{spec.run_id}"
         try:
@@ -101,9 +101,7 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
                 api.upload_folder(repo_id=name, folder_path=folder, commit_message=f"{plan.config.name}: {spec.label}")
         except (HfHubHTTPError, OSError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"--push: {name} could not be uploaded ({reason}); the results are all here: try again"
-            ) from None
+            raise UserError(f"--push: {name} could not be uploaded ({reason}); nothing local is lost: retry") from None
         log(f"uploaded {spec.label} to {name}")
         pushed += 1
     return pushed
@@ -111,7 +109,7 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
 
 # README.md of a trained policy: where it comes from, with what, and how it did. Made from the run's files alone.
 #
-# No part of any fingerprint or checksum: it is written anew when scores are added.
+# No part of any fingerprint or checksum: it is rewritten when scores are added.
 
 
 def write_card(run_dir: Path, matrix: str) -> Path | None:
@@ -155,7 +153,6 @@ def _rule(record: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    """As one cell of a Markdown table, and without HTML."""
     text = str(value)
     for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
         text = text.replace(old, new)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from harness.plan.entries import LM_EVAL
 from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.state.store import RunStore
@@ -18,14 +19,13 @@ _STAMP = "report.json"
 
 
 def _state(plan: Plan) -> str:
-    """Identity of everything the report shows."""
     runs: dict[str, Any] = {}
     for spec in plan.specs:
         status = RunStore(plan.run_dir(spec)).status()
         stages = {name: stage["fingerprint"] for name, stage in status["stages"].items()}
         runs[spec.run_id] = [status["state"], stages, status["error"]]
     reference = {
-        benchmark["name"]: (scores_schema.read_scores(plan.reference_dir, benchmark["name"]) or {}).get("fingerprint")
+        benchmark.name: (scores_schema.read_scores(plan.reference_dir, benchmark.name) or {}).get("fingerprint")
         for benchmark in plan.benchmarks
     }
     config = plan.config.report.model_dump()
@@ -42,7 +42,7 @@ def _state(plan: Plan) -> str:
 
 
 def outdate(plan: Plan) -> None:
-    """Call before anything the report shows is made anew: until the next report, the one on disk counts as out of date."""
+    """Mark the report on disk as out of date; call before anything it shows is regenerated."""
     (plan.output / _STAMP).unlink(missing_ok=True)
 
 
@@ -53,7 +53,7 @@ def make_report(plan: Plan, progress: Progress, force: bool = False) -> bool:
     complete = all((plan.output / name).is_file() for name in FILES)
     if not force and complete and stamp is not None and stamp.get("state") == state:
         return False
-    progress.say("writing metrics, curves, tables and the report")
+    progress.say("writing the report")
     build(plan.output, [spec.run_id for spec in plan.specs], plan.config.model_dump())
     write_json(plan.output / _STAMP, {"schema_version": 1, "state": state})
     return True
@@ -85,10 +85,9 @@ def write_contamination(plan: Plan) -> None:
     lm-eval keeps its documents to itself until a policy is scored, so theirs come from the reference's scores. A prompt
     has a template around the question; each line of it is therefore compared on its own, too.
     """
-    documents = {b["name"]: _documents(plan, b["name"]) for b in plan.benchmarks if b["kind"] == "lm_eval"}
+    documents = {b.name: _documents(plan, b.name) for b in plan.benchmarks if b.kind == LM_EVAL}
     documents = {name: found for name, found in documents.items() if found}
-    names = [b["name"] for b in plan.benchmarks if b["kind"] != "lm_eval"]
-    cells = [[b["name"], b["fingerprint"]] for b in plan.benchmarks if b["name"] in names or b["name"] in documents]
+    cells = [[b.name, b.fingerprint] for b in plan.benchmarks if b.kind != LM_EVAL or b.name in documents]
     key = fingerprint({"version": _VERSION, "data": plan.data_hash, "benchmarks": cells})
     path = plan.output / FILE
     known = read_json(path)

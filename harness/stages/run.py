@@ -16,6 +16,7 @@ from harness.stages.train import TooManyFailures, train_runs
 from harness.state.clean import remove_path, temporary
 from harness.state.environment import mismatches, note_trainer
 from harness.state.failures import record_is_transient
+from harness.state.records import Environment
 from harness.state.run_locks import RunClaims
 from harness.state.store import RunStore
 from harness.workers.orphans import wait_for_orphan
@@ -23,7 +24,7 @@ from harness.workers.signals import StopSignals
 
 
 class Untrained(Exception):
-    """Runs that were trained are so no more: their files were damaged and set aside."""
+    """Trained runs whose files turned out corrupt and were quarantined."""
 
 
 def run_matrix(
@@ -58,7 +59,7 @@ def run_matrix(
     stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in plan.specs}
     for spec in plan.specs:
         for path in stores[spec.run_id].create(plan.run_record(spec)):
-            progress.say(f"damaged, set aside and made anew: {spec.label}: {path.relative_to(plan.run_dir(spec))}")
+            progress.say(f"{spec.label}: {path.relative_to(plan.run_dir(spec))} is corrupt: quarantined, regenerating")
     waiting = _waiting(plan, specs, stores, progress)
     if finish_only and any(stores[spec.run_id].status()["state"] != "failed" for spec in waiting):
         raise Untrained
@@ -66,14 +67,16 @@ def run_matrix(
     waiting = [spec for spec in waiting if spec not in settled]
     _compare_environments(plan, waiting, stores, progress)
     if settled and not finish_only:
-        progress.say(f"{len(settled)} run{_s(settled)} failed before and would again; --retry-failed tries anyway")
+        progress.say(
+            f"{len(settled)} run{_s(settled)} failed before with a permanent error; --retry-failed tries again"
+        )
     if waiting:
         outdate(plan)
         done = len(specs) - len(waiting) - len(settled)
         progress.say(f"training {len(waiting)} run{_s(waiting)}" + (f" ({done} already trained)" if done else ""))
     elif not settled:
         progress.say(f"all {len(specs)} runs are trained")
-    lost: list[str] = []  # policies on the way that could not be evaluated
+    lost: list[str] = []  # intermediate checkpoints that could not be evaluated
     unjudged: list[str] = []
     try:
         train_runs(plan, waiting, progress, stops, max_failures)
@@ -85,13 +88,12 @@ def run_matrix(
     write_contamination(plan)
     made = make_report(plan, progress)
     failed = [spec for spec in specs if stores[spec.run_id].status()["state"] == "failed"]
-    reference = plan.policies([])[0]
-    unscored = not all(plan.cell_done(reference, benchmark) for benchmark in plan.benchmarks)
+    unscored = not all(plan.cell_done(plan.reference, benchmark) for benchmark in plan.benchmarks)
     if not waiting and not made and not failed and not unscored and not unjudged:
-        progress.say("nothing to do: every run, evaluation and the report are up to date")
+        progress.say("nothing to do: all runs, evaluations and the report are up to date")
     for spec in failed:
-        error = stores[spec.run_id].status()["error"]
-        progress.say(f"failed: {spec.label}: {error['class']}: {error['message']}")
+        if error := stores[spec.run_id].status()["error"]:
+            progress.say(f"failed: {spec.label}: {error['class']}: {error['message']}")
     return 1 if failed or unscored or lost or unjudged else 0
 
 
@@ -114,12 +116,11 @@ def prepare(plan: Plan, claims: RunClaims, progress: Progress, retry_failed: boo
 
 
 def _waiting(plan: Plan, specs: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress) -> list[RunSpec]:
-    """Runs whose training is not complete; what is damaged is set aside."""
     found = []
     for spec in specs:
         damaged = stores[spec.run_id].check("train", spec.fingerprint)
         for file in damaged or []:
-            progress.say(f"damaged, set aside and made anew: {spec.label}: {file}")
+            progress.say(f"{spec.label}: {file} is corrupt: quarantined, regenerating")
         if damaged != []:
             found.append(spec)
     return found
@@ -131,9 +132,10 @@ def _settled(waiting: Sequence[RunSpec], stores: dict[str, RunStore]) -> list[Ru
     settled: list[RunSpec] = []
     for spec in waiting:
         status = stores[spec.run_id].status()
-        if status["state"] != "failed" or record_is_transient(status["error"]):
+        error = status["error"]
+        if status["state"] != "failed" or error is None or record_is_transient(error):
             continue
-        if status["error"]["class"] != "ParentRunError" or spec.parent in [other.run_id for other in settled]:
+        if error["class"] != "ParentRunError" or spec.parent in [other.run_id for other in settled]:
             settled.append(spec)
     return settled
 
@@ -142,7 +144,7 @@ def _compare_environments(
     plan: Plan, waiting: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress
 ) -> None:
     here = settings_of(plan.config, plan.source)[0].here
-    current = plan.environment if here else {"versions": plan.environment["versions"]}
+    current: Environment = plan.environment if here else {"versions": plan.environment["versions"]}
     for text, run_ids in mismatches(stores.values(), current).items():
         progress.say(f"{text} since {len(run_ids)} run{_s(run_ids)} began; the last digits of new results may differ")
     for spec in waiting if here else []:

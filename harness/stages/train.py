@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from harness.executors.base import Ended, Executor, Seat
+from harness.executors.base import Ended, Event, Executor, Seat
 from harness.executors.registry import executor_of
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
@@ -51,13 +51,14 @@ def train_runs(
     """Train every waiting run. A run that fails or takes its process down is recorded; the rest goes on.
 
     Runs start in their order, as many at once as the executor has seats for, controls after their parents. Transient failures
-    (`harness.state.failures`) are tried again, after a while; a run that got further since its last failure starts counting anew.
+    (`harness.state.failures`) are tried again, after a while; a run that got further since its last failure starts counting
+    again.
 
     Args:
         claims: given where other processes train runs of this output too; without, every waiting run is ours.
 
     Raises:
-        harness.workers.signals.Stopped: on request; the runs in work have a checkpoint.
+        harness.workers.signals.Stopped: on request; running runs have a checkpoint.
         TooManyFailures: `max_failures` runs have failed for good.
     """
     if not waiting:
@@ -87,7 +88,7 @@ class _InWork:
 
 
 class _Crew:
-    """The runs that wait, those in work, and the count of what failed."""
+    """Waiting runs, running runs, and the count of failures."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class _Crew:
                     one.seat.stop()
                 if not over:
                     self.progress.clear()
-                    self.progress.say("finishing the step and saving it; Ctrl-C once more stops at once")
+                    self.progress.say("finishing and saving the current step; press Ctrl-C again to stop at once")
             if self._told and not self.in_work:
                 break
             if any(news):
@@ -151,7 +152,6 @@ class _Crew:
             self._owned.discard(spec.run_id)
 
     def _assign(self) -> None:
-        """Start what can be started, in order."""
         unfinished = {spec.run_id for spec in self.waiting} | {one.spec.run_id for one in self.in_work}
         for spec in list(self.waiting):
             if spec.parent in unfinished or time.monotonic() < self._not_before[spec.run_id]:
@@ -176,7 +176,6 @@ class _Crew:
             seat.start(job)
 
     def _watch(self, one: _InWork) -> bool:
-        """Take note of what happened on a seat; returns whether anything did."""
         polled = one.seat.poll()
         run_id, over = one.spec.run_id, False
         for event in polled.events:
@@ -204,7 +203,7 @@ class _Crew:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         log = one.seat.log
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:]) if log.is_file() else ""
-        message = ended.message or f"the training process ended with {how}"
+        message = ended.message or f"training process ended with {how}"
         by_code = code < 0 or code in (0, EXIT_IO)  # 0: someone else told it to stop
         more = {
             "transient": by_code if ended.transient is None else ended.transient,
@@ -215,9 +214,8 @@ class _Crew:
         self.progress.say(f"failed: {one.spec.label}: {message} (see {log})")
 
     def _may_try_again(self, spec: RunSpec) -> bool:
-        """Whether a failed run is worth another try; counts it, and says when."""
         status = self.stores[spec.run_id].status()
-        if not record_is_transient(status["error"]):
+        if status["error"] is None or not record_is_transient(status["error"]):
             return False
         if status["step"] > self._furthest[spec.run_id]:
             self._furthest[spec.run_id], self.attempts[spec.run_id] = status["step"], 1
@@ -227,13 +225,11 @@ class _Crew:
         seconds = BACK_OFF_SECONDS[self.attempts[spec.run_id] - 2]
         self._not_before[spec.run_id] = time.monotonic() + seconds
         tries = f"try {self.attempts[spec.run_id]} of {MAX_ATTEMPTS}"
-        self.progress.say(f"{spec.label} may go better later: {tries}, in {seconds:g}s")
+        self.progress.say(f"{spec.label} failed with a transient error: {tries}, in {seconds:g}s")
         return True
 
 
-def _show(
-    event: dict[str, Any], labels: dict[str, str], number: dict[str, int], plan: Plan, progress: Progress
-) -> None:
+def _show(event: Event, labels: dict[str, str], number: dict[str, int], plan: Plan, progress: Progress) -> None:
     run_id = event.get("run_id", "")
     name = f"[{number.get(run_id, 0)}/{len(number)}] {labels.get(run_id, run_id)}"
     if event["event"] == "started":
@@ -256,7 +252,7 @@ def _show(
         try:
             write_run_files(plan.output / "runs" / run_id)
         except Exception as error:  # a figure must not end a matrix; the report makes these files again
-            progress.say(f"metrics of {name} could not be written yet: {type(error).__name__}: {error}")
+            progress.say(f"metrics of {name} not written yet: {type(error).__name__}: {error}")
     elif event["event"] == "run_stopped":
         progress.clear()
         progress.say(f"stopped {name}" + (f" after step {event['step']}" if event["step"] else " before a step"))

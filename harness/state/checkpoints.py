@@ -1,4 +1,4 @@
-"""Checkpoints that survive a power cut: pushed to disk, with checksums, and checked before a run goes on from them."""
+"""Checkpoints that survive a power cut: pushed to disk, with checksums, and checked before a run resumes from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SEAL = "checksums.json"
 
 
 def _files(folder: Path, run_dir: Path) -> list[Path]:
-    """What a run needs to go on from `folder`: the checkpoint, and the example rows recorded up to it."""
+    """What a run needs to resume from `folder`: the checkpoint, and the example rows recorded up to it."""
     inside = [path for path in folder.rglob("*") if path.is_file() and path.name != SEAL]
     return sorted([*inside, *(run_dir / EXAMPLE_PARTS).glob("*.parquet")])
 

@@ -41,7 +41,7 @@ def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
     runs = [output / "runs" / run_id for run_id in frozen["runs"]]
     for path in _entries(output / "runs"):
         if path not in runs and (path / RUN).is_file():
-            add(path, "a run that is no longer in the matrix")
+            add(path, "run no longer in the matrix")
     for path, why in _unused_shared(output, runs):
         add(path, why)
     benchmarks = {entry["name"] for entry in frozen["config"]["evaluation"]["benchmarks"]}
@@ -50,24 +50,24 @@ def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
     benchmarks |= judged
     for path in _entries(output / "comparisons") + _entries(output / "shared" / JUDGED):
         if path.stem not in judged and path.suffix in (".json", ".jsonl") and not path.name.startswith("."):
-            add(path, "a judge that is no longer in the matrix")
+            add(path, "judge no longer in the matrix")
     kept = [path for run in runs for path in _entries(run / SNAPSHOTS)]
     for directory in [*runs, *kept, output / eval_schema.REFERENCE]:
         for folder in (eval_schema.GENERATIONS, eval_schema.SCORES):
             for path in _entries(directory / folder):
                 known = path.stem in benchmarks or path.name == eval_schema.ENGINE_RECORD
                 if path.suffix in (".json", ".jsonl") and not path.name.startswith(".") and not known:
-                    add(path, "a benchmark or judge that is no longer in the matrix")
+                    add(path, "benchmark or judge no longer in the matrix")
         if (directory / QUARANTINE).is_dir():
-            add(directory / QUARANTINE, "damaged files that were set aside")
+            add(directory / QUARANTINE, "quarantined files")
         if "train" in RunStore(directory).status()["stages"]:
             for name in (CHECKPOINTS, EXAMPLE_PARTS):
                 if (directory / name).exists():
-                    add(directory / name, "only an unfinished run needs it")
+                    add(directory / name, "needed by unfinished runs only")
     if (output / QUARANTINE).is_dir():
-        add(output / QUARANTINE, "damaged files that were set aside")
+        add(output / QUARANTINE, "quarantined files")
     for path in temporary(output):
-        add(path, "left by a process that was killed while writing")
+        add(path, "partial file of a killed process")
     return sorted(found, key=lambda leftover: leftover.path)
 
 
@@ -80,11 +80,11 @@ def _unused_shared(output: Path, runs: Sequence[Path]) -> Iterator[tuple[Path, s
     for path in _entries(output / "shared" / "reference"):
         identity = read_json(path / "identity.json")
         if isinstance(identity, dict) and identity.get("weights") not in weights:
-            yield path, "reference scores of a model that is no longer in the matrix"
+            yield path, "reference scores of a model no longer in the matrix"
     pairs = {f"train_pairs-{record['data']['content_hash'][:16]}.jsonl" for record in records if record}
     for path in sorted(output.glob("train_pairs-*.jsonl")):
         if path.name not in pairs:
-            yield path, "training pairs that are no longer in the matrix"
+            yield path, "training pairs no longer in the matrix"
 
 
 #: Names this project gives to files it has not finished: `.<name>.<pid>.tmp`, `<name>.<pid>.tmp`, `<name>.parquet.tmp`,

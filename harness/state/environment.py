@@ -1,16 +1,17 @@
-"""Versions and hardware a run was started under, against those it goes on under."""
+"""Versions and hardware a run was started under, against those it resumes under."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from harness.state.records import Environment
 from harness.state.store import RunStore, read_run, write_run
 from trainers.common.files import now
 from trainers.common.training_schema import CHECKPOINTS
 
 
-def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
+def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """What differs of the parts in `current`, as `torch 2.12.0 -> 2.13.0`; empty if nothing does."""
     found: list[str] = []
     for part in sorted({"versions", "hardware"} & current.keys(), reverse=True):
@@ -22,16 +23,12 @@ def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return (
-        "none"
-        if value is None or value == []
-        else ", ".join(map(str, value))
-        if isinstance(value, list)
-        else str(value)
-    )
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
-def mismatches(stores: Iterable[RunStore], current: dict[str, Any]) -> dict[str, list[str]]:
+def mismatches(stores: Iterable[RunStore], current: Environment) -> dict[str, list[str]]:
     """Difference -> ids of the runs begun under something else than `current`; pending runs without a step do not count."""
     found: dict[str, list[str]] = {}
     for store in stores:
@@ -43,8 +40,8 @@ def mismatches(stores: Iterable[RunStore], current: dict[str, Any]) -> dict[str,
     return found
 
 
-def note_change(store: RunStore, current: dict[str, Any]) -> None:
-    """Write into run.json that an unfinished run goes on under other versions or hardware than it began under."""
+def note_change(store: RunStore, current: Environment) -> None:
+    """Write into run.json under which other versions or hardware an unfinished run resumes."""
     record = read_run(store.directory)
     if record is None:
         return
@@ -53,7 +50,7 @@ def note_change(store: RunStore, current: dict[str, Any]) -> None:
         write_run(store.directory, {**record, "resumed_under": [*earlier, {**current, "at": now()}]})
 
 
-def note_trainer(store: RunStore, current: dict[str, Any]) -> None:
+def note_trainer(store: RunStore, current: Environment) -> None:
     """Write into run.json under what this process is about to train the run; another one may have made the record."""
     record = read_run(store.directory)
     if any((store.directory / CHECKPOINTS).glob("checkpoint-*")):

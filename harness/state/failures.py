@@ -18,7 +18,7 @@ _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 _READ_ONLY_ERRNOS = (errno.EROFS, errno.EACCES, errno.EPERM)
 #: Libraries in other languages (safetensors, Arrow) carry the system's words in errors of their own.
 _DISK_WORDS = tuple(os.strerror(number) for number in _DISK_ERRNOS)
-#: How torch.save puts a write that came through in part, whatever the reason: that is lost on the way.
+#: How torch.save puts a write that came through in part, whatever the reason: lost on the way here.
 _TORN_WORDS = ("PytorchStreamWriter failed writing", ". unexpected pos ")
 _TRANSIENT_CLASSES = ("MemoryError", "OutOfMemoryError", "EngineCrashed", "EngineLostError", "EngineDeadError")
 
@@ -58,4 +58,4 @@ def disk_line(number: int, path: object) -> str:
         errno.EIO: "the disk failed; check it (dmesg)",
         errno.EFBIG: "a file grew beyond what is allowed (ulimit -f); raise the limit",
     }.get(number, "free some space")
-    return f"{os.strerror(number)}{place}: {mend}, then run the same command again; nothing finished is lost"
+    return f"{os.strerror(number)}{place}: {mend}, then run the same command again; finished work is kept"

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict, cast
 
 from harness.progress import stderr_line
 from harness.state.failures import disk_errno, disk_line
@@ -27,6 +27,17 @@ BEAT_SECONDS, MISSED_BEATS = 5.0, 4
 #: Exit code of a process whose directory another one took: that of a SIGTERM, so that a scheduler queues it again.
 EXIT_LOST = 128 + signal.SIGTERM
 _POLL_SECONDS = 0.5
+
+
+class Holder(TypedDict, total=False):
+    """`.lock.json`: the process that holds a directory, since when (UTC), its counter, and what it does there."""
+
+    pid: int
+    host: str
+    since: str
+    token: str
+    beat: int
+    role: str | None
 
 
 class Held(UserError):
@@ -52,7 +63,7 @@ def output_lock(
         Held: another process works on this directory (says which).
         UserError: the directory cannot be written to, or its file system has no locks.
     """
-    holder = {
+    holder: Holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": now(),
@@ -136,19 +147,19 @@ def holder_of(output: Path) -> tuple[str | None, str | None]:
     return (_who(holder), holder.get("role")) if holder else (None, None)
 
 
-def _take(output: Path, handle: IO[str], holder: dict[str, Any], wait: bool, log: Callable[[str], None]) -> None:
+def _take(output: Path, handle: IO[str], holder: Holder, wait: bool, log: Callable[[str], None]) -> None:
     said = False
     while not (try_lock(output, handle, fcntl.LOCK_EX) and _claim(output / HOLDER, holder, log)):
         who = _who(_record(output / HOLDER))
         if not wait:
-            raise Held(f"{output} is being worked on by {who}; add --wait to wait for it, or give another --output")
+            raise Held(f"{output} is in use by {who}; add --wait to wait for it, or give another --output")
         if not said:
-            log(f"{output} is being worked on by {who}; waiting for it")
+            log(f"{output} is in use by {who}; waiting for it")
             said = True
         time.sleep(_POLL_SECONDS)
 
 
-def _claim(path: Path, holder: dict[str, Any], log: Callable[[str], None]) -> bool:
+def _claim(path: Path, holder: Holder, log: Callable[[str], None]) -> bool:
     """Write `holder` into `path`; False if a process of another host is named there and alive, or was faster."""
     earlier = _record(path)
     elsewhere = _is_elsewhere(earlier)
@@ -173,12 +184,12 @@ def _claim(path: Path, holder: dict[str, Any], log: Callable[[str], None]) -> bo
     return (_record(path) or {}).get("token") == holder["token"]
 
 
-def _is_elsewhere(holder: dict[str, Any] | None) -> bool:
+def _is_elsewhere(holder: Holder | None) -> bool:
     """Not for this host: there the kernel's lock is proof."""
     return holder is not None and holder.get("host") != socket.gethostname()
 
 
-def _latest(path: Path, earlier: dict[str, Any] | None) -> dict[str, Any] | None:
+def _latest(path: Path, earlier: Holder | None) -> Holder | None:
     """What stands in `path` once it differs from `earlier`, or after so many looks that beats would have come.
 
     Looks are counted and not seconds: a server that hangs for a minute makes one look of it.
@@ -191,7 +202,7 @@ def _latest(path: Path, earlier: dict[str, Any] | None) -> dict[str, Any] | None
     return earlier
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Holder | None:
     """The record; None if there is none, and empty if it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -199,10 +210,10 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return cast(Holder, found) if isinstance(found, dict) else {}
 
 
-def _record(path: Path) -> dict[str, Any] | None:
+def _record(path: Path) -> Holder | None:
     """`_read`, several times if it fails: what cannot be read (ESTALE, EIO) has not ended.
 
     Raises:
@@ -217,7 +228,7 @@ def _record(path: Path) -> dict[str, Any] | None:
     raise _refusal(path.parent, failure, f"{path.name} cannot be read")
 
 
-def _create(path: Path, holder: dict[str, Any]) -> None:
+def _create(path: Path, holder: Holder) -> None:
     """Make `path` with `holder` in it.
 
     Raises:
@@ -245,7 +256,7 @@ def _refusal(output: Path, error: OSError, mend: str) -> UserError:
     return UserError(f"{output}: {error.strerror}: {mend}" if number is None else disk_line(number, output))
 
 
-def _beat(path: Path, holder: dict[str, Any], ended: threading.Event) -> None:
+def _beat(path: Path, holder: Holder, ended: threading.Event) -> None:
     """Count up in `path` until `ended`; if another process has taken over meanwhile (this one slept), end this one."""
     while not ended.wait(BEAT_SECONDS):
         with contextlib.suppress(OSError):  # a full disk must not end the work; the next beat may come through

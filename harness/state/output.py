@@ -36,7 +36,7 @@ def check_output(config: MatrixConfig, output: Path) -> None:
 
 
 def _unclaimed(path: Path) -> bool:
-    """Whether an entry of an output without a matrix is no one's work: what a kill before the first freeze leaves behind.
+    """Whether an entry of an output without a matrix was left by a kill before the first freeze.
 
     That is `.lock`, `.matrix.json.<pid>.tmp`, the workers' lock in `work/setup`, and the claims, which were once written first.
     """
@@ -46,7 +46,6 @@ def _unclaimed(path: Path) -> bool:
 
 
 def _name(matrix: Any) -> str | None:
-    """Name of a frozen matrix."""
     return str(matrix["name"]) if isinstance(matrix, dict) and "name" in matrix else None
 
 
@@ -78,7 +77,7 @@ def freeze(plan: Plan) -> None:
 
 
 def freeze_claims(plan: Plan) -> None:
-    """Write claims.json before the first run; what stands there once is never changed, so later claims are exploratory."""
+    """Write claims.json before the first run; never changed afterwards, so later claims are exploratory."""
     from reports.verdict.claims import CLAIMS, freeze, parse_claims
 
     if plan.config.claims and not (plan.output / CLAIMS).exists():

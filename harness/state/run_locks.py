@@ -42,7 +42,7 @@ def shared_output(output: Path, log: Callable[[str], None]) -> Iterator[None]:
             unknown += who is None
             # a record of one that died says nothing: whoever has the lock is about to write its own
             if unknown >= _LOOKS or (who is not None and role != EVALUATES and holder_lives(output)):
-                raise UserError(f"{output} is being worked on by {who or 'another process'}; workers cannot join it")
+                raise UserError(f"{output} is in use by {who or 'another process'}; workers cannot join it")
             if role == EVALUATES and not said:
                 log(f"{output} is being evaluated by {who}; waiting for it")
                 said = True
@@ -51,7 +51,7 @@ def shared_output(output: Path, log: Callable[[str], None]) -> Iterator[None]:
 
 
 class RunClaims:
-    """Locks of runs (kernel lock and counted heartbeat, see `harness.state.lock`), one for each run in work.
+    """Locks of runs (kernel lock and counted heartbeat, see `harness.state.lock`), one for each running run.
 
     A worker that dies frees its run; on another host, once its heartbeat has stood still for some seconds.
     """
@@ -89,9 +89,9 @@ class RunClaims:
         if store.is_done("train", spec.fingerprint, verify=False):
             return True
         status = store.status()
-        if status["state"] != "failed":
-            return False
         error = status["error"]
+        if status["state"] != "failed" or error is None:
+            return False
         return not record_is_transient(error) or int(error.get("attempts", 1)) >= MAX_ATTEMPTS
 
     def give_back(self, spec: RunSpec) -> None:

@@ -7,33 +7,37 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from harness.state.records import as_status, differing, proved, verified, with_checksum
-from trainers.common.files import file_hash, now, push, read_json, write_json
+from harness.state.records import Status, as_status, differing, proved, verified, with_checksum
+from trainers.common.files import Json, file_hash, now, push, read_json, write_json
 
 RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
-_EMPTY = {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None}
 #: Seconds between heartbeats of a run in its status.json.
 HEARTBEAT_SECONDS = 10.0
 
 _changing = threading.RLock()  # status.json is read, changed and written by the work and by its heartbeat
 
 
-def read_run(directory: Path) -> dict[str, Any] | None:
-    """The content of a run's run.json; None if it is missing or damaged."""
+def _empty(**known: Any) -> Status:
+    status: Any = {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None, "stages": {}}
+    return cast(Status, status | known)
+
+
+def read_run(directory: Path) -> Json | None:
+    """A run's run.json (see `harness.plan.plan.Plan.run_record`); None if it is missing or corrupt."""
     return verified(read_json(directory / RUN))
 
 
-def write_run(directory: Path, record: dict[str, Any]) -> None:
+def write_run(directory: Path, record: Json) -> None:
     """Write a run's run.json, with its checksum."""
     write_json(directory / RUN, with_checksum(record))
 
 
 def set_aside(path: Path, root: Path) -> Path:
-    """Move a damaged file under `root` to `root/quarantine/<its relative path>.<n>`; returns where it went."""
+    """Move a corrupt file under `root` to `root/quarantine/<its relative path>.<n>`; returns where it went."""
     relative = path.relative_to(root)
     n = 1
     while (target := root / QUARANTINE / relative.with_name(f"{relative.name}.{n}")).exists():
@@ -50,8 +54,8 @@ class RunStore:
         self.directory = Path(directory)
         self._last_progress = -float("inf")
 
-    def create(self, record: dict[str, Any]) -> list[Path]:
-        """Write `run.json` once, and an initial status if there is none; returns damaged files set aside."""
+    def create(self, record: Json) -> list[Path]:
+        """Write `run.json` once, and an initial status if there is none; returns corrupt files that were quarantined."""
         self.directory.mkdir(parents=True, exist_ok=True)
         damaged: list[Path] = []
         there = (self.directory / RUN).exists()
@@ -66,13 +70,13 @@ class RunStore:
                 self._write(status)
         return damaged
 
-    def status(self) -> dict[str, Any]:
-        """The status; a missing or damaged file reads as pending."""
+    def status(self) -> Status:
+        """The status; a missing or corrupt file reads as pending."""
         status = as_status(read_json(self.directory / STATUS))
-        return status if status is not None else {**_EMPTY, "stages": {}, "run_id": self.directory.name}
+        return status if status is not None else _empty(run_id=self.directory.name)
 
-    def _mended(self) -> tuple[dict[str, Any], Path | None]:
-        """The status; a damaged file is set aside (where to comes second), and what files prove of it is kept."""
+    def _mended(self) -> tuple[Status, Path | None]:
+        """The status; a corrupt file is quarantined (where to comes second), and what files prove of it is kept."""
         path = self.directory / STATUS
         there = path.exists()  # before it is read: another process may write it meanwhile
         value = read_json(path)
@@ -80,11 +84,10 @@ class RunStore:
         if status is not None:
             return status, None
         if not there:
-            return {**_EMPTY, "stages": {}}, None
-        kept = proved(self.directory, value)
-        return {**_EMPTY, **kept}, set_aside(path, self.directory)
+            return _empty(), None
+        return _empty(**proved(self.directory, value)), set_aside(path, self.directory)
 
-    def _write(self, status: dict[str, Any]) -> None:
+    def _write(self, status: Mapping[str, Any]) -> None:
         record = {**status, "run_id": self.directory.name, "updated": now()}
         write_json(self.directory / STATUS, with_checksum(record))
 
@@ -162,22 +165,24 @@ class RunStore:
 
     def files(self, name: str) -> set[str]:
         """Files whose checksums stage `name` recorded."""
-        return set((self.status()["stages"].get(name) or {}).get("files", ()))
+        stage = self.status()["stages"].get(name)
+        return set() if stage is None else set(stage["files"])
 
     def is_done(self, name: str, fingerprint: str, verify: bool = True) -> bool:
         """Whether stage `name` is complete for `fingerprint`.
 
-        With `verify`, every file is compared with its checksum; a damaged one goes to `quarantine/` and the stage's marker is
+        With `verify`, every file is compared with its checksum; a corrupt one goes to `quarantine/` and the stage's marker is
         dropped. Without, nothing is read but the status, files need only be there, and nothing is written.
         """
         if not verify:
             stage = self.status()["stages"].get(name)
-            same = stage is not None and stage["fingerprint"] == fingerprint
-            return same and all((self.directory / file).is_file() for file in stage["files"])
+            if stage is None or stage["fingerprint"] != fingerprint:
+                return False
+            return all((self.directory / file).is_file() for file in stage["files"])
         return self.check(name, fingerprint) == []
 
     def check(self, name: str, fingerprint: str) -> list[str] | None:
-        """`damaged`, and what is damaged is set aside, so that the stage is done again."""
+        """`damaged`; such files are quarantined, so that the stage is done again."""
         damaged = self.damaged(name, fingerprint)
         if damaged:
             for file in damaged:

@@ -7,15 +7,14 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
+from harness.state.records import StageMark, Status
 from harness.state.store import RunStore
 from trainers.common import scores_schema
 from trainers.common.errors import UserError
-
-# How far the runs of a plan are, from one look at each status file: fast for thousands of runs, and nothing is written.
+from trainers.common.files import Json, read_json
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,10 @@ def survey(plan: Plan, specs: Sequence[RunSpec]) -> list[RunState]:
     found = []
     for spec, policy in zip(specs, plan.policies(specs)[1:], strict=True):
         store = RunStore(plan.run_dir(spec))
-        stages: dict[str, Any] = store.status()["stages"] if store.directory.is_dir() else {}
+        stages = store.status()["stages"] if store.directory.is_dir() else {}
         folder = str(store.directory)
         trained = _is_done(folder, stages.get("train"), spec.fingerprint)
-        cells = [
-            scores_schema.cell_fingerprint(spec.fingerprint, benchmark["fingerprint"]) for benchmark in plan.benchmarks
-        ]
+        cells = [scores_schema.cell_fingerprint(spec.fingerprint, one.fingerprint) for one in plan.benchmarks]
         if _is_done(folder, stages.get("evaluate"), scores_schema.digest(cells)):
             count = len(cells)
         else:  # some may be scored all the same; the score files tell
@@ -48,20 +45,18 @@ def survey(plan: Plan, specs: Sequence[RunSpec]) -> list[RunState]:
     return found
 
 
-def _is_done(folder: str, stage: dict[str, Any] | None, fingerprint: str) -> bool:
+def _is_done(folder: str, stage: StageMark | None, fingerprint: str) -> bool:
     if stage is None or stage["fingerprint"] != fingerprint:
         return False
     return all(os.path.isfile(os.path.join(folder, file)) for file in stage["files"])
 
 
-def frozen_matrix(output: Path) -> dict[str, Any]:
+def frozen_matrix(output: Path) -> Json:
     """matrix.json of an output directory.
 
     Raises:
         UserError: there is none.
     """
-    from trainers.common.files import read_json
-
     frozen = read_json(output / "matrix.json")
     if not isinstance(frozen, dict):
         raise UserError(
@@ -70,7 +65,7 @@ def frozen_matrix(output: Path) -> dict[str, Any]:
     return frozen
 
 
-def shown_state(status: dict[str, Any]) -> str:
+def shown_state(status: Status) -> str:
     """The state; a run whose process on this machine is gone, or that was told to stop, is `interrupted`, not running."""
     pid = status.get("pid")
     if status["state"] == "pending" and status.get("stopped"):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from harness.workers.quiet import quiet
 from harness.workers.stop_request import StopRequest, TrainingStopped
-from harness.workers.train_worker import Events, cell, train_beside
+from harness.workers.train_worker import cell, train_beside
+from trainers.common.events import Events
 
 
 class AgreedStop(StopRequest):

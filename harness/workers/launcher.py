@@ -8,17 +8,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from harness.state.store import RunStore
 from harness.workers.stop_request import TrainingStopped
-from trainers.common.files import write_json
+from trainers.common.files import Json, write_json
 
 #: torchrun kills what has not ended so many seconds after it was itself told to stop (30 without this): a step may take longer.
 _SHUTDOWN_SECONDS = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "3600"}
 
 
-def run_launched(job: dict[str, Any], events: Path) -> None:
+def run_launched(job: Json, events: Path) -> None:
     """Train one run in several processes by `accelerate launch`; SIGTERM is passed on, and they are waited for.
 
     Raises:
@@ -29,7 +28,7 @@ def run_launched(job: dict[str, Any], events: Path) -> None:
     job = {key: value for key, value in job.items() if key != "launch"}
     write_json(work, {"worker": os.getpid(), "events": str(events), "job": job})
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "harness.workers.launched", str(work)]
-    # in a session of its own: a terminal's Ctrl-C is for the parent to decide about, and torchrun takes it for its own
+    # in a separate session: a terminal's Ctrl-C is for the parent to decide about, and torchrun takes it for its own
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, env={**_SHUTDOWN_SECONDS, **os.environ}, start_new_session=True
     )

@@ -22,7 +22,7 @@ def wait_for_orphan(work: Path) -> None:
             processes cannot be recognised, and this returns at once).
     """
     for module, stem in _WORKERS.items():
-        for events in sorted(work.glob(f"{stem}*.events.jsonl")):  # each judge tells its events in a file of its own
+        for events in sorted(work.glob(f"{stem}*.events.jsonl")):  # each judge tells its events in a separate file
             _wait(module, work / f"{stem}.json", _started_pid(events))
 
 

@@ -1,4 +1,4 @@
-"""Stopping on request: Ctrl-C and the SIGTERM of a scheduler end a matrix at a place it can go on from."""
+"""Stopping on request: Ctrl-C and the SIGTERM of a scheduler end a matrix where it can resume."""
 
 from __future__ import annotations
 

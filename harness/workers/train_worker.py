@@ -2,7 +2,7 @@
 
 The work file names an inbox, to which the parent appends a job a line; what happens is appended to an events file as JSON
 lines and kept in each run's status.json. A run that raises is recorded with class, message and traceback, and the next one
-may come. If this process itself dies, the parent knows which run it was in. SIGTERM ends it at a place the run can go on from
+may come. If this process itself dies, the parent knows which run it was in. SIGTERM ends it where the run can resume
 (see harness.workers.stop_request).
 """
 
@@ -25,6 +25,8 @@ from harness.state.store import RunStore, set_aside
 from harness.workers.launcher import run_launched
 from harness.workers.quiet import quiet
 from harness.workers.stop_request import StopRequest, TrainingStopped
+from trainers.common.events import Events, EventTail
+from trainers.common.files import Json
 from trainers.common.processes import Patience, die_with_parent
 
 if TYPE_CHECKING:
@@ -36,21 +38,8 @@ if TYPE_CHECKING:
 PROCESS_ENDS = "process_ends"
 
 
-class Events:
-    """Appends JSON lines that the parent reads."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._handle = path.open("a", encoding="utf-8")
-
-    def emit(self, event: str, **values: Any) -> None:
-        self._handle.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
-        self._handle.flush()
-
-
 @contextlib.contextmanager
 def _every_trainer_calls(callback: Any) -> Any:
-    """Trainers made inside the block, by whatever objective, call `callback` too."""
     from transformers import trainer
 
     trainer.DEFAULT_CALLBACKS.append(callback)
@@ -60,7 +49,7 @@ def _every_trainer_calls(callback: Any) -> Any:
         trainer.DEFAULT_CALLBACKS.remove(callback)
 
 
-def _read_job(job: dict[str, Any]) -> tuple[TrainJob, list[PreferencePair]]:
+def _read_job(job: Json) -> tuple[TrainJob, list[PreferencePair]]:
     from trainers.run.job import TrainJob
 
     values = job["train_job"]
@@ -88,12 +77,12 @@ def _pairs(path: Path, limit: int | None, seed: int, *state: int) -> list[Prefer
 
 
 def _fit(
-    job: dict[str, Any],
+    job: Json,
     train_job: TrainJob,
     pairs: list[PreferencePair],
     report: Callable[[Progress], None],
     request: StopRequest,
-) -> dict[str, Any]:
+) -> Json:
     from trainers.run.objective_run import train_objective
     from trainers.run.train import train
 
@@ -103,13 +92,13 @@ def _fit(
         return train_objective(train_job, job["objective"], pairs, report)
 
 
-def train_beside(job: dict[str, Any], request: StopRequest) -> None:
+def train_beside(job: Json, request: StopRequest) -> None:
     """Train a run of several processes in one that is not the main one."""
     train_job, pairs = _read_job(job)
     _fit(job, train_job, pairs, lambda progress: None, request)
 
 
-def run_one(job: dict[str, Any], events: Events, request: StopRequest, alone: bool = True) -> None:
+def run_one(job: Json, events: Events, request: StopRequest, alone: bool = True) -> None:
     """Train one run and mark it; raises what training raises.
 
     Args:
@@ -161,31 +150,26 @@ def run_one(job: dict[str, Any], events: Events, request: StopRequest, alone: bo
 
 
 def _keep_whole_checkpoints(store: RunStore, events: Events) -> None:
-    """Set damaged checkpoints aside and remove those that were never finished: the run goes on from the last whole one."""
+    """Quarantine corrupt checkpoints and remove incomplete ones: the run resumes from the last whole one."""
     from harness.state.checkpoints import damaged, unfinished
 
     for folder, files in damaged(store.directory).items():
         kept = set_aside(folder, store.directory)
-        text = f"{folder.name} is damaged ({files[0]}); set aside as {kept.relative_to(store.directory)}"
+        text = f"{folder.name} is corrupt ({files[0]}); moved to {kept.relative_to(store.directory)}"
         events.emit("note", run_id=store.directory.name, text=text)
     for folder in unfinished(store.directory):
         shutil.rmtree(folder)  # not kept: on a disk that was full it would keep it so
-        events.emit("note", run_id=store.directory.name, text=f"{folder.name} was not finished; removed")
+        events.emit("note", run_id=store.directory.name, text=f"{folder.name} is incomplete; removed")
 
 
-def _jobs(inbox: Path, parent: int) -> Iterator[dict[str, Any]]:
-    """Jobs as the parent appends them, until it is gone."""
-    offset, patience = 0, Patience(0.02)
+def _jobs(inbox: Path, parent: int) -> Iterator[Json]:
+    tail, patience = EventTail(inbox), Patience(0.02)
     while os.getppid() == parent:
-        with inbox.open("rb") as handle:
-            handle.seek(offset)
-            data = handle.read()
-        end = data.rfind(b"\n") + 1
-        offset += end
-        for line in data[:end].splitlines():
-            yield json.loads(line)
+        jobs = tail.read()
+        for job in jobs:
+            yield job
             patience.reset()
-        if not end:
+        if not jobs:
             patience.sleep()
 
 
@@ -204,7 +188,7 @@ def main(argv: list[str]) -> int:
         return EXIT_IO
 
 
-def _main(work: dict[str, Any]) -> int:
+def _main(work: Json) -> int:
     request = StopRequest()
     events = Events(Path(work["events"]))
     events.emit("started", pid=os.getpid())
@@ -218,7 +202,7 @@ def _main(work: dict[str, Any]) -> int:
     return 0
 
 
-def cell(job: dict[str, Any], events: Events, request: StopRequest, alone: bool = True) -> bool:
+def cell(job: Json, events: Events, request: StopRequest, alone: bool = True) -> bool:
     """One cell of a matrix: train the run, and record what came of it. False if this process is to end.
 
     It is where it was told to stop, and where a run failed that used CUDA: after some errors (a device-side assert, an illegal

@@ -16,7 +16,7 @@ from tests.faults.damage import ARTIFACTS, LOST, NEEDED_TO_TRAIN, damage
 from tests.faults.outcome import Outcome
 from tests.faults.points import Fault, stage_of
 
-#: A learned head, its control, adapters, a policy on the way, answers and log-probs, a judge, and a claim.
+#: A learned head, its control, adapters, an intermediate checkpoint, answers and log-probs, a judge, and a claim.
 MATRIX = """\
 name: faults
 model: {name_or_path: "MODEL"}

@@ -12,6 +12,7 @@ class Events:
     """Appends JSON lines that the supervisor reads."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._handle = path.open("a", encoding="utf-8")
 

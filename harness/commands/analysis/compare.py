@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         if any(options.output.resolve() == source.root.resolve() for source in subset.sources):
             raise UserError(f"--output {options.output}: the runs lie there; give another directory")
         if (options.output / "matrix.json").exists() or (options.output / "runs").exists():
-            raise UserError(f"--output {options.output}: holds a matrix of its own; give another directory")
+            raise UserError(f"--output {options.output}: contains a matrix; give another directory")
         matrix, said = as_matrix(subset, options.output, options.baseline, options.primary)
         with output_lock(options.output):
             carry(subset, options.output)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.options import number, print_json, whole, wholes
 from trainers.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,67 +27,24 @@ examples:
   python -m harness power --effect 0.05 --pilot output/dpo_metrics"""
 
 
-def _counts(text: str, most: int) -> list[int]:
-    values = []
-    for part in text.split(","):
-        if not part.strip().isdecimal() or not 2 <= int(part) <= most:
-            raise argparse.ArgumentTypeError(
-                f"{part.strip()!r} in {text!r}: give whole numbers of 2 to {most}, as in 3,5,10"
-            )
-        values.append(int(part))
-    return sorted(set(values))
-
-
-def _seed_counts(text: str) -> list[int]:
-    return _counts(text, 1000)
-
-
-def _prompt_counts(text: str) -> list[int]:
-    return _counts(text, 1_000_000)
-
-
-def _number(text: str, above: bool) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or value < 0 or (above and value == 0):
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number {'above' if above else 'of at least'} 0")
-    return value
-
-
-def _positive(text: str) -> float:
-    return _number(text, above=True)
-
-
-def _deviation(text: str) -> float:
-    return _number(text, above=False)
-
-
-def _claims(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
-    return int(text)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
-    parser.add_argument("--effect", type=_positive, required=True, help="true difference to find, in the metric's unit")
-    parser.add_argument("--seeds", type=_seed_counts, default=[3, 5, 10], help="default: 3,5,10")
-    parser.add_argument("--prompts", type=_prompt_counts, default=[100, 500, 1000], help="default: 100,500,1000")
+    parser.epilog, positive = _EPILOG, number(0, above=True)
+    parser.add_argument("--effect", type=positive, required=True, help="true difference to find, in the metric's unit")
+    parser.add_argument("--seeds", type=wholes(2, 1000), default=[3, 5, 10], help="default: 3,5,10")
+    parser.add_argument("--prompts", type=wholes(2, 1_000_000), default=[100, 500, 1000], help="default: 100,500,1000")
     parser.add_argument("--pilot", type=Path, metavar="DIR", help="a finished matrix to measure the deviations on")
     parser.add_argument("--metric", help="benchmark/metric of the pilot; default: its primary")
     parser.add_argument("--against", metavar="METHOD", help="the pilot's baseline; default: its own")
     for name, value in STATED.items():
-        parser.add_argument(f"--sd-{name}", type=_deviation, metavar="SD", help=f"default: {value:g}")
+        parser.add_argument(f"--sd-{name}", type=number(0), metavar="SD", help=f"default: {value:g}")
     parser.add_argument(
         "--range",
-        type=_positive,
+        type=positive,
         metavar="WIDTH",
         help="of the metric, for assumed deviations; default: 1, a share; 2 for a score of -1..1",
     )
     parser.add_argument(
-        "--claims", type=_claims, default=1, metavar="N", help="claims declared, for Bonferroni; default: 1"
+        "--claims", type=whole(1, 10_000), default=1, metavar="N", help="claims declared, for Bonferroni; default: 1"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
 
@@ -200,6 +155,7 @@ def _show(report: dict[str, Any], options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the tables, or one JSON object; nothing is written."""
+    options.seeds, options.prompts = sorted(set(options.seeds)), sorted(set(options.prompts))
     alpha = 0.05 / options.claims
     cautious = None
     if options.pilot is not None:
@@ -218,13 +174,12 @@ def run(options: argparse.Namespace) -> int:
             else {"seed": spread.seed, "prompt": spread.prompt, "residual": spread.residual},
             **report,
         }
-        json.dump(result, sys.stdout, indent=1, allow_nan=False)
-        print()
+        print_json(result)
         return 0
     print(textwrap.fill(f"standard deviations {source}", 80))
     print(f"  seed {spread.seed:.3g}, prompt {spread.prompt:.3g}, residual {spread.residual:.3g}")
     if cautious is not None:
-        print("used: the 80 % upper bounds, for a small pilot can look even by luck")
+        print("used: the 80 % upper bounds, since a small pilot may underestimate")
         print(f"  seed {cautious.seed:.3g}, prompt {cautious.prompt:.3g}, residual {cautious.residual:.3g}")
     print(
         f"two-sided alpha {alpha:.3g} ({options.claims} claim{'' if options.claims == 1 else 's'}), paired by seed and prompt\n"

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             path = build(options.output, list(frozen["runs"]), frozen["config"])
         except ReportError as error:
-            raise UserError(f"{error}; delete the file and run the matrix again to make it anew") from None
+            raise UserError(f"{error}; delete the file and run the matrix again to regenerate it") from None
     print_summary(options.output)
     print(f"report: {_short(path)}")
     return 0

@@ -17,6 +17,7 @@ from harness.commands.data.preference_arguments import (
 )
 from harness.progress import Progress, stderr_line
 from trainers.common.errors import UserError
+from trainers.common.files import Json
 
 if TYPE_CHECKING:
     from evals.preferences.flips import Noise
@@ -112,8 +113,7 @@ def _reward(options: argparse.Namespace) -> Reward:
     return build(options.reward, dict(options.reward_param))
 
 
-def _prompt_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """The prompts of each split; their number as --prompts and --heldout say."""
+def _prompt_sets(options: argparse.Namespace) -> dict[str, list[Json]]:
     from evals.preferences.prompt_bank import generate_prompts
     from evals.preferences.splits import SHARES, by_column, by_value
     from harness.plan.references import data_source

@@ -42,7 +42,6 @@ def print_page(result: dict[str, Any]) -> None:
 
 
 def _say(console: Any, text: str, indent: int = 0, style: str = "") -> None:
-    """A line folded at the width of the page; what follows is indented alike."""
     from rich.text import Text
 
     from reports.page.text import visible
@@ -127,7 +126,7 @@ def _problems(console: Any, problems: dict[str, Any]) -> None:
     kinds = [f"{problems[kind]:,} {what}" for kind, what in _KINDS.items() if problems[kind]]
     _say(
         console,
-        f"{problems['rows']:,} rows cannot be used: {problems['without_preference']:,} prefer nothing (without_preference: "
+        f"{problems['rows']:,} rows cannot be used: {problems['without_preference']:,} have no preference (without_preference: "
         f"drop leaves these out): {', '.join(kinds) or 'none'}",
         2,
         "yellow",

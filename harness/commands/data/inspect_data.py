@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands.options import print_json, whole
 from trainers.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _EPILOG = """a SOURCE is
   dataset_info.json#name    an entry of LLaMA-Factory
   hub:owner/name@rev#split  a data set of the hub; /FOLDER, :SUBSET before @
   embedded:set/split        data that ships with the project
-With several, prompts that stand in more than one are counted.
+With several, prompts found in more than one are counted.
 
 examples:
   python -m harness inspect-data pairs.jsonl
@@ -45,18 +45,6 @@ reward accuracy on held-out pairs, with its interval. The figure is kept by data
 and model: run-matrix warns where its upper bound is below .55."""
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 0")
-    return int(text)
-
-
-def _some(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
-    return int(text)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="see below")
@@ -67,9 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heldout", metavar="SOURCE", help="pairs for --learnability to evaluate on (default: split off each SOURCE)"
     )
-    parser.add_argument("--first", type=_some, metavar="N", help="read N rows of each source and no further")
-    parser.add_argument("--samples", type=_count, default=3, metavar="N", help="pairs shown (default: %(default)s)")
-    parser.add_argument("--seed", type=_count, default=0, help="of the samples (default: %(default)s)")
+    parser.add_argument("--first", type=whole(1), metavar="N", help="read N rows of each source and no further")
+    parser.add_argument("--samples", type=whole(0), default=3, metavar="N", help="pairs shown (default: %(default)s)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the samples (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
 
 
@@ -77,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the figures; only learnability is kept, in the user's cache directory.
 
     Returns:
-        0; 1 if a learnability run failed, 130 or 143 if it was stopped.
+        0; 1 if a learnability run failed.
 
     Raises:
         UserError: a source cannot be read, or has no usable row at all.
@@ -115,12 +103,9 @@ def run(options: argparse.Namespace) -> int:
     code = 0
     if options.learnability and model is not None and tokens is not None:
         code = _learnability(ResolvedModel(options.model, model), tokens, trained, heldout, reports)
-        if code > 1:
-            return code
     result = {"sources": reports, "overlaps": overlaps(named)}
     if options.json:
-        json.dump(result, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False, default=asdict)
-        print()
+        print_json(result, ensure_ascii=False, default=asdict)
     else:
         from harness.commands.data.data_page import print_page
 
@@ -131,7 +116,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _heldout(options: argparse.Namespace) -> Named | None:
-    """The pairs of --heldout."""
     if options.heldout is None:
         return None
     if not options.learnability:
@@ -155,23 +139,16 @@ def _learnability(
     heldout: Named | None,
     reports: list[dict[str, Any]],
 ) -> int:
-    """Put the learnability of every source that has pairs into its report; returns the exit code."""
     from harness.commands.data.learnability_run import Named, measure
-    from harness.commands.runs.run_matrix import going_on
-    from harness.progress import Progress, stderr_line
-    from harness.workers.signals import Stopped, StopSignals
+    from harness.progress import Progress
+    from harness.workers.signals import StopSignals
 
     if not any(model.path.glob("*.safetensors")):
         raise UserError(f"--model {model.name}: no weights (*.safetensors) there, which --learnability trains")
     measured = [report for report in reports if report["pairs"]]
     with StopSignals() as stops, Progress() as progress:
-        try:
-            for report, pairs in zip(measured, filter(None, data), strict=True):
-                named = Named(report["source"], pairs)
-                report["learnability"] = measure(named, heldout, model, tokens, progress, stops)
-        except Stopped as stopped:
-            stderr_line(f"\n{going_on(stopped.at_once)}")
-            return stopped.exit_code
+        for report, pairs in zip(measured, filter(None, data), strict=True):
+            report["learnability"] = measure(Named(report["source"], pairs), heldout, model, tokens, progress, stops)
     return 0 if all(report["learnability"] for report in measured) else 1
 
 

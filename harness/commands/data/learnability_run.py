@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.commands.data.learnability import Learnability, Settings, keep, pairs_hash, recall
 from harness.forecast.estimate import estimate
@@ -28,7 +27,7 @@ from harness.workers.signals import StopSignals
 from reports.statistics.winrate import win_rate
 from trainers.common import scores_schema
 from trainers.common.errors import UserError
-from trainers.common.files import cache_dir, fingerprint, now, write_bytes, write_json
+from trainers.common.files import Json, cache_dir, fingerprint, now, write_bytes, write_json
 from trainers.formats import split_by_prompt, to_jsonl
 from trainers.formats.inspect import samples
 from trainers.formats.load import content_id
@@ -156,11 +155,10 @@ def _plan(
     settings: Settings,
     progress: Progress,
 ) -> Plan:
-    """The run as a matrix in `work`."""
     write_bytes(work / "train.jsonl", to_jsonl(train).encode())
     write_bytes(work / "heldout.jsonl", to_jsonl(held).encode())
     room = 2 * settings.max_tokens  # the chat template included
-    matrix: dict[str, Any] = {
+    matrix: Json = {
         "name": "learnability",
         "model": {"name_or_path": str(model.absolute()), "dtype": "bfloat16" if gpus() else "float32"},
         "data": {"train": "train.jsonl", "heldout": "heldout.jsonl"},
@@ -186,7 +184,7 @@ def _plan(
     return make_plan(work / "matrix.yaml", work / "output", progress.say)
 
 
-def _run(plan: Plan, progress: Progress, stops: StopSignals) -> list[dict[str, Any]] | None:
+def _run(plan: Plan, progress: Progress, stops: StopSignals) -> list[Json] | None:
     """Train and evaluate; returns the scores of every held-out pair, or None where that failed."""
     (spec,) = plan.specs
     store = RunStore(plan.run_dir(spec))

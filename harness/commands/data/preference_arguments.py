@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.commands.options import number, whole
 from trainers.common.errors import UserError
 
 #: What the shipped data was built with.
@@ -38,22 +38,6 @@ examples:
         --strategy corrupted --out pairs.jsonl
 A row there has prompt and chosen (or completion), instruction and output, or
 messages that end with the answer."""
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
-    return int(text)
-
-
-def _gap(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of at least 0")
-    return value
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -95,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, help="folder (of --pairs and --chosen-only: the file) to write")
     add("--model", default="embedded:smollm2-135m-instruct", help="policy to sample (default: %(default)s)")
     add("--prompts-from", metavar="SOURCE", help="prompts to answer (default: a bank of prompts with constraints)")
-    add("--prompts", type=_count, help=f"training prompts (default: {TRAIN_PROMPTS}, or all of SOURCE)")
-    add("--heldout", type=_count, help=f"prompts of other splits (default: {HELDOUT_PROMPTS}, or all of SOURCE)")
+    add("--prompts", type=whole(1), help=f"training prompts (default: {TRAIN_PROMPTS}, or all of SOURCE)")
+    add("--heldout", type=whole(1), help=f"prompts of other splits (default: {HELDOUT_PROMPTS}, or all of SOURCE)")
     add("--split-by", metavar="COLUMN", help="split SOURCE so that no value of COLUMN, say topic, is in two splits")
     shares = "train:0.7,dev:0.1,test:0.2"
     add("--split-shares", type=_named_shares, metavar="NAME:SHARE,...", help=f"with --split-by (default: {shares})")
@@ -113,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--k", type=int, default=4, help="answers sampled a prompt (default: %(default)s)")
     add("--pairing", choices=PAIRINGS, default="best-worst", help="which answers to pair (default: %(default)s)")
-    add("--min-gap", type=_gap, default=0.0, metavar="GAP", help="least difference in score (default: any)")
+    add("--min-gap", type=number(0), default=0.0, metavar="GAP", help="least difference in score (default: any)")
     add("--seed", type=int, default=0, help="of sampling, ties, splits and flips (default: %(default)s)")
     add("--max-new-tokens", type=int, default=64, help="default: %(default)s")
     add("--temperature", type=float, default=1.0, help="default: %(default)s")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 from harness.cli import DEFAULT_OUTPUT
+from harness.commands.options import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,22 +29,19 @@ def run(options: argparse.Namespace) -> int:
             items = [
                 {"path": str(one.path.relative_to(options.output)), "bytes": one.size, "why": one.why} for one in found
             ]
-            json.dump(
-                {"items": items, "bytes": sum(one.size for one in found), "removed": options.yes}, sys.stdout, indent=1
-            )
-            print()
+            print_json({"items": items, "bytes": sum(one.size for one in found), "removed": options.yes})
             return 0
         for leftover in found:
             print(f"{_bytes(leftover.size):>9}  {leftover.path.relative_to(options.output)}  ({leftover.why})")
         total = f"{len(found)} item{'' if len(found) == 1 else 's'}, {_bytes(sum(one.size for one in found))}"
         if not found:
-            print("nothing to remove: everything here belongs to the matrix")
+            print("nothing to remove")
         elif options.yes:
             for leftover in found:
                 remove_path(leftover.path)
             print(f"removed {total}")
         else:
-            print(f"{total}; nothing was removed, add --yes to remove them")
+            print(f"{total}; nothing removed; --yes removes them")
     return 0
 
 

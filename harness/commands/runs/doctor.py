@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from harness.checks.requirements import declared, outside, version
+from harness.commands.options import print_json
 from trainers.common.files import cache_dir
 from trainers.models.embedded import MODELS, is_prepared, target_dir
 
@@ -111,8 +110,7 @@ def examine() -> dict[str, Any]:
 def run(options: argparse.Namespace) -> int:
     found = examine()
     if options.json:
-        json.dump(found, sys.stdout, indent=1)
-        print()
+        print_json(found)
         return 0
     from rich.console import Console
     from rich.table import Table

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli import DEFAULT_OUTPUT
+from harness.commands.options import names, print_json, whole, wholes
 from harness.progress import stderr_line
 
 if TYPE_CHECKING:
@@ -29,42 +27,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="with --dry-run: one JSON object for scripts")
     parser.add_argument("--check", action="store_true", help="check the file alone: no model, no data, no network")
     parser.add_argument(
-        "--only", type=_names, default=(), metavar="METHOD[,..]", help="work on these methods or runs only"
+        "--only", type=names, default=(), metavar="METHOD[,..]", help="work on these methods or runs only"
     )
-    parser.add_argument("--exclude", type=_names, default=(), metavar="METHOD[,..]", help="leave these out")
-    parser.add_argument("--seeds", type=_numbers, default=(), metavar="N[,..]", help="work on these seeds only")
+    parser.add_argument("--exclude", type=names, default=(), metavar="METHOD[,..]", help="leave these out")
+    parser.add_argument("--seeds", type=wholes(0), default=(), metavar="N[,..]", help="work on these seeds only")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the matrix file; dotted key"
     )
-    parser.add_argument("--max-failures", type=_positive, metavar="N", help="end once N runs have failed")
+    parser.add_argument("--max-failures", type=whole(1), metavar="N", help="end once N runs have failed")
     parser.add_argument("--retry-failed", action="store_true", help="try runs again that failed for a lasting reason")
     parser.add_argument("--push", action="store_true", help="upload finished policies to push_to_hub of the matrix")
     parser.add_argument("--wait", action="store_true", help="if another process works on the output, wait for it")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for number in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1") from None
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
     stderr_line(f"reading {_short(options.config)}")
     from harness.plan.selection import Selection, select
     from harness.prepare import make_plan
-    from harness.state.failures import disk_errno, disk_line
-    from harness.workers.signals import Stopped, StopSignals
+    from harness.workers.signals import StopSignals
     from trainers.common.errors import UserError
 
     if options.json and not options.dry_run:
@@ -72,34 +52,24 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         return _check(options)
     with StopSignals() as stops:
-        try:
-            plan = make_plan(options.config, options.output, stderr_line, options.set)
-            selected, parents = select(plan.specs, Selection(options.only, options.exclude, options.seeds))
-            for spec in parents:
-                stderr_line(f"{spec.label} is taken in too: a selected control repeats it")
-            if options.dry_run:
-                from harness.forecast.dry_run import plan_record, show_plan
+        plan = make_plan(options.config, options.output, stderr_line, options.set)
+        selected, parents = select(plan.specs, Selection(options.only, options.exclude, tuple(options.seeds)))
+        for spec in parents:
+            stderr_line(f"{spec.label} is included too: a selected control repeats it")
+        if options.dry_run:
+            from harness.forecast.dry_run import plan_record, show_plan
 
-                if options.json:
-                    json.dump(plan_record(plan, selected), sys.stdout, indent=1, allow_nan=False)
-                    print()
-                else:
-                    show_plan(plan, selected)
-                return 0
-            _check_writable(plan.output)
-            if options.push:
-                from harness.stages.publish import check_push
+            if options.json:
+                print_json(plan_record(plan, selected))
+            else:
+                show_plan(plan, selected)
+            return 0
+        _check_writable(plan.output)
+        if options.push:
+            from harness.stages.publish import check_push
 
-                check_push(plan.config, plan.source, [spec.run_id for spec in selected])
-            return _work(plan, selected, options, stops)
-        except Stopped as stopped:
-            stderr_line(f"\n{going_on(stopped.at_once)}")
-            return stopped.exit_code
-        except OSError as error:
-            number = disk_errno(error)
-            if number is None or isinstance(error, UserError):
-                raise
-            raise UserError(disk_line(number, error.filename or options.output)) from None
+            check_push(plan.config, plan.source, [spec.run_id for spec in selected])
+        return _work(plan, selected, options, stops)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -145,13 +115,6 @@ def _remember_speed(plan: Plan) -> None:
 
     with contextlib.suppress(OSError):  # a cache that cannot be written must not fail a finished matrix
         remember(plan)
-
-
-def going_on(at_once: bool) -> str:
-    """What a person reads after a stop on request."""
-    command = shlex.join(["python", "-m", "harness", *sys.argv[1:]])
-    lost = "the run in work goes on from its last checkpoint" if at_once else "nothing is lost"
-    return f"stopped; {lost}. Go on with: {command}"
 
 
 def _short(path: Path) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli import DEFAULT_OUTPUT
+from harness.commands.options import number, print_json
 from harness.state.survey import frozen_matrix, shown_state
 
 if TYPE_CHECKING:
@@ -24,18 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
     parser.add_argument(
-        "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="show it again and again (default: 2)"
+        "--watch", nargs="?", type=number(0.1, 86400), const=2.0, metavar="SECONDS", help="refresh (default: every 2)"
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 86400")
-    return seconds
 
 
 def collect(output: Path) -> dict[str, Any]:
@@ -82,8 +72,7 @@ def run(options: argparse.Namespace) -> int:
         return _watch(options)
     found = collect(options.output)
     if options.json:
-        json.dump(found, sys.stdout, indent=1)
-        print()
+        print_json(found)
         return 0
     from rich.console import Console
 

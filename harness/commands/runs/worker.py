@@ -25,24 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from harness.commands.runs.run_matrix import going_on
     from harness.prepare import make_plan
-    from harness.state.failures import disk_errno, disk_line
-    from harness.workers.signals import Stopped, StopSignals
-    from trainers.common.errors import UserError
+    from harness.workers.signals import StopSignals
 
     with StopSignals() as stops:
-        try:
-            plan = make_plan(options.config, options.output, stderr_line, options.set)
-            return _work(plan, options, stops)
-        except Stopped as stopped:
-            stderr_line(f"\n{going_on(stopped.at_once)}")
-            return stopped.exit_code
-        except OSError as error:
-            number = disk_errno(error)
-            if number is None or isinstance(error, UserError):
-                raise
-            raise UserError(disk_line(number, error.filename or options.output)) from None
+        return _work(make_plan(options.config, options.output, stderr_line, options.set), options, stops)
 
 
 def _work(plan: Plan, options: argparse.Namespace, stops: StopSignals) -> int:
@@ -64,7 +51,7 @@ def _work(plan: Plan, options: argparse.Namespace, stops: StopSignals) -> int:
                     waiting = prepare(plan, claims, progress, retry_failed)
                 if waiting:
                     outdate(plan)
-                    progress.say(f"{len(waiting)} runs are to be trained, by all workers together")
+                    progress.say(f"{len(waiting)} runs left to train, shared by all workers")
                 train_runs(plan, waiting, progress, stops, claims=claims)
             if options.train_only:
                 return 0

@@ -23,7 +23,7 @@ BENCHMARK = "      prompts: prompts.jsonl\n"
 def test_mistakes(
     world: Any, monkeypatch: pytest.MonkeyPatch, lora: str | None, backend: str, words: list[str]
 ) -> None:
-    monkeypatch.setattr("harness.prepare.gpus", lambda: ["a GPU"])
+    monkeypatch.setattr("harness.plan.benchmarks.gpus", lambda: ["a GPU"])
     found = importlib.util.find_spec  # vLLM need not be installed for its limits to be known
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name, *more: object() if name == "vllm" else found(name, *more)
@@ -38,21 +38,21 @@ def test_mistakes(
 
 
 def test_it_identifies_scores_and_no_run(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.prepare.choose_backend", lambda config: "vllm")
-    monkeypatch.setattr("harness.prepare.gpus", lambda: ["a GPU"])
+    monkeypatch.setattr("harness.plan.benchmarks.choose_backend", lambda config: "vllm")
+    monkeypatch.setattr("harness.plan.benchmarks.gpus", lambda: ["a GPU"])
     world.replace("seeds: [0, 1]", "lora: {r: 4}\nseeds: [0, 1]")
     merged = world.plan()
     world.replace(BENCHMARK, f"{BENCHMARK}  engine: {{lora: adapters}}\n")
     served = world.plan()
     assert [spec.run_id for spec in served.specs] == [spec.run_id for spec in merged.specs]
-    assert served.benchmarks[0]["fingerprint"] != merged.benchmarks[0]["fingerprint"]
+    assert served.benchmarks[0].fingerprint != merged.benchmarks[0].fingerprint
     policies = served.policies(served.specs)
-    assert "adapter" not in policies[0] and policies[1]["adapter"].endswith("/adapter")
+    assert policies[0].adapter is None and policies[1].adapter.endswith("/adapter")
 
 
 def test_a_gpu_is_needed(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.prepare.choose_backend", lambda config: "vllm")
-    monkeypatch.setattr("harness.prepare.gpus", list)
+    monkeypatch.setattr("harness.plan.benchmarks.choose_backend", lambda config: "vllm")
+    monkeypatch.setattr("harness.plan.benchmarks.gpus", list)
     world.replace("seeds: [0, 1]", "lora: {r: 4}\nseeds: [0, 1]")
     world.replace(BENCHMARK, f"{BENCHMARK}  engine: {{lora: adapters}}\n")
     assert "needs a GPU" in world.error()

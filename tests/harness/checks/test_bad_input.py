@@ -33,7 +33,7 @@ def test_the_unbroken_matrix_passes_and_writes_nothing(world: Any) -> None:
         ("pref_beta: 0.1", "pref_beta: -1", ["pref_beta", "-1", "a number above 0"]),
         ("pref_beta: 0.1", "pref_bta: 0.1", ["pref_bta", "did you mean 'pref_beta'?"]),
         ("pref_beta: 0.1", "grid: {pref_beta: []}", ["grid of pref_beta is empty", "at least one value"]),
-        ("name: foodpo", "name: fixed\n    rule: foodpo", ["method 'fixed' stands twice", "a name of its own"]),
+        ("name: foodpo", "name: fixed\n    rule: foodpo", ["duplicate method name 'fixed'", "must be unique"]),
         ("- name: foodpo", "- name: again\n    rule: fodpo", ["unknown rule 'fodpo'", "did you mean 'foodpo'?"]),
         ("max_length: 256", "max_lenght: 256", ["training.max_lenght", "256", "did you mean 'max_length'?"]),
         ("max_length: 256", "max_length: '256'", ["training.max_length", "'256'", "int"]),

@@ -69,7 +69,7 @@ def test_changing_the_parent_changes_its_controls(world: Any) -> None:
         (
             "pref_beta_scale: 0.5",
             "rule: inverse\n    parent: fixed",
-            ["turns foodpo round", "'fixed' has rule 'fixed'"],
+            ["inverts foodpo", "'fixed' has rule 'fixed'"],
         ),
         (
             "pref_beta_scale: 0.5",

@@ -227,4 +227,4 @@ def test_a_run_goes_on_from_the_last_checkpoint_that_was_finished(world: Any) ->
     seal(folders[0], store.directory)
     _keep_whole_checkpoints(store, Events(world.root / "events.jsonl"))
     assert folders[0].is_dir() and not folders[1].exists()
-    assert "checkpoint-4 was not finished" in (world.root / "events.jsonl").read_text()
+    assert "checkpoint-4 is incomplete" in (world.root / "events.jsonl").read_text()

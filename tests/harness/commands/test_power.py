@@ -140,7 +140,7 @@ def test_unfinished_pilot_uses_what_is_shared(tmp_path: Path) -> None:
         ((), "required: --effect"),
         (("--effect", "0"), "give a number above 0"),
         (("--effect", "nan"), "give a number above 0"),
-        (("--effect", "0.1", "--seeds", "1,5"), "'1' in '1,5': give whole numbers of 2 to 1000"),
+        (("--effect", "0.1", "--seeds", "1,5"), "'1': give a whole number of 2 to 1000"),
         (("--effect", "0.1", "--prompts", "many"), "'many'"),
         (("--effect", "0.1", "--sd-seed", "-1"), "of at least 0"),
         (("--effect", "0.1", "--sd-seed", "0", "--sd-prompt", "0", "--sd-residual", "0"), "not all 0"),

@@ -154,7 +154,10 @@ def test_second_run_waits_where_memory_is_short_and_gpus_are_not_shared(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("executor.kind=slurm", ["executor.kind is 'slurm'", "known: local, ray", "path/to/file.py:ClassName"]),
+        (
+            "executor.kind=slurm",
+            ["executor.kind is 'slurm'", "known executors: local, ray", "path/to/file.py:ClassName"],
+        ),
         ("executor.max_paralel=2", ["executor.max_paralel", "did you mean 'max_parallel'?"]),
         ("executor.max_parallel=0", ["executor.max_parallel is 0", "greater than 0"]),
         ("executor.threads=two", ["executor.threads is 'two'", "a whole number"]),

@@ -177,7 +177,7 @@ def test_a_task_that_waits_for_another_can_be_stopped(small: SmallMatrix, gpu_no
         seat.start(job)
         assert [event["event"] for event in _wait(seat, lambda polled: polled.events).events] == ["waiting"]
         seat.stop()
-        assert _wait(seat, lambda polled: polled.ended).ended == Ended(0, "the task was cancelled")
+        assert _wait(seat, lambda polled: polled.ended).ended == Ended(0, "task cancelled")
 
 
 def _wait(seat: Any, until: Callable[[Any], Any]) -> Any:

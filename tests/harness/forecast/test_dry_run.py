@@ -37,10 +37,10 @@ def _finish(plan: Any, spec: Any, seconds: float) -> RunStore:
     return store
 
 
-def _score(plan: Any, policy: dict[str, Any]) -> None:
+def _score(plan: Any, policy: Any) -> None:
     for benchmark in plan.benchmarks:
-        cell = scores_schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"])
-        path = scores_schema.scores_path(Path(policy["out"]), benchmark["name"])
+        cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
+        path = scores_schema.scores_path(Path(policy.out), benchmark.name)
         scores_schema.write_json(path, {"fingerprint": cell})
 
 

@@ -55,7 +55,7 @@ def test_the_dry_run_names_a_budget_that_will_not_do(world: Any, capsys: pytest.
     text = " ".join(capsys.readouterr().out.split())
     assert "judge evaluate policies 0/4" in text
     assert f"judge gold: at most {5 * N} requests, about 0s" in text
-    assert f"judge llm: at most {12 * N} requests; its budget ends after max_requests 10" in text
+    assert f"judge llm: at most {12 * N} requests; exceeds its budget, max_requests 10" in text
 
 
 def test_what_is_judged_is_done(world: Any) -> None:

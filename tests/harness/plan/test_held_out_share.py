@@ -35,7 +35,7 @@ def write(path: Path, rows: list[Any]) -> None:
         ("heldout_share: 0.01", ["data.heldout_share is 0.01", "a side would be empty"]),
         (
             "heldout: pairs.jsonl\n  heldout_share: 0.1",
-            ["data.heldout_share is 0.1", "names a set of its own; remove one of them"],
+            ["data.heldout_share is 0.1", "but data.heldout is set too; remove one of them"],
         ),
         ("streaming: yes please", ["data.streaming is 'yes please'", "true or false"]),
         ("streaming: true", ["data.streaming is true", "add data.max_train_pairs"]),
@@ -61,7 +61,7 @@ def test_no_prompt_is_on_both_sides(world: Any) -> None:
     world.replace(TRAIN, f"{TRAIN}\n  heldout_share: 0.25")
     world.replace("report:", HELDOUT)
     plan = world.plan()
-    held = load_pairs(Path(plan.benchmarks[1]["prompts"]))
+    held = load_pairs(Path(plan.benchmarks[1].prompts))
     assert len(held) == 15 and len(plan.pairs) == 45
     prompts = [{pair.prompt[-1]["content"] for pair in side} for side in (held, plan.pairs)]
     assert not prompts[0] & prompts[1] and len(prompts[0]) == 5 and len(prompts[1]) == 15
@@ -70,7 +70,7 @@ def test_no_prompt_is_on_both_sides(world: Any) -> None:
     assert again.benchmarks == plan.benchmarks and again.data_hash == plan.data_hash
     world.replace("heldout_share: 0.25", "heldout_share: 0.25\n  seed: 1")
     other = world.plan()
-    assert other.benchmarks[1]["fingerprint"] != plan.benchmarks[1]["fingerprint"]
+    assert other.benchmarks[1].fingerprint != plan.benchmarks[1].fingerprint
 
 
 def test_the_limit_is_of_the_pairs_that_are_left(world: Any) -> None:
@@ -78,10 +78,10 @@ def test_the_limit_is_of_the_pairs_that_are_left(world: Any) -> None:
     world.replace(TRAIN, f"{TRAIN}\n  heldout_share: 0.25\n  max_train_pairs: 12")
     world.replace("report:", HELDOUT)
     plan = world.plan()
-    assert len(plan.pairs) == 12 and len(load_pairs(Path(plan.benchmarks[1]["prompts"]))) == 10
+    assert len(plan.pairs) == 12 and len(load_pairs(Path(plan.benchmarks[1].prompts))) == 10
     world.replace("max_train_pairs: 12", "max_train_pairs: 12\n  streaming: true")
     plan = world.plan()
-    assert len(plan.pairs) == 12 and len(load_pairs(Path(plan.benchmarks[1]["prompts"]))) == 4
+    assert len(plan.pairs) == 12 and len(load_pairs(Path(plan.benchmarks[1].prompts))) == 4
 
 
 def test_a_benchmark_without_held_out_pairs_says_how_to_get_them(world: Any) -> None:

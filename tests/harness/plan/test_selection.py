@@ -87,7 +87,7 @@ def test_set_leaves_runs_it_does_not_concern_alone(world: Any) -> None:
         ("model.dtype=int8", ["--set model.dtype=int8", "'float32'"]),
         ("methods.foo.pref_beta=1", ["--set methods.foo.pref_beta=1", "a name: fixed, foodpo"]),
         ("methods[5].pref_beta=1", ["methods[5]", "an index below 2"]),
-        ("name.first=x", ["--set name.first=x", "name is 'small', which has nothing under it"]),
+        ("name.first=x", ["--set name.first=x", "name is 'small', which has no keys below it"]),
         ("seeds", ["write key=value"]),
         ("=3", ["write key=value"]),
         ("seeds=[1", ["--set seeds=[1", "not YAML"]),

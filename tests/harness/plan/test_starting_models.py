@@ -55,9 +55,7 @@ def test_an_adapter_is_merged_into_policy_and_reference(world: Any, tiny_model: 
     world.replace(str(tiny_model), f"{tiny_model}\n  adapter: {os.path.relpath(adapter, world.root)}")
     plan, said = _plan(world)
     assert any("merging the adapter" in line for line in said)
-    assert (
-        plan.train_job(plan.specs[0])["train_job"]["model_path"] == plan.policies([])[0]["path"] == str(plan.model.path)
-    )
+    assert plan.train_job(plan.specs[0])["train_job"]["model_path"] == plan.reference.path == str(plan.model.path)
     assert {spec.run_id for spec in plan.specs}.isdisjoint(spec.run_id for spec in plain.specs)
     tokens = torch.arange(3, 40)[None]
     base = AutoModelForCausalLM.from_pretrained(tiny_model)

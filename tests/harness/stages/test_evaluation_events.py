@@ -54,8 +54,8 @@ def test_an_engine_that_did_not_start_is_tried_by_the_next_call(evaluation: _Eva
 def test_log_probs_that_the_reference_gave_anew_are_no_damage(evaluation: _Evaluation) -> None:
     reference, out = evaluation.policies[0], evaluation.plan.output / "reference"
     for benchmark in evaluation.plan.benchmarks:
-        cell = scores_schema.cell_fingerprint(reference["fingerprint"], benchmark["fingerprint"])
-        scores_schema.write_json(scores_schema.scores_path(out, benchmark["name"]), {"fingerprint": cell})
+        cell = scores_schema.cell_fingerprint(reference.fingerprint, benchmark.fingerprint)
+        scores_schema.write_json(scores_schema.scores_path(out, benchmark.name), {"fingerprint": cell})
     path = scores_schema.logprobs_path(out, "constraints")
     scores_schema.append_rows(path, [{"id": "a", "engine": "one"}])
     evaluation.record(reference, None)

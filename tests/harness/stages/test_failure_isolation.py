@@ -65,7 +65,7 @@ def test_failed_runs_do_not_stop_the_matrix(tiny_model: Path, tmp_path: Path) ->
 
     again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
     assert again.returncode == 1
-    assert "2 runs failed before and would again; --retry-failed tries anyway" in again.stderr
+    assert "2 runs failed before with a permanent error; --retry-failed tries again" in again.stderr
     assert "training process started" not in again.stderr
 
     again = subprocess.run([*command, "--retry-failed"], capture_output=True, text=True, cwd=ROOT, timeout=600)

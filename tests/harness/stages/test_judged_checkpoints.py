@@ -1,4 +1,4 @@
-"""Judges of policies on the way (`checkpoints: true`), and of constraint kinds from outside the package."""
+"""Judges of intermediate checkpoints (`checkpoints: true`), and of constraint kinds from outside the package."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def keep(plan: Any, spec: Any, step: int, text: str) -> Path:
     folder = Path(plan.run_dir(spec)) / "snapshots" / f"step-{step}"
     folder.mkdir(parents=True)
     (folder / "snapshot.json").write_text(json.dumps({"step": step}))
-    policy = next(p for p in snapshot_policies(plan, [spec]) if p["out"] == str(folder))
+    policy = next(p for p in snapshot_policies(plan, [spec]) if p.out == str(folder))
     benchmark = plan.benchmarks[0]
     answers = [{"prompt_id": p["id"], "sample": 0, "prompt": p["prompt"], "text": f"{text} {p['id']}"} for p in PROMPTS]
-    path = scores_schema.generations_path(folder, benchmark["name"])
+    path = scores_schema.generations_path(folder, benchmark.name)
     path.parent.mkdir()
     path.write_text("".join(json.dumps(row) + "\n" for row in answers))
-    cell = scores_schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"])
+    cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
     scores_schema.write_json(
-        scores_schema.scores_path(folder, benchmark["name"]),
-        score(answers, PROMPTS, policy["run_id"], cell, benchmark["name"]),
+        scores_schema.scores_path(folder, benchmark.name),
+        score(answers, PROMPTS, policy.run_id, cell, benchmark.name),
     )
     return folder
 

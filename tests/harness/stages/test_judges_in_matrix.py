@@ -77,23 +77,23 @@ def evaluated(world: Any, answer: Callable[[str, str], str] = text_of) -> Any:
     plan.output.mkdir(exist_ok=True)
     freeze(plan)
     for policy in plan.policies(plan.specs):
-        out = Path(policy["out"])
+        out = Path(policy.out)
         for benchmark in plan.benchmarks:
             rows = [
                 {
                     "prompt_id": p["id"],
                     "sample": 0,
                     "prompt": p["prompt"],
-                    "text": answer(policy["run_id"], str(p["id"])),
+                    "text": answer(policy.run_id, str(p["id"])),
                 }
                 for p in PROMPTS
             ]
-            path = scores_schema.generations_path(out, benchmark["name"])
+            path = scores_schema.generations_path(out, benchmark.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            cell = scores_schema.cell_fingerprint(policy["fingerprint"], benchmark["fingerprint"])
-            content = score(rows, PROMPTS, policy["run_id"], cell, benchmark["name"])
-            scores_schema.write_json(scores_schema.scores_path(out, benchmark["name"]), content)
+            cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
+            content = score(rows, PROMPTS, policy.run_id, cell, benchmark.name)
+            scores_schema.write_json(scores_schema.scores_path(out, benchmark.name), content)
     return plan
 
 
@@ -140,7 +140,7 @@ def test_no_judge_changes_a_run(world: Any) -> None:
     [
         (["{name: a, kind: verifable}"], ["judges[0].kind is 'verifable'", "did you mean 'verifiable'?"]),
         (["{name: a}"], ["judges[0].kind is missing"]),
-        ([VERIFIABLE, VERIFIABLE], ["judges[1].name is 'gold'", "stands twice"]),
+        ([VERIFIABLE, VERIFIABLE], ["judges[1].name", "duplicate judge name 'gold'"]),
         (["{name: 'a b', kind: verifiable}"], ["judges[0].name is 'a b'"]),
         (["{name: a, kind: verifiable, benchmark: [x]}"], ["unknown key", "judges[0].benchmark", "'benchmarks'?"]),
         (["{name: a, kind: verifiable, reward: sentimet}"], ["judges[0].reward", "did you mean 'sentiment'"]),
@@ -202,7 +202,7 @@ def test_a_judge_takes_the_benchmarks_that_suit_it(world: Any) -> None:
     (world.root / "own.py").write_text(OWN, encoding="utf-8")
     add(world, VERIFIABLE, "{name: own, kind: 'own.py:Length'}")
     gold, own = world.plan().judges
-    assert gold["benchmarks"] == ["constraints"] and own["benchmarks"] == ["constraints", "chat"]
+    assert gold.benchmarks == ["constraints"] and own.benchmarks == ["constraints", "chat"]
     world.replace("kind: verifiable}", "kind: verifiable, benchmarks: [kl]}")
     assert "'kl', which has no answers to judge; with answers: constraints, chat" in world.error()
     world.replace("benchmarks: [kl]", "benchmarks: [chat]")

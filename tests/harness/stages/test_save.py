@@ -86,15 +86,15 @@ def _adapter_run(world: Any) -> tuple[Any, Path]:
 def test_what_is_on_disk_is_served(world: Any) -> None:
     plan, run = _adapter_run(world)
     spec = plan.specs[0]
-    entry = policy_entry(plan, spec)
+    entry = policy_entry(plan, spec).entry
     assert entry["path"] == str(run / MERGED) and entry["adapter"] == str(run / "adapter")
     assert entry["merge"] == {"base": str(plan.model.path), "dtype": "float32", "trust_remote_code": False}
     (run / "policy").mkdir()
-    entry = policy_entry(plan, spec)
+    entry = policy_entry(plan, spec).entry
     assert entry["path"] == str(run / "policy") and entry["adapter"] == str(run / "adapter") and "merge" not in entry
     (run / "adapter" / "adapter_config.json").unlink()
     (run / "adapter").rmdir()
-    entry = policy_entry(plan, spec)
+    entry = policy_entry(plan, spec).entry
     assert entry["path"] == str(run / "policy") and "adapter" not in entry and "merge" not in entry
 
 
@@ -120,7 +120,8 @@ def test_an_uploaded_adapter_names_its_model_and_no_path(world: Any) -> None:
 
 
 def test_an_adapter_over_merged_weights_is_not_uploaded(world: Any) -> None:
-    from harness.config.matrix_file import load_config
+    from harness.config.matrix_file import parse
+    from harness.config.source import load
     from harness.stages.publish import check_push
     from trainers.common.errors import UserError
 
@@ -128,7 +129,8 @@ def test_an_adapter_over_merged_weights_is_not_uploaded(world: Any) -> None:
     line = world.replace(SEEDS, text) + 2
     world.replace("data:\n", "  adapter: some-adapter\ndata:\n")
     with pytest.raises(UserError, match=rf"m\.yaml:{line + 1}: save is 'adapter', and model.adapter is merged"):
-        check_push(*load_config(world.config), ["a"])
+        source = load(world.config)
+        check_push(parse(source), source, ["a"])
 
 
 @pytest.mark.slow

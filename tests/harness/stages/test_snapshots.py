@@ -1,4 +1,4 @@
-"""evaluation.checkpoints: policies on the way are kept, evaluated like the final one, and identify nothing."""
+"""evaluation.checkpoints: intermediate checkpoints are kept, evaluated like the final one, and identify nothing."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def test_only_what_was_asked_for_and_kept_is_evaluated(world: Any) -> None:
     RunStore(plan.run_dir(spec)).progress(10, 10)
     assert kept_steps(plan, spec) == [2, 5] and missing_steps(plan, spec) == [7]
     policies = snapshot_policies(plan, plan.specs)
-    assert [policy["run_id"] for policy in policies] == [f"{spec.run_id}@2", f"{spec.run_id}@5"]
-    assert len({policy["fingerprint"] for policy in policies} | {spec.fingerprint}) == 3
+    assert [policy.run_id for policy in policies] == [f"{spec.run_id}@2", f"{spec.run_id}@5"]
+    assert len({policy.fingerprint for policy in policies} | {spec.fingerprint}) == 3
 
 
 def test_checkpoints_of_some_seeds(world: Any) -> None:

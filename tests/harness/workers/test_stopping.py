@@ -99,7 +99,7 @@ def test_signals_leave_a_checkpoint_to_go_on_from(tiny_model: Path, tmp_path: Pa
     os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group
     error = process.communicate(timeout=120)[1]
     assert process.returncode == 130, error
-    assert "finishing the step" in error and "Go on with: python -m harness run-matrix" in error
+    assert "finishing and saving" in error and "Resume with: python -m harness run-matrix" in error
     assert "Traceback" not in error
     stopped = _status(output, "slow")
     assert (stopped["state"], stopped["error"]) == ("pending", None)
@@ -120,7 +120,7 @@ def test_signals_leave_a_checkpoint_to_go_on_from(tiny_model: Path, tmp_path: Pa
         process.send_signal(signal.SIGINT)
         time.sleep(0.05)
     assert process.wait(timeout=60) == 130
-    assert "goes on from its last checkpoint" in process.communicate()[1]
+    assert "resumes from its last checkpoint" in process.communicate()[1]
     assert not Path(f"/proc/{worker}").exists()
 
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
