@@ -1,26 +1,18 @@
 """Benchmark prompts that were trained on: exact duplicates and near ones.
 
-Two prompts are near duplicates when the Jaccard similarity of their word n-grams reaches a threshold. Candidates come from
-MinHash signatures in bands (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3); each one
-is then compared exactly, so no near duplicate is reported that is none, and `miss_probability` says what may be missed.
+Two prompts are near duplicates when the Jaccard similarity of their word n-grams reaches a threshold. An inverted index of the
+benchmark's n-grams counts what each training prompt shares with each benchmark prompt, so every near duplicate is found.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from zlib import crc32
-
-import numpy as np
 
 from evals.constraints.text import words
-
-_BANDS, _ROWS = 32, 4
-#: One a place of the signature.
-_SEEDS = np.random.default_rng(0).integers(0, 1 << 63, _BANDS * _ROWS, dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -44,30 +36,6 @@ def shingles(tokens: Sequence[str], n: int) -> frozenset[tuple[str, ...]]:
     if not tokens:
         return frozenset()
     return frozenset(tuple(tokens[i : i + n]) for i in range(max(len(tokens) - n + 1, 1)))
-
-
-def jaccard(first: frozenset[Any], second: frozenset[Any]) -> float:
-    """Size of the intersection over that of the union; 0 for two empty sets."""
-    union = len(first | second)
-    return len(first & second) / union if union else 0.0
-
-
-def miss_probability(threshold: float) -> float:
-    """Chance that a pair exactly at `threshold` shares no band and is missed."""
-    return float((1 - threshold**_ROWS) ** _BANDS)
-
-
-def signature(grams: frozenset[tuple[str, ...]]) -> np.ndarray:
-    """MinHash signature, shape (128,) uint64: equal places in two of them estimate the Jaccard similarity."""
-    hashes = np.array([crc32("\x1f".join(gram).encode()) for gram in grams], dtype=np.uint64)
-    return np.asarray(_mix(hashes[None] ^ _SEEDS[:, None]).min(axis=1))
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser: a bijection of 64-bit numbers that scatters them (Steele, Lea and Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def overlap(
@@ -116,13 +84,8 @@ def overlap(
             {"id": one.id, "prompt": one.prompt, "training": one.training, "similarity": round(one.similarity, 4)}
             for one in found[:examples]
         ],
-        "settings": {"ngram_words": n, "threshold": threshold, "miss_probability": miss_probability(threshold)},
+        "settings": {"ngram_words": n, "threshold": threshold, "miss_probability": 0.0},
     }
-
-
-def _bands(grams: frozenset[tuple[str, ...]]) -> list[tuple[int, bytes]]:
-    values = signature(grams).reshape(_BANDS, _ROWS)
-    return [(i, row.tobytes()) for i, row in enumerate(values)]
 
 
 def _near(
@@ -130,17 +93,16 @@ def _near(
 ) -> list[Near]:
     """The most similar training prompt of each benchmark prompt that has one at or above the threshold."""
     wanted = [(name, prompt, shingles(key, n)) for name, prompt, key in asked if key]
-    buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for i, (_, _, grams) in enumerate(wanted):
-        for band in _bands(grams):
-            buckets[band].append(i)
+        for gram in grams:
+            holders[gram].append(i)
     best: dict[int, tuple[float, str]] = {}
     for key, text in texts.items():
-        if not key:
-            continue
         grams = shingles(key, n)
-        for i in {i for band in _bands(grams) for i in buckets.get(band, ())}:
-            similarity = jaccard(grams, wanted[i][2])
+        shared = Counter(i for gram in grams for i in holders.get(gram, ()))
+        for i, common in shared.items():
+            similarity = common / (len(grams) + len(wanted[i][2]) - common)
             if similarity >= threshold and similarity > best.get(i, (0.0, ""))[0]:
                 best[i] = (similarity, text)
     return [Near(wanted[i][0], wanted[i][1], text, value, False) for i, (value, text) in sorted(best.items())]

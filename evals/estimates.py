@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -40,3 +40,11 @@ def estimate(
     if clusters > 1:
         stderr = math.sqrt(math.fsum(s * s for s in sums.values()) * clusters / (clusters - 1)) / len(known)
     return {"value": middle, "stderr": stderr, "n": len(known), "higher_is_better": higher_is_better}
+
+
+def estimates(items: Sequence[Mapping[str, Any]], metrics: Mapping[str, bool | None]) -> dict[str, Any]:
+    """`estimate` of every metric (name -> whether higher is better) over the items' `values`, clustered by their `group`."""
+    groups = [item.get("group") for item in items]
+    return {
+        name: estimate([item["values"].get(name) for item in items], better, groups) for name, better in metrics.items()
+    }

@@ -3,7 +3,7 @@
 For each policy: swap the weights, prove it, then for each benchmark collect what is missing (answers, log-probs) and score. What
 has to be scored under the reference's weights (KL) waits until all policies were visited: one more swap serves them all.
 A cell whose score file carries the right fingerprint is skipped; generations are resumed at the first missing prompt. A
-policy that fails is recorded in the events and the next goes on; if this process dies, `evals.supervise` starts it again.
+policy that fails is recorded in the events, and the worker continues with the next; `evals.supervise` restarts a dead worker.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _GRACE = 5
 
 
 def end_with_engine(engine: Any) -> None:
-    """End this process when the engine is dead: killed by a signal, vLLM may leave its caller waiting for ever."""
+    """End this process when the engine is dead: killed by a signal, vLLM may leave its caller waiting indefinitely."""
 
     def watch() -> None:
         while engine.alive():
@@ -181,7 +181,7 @@ def engine_died(error: BaseException) -> bool:
 
 
 class EngineGone(Exception):
-    """The engine is of no use any more: the supervisor starts another one, which resumes what is missing."""
+    """The engine has died; the supervisor restarts it and resumes what is missing."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Benchmarks that look at each answer by itself."""
+"""Benchmarks that score answers one at a time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from evals.benchmarks.base import Benchmark, Row, Visit
+from evals.benchmarks.generate import generate_missing, read_generations, turn_id
+from evals.benchmarks.logprobs import Request, are_complete, complete, log_perplexity, prompt_requests
 from evals.estimates import mean
+from trainers.common import scores_schema
+
+PERPLEXITY = "log_prompt_perplexity"
+#: In a score file: the policy under which PERPLEXITY of its items was measured; null where the rows carried the values.
+PERPLEXITY_UNDER = "prompt_perplexity_under"
 
 
 class AnswerBenchmark(Benchmark):
-    """A benchmark that looks at each answer by itself: a subclass says what a row is and what an answer is worth."""
+    """A benchmark that scores answers one at a time: a subclass reads the rows and gives each answer its values."""
 
     @abstractmethod
     def values(self, row: Row, answer: Mapping[str, Any]) -> dict[str, float | None]:
@@ -27,35 +34,26 @@ class AnswerBenchmark(Benchmark):
 
     def answers_of(self, visit: Visit, rows: list[Row]) -> dict[str, list[Row]]:
         """The policy's answers to `rows` by prompt id, in order of their sample."""
-        from evals.benchmarks.generate import read_generations
-
         return read_generations(visit)
 
     def collect(self, visit: Visit, rows: list[Row]) -> None:
-        from evals.benchmarks import prompt_perplexity
-        from evals.benchmarks.generate import generate_missing
-
+        """Generate the answers; of the reference, also score the prompts."""
         generate_missing(visit, [{"id": row["id"], "turns": self.turns_of(row)} for row in rows])
-        prompt_perplexity.collect(visit, rows, self.turns_of)
+        if visit.is_reference and visit.reference is not None:
+            complete(visit.of_reference(), self._prompts(visit, rows))
 
     def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
-        """Only where the prompts are not scored under the reference yet."""
-        from evals.benchmarks import prompt_perplexity
+        """Whether the prompts are not yet scored under the reference."""
+        return visit.reference is not None and not are_complete(visit.of_reference(), self._prompts(visit, rows))
 
-        return prompt_perplexity.is_missing(visit, rows, self.turns_of)
+    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> Row:
+        """The score file; samples of a prompt are averaged, and later turns are items of their own in the group of the first.
 
-    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
-        """Samples of a prompt are averaged first; later turns are items of their own, in the group of the first.
-
-        Prompt perplexity is that of the first turn: later ones follow on what the policy has said.
+        Prompt perplexity (nats per token after the first, under the reference) is that of the first turn.
         """
-        from evals.benchmarks import prompt_perplexity
-        from evals.benchmarks.generate import turn_id
-
-        answers = self.answers_of(visit, rows)
-        rows = prompt_perplexity.with_perplexity(visit, rows, self.turns_of)
+        answers, perplexity = self.answers_of(visit, rows), self._prompt_perplexity(visit, rows)
         items = []
-        for row in rows:
+        for row, log_ppl in zip(rows, perplexity, strict=True):
             turns = self.turns_of(row)
             for turn, text in enumerate(turns):
                 found = answers[turn_id(row["id"], turn)]
@@ -67,11 +65,23 @@ class AnswerBenchmark(Benchmark):
                         "group": row["id"] if len(turns) > 1 else row.get("group"),
                         "prompt": text,
                         "response": found[0]["text"],
-                        "log_prompt_perplexity": None if turn else row.get("log_prompt_perplexity"),
+                        PERPLEXITY: None if turn else log_ppl,
                         **self.details(row, found[0]),
                     }
                 )
-        return self.result(visit, fingerprint, items) | prompt_perplexity.source(visit)
+        under = None if visit.reference is None else scores_schema.REFERENCE
+        return self.result(visit, fingerprint, items) | {PERPLEXITY_UNDER: under}
 
     def turns_of(self, row: Row) -> list[str]:
         return list(row.get("turns") or [self.message(row)])
+
+    def _prompts(self, visit: Visit, rows: list[Row]) -> list[Request | None]:
+        return prompt_requests(visit, [self.turns_of(row)[0] for row in rows])
+
+    def _prompt_perplexity(self, visit: Visit, rows: list[Row]) -> list[float | None]:
+        """Of each row; without a reference what the rows carry."""
+        if visit.reference is None:
+            return [row.get(PERPLEXITY) for row in rows]
+        requests = self._prompts(visit, rows)
+        scored = complete(visit.of_reference(), requests)
+        return [None if request is None else log_perplexity(scored[request.id]) for request in requests]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.estimates import estimate, mean
+from evals.estimates import estimate, estimates, mean
 from trainers.common import scores_schema
 
 
@@ -61,7 +61,7 @@ class Visit:
 
 
 class Benchmark(ABC):
-    """One kind of benchmark. Parameters of its own are the keyword arguments of `__init__`.
+    """One kind of benchmark. Its parameters are the keyword arguments of `__init__`.
 
     Class attributes:
         kind: name in the matrix file and in score files.
@@ -83,7 +83,7 @@ class Benchmark(ABC):
             BenchmarkError: with file, line and fix.
         """
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Row:
         """JSON-ready: what stands in its fingerprint instead of parameters that name files, by their names."""
         return {}
 
@@ -104,24 +104,20 @@ class Benchmark(ABC):
         return False
 
     @abstractmethod
-    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
+    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> Row:
         """The content of `scores/<benchmark>.json`, from the files that `collect` wrote."""
 
     def result(
         self, visit: Visit, fingerprint: str, items: list[Row], metrics: Mapping[str, bool | None] | None = None
-    ) -> dict[str, Any]:
+    ) -> Row:
         """A score file from its items: every metric is the mean of the items' values, clustered by their group."""
-        groups = [item.get("group") for item in items]
         return {
             "schema_version": scores_schema.SCHEMA_VERSION,
             "benchmark": visit.name,
             "kind": self.kind,
             "policy": visit.policy["run_id"],
             "fingerprint": fingerprint,
-            "metrics": {
-                name: estimate([item["values"].get(name) for item in items], better, groups)
-                for name, better in (metrics or self.metrics).items()
-            },
+            "metrics": estimates(items, metrics or self.metrics),
             "primary_metric": next(iter(self.metrics)),
             "items": items,
             "noise": None,

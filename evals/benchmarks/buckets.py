@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from evals.benchmarks.base import Row
-from evals.estimates import estimate
+from evals.estimates import estimate, estimates
 
 
 def by_quantile(
     items: Sequence[Row], numbers: Sequence[float | None], count: int, metrics: Mapping[str, bool | None]
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """One entry for each of at most `count` quantiles of `numbers` (one an item): low, high, n, metrics.
 
     Equal numbers fall into one quantile, so there can be fewer; items without a number are in none.
@@ -34,7 +34,7 @@ def by_quantile(
     return entries
 
 
-def by_name(items: Sequence[Row], names: Sequence[str], metrics: Mapping[str, bool | None]) -> list[dict[str, Any]]:
+def by_name(items: Sequence[Row], names: Sequence[str], metrics: Mapping[str, bool | None]) -> list[Row]:
     """One entry for each name that occurs, in order of the name: bucket, n, metrics."""
     return [
         {"bucket": name} | _summary([item for item, own in zip(items, names, strict=True) if own == name], metrics)
@@ -42,15 +42,8 @@ def by_name(items: Sequence[Row], names: Sequence[str], metrics: Mapping[str, bo
     ]
 
 
-def _summary(items: Sequence[Row], metrics: Mapping[str, bool | None]) -> dict[str, Any]:
-    groups = [item["group"] for item in items]
-    return {
-        "n": len(items),
-        "metrics": {
-            name: estimate([item["values"].get(name) for item in items], better, groups)
-            for name, better in metrics.items()
-        },
-    }
+def _summary(items: Sequence[Row], metrics: Mapping[str, bool | None]) -> Row:
+    return {"n": len(items), "metrics": estimates(items, metrics)}
 
 
 # The noise floor: one policy evaluated twice, and how far the two evaluations are apart.
@@ -60,7 +53,7 @@ NEXT_SEED = "the same weights again, with the next seed and the prompts in rever
 SAME_SEED = "the same weights again, with the requests in reverse order"
 
 
-def difference(first: Mapping[str, Any], second: Mapping[str, Any], how: str = NEXT_SEED) -> dict[str, Any]:
+def difference(first: Mapping[str, Any], second: Mapping[str, Any], how: str = NEXT_SEED) -> Row:
     """What goes into `noise` of a score file: for every metric, both values and their difference (second - first).
 
     `item_difference` is the mean of the items' differences with its standard error, `changed` the share of the items

@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.benchmarks.base import Benchmark, Row, Visit
-from evals.constraints.benchmark import load_prompts, score
-from trainers.common import scores_schema
+from evals.benchmarks.answers import AnswerBenchmark
+from evals.benchmarks.base import BenchmarkError, Row, Visit
+from evals.benchmarks.generate import read_generations
+from evals.benchmarks.rows import read, text_of
+from evals.constraints import gold_reward
+from evals.constraints.text import words
+from evals.estimates import estimate, mean
+from evals.rewards.base import RewardError
+from evals.rewards.constraints import Constraints
 
 
-class ConstraintBenchmark(Benchmark):
-    """`evals.constraints.benchmark` over the engine."""
+class ConstraintBenchmark(AnswerBenchmark):
+    """Rows `id`, `prompt`, `constraints` and free further keys; `style` is a stratum, kept with the item."""
 
     kind = "constraints"
     metrics: ClassVar[Mapping[str, bool | None]] = {"gold_reward": True, "all_satisfied": True, "response_words": None}
 
     def load(self, path: Path, limit: int | None) -> list[Row]:
-        return load_prompts(path, limit)
+        rows = read(path, limit)
+        for where, row in rows:
+            text_of(row, ("prompt",), where)
+            try:
+                Constraints().check(row)
+            except RewardError as error:
+                raise BenchmarkError(f"{where}: {error}") from None
+        return [row for _, row in rows]
 
     def turns_of(self, row: Row) -> list[str]:
         return [row["prompt"]]
 
-    def collect(self, visit: Visit, rows: list[Row]) -> None:
-        from evals.benchmarks import prompt_perplexity
-        from evals.benchmarks.generate import generate_missing
+    def values(self, row: Row, answer: Mapping[str, Any]) -> dict[str, float | None]:
+        result = gold_reward(answer["text"], row["constraints"])
+        return {
+            "gold_reward": result.score,
+            "all_satisfied": float(result.all_satisfied),
+            "response_words": float(len(words(answer["text"]))),
+        }
 
-        generate_missing(visit, [{"id": row["id"], "turns": self.turns_of(row)} for row in rows])
-        prompt_perplexity.collect(visit, rows, self.turns_of)
+    def details(self, row: Row, answer: Mapping[str, Any]) -> Row:
+        checks = gold_reward(answer["text"], row["constraints"]).checks
+        return {"style": row.get("style"), "checks": [asdict(check) for check in checks]}
 
-    def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
-        """Only where the prompts are not scored under the reference yet."""
-        from evals.benchmarks import prompt_perplexity
-
-        return prompt_perplexity.is_missing(visit, rows, self.turns_of)
-
-    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
-        from evals.benchmarks import prompt_perplexity
-
-        answers = scores_schema.read_rows(scores_schema.generations_path(Path(visit.policy["out"]), visit.name))
-        rows = prompt_perplexity.with_perplexity(visit, rows, self.turns_of)
-        found = score(answers, rows, str(visit.policy["run_id"]), fingerprint, visit.name)
-        return found | prompt_perplexity.source(visit)
+    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> Row:
+        """Adds `by_constraint`: the pass rate of each kind; n is the number of prompts that have it."""
+        scores, answers = super().score(visit, rows, fingerprint), read_generations(visit)
+        rates: dict[str, list[tuple[float | None, Any]]] = defaultdict(list)
+        for row in rows:
+            passed: dict[str, list[float]] = defaultdict(list)
+            for answer in answers[row["id"]]:
+                for check in gold_reward(answer["text"], row["constraints"]).checks:
+                    passed[check.constraint].append(float(check.passed))
+            for kind, values in passed.items():
+                rates[kind].append((mean(values), row.get("group")))
+        by_constraint = {
+            kind: estimate([value for value, _ in found], True, [group for _, group in found])
+            for kind, found in sorted(rates.items())
+        }
+        return scores | {"by_constraint": by_constraint}

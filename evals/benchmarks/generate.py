@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.engine.base import Sampling
 from evals.engine.chat import message_ids, sample_seed
+from evals.progress import Clock
 from trainers.common import scores_schema
 
 _CHUNK = 64
@@ -56,7 +56,7 @@ def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]], spare
     _check_lengths(visit, questions, spare)
     samples = int(visit.benchmark.get("samples", 1))
     total = samples * sum(len(question["turns"]) for question in questions)
-    started, tokens, before = time.monotonic(), 0, len(rows)
+    clock = Clock(visit.progress, total, len(rows))
     for turn in range(max(len(question["turns"]) for question in questions)):
         todo = [
             (question, sample)
@@ -70,14 +70,7 @@ def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]], spare
             fresh = _ask(visit, [(q, sample, _messages(q, sample, turn, rows)) for q, sample in part], turn)
             scores_schema.append_rows(path, fresh)
             rows.update({(row["prompt_id"], row["sample"]): row for row in fresh})
-            tokens += sum(len(row["token_ids"]) for row in fresh)
-            elapsed = time.monotonic() - started
-            visit.progress(
-                done=len(rows),
-                total=total,
-                tokens_per_second=tokens / elapsed,
-                eta_s=elapsed / (len(rows) - before) * (total - len(rows)),
-            )
+            clock.tick(len(fresh), sum(len(row["token_ids"]) for row in fresh))
 
 
 def _check_lengths(visit: Visit, questions: Sequence[Mapping[str, Any]], spare: int) -> None:

@@ -18,7 +18,7 @@ METRIC = "gold_reward"
 
 
 class GoldReward(AnswerBenchmark):
-    """Rows as of kind `prompts`, with what the reward reads. Of a conversation every turn is scored by itself.
+    """Rows as of kind `prompts`, with what the reward reads. Every turn of a conversation is scored separately.
 
     Args:
         reward: a name of evals.rewards.registry, `path/to/file.py:ClassName`, or `{kind: NAME, ...}` with its parameters.

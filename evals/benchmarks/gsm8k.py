@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from evals.benchmarks.answers import AnswerBenchmark
 from evals.benchmarks.base import BenchmarkError, Row
 from evals.benchmarks.rows import read, text_of
+from trainers.common.plugins import checked
 
 _NUMBER = re.compile(r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\$?\.\d+")
 _MARKED = re.compile(r"####\s*(-?\$?[\d.,]*\d)")
@@ -45,7 +46,7 @@ class Gsm8k(AnswerBenchmark):
     """Rows `question` and `answer` (the number alone, or a solution that ends in `#### n`).
 
     Args:
-        instruction: stands after the question, on a line of its own; empty for the bare question.
+        instruction: follows the question on a new line; empty for the bare question.
     """
 
     kind = "gsm8k"
@@ -58,9 +59,8 @@ class Gsm8k(AnswerBenchmark):
     }
     defaults: ClassVar[Mapping[str, Any]] = {"max_new_tokens": 256}
 
+    @checked
     def __init__(self, instruction: str = INSTRUCTION) -> None:
-        if not isinstance(instruction, str):
-            raise BenchmarkError(f"instruction is {instruction!r}; it must be a text")
         self._instruction = instruction
 
     def load(self, path: Path, limit: int | None) -> list[Row]:

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
 from evals.benchmarks.generate import generate_missing, read_generations
-from evals.benchmarks.logprobs import Request, are_complete, complete, prompt_request
+from evals.benchmarks.logprobs import Request, are_complete, complete, log_perplexity, prompt_requests
 from evals.benchmarks.rows import load_prompts
-from evals.engine.chat import message_ids
+from evals.engine.chat import chat_ids
 from evals.estimates import mean
 
 
@@ -63,28 +63,27 @@ class KlToReference(Benchmark):
 
     def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
         """Until the samples and the prompts are scored under the reference."""
-        prompts = [request for request in self._prompts(visit, rows) if request is not None]
+        prompts = prompt_requests(visit, [row["prompt"] for row in rows])
         samples = self._samples(visit, rows, read_generations(visit))
         return not (are_complete(visit, samples) and are_complete(visit.of_reference(), prompts))
 
     def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
         answers = read_generations(visit)
-        prompts = self._prompts(visit, rows)
+        prompts = prompt_requests(visit, [row["prompt"] for row in rows])
         scored = complete(visit, self._samples(visit, rows, answers))
-        prompt_scores = complete(visit.of_reference(), [request for request in prompts if request is not None])
+        prompt_scores = complete(visit.of_reference(), prompts)
         items = []
         for row, prompt in zip(rows, prompts, strict=True):
             found = answers[row["id"]]
             pairs = [(answer["logprobs"], scored[_sample_id(answer)]) for answer in found]
-            nll = prompt_scores[prompt.id] if prompt is not None else []
             samples = {"kl_k1": [k1(p, r) for p, r in pairs], "kl_k3": [k3(p, r) for p, r in pairs]}
             items.append(
                 {
                     "id": row["id"],
                     "values": {name: mean(values) for name, values in samples.items()}
                     | {
-                        "response_log_perplexity_reference": mean([-math.fsum(r) / len(r) for _, r in pairs]),
-                        "response_log_perplexity": mean([-math.fsum(p) / len(p) for p, _ in pairs]),
+                        "response_log_perplexity_reference": mean([log_perplexity(r) for _, r in pairs]),
+                        "response_log_perplexity": mean([log_perplexity(p) for p, _ in pairs]),
                         "response_tokens": mean([float(len(p)) for p, _ in pairs]),
                         "truncated": mean([float(answer["finish_reason"] == "length") for answer in found]),
                     },
@@ -92,7 +91,7 @@ class KlToReference(Benchmark):
                     "samples": samples,
                     "prompt": row["prompt"],
                     "response": found[0]["text"],
-                    "log_prompt_perplexity": -math.fsum(nll) / len(nll) if nll else None,
+                    "log_prompt_perplexity": None if prompt is None else log_perplexity(prompt_scores[prompt.id]),
                 }
             )
         return self.result(visit, fingerprint, items)
@@ -101,14 +100,9 @@ class KlToReference(Benchmark):
     def _samples(visit: Visit, rows: list[Row], answers: dict[str, list[Row]]) -> list[Request]:
         requests = []
         for row in rows:
-            context = message_ids(visit.engine.tokenizer, [{"role": "user", "content": row["prompt"]}])
+            context = chat_ids(visit.engine.tokenizer, row["prompt"])
             requests += [Request(_sample_id(answer), context, answer["token_ids"]) for answer in answers[row["id"]]]
         return requests
-
-    @staticmethod
-    def _prompts(visit: Visit, rows: list[Row]) -> list[Request | None]:
-        tokenizer = visit.engine.tokenizer
-        return [prompt_request(message_ids(tokenizer, [{"role": "user", "content": row["prompt"]}])) for row in rows]
 
 
 def _sample_id(answer: Row) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.benchmarks.generate import identity, kept_rows
+from evals.engine.chat import chat_ids
+from evals.progress import Clock
 from trainers.common import scores_schema
 
 _CHUNK = 64
@@ -35,25 +37,37 @@ def prompt_request(ids: Sequence[int]) -> Request | None:
     return Request(f"prompt/{scores_schema.digest(list(ids))[:16]}", ids[:1], ids[1:])
 
 
+def prompt_requests(visit: Visit, prompts: Sequence[str]) -> list[Request | None]:
+    """`prompt_request` of each text as one user message under the chat template."""
+    return [prompt_request(chat_ids(visit.engine.tokenizer, prompt)) for prompt in prompts]
+
+
+def log_perplexity(logprobs: Sequence[float]) -> float | None:
+    """Mean negative log-prob, nats per token; None without tokens."""
+    return -math.fsum(logprobs) / len(logprobs) if logprobs else None
+
+
 def _valid(visit: Visit, requests: Sequence[Request]) -> dict[str, Row]:
     wanted = {request.id: request.digest for request in requests}
     rows = kept_rows(scores_schema.logprobs_path(Path(visit.policy["out"]), visit.name), visit)
     return {row["id"]: row for row in rows if wanted.get(row["id"]) == row["digest"]}
 
 
-def are_complete(visit: Visit, requests: Sequence[Request]) -> bool:
-    """Whether every request is on disk for the visit's policy."""
-    return len(_valid(visit, requests)) == len({request.id for request in requests})
+def are_complete(visit: Visit, requests: Sequence[Request | None]) -> bool:
+    """Whether every request is on disk for the visit's policy; None in `requests` is skipped."""
+    wanted = [request for request in requests if request is not None]
+    return len(_valid(visit, wanted)) == len({request.id for request in wanted})
 
 
-def complete(visit: Visit, requests: Sequence[Request]) -> Mapping[str, list[float]]:
-    """Log-probs of every request by its id, nats per token; what is not on disk is asked of the engine.
+def complete(visit: Visit, requests: Sequence[Request | None]) -> Mapping[str, list[float]]:
+    """Log-probs of every request by its id, nats per token; the engine computes what is not on disk. None is skipped.
 
     Raises:
         BenchmarkError: a request is too long for the engine.
     """
-    kept = _valid(visit, requests)
-    todo = list({request.id: request for request in requests if request.id not in kept}.values())
+    wanted = [request for request in requests if request is not None]
+    kept = _valid(visit, wanted)
+    todo = list({request.id: request for request in wanted if request.id not in kept}.values())
     room = visit.engine.max_model_len - 1 if todo else 0  # vLLM generates a token with every prompt it scores
     for request in todo:
         length = len(request.context) + len(request.continuation)
@@ -62,7 +76,7 @@ def complete(visit: Visit, requests: Sequence[Request]) -> Mapping[str, list[flo
                 f"benchmark {visit.name!r}: {request.id} has {length} tokens, more than "
                 f"evaluation.engine.max_model_len - 1 = {room}; raise it, or remove the row"
             )
-    started = time.monotonic()
+    clock = Clock(visit.progress, len(todo))
     path = scores_schema.logprobs_path(Path(visit.policy["out"]), visit.name)
     for start in range(0, len(todo), _CHUNK):
         part = todo[start : start + _CHUNK]
@@ -78,12 +92,6 @@ def complete(visit: Visit, requests: Sequence[Request]) -> Mapping[str, list[flo
         ]
         scores_schema.append_rows(path, fresh)
         kept.update({row["id"]: row for row in fresh})
-        done, elapsed = start + len(part), time.monotonic() - started
-        visit.progress(
-            done=done,
-            total=len(todo),
-            tokens_per_second=sum(len(r.context) + len(r.continuation) for r in todo[:done]) / elapsed,
-            eta_s=elapsed / done * (len(todo) - done),
-        )
+        clock.tick(len(part), sum(len(request.context) + len(request.continuation) for request in part))
     scores_schema.sort_rows(path, "id")
     return {name: row["logprobs"] for name, row in kept.items()}

@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, PositiveFloat
 
 from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
 from evals.benchmarks.buckets import by_name, by_quantile
-from evals.benchmarks.logprobs import Request, are_complete, complete, prompt_request
+from evals.benchmarks.logprobs import Request, are_complete, complete, log_perplexity, prompt_request
 from evals.benchmarks.rows import read
 from evals.engine.chat import pair_ids
+from trainers.common.plugins import checked
+from trainers.common.turns import DataError, as_turns, before
 
 _SIDES = ("chosen", "rejected")
 
@@ -46,11 +50,8 @@ class Preference(Benchmark):
         "samples": 2,
     }  # nothing is generated, two answers a row are scored
 
-    def __init__(self, beta0: float = 0.1, quantiles: int = 4) -> None:
-        if isinstance(beta0, bool) or not isinstance(beta0, int | float) or not 0 < beta0 < math.inf:
-            raise BenchmarkError(f"beta0 is {beta0!r}; it must be a number above 0")
-        if isinstance(quantiles, bool) or not isinstance(quantiles, int) or quantiles < 2:
-            raise BenchmarkError(f"quantiles is {quantiles!r}; it must be a whole number of at least 2")
+    @checked
+    def __init__(self, beta0: PositiveFloat = 0.1, quantiles: Annotated[int, Field(ge=2)] = 4) -> None:
         self._beta0, self._quantiles = float(beta0), quantiles
         self._tokens: dict[
             str, tuple[list[int], list[int], list[int]]
@@ -60,9 +61,14 @@ class Preference(Benchmark):
         found = []
         for where, row in read(path, limit):
             pair: Row = {"id": row["id"], "group": None if row.get("group") is None else str(row["group"])}
-            for key, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant")):
-                pair[key] = _messages(row.get(key), role, f"{where}: {key!r}")
-            pair["prompt"] = _before(row, where) + pair["prompt"]
+            try:
+                for key, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant")):
+                    pair[key] = as_turns(row.get(key), role, where, key)
+                    if not any(message["content"].strip() for message in pair[key]):
+                        raise BenchmarkError(f"{where}: '{key}' has no text; add it, or remove the row")
+                pair["prompt"] = before(row, where, "system", "history") + pair["prompt"]
+            except DataError as error:
+                raise BenchmarkError(str(error)) from None
             if pair["chosen"] == pair["rejected"]:
                 raise BenchmarkError(f"{where}: chosen and rejected are identical; remove the row")
             found.append(pair)
@@ -72,23 +78,22 @@ class Preference(Benchmark):
         return [row["prompt"][-1]["content"]]
 
     def collect(self, visit: Visit, rows: list[Row]) -> None:
-        prompts = [r for r in self._prompts(visit, rows) if r is not None] if visit.is_reference else []
+        prompts = self._prompts(visit, rows) if visit.is_reference else []
         complete(visit, [*self._answers(visit, rows), *prompts])
 
     def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
         """Only where the reference's log-probs are not on disk yet."""
-        prompts = [request for request in self._prompts(visit, rows) if request is not None]
-        return not are_complete(visit.of_reference(), [*self._answers(visit, rows), *prompts])
+        requests = [*self._answers(visit, rows), *self._prompts(visit, rows)]
+        return not are_complete(visit.of_reference(), requests)
 
     def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
         requests, prompts = self._answers(visit, rows), self._prompts(visit, rows)
         ours = complete(visit, requests)
-        theirs = complete(visit.of_reference(), [*requests, *(r for r in prompts if r is not None)])
+        theirs = complete(visit.of_reference(), [*requests, *prompts])
         items, lengths = [], []
         for row, chosen, rejected, prompt in zip(rows, requests[::2], requests[1::2], prompts, strict=True):
             policy = [math.fsum(ours[request.id]) for request in (chosen, rejected)]
             reference = [math.fsum(theirs[request.id]) for request in (chosen, rejected)]
-            nll = theirs[prompt.id] if prompt is not None else []
             items.append(
                 {
                     "id": row["id"],
@@ -98,7 +103,7 @@ class Preference(Benchmark):
                     "policy_logps": policy,
                     "reference_logps": reference,
                     "answer_tokens": [len(chosen.continuation), len(rejected.continuation)],
-                    "log_prompt_perplexity": -math.fsum(nll) / len(nll) if nll else None,
+                    "log_prompt_perplexity": None if prompt is None else log_perplexity(theirs[prompt.id]),
                 }
             )
             lengths.append((len(chosen.continuation), len(rejected.continuation)))
@@ -145,32 +150,3 @@ class Preference(Benchmark):
 def _above(difference: float) -> float:
     """1 above zero, 0 below it, one half at it: the reference against itself guesses."""
     return 0.5 if difference == 0 else float(difference > 0)
-
-
-def _messages(value: Any, role: str, what: str) -> list[dict[str, str]]:
-    if isinstance(value, str) and value.strip():
-        return [{"role": role, "content": value}]
-    if isinstance(value, list) and value:
-        good = all(
-            isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-        )
-        if good and any(m["content"].strip() for m in value):
-            return [{"role": m["role"], "content": m["content"]} for m in value]
-    raise BenchmarkError(f"{what} must be a non-empty text or list of {{role, content}} messages, got {value!r:.80}")
-
-
-def _before(row: Row, where: str) -> list[dict[str, str]]:
-    """The turns before the prompt, as the trainers read them."""
-    system, history = row.get("system"), row.get("history")
-    turns = _messages(system, "system", f"{where}: 'system'") if system else []
-    if not history:
-        return turns
-    if isinstance(history, list) and all(isinstance(part, dict) for part in history):
-        return turns + _messages(history, "user", f"{where}: 'history'")
-    if not isinstance(history, list) or not all(
-        isinstance(part, list) and len(part) == 2 and all(isinstance(text, str) for text in part) for part in history
-    ):
-        raise BenchmarkError(f"{where}: 'history' must be a list of [question, answer] pairs, got {history!r:.80}")
-    for question, answer in history:
-        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return turns

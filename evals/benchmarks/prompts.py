@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evals.benchmarks.answers import AnswerBenchmark
-from evals.benchmarks.base import BenchmarkError, Row, Visit
+from evals.benchmarks.base import Row, Visit
+from evals.benchmarks.generate import read_generations
+from evals.benchmarks.logprobs import Request, are_complete, complete, log_perplexity
 from evals.benchmarks.rows import load_prompts
 from evals.benchmarks.text_statistics import distinct, is_refusal, repetition, units
-
-if TYPE_CHECKING:
-    from evals.benchmarks.logprobs import Request
+from evals.engine.chat import message_ids
+from trainers.common.plugins import checked
 
 #: Metric: perplexity of the answers under the reference, log.
 PERPLEXITY = "response_log_perplexity_reference"
@@ -42,9 +42,8 @@ class PromptSet(AnswerBenchmark):
         )
     )
 
+    @checked
     def __init__(self, reference_perplexity: bool = True) -> None:
-        if not isinstance(reference_perplexity, bool):
-            raise BenchmarkError(f"reference_perplexity is {reference_perplexity!r}; it must be true or false")
         self._reference_perplexity = reference_perplexity
 
     def load(self, path: Path, limit: int | None) -> list[Row]:
@@ -64,34 +63,26 @@ class PromptSet(AnswerBenchmark):
             "refusal": float(is_refusal(answer["text"])),
             "truncated": float(answer["finish_reason"] == "length"),
             "empty": float(not answer["text"].strip()),
-            "response_log_perplexity": _log_perplexity(answer.get("logprobs") or ()),
+            "response_log_perplexity": log_perplexity(answer.get("logprobs") or ()),
             PERPLEXITY: answer.get(PERPLEXITY),
         }
 
     def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
         """Where prompts or answers are not scored under the reference yet."""
-        from evals.benchmarks.logprobs import are_complete
-
         return super().needs_reference(visit, rows) or not are_complete(visit, list(self._requests(visit).values()))
 
     def answers_of(self, visit: Visit, rows: list[Row]) -> dict[str, list[Row]]:
         """With the perplexity of each answer under the reference, whose weights are served where it is not on disk."""
-        from evals.benchmarks.logprobs import complete
-
         answers, requests = super().answers_of(visit, rows), self._requests(visit)
         scored = complete(visit, list(requests.values()))
         for found in answers.values():
             for answer in found:
                 request = requests.get((answer["prompt_id"], int(answer["sample"])))
-                answer[PERPLEXITY] = None if request is None else _log_perplexity(scored[request.id])
+                answer[PERPLEXITY] = None if request is None else log_perplexity(scored[request.id])
         return answers
 
     def _requests(self, visit: Visit) -> dict[tuple[str, int], Request]:
         """Every answer after what led to it; none where the perplexities are not wanted or there is no reference."""
-        from evals.benchmarks.generate import read_generations
-        from evals.benchmarks.logprobs import Request
-        from evals.engine.chat import message_ids
-
         if not self._reference_perplexity or visit.reference is None:
             return {}
         tokenizer, room, found = visit.engine.tokenizer, visit.engine.max_model_len - 1, {}
@@ -107,8 +98,3 @@ class PromptSet(AnswerBenchmark):
 
     def details(self, row: Row, answer: Mapping[str, Any]) -> Row:
         return {"category": row["category"]} if "category" in row else {}
-
-
-def _log_perplexity(logprobs: Sequence[float]) -> float | None:
-    """Nats a token; None for an answer without tokens."""
-    return -math.fsum(logprobs) / len(logprobs) if logprobs else None

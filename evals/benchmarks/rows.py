@@ -17,7 +17,7 @@ def read(path: Path, limit: int | None) -> list[tuple[str, Row]]:
     """("file:line", row) for the first `limit` rows, every row with a unique text as `id`.
 
     Raises:
-        BenchmarkError: no such file, no rows, a line that is no object, or an id that stands twice.
+        BenchmarkError: no such file, no rows, a line that is not an object, or a duplicate id.
     """
     try:
         rows = read_jsonl(path, limit)

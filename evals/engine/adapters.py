@@ -42,7 +42,7 @@ class Adapters:
             self.engine.remove_lora(self.request.lora_int_id)
             self.request = None
         if adapter is not None:
-            self._served += 1  # a number of its own: vLLM's prefix cache goes by it
+            self._served += 1  # unique: vLLM's prefix cache uses it as a key
             request = LoRARequest(f"policy-{self._served}", self._served, str(adapter))
             try:
                 self.engine.add_lora(request)

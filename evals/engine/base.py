@@ -14,7 +14,7 @@ class EngineError(RuntimeError):
 
 
 class EngineLostError(EngineError):
-    """As EngineError, and the engine is of no use any more: a new one must be started."""
+    """As EngineError, and the engine is unusable: start a new one."""
 
 
 def may_pass(error: EngineError) -> bool:

@@ -42,12 +42,7 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
 
 def chat_ids(tokenizer: Any, user: str) -> list[int]:
     """Token ids of one user message under the chat template, ready for the answer; the bare text without a template."""
-    if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": user}], add_generation_prompt=True, tokenize=False
-        )
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return list(tokenizer(user)["input_ids"])
+    return message_ids(tokenizer, [{"role": "user", "content": user}])
 
 
 def sample_seed(seed: int, prompt: str, sample: int) -> int:

@@ -20,7 +20,7 @@ def merge(base: Path, adapter: Path, target: Path, dtype: str, trust_remote_code
     from transformers import AutoModelForCausalLM
 
     if not (adapter / "adapter_config.json").is_file():
-        raise FileNotFoundError(f"{adapter} holds no adapter (adapter_config.json); train the run anew")
+        raise FileNotFoundError(f"{adapter} holds no adapter (adapter_config.json); retrain the run")
     model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
     staging = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)

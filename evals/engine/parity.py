@@ -89,7 +89,9 @@ def measure(
         "differences": [],
         "reason": "the comparison did not end",
     }
-    scores_schema.write_json(path, record)  # so that a comparison that takes the process down is not tried for ever
+    scores_schema.write_json(
+        path, record
+    )  # first, so that a comparison that kills the process is not retried endlessly
     ids = [chat_ids(engine.tokenizer, text) for _, text in chosen]
     room = engine.max_model_len - MAX_NEW_TOKENS
     fitting = [(name, row) for (name, _), row in zip(chosen, ids, strict=True) if len(row) <= room]

@@ -18,7 +18,7 @@ PROBE = "Name one reason why the sky looks blue."
 PROBE_ANSWER = " Sunlight is scattered by the air, and blue light is scattered the most."
 #: Largest difference of the mean log-prob per token that counts as float noise, by the engine's dtype.
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.1, "float16": 0.05}
-#: Two checkpoints further apart than this on some token must be told apart by the engine, by its dtype.
+#: Where two checkpoints differ by more than this on some token, the engine's answers must differ too; by its dtype.
 RESOLUTION = {"float32": 1e-5, "bfloat16": 0.1, "float16": 0.02}
 
 

@@ -141,7 +141,7 @@ class VllmEngine:
             return self._adapters.serve(adapter)
         if self._adapters is not None:
             raise EngineError(
-                f"{model_dir} is no LoRA run of the base model {self._base}; set evaluation.engine.lora: merge"
+                f"{model_dir} is not a LoRA run of the base model {self._base}; set evaluation.engine.lora: merge"
             )
         if not any(Path(model_dir).glob("*.safetensors")):
             raise EngineError(f"{model_dir} holds no *.safetensors weights")

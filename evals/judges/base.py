@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evals.judges.cache import Cost, JudgeCache, Reply
@@ -111,15 +111,15 @@ class Tally:
             "unparsed": dict(sorted(self.unparsed.items())),
             "unanswered": dict(sorted(self.unanswered.items())),
             "refused": self.refused,
-            "cost": self.cost.as_dict(),
+            "cost": asdict(self.cost),
         }
 
 
 class Judging:
     """A judge with its cache: every request with the same content is asked once, ever.
 
-    A run that was killed goes on where it stopped: only requests whose reply had not arrived are asked again.
-    What was not answered is asked again by the next run, not by this object.
+    A killed run resumes: it sends only the requests whose reply had not arrived. Requests without an answer are repeated
+    by the next run, not by this object.
 
     Args:
         code: hash of the judge's own code, where that is not part of this package: other code is another judge.

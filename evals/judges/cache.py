@@ -35,10 +35,6 @@ class Cost:
             self.completion_tokens + other.completion_tokens,
         )
 
-    def as_dict(self) -> dict[str, int]:
-        """JSON-ready."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Reply:
@@ -109,12 +105,12 @@ class JudgeCache:
     def put(self, key: str, judge: str, reply: Reply) -> None:
         """Keep a final reply."""
         row = {"key": key, "judge": judge, "value": reply.value, "reason": reply.reason, "raw": reply.raw}
-        self._append({**row, "cost": reply.cost.as_dict()})
+        self._append({**row, "cost": asdict(reply.cost)})
 
     def charge(self, judge: str, cost: Cost) -> None:
         """Remember what requests without an answer have cost."""
         if cost != Cost():
-            self._append({"judge": judge, "cost": cost.as_dict()})
+            self._append({"judge": judge, "cost": asdict(cost)})
 
     def _append(self, row: Mapping[str, Any]) -> None:
         # ASCII, so that text with a lone surrogate can be written.

@@ -13,9 +13,8 @@ Rows of `comparisons/<benchmark>.jsonl`:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from evals.judges.base import Judging, Question
 from trainers.common import scores_schema
@@ -56,23 +55,6 @@ def transcript(row: Mapping[str, Any]) -> str:
         return str(row["text"])
     turns = [*said, {"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["text"]}]
     return "\n\n".join(f"[{turn['role']}]\n{turn['content']}" for turn in turns)
-
-
-def pairs_of(
-    policies: Sequence[str], reference: str | None, which: Literal["all", "reference"]
-) -> list[tuple[str, str]]:
-    """Pairs to compare: every two policies, or each against the reference, which always stands second.
-
-    Raises:
-        WinRateError: fewer than two policies, or `reference` is not among them.
-    """
-    if reference is not None and reference not in policies:
-        raise WinRateError(f"reference {reference!r} has no answers; policies: {', '.join(policies)}")
-    if len(policies) < 2 or (which == "reference" and reference is None):
-        raise WinRateError("a win rate needs two policies, and a reference where only it is compared with")
-    others = [policy for policy in policies if policy != reference]
-    against = [(policy, reference) for policy in others] if reference is not None else []
-    return against if which == "reference" else against + list(combinations(others, 2))
 
 
 def compare_policies(

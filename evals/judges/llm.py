@@ -5,13 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from evals.judges.base import Judge, JudgeError, Request
 from evals.judges.cache import Cost, Reply
 from evals.judges.endpoint import Budget, Endpoint, Pace, Refused, Unanswered
 from evals.judges.templates import load_template
+from trainers.common.plugins import checked
+
+Name = Annotated[str, Field(min_length=1)]
 
 #: After this many requests in a row without an answer, retries included, the server is taken to be down.
 GIVE_UP_AFTER = 3
@@ -39,51 +44,40 @@ class LLMJudge(Judge):
             timeouts. backoff_s: first pause, doubled each time; a longer Retry-After is obeyed.
     """
 
+    @checked
     def __init__(
         self,
-        model: str,
-        base_url: str,
-        template: str = "pairwise",
+        model: Name,
+        base_url: Name,
+        template: Name = "pairwise",
         api_key_env: str | None = None,
-        temperature: float = 0.0,
+        temperature: Annotated[float | int, Field(ge=0)] = 0.0,
         extra_body: Mapping[str, Any] | None = None,
-        concurrency: int = 4,
-        requests_per_minute: float | None = None,
-        max_requests: int | None = None,
-        max_tokens: int | None = None,
-        timeout_s: float = 120.0,
-        retries: int = 5,
-        backoff_s: float = 1.0,
+        concurrency: PositiveInt = 4,
+        requests_per_minute: PositiveFloat | None = None,
+        max_requests: PositiveInt | None = None,
+        max_tokens: PositiveInt | None = None,
+        timeout_s: PositiveFloat = 120.0,
+        retries: NonNegativeInt = 5,
+        backoff_s: NonNegativeFloat = 1.0,
     ) -> None:
-        _check("model", model, isinstance(model, str) and model, "the name the server knows the model by")
-        parts = urlsplit(base_url) if isinstance(base_url, str) else urlsplit("")
-        _check(
-            "base_url", base_url, parts.scheme in ("http", "https") and parts.netloc, "like http://localhost:8000/v1"
-        )
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise JudgeError(f"base_url is {base_url!r}; it must be like http://localhost:8000/v1")
         if "@" in parts.netloc or parts.query:
             raise JudgeError("base_url must hold no credentials; name an environment variable in api_key_env")
-        _check("temperature", temperature, _number(temperature) and temperature >= 0, "a number of at least 0")
-        _check("concurrency", concurrency, _count(concurrency), "a whole number above 0")
-        _check("timeout_s", timeout_s, _number(timeout_s) and timeout_s > 0, "seconds, above 0")
-        _check("retries", retries, retries == 0 or _count(retries), "a whole number of at least 0")
-        _check("backoff_s", backoff_s, _number(backoff_s) and backoff_s >= 0, "seconds, at least 0")
-        pace = requests_per_minute
-        _check("requests_per_minute", pace, pace is None or (_number(pace) and pace > 0), "above 0, or null")
-        for name, limit in (("max_requests", max_requests), ("max_tokens", max_tokens)):
-            _check(name, limit, limit is None or _count(limit), "a whole number above 0, or null")
-        extra = {} if extra_body is None else extra_body
-        _check(
-            "extra_body", extra_body, isinstance(extra, Mapping) and "messages" not in extra, "a mapping, no messages"
-        )
+        extra = dict(extra_body or {})
+        if "messages" in extra:
+            raise JudgeError("extra_body must not hold 'messages': they come from the template; remove the key")
         self.template = load_template(template)
         self.compares = self.template.compares
-        self._endpoint = Endpoint(base_url, api_key_env, float(timeout_s), retries, float(backoff_s))
+        self._endpoint = Endpoint(base_url, api_key_env, timeout_s, retries, backoff_s)
         self._concurrency, self._per_minute = concurrency, requests_per_minute
         self._limits = (max_requests, max_tokens)
         settings: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": self.template.max_tokens}
         if self.template.reads_logprobs:
             settings |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        self._settings = {key: value for key, value in (settings | dict(extra)).items() if value is not None}
+        self._settings = {key: value for key, value in (settings | extra).items() if value is not None}
 
     def identity(self) -> dict[str, Any]:
         return {"kind": "llm", "settings": self._settings, "template": dict(self.template.content)}
@@ -143,16 +137,3 @@ class LLMJudge(Judge):
         if value is None and choice.get("finish_reason") == "length" and not self.template.reads_logprobs:
             reason = "cut off before a verdict (max_tokens of the template)"
         return Reply(value, reason, text, cost)
-
-
-def _check(name: str, value: object, good: object, expected: str) -> None:
-    if not good:
-        raise JudgeError(f"{name} is {value!r}; it must be {expected}")
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

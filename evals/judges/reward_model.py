@@ -7,12 +7,15 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt
 
 from evals.judges.base import Judge, JudgeError, Request
 from evals.judges.cache import Cost, Reply
+from trainers.common.files import file_hash
+from trainers.common.plugins import checked
 
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
 _HASHED = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
 
 
@@ -31,22 +34,16 @@ class RewardModelJudge(Judge):
         dtype: auto is float32 on CPUs and bfloat16 on GPUs.
     """
 
+    @checked
     def __init__(
         self,
-        model: str,
+        model: Annotated[str, Field(min_length=1)],
         revision: str | None = None,
         label: str | int | None = None,
-        batch_size: int = 16,
-        max_length: int | None = None,
-        dtype: str = "auto",
+        batch_size: PositiveInt = 16,
+        max_length: PositiveInt | None = None,
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     ) -> None:
-        if not isinstance(model, str) or not model:
-            raise JudgeError(f"model is {model!r}; give a checkpoint directory or a hub name")
-        for name, value in (("batch_size", batch_size), ("max_length", max_length)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise JudgeError(f"{name} is {value!r}; it must be a whole number above 0")
-        if dtype not in _DTYPES:
-            raise JudgeError(f"dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
         self._name, self._revision, self._label = model, revision, label
         self._batch_size, self._max_length, self._dtype = batch_size, max_length, dtype
         self._loaded: tuple[Any, Any] | None = None
@@ -87,7 +84,7 @@ class RewardModelJudge(Judge):
             # transformers makes up a random head for a checkpoint without one; its scores would mean nothing.
             missing = sorted(report["missing_keys"])
             if missing:
-                raise JudgeError(f"model {self._name!r} has no weights for {missing[0]}; it is no reward model")
+                raise JudgeError(f"model {self._name!r} has no weights for {missing[0]}; it is not a reward model")
             self._class_index(model.config)
             device = "cuda" if torch.cuda.is_available() else "cpu"
             self._loaded = model.to(device).eval(), tokenizer
@@ -168,11 +165,8 @@ def _unused_pad(tokenizer: Any, rows: list[dict[str, list[int]]], vocabulary: in
 
 def _content_hash(folder: Path) -> str:
     """SHA-256 over weights, configuration and tokenizer files, by name and content."""
-    entries = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in _HASHED:
-            with path.open("rb") as handle:
-                entries[path.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in _HASHED]
+    entries = {path.name: file_hash(path) for path in files}
     if not entries:
         raise JudgeError(f"model {str(folder)!r} holds no checkpoint files; give a checkpoint directory")
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()

@@ -24,10 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evals.benchmarks.answers import PERPLEXITY, PERPLEXITY_UNDER
 from evals.benchmarks.generate import turn_id
-from evals.benchmarks.prompt_perplexity import UNDER as PERPLEXITY_UNDER
 from evals.benchmarks.registry import build as build_benchmark
-from evals.estimates import estimate, mean
+from evals.estimates import estimates, mean
 from evals.judges.base import Judging, Question, Tally
 from evals.judges.cache import JudgeCache, Reply
 from evals.judges.comparisons import COMPARISONS, Answers, compare_policies, read_answers, write_comparisons
@@ -195,16 +195,15 @@ class Cell:
             for i in self.questions:
                 known = self.items.get(i, {})
                 values = {WIN_RATE: mean(wins[policy][i]), **({SCORE: mean(own[i])} if scores else {})}
-                kept = {key: known.get(key) for key in ("group", "log_prompt_perplexity")}
+                kept = {key: known.get(key) for key in ("group", PERPLEXITY)}
                 items.append({"id": i, "values": values, **kept})
-            groups = [item["group"] for item in items]
             content = {
                 "schema_version": scores_schema.SCHEMA_VERSION,
                 "benchmark": self.cell["name"],
                 "kind": KIND,
                 "policy": policy,
                 "fingerprint": self.cell["fingerprint"],
-                "metrics": {name: estimate([item["values"][name] for item in items], True, groups) for name in names},
+                "metrics": estimates(items, dict.fromkeys(names, True)),
                 "primary_metric": WIN_RATE,
                 "items": items,
                 "noise": None,

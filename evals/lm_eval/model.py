@@ -1,14 +1,12 @@
 """lm-evaluation-harness tasks on an `evals.engine.base.Engine`, tokenised as lm-eval's own `hf` model tokenises.
 
-lm-eval's vLLM model looks for an installed distribution named `vllm` and starts an engine of its own; this one takes
-the engine that is already running.
+lm-eval's own vLLM model needs a distribution named `vllm` and starts a second engine; this one uses the running engine.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +17,10 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
 
 from evals.engine.base import Engine, Sampling
+from evals.progress import Clock
 from trainers.common import scores_schema
 
-# What an engine has answered to the requests of an lm-eval task, kept on disk as it comes: a killed task goes on there.
+# Results of the requests of an lm-eval task, appended to disk as they arrive, so that a killed task resumes.
 
 
 FOLDER = "lm_eval"
@@ -83,28 +82,6 @@ class RequestError(ValueError):
 def _repeat_seed(context: str, repeat: int) -> int:
     """Seed of one sampled answer: a hash, so that neither order nor batch matters."""
     return int(hashlib.sha256(f"{repeat}:{context}".encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
-
-
-class _Clock:
-    """Reports requests done, tokens a second and the seconds that are left."""
-
-    def __init__(self, progress: Callable[..., None], total: int) -> None:
-        self._progress, self._total = progress, total
-        self._started, self._done, self._tokens = time.monotonic(), 0, 0
-
-    def known(self, requests: int) -> None:
-        """These need no engine: they are not waited for."""
-        self._total -= requests
-
-    def tick(self, done: int, tokens: int) -> None:
-        self._done, self._tokens = self._done + done, self._tokens + tokens
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        self._progress(
-            done=self._done,
-            total=self._total,
-            tokens_per_second=self._tokens / elapsed,
-            eta_s=elapsed / self._done * (self._total - self._done),
-        )
 
 
 class EngineLM(TemplateLM):
@@ -175,10 +152,6 @@ class EngineLM(TemplateLM):
             )
         )
 
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """(summed log-prob of the continuation, whether greedy decoding gives it) for each request."""
-        return list(super().loglikelihood(requests, disable_tqdm=disable_tqdm))
-
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str] | None, list[int], list[int]]], **kwargs: Any
     ) -> list[tuple[float, bool]]:
@@ -193,7 +166,7 @@ class EngineLM(TemplateLM):
             pairs.append((context[-room:], continuation))
         keys = [ResultCache.key("loglikelihood", context, continuation) for context, continuation in pairs]
         todo = self._cache.missing(keys)[:: self._order]
-        clock = _Clock(self._progress, len(todo))
+        clock = Clock(self._progress, len(todo))
         for start in range(0, len(todo), _SCORED_TOGETHER):
             places = todo[start : start + _SCORED_TOGETHER]
             part = [pairs[i] for i in places]
@@ -227,7 +200,7 @@ class EngineLM(TemplateLM):
         groups: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             groups.setdefault(json.dumps(request.args[1], sort_keys=True, default=str), []).append(i)
-        clock = _Clock(self._progress, len(requests))
+        clock = Clock(self._progress, len(requests))
         for members in groups.values():
             settings = normalize_gen_kwargs(dict(requests[members[0]].args[1]), self.max_gen_toks)
             stop = tuple(word for word in settings["until"] if word)  # vLLM refuses empty stop strings
@@ -244,7 +217,7 @@ class EngineLM(TemplateLM):
             fixed = sampling.max_tokens, sampling.temperature, sampling.top_p, stop
             keys = [ResultCache.key("generate", ids, fixed, seed) for ids, seed in zip(prompts, drawn, strict=True)]
             todo = self._cache.missing(keys)[:: self._order]
-            clock.known(len(members) - len(todo))
+            clock.skip(len(members) - len(todo))
             for start in range(0, len(todo), _DECODED_TOGETHER):
                 part = todo[start : start + _DECODED_TOGETHER]
                 seeds = tuple(sampling.seeds[k] for k in part) if sampling.seeds else None

@@ -20,6 +20,7 @@ from evals.preferences.rejected import RejectedPairs, add_rejected
 from evals.rewards.base import Reward, RewardError, scores
 from evals.rewards.constraints import Constraints
 from trainers.common.jsonl import dump, read_jsonl, write_jsonl, write_text
+from trainers.common.scores_schema import append_rows
 
 Sampler = Callable[[list[str], int, int], Sequence[Sequence[Completion]]]
 """(prompts, k, seed) -> k completions for each prompt; the same call must give the same answer."""
@@ -196,22 +197,14 @@ def _sample(
             raise BuildError(f"the sampler must return {settings['k']} completions for each of {len(rows)} prompts")
         fresh = [(row, list(c)) for row, c in zip(rows, found, strict=True) if row["id"] not in done]
         lines = [
-            dump({"id": row["id"], "prompt": row["prompt"], "samples": [asdict(c) for c in completions]})
+            {"id": row["id"], "prompt": row["prompt"], "samples": [asdict(c) for c in completions]}
             for row, completions in fresh
         ]
-        _append(path, lines)
+        append_rows(path, lines)
         done.update({row["id"]: completions for row, completions in fresh})
         if on_progress is not None:
             on_progress(min(start + chunk, len(prompts)), len(prompts))
     return done
-
-
-def _append(path: Path, lines: Sequence[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write("".join(line + "\n" for line in lines).encode())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _resume(
@@ -226,7 +219,7 @@ def _resume(
                 file.truncate(whole)
     rows = read_jsonl(path) if path.exists() else []
     if not rows:
-        _append(path, [dump({"settings": dict(settings)})])
+        append_rows(path, [{"settings": dict(settings)}])
         return {}
     before = rows[0][1].get("settings")
     now = json.loads(dump(settings))

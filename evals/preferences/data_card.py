@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.stats import binomtest
+
 from evals.constraints import RULE, check
 from evals.constraints.text import words
 from evals.preferences.pairs import PromptSamples
@@ -65,25 +68,6 @@ def _by_constraint(scored: Sequence[PromptSamples], paired: set[str]) -> dict[st
     return dict(sorted(kinds.items()))
 
 
-def wilson(successes: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson score interval of a proportion (Wilson 1927), 95 % by default; (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def quantile(values: Sequence[float], q: float) -> float:
-    """Quantile by linear interpolation between order statistics (Hyndman and Fan type 7)."""
-    ordered = sorted(values)
-    place = q * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
-
-
 _CONSTRAINTS = (
     "# Preference pairs with verifiable constraints",
     "Every prompt asks about a topic under one or two constraints that a program can check. Several answers were "
@@ -127,8 +111,10 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    low, high = wilson(part, whole)
-    return f"{part}/{whole} = {part / whole:.3f} [{low:.3f}, {high:.3f}]" if whole else "none"
+    if not whole:
+        return "none"
+    ends = binomtest(part, whole).proportion_ci(method="wilson")
+    return f"{part}/{whole} = {part / whole:.3f} [{ends.low:.3f}, {ends.high:.3f}]"
 
 
 def _section(record: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> str:
@@ -195,7 +181,7 @@ def _more_facts(record: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -
             ("pairing", f"{record.get('pairing', 'best-worst')}, scores at least {record['min_gap']:g} apart"),
             ("words of chosen and of rejected answers, mean", " and ".join(f"{mean:.1f}" for mean in means) or "none"),
             ("topics", len(topics)),
-            ("yield of a topic: least, median, most", ", ".join(f"{quantile(shares, q):.2f}" for q in (0, 0.5, 1))),
+            ("yield of a topic: least, median, most", ", ".join(f"{np.quantile(shares, q):.2f}" for q in (0, 0.5, 1))),
         ]
     noise = record.get("noise")
     if noise is not None:
@@ -223,7 +209,9 @@ def _gaps(pairs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _quantiles(what: str, groups: Mapping[str, Sequence[float]]) -> str:
-    rows = [(name, len(values), *(f"{quantile(values, q):.2f}" for q in _QUANTILES)) for name, values in groups.items()]
+    rows = [
+        (name, len(values), *(f"{np.quantile(values, q):.2f}" for q in _QUANTILES)) for name, values in groups.items()
+    ]
     return _table((what, "pairs", *(f"q{round(100 * q)}" for q in _QUANTILES)), rows)
 
 

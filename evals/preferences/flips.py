@@ -62,7 +62,7 @@ def flip(pairs: Sequence[Mapping[str, Any]], noise: Noise) -> tuple[list[dict[st
     for pair in pairs:
         name = pair.get("id")
         if not isinstance(name, str) or name in seen:
-            raise PairError(f"pair {name!r}: every pair needs an id of its own to be flipped by it")
+            raise PairError(f"pair {name!r}: pairs to be flipped need unique ids")
         if "flipped" in pair:
             raise PairError(f"pair {name!r} says already whether it is flipped; flip the clean pairs instead")
         seen.add(name)

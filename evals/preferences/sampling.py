@@ -1,4 +1,4 @@
-"""Samples for building preference pairs: K completions a prompt, each with a seed of its own; prompt perplexity."""
+"""Samples for building preference pairs: K completions per prompt, each with its own seed; prompt perplexity."""
 
 from __future__ import annotations
 

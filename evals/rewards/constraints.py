@@ -14,9 +14,10 @@ class Constraints(Reward):
     rule = RULE
 
     def check(self, row: Row) -> None:
-        if not row.get("constraints"):
-            raise RewardError("'constraints' is missing or empty; add constraints, or choose another reward")
-        for constraint in row["constraints"]:
+        constraints = row.get("constraints")
+        if not isinstance(constraints, list) or not constraints:
+            raise RewardError("'constraints' is missing or empty; add a list of constraints, or choose another reward")
+        for constraint in constraints:
             try:
                 resolve(constraint)
             except ConstraintError as error:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import PositiveInt
+
 from evals.constraints.text import words
-from evals.rewards.base import Reward, RewardError, Row
+from evals.rewards.base import Reward, Row
+from trainers.common.plugins import checked
 
 
 class Length(Reward):
@@ -15,9 +18,8 @@ class Length(Reward):
         target: score minus the distance from so many words instead.
     """
 
-    def __init__(self, target: int | None = None) -> None:
-        if target is not None and (isinstance(target, bool) or not isinstance(target, int) or target < 1):
-            raise RewardError(f"target is {target!r}; it must be a whole number of at least 1")
+    @checked
+    def __init__(self, target: PositiveInt | None = None) -> None:
         self._target = target
         self.rule = "length/1: words of the answer"
         if target is not None:

@@ -11,32 +11,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evals.judges import registry as judges
 from evals.judges.base import Judge
+from evals.judges.registry import JUDGES
 from evals.rewards.base import Reward, RewardError
-from trainers.common.plugins import Registry, entry_points
+from evals.rewards.judge import JudgeReward
+from trainers.common.plugins import Registry
 
-ENTRY_POINT_GROUP = "dpo_beta_harness.rewards"
-
-BUILTIN: Mapping[str, str] = {
-    "sentiment": "evals.rewards.sentiment:Sentiment",
-    "constraints": "evals.rewards.constraints:Constraints",
-    "length": "evals.rewards.length:Length",
-}
-
-
-def available() -> dict[str, str]:
-    """Names of all rewards with their targets: the judges, those of installed packages, the built-in ones."""
-    return {**judges.available(), **entry_points(ENTRY_POINT_GROUP), **BUILTIN}
-
-
-def _registry() -> Registry:
-    return Registry("reward", available(), (Reward, Judge), RewardError)
-
-
-def source_file(reward: str) -> Path | None:
-    """The file a reward written as `path/to/file.py:ClassName` comes from; None for a reward with a name."""
-    return _registry().source_file(reward)
+REWARDS = Registry(
+    "reward",
+    {
+        **JUDGES.builtin,
+        "sentiment": "evals.rewards.sentiment:Sentiment",
+        "constraints": "evals.rewards.constraints:Constraints",
+        "length": "evals.rewards.length:Length",
+    },
+    ("dpo_beta_harness.rewards", *JUDGES.groups),
+    (Reward, Judge),
+    RewardError,
+)
+available, source_file = REWARDS.available, REWARDS.source_file
 
 
 def build(reward: str, params: Mapping[str, Any] | None = None) -> Reward:
@@ -45,10 +38,7 @@ def build(reward: str, params: Mapping[str, Any] | None = None) -> Reward:
     Raises:
         RewardError: an unknown reward, parameter or value, with the nearest known name or what was expected.
     """
-    from evals.rewards.judge import JudgeReward
-
-    registry = _registry()
-    built = registry.build(reward, params)
+    built = REWARDS.build(reward, params)
     found: Reward = JudgeReward(built) if isinstance(built, Judge) else built
     if not isinstance(built, Judge) and not found.rule:
         raise RewardError(f"reward {reward!r}: set 'rule', a text that names and describes what it measures")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from evals.contamination import contamination, jaccard, miss_probability, normal, overlap, shingles, signature
+from evals.contamination import contamination, normal, overlap, shingles
 
 LONG = "Write a short story about a lighthouse keeper who finds a letter in a bottle and answers it the same night"
+
+
+def jaccard(first: frozenset[Any], second: frozenset[Any]) -> float:
+    return len(first & second) / len(first | second)
 
 
 def test_exact_duplicates_ignore_case_and_punctuation() -> None:
@@ -37,14 +42,7 @@ def test_chinese_prompts() -> None:
     assert found["exact_ids"] == ["a"] and found["near"] == 0
 
 
-def test_signatures_estimate_the_similarity() -> None:
-    first, second = shingles(normal(LONG), 1), shingles(normal(LONG + " and sleeps until noon on a Sunday"), 1)
-    estimate = float(np.mean(signature(first) == signature(second)))
-    assert estimate == pytest.approx(jaccard(first, second), abs=0.12)
-    assert np.array_equal(signature(first), signature(frozenset(reversed(sorted(first)))))
-
-
-def test_bands_find_what_an_exhaustive_search_finds() -> None:
+def test_the_index_finds_what_an_exhaustive_search_finds() -> None:
     random = np.random.default_rng(3)
     vocabulary = [f"w{i}" for i in range(400)]
     training = [" ".join(random.choice(vocabulary, 30)) for _ in range(300)]
@@ -57,8 +55,7 @@ def test_bands_find_what_an_exhaustive_search_finds() -> None:
     found = overlap(training, asked, threshold=0.6, n=3)
     grams = [shingles(normal(text), 3) for text in training]
     expected = {name for name, text in asked if max(jaccard(shingles(normal(text), 3), g) for g in grams) >= 0.6}
-    assert {*found["exact_ids"], *found["near_ids"]} <= expected
-    assert len(expected) > 60 and len(expected) - found["exact"] - found["near"] <= 1 and miss_probability(0.6) < 0.02
+    assert {*found["exact_ids"], *found["near_ids"]} == expected and len(expected) > 60
 
 
 def test_empty_prompts_match_nothing() -> None:

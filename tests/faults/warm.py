@@ -33,7 +33,7 @@ _HEAVY = (
     "transformers.trainer",
     "trl.trainer.dpo_trainer",
     "evals.benchmarks.kl",
-    "evals.constraints.benchmark",
+    "evals.benchmarks.constraints",
     "evals.judges.worker",
     "evals.judges.verifiable",
     "evals.engine.merge",

@@ -17,6 +17,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import ConfigDict, ValidationError, validate_call
+
+#: Decorator of an `__init__`: arguments must fit their annotations, types and bounds (`Registry.build` words the errors).
+checked = validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def problem_of(error: ValidationError) -> str:
+    """The first problem of a validation: `name is value; it must be ...`, without the value where that is a mapping."""
+    first = error.errors()[0]
+    name, value = ".".join(str(part) for part in first["loc"]) or "content", first["input"]
+    said = first["msg"].removeprefix("Value error, ").replace("Input should", "it must")
+    said = said.replace("greater than or equal to", "at least").replace("greater than", "above")
+    return f"{name}: {said}" if isinstance(value, Mapping) else f"{name} is {value!r}; {said}"
+
 
 @lru_cache(maxsize=8)
 def entry_points(group: str) -> dict[str, str]:
@@ -30,24 +44,34 @@ class Registry:
 
     Attributes:
         noun: what messages call one ("judge").
-        targets: names with their `module:Class`.
+        builtin: names with their `module:Class`.
+        groups: entry-point groups of installed packages.
         bases: what a class must subclass, one of them.
         error: what is raised; the message names the plugin and the fix.
     """
 
     noun: str
-    targets: Mapping[str, str]
+    builtin: Mapping[str, str]
+    groups: tuple[str, ...]
     bases: tuple[type, ...]
     error: type[ValueError]
+
+    def available(self) -> dict[str, str]:
+        """Names with their targets: those of installed packages, then the built-in ones."""
+        found: dict[str, str] = {}
+        for group in reversed(self.groups):
+            found |= entry_points(group)
+        return {**found, **self.builtin}
 
     def source_file(self, name: str) -> Path | None:
         """The file of a plugin written as `path/to/file.py:ClassName`; None for one with a name."""
         location, _, _ = name.rpartition(":")
-        return Path(location) if name not in self.targets and location.endswith(".py") else None
+        return Path(location) if name not in self.available() and location.endswith(".py") else None
 
-    def parameters(self, name: str) -> list[str] | None:
-        """Names of a plugin's own parameters; None if it takes any."""
-        found = inspect.signature(self.load(name)).parameters.values()
+    def parameters(self, plugin: str | type) -> list[str] | None:
+        """Names of a plugin's own parameters (by its name or class); None if it takes any."""
+        cls = self.load(plugin) if isinstance(plugin, str) else plugin
+        found = inspect.signature(cls).parameters.values()
         if any(p.kind is p.VAR_KEYWORD for p in found):
             return None
         return [p.name for p in found if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -72,6 +96,8 @@ class Registry:
             built = cls(**params)
         except self.error as error:
             raise self.error(f"{what}: {error}") from error
+        except ValidationError as error:
+            raise self.error(f"{what}: {problem_of(error)}") from None
         except Exception as error:  # a plugin from outside can raise anything
             raise self.error(f"{what} refuses its parameters: {type(error).__name__}: {error}") from error
         if not isinstance(built, self.bases):
@@ -81,11 +107,11 @@ class Registry:
 
     def load(self, name: str) -> Any:
         """The class, not yet checked against `bases`."""
-        target = self.targets.get(name, name)
-        location, _, attribute = target.rpartition(":")
-        if name not in self.targets and not (location.endswith(".py") and attribute.isidentifier()):
-            near = difflib.get_close_matches(name, self.targets, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known {self.noun}s: {', '.join(sorted(self.targets))}"
+        targets = self.available()
+        location, _, attribute = targets.get(name, name).rpartition(":")
+        if name not in targets and not (location.endswith(".py") and attribute.isidentifier()):
+            near = difflib.get_close_matches(name, targets, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known {self.noun}s: {', '.join(sorted(targets))}"
             raise self.error(f"unknown {self.noun} {name!r}; {hint}")
         file = location.endswith(".py")
         module = self._load_file(name, Path(location)) if file else importlib.import_module(location)

@@ -213,7 +213,7 @@ def test_a_kind_from_a_file(tmp_path: Path) -> None:
 def test_unknown_kind_has_a_hint() -> None:
     with pytest.raises(BenchmarkError, match="did you mean 'preference'"):
         registry.find("preferences")
-    with pytest.raises(BenchmarkError, match=r"beta0 is 0; it must be a number above 0"):
+    with pytest.raises(BenchmarkError, match=r"beta0 is 0; it must be above 0"):
         registry.build("preference", {"beta0": 0})
 
 

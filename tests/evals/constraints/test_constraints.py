@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.benchmarks.base import BenchmarkError
+from evals.benchmarks.constraints import ConstraintBenchmark
 from evals.constraints import (
     Constraint,
     ConstraintError,
@@ -24,8 +25,9 @@ from evals.constraints import (
     register,
     registry,
 )
-from evals.constraints.benchmark import load_prompts, score
 from evals.constraints.text import count_phrase, sentences, words
+from tests.evals.benchmarks.scored import score
+from trainers.common import scores_schema
 
 EXAMPLES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     (
@@ -242,13 +244,15 @@ PROMPTS: list[dict[str, Any]] = [
 ]
 
 
-def _generations(texts: dict[str, list[str]]) -> list[dict[str, Any]]:
-    return [{"prompt_id": i, "sample": n, "text": t} for i, ts in texts.items() for n, t in enumerate(ts)]
+def scored(folder: Path, texts: dict[str, list[str]], prompts: list[dict[str, Any]] = PROMPTS) -> dict[str, Any]:
+    """The score file of these answers by prompt id."""
+    rows = [{"prompt_id": i, "sample": n, "text": t} for i, ts in texts.items() for n, t in enumerate(ts)]
+    scores_schema.append_rows(scores_schema.generations_path(folder, "c"), rows)
+    return score(folder, prompts, "run-1", "f" * 64, "c")
 
 
-def test_score_file() -> None:
-    texts = {"a": ["one two", "one, two"], "b": ["three", "a, b"], "c": ["4", "5"]}
-    result = score(_generations(texts), PROMPTS, "run-1", "f" * 64)
+def test_score_file(tmp_path: Path) -> None:
+    result = scored(tmp_path, {"a": ["one two", "one, two"], "b": ["three", "a, b"], "c": ["4", "5"]})
     values = [0.5, 0.25, 1.0]
     metric = result["metrics"]["gold_reward"]
     assert metric["value"] == pytest.approx(statistics.mean(values))
@@ -266,9 +270,9 @@ def test_score_file() -> None:
     json.dumps(result, allow_nan=False)
 
 
-def test_prompts_of_one_group_are_one_cluster() -> None:
+def test_prompts_of_one_group_are_one_cluster(tmp_path: Path) -> None:
     rows = [{**row, "group": group, "style": "plain"} for row, group in zip(PROMPTS, ("g", "g", "h"), strict=True)]
-    result = score(_generations({"a": ["one two"], "b": ["a, b"], "c": ["5"]}), rows, "r", "f")
+    result = scored(tmp_path, {"a": ["one two"], "b": ["a, b"], "c": ["5"]}, rows)
     rewards = [item["values"]["gold_reward"] for item in result["items"]]
     mean = statistics.mean(rewards)
     sums = [rewards[0] + rewards[1] - 2 * mean, rewards[2] - mean]
@@ -276,30 +280,19 @@ def test_prompts_of_one_group_are_one_cluster() -> None:
     assert [item["group"] for item in result["items"]] == ["g", "g", "h"]
 
 
-def test_score_of_one_prompt_has_no_standard_error() -> None:
-    result = score(_generations({"a": ["x"]}), PROMPTS[:1], "r", "f")
+def test_score_of_one_prompt_has_no_standard_error(tmp_path: Path) -> None:
+    result = scored(tmp_path, {"a": ["x"]}, PROMPTS[:1])
     assert result["metrics"]["gold_reward"] == {"value": 1.0, "stderr": None, "n": 1, "higher_is_better": True}
 
 
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        ({"a": ["x"], "b": ["y"]}, "1 prompts have no generation, the first is 'c'"),
-        ({"a": ["x"], "b": ["y"], "c": ["z"], "d": ["?"]}, "unknown prompt 'd'"),
-    ],
-)
-def test_generations_must_match_prompts(texts: dict[str, list[str]], message: str) -> None:
-    with pytest.raises(BenchmarkError, match=message):
-        score(_generations(texts), PROMPTS, "r", "f")
-    with pytest.raises(BenchmarkError, match="sample 0 twice"):
-        score(_generations({"a": ["x"]}) * 2, PROMPTS[:1], "r", "f")
+load = ConstraintBenchmark().load
 
 
 def test_load_prompts(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS) + "\n", encoding="utf-8")
-    assert load_prompts(path) == PROMPTS
-    assert [row["id"] for row in load_prompts(path, 2)] == ["a", "b"]
+    assert load(path, None) == PROMPTS
+    assert [row["id"] for row in load(path, 2)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -311,7 +304,7 @@ def test_load_prompts(tmp_path: Path) -> None:
         ("[]", r"p\.jsonl:2: expected a JSON object"),
         (json.dumps({**PROMPTS[1], "id": "a"}), r"p\.jsonl:2: id 'a' is also on line 1"),
         (json.dumps({**PROMPTS[1], "prompt": ""}), r"p\.jsonl:2: 'prompt' must be"),
-        (json.dumps({**PROMPTS[1], "constraints": []}), r"p\.jsonl:2: 'constraints' must be"),
+        (json.dumps({**PROMPTS[1], "constraints": []}), r"p\.jsonl:2: 'constraints' is missing or empty"),
         (json.dumps({**PROMPTS[1], "constraints": [{"kind": "bulets"}]}), r"p\.jsonl:2: .*nearest is 'bullets'"),
     ],
 )
@@ -319,14 +312,12 @@ def test_load_prompts_names_file_and_line(tmp_path: Path, line: str, message: st
     path = tmp_path / "p.jsonl"
     path.write_text(json.dumps(PROMPTS[0]) + "\n" + line + "\n", encoding="utf-8")
     with pytest.raises(BenchmarkError, match=message):
-        load_prompts(path)
+        load(path, None)
 
 
 def test_load_prompts_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="no such file"):
-        load_prompts(tmp_path / "none.jsonl")
+        load(tmp_path / "none.jsonl", None)
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(BenchmarkError, match="holds no prompts"):
-        load_prompts(tmp_path / "empty.jsonl")
-    with pytest.raises(BenchmarkError, match="limit"):
-        load_prompts(tmp_path / "empty.jsonl", 0)
+    with pytest.raises(BenchmarkError, match="holds no rows"):
+        load(tmp_path / "empty.jsonl", None)

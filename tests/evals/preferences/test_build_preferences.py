@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scipy.stats import binomtest
 
 from evals.constraints import gold_reward
 from evals.constraints.text import words
 from evals.preferences.build import BuildError, build, build_from_chosen, samples_path
-from evals.preferences.data_card import quantile, wilson, write_card
+from evals.preferences.data_card import write_card
 from evals.preferences.flips import Noise
 from evals.preferences.pairs import Completion
 from evals.preferences.prompt_bank import generate_prompts
@@ -206,16 +205,6 @@ def test_data_card_of_a_continuous_reward(tmp_path: Path) -> None:
         "| 0.810 [0.740, 0.870] on 120 held-out pairs after 20 steps of 8 pairs |",
     ):  # fmt: skip
         assert text in card, text
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (517, 1000)])
-def test_wilson_against_scipy(successes: int, n: int) -> None:
-    expected = binomtest(successes, n).proportion_ci(method="wilson")
-    assert wilson(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_quantile() -> None:
-    assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0 and quantile([1.0, 2.0], 0.25) == 1.25 and quantile([5.0], 0.9) == 5.0
 
 
 def test_build_from_chosen(tmp_path: Path) -> None:

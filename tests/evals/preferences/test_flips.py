@@ -93,7 +93,7 @@ def test_pairs_that_are_refused() -> None:
     once, _ = flip(pairs(3), Noise((0.5,)))
     with pytest.raises(PairError, match="'p0' says already whether it is flipped"):
         flip(once, Noise((0.5,)))
-    with pytest.raises(PairError, match="needs an id of its own"):
+    with pytest.raises(PairError, match="need unique ids"):
         flip([*pairs(2), *pairs(1)], Noise((0.5,)))
     lacking = [{key: value for key, value in row.items() if key != "log_prompt_perplexity"} for row in pairs(3)]
     with pytest.raises(PairError, match="'p0' has no number under 'log_prompt_perplexity'"):

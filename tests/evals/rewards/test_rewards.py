@@ -88,7 +88,7 @@ def test_a_class_of_ten_lines_from_outside(outside: Path) -> None:
         ("sentimant", {}, "unknown reward 'sentimant'; did you mean 'sentiment'"),
         ("zzz", {}, "known rewards: constraints, length, llm, reward_model, sentiment, verifiable"),
         ("length", {"targt": 3}, "has no parameter 'targt'; did you mean 'target'"),
-        ("length", {"target": 0}, "reward 'length': target is 0; it must be a whole number"),
+        ("length", {"target": 0}, "reward 'length': target is 0; it must be above 0"),
         ("reward_model", {}, "needs the parameter 'model'"),
         ("FILE:Nameless", {}, "set 'rule'"),
         ("FILE:NoReward", {}, "must subclass evals.rewards.base.Reward or evals.judges.base.Judge"),

@@ -72,7 +72,7 @@ def test_defaults_of_the_kinds(world: Any) -> None:
             "name: a\nkind: gold_reward\nprompts: prompts.jsonl\nreward: sentimet",
             ["evaluation.benchmarks[1].reward", "unknown reward 'sentimet'", "did you mean 'sentiment'"],
         ),
-        ("name: a\nkind: gold_reward\nprompts: prompts.jsonl", ["missing a required argument: 'reward'", "add it"]),
+        ("name: a\nkind: gold_reward\nprompts: prompts.jsonl", ["needs the parameter 'reward'", "add it"]),
         ("name: a\nkind: kl", ["evaluation.benchmarks[1].prompts is missing"]),
         ("name: a\nkind: preference", ["prompts is missing, and so is data.heldout"]),
         ("name: a\nkind: kl\nprompts: nope.jsonl", ["'nope.jsonl'", "no such file"]),
@@ -82,7 +82,7 @@ def test_defaults_of_the_kinds(world: Any) -> None:
         ),
         ("name: a\nkind: preference\nprompts: pairs.jsonl\nbeta: 1", ["unknown key", "beta", "did you mean 'beta0'?"]),
         ("name: a\nkind: preference\nprompts: pairs.jsonl\nbeta0: -1", ["beta0 is -1", "above 0"]),
-        ("name: a\nkind: preference\nprompts: prompts.jsonl", ["prompts.jsonl:1", "'chosen'", "non-empty text"]),
+        ("name: a\nkind: preference\nprompts: prompts.jsonl", ["prompts.jsonl:1", "'chosen'", "must be a text"]),
         ("name: a\nkind: gsm8k\nprompts: prompts.jsonl", ["prompts.jsonl:1", "'answer'"]),
         (
             "name: a\nkind: prompts\nprompts: prompts.jsonl\nmax_new_tokens: 4096",

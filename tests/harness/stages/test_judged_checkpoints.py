@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evals.constraints.benchmark import score
+from tests.evals.benchmarks.scored import score
 from tests.harness.stages.test_judges_in_matrix import PROMPTS, VERIFIABLE, add, evaluated, judge, record, rows
 from trainers.common import scores_schema
 
@@ -32,7 +32,7 @@ def keep(plan: Any, spec: Any, step: int, text: str) -> Path:
     cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
     scores_schema.write_json(
         scores_schema.scores_path(folder, benchmark.name),
-        score(answers, PROMPTS, policy.run_id, cell, benchmark.name),
+        score(folder, PROMPTS, policy.run_id, cell, benchmark.name),
     )
     return folder
 

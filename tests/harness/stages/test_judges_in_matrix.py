@@ -19,7 +19,7 @@ import jsonschema
 import pytest
 
 import reports
-from evals.constraints.benchmark import score
+from tests.evals.benchmarks.scored import score
 from tests.evals.judge_server import Said, Server, chat_server
 from trainers.common import scores_schema
 
@@ -92,7 +92,7 @@ def evaluated(world: Any, answer: Callable[[str, str], str] = text_of) -> Any:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
             cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
-            content = score(rows, PROMPTS, policy.run_id, cell, benchmark.name)
+            content = score(out, PROMPTS, policy.run_id, cell, benchmark.name)
             scores_schema.write_json(scores_schema.scores_path(out, benchmark.name), content)
     return plan
 
