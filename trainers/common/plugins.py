@@ -1,11 +1,10 @@
 """Classes by name: built in, from an entry-point group, or from a file as `path/to/file.py:ClassName`.
 
-The one loader of benchmarks, judges and rewards. Importing it loads nothing heavy.
+The loader of rules, benchmarks, judges and rewards. Importing it loads nothing heavy.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -17,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from trainers.common.words import nearest
+
 
 @lru_cache(maxsize=8)
 def entry_points(group: str) -> dict[str, str]:
@@ -24,15 +25,28 @@ def entry_points(group: str) -> dict[str, str]:
     return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
 
 
+def is_file_target(name: str) -> bool:
+    """Whether `name` is written as `path/to/file.py:ClassName`."""
+    path, _, cls = name.rpartition(":")
+    return path.endswith(".py") and cls.isidentifier()
+
+
+def _keywords(cls: Any) -> tuple[list[inspect.Parameter], bool]:
+    """The parameters a class takes by keyword, and whether it takes any other too."""
+    found = inspect.signature(cls).parameters.values()
+    takes = [p for p in found if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return takes, any(p.kind is p.VAR_KEYWORD for p in found)
+
+
 @dataclass(frozen=True)
 class Registry:
     """One sort of plugin.
 
     Attributes:
-        noun: what messages call one ("judge").
+        noun: the plugin's name in messages ("judge").
         targets: names with their `module:Class`.
         bases: what a class must subclass, one of them.
-        error: what is raised; the message names the plugin and the fix.
+        error: the exception raised; its message names the plugin and the fix.
     """
 
     noun: str
@@ -42,29 +56,24 @@ class Registry:
 
     def source_file(self, name: str) -> Path | None:
         """The file of a plugin written as `path/to/file.py:ClassName`; None for one with a name."""
-        location, _, _ = name.rpartition(":")
+        location = name.rpartition(":")[0]
         return Path(location) if name not in self.targets and location.endswith(".py") else None
 
     def parameters(self, name: str) -> list[str] | None:
         """Names of a plugin's own parameters; None if it takes any."""
-        found = inspect.signature(self.load(name)).parameters.values()
-        if any(p.kind is p.VAR_KEYWORD for p in found):
-            return None
-        return [p.name for p in found if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        takes, any_other = _keywords(self.load(name))
+        return None if any_other else [p.name for p in takes]
 
     def build(self, name: str, params: Mapping[str, Any] | None = None) -> Any:
         """The plugin, its parameters checked: unknown, missing or refused ones are errors with the nearest known name."""
         cls, what = self.load(name), f"{self.noun} {name!r}"
         params = dict(params or {})
-        signature = inspect.signature(cls)
-        takes = [p for p in signature.parameters.values() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        takes, any_other = _keywords(cls)
         names = [p.name for p in takes]
-        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-            for key in params:
-                if key not in names:
-                    near = difflib.get_close_matches(key, names, n=1)
-                    hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names) or 'none'}"
-                    raise self.error(f"{what} has no parameter {key!r}; {hint}")
+        unknown = next((key for key in params if key not in names and not any_other), None)
+        if unknown is not None:
+            hint = nearest(unknown, names, f"it takes {', '.join(names) or 'none'}")
+            raise self.error(f"{what} has no parameter {unknown!r}; {hint}")
         missing = [p.name for p in takes if p.default is p.empty and p.name not in params]
         if missing:
             raise self.error(f"{what} needs the parameter {missing[0]!r}; add it")
@@ -79,14 +88,21 @@ class Registry:
             raise self.error(f"{what}: {cls.__name__} must subclass {known}")
         return built
 
+    def target(self, name: str) -> str:
+        """`module:Class` or `path/to/file.py:Class` of a plugin; an unknown name or a missing file is an error."""
+        if name in self.targets:
+            return self.targets[name]
+        if not is_file_target(name):
+            hint = nearest(name, self.targets, f"known {self.noun}s: {', '.join(sorted(self.targets))}")
+            raise self.error(f"unknown {self.noun} {name!r}; {hint}")
+        path = Path(name.rpartition(":")[0])
+        if not path.is_file():
+            raise self.error(f"{self.noun} {name!r}: no such file {path}; write path/to/file.py:ClassName")
+        return name
+
     def load(self, name: str) -> Any:
         """The class, not yet checked against `bases`."""
-        target = self.targets.get(name, name)
-        location, _, attribute = target.rpartition(":")
-        if name not in self.targets and not (location.endswith(".py") and attribute.isidentifier()):
-            near = difflib.get_close_matches(name, self.targets, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known {self.noun}s: {', '.join(sorted(self.targets))}"
-            raise self.error(f"unknown {self.noun} {name!r}; {hint}")
+        location, _, attribute = self.target(name).rpartition(":")
         file = location.endswith(".py")
         module = self._load_file(name, Path(location)) if file else importlib.import_module(location)
         try:
@@ -96,8 +112,6 @@ class Registry:
 
     def _load_file(self, name: str, path: Path) -> ModuleType:
         what = f"{self.noun} {name!r}"
-        if not path.is_file():
-            raise self.error(f"{what}: no such file {path}; write path/to/file.py:ClassName")
         spec = importlib.util.spec_from_file_location(f"{self.noun.split()[0]}_{path.stem}", path)
         if spec is None or spec.loader is None:
             raise self.error(f"{what}: {path} is not a Python file")
