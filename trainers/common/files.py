@@ -16,6 +16,9 @@ from typing import Any
 
 from trainers.common.errors import UnreadableError
 
+#: An object of JSON whose keys are not known here.
+Json = dict[str, Any]
+
 
 def stable(value: Any, where: str = "value") -> Any:
     """`value` as JSON types with one form each.

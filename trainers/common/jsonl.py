@@ -8,16 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.common.files import write_bytes
+from trainers.common.files import Json, write_bytes
 
 
 class JsonlError(ValueError):
     """A file that is missing, empty, or has a line that is not the JSON object it should be."""
 
 
-def read_jsonl(
-    path: str | os.PathLike[str], limit: int | None = None, nan: bool = False
-) -> list[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: str | os.PathLike[str], limit: int | None = None, nan: bool = False) -> list[tuple[int, Json]]:
     """(line number, object) for every non-blank line, at most ``limit`` of them; with ``nan``, NaN is taken.
 
     Raises:
@@ -27,7 +25,7 @@ def read_jsonl(
     path = Path(path)
     if not path.is_file():
         raise JsonlError(f"{path}: no such file; check the path")
-    rows: list[tuple[int, dict[str, Any]]] = []
+    rows: list[tuple[int, Json]] = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if limit is not None and len(rows) >= limit:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainers.common.files import Json
 from trainers.common.jsonl import write_text
 
 SCHEMA_VERSION = 1
@@ -65,7 +66,7 @@ def parity_path(out: Path) -> Path:
     return Path(out) / PARITY
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Json:
     """The JSON object in a file; empty if the file is missing or corrupt."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -74,7 +75,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def read_scores(out: Path, benchmark: str) -> dict[str, Any] | None:
+def read_scores(out: Path, benchmark: str) -> Json | None:
     """The scores, or None if the file is missing or corrupt."""
     return read_json(scores_path(out, benchmark)) or None
 
@@ -85,7 +86,7 @@ def is_scored(out: Path, benchmark: str, fingerprint: str) -> bool:
     return scores is not None and scores.get("fingerprint") == fingerprint
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[Json]:
     """Rows of a JSONL file that is being appended to; a torn last line is cut off the file."""
     if not path.is_file():
         return []
