@@ -21,7 +21,7 @@ EXECUTORS = {
     "local": "harness.executors.local:LocalExecutor",
     "ray": "harness.executors.ray:RayExecutor",
 }
-_REGISTRY = Registry("executor", EXECUTORS, (Executor,), UserError)
+_REGISTRY = Registry("executor", EXECUTORS, ("dpo_beta_harness.executors",), (Executor,), UserError)
 
 
 def settings_of(config: MatrixConfig, source: Source) -> tuple[type[Executor], Settings]:

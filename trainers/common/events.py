@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainers.common.files import Json
+
 
 class Events:
     """Appends JSON lines that the supervisor reads."""
@@ -21,7 +23,7 @@ class Events:
         self._handle.flush()
 
 
-def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+def read_events(path: Path, offset: int) -> tuple[list[Json], int]:
     """Events written after `offset` (bytes), and the offset after the last whole one."""
     if not path.exists():
         return [], offset
@@ -43,6 +45,6 @@ class EventTail:
     def __init__(self, path: Path) -> None:
         self.path, self._offset = path, 0
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self) -> list[Json]:
         events, self._offset = read_events(self.path, self._offset)
         return events

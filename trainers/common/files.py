@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,28 +67,27 @@ def push(path: Path) -> None:
 
 def push_files(folder: Path) -> dict[str, str]:
     """Put all that is in a folder on disk; returns relative path -> SHA-256 of every file."""
-    sums = {}
-    for path in (folder, *sorted(folder.rglob("*"))):
+    paths = sorted(folder.rglob("*"))
+    for path in (folder, *paths):
         push(path)
-        if path.is_file():
-            with path.open("rb") as handle:
-                sums[str(path.relative_to(folder))] = hashlib.file_digest(handle, "sha256").hexdigest()
-    return sums
+    return {str(path.relative_to(folder)): file_hash(path) for path in paths if path.is_file()}
 
 
 #: How often a file is read that another host replaces meanwhile (NFS then says ESTALE).
 _READS = 3
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` with `data`: a reader sees the old file or the new one, also after a power cut."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; when the block ends its file replaces `path`.
+
+    A reader sees the old file or the new one, also after a power cut. If the block raises, the old file stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
+        yield temporary
+        push(temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -97,16 +96,26 @@ def write_bytes(path: Path, data: bytes) -> None:
     push(path.parent)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the content of `path` atomically (see `replacing`)."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_json(path: Path, value: Any) -> None:
-    """`write_bytes` of indented JSON; NaN is refused."""
+    """`write_bytes` of indented JSON.
+
+    Raises:
+        ValueError: NaN or infinity in `value`.
+    """
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8"))
 
 
 def read_json(path: Path) -> Any | None:
-    """The decoded file, or None if it is missing or damaged.
+    """The decoded file, or None if it is missing or corrupt.
 
     Raises:
-        UnreadableError: it is there and cannot be read now.
+        UnreadableError: the file exists but the system cannot read it now.
     """
     for left in reversed(range(_READS)):
         try:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from trainers.common.files import Json, write_bytes
 
 
 class JsonlError(ValueError):
     """A file that is missing, empty, or has a line that is not the JSON object it should be."""
 
 
-def read_jsonl(
-    path: str | os.PathLike[str], limit: int | None = None, nan: bool = False
-) -> list[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: str | os.PathLike[str], limit: int | None = None, nan: bool = False) -> list[tuple[int, Json]]:
     """(line number, object) for every non-blank line, at most ``limit`` of them; with ``nan``, NaN is taken.
 
     Raises:
@@ -26,7 +25,7 @@ def read_jsonl(
     path = Path(path)
     if not path.is_file():
         raise JsonlError(f"{path}: no such file; check the path")
-    rows: list[tuple[int, dict[str, Any]]] = []
+    rows: list[tuple[int, Json]] = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if limit is not None and len(rows) >= limit:
@@ -57,20 +56,8 @@ def dump(row: Mapping[str, Any]) -> str:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file atomically: temporary name in the same folder, fsync, rename."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Replace a file atomically with UTF-8 text."""
+    write_bytes(Path(path), text.encode("utf-8"))
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:

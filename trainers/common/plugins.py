@@ -5,7 +5,6 @@ The one loader of benchmarks, judges and rewards. Importing it loads nothing hea
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -18,6 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
+
+from trainers.common.words import nearest
 
 #: Decorator of an `__init__`: arguments must fit their annotations, types and bounds (`Registry.build` words the errors).
 checked = validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))
@@ -36,6 +37,12 @@ def problem_of(error: ValidationError) -> str:
 def entry_points(group: str) -> dict[str, str]:
     """Names and targets that installed packages register in an entry-point group."""
     return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
+
+
+def is_file_target(name: str) -> bool:
+    """Whether `name` is written as `path/to/file.py:ClassName`."""
+    path, _, cls = name.rpartition(":")
+    return path.endswith(".py") and cls.isidentifier()
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,7 @@ class Registry:
         if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
             for key in params:
                 if key not in names:
-                    near = difflib.get_close_matches(key, names, n=1)
-                    hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names) or 'none'}"
+                    hint = nearest(key, names, f"it takes {', '.join(names) or 'none'}")
                     raise self.error(f"{what} has no parameter {key!r}; {hint}")
         missing = [p.name for p in takes if p.default is p.empty and p.name not in params]
         if missing:
@@ -105,14 +111,22 @@ class Registry:
             raise self.error(f"{what}: {cls.__name__} must subclass {known}")
         return built
 
+    def target(self, name: str) -> str:
+        """`module:Class` or `path/to/file.py:Class` of a plugin; an unknown name or a missing file is an error."""
+        targets = self.available()
+        if name in targets:
+            return targets[name]
+        if not is_file_target(name):
+            hint = nearest(name, targets, f"known {self.noun}s: {', '.join(sorted(targets))}")
+            raise self.error(f"unknown {self.noun} {name!r}; {hint}")
+        path = Path(name.rpartition(":")[0])
+        if not path.is_file():
+            raise self.error(f"{self.noun} {name!r}: no such file {path}; write path/to/file.py:ClassName")
+        return name
+
     def load(self, name: str) -> Any:
         """The class, not yet checked against `bases`."""
-        targets = self.available()
-        location, _, attribute = targets.get(name, name).rpartition(":")
-        if name not in targets and not (location.endswith(".py") and attribute.isidentifier()):
-            near = difflib.get_close_matches(name, targets, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known {self.noun}s: {', '.join(sorted(targets))}"
-            raise self.error(f"unknown {self.noun} {name!r}; {hint}")
+        location, _, attribute = self.target(name).rpartition(":")
         file = location.endswith(".py")
         module = self._load_file(name, Path(location)) if file else importlib.import_module(location)
         try:
@@ -122,8 +136,6 @@ class Registry:
 
     def _load_file(self, name: str, path: Path) -> ModuleType:
         what = f"{self.noun} {name!r}"
-        if not path.is_file():
-            raise self.error(f"{what}: no such file {path}; write path/to/file.py:ClassName")
         spec = importlib.util.spec_from_file_location(f"{self.noun.split()[0]}_{path.stem}", path)
         if spec is None or spec.loader is None:
             raise self.error(f"{what}: {path} is not a Python file")

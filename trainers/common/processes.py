@@ -9,13 +9,11 @@ import sys
 import threading
 import time
 
-# Waiting for a file to grow: soon at first, then ever more rarely.
-
 
 class Patience:
-    """Sleeps 1 ms, then half as long again each time up to `longest` seconds; `reset` when something has happened.
+    """Sleeps 1 ms, then 1.5 times longer each time, up to `longest` seconds; call `reset` after every event.
 
-    What comes in quick succession is seen at once, and a process that waits for minutes costs nothing.
+    Events in quick succession are seen at once, and a wait of minutes costs nothing.
     """
 
     def __init__(self, longest: float) -> None:
@@ -31,10 +29,10 @@ class Patience:
 
 
 def end_with(parent: int) -> None:
-    """Kill this process and the engine's own processes when `parent` is gone.
+    """Kill this process and the engine's worker processes when `parent` has died.
 
-    vLLM's worker processes outlive a killed parent and go on computing, so the whole process group is ended; the
-    supervisor starts this process as the leader of its own.
+    vLLM's worker processes outlive a killed parent and keep computing, so this kills the whole process group; the supervisor
+    starts this process as leader of a new group.
     """
 
     def watch() -> None:
@@ -48,7 +46,7 @@ def end_with(parent: int) -> None:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the worker and all it started (vLLM runs processes of its own in the worker's group)."""
+    """End the worker and its child processes (vLLM starts some in the worker's group)."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)

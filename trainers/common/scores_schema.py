@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainers.common.files import Json
+from trainers.common.jsonl import write_text
+
 SCHEMA_VERSION = 1
 #: Raise when a change of this package changes scores, so that they are computed again.
 #: 2 knew the prompt perplexity under the reference for kinds kl and preference alone; 3 took the style of a constraint prompt
@@ -63,8 +66,8 @@ def parity_path(out: Path) -> Path:
     return Path(out) / PARITY
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none or it is damaged."""
+def read_json(path: Path) -> Json:
+    """The JSON object in a file; empty if the file is missing or corrupt."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -72,13 +75,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def read_scores(out: Path, benchmark: str) -> dict[str, Any] | None:
-    """The scores, or None if there are none or the file is damaged."""
-    try:
-        value = json.loads(scores_path(out, benchmark).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+def read_scores(out: Path, benchmark: str) -> Json | None:
+    """The scores, or None if the file is missing or corrupt."""
+    return read_json(scores_path(out, benchmark)) or None
 
 
 def is_scored(out: Path, benchmark: str, fingerprint: str) -> bool:
@@ -87,7 +86,7 @@ def is_scored(out: Path, benchmark: str, fingerprint: str) -> bool:
     return scores is not None and scores.get("fingerprint") == fingerprint
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[Json]:
     """Rows of a JSONL file that is being appended to; a torn last line is cut off the file."""
     if not path.is_file():
         return []
@@ -113,19 +112,9 @@ def sort_rows(path: Path, key: str) -> None:
     rows = read_rows(path)
     ordered = sorted(rows, key=lambda row: str(row[key]))
     if ordered != rows:
-        _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON by temporary name, fsync and rename."""
-    _write(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    """Replace a JSON file atomically."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))

@@ -26,7 +26,6 @@ TRAIN_RESULT = "train_result.json"
 SNAPSHOTS = "snapshots"
 SNAPSHOT_RECORD = "snapshot.json"
 
-STRING_COLUMNS = ("run_id", "example_id")
 INT_COLUMNS = ("step", "prompt_tokens", "chosen_tokens", "rejected_tokens")
 FLOAT_COLUMNS = (
     "prompt_perplexity",
@@ -46,28 +45,6 @@ BOOL_COLUMNS = ("mask", "beta_fallback")
 
 #: Columns of example_metrics.parquet, in order.
 EXAMPLE_COLUMNS = ("run_id", "step", "example_id", *INT_COLUMNS[1:], *FLOAT_COLUMNS, *BOOL_COLUMNS)
-
-#: Keys a training log record carries beside TRL's own (means over the examples of the logged steps).
-STEP_MEANS = (
-    "dynamic_beta",
-    "prompt_perplexity",
-    "log_prompt_perplexity",
-    "delta",
-    "loss_at_beta0",
-    "gradient_weight",
-)
-STEP_EXTRA = (
-    "dynamic_beta_std",
-    "dynamic_beta_min",
-    "dynamic_beta_max",
-    "delta_std",
-    "examples_seen",
-    "head_grad_norm",
-    "tokens_per_second",
-    "step_time_s",
-    "peak_memory_bytes",
-    "beta_collapse",
-)
 
 
 def snapshot_dir(run_dir: Path, step: int) -> Path:

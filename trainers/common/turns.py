@@ -1,4 +1,4 @@
-"""Chat turns out of what data sets hold: plain texts, message lists under various tags, histories, whole dialogues."""
+"""Chat turns from the values of data sets: plain texts, message lists under various tags, histories, whole dialogues."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Message = dict[str, str]
-
-
 Turns = list[Message]
 
 
@@ -17,7 +15,7 @@ class DataError(ValueError):
 
 
 class NoPreferenceError(DataError):
-    """A well-formed row that prefers nothing; `kind` says why: identical, empty, tied or one_answer."""
+    """A well-formed row without a preference; `kind` says why: identical, empty, tied or one_answer."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(f"{message}, or set without_preference: drop")
@@ -37,9 +35,20 @@ def text_of(value: Any, where: str, key: str) -> str:
     except UnicodeEncodeError as error:
         raise DataError(
             f"{where}: '{key}' has half of a surrogate pair (\\u{ord(value[error.start]):04x}) at character "
-            f"{error.start + 1}; an emoji was cut in two: mend or remove it"
+            f"{error.start + 1}; an emoji was cut in two: repair or remove it"
         ) from None
     return value
+
+
+def required(row: Mapping[str, Any], where: str, keys: Sequence[str], hint: str) -> None:
+    """Check that a row has these keys.
+
+    Raises:
+        DataError: names the missing ones; `hint` ends the message.
+    """
+    missing = [key for key in keys if row.get(key) is None]
+    if missing:
+        raise DataError(f"{where}: missing {', '.join(missing)}; {hint}")
 
 
 def is_messages(value: Any) -> bool:
@@ -115,7 +124,7 @@ def shared_start(chosen: Turns, rejected: Turns, where: str) -> tuple[Turns, Tur
     n = 0
     while n < min(len(chosen), len(rejected)) and chosen[n] == rejected[n]:
         n += 1
-    # Where one conversation goes on after the other has ended, or they part at a question, the answer before begins both.
+    # If one conversation is longer, or they differ from a question on, both answers begin at the last common answer.
     while n and not (_answers(chosen, n) and _answers(rejected, n)):
         n -= 1
     if n == 0:

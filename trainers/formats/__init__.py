@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from trainers.formats.load import Loaded, Part, load_mixture, load_source, to_jsonl
-from trainers.formats.readers import alpaca, hh_rlhf, kto, sharegpt, trl, ultrafeedback
+from trainers.formats.readers.alpaca import ALPACA
+from trainers.formats.readers.hh_rlhf import HH_RLHF
+from trainers.formats.readers.kto import KTO
+from trainers.formats.readers.sharegpt import MESSAGES, SHAREGPT
+from trainers.formats.readers.trl import TRL
+from trainers.formats.readers.ultrafeedback import BINARIZED, SCORED
 from trainers.formats.registry import Format, detect, formats, register_format
 from trainers.formats.split import split_by_prompt
 
@@ -20,6 +25,6 @@ __all__ = [
     "to_jsonl",
 ]
 
-# The more specific first: where several formats recognise a row, the first one reads it.
-for _module in (hh_rlhf, ultrafeedback, kto, sharegpt, alpaca, trl):
-    _module.register()
+# The more specific first: where several formats match a row, the first one reads it.
+for _form in (HH_RLHF, SCORED, BINARIZED, KTO, SHAREGPT, MESSAGES, ALPACA, *TRL):
+    register_format(_form)

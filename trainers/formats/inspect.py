@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import statistics
 import unicodedata
@@ -10,11 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from trainers.common.files import Json
 from trainers.common.turns import DataError, NoPreferenceError, Turns, plain
 from trainers.formats.load import Checked, check_rows, content_id
-from trainers.formats.pairs import PreferencePair
+from trainers.formats.pairs import PreferencePair, ranked
 from trainers.formats.scripts import count_scripts, count_words, encoding_trouble
 from trainers.formats.source import Opened, open_source, open_stream
 from trainers.formats.split import prompt_groups
@@ -30,7 +29,7 @@ class Inspected:
 
     opened: Opened
     checked: Checked
-    figures: dict[str, Any]
+    figures: Json
 
 
 def inspect_source(
@@ -77,14 +76,10 @@ def inspect_source(
 
 def samples(pairs: Sequence[PreferencePair], count: int, seed: int = 0) -> list[PreferencePair]:
     """`count` pairs, drawn by a seeded hash of their ids."""
-
-    def rank(pair: PreferencePair) -> str:
-        return hashlib.sha256(f"{seed}:{pair.id}".encode()).hexdigest()
-
-    return sorted(pairs, key=rank)[:count]
+    return ranked(pairs, seed)[:count]
 
 
-def overlaps(named: Mapping[str, Sequence[PreferencePair]]) -> list[dict[str, Any]]:
+def overlaps(named: Mapping[str, Sequence[PreferencePair]]) -> list[Json]:
     """For every two sources: how many prompts are in both (also when case and white space are ignored), and pairs."""
     names = list(named)
     exact = {name: {_prompt(pair) for pair in pairs} for name, pairs in named.items()}
@@ -164,7 +159,7 @@ def _turns(pairs: Sequence[PreferencePair]) -> dict[str, int]:
     }
 
 
-def _problems(errors: Sequence[DataError]) -> dict[str, Any]:
+def _problems(errors: Sequence[DataError]) -> Json:
     none = [error for error in errors if isinstance(error, NoPreferenceError)]
     return {
         "rows": len(errors),
@@ -174,9 +169,9 @@ def _problems(errors: Sequence[DataError]) -> dict[str, Any]:
     }
 
 
-def _lengths(pairs: Sequence[PreferencePair], units: Mapping[str, Counting]) -> dict[str, Any]:
-    lengths: dict[str, Any] = {}
-    bias: dict[str, Any] = {}
+def _lengths(pairs: Sequence[PreferencePair], units: Mapping[str, Counting]) -> Json:
+    lengths: Json = {}
+    bias: Json = {}
     for unit, count in units.items():
         sides = {side: [count(plain(_side(pair, side))) for pair in pairs] for side in ("prompt", "chosen", "rejected")}
         lengths[unit] = {side: spread(values) for side, values in sides.items()}
@@ -214,7 +209,7 @@ def _duplicates(pairs: Sequence[PreferencePair]) -> dict[str, int]:
     }
 
 
-def _encoding(pairs: Sequence[PreferencePair]) -> dict[str, Any]:
+def _encoding(pairs: Sequence[PreferencePair]) -> Json:
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
     for pair in pairs:

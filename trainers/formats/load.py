@@ -8,12 +8,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from trainers.common.turns import DataError, NoPreferenceError, Turns, identical, text_of
-from trainers.formats.pairs import PreferencePair, parse_row
-from trainers.formats.registry import Comparison, Format, checked_objects
-from trainers.formats.rows import Row
+from trainers.common.jsonl import dump
+from trainers.common.turns import DataError, NoPreferenceError, Turns, text_of
+from trainers.formats.pairs import PreferencePair, checked_pair, subset
+from trainers.formats.registry import Comparison, Format
+from trainers.formats.rows import Row, not_an_object
 from trainers.formats.source import Opened, open_source, open_stream
 
 OnNoPreference = Literal["error", "drop"]
@@ -30,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Pairs, the names of the formats they were in, the rows dropped because they prefer nothing, and remarks."""
+    """Pairs, the names of the formats they were in, the rows dropped for want of a preference, and remarks."""
 
     pairs: list[PreferencePair]
     formats: list[str]
@@ -46,31 +47,17 @@ def content_id(prompt: Turns, chosen: Turns | None = None, rejected: Turns | Non
 
 def _pair(row: Row, found: Comparison) -> PreferencePair:
     """The checked pair of a row; without an id it gets one from its content, without a group one from its prompt."""
-    for key, turns in (("chosen", found.chosen), ("rejected", found.rejected)):
-        if not any(turn["content"].strip() for turn in turns):
-            raise NoPreferenceError(
-                f"{row.where}: '{key}' is empty; every row needs a non-empty {key}: remove the row", "empty"
-            )
-    if not any(turn["content"].strip() for turn in found.prompt):
-        raise DataError(f"{row.where}: 'prompt' is empty; every row needs a non-empty prompt")
-    if found.chosen == found.rejected:
-        raise identical(row.where)
     for key, label in (("id", found.id), ("group", found.group)):
         text_of(label or "", row.where, key)
-    values: dict[str, Any] = {
-        "prompt": found.prompt,
-        "chosen": found.chosen,
-        "rejected": found.rejected,
-        "beta": found.beta,
-        "group": found.group or f"prompt-{content_id(found.prompt)}",
-    }
-    name = found.id or content_id(found.prompt, found.chosen, found.rejected)
-    return replace(parse_row({**values, "id": name}, row.where, name, row.line), source=row.file)
+    turns = (found.prompt, found.chosen, found.rejected)
+    group = found.group or f"prompt-{content_id(found.prompt)}"
+    pair = PreferencePair(found.id or content_id(*turns), *turns, group, found.beta, row.line, row.file)
+    return checked_pair(pair, row.where)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of the rows of a source: pairs, and one error for each row that is none."""
+    """The checked rows of a source: pairs, and one error for each row that is not a pair."""
 
     pairs: list[PreferencePair]
     errors: list[DataError]
@@ -78,8 +65,8 @@ class Checked:
 
 def check_rows(rows: Sequence[Row], form: Format) -> Checked:
     """Every row as a pair or an error, in the order of the format's reader; ids are unique among the pairs."""
-    good, outcomes = checked_objects(rows, form.keys)
-    errors: list[tuple[int, DataError]] = [(row.line, found) for row, found in outcomes if isinstance(found, DataError)]
+    good = [row for row in rows if isinstance(row.value, dict)]
+    errors = [(row.line, not_an_object(row, form.keys)) for row in rows if not isinstance(row.value, dict)]
     pairs: list[PreferencePair] = []
     seen: dict[str, PreferencePair] = {}
     for row, found in form.read(good):
@@ -109,35 +96,25 @@ def _numbered(pair: PreferencePair, seen: dict[str, PreferencePair]) -> Preferen
     return replace(pair, id=name)
 
 
-@dataclass(frozen=True)
-class _Accepted:
-    """A source, its pairs, and the rows dropped because they prefer nothing."""
-
-    opened: Opened
-    pairs: list[PreferencePair]
-    dropped: list[NoPreferenceError]
-
-    def whole(self) -> _Accepted:
-        if not self.pairs:
-            raise DataError(f"{self.opened.rows[0].file}: no row prefers anything; the first: {self.dropped[0]}")
-        return self
+_Accepted = tuple[list[PreferencePair], list[NoPreferenceError]]
 
 
 def _accepted(opened: Opened, without_preference: OnNoPreference, goes_on: bool = False) -> _Accepted:
-    """`goes_on`: rows follow that were not read, so an answer without its counterpart is no mistake."""
+    """The pairs, and the rows to drop. `goes_on`: more rows follow, so an answer may still find its counterpart."""
     checked = check_rows(opened.rows, opened.form)
     none = [error for error in checked.errors if isinstance(error, NoPreferenceError)]
     dropped = [error for error in none if not (goes_on and error.kind == "one_answer")]
     for error in checked.errors:
         if not isinstance(error, NoPreferenceError) or (without_preference == "error" and error in dropped):
             raise error
-    return _Accepted(opened, checked.pairs, dropped)
+    return checked.pairs, dropped
 
 
-def _streamed(part: Part, base: Path, without_preference: OnNoPreference) -> _Accepted:
-    """The first pairs of a source, as many as its limit says.
+def _streamed(part: Part, base: Path, without_preference: OnNoPreference) -> tuple[Opened, _Accepted]:
+    """The first pairs of a source, up to its limit.
 
-    So many rows are read; where some of them are no pairs, more, and a larger part each time, since all are checked together.
+    Reads as many rows as the limit; where some of them are no pairs, it reads on in growing steps, since all rows are checked
+    together.
 
     Raises:
         DataError: no limit, or a row that cannot be used.
@@ -151,9 +128,10 @@ def _streamed(part: Part, base: Path, without_preference: OnNoPreference) -> _Ac
         size = max(wanted, len(rows) // 2)
         more = list(itertools.islice(stream.rows, size))
         rows += more
-        found = _accepted(stream.opened(rows), without_preference, goes_on=len(more) == size)
-        if len(found.pairs) >= wanted or len(more) < size:
-            return replace(found, pairs=found.pairs[:wanted])
+        opened = stream.opened(rows)
+        pairs, dropped = _accepted(opened, without_preference, goes_on=len(more) == size)
+        if len(pairs) >= wanted or len(more) < size:
+            return opened, (pairs[:wanted], dropped)
 
 
 def load_source(text: str, base: Path = Path(), without_preference: OnNoPreference = "error") -> Loaded:
@@ -194,16 +172,20 @@ def load_mixture(
     names: list[str] = []
     for part in parts:
         if streaming:
-            found = _streamed(part, base, without_preference).whole()
+            opened, (pairs, dropped) = _streamed(part, base, without_preference)
         else:
-            found = _accepted(open_source(part.source, base), without_preference).whole()
-        opened, pairs = found.opened, found.pairs
-        result.dropped.extend(found.dropped)
+            opened = open_source(part.source, base)
+            pairs, dropped = _accepted(opened, without_preference)
+        if not pairs:
+            raise DataError(f"{opened.rows[0].file}: no row has a preference; the first: {dropped[0]}")
+        result.dropped.extend(dropped)
         result.notes.extend(opened.notes)
         result.formats.append(opened.form.name)
         for limit in (opened.limit, part.limit):
             if limit is not None and limit > len(pairs):
-                result.notes.append(f"{part.source}: {limit} pairs asked for, {len(pairs)} there; none is repeated")
+                result.notes.append(
+                    f"{part.source}: {limit} pairs requested, {len(pairs)} available; pairs are not repeated"
+                )
             pairs = draw(pairs, limit, seed)
         names.append(opened.name if opened.name not in names else f"{opened.name}-{len(names) + 1}")
         drawn.append(pairs)
@@ -229,29 +211,11 @@ def _shares(sizes: Sequence[int], weights: Sequence[float]) -> list[int]:
 
 def draw(pairs: Sequence[PreferencePair], count: int | None, seed: int) -> list[PreferencePair]:
     """At most `count` pairs by a seeded hash of their content, in their order."""
-    if count is None or count >= len(pairs):
-        return list(pairs)
-
-    def rank(pair: PreferencePair) -> tuple[str, str]:
-        content = content_id(pair.prompt, pair.chosen, pair.rejected)
-        return hashlib.sha256(f"{seed}:{content}".encode()).hexdigest(), pair.id
-
-    kept = {pair.id for pair in sorted(pairs, key=rank)[:count]}
-    return [pair for pair in pairs if pair.id in kept]
+    return subset(pairs, count, seed, lambda pair: content_id(pair.prompt, pair.chosen, pair.rejected))
 
 
 def to_jsonl(pairs: Sequence[PreferencePair]) -> str:
     """The pairs as JSONL that `trainers.formats.pairs.load_pairs` and `load_source` read back as they are."""
-    lines = []
-    for pair in pairs:
-        row: dict[str, Any] = {
-            "id": pair.id,
-            "group": pair.group,
-            "prompt": pair.prompt,
-            "chosen": pair.chosen,
-            "rejected": pair.rejected,
-        }
-        if pair.beta is not None:
-            row["beta"] = pair.beta
-        lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-    return "".join(lines)
+    keys = ("id", "group", "prompt", "chosen", "rejected", "beta")
+    rows = ({key: getattr(pair, key) for key in keys if getattr(pair, key) is not None} for pair in pairs)
+    return "".join(dump(row) + "\n" for row in rows)

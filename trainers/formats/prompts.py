@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from trainers.common.turns import DataError, Turns, as_turns, before, messages, plain, text_of
+from trainers.common.files import Json
+from trainers.common.turns import DataError, Turns, before, plain, text_of
 from trainers.formats.load import content_id
-from trainers.formats.readers.single import speakers
+from trainers.formats.readers.single import conversation, question
 from trainers.formats.registry import Values
-from trainers.formats.rows import Row
+from trainers.formats.rows import Row, not_an_object
 from trainers.formats.source import open_stream
 
 _SHAPES = "prompt; instruction and input; turns; messages or conversations"
@@ -29,7 +29,7 @@ _ANSWERS = ("chosen", "rejected", "completion", "output", "label", "score_chosen
 class Prompts:
     """Rows with `id`, `prompt` (one question as text) and the other keys of the source; how many repeated ones were left out."""
 
-    rows: list[dict[str, Any]]
+    rows: list[Json]
     repeated: int
 
 
@@ -39,7 +39,7 @@ def read_prompts(source: str, base: Path = Path()) -> Prompts:
     Raises:
         DataError: no such source, no prompts, a row without a prompt, a conversation of several turns, or an id of two prompts.
     """
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Json] = {}
     prompts: set[str] = set()
     repeated = 0
     stream = open_stream(source, base, prompts=True)
@@ -59,10 +59,10 @@ def read_prompts(source: str, base: Path = Path()) -> Prompts:
     return Prompts(list(rows.values()), repeated)
 
 
-def _prompt(row: Row, read: Callable[[Values, str], Turns]) -> dict[str, Any]:
+def _prompt(row: Row, read: Callable[[Values, str], Turns]) -> Json:
     value, where = row.value, row.where
     if not isinstance(value, dict):
-        raise DataError(f"{where}: expected a JSON object with {_SHAPES}, got {type(value).__name__}")
+        raise not_an_object(row, _SHAPES)
     turns = read(value, where)
     turns = turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
     if len(turns) != 1 or turns[0]["role"] != "user":
@@ -79,16 +79,14 @@ def _prompt(row: Row, read: Callable[[Values, str], Turns]) -> dict[str, Any]:
 
 
 def _asked(row: Values, where: str) -> Turns:
-    first = before(row, where, "system", "history")
-    if row.get("prompt") is not None:
-        return first + as_turns(row["prompt"], "user", where, "prompt")
-    if row.get("instruction") is not None:
-        parts = [text_of(row[key], where, key) for key in ("instruction", "input") if row.get(key)]
-        return [*first, {"role": "user", "content": "\n".join(parts)}]
+    found = question(row, where)
+    if found is not None:
+        return found
     if isinstance(row.get("turns"), list):
+        first = before(row, where, "system", "history")
         return first + [{"role": "user", "content": text_of(part, where, "turns")} for part in row["turns"]]
-    for key, said in (("messages", messages), ("conversations", speakers)):
-        if row.get(key) is not None:
-            return first + said(row[key], where, key)
+    key, turns = conversation(row, where)
+    if key is not None:
+        return turns
     keys = ", ".join(map(str, row)) or "none"
     raise DataError(f"{where}: no prompt (keys: {keys}); a row has {_SHAPES}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainers.common.turns import DataError, Turns
-from trainers.formats.rows import Row
+from trainers.formats.rows import Row, not_an_object
 
 #: Rows looked at to recognise a format.
 SAMPLE = 100
@@ -94,9 +94,7 @@ def detect(rows: Sequence[Row]) -> Format:
         return best
     first = rows[0]
     if not sample:
-        raise DataError(
-            f"{first.where}: expected a JSON object with prompt, chosen and rejected, got {_kind(first.value)}"
-        )
+        raise not_an_object(first, "prompt, chosen and rejected")
     row = next(row for row in rows if isinstance(row.value, dict))
     raise DataError(f"{row.where}: {_unknown(row.value)}")
 
@@ -118,20 +116,3 @@ def one_answer_only(what: str) -> str:
         f"{what} has one answer and nothing to compare it with; make the rejected answers with python -m harness "
         "build-preferences --chosen-only FILE --strategy corrupted --out PAIRS.jsonl"
     )
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__
-
-
-def checked_objects(rows: Iterable[Row], keys: str) -> tuple[list[Row], list[Outcome]]:
-    """The rows that are objects, and an error for each that is not."""
-    good: list[Row] = []
-    bad: list[Outcome] = []
-    for row in rows:
-        if isinstance(row.value, dict):
-            good.append(row)
-        else:
-            message = f"{row.where}: expected a JSON object with {keys}, got {_kind(row.value)}"
-            bad.append((row, DataError(message)))
-    return good, bad

@@ -1,4 +1,4 @@
-"""Rows of a data file with the line each stands on: JSONL, JSON, CSV, TSV and Parquet, the text ones also as .gz."""
+"""Rows of a data file with their line numbers: JSONL, JSON, CSV, TSV and Parquet, the text ones also as .gz."""
 
 from __future__ import annotations
 
@@ -35,11 +35,16 @@ class Row:
         return f"{self.file}:{self.line}"
 
 
+def not_an_object(row: Row, keys: str) -> DataError:
+    """The error of a row that is not a JSON object with `keys`."""
+    return DataError(f"{row.where}: expected a JSON object with {keys}, got {type(row.value).__name__}")
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file, in order; blank lines are skipped.
 
     Raises:
-        DataError: the file is missing, damaged, not UTF-8, or a row cannot be decoded; with file, line and the fix.
+        DataError: the file is missing, corrupt, not UTF-8, or a row cannot be decoded; with file, line and the fix.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; give a file of preference pairs ({', '.join(ENDINGS)}, or text as .gz)")
@@ -155,7 +160,7 @@ def _table(path: Path, delimiter: str) -> Iterator[Row]:
                 header = cells
                 twice = next((name for name in header if header.count(name) > 1), None)
                 if twice is not None:
-                    raise DataError(f"{path}:{line}: column {twice!r} stands twice in the header; rename one")
+                    raise DataError(f"{path}:{line}: duplicate column {twice!r} in the header; rename one")
             elif cells and len(cells) != len(header):
                 raise DataError(
                     f"{path}:{line}: {len(cells)} cells, but the header has {len(header)} columns; "

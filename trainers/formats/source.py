@@ -1,4 +1,4 @@
-"""What a data source stands for: a file, a folder, a data set of the hub, an entry of a dataset_info.json."""
+"""Data sources: a file, a folder, a data set of the hub, or an entry of a dataset_info.json."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Opened:
     Attributes:
         name: short, for ids and tables.
         limit: `num_samples` of LLaMA-Factory.
-        notes: what was passed over.
+        notes: what was skipped.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Stream:
     asked: Callable[[Values, str], Turns] | None = None
 
     def opened(self, rows: list[Row]) -> Opened:
-        """The source as what its first rows say.
+        """The source in the format that its first rows show.
 
         Raises:
             DataError: there are none, or they are in no known format.
@@ -83,7 +83,7 @@ def open_source(text: str, base: Path = Path()) -> Opened:
 
 
 def open_stream(text: str, base: Path = Path(), lazily: bool = True, prompts: bool = False) -> Stream:
-    """A source whose rows are read as they are asked for.
+    """A source whose rows are read one by one.
 
     Args:
         lazily: fetch data sets of the hub row by row too, instead of the whole split first.

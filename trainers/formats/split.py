@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from trainers.formats.load import content_id
-from trainers.formats.pairs import PreferencePair
+from trainers.formats.pairs import PreferencePair, seeded_hash
 
 
 def prompt_groups(pairs: Sequence[PreferencePair]) -> list[int]:
@@ -46,7 +45,7 @@ def split_by_prompt(
     groups = prompt_groups(pairs)
     keys: dict[int, str] = {}
     for number, pair in zip(groups, pairs, strict=True):
-        rank = hashlib.sha256(f"{seed}:{_prompt_key(pair)}".encode()).hexdigest()
+        rank = seeded_hash(seed, _prompt_key(pair))
         keys[number] = min(keys.get(number, rank), rank)
     count = round(share * len(keys))
     if not 0 < count < len(keys):

@@ -44,5 +44,5 @@ def unpaired_rows(pairs: Sequence[PreferencePair], seed: int) -> list[dict[str, 
 
 
 def row_ids(pairs: Sequence[PreferencePair]) -> list[str]:
-    """The pair's id by `example_index`: each stands twice, for its chosen and its rejected answer."""
+    """The pair's id by `example_index`: once for its chosen and once for its rejected answer."""
     return [pair.id for pair in pairs for _ in range(2)]

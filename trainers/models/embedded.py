@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainers.common.files import cache_dir
+from trainers.common.files import cache_dir, file_hash, write_bytes
+from trainers.common.words import nearest
 
 PREFIX = "embedded:"
 _MARKER = "prepared.json"
-#: Raise when the conversion itself changes, so that old caches are made anew.
+#: Raise when the conversion itself changes, so that older caches are converted again.
 _FORMAT = 1
 
 
@@ -65,12 +64,6 @@ def _source(model: EmbeddedModel) -> Path:
     return files[0]
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def is_prepared(directory: Path, verify: bool = False) -> bool:
     """Whether `directory` holds a complete conversion: marker present, sizes right, and checksums if `verify`."""
     try:
@@ -83,7 +76,7 @@ def is_prepared(directory: Path, verify: bool = False) -> bool:
         path = directory / name
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
             return False
-        if verify and file_sha256(path) != entry["sha256"]:
+        if verify and file_hash(path) != entry["sha256"]:
             return False
     return True
 
@@ -91,11 +84,9 @@ def is_prepared(directory: Path, verify: bool = False) -> bool:
 def target_dir(name: str) -> Path:
     """Where the converted checkpoint of `name` lives (whether or not it exists yet)."""
     if name not in MODELS:
-        import difflib
-
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"; did you mean embedded:{near[0]}?" if near else f"; known: {', '.join(sorted(MODELS))}"
-        raise EmbeddedModelError(f"unknown embedded model {name!r}{hint}")
+        raise EmbeddedModelError(
+            f"unknown embedded model {name!r}; {nearest(PREFIX + name, [PREFIX + known for known in MODELS])}"
+        )
     return cache_dir() / "models" / name
 
 
@@ -103,7 +94,7 @@ def prepare_model(name: str, verify: bool = False, log: Callable[[str], None] = 
     """Convert the package's GGUF into a bf16 safetensors checkpoint with tokenizer and chat template, once.
 
     Concurrent callers wait for one conversion; the result appears in one rename. With `verify`, checksums of an
-    existing conversion are compared and a damaged one is made again.
+    existing conversion are compared and a corrupt one is converted again.
 
     Returns:
         The checkpoint directory (config, safetensors, tokenizer, chat template, `prepared.json` with checksums).
@@ -155,17 +146,12 @@ def _convert(source: Path, staging: Path) -> None:
 
 
 def _write_marker(staging: Path, model: EmbeddedModel, source: Path) -> None:
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(staging.iterdir())
-    }
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in sorted(staging.iterdir())}
     marker = {
         "format": _FORMAT,
         "name": model.name,
         "licence": model.licence,
-        "source": {"package": model.distribution, "file": source.name, "sha256": file_sha256(source)},
+        "source": {"package": model.distribution, "file": source.name, "sha256": file_hash(source)},
         "files": files,
     }
-    with (staging / _MARKER).open("w", encoding="utf-8") as handle:
-        json.dump(marker, handle, indent=1)
-        handle.flush()
-        os.fsync(handle.fileno())
+    write_bytes(staging / _MARKER, json.dumps(marker, indent=1).encode())

@@ -6,17 +6,16 @@ A rule from outside the package is reached as `path/to/file.py:ClassName` or thr
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.metadata
-import importlib.util
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from trainers.common.plugins import Registry, entry_points, is_file_target
+from trainers.common.words import nearest
+
+if TYPE_CHECKING:
+    from trainers.rules.base import BetaRule
 
 ENTRY_POINT_GROUP = "dpo_beta_harness.rules"
 
@@ -25,33 +24,31 @@ class RuleError(ValueError):
     """An unknown rule, or a parameter it does not take; the message says what it takes."""
 
 
-def _positive(value: Any) -> str | None:
-    return None if _is_number(value) and value > 0 else "a number above 0"
+Check = Callable[[Any], str | None]
 
 
-def _number(value: Any) -> str | None:
-    return None if _is_number(value) else "a finite number"
-
-
-def _non_negative(value: Any) -> str | None:
-    return None if _is_number(value) and value >= 0 else "a number of at least 0"
-
-
-def _boolean(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "true or false"
-
-
-def _count(value: Any) -> str | None:
-    return None if isinstance(value, int) and not isinstance(value, bool) and value > 0 else "a whole number above 0"
+def _expect(expected: str, good: Callable[[Any], bool]) -> Check:
+    """A check that returns `expected` for a value that is not good, else None."""
+    return lambda value: None if good(value) else expected
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def one_of(*choices: str) -> Callable[[Any], str | None]:
+def one_of(*choices: str) -> Check:
     """A check that a value is one of `choices`."""
-    return lambda value: None if value in choices else "one of " + ", ".join(choices)
+    return _expect("one of " + ", ".join(choices), lambda value: value in choices)
+
+
+_number = _expect("a finite number", _is_number)
+_positive = _expect("a number above 0", lambda value: _is_number(value) and value > 0)
+_optional_positive = _expect("a number above 0, or null", lambda value: value is None or _positive(value) is None)
+_non_negative = _expect("a number of at least 0", lambda value: _is_number(value) and value >= 0)
+_below_one = _expect("a number of at least 0, below 1", lambda value: _is_number(value) and 0 <= value < 1)
+_share = _expect("a number above 0, at most 1", lambda value: _is_number(value) and 0 < value <= 1)
+_boolean = _expect("true or false", lambda value: isinstance(value, bool))
+_count = _expect("a whole number above 0", lambda value: type(value) is int and value > 0)
 
 
 @dataclass(frozen=True)
@@ -104,18 +101,6 @@ def _pref_loss(value: Any) -> str | None:
     if value in ("aot", "aot_unpaired"):
         return f"another loss: {value} sorts the pairs of a batch, so a beta would not stay with its pair"
     return one_of(*PREF_LOSSES)(value)
-
-
-def _share(value: Any) -> str | None:
-    return None if _is_number(value) and 0 < value <= 1 else "a number above 0, at most 1"
-
-
-def _below_one(value: Any) -> str | None:
-    return None if _is_number(value) and 0 <= value < 1 else "a number of at least 0, below 1"
-
-
-def _optional_positive(value: Any) -> str | None:
-    return None if value is None or (_is_number(value) and value > 0) else "a number above 0, or null"
 
 
 PREF_BETA = Param(0.1, _positive, "the fixed beta, or the beta a dynamic rule starts from")
@@ -281,42 +266,33 @@ BUILTIN: dict[str, RuleInfo] = {
 }
 
 
-@lru_cache(maxsize=1)
-def _entry_points() -> dict[str, str]:
-    return {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
-
-
 def available() -> dict[str, RuleInfo]:
     """All rules known by name: the built-in ones and those of installed packages."""
-    rules = dict(BUILTIN)
-    for name, target in _entry_points().items():
-        rules.setdefault(name, RuleInfo(name, target, f"from {target}"))
-    return rules
+    installed = {
+        name: RuleInfo(name, target, f"from {target}") for name, target in entry_points(ENTRY_POINT_GROUP).items()
+    }
+    return {**installed, **BUILTIN}
+
+
+def _registry(*bases: type) -> Registry:
+    return Registry(
+        "rule", {name: rule.target for name, rule in BUILTIN.items()}, (ENTRY_POINT_GROUP,), bases, RuleError
+    )
 
 
 def is_external(rule: str) -> bool:
     """Whether `rule` is written as `path/to/file.py:ClassName`."""
-    path, _, cls = rule.rpartition(":")
-    return path.endswith(".py") and cls.isidentifier()
+    return is_file_target(rule)
 
 
 def info(rule: str) -> RuleInfo:
-    """What is known of `rule`.
+    """The catalogue's entry of `rule`.
 
     Raises:
         RuleError: unknown name (with the nearest one), or a file that does not exist.
     """
-    rules = available()
-    if rule in rules:
-        return rules[rule]
-    if is_external(rule):
-        path = rule.rpartition(":")[0]
-        if not Path(path).is_file():
-            raise RuleError(f"rule {rule!r}: no such file {path}; write path/to/file.py:ClassName")
-        return RuleInfo(rule, rule, f"from {rule}")
-    near = difflib.get_close_matches(rule, rules, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known rules: {', '.join(sorted(rules))}"
-    raise RuleError(f"unknown rule {rule!r}; {hint}")
+    target = _registry().target(rule)
+    return available().get(rule) or RuleInfo(rule, target, f"from {target}")
 
 
 def validate(rule: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -332,8 +308,7 @@ def validate(rule: str, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"pref_beta": PREF_BETA.default, **params}
     for key, value in params.items():
         if key not in known.params:
-            near = difflib.get_close_matches(key, known.params, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known.params)}"
+            hint = nearest(key, known.params, f"it takes {', '.join(known.params)}")
             raise RuleError(f"rule {rule!r} has no parameter {key!r}; {hint}")
         expected = known.params[key].check(value)
         if expected is not None:
@@ -342,44 +317,29 @@ def validate(rule: str, params: Mapping[str, Any]) -> dict[str, Any]:
     if known.learned and not filled["beta_min_ratio"] < 1 < filled["beta_max_ratio"]:
         raise RuleError(f"rule {rule!r}: beta_min_ratio must be below 1 and beta_max_ratio above 1")
     if "scale_schedule" in filled:
-        moves, end = filled["scale_schedule"] != "constant", filled["pref_beta_scale_end"]
-        if moves and end is None:
-            raise RuleError(f"rule {rule!r}: scale_schedule {filled['scale_schedule']!r} needs pref_beta_scale_end")
-        if moves and filled["pref_beta_scale"] <= 0:
-            raise RuleError(f"rule {rule!r}: pref_beta_scale must be above 0 where scale_schedule moves it")
-        if not moves and end is not None:
-            raise RuleError(
-                f"rule {rule!r}: pref_beta_scale_end has no effect unless scale_schedule is linear or cosine"
-            )
+        _check_schedule(rule, filled["scale_schedule"], filled["pref_beta_scale"], filled["pref_beta_scale_end"])
     return filled
 
 
-def _load_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"beta_rule_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise RuleError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _check_schedule(rule: str, schedule: str, start: float, end: float | None) -> None:
+    moves = schedule != "constant"
+    if moves and end is None:
+        raise RuleError(f"rule {rule!r}: scale_schedule {schedule!r} needs pref_beta_scale_end")
+    if moves and start <= 0:
+        raise RuleError(f"rule {rule!r}: pref_beta_scale must be above 0 where scale_schedule moves it")
+    if not moves and end is not None:
+        raise RuleError(f"rule {rule!r}: pref_beta_scale_end has no effect unless scale_schedule is linear or cosine")
 
 
-def build(rule: str, params: Mapping[str, Any], hidden_size: int) -> Any:
-    """Instantiate a rule (`trainers.rules.base.BetaRule`) for a policy with hidden states of width `hidden_size`.
+def build(rule: str, params: Mapping[str, Any], hidden_size: int) -> BetaRule:
+    """Instantiate a rule for a policy with hidden states of width `hidden_size`.
 
     Raises:
         RuleError: unknown rule or parameters it does not take.
     """
+    from trainers.rules.base import BetaRule
+
     filled = validate(rule, params)
-    target = info(rule).target
-    location, _, class_name = target.rpartition(":")
-    module = _load_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
-    try:
-        cls = getattr(module, class_name)
-    except AttributeError:
-        raise RuleError(f"{location} has no class {class_name!r}") from None
-    try:
-        built = cls(hidden_size=hidden_size, **filled)
-    except TypeError as error:
-        raise RuleError(f"rule {rule!r}: {error}") from None
+    built: BetaRule = _registry(BetaRule).build(rule, {"hidden_size": hidden_size, **filled})
     built.rule_name, built.rule_params = rule, filled
     return built

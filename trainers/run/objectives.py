@@ -7,12 +7,12 @@ need a pair's margin, a head's own optimiser or the DPO loss itself have none.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.common.words import nearest
 from trainers.rules import catalogue
 
 
@@ -79,9 +79,7 @@ def find(name: str) -> Objective:
     """
     if name in OBJECTIVES:
         return OBJECTIVES[name]
-    near = difflib.get_close_matches(str(name), OBJECTIVES, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(OBJECTIVES)}"
-    raise ObjectiveError(f"objective is {name!r}; {hint}")
+    raise ObjectiveError(f"objective is {name!r}; {nearest(name, OBJECTIVES)}")
 
 
 def validate(name: str, rule: str, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainers.common.files import write_bytes
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, CHECKPOINTS, EXAMPLE_PARTS, MODEL_CARD, POLICY_DIR
 from trainers.rules.base import BetaRule
 from trainers.trainer.recorded import is_sharded
@@ -91,13 +91,8 @@ def save_policy(
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON by one rename, on disk before it."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as handle:
-        json.dump(value, handle, indent=1)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    """Replace a JSON file atomically; NaN, as in the log of a diverged evaluation, is written as Python writes it."""
+    write_bytes(path, json.dumps(value, indent=1).encode())
 
 
 #: Lies beside the head's weights: {"rule": its name, "params": its parameters}.
@@ -108,12 +103,6 @@ def save_rule(rule: BetaRule, name: str, params: Mapping[str, Any], directory: P
     """Write a rule's weights and buffers as `beta_head.safetensors`, and its name and parameters as JSON beside it."""
     from safetensors.torch import save
 
-    directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / HEAD_CONFIG, {"rule": name, "params": dict(params)})
     state = save({key: value.detach().cpu().contiguous() for key, value in rule.state_dict().items()})
-    temporary = directory / f".{BETA_HEAD}.{os.getpid()}.tmp"
-    with temporary.open("wb") as handle:
-        handle.write(state)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, directory / BETA_HEAD)
+    write_bytes(directory / BETA_HEAD, state)

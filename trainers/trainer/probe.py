@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from trainers.common.files import replacing
 from trainers.common.training_schema import BETA_PROBE
 
 MOST_PAIRS = 256
@@ -65,9 +65,6 @@ class BetaProbe:
             }
         )
         target = run_dir / BETA_PROBE
-        temporary = target.with_suffix(".parquet.tmp")
-        pq.write_table(table, temporary, compression="zstd")
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, target)
+        with replacing(target) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
         return target

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from trainers.common.files import replacing
 from trainers.common.training_schema import (
     BOOL_COLUMNS,
     EXAMPLE_COLUMNS,
@@ -99,10 +99,12 @@ class ExampleRecorder:
         self._rows.clear()
         keys = rows[:, [NUMERIC_COLUMNS.index("step"), 0]]
         _, first = np.unique(keys, axis=0, return_index=True)
-        self.parts.mkdir(parents=True, exist_ok=True)
         path = self.parts / f"part-{step:09d}.parquet"
         table = self._table(rows[np.sort(first)])
-        _write(pa.concat_tables([pq.read_table(path, schema=SCHEMA), table]) if path.exists() else table, path)
+        if path.exists():
+            table = pa.concat_tables([pq.read_table(path, schema=SCHEMA), table])
+        with replacing(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
     def finish(self) -> Path:
         """Merge all parts into `example_metrics.parquet`; `trainers.run.save.clean_up` removes them.
@@ -110,9 +112,8 @@ class ExampleRecorder:
         Row groups have a fixed size, so the file's bytes do not depend on where checkpoints, stops and restarts were.
         """
         target = self.run_dir / EXAMPLE_METRICS
-        temporary = target.with_suffix(".parquet.tmp")
-        paths = sorted(self.parts.glob("part-*.parquet")) if self.parts.is_dir() else []
-        with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+        paths = sorted(self.parts.glob("part-*.parquet"))
+        with replacing(target) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
             waiting = SCHEMA.empty_table()
             for path in paths:
                 part = pq.read_table(path, schema=SCHEMA, page_checksum_verification=True)
@@ -122,21 +123,7 @@ class ExampleRecorder:
                     waiting = waiting.slice(_GROUP_ROWS)
             if len(waiting):
                 writer.write_table(waiting.combine_chunks(), row_group_size=_GROUP_ROWS)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, target)
         return target
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-    with temporary.open("rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
-
-
-# What a training log says of the example rows since the last one, and of the process.
 
 
 def summary(rows: np.ndarray) -> dict[str, float]:
@@ -167,7 +154,7 @@ def tokens(rows: np.ndarray) -> float:
 
 
 def reset_peak_memory() -> None:
-    """Start counting anew, so that a run does not report the peak of the run before it in the same process."""
+    """Reset the peak, so that a run does not report that of an earlier run in the same process."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return

@@ -12,12 +12,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from trainers.common.files import replacing, write_bytes
 
 
 @dataclass(frozen=True)
@@ -94,26 +96,21 @@ class ReferenceStore:
         self.path = self.directory / "scores.parquet"
         described = self.directory / "identity.json"
         text = json.dumps(asdict(identity), indent=1, sort_keys=True).encode()
-        if not described.exists() or described.read_bytes() != text:  # missing, or damaged
-            temporary = described.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_bytes(text)
-            os.replace(temporary, described)
+        if not described.exists() or described.read_bytes() != text:  # missing or corrupt
+            write_bytes(described, text)
+
+    def filling(self) -> AbstractContextManager[None]:
+        """Hold this while computing missing scores, so that only one of several runs started together computes them."""
+        return self._locked(".filling.lock")
 
     @contextmanager
-    def filling(self) -> Iterator[None]:
-        """Held while missing scores are computed, so that of several runs that start together one computes them."""
-        with (self.directory / ".filling.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.directory / ".lock").open("w") as lock:
+    def _locked(self, name: str) -> Iterator[None]:
+        with (self.directory / name).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def load(self) -> dict[str, ReferenceScore]:
-        """All stored scores by content key. An unreadable file is set aside and treated as empty."""
+        """All stored scores by content key. A corrupt file is moved to `scores.corrupt` and counts as empty."""
         if not self.path.exists():
             return {}
         try:
@@ -123,19 +120,16 @@ class ReferenceStore:
             return {key: ReferenceScore(*values) for key, values in zip(keys, columns, strict=True)}
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the system's: it cannot be read now, which is no damage
+                raise  # the system cannot read it now; the file itself is not corrupt
             os.replace(self.path, self.path.with_suffix(".corrupt"))
             return {}
 
     def add(self, scores: dict[str, ReferenceScore]) -> None:
         """Merge `scores` with what is stored."""
-        with self._locked():
+        with self._locked(".lock"):
             merged = {**self.load(), **scores}
             columns: dict[str, list[object]] = {"key": list(merged)}
             for name in ReferenceScore.__dataclass_fields__:
                 columns[name] = [getattr(score, name) for score in merged.values()]
-            temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-            pq.write_table(pa.table(columns), temporary, write_page_checksum=True)
-            with temporary.open("rb") as handle:
-                os.fsync(handle.fileno())
-            os.replace(temporary, self.path)
+            with replacing(self.path) as temporary:
+                pq.write_table(pa.table(columns), temporary, write_page_checksum=True)

@@ -33,7 +33,7 @@ GOOD = {"id": "a", "prompt": "p", "chosen": "c", "rejected": "r"}
         ({**GOOD, "chosen": "r"}, "identical"),
         ({**GOOD, "prompt": "  "}, "'prompt' is empty"),
         ({**GOOD, "chosen": 3}, "'chosen' must be"),
-        ({**GOOD, "chosen": [{"role": "assistant"}]}, "{role, content}"),
+        ({**GOOD, "chosen": [{"role": "assistant"}]}, "'chosen[0]' has no content"),
         ({**GOOD, "beta": -1}, "'beta' is -1"),
         ({**GOOD, "id": "first"}, "was used on line 1"),
     ],

@@ -460,7 +460,7 @@ def test_rows_of_no_known_format(tmp_path: Path) -> None:
         ("deep.json", b"[" * 100_000, "nested too deeply"),
         ("digits.jsonl", b'{"beta": ' + b"9" * 5000 + b"}", ":1: not valid JSON"),
         ("cells.csv", b'prompt,chosen,rejected\np,"a\nb",c\np,a\n', ":4: 2 cells, but the header has 3"),
-        ("twice.csv", b"prompt,prompt\n", "column 'prompt' stands twice"),
+        ("twice.csv", b"prompt,prompt\n", "duplicate column 'prompt'"),
         ("quote.csv", b'prompt,chosen,rejected\np,"a"b,c\n', ":2: not valid CSV"),
         ("emoji.jsonl", b'{"prompt": "p", "chosen": "\\ud83d", "rejected": "r"}', "half of a surrogate pair"),
         (
@@ -506,7 +506,7 @@ def test_rows_that_prefer_nothing_are_dropped_on_demand_only(tmp_path: Path) -> 
         loaded = load_source("rows.jsonl", tmp_path, without_preference="drop")
         assert len(loaded.pairs) == 1 and [error.kind for error in loaded.dropped] == [kind]
     write_jsonl(tmp_path / "rows.jsonl", [{**GOOD, "chosen": "r"}])
-    with pytest.raises(DataError, match="no row prefers anything"):
+    with pytest.raises(DataError, match="no row has a preference"):
         load_source("rows.jsonl", tmp_path, without_preference="drop")
     write_jsonl(tmp_path / "rows.jsonl", [GOOD, {**GOOD, "chosen": 3}])
     with pytest.raises(DataError, match=r"rows.jsonl:2: 'chosen' must be"):
@@ -559,7 +559,7 @@ def test_num_samples(tmp_path: Path) -> None:
     assert len(small.pairs) == 5 and len(large.pairs) == 12
     assert {pair.id for pair in small.pairs} < {pair.id for pair in large.pairs}
     more = entry_of(tmp_path, {"file_name": "rows.jsonl", "ranking": True, "num_samples": 50}, rows)
-    assert len(more.pairs) == 20 and "50 pairs asked for, 20 there" in more.notes[0]
+    assert len(more.pairs) == 20 and "50 pairs requested, 20 available" in more.notes[0]
 
 
 @pytest.mark.parametrize(

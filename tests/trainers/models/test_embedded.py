@@ -14,7 +14,7 @@ NAME = "smollm2-135m-instruct"
 
 
 def test_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(EmbeddedModelError, match="did you mean embedded:smollm2-135m-instruct"):
+    with pytest.raises(EmbeddedModelError, match="did you mean 'embedded:smollm2-135m-instruct'"):
         prepare_model("smollm2-135m-instrct")
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.trainers.helpers import make_job, make_pairs
+from trainers.common import plugins
 from trainers.rules import catalogue
 from trainers.rules.catalogue import RuleError
 from trainers.run.train import train
@@ -31,9 +32,9 @@ def documented() -> tuple[str, str]:
 @pytest.fixture
 def entry_points() -> Iterator[None]:
     """Entry points are looked up once in a process; here they change."""
-    catalogue._entry_points.cache_clear()
+    plugins.entry_points.cache_clear()
     yield
-    catalogue._entry_points.cache_clear()
+    plugins.entry_points.cache_clear()
 
 
 def recorded(model: Path, out: Path, rule: str, **params: float) -> pd.DataFrame:
@@ -63,7 +64,7 @@ def test_a_rule_in_a_file_of_ones_own(tiny_model: Path, tmp_path: Path, document
     rows = recorded(tiny_model, tmp_path / "run", f"{file}:{cls}", power=0.25)
     assert len(rows) == 8 and rows["dynamic_beta"].std() > 0
     assert_formula(rows, 0.25)
-    with pytest.raises(RuleError, match=r"unexpected keyword argument 'strength'"):
+    with pytest.raises(RuleError, match=r"has no parameter 'strength'; it takes"):
         catalogue.build(f"{file}:{cls}", {"strength": 1}, 8)
     with pytest.raises(RuleError, match="has no class 'Missing'"):
         catalogue.build(f"{file}:Missing", {}, 8)
@@ -87,7 +88,7 @@ def test_a_rule_of_an_installed_package(
     with pytest.raises(RuleError, match="unknown rule 'from_outside'"):
         catalogue.info("from_outside")
     monkeypatch.syspath_prepend(str(site))
-    catalogue._entry_points.cache_clear()
+    plugins.entry_points.cache_clear()
     assert "from_outside" in catalogue.available()
     assert catalogue.info("fixed").target == "trainers.rules.published.fixed:Fixed", (
         "a built-in rule cannot be replaced"

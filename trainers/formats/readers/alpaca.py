@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainers.common.turns import DataError, Turns, before, optional, text_of
+from trainers.common.turns import DataError, Turns, before, optional, required, text_of
 from trainers.formats.readers.kto import Answered, paired
-from trainers.formats.registry import Comparison, Format, Values, register_format, rowwise
+from trainers.formats.registry import Comparison, Format, Values, rowwise
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ def asked(row: Values, where: str, columns: AlpacaColumns) -> Turns:
 
 
 def _answer(row: Values, where: str, key: str) -> Turns:
-    if row.get(key) is None:
-        raise DataError(f"{where}: missing {key}; the row needs an answer there (columns: {', '.join(row)})")
+    required(row, where, [key], f"the row needs an answer there (columns: {', '.join(row)})")
     return [{"role": "assistant", "content": text_of(row[key], where, key)}]
 
 
@@ -71,5 +70,4 @@ def _matching(kinds: Mapping[str | None, type]):  # type: ignore[no-untyped-def]
     return lambda row: all(isinstance(row.get(key), kind) for key, kind in kinds.items())
 
 
-def register() -> None:
-    register_format(alpaca(AlpacaColumns()))
+ALPACA = alpaca(AlpacaColumns())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from trainers.common.turns import DataError, Turns, identical, optional, shared_start, text_of
-from trainers.formats.registry import Comparison, Format, Values, register_format, rowwise
+from trainers.common.turns import DataError, Turns, optional, required, shared_start, text_of
+from trainers.formats.registry import Comparison, Format, Values, rowwise
 
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _START = re.compile(r"\s*Human:")
@@ -26,12 +26,8 @@ def dialogue(value: Any, where: str, key: str) -> Turns:
 
 
 def _parse(row: Values, where: str) -> Comparison:
-    for key in ("chosen", "rejected"):
-        if row.get(key) is None:
-            raise DataError(f"{where}: missing {key}; a dialogue row has chosen and rejected")
+    required(row, where, ("chosen", "rejected"), "a dialogue row has chosen and rejected")
     chosen, rejected = (dialogue(row[key], where, key) for key in ("chosen", "rejected"))
-    if chosen == rejected:
-        raise identical(where)
     return Comparison(*shared_start(chosen, rejected, where), optional(row, "id"), optional(row, "group"))
 
 
@@ -43,7 +39,3 @@ def _matches(row: Values) -> bool:
 HH_RLHF = Format(
     "hh-rlhf", "HH-RLHF dialogues", "chosen, rejected (Human: ... Assistant: ...)", _matches, rowwise(_parse)
 )
-
-
-def register() -> None:
-    register_format(HH_RLHF)

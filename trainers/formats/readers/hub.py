@@ -57,7 +57,7 @@ def hub_rows(data: HubData, streaming: bool = False) -> Iterator[Row]:
     """The rows of a data set; their line is their number.
 
     Args:
-        streaming: fetch rows as they are asked for, and keep nothing, instead of the whole split first.
+        streaming: fetch rows one by one and cache nothing, instead of the whole split first.
 
     Raises:
         DataError: no such data set, revision, subset or split, or it is not cached and the hub is out of reach.
@@ -74,7 +74,7 @@ def hub_rows(data: HubData, streaming: bool = False) -> Iterator[Row]:
         )
         for number, value in enumerate(rows, start=1):
             yield Row(value, str(data), number)
-    except Exception as error:  # whatever it is: a data set that cannot be had is the user's to know, in one line
+    except Exception as error:  # any failure becomes one line for the user
         raise DataError(f"{data}: {_reason(error)}") from None
 
 

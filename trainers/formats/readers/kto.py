@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from trainers.common.turns import DataError, NoPreferenceError, Turns, as_turns, before, optional
-from trainers.formats.registry import Comparison, Format, Outcome, Reader, Values, one_answer_only, register_format
+from trainers.common.turns import DataError, NoPreferenceError, Turns, as_turns, before, optional, required
+from trainers.formats.registry import Comparison, Format, Outcome, Reader, Values, one_answer_only
 from trainers.formats.rows import Row
 
 _LABELS = {"true": True, "1": True, "false": False, "0": False}
@@ -72,9 +72,7 @@ def _pairs(prompt: Turns, good: list[tuple[Row, Turns]], bad: list[tuple[Row, Tu
 
 
 def _answered(row: Values, where: str) -> Answered:
-    for key in ("prompt", "completion"):
-        if row.get(key) is None:
-            raise DataError(f"{where}: missing {key}; a labelled answer has prompt, completion and label")
+    required(row, where, ("prompt", "completion"), "a labelled answer has prompt, completion and label")
     prompt: Any = before(row, where, "system", "history") + as_turns(row["prompt"], "user", where, "prompt")
     return prompt, as_turns(row["completion"], "assistant", where, "completion")
 
@@ -86,7 +84,3 @@ KTO = Format(
     lambda row: "completion" in row and "label" in row and "prompt" in row,
     paired(_answered, "label"),
 )
-
-
-def register() -> None:
-    register_format(KTO)

@@ -5,14 +5,14 @@ A column that the entry's `columns` leaves out is not read, as in LLaMA-Factory;
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from trainers.common.files import Json
 from trainers.common.turns import DataError, Turns
+from trainers.common.words import nearest
 from trainers.formats.readers.alpaca import AlpacaColumns, alpaca, asked
 from trainers.formats.readers.sharegpt import OPENAI, ShareGptColumns, Tags, conversation, sharegpt
 from trainers.formats.registry import Format, Values
@@ -61,9 +61,8 @@ def read_entry(path: Path, name: str | None, prompts: bool = False) -> Entry:
         name = known[0]
     where = f"{path}#{name}"
     if name not in info:
-        near = difflib.get_close_matches(name, info, n=1)
-        fix = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(list(info)[:20])}"
-        raise DataError(f"{where}: no data set {name!r}; {fix}")
+        hint = nearest(name, info, f"known: {', '.join(list(info)[:20])}")
+        raise DataError(f"{where}: no data set {name!r}; {hint}")
     entry = info[name]
     if not isinstance(entry, dict):
         raise DataError(f"{where}: a data set is described by an object, not {type(entry).__name__}")
@@ -100,7 +99,7 @@ def read_entry(path: Path, name: str | None, prompts: bool = False) -> Entry:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Json:
     try:
         info = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError:
@@ -114,12 +113,12 @@ def _read(path: Path) -> dict[str, Any]:
     return info
 
 
-def _prefers(entry: dict[str, Any]) -> bool:
+def _prefers(entry: Json) -> bool:
     columns = entry.get("columns")
     return entry.get("ranking") is True or (isinstance(columns, dict) and bool(columns.get("kto_tag")))
 
 
-def _texts(entry: dict[str, Any], key: str, where: str) -> dict[str, str]:
+def _texts(entry: Json, key: str, where: str) -> dict[str, str]:
     value = entry.get(key) or {}
     if not isinstance(value, dict) or not all(isinstance(part, str | None) for part in value.values()):
         raise DataError(f'{where}: {key} must be an object of texts, such as {{"chosen": "chosen"}}')
@@ -127,7 +126,7 @@ def _texts(entry: dict[str, Any], key: str, where: str) -> dict[str, str]:
 
 
 def _format(
-    entry: dict[str, Any], columns: dict[str, str], tags: dict[str, str], where: str, notes: list[str]
+    entry: Json, columns: dict[str, str], tags: dict[str, str], where: str, notes: list[str]
 ) -> tuple[Format, Callable[[Values, str], Turns]]:
     formatting = entry.get("formatting", "alpaca")
     if formatting not in ("alpaca", "sharegpt", "openai"):
@@ -136,15 +135,13 @@ def _format(
     for name, found, allowed in (("columns", columns, known | {"tools", *_MEDIA}), ("tags", tags, _TAGS)):
         for key in found:
             if key not in allowed:
-                near = difflib.get_close_matches(key, allowed, n=1)
-                fix = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(allowed))}"
-                raise DataError(f"{where}: unknown key {name}.{key}; {fix}")
+                raise DataError(f"{where}: unknown key {name}.{key}; {nearest(key, allowed)}")
     if "tools" in columns:
         notes.append(f"{where}: the column of tools ({columns['tools']}) is not shown to the model")
     used = {key: value for key, value in columns.items() if key in known}
     if formatting == "alpaca":
         # LLaMA-Factory reads neither system nor history unless they are named.
-        absent: dict[str, Any] = {"system": None, "history": None}
+        absent: Json = {"system": None, "history": None}
         if columns:
             absent |= {"prompt": None, "query": None, "response": None}
         alpaca_columns = AlpacaColumns(**(absent | used))
@@ -156,7 +153,7 @@ def _format(
     return sharegpt(shared, named), lambda row, at: conversation(row, at, shared, named)
 
 
-def _place(entry: dict[str, Any], path: Path, where: str) -> tuple[Path | None, str | None]:
+def _place(entry: Json, path: Path, where: str) -> tuple[Path | None, str | None]:
     hub, file = entry.get("hf_hub_url"), entry.get("file_name")
     if isinstance(hub, str) and hub:
         return None, hub

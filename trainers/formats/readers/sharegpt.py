@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trainers.common.turns import DataError, Turns, before, messages, optional
+from trainers.common.turns import DataError, Turns, before, messages, optional, required
 from trainers.formats.readers.kto import Answered, paired
-from trainers.formats.registry import Comparison, Format, Values, register_format, rowwise
+from trainers.formats.registry import Comparison, Format, Values, rowwise
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,8 @@ def sharegpt(columns: ShareGptColumns, tags: Tags) -> Format:
             )
         answers = []
         for key in (columns.chosen, columns.rejected):
-            value = row.get(key)
-            if value is None:
-                raise DataError(f"{where}: missing {key}; the row needs an answer there (columns: {', '.join(row)})")
+            required(row, where, [key], f"the row needs an answer there (columns: {', '.join(row)})")
+            value = row[key]
             turns = _turns([value] if isinstance(value, dict) else value, where, key, tags)
             if turns[0]["role"] != "assistant":
                 raise DataError(f"{where}: '{key}' is by {turns[0]['role']}; an answer is by {tags.assistant_tag!r}")
@@ -115,7 +114,7 @@ def sharegpt(columns: ShareGptColumns, tags: Tags) -> Format:
     )
 
 
-def register() -> None:
-    register_format(sharegpt(ShareGptColumns(), Tags()))
-    with_roles = sharegpt(ShareGptColumns("messages"), OPENAI)
-    register_format(replace(with_roles, name="messages-ranking", title="messages with two answers"))
+SHAREGPT = sharegpt(ShareGptColumns(), Tags())
+MESSAGES = replace(
+    sharegpt(ShareGptColumns("messages"), OPENAI), name="messages-ranking", title="messages with two answers"
+)

@@ -1,6 +1,6 @@
-"""Answers without a counterpart: rows with one good answer, for which rejected ones are to be made.
+"""Rows with one good answer, for which rejected ones are to be generated.
 
-Read are a prompt with `chosen` or `completion` (undesirable answers of a `label` column are passed over), LLaMA-Factory's and
+Read are a prompt with `chosen` or `completion` (answers that a `label` column calls undesirable are skipped), LLaMA-Factory's and
 Alpaca's `instruction`, `input` and `output`, and whole conversations under `messages` or `conversations`, whose last turn is
 the answer.
 """
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainers.common.files import Json
 from trainers.common.turns import DataError, Turns, as_turns, before, messages, optional, plain, text_of
 from trainers.formats.load import content_id
 from trainers.formats.readers.kto import label_of
 from trainers.formats.registry import Values
-from trainers.formats.rows import read_rows
+from trainers.formats.rows import not_an_object, read_rows
 
 _SHAPES = "prompt and chosen (or completion); instruction, input and output; messages or conversations"
 #: Speakers in `conversations` of ShareGPT.
@@ -25,9 +26,9 @@ _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "ass
 @dataclass(frozen=True)
 class Answers:
     """One row for each good answer: id, prompt (its text), turns (the whole prompt), chosen, group; and how many undesirable
-    answers were passed over."""
+    answers were skipped."""
 
-    rows: list[dict[str, Any]]
+    rows: list[Json]
     undesirable: int
 
 
@@ -37,12 +38,12 @@ def read_answers(path: Path) -> Answers:
     Raises:
         DataError: with file, line, key and the fix; also where no row is left.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     seen: dict[str, int] = {}
     undesirable = 0
     for row in read_rows(path):
         if not isinstance(row.value, dict):
-            raise DataError(f"{row.where}: expected a JSON object with {_SHAPES}, got {type(row.value).__name__}")
+            raise not_an_object(row, _SHAPES)
         if row.value.get("label") is not None and not label_of(row.value, row.where):
             undesirable += 1
             continue
@@ -65,35 +66,42 @@ def read_answers(path: Path) -> Answers:
 
 def _parts(row: Values, where: str) -> tuple[Turns, Turns, tuple[str, ...]]:
     """The prompt, the answer, and the keys they are from."""
-    answer = next((key for key in ("chosen", "completion") if row.get(key) is not None), None)
-    if row.get("prompt") is not None and answer is not None:
-        prompt = before(row, where, "system", "history") + as_turns(row["prompt"], "user", where, "prompt")
-        return (
-            prompt,
-            _one(as_turns(row[answer], "assistant", where, answer), where),
-            ("prompt", answer, "system", "history", "label"),
-        )
-    if row.get("instruction") is not None and row.get("output") is not None:
-        question = [text_of(row[key], where, key) for key in ("instruction", "input") if row.get(key)]
-        prompt = [*before(row, where, "system", "history"), {"role": "user", "content": "\n".join(question)}]
-        answered = [{"role": "assistant", "content": text_of(row["output"], where, "output")}]
-        return prompt, answered, ("instruction", "input", "output", "system", "history", "label")
+    answers = ("output",) if row.get("prompt") is None else ("chosen", "completion")
+    answer = next((key for key in answers if row.get(key) is not None), None)
+    prompt = question(row, where)
+    if prompt is not None and answer is not None:
+        used = ("prompt",) if row.get("prompt") is not None else ("instruction", "input")
+        answered = as_turns(row[answer], "assistant", where, answer)
+        if len(answered) != 1 or answered[0]["role"] != "assistant":
+            raise DataError(f"{where}: the answer must be one turn of the assistant")
+        return prompt, answered, (*used, answer, "system", "history", "label")
+    key, turns = conversation(row, where)
+    if key is None:
+        keys = ", ".join(map(str, row)) or "none"
+        raise DataError(f"{where}: no single answer (keys: {keys}); a row has {_SHAPES}")
+    if len(turns) < 2 or turns[-1]["role"] != "assistant":
+        raise DataError(f"{where}: '{key}' must end with an assistant's turn, after a question")
+    return turns[:-1], turns[-1:], (key, "system", "label")
+
+
+def question(row: Values, where: str) -> Turns | None:
+    """The prompt under `prompt`, or under `instruction` and `input`, after system and history; None if neither is there."""
+    if row.get("prompt") is not None:
+        return before(row, where, "system", "history") + as_turns(row["prompt"], "user", where, "prompt")
+    if row.get("instruction") is None:
+        return None
+    parts = [text_of(row[key], where, key) for key in ("instruction", "input") if row.get(key)]
+    return [*before(row, where, "system", "history"), {"role": "user", "content": "\n".join(parts)}]
+
+
+def conversation(row: Values, where: str) -> tuple[str | None, Turns]:
+    """The key and the turns of a whole conversation, after its system text; (None, []) if there is none."""
     for key, read in (("messages", messages), ("conversations", speakers)):
         if row.get(key) is not None:
-            turns = before(row, where, "system", None) + read(row[key], where, key)
-            if len(turns) < 2 or turns[-1]["role"] != "assistant":
-                raise DataError(f"{where}: '{key}' must end with an assistant's turn, after a question")
-            return turns[:-1], turns[-1:], (key, "system", "label")
-    keys = ", ".join(map(str, row)) or "none"
-    raise DataError(f"{where}: no single answer (keys: {keys}); a row has {_SHAPES}")
+            return key, before(row, where, "system", None) + read(row[key], where, key)
+    return None, []
 
 
 def speakers(value: Any, where: str, key: str) -> Turns:
     """The turns of a conversation written as ShareGPT writes them."""
     return messages(value, where, key, "from", "value", _ROLES)
-
-
-def _one(turns: Turns, where: str) -> Turns:
-    if len(turns) != 1 or turns[0]["role"] != "assistant":
-        raise DataError(f"{where}: the answer must be one turn of the assistant")
-    return turns

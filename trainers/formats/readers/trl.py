@@ -15,12 +15,17 @@ from trainers.common.turns import (
     messages,
     number,
     optional,
+    required,
     shared_start,
     text_of,
 )
-from trainers.formats.registry import Comparison, Format, Values, register_format, rowwise
+from trainers.formats.registry import Comparison, Format, Values, rowwise
 
 _KEYS = ("prompt", "chosen", "rejected")
+_NEEDED = (
+    "a preference row has prompt, chosen and rejected; python -m harness build-preferences --chosen-only FILE "
+    "--strategy corrupted makes rejected answers"
+)
 
 
 def _own(row: Values, where: str) -> dict[str, object]:
@@ -28,12 +33,7 @@ def _own(row: Values, where: str) -> dict[str, object]:
 
 
 def _explicit(row: Values, where: str) -> Comparison:
-    missing = [key for key in _KEYS if row.get(key) is None]
-    if missing:
-        fix = ""
-        if missing == ["rejected"]:
-            fix = "; python -m harness build-preferences --chosen-only FILE --strategy corrupted makes rejected answers"
-        raise DataError(f"{where}: missing {', '.join(missing)}; a preference row has prompt, chosen and rejected{fix}")
+    required(row, where, _KEYS, _NEEDED)
     prompt = before(row, where, "system", "history") + as_turns(row["prompt"], "user", where, "prompt")
     chosen = as_turns(row["chosen"], "assistant", where, "chosen")
     rejected = as_turns(row["rejected"], "assistant", where, "rejected")
@@ -44,10 +44,8 @@ def _explicit(row: Values, where: str) -> Comparison:
 
 
 def _implicit(row: Values, where: str) -> Comparison:
-    chosen, rejected = row.get("chosen"), row.get("rejected")
-    if chosen is None or rejected is None:
-        missing = "chosen" if chosen is None else "rejected"
-        raise DataError(f"{where}: missing {missing}; a row without a prompt has chosen and rejected, both with it")
+    required(row, where, ("chosen", "rejected"), "a row without a prompt has chosen and rejected, both with it")
+    chosen, rejected = row["chosen"], row["rejected"]
     if isinstance(chosen, str) and isinstance(rejected, str):
         return _implicit_texts(row, where)
     return Comparison(
@@ -118,8 +116,3 @@ TRL = [
         rowwise(_implicit),
     ),
 ]
-
-
-def register() -> None:
-    for form in TRL:
-        register_format(form)

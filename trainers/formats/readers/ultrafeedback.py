@@ -18,10 +18,11 @@ from trainers.common.turns import (
     is_messages,
     messages,
     optional,
+    required,
     shared_start,
     text_of,
 )
-from trainers.formats.registry import Comparison, Format, Values, register_format, rowwise
+from trainers.formats.registry import Comparison, Format, Values, rowwise
 
 _SCORES = ("overall_score", "score", "fine-grained_score")
 
@@ -52,8 +53,7 @@ def _score(completion: Mapping[str, Any]) -> float | None:
 def _parse_scored(row: Values, where: str) -> Comparison:
     key = "instruction" if "instruction" in row else "prompt"
     completions = row.get("completions")
-    if row.get(key) is None:
-        raise DataError(f"{where}: missing instruction; a row with scored completions has one")
+    required(row, where, [key], "a row with scored completions has an instruction")
     if not is_messages(completions):
         raise DataError(f"{where}: 'completions' must be a non-empty list of {{response, overall_score}}")
     assert isinstance(completions, list)
@@ -115,8 +115,3 @@ BINARIZED = Format(
     _is_binarized,
     rowwise(_parse_binarized),
 )
-
-
-def register() -> None:
-    register_format(SCORED)
-    register_format(BINARIZED)
