@@ -1,4 +1,4 @@
-"""Assemble summary.json: what ran, what it scored, what differs, what that is worth. See summary.schema.json."""
+"""Assemble summary.json: what ran, what it scored, what differs, what that is worth. The records are in reports/schema."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from reports.page.provenance import provenance
 from reports.runs.arms import Arm, arm_of, arms
 from reports.runs.checkpoints import failed_checkpoints
 from reports.runs.records import MatrixData, ReportError, RunData, finite
+from reports.schema import Summary
 from reports.statistics.multiplicity import benjamini_hochberg, holm
 from reports.verdict.checklist import checklist, is_control
 from reports.verdict.claims import ClaimError, parse_claims, read_claims, verify
@@ -245,10 +246,8 @@ def claims_summary(matrix: MatrixData) -> dict[str, Any]:
     }
 
 
-def build_summary(
-    matrix: MatrixData, kind: str = "matrix", analysed: Mapping[str, Analysed] | None = None
-) -> dict[str, Any]:
-    """Everything the report says, as plain JSON values (no NaN; a null has a `reason` beside it).
+def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[str, Analysed] | None = None) -> Summary:
+    """Everything the report says (no NaN; a null has a `reason` beside it).
 
     `kind` is "matrix" or "run"; one schema serves both, a single run just has nothing to compare. `analysed`
     holds what `reports.beta` found in runs before, by run id; the others are analysed here.
@@ -325,5 +324,4 @@ def build_summary(
         "provenance": provenance(matrix),
     }
     extend(summary, matrix, all_arms, baseline)
-    cleaned: dict[str, Any] = jsonable(summary)
-    return cleaned
+    return Summary.model_validate(jsonable(summary))

@@ -1,40 +1,26 @@
-"""Write files so that a reader never sees half of one: a temporary name in the same directory, then a rename."""
+"""Text, JSON and CSV files, written atomically; NaN becomes null."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-
-def write_atomic(path: Path, data: bytes) -> Path:
-    """Create or replace `path` with these bytes, making its folder where needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return path
+from trainers.common.files import write_bytes
 
 
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text; a lone surrogate (possible in a model's output) becomes the replacement character."""
-    return write_atomic(path, text.encode("utf-8", "replace"))
+    write_bytes(path, text.encode("utf-8", "replace"))
+    return path
 
 
+#: One row of a table, by column.
+Row = dict[str, Any]
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 

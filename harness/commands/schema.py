@@ -1,4 +1,4 @@
-"""schema: the JSON Schema of matrix files, for editors."""
+"""schema: the JSON Schema of matrix files, for editors, and of summary.json, for programs that read it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ whose first line names the schema:
 
 examples:
   python -m harness schema --output matrix.schema.json
-  python -m harness schema | jq .properties"""
+  python -m harness schema | jq .properties
+  python -m harness schema --of summary --output summary.schema.json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
+    parser.add_argument("--of", choices=("matrix", "summary"), default="matrix", help="default: %(default)s")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write it there (default: to the terminal)")
 
 
 def run(options: argparse.Namespace) -> int:
-    from harness.checks.json_schema import schema_text
     from trainers.common.errors import UserError
     from trainers.common.files import write_bytes
 
+    if options.of == "summary":
+        from reports.schema import schema_text
+    else:
+        from harness.checks.json_schema import schema_text
     if options.output is None:
         print(schema_text(), end="")
         return 0

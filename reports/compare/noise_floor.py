@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.runs.records import REFERENCE_ID, MatrixData, finite
+from reports.writing import Row
 
 COLUMNS = (
     "benchmark",
@@ -22,7 +23,7 @@ COLUMNS = (
 )
 
 
-def _rows(matrix: MatrixData) -> list[dict[str, Any]]:
+def _rows(matrix: MatrixData) -> list[Row]:
     policies = [*([matrix.reference] if matrix.reference else []), *matrix.runs]
     rows = []
     for policy in policies:

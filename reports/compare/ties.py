@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
+
+from reports.schema import Metric
 
 BEST, TIED, APART, UNKNOWN = "best", "tied", "apart", "unknown"
 SENTENCE = (
@@ -12,14 +13,14 @@ SENTENCE = (
 )
 
 
-def ties(metric: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def ties(metric: Metric) -> dict[str, dict[str, Any]]:
     """For each method's label {"mark", "how"}: best, tied with the best, apart from it, or unknown (no score).
 
     `metric` is an entry of summary["metrics"]; methods that share a letter of its `tie_groups` were not told apart.
     """
-    found = metric["tie_groups"]
-    groups = {group["label"]: set(group["letters"]) for group in found["groups"]}
-    marks = {m["label"]: {"mark": UNKNOWN, "how": "no score"} for m in metric["methods"]}
+    found = metric.tie_groups
+    groups = {group.label: set(group.letters) for group in found.groups}
+    marks = {m.label: {"mark": UNKNOWN, "how": "no score"} for m in metric.methods}
     best = next(iter(groups), None)  # they come in the order of their means
     for label, letters in groups.items():
         if label == best:
@@ -27,9 +28,9 @@ def ties(metric: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             continue
         tied = bool(letters & groups[str(best)])
         said = f"{'not told' if tied else 'told'} apart from {best}"
-        how = f"{said}: {found['method']}, {found['tested']} of {found['pairs']} pairs tested"
+        how = f"{said}: {found.method}, {found.tested} of {found.pairs} pairs tested"
         marks[label] = {
             "mark": TIED if tied else APART,
-            "how": how + (f"; {found['reason']}" if found["reason"] else ""),
+            "how": how + (f"; {found.reason}" if found.reason else ""),
         }
     return marks

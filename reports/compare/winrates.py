@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -49,33 +48,6 @@ def read_comparisons(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def summarise(
-    rows: Sequence[Row], reference: str, difficulty: Mapping[str, float] | None = None, replicates: int = 300
-) -> dict[str, Any]:
-    """Everything the comparisons of one benchmark say, JSON-ready.
-
-    Per judge: each policy against the reference (plain and length-controlled win rate), every pair, Bradley-Terry over
-    all policies, position effect, failures by reason; and the agreement of every two judges.
-
-    Args:
-        rows: of one benchmark, any number of judges.
-        reference: the policy that win rates are against.
-        difficulty: gamma_x by prompt id for the length-controlled win rate; None estimates it from all policies against
-            the reference, which takes at least `FEWEST_POLICIES` of them.
-        replicates: bootstrap resamples.
-    """
-    by_judge: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_judge[row["judge"]].append(row)
-    return {
-        "reference": reference,
-        "judges": {
-            name: judge_summary(part, reference, difficulty, replicates) for name, part in sorted(by_judge.items())
-        },
-        "agreement": [judge_agreement(a, b, by_judge[a], by_judge[b]) for a, b in combinations(sorted(by_judge), 2)],
-    }
-
-
 def difficulty_of(rows: Sequence[Row], reference: str) -> dict[str, float] | None:
     """Prompt difficulty as one judge sees it, from all policies against the reference; None for fewer than `FEWEST_POLICIES`."""
     return _difficulty(_against(_by_pair(rows, reference), reference))
@@ -95,9 +67,20 @@ def _against(pairs: Mapping[tuple[str, str], Sequence[Row]], reference: str) -> 
 
 
 def judge_summary(
-    rows: Sequence[Row], reference: str, difficulty: Mapping[str, float] | None, replicates: int = 300
+    rows: Sequence[Row], reference: str, difficulty: Mapping[str, float] | None = None, replicates: int = 300
 ) -> dict[str, Any]:
-    """What the rows of one judge on one benchmark say, JSON-ready; the arguments are those of `summarise`."""
+    """What the rows of one judge on one benchmark say, JSON-ready.
+
+    Each policy against the reference (plain and length-controlled win rate), every pair, Bradley-Terry over all policies,
+    position effect, failures by reason.
+
+    Args:
+        rows: of one judge on one benchmark.
+        reference: the policy that win rates are against.
+        difficulty: gamma_x by prompt id for the length-controlled win rate; None estimates it from all policies against
+            the reference, which takes at least `FEWEST_POLICIES` of them.
+        replicates: bootstrap resamples.
+    """
     pairs = _by_pair(rows, reference)
     references = _against(pairs, reference)
     gamma = difficulty if difficulty is not None else _difficulty(references)

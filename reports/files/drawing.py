@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,36 +20,19 @@ METHODS_FOR_TWO = 12
 
 
 def draw_figures(rows: Mapping[str, Rows], look: Mapping[str, Look], directory: Path) -> None:
-    """Write directory/NAME.png and .svg of every name in `rows`.
-
-    Each process takes the next figure that nobody has begun. Raises RuntimeError with what the other process said.
-    """
+    """Write directory/NAME.png and .svg of every name in `rows`; an error of the other process is raised here."""
     if len(look) < METHODS_FOR_TWO or processes.cores() < 2:
         for name in rows:
             _draw(name, rows[name], look, directory)
         return
-    with tempfile.TemporaryDirectory(prefix="figures-") as folder:
-        shared = Path(folder)
-        (shared / "rows.pickle").write_bytes(pickle.dumps((dict(rows), dict(look))))
-        other = processes.start("reports.files.drawing", shared, directory.absolute())
-        try:
-            _share(shared, rows, look, directory)
-            _, said = other.communicate()
-            if other.returncode:
-                raise RuntimeError(f"drawing figures ended with {other.returncode}: {said[-2000:]}")
-        finally:
-            if other.poll() is None:
-                other.kill()
-                other.communicate()
-
-
-def _share(shared: Path, rows: Mapping[str, Rows], look: Mapping[str, Look], directory: Path) -> None:
-    for name in rows:
-        try:
-            (shared / name).mkdir()
-        except FileExistsError:
-            continue
-        _draw(name, rows[name], look, directory)
+    with processes.pool(1) as pool:
+        # The other process takes them from the end, this one from the start, until they meet.
+        others = {name: pool.submit(_draw, name, rows[name], look, directory) for name in reversed(list(rows))}
+        for name, other in reversed(others.items()):
+            if other.cancel():
+                _draw(name, rows[name], look, directory)
+            else:
+                other.result()
 
 
 def _draw(name: str, rows: Rows, look: Mapping[str, Look], directory: Path) -> None:
@@ -60,16 +40,3 @@ def _draw(name: str, rows: Rows, look: Mapping[str, Look], directory: Path) -> N
     known |= {"paired_differences": forest.forest, "benchmarks": forest.benchmarks}
     with style():
         save(known[name](rows, look), directory / f"{name}.png", directory / f"{name}.svg")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The process beside: `python -m reports.files.drawing FOLDER DIRECTORY`."""
-    shared, directory = Path(arguments[0]), Path(arguments[1])
-    # Written by the process that started this one, into a folder that only this user can open.
-    rows, look = pickle.loads((shared / "rows.pickle").read_bytes())
-    _share(shared, rows, look, directory)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -16,21 +16,22 @@ from reports.panels.all import all_panels
 from reports.panels.style import looks
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData
+from reports.schema import Summary
 from reports.writing import write_csv
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def draw_all(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, Path]:
+def draw_all(matrix: MatrixData, summary: Summary) -> dict[str, Path]:
     """Write figures/*.{png,svg} and tables/*.{csv,tex}; returns for each figure drawn the file to embed in the report.
 
     A figure without data is not drawn, its old files are removed and its table is written with a header only.
     """
-    baseline = summary["baseline"]["value"]
+    baseline = summary.baseline.value
     return draw_curves(matrix.output_dir, arms(matrix.runs), baseline) | draw_compared(matrix, summary)
 
 
-def draw_compared(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, Path]:
+def draw_compared(matrix: MatrixData, summary: Summary) -> dict[str, Path]:
     """`draw_all` without the training curves."""
     directory, folder = matrix.output_dir / "figures", matrix.output_dir / "tables"
     drawn: dict[str, Path] = {}
@@ -52,22 +53,22 @@ def draw_compared(matrix: MatrixData, summary: Mapping[str, Any]) -> dict[str, P
     for panel in all_panels():
         rows = panel.rows(matrix, summary)
         add(panel.name, panel.columns, rows, bool(rows), panel.embed)
-    look = looks([a.label for a in arms(matrix.runs)], summary["baseline"]["value"])
+    look = looks([a.label for a in arms(matrix.runs)], summary.baseline.value)
     draw_figures(made, look, directory)
     _tables(folder, summary, forest, bench, judges.rows(matrix, summary))
     return drawn
 
 
-def _tables(folder: Path, summary: Mapping[str, Any], forest: Rows, bench: Rows, judged: Rows) -> None:
+def _tables(folder: Path, summary: Summary, forest: Rows, bench: Rows, judged: Rows) -> None:
     """The tables that have no figure, and those of a paper as LaTeX."""
     correlation = tables.correlation_table(summary)
     write_csv(folder / "beta_correlation.csv", tables.CORRELATION_COLUMNS, correlation)
     write_csv(folder / "perplexity_quantiles.csv", tables.QUANTILE_COLUMNS, tables.quantile_table(summary))
-    noise = summary["noise_floor"]["rows"]
+    noise = [dict(row) for row in summary.noise_floor.rows]
     write_csv(folder / "noise_floor.csv", noise_floor.COLUMNS, noise)
-    claims = tables.claim_table(summary)
+    claims, checks = tables.claim_table(summary), [dict(check) for check in summary.checklist]
     write_csv(folder / "claims.csv", tables.CLAIM_COLUMNS, claims)
-    write_csv(folder / "checklist.csv", ("name", "state", "evidence"), summary["checklist"])
+    write_csv(folder / "checklist.csv", ("name", "state", "evidence"), checks)
     write_latex(folder / "claims.tex", tables.CLAIM_COLUMNS[:8], claims, "Verdicts on the declared claims.")
     write_latex(
         folder / "benchmarks.tex",
@@ -101,4 +102,4 @@ def _tables(folder: Path, summary: Mapping[str, Any], forest: Rows, bench: Rows,
         judged,
         "Win rates against the reference with 95 % intervals over prompts, plain and length-controlled.",
     )
-    write_latex(folder / "checklist.tex", ("name", "state", "evidence"), summary["checklist"], "Reviewer's checklist.")
+    write_latex(folder / "checklist.tex", ("name", "state", "evidence"), checks, "Reviewer's checklist.")

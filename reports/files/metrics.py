@@ -30,8 +30,9 @@ from reports.panels.curves import save_training_curves
 from reports.panels.run_curves import save_run_curves
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData, RunData, load_config, load_matrix, load_run
+from reports.schema import Subset, Summary
 from reports.summary import build_summary
-from reports.writing import write_csv, write_large_json, write_records
+from reports.writing import Row, write_csv, write_large_json, write_records
 
 IDENTITY = ("run_id", "method", "rule", "seed")
 MEASURES = (
@@ -66,7 +67,7 @@ MEASURES = (
 COLUMNS = (*IDENTITY, *MEASURES)
 
 
-def training_rows(runs: Iterable[RunData]) -> Iterator[dict[str, Any]]:
+def training_rows(runs: Iterable[RunData]) -> Iterator[Row]:
     """One mapping per run and logged step, with the columns of training_metrics.csv."""
     for run in runs:
         identity = {"run_id": run.run_id, "method": run.method, "rule": run.rule, "seed": run.seed}
@@ -78,21 +79,23 @@ def _write(
     matrix: MatrixData,
     directory: Path,
     kind: str,
-    more: Mapping[str, Any] | None = None,
+    subset: Subset | None = None,
     analysed: Mapping[str, Analysed] | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     write_csv(directory / "training_metrics.csv", COLUMNS, training_rows(matrix.runs))
-    summary = {**build_summary(matrix, kind, analysed), **(more or {})}
-    curves, all_arms, baseline = directory / "training_curves.png", arms(matrix.runs), summary["baseline"]["value"]
+    summary = build_summary(matrix, kind, analysed)
+    if subset is not None:
+        summary = summary.model_copy(update={"subset": subset})
+    curves, all_arms, baseline = directory / "training_curves.png", arms(matrix.runs), summary.baseline.value
     if kind == "run":
         save_run_curves(all_arms[0], curves, baseline)
     else:
         save_training_curves(all_arms, curves, baseline)
-    write_large_json(directory / "summary.json", summary)
+    write_large_json(directory / "summary.json", summary.plain())
     return summary
 
 
-def write_run_files(run_dir: Path | str) -> dict[str, Any]:
+def write_run_files(run_dir: Path | str) -> Summary:
     """Write training_metrics.csv, training_curves.png and summary.json of one run beside its log_history.json.
 
     Returns the summary. Raises ReportError naming a damaged file.
@@ -100,7 +103,7 @@ def write_run_files(run_dir: Path | str) -> dict[str, Any]:
     return write_analysed(run_dir)[0]
 
 
-def write_analysed(run_dir: Path | str) -> tuple[dict[str, Any], Analysed]:
+def write_analysed(run_dir: Path | str) -> tuple[Summary, Analysed]:
     """`write_run_files`, which returns beside the summary what a matrix goes on with: see `write_matrix_files`."""
     path = Path(run_dir)
     run = load_run(path)
@@ -114,7 +117,7 @@ def write_matrix_files(
     run_ids: Sequence[str],
     config: Mapping[str, Any] | None = None,
     analysed: Mapping[str, Analysed] | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     """Write the four files of a matrix: the runs' records merged into log_history.json, the curves, the comparison.
 
     `config` is the matrix file as a mapping; without it `matrix.yaml` in the directory is read. `analysed` holds what
@@ -127,10 +130,10 @@ def write_matrix_files(
     return _write(matrix, root, "matrix", analysed=analysed)
 
 
-def write_subset_files(matrix: MatrixData, subset: Mapping[str, Any]) -> dict[str, Any]:
+def write_subset_files(matrix: MatrixData, subset: Mapping[str, Any]) -> Summary:
     """Write the four files of runs picked by hand into the matrix's output directory; `subset` says how (reports.runs.subset).
 
     Returns the summary. Raises ReportError naming a damaged file.
     """
     write_records(matrix.output_dir / "log_history.json", {run.run_id: run.history for run in matrix.runs})
-    return _write(matrix, matrix.output_dir, "matrix", {"subset": dict(subset)})
+    return _write(matrix, matrix.output_dir, "matrix", Subset.model_validate(subset))

@@ -1,11 +1,10 @@
-"""Other processes of the report, started with `python -m`, not forked: the caller may hold threads and locks."""
+"""Other processes of the report: started anew, not forked, since the caller may hold threads and locks."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 
 def cores() -> int:
@@ -13,14 +12,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def start(module: str, *arguments: Path | str) -> subprocess.Popen[str]:
-    """Start a module of this package with these arguments; what it says on stderr can be read from the process."""
-    path = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
-        text=True,
-    )
+def pool(workers: int) -> ProcessPoolExecutor:
+    """So many processes, which print nothing; an error in one is raised where its result is asked for."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet)
+
+
+def _quiet() -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(nowhere, stream)

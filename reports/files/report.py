@@ -13,6 +13,7 @@ from reports.page.context import context
 from reports.page.explain import explain_html
 from reports.page.html import render
 from reports.runs.records import MatrixData, load_matrix
+from reports.schema import Summary
 from reports.summary import baseline_label, build_summary
 from reports.writing import write_large_json, write_text
 
@@ -21,7 +22,7 @@ def write_report(
     output_dir: Path | str,
     run_ids: Sequence[str],
     config: Mapping[str, Any] | None = None,
-    summary: Mapping[str, Any] | None = None,
+    summary: Summary | None = None,
 ) -> Path:
     """Write report.html, report.md, explain.html, figures/ and tables/ of a matrix; returns the path of report.html.
 
@@ -46,18 +47,18 @@ def write_matrix(
     matrix = load_matrix(output_dir, run_ids, config)
     with logged_files(matrix, baseline_label(matrix)) as finish:
         summary = build_summary(matrix, analysed=analysed)
-        write_large_json(matrix.output_dir / "summary.json", summary)
+        write_large_json(matrix.output_dir / "summary.json", summary.plain())
         figures = draw_compared(matrix, summary)
         figures |= finish()
     return _write_documents(matrix, summary, figures)
 
 
-def write_pages(matrix: MatrixData, summary: Mapping[str, Any]) -> Path:
+def write_pages(matrix: MatrixData, summary: Summary) -> Path:
     """Write the report of a loaded matrix into its output directory; returns the path of report.html."""
     return _write_documents(matrix, summary, draw_all(matrix, summary))
 
 
-def _write_documents(matrix: MatrixData, summary: Mapping[str, Any], figures: Mapping[str, Path]) -> Path:
+def _write_documents(matrix: MatrixData, summary: Summary, figures: Mapping[str, Path]) -> Path:
     page, markdown = render(context(matrix, summary, figures))
     write_text(matrix.output_dir / "report.md", markdown)
     write_text(matrix.output_dir / "explain.html", explain_html())

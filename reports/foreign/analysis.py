@@ -17,6 +17,7 @@ from reports.foreign.sources import read_object
 from reports.page.text import visible
 from reports.runs.arms import arm_of, arms
 from reports.runs.records import MatrixData, ReportError, Scores, load_matrix
+from reports.schema import Summary
 from reports.statistics.intervals import welch
 from reports.writing import jsonable, write_json
 
@@ -30,7 +31,7 @@ _UNKNOWN = {
 }
 
 
-def analyse(named: Sequence[Path], output: Path, baseline: str | None = None) -> dict[str, Any]:
+def analyse(named: Sequence[Path], output: Path, baseline: str | None = None) -> Summary:
     """Read the runs in the named folders and write the files of a matrix into `output`; returns the summary.
 
     The summary has one key more than a matrix's: `foreign`, with what was read, what is missing and the intervals that
@@ -49,7 +50,7 @@ def analyse(named: Sequence[Path], output: Path, baseline: str | None = None) ->
     config = {"report": {"baseline": base}}
     for run_id in run_ids:
         write_run_files(output / "runs" / run_id)
-    summary = write_matrix_files(output, run_ids, config)
+    summary = write_matrix_files(output, run_ids, config).plain()
     matrix = load_matrix(output, run_ids, config)
     _explain(summary, matrix, placed, pairing)
     if baseline is None and summary["baseline"]["value"] and not summary["baseline"]["note"]:
@@ -58,8 +59,9 @@ def analyse(named: Sequence[Path], output: Path, baseline: str | None = None) ->
         )
         summary["baseline"]["note"] = chosen
     write_json(output / "summary.json", summary)
-    write_report(output, run_ids, config, summary)
-    return summary
+    typed = Summary.model_validate(summary)
+    write_report(output, run_ids, config, typed)
+    return typed
 
 
 def claim(named: Sequence[Path], output: Path) -> set[str]:

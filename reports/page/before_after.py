@@ -10,21 +10,22 @@ from reports.page.samples import load_generations
 from reports.page.text import shorten, visible
 from reports.runs.arms import arm_of, arms
 from reports.runs.records import MatrixData
+from reports.schema import Summary
 
 PROMPTS = 4
 #: Characters of a prompt or an answer shown here; the sample browser has more.
 LONGEST_SHOWN = 400
 
 
-def before_after(matrix: MatrixData, summary: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def before_after(matrix: MatrixData, summary: Summary, names: Mapping[str, str]) -> dict[str, Any]:
     """{"rule", "metric", "after", "rows": [{"id", "prompt", "answers": [(text, score), (text, score)]}], "reason"}.
 
     The trained policy is the baseline's scored run of the lowest seed; without one, the run of the lowest seed of any method.
     Texts are made visible and cut. `names` maps a run id to what the reader sees.
     """
-    benchmark, _, metric = (summary["primary"]["value"] or "").partition("/")
+    benchmark, _, metric = (summary.primary.value or "").partition("/")
     found: dict[str, Any] = {"rule": "", "metric": metric, "after": "", "rows": []}
-    labels, baseline = arm_of(arms(matrix.runs)), summary["baseline"]["value"]
+    labels, baseline = arm_of(arms(matrix.runs)), summary.baseline.value
     runs = [r for r in matrix.runs if r.state in ("done", "running") and benchmark in r.scores]
     if matrix.reference is None or benchmark not in matrix.reference.scores or not runs:
         return found | {

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from reports.page.text import visible
+from reports.schema import AdjustedP, ClaimP, Correlations, Estimate, Test
 
-Entry = Mapping[str, Any]
+
+class Interval(Protocol):
+    """Anything with the two ends of an interval."""
+
+    @property
+    def low(self) -> float | None: ...
+
+    @property
+    def high(self) -> float | None: ...
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
@@ -22,53 +31,53 @@ def p_value(value: float | None) -> str:
     return "<0.001" if value is not None and value < 0.001 else number(value)
 
 
-def interval(estimate: Entry | None, signed: bool = False) -> str:
+def interval(estimate: Interval | None, signed: bool = False) -> str:
     """`low to high`, or a dash."""
-    if not estimate or estimate["low"] is None:
+    if estimate is None or estimate.low is None:
         return "–"
-    return f"{number(estimate['low'], 3, signed)} to {number(estimate['high'], 3, signed)}"
+    return f"{number(estimate.low, 3, signed)} to {number(estimate.high, 3, signed)}"
 
 
-def _sizes(entry: Entry, unit: str = "prompts") -> str:
+def _sizes(entry: Estimate | Test, unit: str = "prompts") -> str:
     parts = []
-    if entry.get("seeds") is not None:
-        parts.append(f"{entry['seeds']} seed{'' if entry['seeds'] == 1 else 's'}")
-    if entry.get("n"):
-        parts.append(f"{entry['n']} {unit}")
+    if entry.seeds is not None:
+        parts.append(f"{entry.seeds} seed{'' if entry.seeds == 1 else 's'}")
+    if entry.n:
+        parts.append(f"{entry.n} {unit}")
     return " x ".join(parts) or "nothing"
 
 
-def of_estimate(entry: Entry | None, what: str, unit: str = "prompts") -> str:
+def of_estimate(entry: Estimate | None, what: str, unit: str = "prompts") -> str:
     """What an estimate with its interval is: method, sizes (n in `unit`), and the note that limits it."""
     if not entry:
         return f"{what}: not computed."
-    text = f"{what}: {entry['method']}; from {_sizes(entry, unit)}."
-    if entry.get("low") is not None:
-        text += f" {entry.get('confidence', 0.95):.0%} interval {interval(entry, signed=True)}."
-    note = entry.get("note") or entry.get("reason")
+    text = f"{what}: {entry.method}; from {_sizes(entry, unit)}."
+    if entry.low is not None:
+        text += f" {entry.confidence:.0%} interval {interval(entry, signed=True)}."
+    note = entry.note or entry.reason
     return f"{text} {note[0].upper()}{note[1:]}." if note else text
 
 
-def of_test(entry: Entry | None, what: str) -> str:
+def of_test(entry: Test | None, what: str) -> str:
     """What a p-value is: the test, from how many, the least p it can give."""
     if not entry:
         return f"{what}: no test was made."
-    text = f"{what}: {entry['method']}; from {_sizes(entry)}."
-    if entry.get("smallest_p") is not None:
-        text += f" The least p it can give is {p_value(entry['smallest_p'])}."
-    note = entry.get("note") or entry.get("reason")
+    text = f"{what}: {entry.method}; from {_sizes(entry)}."
+    if entry.smallest_p is not None:
+        text += f" The least p it can give is {p_value(entry.smallest_p)}."
+    note = entry.note or entry.reason
     return f"{text} {note[0].upper()}{note[1:]}." if note else text
 
 
-def of_adjusted(entry: Entry) -> str:
+def of_adjusted(entry: AdjustedP | ClaimP) -> str:
     """What an adjusted p-value is: the correction and the size of its family."""
-    text = f"p-value after {entry['method']} over {entry['family_size']} tests."
-    return f"{text} None: {entry['reason']}." if entry.get("reason") else text
+    text = f"p-value after {entry.method} over {entry.family_size} tests."
+    return f"{text} None: {entry.reason}." if entry.reason else text
 
 
-def of_correlation(entry: Entry, kind: str, n: int | None) -> str:
+def of_correlation(entry: Correlations, kind: str, n: int | None) -> str:
     """What a correlation of beta is: its kind, and from how many rows."""
-    return f"{kind} of dynamic_beta with {entry.get('against', 'it')}, from {n or 0} rows."
+    return f"{kind} of dynamic_beta with {entry.against}, from {n or 0} rows."
 
 
 def spot(text: Any, how: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from reports.page import how
 from reports.page.text import visible
 from reports.runs.records import REFERENCE_ID
+from reports.schema import Check, Collapse, Comparison, JudgedClaim, Summary, VerdictSentence
 from reports.statistics.design import LEAST_SEEDS
 
 Entry = Mapping[str, Any]
@@ -66,61 +67,59 @@ def numbers(text: Any, said: str, names: Iterable[str] = ()) -> Any:
     return out + escape(visible(text[at:]))
 
 
-def of_comparison(entry: Entry) -> str:
+def of_comparison(entry: Comparison) -> str:
     """What the numbers of a verdict on one comparison are: the difference, its test, its correction, what it would take."""
-    parts = [how.of_estimate(entry["difference"], "Mean paired difference")]
-    parts += [how.of_test(entry["crossed_test"], "p-value"), how.of_adjusted(entry["adjusted_p"])]
+    parts = [how.of_estimate(entry.difference, "Mean paired difference")]
+    parts += [how.of_test(entry.crossed_test, "p-value"), how.of_adjusted(entry.adjusted_p)]
     parts.append("Seeds needed and differences detectable: by the spread seen here, with power .80 at p = .05.")
     return " ".join(parts)
 
 
-def of_verdict(sentence: Entry, summary: Entry) -> str:
+def of_verdict(sentence: VerdictSentence, summary: Summary) -> str:
     """`of_comparison` of the comparison with the baseline that a verdict is about."""
-    for metric in summary["metrics"]:
-        for entry in metric["comparisons"]:
-            if metric["primary"] and entry["family"] == "declared" and entry["label"] == sentence["label"]:
+    for metric in summary.metrics:
+        for entry in metric.comparisons:
+            if metric.primary and entry.family == "declared" and entry.label == sentence.label:
                 return of_comparison(entry)
     return "From the comparison with the baseline on the primary metric."
 
 
-def of_headline(summary: Entry) -> str:
+def of_headline(summary: Summary) -> str:
     """What the headline's numbers are."""
-    declared = f"From the {len(summary['verdict']['sentences'])} declared comparisons below."
+    declared = f"From the {len(summary.verdict.sentences)} declared comparisons below."
     return f"{declared} With fewer than {LEAST_SEEDS} paired seeds a comparison is not judged. {RUNS}"
 
 
-def of_over_reference(summary: Entry) -> str:
+def of_over_reference(summary: Summary) -> str:
     """What the numbers of each method against the reference are."""
-    found = [c for m in summary["metrics"] if m["primary"] for c in m["comparisons"] if c["against"] == REFERENCE_ID]
-    parts = [how.of_estimate(c["difference"], f"{c['label']} - {REFERENCE_ID}") for c in found[:MOST]]
+    found = [c for m in summary.metrics if m.primary for c in m.comparisons if c.against == REFERENCE_ID]
+    parts = [how.of_estimate(c.difference, f"{c.label} - {REFERENCE_ID}") for c in found[:MOST]]
     return " ".join(parts) or "The primary metric has no score of the reference."
 
 
-def of_claim(entry: Entry) -> str:
+def of_claim(entry: JudgedClaim) -> str:
     """What the numbers of a judged claim are: every difference it rests on, the test and the size of its family."""
-    parts = [how.of_estimate(c["difference"], f"{c['label']} - {c['against']}") for c in entry["comparisons"][:MOST]]
-    p = entry["adjusted_p"]
-    parts.append(f"p-value: t test over seeds and prompts, after {p['method']} over {p['family_size']} claims.")
+    parts = [how.of_estimate(c.difference, f"{c.label} - {c.against}") for c in entry.comparisons[:MOST]]
+    p = entry.adjusted_p
+    parts.append(f"p-value: t test over seeds and prompts, after {p.method} over {p.family_size} claims.")
     parts.append("Seeds and prompts needed: by the spread seen here, with power .80.")
     return " ".join(parts)
 
 
-def of_check(entry: Entry, summary: Entry) -> str:
+def of_check(entry: Check, summary: Summary) -> str:
     """What the numbers in the evidence of one line of the checklist are."""
-    said = next((text for name, text in CHECKS.items() if entry["name"].startswith(name)), None)
+    said = next((text for name, text in CHECKS.items() if entry.name.startswith(name)), None)
     if said is None:
         return "Counted in the files of the runs."
-    if entry["name"].startswith("Compared at matched KL"):
-        found = [c for c in summary["frontiers"]["comparisons"] if c["matched"]["difference"]["value"] is not None]
-        said += "".join(
-            " " + how.of_estimate(c["matched"]["difference"], f"{c['label']} - {c['against']}") for c in found[:MOST]
-        )
+    if entry.name.startswith("Compared at matched KL"):
+        found = [c for c in summary.frontiers.comparisons if c.matched.difference.value is not None]
+        said += "".join(" " + how.of_estimate(c.matched.difference, f"{c.label} - {c.against}") for c in found[:MOST])
     return said
 
 
-def of_collapse(entry: Entry) -> str:
+def of_collapse(entry: Collapse) -> str:
     """Where a run's beta was found collapsed."""
-    return f"The first of {entry['records']} logged steps at which the trainer found beta at a bound or without spread."
+    return f"The first of {entry.records} logged steps at which the trainer found beta at a bound or without spread."
 
 
 def sizes(rows: Sequence[Entry], against: Sequence[str] = ("reference",)) -> str:

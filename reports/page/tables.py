@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+
+from reports.schema import Summary
+from reports.schema.verdict import ClaimComparison
+from reports.writing import Row
 
 FOREST_COLUMNS = (
     "benchmark",
@@ -66,122 +69,126 @@ CLAIM_COLUMNS = (
 )
 
 
-def forest_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def forest_table(summary: Summary) -> list[Row]:
     """One row per comparison with the baseline: the method level (over seeds) and each seed's checkpoint level."""
     rows = []
-    for metric in summary["metrics"]:
-        head = {"benchmark": metric["benchmark"], "metric": metric["metric"]}
-        for c in metric["comparisons"]:
-            if c["against"] != summary["baseline"]["value"]:
+    for metric in summary.metrics:
+        head: Row = {"benchmark": metric.benchmark, "metric": metric.metric}
+        for c in metric.comparisons:
+            if c.against != summary.baseline.value:
                 continue
-            d = c["difference"]
+            d = c.difference
             rows.append(
                 head
                 | {
-                    "label": c["label"],
-                    "against": c["against"],
+                    "label": c.label,
+                    "against": c.against,
                     "level": "method",
                     "seed": None,
-                    "difference": d["value"],
-                    "low": d["low"],
-                    "high": d["high"],
-                    "n": c["n"],
-                    "seeds": len(c["seeds"]),
-                    "method": d["method"],
-                    "verdict": c["verdict"]["code"],
+                    "difference": d.value,
+                    "low": d.low,
+                    "high": d.high,
+                    "n": c.n,
+                    "seeds": len(c.seeds),
+                    "method": d.method,
+                    "verdict": c.verdict.code,
                 }
             )
-            for point in c["checkpoints"]:
-                e = point["difference"]
+            for point in c.checkpoints:
+                e = point.difference
                 rows.append(
                     head
                     | {
-                        "label": c["label"],
-                        "against": c["against"],
+                        "label": c.label,
+                        "against": c.against,
                         "level": "checkpoint",
-                        "seed": point["seed"],
-                        "difference": e["value"],
-                        "low": e["low"],
-                        "high": e["high"],
-                        "n": point["n"],
+                        "seed": point.seed,
+                        "difference": e.value,
+                        "low": e.low,
+                        "high": e.high,
+                        "n": point.n,
                         "seeds": 1,
-                        "method": e["method"],
+                        "method": e.method,
                         "verdict": None,
                     }
                 )
     return rows
 
 
-def claim_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def claim_table(summary: Summary) -> list[Row]:
     """One row per claim and comparison that it needs; a claim without a comparison gives one row."""
-    rows: list[dict[str, Any]] = []
-    for claim in summary["claims"]["judged"]:
-        head = {"claim": claim["name"], "verdict": claim["verdict"], "declared": claim["declared"]}
-        for c in claim["comparisons"] or [None]:
-            row: dict[str, Any] = {**head, "sentence": claim["sentence"]}
+    rows: list[Row] = []
+    for claim in summary.claims.judged:
+        head = {"claim": claim.name, "verdict": claim.verdict, "declared": claim.declared}
+        compared: Sequence[ClaimComparison | None] = claim.comparisons or [None]
+        for c in compared:
+            row: Row = {**head, "sentence": claim.sentence}
             if c is not None:
-                d = c["difference"]
-                row |= {key: c[key] for key in ("role", "label", "against")}
-                row |= {"difference": d["value"], **{key: d[key] for key in ("low", "high", "method", "n", "seeds")}}
-                row["adjusted_p"] = claim["adjusted_p"].get("supported")
+                d = c.difference
+                row |= {key: getattr(c, key) for key in ("role", "label", "against")}
+                row |= {
+                    "difference": d.value,
+                    **{key: getattr(d, key) for key in ("low", "high", "method", "n", "seeds")},
+                }
+                row["adjusted_p"] = claim.adjusted_p.supported
             rows.append(row)
     return rows
 
 
-def benchmark_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def benchmark_table(summary: Summary) -> list[Row]:
     """Mean per method and metric over seeds with its interval; the reference policy's own row first."""
     rows = []
-    for metric in summary["metrics"]:
-        head = {"benchmark": metric["benchmark"], "metric": metric["metric"]}
-        reference = metric["reference"]
+    for metric in summary.metrics:
+        head: Row = {"benchmark": metric.benchmark, "metric": metric.metric}
+        reference = metric.reference
         if reference:
             rows.append(
                 head
                 | {
                     "label": "reference",
-                    "mean": reference["value"],
-                    "low": reference["low"],
-                    "high": reference["high"],
+                    "mean": reference.value,
+                    "low": reference.low,
+                    "high": reference.high,
                     "seeds": None,
-                    "n": reference["n"],
-                    "interval": reference["method"],
+                    "n": reference.n,
+                    "interval": reference.method,
                 }
             )
-        for method in metric["methods"]:
-            e = method["mean"]
+        for method in metric.methods:
+            e = method.mean
             rows.append(
                 head
                 | {
-                    "label": method["label"],
-                    "mean": e["value"],
-                    "low": e["low"],
-                    "high": e["high"],
-                    "seeds": e["seeds"],
-                    "n": e["n"],
-                    "interval": e["method"],
+                    "label": method.label,
+                    "mean": e.value,
+                    "low": e.low,
+                    "high": e.high,
+                    "seeds": e.seeds,
+                    "n": e.n,
+                    "interval": e.method,
                 }
             )
     return rows
 
 
-def correlation_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def correlation_table(summary: Summary) -> list[Row]:
     """One row per run, level (example, step) and quantity; a run without a correlation gives its reason as note."""
-    out: list[dict[str, Any]] = []
-    for run in summary["correlations"]:
+    out: list[Row] = []
+    for run in summary.correlations:
         for level in ("examples", "steps"):
-            for row in run[level] or []:
+            for row in getattr(run, level) or []:
                 out.append(
                     {
-                        "run_id": run["run_id"],
+                        "run_id": run.run_id,
                         "level": level.rstrip("s"),
-                        "against": row["against"],
-                        "beta_free": row["beta_free"],
-                        "n": row["n"],
-                        "spearman_low": row["spearman"]["low"],
-                        "spearman_high": row["spearman"]["high"],
-                        "note": row["spearman"]["note"],
+                        "against": row.against,
+                        "beta_free": row.beta_free,
+                        "n": row.n,
+                        "spearman_low": row.spearman.low,
+                        "spearman_high": row.spearman.high,
+                        "note": row.spearman.note,
                         **{
-                            k: row[k]["value"]
+                            k: getattr(row, k).value
                             for k in (
                                 "pearson",
                                 "pearson_detrended",
@@ -193,11 +200,11 @@ def correlation_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
                         },
                     }
                 )
-        if not run["examples"] and not run["steps"]:
-            out.append({"run_id": run["run_id"], "note": run["reason"]})
+        if not run.examples and not run.steps:
+            out.append({"run_id": run.run_id, "note": run.reason})
     return out
 
 
-def quantile_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def quantile_table(summary: Summary) -> list[Row]:
     """One row per run and quantile of log prompt perplexity."""
-    return [{"run_id": run["run_id"], **row} for run in summary["correlations"] for row in run["perplexity_quantiles"]]
+    return [{"run_id": run.run_id, **dict(row)} for run in summary.correlations for row in run.perplexity_quantiles]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from reports.panels.base import Panel, facets, legend
 from reports.panels.style import Look
 from reports.runs.records import MatrixData
+from reports.schema import Summary
+from reports.writing import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,15 +18,15 @@ COLUMNS = ("label", "measure", "above", "value", "low", "high", "runs", "benchma
 TITLES = {"iqm": "interquartile mean", "improvement": "chance to beat a baseline run", "profile": "performance profile"}
 
 
-def _rows(_: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = summary["aggregate"]
+def _rows(_: MatrixData, summary: Summary) -> list[Row]:
+    found = summary.aggregate
     out = []
-    for method in found["methods"]:
-        head = {"label": method["label"], "runs": method["runs"], "benchmarks": len(found["benchmarks"])}
+    for method in found.methods:
+        head = {"label": method.label, "runs": method.runs, "benchmarks": len(found.benchmarks)}
         for measure in ("iqm", "improvement"):
-            if (e := method[measure]) is not None:
-                out.append(head | {"measure": measure, "value": e["value"], "low": e["low"], "high": e["high"]})
-        out += [head | {"measure": "profile", "above": p["above"], "value": p["share"]} for p in method["profile"]]
+            if (e := getattr(method, measure)) is not None:
+                out.append(head | {"measure": measure, "value": e.value, "low": e.low, "high": e.high})
+        out += [head | {"measure": "profile", "above": p.above, "value": p.share} for p in method.profile]
     return out
 
 

@@ -1,15 +1,33 @@
-"""All panels of the report, in the order of the page."""
+"""All panels of the report: its own in the order of the page, then those that installed packages register.
+
+A package adds one with an object of `reports.panels.base.Panel` and one line of its pyproject.toml:
+
+    [project.entry-points."dpo_beta_harness.report_panels"]
+    my_panel = "my_package.my_module:PANEL"
+"""
 
 from __future__ import annotations
 
 from reports.panels.base import Panel
+from reports.runs.records import ReportError
+from trainers.common.plugins import Registry, entry_points
+
+ENTRY_POINT_GROUP = "dpo_beta_harness.report_panels"
 
 
 def all_panels() -> list[Panel]:
-    """Every panel that is drawn beside the gallery's own figures, in the order of the page."""
+    """Every panel that is drawn beside the gallery's own figures. Raises ReportError for a registered one that is none."""
     from reports.panels import aggregate, comparison, frontier, judges, tuning
     from reports.panels.beta import panels as beta_panels
 
     panels: list[Panel] = [*beta_panels(), judges.PANEL, *comparison.PANELS]
     panels += [*frontier.PANELS, aggregate.PANEL, *tuning.PANELS]
+    registry = Registry("report panel", entry_points(ENTRY_POINT_GROUP), (Panel,), ReportError)
+    for name in sorted(registry.targets):
+        panel = registry.load(name)
+        if not isinstance(panel, Panel):
+            raise ReportError(f"report panel {name!r}: {registry.targets[name]} is no reports.panels.base.Panel")
+        if panel.name in {known.name for known in panels}:
+            raise ReportError(f"report panel {name!r}: there is a panel {panel.name!r} already; give it another name")
+        panels.append(panel)
     return panels

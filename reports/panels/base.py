@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reports.panels.style import Look
 from reports.runs.records import MatrixData
+from reports.schema import Summary
+from reports.writing import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +32,7 @@ class Panel:
     title: str
     section: Section
     columns: Sequence[str]
-    rows: Callable[[MatrixData, Mapping[str, Any]], list[dict[str, Any]]]
+    rows: Callable[[MatrixData, Summary], list[Row]]
     draw: Callable[[Sequence[Mapping[str, Any]], Mapping[str, Look]], Figure]
     caption: str
     absent: str

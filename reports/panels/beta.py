@@ -1,90 +1,93 @@
-"""The figures about dynamic_beta, drawn from `summary["beta"]` alone."""
+"""The figures about dynamic_beta, drawn from `summary.beta` alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 from reports.panels import beta_drawing
 from reports.panels.base import Panel
 from reports.runs.records import MatrixData
+from reports.schema import BetaArm, LossNull, Summary
+from reports.writing import Row
 
 WHICH = "Of many arms the first eight are drawn, one of each method first; the table has them all."
 
 
-def _arms(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = summary["beta"]["matrix"]["arms"]
-    return found
+def _arms(summary: Summary) -> list[BetaArm]:
+    return summary.beta.matrix.arms
 
 
-def fan_rows(_: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def fan_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """Quantiles of beta per arm and stretch of steps, then one row per collapse; nothing where no beta varies."""
-    groups = {g["label"]: g for g in summary["beta"]["matrix"]["groups"][1:]}
-    if not any(g["dynamic_runs"] for g in groups.values()):
+    groups = {g.label: g for g in summary.beta.matrix.groups[1:]}
+    if not any(g.dynamic_runs for g in groups.values()):
         return []
     rows = []
     for arm in _arms(summary):
-        head = {"label": arm["label"], "dynamic": bool(groups[arm["label"]]["dynamic_runs"])}
-        rows += [head | {"kind": "quantiles", **point} for point in arm["fan"]]
-        rows += [head | {"kind": "collapse", **mark} for mark in arm["collapses"] if mark["step"] is not None]
+        head = {"label": arm.label, "dynamic": bool(groups[arm.label].dynamic_runs)}
+        rows += [head | {"kind": "quantiles", **dict(point)} for point in arm.fan]
+        rows += [head | {"kind": "collapse", **dict(mark)} for mark in arm.collapses if mark.step is not None]
     return rows
 
 
-def curve_rows(name: str) -> Any:
+def curve_rows(name: str) -> Callable[[MatrixData, Summary], list[Row]]:
     """Rows of one binned curve: beta in bins of `name`."""
 
-    def rows(_: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def rows(_: MatrixData, summary: Summary) -> list[Row]:
         return [
-            {"label": arm["label"], "against": name, **point} for arm in _arms(summary) for point in arm["curves"][name]
+            {"label": arm.label, "against": name, **dict(point)}
+            for arm in _arms(summary)
+            for point in getattr(arm.curves, name)
         ]
 
     return rows
 
 
-def lag_rows(_: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def lag_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """Mean cross-correlation per arm, quantity and lag."""
-    return [{"label": arm["label"], **point} for arm in _arms(summary) for point in arm["lags"]]
+    return [{"label": arm.label, **dict(point)} for arm in _arms(summary) for point in arm.lags]
 
 
-def control_rows(_: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def control_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """What the betas of every arm are like; nothing where there is no control."""
-    profiles = summary["beta"]["matrix"]["profiles"]
-    if not any(p["control"] and p["runs"] for p in profiles):
+    profiles = summary.beta.matrix.profiles
+    if not any(p.control and p.runs for p in profiles):
         return []
     return [
         {
-            "label": p["label"],
-            "rule": p["rule"],
-            "control": p["control"],
-            "parent": p["parent"],
-            "runs": p["runs"],
+            "label": p.label,
+            "rule": p.rule,
+            "control": p.control,
+            "parent": p.parent,
+            "runs": p.runs,
             **{
-                f"{name}{end}": p[name][key]
+                f"{name}{end}": getattr(getattr(p, name), key)
                 for name in beta_drawing.PROFILE
                 for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))
             },
         }
         for p in profiles
-        if p["runs"]
+        if p.runs
     ]
 
 
-def association_rows(_: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def association_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """Within-run, detrended, pooled and between-run Spearman per arm and quantity, and the null of the loss."""
-    nulls: dict[str, list[dict[str, Any]]] = {}
-    for run in summary["beta"]["runs"]:
-        if run["null"] and run["null"]["mean"] is not None:
-            nulls.setdefault(run["label"], []).append(run["null"])
+    nulls: dict[str, list[LossNull]] = {}
+    for run in summary.beta.runs:
+        if run.null and run.null.mean is not None:
+            nulls.setdefault(run.label, []).append(run.null)
     rows = []
-    for group in summary["beta"]["matrix"]["groups"][1:]:
-        for row in group["examples"]:
-            entry = {"label": group["label"], "against": row["against"], "contains_beta": row["contains_beta"]}
+    for group in summary.beta.matrix.groups[1:]:
+        for row in group.examples:
+            entry = {"label": group.label, "against": row.against, "contains_beta": row.contains_beta}
             for name in ("within", "within_detrended", "pooled", "between"):
-                entry |= {name: row[name]["value"], f"{name}_low": row[name]["low"], f"{name}_high": row[name]["high"]}
-            if row["against"] == "loss" and group["label"] in nulls:
-                mine = nulls[group["label"]]
-                entry |= {f"null_{k}": sum(n[k] for n in mine) / len(mine) for k in ("mean", "low", "high")}
-            rows.append(entry | {"simpson": row["simpson"]["flag"], "runs": row["runs"]})
+                cell = getattr(row, name)
+                entry |= {name: cell.value, f"{name}_low": cell.low, f"{name}_high": cell.high}
+            if row.against == "loss" and group.label in nulls:
+                mine = nulls[group.label]
+                entry |= {f"null_{k}": sum(getattr(n, k) for n in mine) / len(mine) for k in ("mean", "low", "high")}
+            rows.append(entry | {"simpson": row.simpson.flag, "runs": row.runs})
     return rows
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from reports.panels.base import PER_LINE, Panel, facets, legend
 from reports.panels.style import Look
 from reports.runs.records import MatrixData
+from reports.schema import Summary
+from reports.writing import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,26 +24,26 @@ Rows = Sequence[Mapping[str, Any]]
 SEED_COLUMNS = ("benchmark", "metric", "label", "against", "seed", "difference", "mean", "low", "high", "n", "interval")
 
 
-def _seed_rows(matrix: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _seed_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     out = []
-    for metric in summary["metrics"]:
-        if not (metric["benchmark_primary"] or metric["primary"]):
+    for metric in summary.metrics:
+        if not (metric.benchmark_primary or metric.primary):
             continue
-        for c in metric["comparisons"]:
-            if c["against"] != summary["baseline"]["value"]:
+        for c in metric.comparisons:
+            if c.against != summary.baseline.value:
                 continue
-            d = c["difference"]
-            for seed, value in zip(c["seeds"], c["seed_differences"], strict=True):
+            d = c.difference
+            for seed, value in zip(c.seeds, c.seed_differences, strict=True):
                 out.append(
-                    {"benchmark": metric["benchmark"], "metric": metric["metric"], "label": c["label"], "seed": seed}
+                    {"benchmark": metric.benchmark, "metric": metric.metric, "label": c.label, "seed": seed}
                     | {
-                        "against": c["against"],
+                        "against": c.against,
                         "difference": value,
-                        "mean": d["value"],
-                        "low": d["low"],
-                        "high": d["high"],
+                        "mean": d.value,
+                        "low": d.low,
+                        "high": d.high,
                     }
-                    | {"n": c["n"], "interval": d["method"]}
+                    | {"n": c.n, "interval": d.method}
                 )
     return out
 
@@ -89,21 +91,21 @@ STRATA_COLUMNS = (
 )  # fmt: skip
 
 
-def _strata_rows(matrix: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _strata_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     out = []
-    for c in summary["strata"]["comparisons"]:
-        if c["against"] != summary["baseline"]["value"]:
+    for c in summary.strata.comparisons:
+        if c.against != summary.baseline.value:
             continue
-        slope = {f"slope{k}": c["slope"][v] for k, v in (("", "value"), ("_low", "low"), ("_high", "high"))}
-        head = {k: c[k] for k in ("benchmark", "metric", "label", "against", "control")} | slope
-        head["slope_p"] = c["adjusted_p"]["value"]
-        for s in c["strata"]:
-            d = s["difference"]
+        slope = {f"slope{k}": getattr(c.slope, v) for k, v in (("", "value"), ("_low", "low"), ("_high", "high"))}
+        head = {k: getattr(c, k) for k in ("benchmark", "metric", "label", "against", "control")} | slope
+        head["slope_p"] = c.adjusted_p.value
+        for s in c.strata:
+            d = s.difference
             out.append(
                 head
-                | {"quantile": s["quantile"], "of": s["of"], "low_log_perplexity": s["low"]}
-                | {"high_log_perplexity": s["high"], "mean_log_perplexity": s["mean_log_prompt_perplexity"]}
-                | {"difference": d["value"], "low": d["low"], "high": d["high"], "n": d["n"], "seeds": d["seeds"]}
+                | {"quantile": s.quantile, "of": s.of, "low_log_perplexity": s.low}
+                | {"high_log_perplexity": s.high, "mean_log_perplexity": s.mean_log_prompt_perplexity}
+                | {"difference": d.value, "low": d.low, "high": d.high, "n": d.n, "seeds": d.seeds}
             )
     return out
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from reports.panels.style import Look, looks, save, style
 from reports.runs.arms import Arm
 from reports.runs.records import RunData, finite
+from reports.writing import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,9 +113,9 @@ def seed_band(curves: Sequence[tuple[Floats, Floats]]) -> dict[str, Floats]:
     }
 
 
-def curve_table(arms: Sequence[Arm], curves: Curves) -> list[dict[str, Any]]:
+def curve_table(arms: Sequence[Arm], curves: Curves) -> list[Row]:
     """The numbers behind the curves: mean and range over seeds per measure, method and place on the axis."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     place = curves.axis.key
     for key, _, _ in PANELS:
         for arm in arms:

@@ -10,6 +10,8 @@ import numpy as np
 from reports.panels.base import Panel, facets, legend
 from reports.panels.style import Look
 from reports.runs.records import REFERENCE_ID, MatrixData
+from reports.schema import OverReference, Summary
+from reports.writing import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +28,7 @@ FRONTIER_COLUMNS = (
 )  # fmt: skip
 
 
-def _means(points: Rows, key: str, over: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def _means(points: Rows, key: str, over: OverReference | None) -> list[Row]:
     """A method's mean over its seeds, at the steps that all of them have; `over` is its row of `over_reference`."""
     runs: dict[str, dict[Any, Mapping[str, Any]]] = {}
     for p in points:
@@ -37,22 +39,26 @@ def _means(points: Rows, key: str, over: Mapping[str, Any] | None) -> list[dict[
         here = [run[step] for run in finished]
         row = {name: here[0][name] for name in ("label", "step", "final", "length_metric")} | {"seeds": len(here)}
         row |= {name: float(np.mean([p[name] for p in here])) for name in dict.fromkeys((key, "reward"))}
-        if step == "final" and over and over["ci_low"] is not None:
-            row |= {end: row["reward"] + over[f"ci_{end}"] - over["difference"] for end in ("low", "high")}
+        if step == "final" and over and over.ci_low is not None:
+            row |= {end: row["reward"] + getattr(over, f"ci_{end}") - over.difference for end in ("low", "high")}
         rows.append(row | {"level": "method"})
     return rows
 
 
-def _frontier_rows(key: str) -> Callable[[MatrixData, Mapping[str, Any]], list[dict[str, Any]]]:
-    def rows(matrix: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-        found = summary["frontiers"]
-        kept = [p for p in found["points"] if p[key] is not None and p["reward"] is not None and p["state"] != "failed"]
+def _frontier_rows(key: str) -> Callable[[MatrixData, Summary], list[Row]]:
+    def rows(matrix: MatrixData, summary: Summary) -> list[Row]:
+        found = summary.frontiers
+        kept = [
+            p
+            for p in map(dict, found.points)
+            if p[key] is not None and p["reward"] is not None and p["state"] != "failed"
+        ]
         labels = list(dict.fromkeys(p["label"] for p in kept if p["label"] != REFERENCE_ID))
-        over = {row["label"]: row for row in summary["over_reference"]}
+        over = {row.label: row for row in summary.over_reference}
         means = [m for n in labels for m in _means([p for p in kept if p["label"] == n], key, over.get(n))]
         of_one = [p | {"level": "reference" if p["label"] == REFERENCE_ID else "seed"} for p in kept]
         every = of_one + means if labels else []
-        return [{c: p.get(c) for c in FRONTIER_COLUMNS} | {"metric": found["metric"]} for p in every]
+        return [{c: p.get(c) for c in FRONTIER_COLUMNS} | {"metric": found.metric} for p in every]
 
     return rows
 
@@ -122,24 +128,25 @@ NAMES = {"kl": "at equal KL", "length": "at equal mean length"}
 PLACES = {"matched": "where both are furthest", "area": "mean over the shared range"}
 
 
-def _rows(matrix: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     """Comparisons with the baseline that have a value: two places for KL, two for length."""
-    found = summary["frontiers"]
+    found = summary.frontiers
     out = []
-    for cost, comparisons in (("kl", found["comparisons"]), ("length", found["length"]["comparisons"])):
+    for cost, comparisons in (("kl", found.comparisons), ("length", found.length.comparisons)):
         for c in comparisons:
-            if c["against"] != summary["baseline"]["value"]:
+            if c.against != summary.baseline.value:
                 continue
             for place in PLACES:
-                d = c[place]["difference"]
-                row = {"cost": cost, "label": c["label"], "against": c["against"], "where": place}
-                row |= {"difference": d["value"], "low": d["low"], "high": d["high"], "n": d["n"], "seeds": d["seeds"]}
-                row |= {"p": c[place]["test"]["p_value"], "points_per_run": c["points_per_run"]}
+                at = getattr(c, place)
+                d = at.difference
+                row: Row = {"cost": cost, "label": c.label, "against": c.against, "where": place}
+                row |= {"difference": d.value, "low": d.low, "high": d.high, "n": d.n, "seeds": d.seeds}
+                row |= {"p": at.test.p_value, "points_per_run": c.points_per_run}
                 row |= {
-                    "adjusted_p": c["adjusted_p"]["value"] if place == "matched" else None,
-                    "metric": found["metric"],
+                    "adjusted_p": c.adjusted_p.value if place == "matched" else None,
+                    "metric": found.metric,
                 }
-                if d["value"] is not None:
+                if d.value is not None:
                     out.append(row)
     return out
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from reports.panels.base import Panel
 from reports.panels.style import Look
 from reports.runs.records import MatrixData
+from reports.schema import Summary
+from reports.writing import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,29 +33,29 @@ COLUMNS = (
 )
 
 
-def rows(matrix: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     """One row per benchmark, judge and method that has comparisons with the reference."""
     return [
         {
-            "benchmark": entry["benchmark"],
-            "judge": judge["name"],
-            "label": method["label"],
-            "win_rate": method["win_rate"]["value"],
-            "low": method["win_rate"]["low"],
-            "high": method["win_rate"]["high"],
-            "n": method["win_rate"]["n"],
-            "wins": method["win_rate"]["wins"],
-            "ties": method["win_rate"]["draws"],
-            "losses": method["win_rate"]["losses"],
-            "without_verdict": method["win_rate"]["failed"],
-            "length_controlled": method["length_controlled"]["value"],
-            "length_controlled_low": method["length_controlled"]["low"],
-            "length_controlled_high": method["length_controlled"]["high"],
-            "position_consistency": method["position"]["consistency"]["value"] if method["position"] else None,
+            "benchmark": entry.benchmark,
+            "judge": judge.name,
+            "label": method.label,
+            "win_rate": method.win_rate.value,
+            "low": method.win_rate.low,
+            "high": method.win_rate.high,
+            "n": method.win_rate.n,
+            "wins": method.win_rate.wins,
+            "ties": method.win_rate.draws,
+            "losses": method.win_rate.losses,
+            "without_verdict": method.win_rate.failed,
+            "length_controlled": method.length_controlled.value,
+            "length_controlled_low": method.length_controlled.low,
+            "length_controlled_high": method.length_controlled.high,
+            "position_consistency": method.position.consistency.value if method.position else None,
         }
-        for entry in summary["judges"]
-        for judge in entry["judges"]
-        for method in judge["against_reference"]
+        for entry in summary.judges
+        for judge in entry.judges
+        for method in judge.against_reference
     ]
 
 

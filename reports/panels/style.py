@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.writing import write_atomic
+from trainers.common.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,5 +92,5 @@ def save(figure: Figure, *paths: Path) -> None:
         figure.savefig(buffer, format=kind, metadata=metadata, **quick)
         # Laid out once: solving it again for the next format doubles the time.
         figure.set_layout_engine(None)
-        write_atomic(path, buffer.getvalue())
+        write_bytes(path, buffer.getvalue())
     plt.close(figure)

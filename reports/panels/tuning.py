@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from reports.panels.base import Panel, facets, legend
 from reports.panels.style import Look, looks
 from reports.runs.records import MatrixData
+from reports.schema import Summary
+from reports.writing import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,21 +32,19 @@ MAP_COLUMNS = (
 )
 
 
-def _curve_rows(matrix: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _curve_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     """Rows of the primary metrics; nothing where no method was tried at more than one setting. seed null: the mean."""
-    primary = {(m["benchmark"], m["metric"]) for m in summary["metrics"] if m["benchmark_primary"] or m["primary"]}
-    curves = [c for c in summary["tuning"]["expected_best"] if (c["benchmark"], c["metric"]) in primary]
-    if not any(c["settings"] > 1 for c in curves):
+    primary = {(m.benchmark, m.metric) for m in summary.metrics if m.benchmark_primary or m.primary}
+    curves = [c for c in summary.tuning.expected_best if (c.benchmark, c.metric) in primary]
+    if not any(c.settings > 1 for c in curves):
         return []
-    out: list[dict[str, Any]] = []
+    out: list[Row] = []
     for c in curves:
-        for p in c["points"]:
-            head = {"benchmark": c["benchmark"], "metric": c["metric"], "method": c["method"], "n": c["n"]}
-            head["n_settings"] = p["n_settings"]
-            out.append(
-                head | {"seed": None, "value": p["value"], "low": p["interval"]["low"], "high": p["interval"]["high"]}
-            )
-            out += [head | {"seed": s["seed"], "value": s["value"], "low": None, "high": None} for s in p["per_seed"]]
+        for p in c.points:
+            head: Row = {"benchmark": c.benchmark, "metric": c.metric, "method": c.method, "n": c.n}
+            head["n_settings"] = p.n_settings
+            out.append(head | {"seed": None, "value": p.value, "low": p.interval.low, "high": p.interval.high})
+            out += [head | {"seed": s.seed, "value": s.value, "low": None, "high": None} for s in p.per_seed]
     return out
 
 
@@ -81,27 +81,27 @@ def _methods(methods: Sequence[str], look: Mapping[str, Look]) -> dict[str, Look
     return {m: look.get(m, own[m]) for m in methods}
 
 
-def _map_rows(matrix: MatrixData, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _map_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     """The primary metric at each value of each setting that was varied; one row per seed, seed null for the mean."""
-    out: list[dict[str, Any]] = []
-    for row in summary["tuning"]["map"]:
-        if not row["primary"]:
+    out: list[Row] = []
+    for row in summary.tuning.map:
+        if not row.primary:
             continue
-        for name, value in row["settings"].items():
+        for name, value in row.settings.items():
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 continue
-            others = ", ".join(f"{k}={v}" for k, v in row["settings"].items() if k != name)
-            head = {
-                "benchmark": row["benchmark"],
-                "metric": row["metric"],
-                "method": row["method"],
-                "label": row["label"],
+            others = ", ".join(f"{k}={v}" for k, v in row.settings.items() if k != name)
+            head: Row = {
+                "benchmark": row.benchmark,
+                "metric": row.metric,
+                "method": row.method,
+                "label": row.label,
             }
             head |= {"setting": name, "x": value, "other_settings": others}
-            mean = row["mean"]
-            shown = {"mean": mean["value"], "low": mean["low"], "high": mean["high"]}
+            mean = row.mean
+            shown = {"mean": mean.value, "low": mean.low, "high": mean.high}
             out.append(head | shown | {"seed": None, "value": None})
-            out += [head | shown | {"seed": s["seed"], "value": s["value"]} for s in row["per_seed"]]
+            out += [head | shown | {"seed": s.seed, "value": s.value} for s in row.per_seed]
     return out
 
 

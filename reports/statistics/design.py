@@ -174,21 +174,6 @@ def minimum_detectable_effect(stderr: float, degrees: float | None = None) -> fl
     return float(special.stdtrit(degrees, 0.975) + special.stdtrit(degrees, 0.80)) * stderr
 
 
-def units_needed(sd: float, effect: float, least: int = 2, limit: int = 100_000) -> int | None:
-    """Seeds (or prompts) needed to detect `effect` when one unit's paired difference has spread `sd`.
-
-    Uses the t distribution, which matters for few units; None for a zero effect or beyond `limit`.
-    """
-    if effect == 0 or not math.isfinite(effect) or not math.isfinite(sd):
-        return None
-    n = max(least, math.ceil((DETECTION * sd / abs(effect)) ** 2))
-    if n > limit:
-        return None
-    while (stats.t.ppf(0.975, n - 1) + stats.t.ppf(0.80, n - 1)) * sd / math.sqrt(n) > abs(effect):
-        n += 1
-    return n
-
-
 ALPHA = 0.05
 
 

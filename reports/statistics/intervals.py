@@ -13,7 +13,7 @@ from scipy import special, stats
 from reports.statistics.resampling import bootstrap_weights
 from reports.statistics.results import Estimate, undefined
 
-# Standard errors of a mean over prompts: plain, clustered, paired, clustered and paired (Miller 2411.00640).
+# Standard errors of a mean over prompts: plain and clustered (Miller 2411.00640).
 
 
 def plain(values: ArrayLike) -> float:
@@ -39,16 +39,6 @@ def clustered(values: ArrayLike, groups: Sequence[object]) -> float:
     return float(np.sqrt(count / (count - 1) * np.sum(sums**2)) / x.size)
 
 
-def paired(a: ArrayLike, b: ArrayLike) -> float:
-    """Standard error of mean(a) - mean(b) for values of the same items, shape (n,) each."""
-    return plain(np.asarray(a, dtype=float) - np.asarray(b, dtype=float))
-
-
-def clustered_paired(a: ArrayLike, b: ArrayLike, groups: Sequence[object]) -> float:
-    """Clustered standard error of the paired difference; shapes (n,)."""
-    return clustered(np.asarray(a, dtype=float) - np.asarray(b, dtype=float), groups)
-
-
 def mean_interval(values: ArrayLike, groups: Sequence[object] | None = None, confidence: float = 0.95) -> Estimate:
     """Mean of item values, shape (n,), with a t interval; clustered when groups repeat.
 
@@ -71,14 +61,10 @@ def mean_interval(values: ArrayLike, groups: Sequence[object] | None = None, con
 # Intervals for a proportion from few items, where the normal interval fails (Bowyer 2503.01747).
 
 
-def _check(successes: int, n: int) -> None:
-    if not 0 <= successes <= n:
-        raise ValueError(f"proportion: {successes} successes of {n}; successes must lie in 0..n")
-
-
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     """Wilson score interval for successes out of n."""
-    _check(successes, n)
+    if not 0 <= successes <= n:
+        raise ValueError(f"proportion: {successes} successes of {n}; successes must lie in 0..n")
     if n == 0:
         return undefined("Wilson", 0, "no items")
     z = float(special.ndtri(0.5 + confidence / 2))
@@ -89,18 +75,6 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     low = 0.0 if successes == 0 else max(centre - half, 0.0)
     high = 1.0 if successes == n else min(centre + half, 1.0)
     return Estimate(p, low, high, "Wilson", n, stderr=math.sqrt(p * (1 - p) / n), confidence=confidence)
-
-
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
-    """Exact (conservative) interval for successes out of n, from the beta distribution."""
-    _check(successes, n)
-    if n == 0:
-        return undefined("Clopper-Pearson", 0, "no items")
-    tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes == n else float(stats.beta.ppf(1 - tail, successes + 1, n - successes))
-    p = successes / n
-    return Estimate(p, low, high, "Clopper-Pearson", n, stderr=math.sqrt(p * (1 - p) / n), confidence=confidence)
 
 
 # Bootstrap intervals for the mean of paired differences over prompts: percentile and BCa (Efron 1987).

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     except ReportError as error:
         raise UserError(str(error)) from None
     print_summary(options.output)
-    _print_gaps(summary["foreign"])
+    _print_gaps(summary.plain()["foreign"])
     print(f"report: {_short(options.output / 'report.html')}")
     return 0
 

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     except ReportError as error:
         raise UserError(str(error)) from None
     if options.json:
-        print(json.dumps(_shown(summary, options.output, path), indent=1, ensure_ascii=False))
+        print(json.dumps(_shown(summary.plain(), options.output, path), indent=1, ensure_ascii=False))
         return 0
     print_summary(options.output)
     for note in said["notes"]:

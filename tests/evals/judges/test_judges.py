@@ -20,7 +20,7 @@ from evals.judges.registry import build
 from evals.judges.templates import FOLDER, load_template
 from evals.judges.verifiable import VerifiableJudge
 from evals.judges.worker import unanswered
-from reports.compare.winrates import read_comparisons, summarise
+from reports.compare.winrates import judge_summary, read_comparisons
 
 PROMPT = Question("Say something.")
 
@@ -317,7 +317,7 @@ def test_policies_are_compared_and_summarised(tmp_path: Path) -> None:
     rows = compare_policies("gold", judging, "constraints", CONSTRAINED, answers, pairs)
     assert judging.tally.asked == 12  # each of two different answers to six prompts is scored once, whoever gave it
     path = write_comparisons(tmp_path, "constraints", rows, {"gold": judging})
-    judge = summarise(read_comparisons(path), "reference", replicates=20)["judges"]["gold"]
+    judge = judge_summary(read_comparisons(path), "reference", replicates=20)
     assert judge["against_reference"]["good"]["win_rate"]["value"] == 0.75
     assert judge["against_reference"]["bad"]["win_rate"]["value"] == 0.25
     assert judge["bradley_terry"]["ranking"] == ["good", "reference", "bad"]

@@ -124,7 +124,7 @@ def summary_of(plan: Any) -> dict[str, Any]:
         store.create(plan.run_record(spec))
         store.mark_stage("evaluate", "f", [], 1.0, last=True)
     matrix = load_matrix(plan.output, [spec.run_id for spec in plan.specs], plan.config.model_dump())
-    summary = build_summary(matrix)
+    summary = build_summary(matrix).plain()
     jsonschema.Draft202012Validator(SCHEMA).validate(summary)
     return summary
 

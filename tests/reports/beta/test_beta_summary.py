@@ -21,6 +21,8 @@ from reports.panels.beta_drawing import chosen
 from reports.panels.style import looks, style
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData, ReportError, load_matrix, load_run
+from reports.schema import Summary
+from reports.schema.beta import Beta
 from reports.writing import jsonable
 from tests.reports.builder import FIXED as FIXED_METHOD
 from tests.reports.builder import FOODPO, HEAD, Method, write_matrix, write_run
@@ -29,8 +31,13 @@ SCHEMA = json.loads((Path(__file__).parents[3] / "reports" / "summary.schema.jso
 PERMUTED = Method("permuted", "permuted", 0.03, {"pref_beta": 0.1})
 
 
+def typed(beta: dict[str, Any]) -> Summary:
+    """A summary with nothing but this part."""
+    return Summary.model_construct(beta=Beta.model_validate(jsonable(beta)))
+
+
 def check(beta: dict[str, Any]) -> None:
-    document = {"$schema": SCHEMA["$schema"], "$ref": "#/$defs/beta", "$defs": SCHEMA["$defs"]}
+    document = {"$schema": SCHEMA["$schema"], "$ref": "#/$defs/Beta", "$defs": SCHEMA["$defs"]}
     jsonschema.Draft202012Validator(document).validate(json.loads(json.dumps(jsonable(beta), allow_nan=False)))
 
 
@@ -162,7 +169,7 @@ def test_every_panel_draws_its_rows(matrix: MatrixData, beta: dict[str, Any]) ->
     look = looks([a.label for a in arms(matrix.runs)], "fixed")
     with style():
         for panel in panels():
-            rows = panel.rows(matrix, {"beta": beta})
+            rows = panel.rows(matrix, typed(beta))
             assert rows and set().union(*rows) <= set(panel.columns), panel.name
             figure = panel.draw(rows, look)
             assert figure.axes[0].has_data()
@@ -172,9 +179,9 @@ def test_every_panel_draws_its_rows(matrix: MatrixData, beta: dict[str, Any]) ->
 def test_nothing_to_draw_without_a_moving_beta(tmp_path: Path) -> None:
     run_id = write_run(tmp_path, FIXED_METHOD, 0)
     matrix = load_matrix(tmp_path, [run_id])
-    summary = {"beta": beta_summary(matrix, arms(matrix.runs))}
-    check(summary["beta"])
-    assert all(panel.rows(matrix, summary) == [] for panel in panels())
+    beta = beta_summary(matrix, arms(matrix.runs))
+    check(beta)
+    assert all(panel.rows(matrix, typed(beta)) == [] for panel in panels())
 
 
 def test_of_many_arms_one_of_each_method_comes_first() -> None:

@@ -12,6 +12,8 @@ from reports.compare.aggregate import aggregate_summary
 from reports.panels.aggregate import PANEL
 from reports.panels.style import looks, style
 from reports.runs.records import MatrixData
+from reports.schema import Summary
+from reports.schema.tables import Aggregate
 from reports.statistics.aggregates import (
     improvement_interval,
     interquartile_mean,
@@ -95,7 +97,7 @@ def test_only_comparable_benchmarks_and_whole_runs_count() -> None:
     assert fixed["reason"] == "the baseline itself" and foodpo["reason"] is None
     assert foodpo["improvement"]["value"] == 1.0 and foodpo["profile"][0] == {"above": 0.0, "share": 1.0}
     assert aggregate_summary(metrics[:1], "fixed")["reason"].startswith("1 benchmark(s)")
-    rows = PANEL.rows(MatrixData, {"aggregate": found})  # type: ignore[arg-type]
+    rows = PANEL.rows(MatrixData, Summary.model_construct(aggregate=Aggregate.model_validate(found)))  # type: ignore[arg-type]
     assert all(set(row) <= set(PANEL.columns) for row in rows)
     with style():
         figure = PANEL.draw(rows, looks(["fixed", "foodpo"], "fixed"))

@@ -122,7 +122,7 @@ def test_identical_policies_are_not_better() -> None:
 
 def test_holm_runs_over_the_declared_comparisons_only(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, METHODS, seeds=range(5), prompts=12, steps=2)
-    summary = build_summary(load_matrix(tmp_path, ids))
+    summary = build_summary(load_matrix(tmp_path, ids)).plain()
     declared = [c for m in summary["metrics"] for c in m["comparisons"] if c["family"] == "declared"]
     assert [c["label"] for c in declared] == ["foodpo", "beta_head"]
     assert summary["tests"]["declared"] == 2
@@ -136,7 +136,7 @@ def test_best_setting_of_the_baseline_is_the_one_to_beat(tmp_path: Path) -> None
     ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0, 1))
     path = tmp_path / "runs" / ids[1] / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"hyper": {"pref_beta": 0.5}, "seed": 0}))
-    summary = build_summary(load_matrix(tmp_path, ids))
+    summary = build_summary(load_matrix(tmp_path, ids)).plain()
     means = {m["label"]: m["mean"]["value"] for m in next(m for m in summary["metrics"] if m["primary"])["methods"]}
     best = max((label for label in means if label.startswith("fixed")), key=lambda label: means[label])
     assert summary["baseline"]["value"] == best
@@ -145,7 +145,7 @@ def test_best_setting_of_the_baseline_is_the_one_to_beat(tmp_path: Path) -> None
 
 def test_checklist_tells_what_is_missing(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, METHODS, seeds=(0, 1), failed=[("foodpo", 0)])
-    states = {c["name"]: c for c in build_summary(load_matrix(tmp_path, ids))["checklist"]}
+    states = {c["name"]: c for c in build_summary(load_matrix(tmp_path, ids)).plain()["checklist"]}
     assert states["At least 5 finished seeds for every method"]["state"] == "fail"
     assert states["Controls present (matched_mean, permuted)"]["state"] == "fail"
     assert states["Held-out prompts disjoint from training prompts"]["state"] == "pass"
@@ -156,14 +156,14 @@ def test_training_on_the_benchmark_is_caught(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, [FIXED], seeds=(0,))
     path = tmp_path / "runs" / ids[0] / "scores" / "constraints.json"
     path.write_text(path.read_text().replace('"p003"', '"train-0003"'))
-    entry = next(c for c in build_summary(load_matrix(tmp_path, ids))["checklist"] if "disjoint" in c["name"])
+    entry = next(c for c in build_summary(load_matrix(tmp_path, ids)).plain()["checklist"] if "disjoint" in c["name"])
     assert entry["state"] == "fail" and "train-0003" in entry["evidence"]
 
 
 def test_unknown_declared_metric_and_baseline_are_said(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, [FOODPO], seeds=(0,))
     config = {"report": {"baseline": "nobody", "primary": "nothing/here"}}
-    summary = build_summary(load_matrix(tmp_path, ids, config))
+    summary = build_summary(load_matrix(tmp_path, ids, config)).plain()
     assert "nobody" in summary["baseline"]["reason"] and "nothing/here" in summary["primary"]["reason"]
     assert "No comparison could be made" in summary["verdict"]["headline"]
 
@@ -176,7 +176,7 @@ def test_gain_is_held_against_the_controls(tmp_path: Path) -> None:
         ("weak", [FIXED, strong, Method("permuted", "permuted", 0.03)], "also beats its control permuted"),
     ):
         ids = write_matrix(tmp_path / name, methods, seeds=range(6), steps=2, prompts=40)
-        summary = build_summary(load_matrix(tmp_path / name, ids))
+        summary = build_summary(load_matrix(tmp_path / name, ids)).plain()
         assert [s["label"] for s in summary["verdict"]["sentences"]] == ["strong"]
         assert summary["verdict"]["sentences"][0]["code"] == "better"
         assert words in summary["verdict"]["sentences"][0]["sentence"]
@@ -190,7 +190,7 @@ def test_a_beta_read_from_the_answer_is_flagged(tmp_path: Path) -> None:
     other = write_matrix(tmp_path / "answer", (FIXED, peeking))
     found = []
     for root, runs in ((tmp_path / "prompt", ids), (tmp_path / "answer", other)):
-        entries = build_summary(load_matrix(root, runs))["checklist"]
+        entries = build_summary(load_matrix(root, runs)).plain()["checklist"]
         found.append(next(c for c in entries if "read from the answer" in c["name"]))
     assert [entry["state"] for entry in found] == ["pass", "fail"]
     assert "beta_head" in found[1]["evidence"]

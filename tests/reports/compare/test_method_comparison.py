@@ -15,6 +15,7 @@ from reports.panels.all import all_panels
 from reports.panels.style import looks, style
 from reports.runs.arms import arms
 from reports.runs.records import load_matrix
+from reports.schema import Summary
 from reports.statistics.best_settings import best_difference, expected_best, tuned
 from reports.statistics.crossed import crossed_mean, interaction, slope_influence
 from reports.statistics.frontier import Frontier, bootstrap_matched, matched, weights_at
@@ -218,7 +219,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], di
     (root / "runs" / ids[0] / "snapshots" / "step-6").mkdir()
     claim = Claim("level", "foodpo", "fixed", "constraints/gold_reward", at="matched_kl", min_effect=0.5)
     (root / "claims.json").write_text(json.dumps(freeze([claim])))
-    return root, ids, build_summary(load_matrix(root, ids))
+    return root, ids, build_summary(load_matrix(root, ids)).plain()
 
 
 def test_summary_holds_its_schema_and_every_part(whole: tuple[Path, list[str], dict[str, Any]]) -> None:
@@ -258,7 +259,7 @@ def test_without_kl_the_reason_is_said(tmp_path: Path) -> None:
     first, second = arms(matrix.runs)
     said = matched_kl(matrix)(first, second, "constraints/gold_reward")
     assert isinstance(said, str) and "kind kl" in said
-    summary = build_summary(matrix)
+    summary = build_summary(matrix).plain()
     assert summary["frontiers"]["comparisons"] == [] and "kind kl" in summary["frontiers"]["reason"]
     entry = next(c for c in summary["checklist"] if c["name"] == "Compared at matched KL")
     assert entry["state"] == "missing"
@@ -284,7 +285,7 @@ def _lengths(root: Path, words: dict[str, tuple[float, ...]], methods: list[Meth
         write(folder / "scores" / "constraints.json", last, noise[run])
         for step, level in enumerate(way, start=2):
             write(folder / "snapshots" / f"step-{step}" / "scores" / "constraints.json", level, noise[run])
-    found: dict[str, Any] = build_summary(load_matrix(root, ids))["frontiers"]
+    found: dict[str, Any] = build_summary(load_matrix(root, ids)).plain()["frontiers"]
     return found
 
 
@@ -334,7 +335,7 @@ def test_panels_draw_from_their_rows(whole: tuple[Path, list[str], dict[str, Any
         import matplotlib.pyplot as plt
 
         for name, panel in panels.items():
-            rows = panel.rows(matrix, summary)
+            rows = panel.rows(matrix, Summary.model_validate(summary))
             assert bool(rows) == (name not in ("expected_best", "setting_map")), (
                 name
             )  # one setting of each: nothing tuned

@@ -20,6 +20,7 @@ from reports.page.terminal import print_summary
 from reports.panels.all import all_panels
 from reports.panels.style import looks, style
 from reports.runs.records import load_matrix
+from reports.schema import Summary
 from reports.summary import build_summary
 from tests.reports import example
 from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS
@@ -122,7 +123,7 @@ def test_every_report_says_it_in_its_first_lines(report: tuple[Path, list[str], 
 
 def test_without_a_reference_or_with_one_run_it_says_so(tmp_path: Path) -> None:
     ids = write_runs(tmp_path, [FIXED, FOODPO], seeds=(0,), reference=False)
-    summary = build_summary(load_matrix(tmp_path, ids))
+    summary = build_summary(load_matrix(tmp_path, ids)).plain()
     assert summary["over_reference"] == []
     assert summary["verdict"]["over_reference"] == (
         "The reference was not scored on constraints/gold_reward, so whether training helped is unknown."
@@ -130,7 +131,7 @@ def test_without_a_reference_or_with_one_run_it_says_so(tmp_path: Path) -> None:
     write_matrix(tmp_path, ids)
     assert "Not shown: the reference or every trained policy lacks a score" in (tmp_path / "report.md").read_text()
     alone = write_run_files(tmp_path / "runs" / ids[0])
-    assert (alone["over_reference"], alone["verdict"]["over_reference"]) == ([], None)
+    assert (alone.over_reference, alone.verdict.over_reference) == ([], None)
 
 
 def test_the_sentence_names_what_cannot_be_compared_and_counts_the_rest() -> None:
@@ -151,7 +152,7 @@ def test_the_headline_figure_starts_at_a_star_on_a_root_axis(
     root, ids, rewards = report
     summary = json.loads((root / "summary.json").read_text())
     (panel,) = [p for p in all_panels() if p.headline]
-    rows = panel.rows(load_matrix(root, ids), summary)
+    rows = panel.rows(load_matrix(root, ids), Summary.model_validate(summary))
     means = {(r["label"], r["step"]): r for r in rows if r["level"] == "method"}
     # Half way was measured on the first seed only: the mean of both has no such point, the one seed of beta_head has.
     assert set(means) == {("fixed", 8), ("foodpo", 8), ("beta_head", 4), ("beta_head", 8)}

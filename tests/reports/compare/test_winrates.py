@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from reports.compare.winrates import ComparisonError, read_comparisons, summarise
+from reports.compare.winrates import ComparisonError, judge_agreement, judge_summary, read_comparisons
 from reports.statistics.bradley_terry import bradley_terry, fit_strengths
 from reports.statistics.intervals import wilson
 from reports.statistics.length_control import difficulties, length_controlled, length_term
@@ -257,8 +257,7 @@ def rows(judge: str, flip: bool = False) -> list[dict[str, Any]]:
 
 
 def test_summary_orients_every_pair_and_counts_failures() -> None:
-    summary = summarise(rows("llm"), "r", replicates=50)
-    judge = summary["judges"]["llm"]
+    judge = judge_summary(rows("llm"), "r", replicates=50)
     assert set(judge["against_reference"]) == {"b", "c"}
     assert (
         judge["against_reference"]["b"]["win_rate"]["value"]
@@ -268,36 +267,36 @@ def test_summary_orients_every_pair_and_counts_failures() -> None:
     assert judge["failed"] == {"no verdict in the reply": 2}
     assert judge["bradley_terry"]["ranking"] == ["b", "r", "c"]
     assert judge["comparisons"] == 120 and len(judge["pairs"]) == 3
-    json.dumps(summary, allow_nan=False)
+    json.dumps(judge, allow_nan=False)
 
 
 def test_summary_does_not_depend_on_who_was_named_first() -> None:
-    one, two = (summarise(rows("llm", flip), "r", replicates=50)["judges"]["llm"] for flip in (False, True))
+    one, two = (judge_summary(rows("llm", flip), "r", replicates=50) for flip in (False, True))
     assert one["against_reference"] == two["against_reference"]
     assert one["position"]["consistency"] == two["position"]["consistency"]
 
 
 def test_agreement_of_two_judges() -> None:
-    same = summarise(rows("x") + rows("y", flip=True), "r", replicates=20)["agreement"][0]
+    same = judge_agreement("x", "y", rows("x"), rows("y", flip=True))
     assert same["judges"] == ["x", "y"] and same["n"] == 118
     assert same["same_verdict"]["value"] == 1 and same["kappa"]["value"] == 1
     decided = [row for row in rows("z") if row["preference"] in (0.0, 1.0)]
     contrary = [{**row, "judge": "z", "preference": 1 - row["preference"]} for row in decided]
-    opposed = summarise(rows("x") + contrary, "r", replicates=20)["agreement"][0]
+    opposed = judge_agreement("x", "z", rows("x"), contrary)
     assert opposed["n"] == len(contrary) and opposed["same_verdict"]["value"] == 0
     assert opposed["kappa"]["value"] < 0
 
 
 def test_a_judge_of_single_answers_has_no_position_effect() -> None:
     plain = [{**row, "forward": None, "backward": None} for row in rows("rm")]
-    assert summarise(plain, "r", replicates=20)["judges"]["rm"]["position"] is None
+    assert judge_summary(plain, "r", replicates=20)["position"] is None
 
 
 def test_a_judge_that_always_fails_is_reported_not_guessed() -> None:
     failed = [
         {**row, "preference": None, "forward": None, "backward": None, "reason": "timeout"} for row in rows("llm")
     ]
-    judge = summarise(failed, "r", replicates=20)["judges"]["llm"]
+    judge = judge_summary(failed, "r", replicates=20)
     assert judge["against_reference"]["b"]["win_rate"]["value"] is None
     assert judge["against_reference"]["b"]["length_controlled"]["reason"]
     assert judge["bradley_terry"]["ranking"] is None and judge["bradley_terry"]["reason"]
@@ -316,14 +315,14 @@ def test_reading_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_length_control_in_the_summary_needs_four_policies() -> None:
-    few = summarise(rows("llm"), "r", replicates=20)["judges"]["llm"]["against_reference"]
+    few = judge_summary(rows("llm"), "r", replicates=20)["against_reference"]
     assert few["b"]["length_controlled"]["value"] is None
     assert "at least 4 policies" in few["b"]["length_controlled"]["reason"]
-    known = summarise(rows("llm"), "r", {f"q{k}": 0.0 for k in range(40)}, 20)["judges"]["llm"]["against_reference"]
+    known = judge_summary(rows("llm"), "r", {f"q{k}": 0.0 for k in range(40)}, 20)["against_reference"]
     assert 0.5 < known["b"]["length_controlled"]["value"] < 1
     more = [row for row in rows("llm") if row["second"] == "r"]
     many = [{**row, "first": name} for name in "bdefg" for row in more]
-    against = summarise(many, "r", replicates=20)["judges"]["llm"]["against_reference"]
+    against = judge_summary(many, "r", replicates=20)["against_reference"]
     assert len(against) == 5
     assert all(0.5 < entry["length_controlled"]["value"] < 1 for entry in against.values())
     assert all(entry["length_controlled"]["n"] == 39 for entry in against.values())

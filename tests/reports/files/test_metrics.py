@@ -12,9 +12,16 @@ import pytest
 
 import reports
 from reports.files.metrics import COLUMNS, write_matrix_files, write_run_files
+from reports.schema import Summary, schema_text
 from tests.reports.builder import FIXED, FOODPO, write_matrix, write_run
 
 SCHEMA = json.loads((Path(reports.__file__).parent / "summary.schema.json").read_text())
+
+
+def test_the_shipped_schema_is_current() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    stale = "write it again: python -m harness schema --of summary --output reports/summary.schema.json"
+    assert (Path(reports.__file__).parent / "summary.schema.json").read_text(encoding="utf-8") == schema_text(), stale
 
 
 def check(path: Path) -> dict:
@@ -23,6 +30,7 @@ def check(path: Path) -> dict:
 
     summary = json.loads(path.read_text(), parse_constant=refuse)
     jsonschema.Draft202012Validator(SCHEMA).validate(summary)
+    assert Summary.model_validate(summary).plain() == summary
     return summary
 
 
@@ -49,7 +57,7 @@ def test_a_running_run_has_its_own_scores_in_its_summary(tmp_path: Path) -> None
     state = json.loads((path / "status.json").read_text()) | {"state": "running"}
     (path / "status.json").write_text(json.dumps(state))
     summary = write_run_files(path)
-    assert summary["metrics"][0]["methods"][0]["mean"]["value"] is not None
+    assert summary.metrics[0].methods[0].mean.value is not None
 
 
 def test_nan_is_null_and_diverged_is_said(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_checkpoints_that_could_not_be_evaluated_are_named_with_their_error(tmp_
         error = {"class": "EngineError", "message": f"<no> memory | at step {step}"}
         (folder / "status.json").write_text(json.dumps({"state": state, "error": error}))
     write_report(tmp_path, ids)
-    summary = json.loads(json.dumps(write_matrix_files(tmp_path, ids)))
+    summary = json.loads(json.dumps(write_matrix_files(tmp_path, ids).plain()))
     lost = [{"step": 4, "error": "EngineError: <no> memory | at step 4"}]
     assert [r["failed_checkpoints"] for r in summary["runs"]] == [[], lost]
     page, text = ((tmp_path / name).read_text() for name in ("report.html", "report.md"))
