@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from reports.panels.base import Panel
 from reports.runs.records import ReportError
-from trainers.common.plugins import Registry, entry_points
+from trainers.common.plugins import Registry
 
 ENTRY_POINT_GROUP = "dpo_beta_harness.report_panels"
 
@@ -22,11 +22,11 @@ def all_panels() -> list[Panel]:
 
     panels: list[Panel] = [*beta_panels(), judges.PANEL, *comparison.PANELS]
     panels += [*frontier.PANELS, aggregate.PANEL, *tuning.PANELS]
-    registry = Registry("report panel", entry_points(ENTRY_POINT_GROUP), (Panel,), ReportError)
-    for name in sorted(registry.targets):
+    registry = Registry("report panel", {}, (ENTRY_POINT_GROUP,), (Panel,), ReportError)
+    for name, target in sorted(registry.available().items()):
         panel = registry.load(name)
         if not isinstance(panel, Panel):
-            raise ReportError(f"report panel {name!r}: {registry.targets[name]} is no reports.panels.base.Panel")
+            raise ReportError(f"report panel {name!r}: {target} is no reports.panels.base.Panel")
         if panel.name in {known.name for known in panels}:
             raise ReportError(f"report panel {name!r}: there is a panel {panel.name!r} already; give it another name")
         panels.append(panel)
