@@ -156,8 +156,8 @@ class ExecutorConfig(BaseModel):
 class MatrixConfig(Strict):
     """A matrix: methods x hyper-parameters x seeds, trained alike and measured alike.
 
-    `save` says what LoRA runs keep: the merged weights, the adapter (merged again whenever it is measured), or both. It is no
-    part of a run's identity.
+    `save` says what LoRA runs keep: the merged weights, the adapter (merged again whenever it is measured), or both. It is
+    not part of a run's identity.
     """
 
     name: Name

@@ -32,7 +32,7 @@ class Keys:
 
     @property
     def notes(self) -> list[str]:
-        """What was not taken over, in the order of the file's lines."""
+        """What was not imported, in the order of the file's lines."""
         return [text for _, text in sorted(self._notes, key=lambda note: note[0])]
 
     def remark(self, text: str) -> None:
@@ -121,7 +121,7 @@ class Keys:
             self.leave(key, known.get(key, "not known here"))
 
 
-#: Why a stream is not taken over.
+#: Why a stream is not imported.
 READ_FIRST = "every run sees the same pairs, read before it starts; data.streaming and a limit read so many and no more"
 
 
@@ -187,14 +187,14 @@ _Dumper.add_representer(list, _list)
 
 
 def render(matrix: Json, notes: list[str], origin: Path, tool: str, hints: list[str]) -> str:
-    """The matrix file: where it comes from, what was not taken over, then one section after another."""
+    """The matrix file: where it comes from, what was not imported, then one section after another."""
     head = [f"# Made from {origin.name} ({tool}); the method `original` is that run, the others differ in beta alone."]
     head += [f"# {hint}" for hint in hints]
     if notes:
-        head += ["#", "# Not taken over, or changed, with the line in that file:"]
+        head += ["#", "# Not imported, or changed, with the line in that file:"]
         head += [f"#   {note}" for note in notes]
     else:
-        head += ["# Every key of that file was taken over."]
+        head += ["# Every key of that file was imported."]
     sections = []
     for key, value in matrix.items():
         text = yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)

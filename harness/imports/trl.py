@@ -55,7 +55,7 @@ LEFT = {
 
 
 def convert(source: Source, target: Path) -> tuple[Json, list[str], list[str]]:
-    """The matrix, notes on what was not taken over, and hints for the head of the file.
+    """The matrix, notes on what was not imported, and hints for the head of the file.
 
     Args:
         target: where the matrix file will lie; data sources are written relative to it.

@@ -22,7 +22,7 @@ _HELD_OUT = "No pairs are held out: data.heldout_share: 0.1 and a benchmark of k
 
 
 def import_config(tool: str, file: Path, target: Path, force: bool, dataset_dir: Path | None = None) -> list[str]:
-    """Write the matrix file made of `file` to `target`; returns the notes on what was not taken over.
+    """Write the matrix file made of `file` to `target`; returns the notes on what was not imported.
 
     Args:
         tool: "LLaMA-Factory" or "TRL". force: whether an existing `target` may be replaced.

@@ -100,7 +100,7 @@ def run_matrix(
 def prepare(plan: Plan, claims: RunClaims, progress: Progress, retry_failed: bool = False) -> list[RunSpec]:
     """Records of all runs, and the runs that are still to be trained, for one of several workers on `plan.output`.
 
-    A recorded failure that may pass is dropped, if nobody works on the run.
+    A recorded transient failure is dropped, unless another process works on the run.
     """
     stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in plan.specs}
     for spec in plan.specs:

@@ -1,4 +1,4 @@
-"""Which failures may pass by themselves, and are tried again, and which will come again every time."""
+"""Which failures are transient and retried, and which are permanent."""
 
 from __future__ import annotations
 

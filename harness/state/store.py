@@ -133,7 +133,7 @@ class RunStore:
             self._change(step=step, total_steps=total_steps, heartbeat=now(), **values)
 
     def stop(self, signal_name: str, step: int | None) -> None:
-        """Record that the run was asked to stop and can be gone on with, from `step` if that is known."""
+        """Record that the run was asked to stop and can resume, from `step` if that is known."""
         known = {} if step is None else {"step": step}
         self._change(state="pending", stopped=signal_name, pid=None, **known)
 

@@ -1,4 +1,4 @@
-"""How a training process is told to stop, and where a run can be left so that nothing is lost."""
+"""How a training process is told to stop, and where it can stop without losing work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TrainingStopped(BaseException):
 
 class StopRequest:
     """SIGTERM: in a training step the step is finished and a checkpoint saved; while a run's files are written, or its last
-    step is done, they are finished; at any other time nothing is lost by stopping at once.
+    step is done, they are finished; at any other time stopping at once loses no work.
 
     SIGINT is ignored: a terminal sends it to every process in the foreground, and the parent decides.
     """

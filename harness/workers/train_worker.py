@@ -203,7 +203,7 @@ def _main(work: Json) -> int:
 
 
 def cell(job: Json, events: Events, request: StopRequest, alone: bool = True) -> bool:
-    """One cell of a matrix: train the run, and record what came of it. False if this process is to end.
+    """One cell of a matrix: train the run, and record its outcome. False if this process is to end.
 
     It is where it was told to stop, and where a run failed that used CUDA: after some errors (a device-side assert, an illegal
     access, ECC) every later run in this process would fail too. This is what every executor ends up calling, in a process of

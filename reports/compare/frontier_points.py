@@ -1,4 +1,4 @@
-"""The points of the frontiers: what every policy on the way of a run gained, and what it paid for it in KL or length."""
+"""The points of the frontiers: the reward of every intermediate checkpoint of a run, and its KL or length."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Cost:
 
 
 class Points:
-    """The policies on the way of each run, read once, with the reference as the point every run starts from."""
+    """The intermediate checkpoints of each run, read once, with the reference as the point every run starts from."""
 
     def __init__(self, matrix: MatrixData) -> None:
         self.matrix = matrix
@@ -86,7 +86,7 @@ class Points:
         return (reward, spent) if len(spent) > 1 else None
 
     def row(self, arm: Arm, run: RunData, snap: Snapshot, benchmark: str, metric: str) -> dict[str, Any]:
-        """One policy on the way of a run: its KL, reward and length with standard errors, and what was not measured."""
+        """One intermediate checkpoint of a run: its KL, reward and length with standard errors, and what was not measured."""
         kl = snap.scores.get(self.kl or "")
         reward = snap.scores.get(benchmark)
         length: tuple[float | None, float | None] = (None, None)

@@ -8,7 +8,7 @@ from reports.schema import Metric
 
 BEST, TIED, APART, UNKNOWN = "best", "tied", "apart", "unknown"
 SENTENCE = (
-    "▲ marks the best mean; ≈ marks what was not told apart from it (seeds and prompts crossed, Holm over all pairs of methods, "
+    "▲ marks the best mean; ≈ marks what is not distinguishable from it (seeds and prompts crossed, Holm over all pairs of methods, "
     "p > .05, or too few shared seeds for a test). The best was picked on the same prompts: a reading aid, not a test."
 )
 
@@ -16,7 +16,7 @@ SENTENCE = (
 def ties(metric: Metric) -> dict[str, dict[str, Any]]:
     """For each method's label {"mark", "how"}: best, tied with the best, apart from it, or unknown (no score).
 
-    `metric` is an entry of summary["metrics"]; methods that share a letter of its `tie_groups` were not told apart.
+    `metric` is an entry of summary["metrics"]; methods that share a letter of its `tie_groups` are not distinguishable.
     """
     found = metric.tie_groups
     groups = {group.label: set(group.letters) for group in found.groups}

@@ -113,7 +113,7 @@ def _comparisons(
 
 
 def _curve(method: str, family: Sequence[Arm], grids: Mapping[str, ScoreGrid], sign: float) -> dict[str, Any]:
-    """Expected best of n settings: of the means over seeds, and of each seed by itself where all settings have it."""
+    """Expected best of n settings: of the means over seeds, and of single seeds where all settings have them."""
     own = [grids[a.label] for a in family]
     means = np.array([g.values.mean() for g in own])
     best = sign * expected_best(sign * means)
@@ -203,9 +203,9 @@ def tuning_summary(
 
 
 def tie_groups(all_arms: Sequence[Arm], benchmark: str, metric: str, higher: bool) -> dict[str, Any]:
-    """Compact letter display over the arms: those sharing a letter were not told apart (Holm over all pairs, p <= .05).
+    """Compact letter display over the arms: those sharing a letter are not distinguishable (Holm over all pairs, p <= .05).
 
-    A pair with fewer than five shared seeds is never told apart.
+    A pair with fewer than five shared seeds is never distinguishable.
     """
     grids = arm_grids(all_arms, benchmark, metric)
     means = {label: float(g.values.mean()) for label, g in grids.items()}
@@ -227,7 +227,7 @@ def tie_groups(all_arms: Sequence[Arm], benchmark: str, metric: str, higher: boo
         reason = "fewer than two methods were scored"
     elif tested < len(pairs):
         reason = (
-            f"{len(pairs) - tested} of {len(pairs)} pairs share fewer than {LEAST_SEEDS} seeds and are not told apart"
+            f"{len(pairs) - tested} of {len(pairs)} pairs share fewer than {LEAST_SEEDS} seeds and are not distinguishable"
         )
     return {
         "groups": [{"label": label, "mean": means[label], "letters": marks[label]} for label in order],

@@ -59,12 +59,12 @@ def of_estimate(entry: Estimate | None, what: str, unit: str = "prompts") -> str
 
 
 def of_test(entry: Test | None, what: str) -> str:
-    """What a p-value is: the test, from how many, the least p it can give."""
+    """What a p-value is: the test, from how many, the minimum possible p."""
     if not entry:
         return f"{what}: no test was made."
     text = f"{what}: {entry.method}; from {_sizes(entry)}."
     if entry.smallest_p is not None:
-        text += f" The least p it can give is {p_value(entry.smallest_p)}."
+        text += f" The minimum possible p is {p_value(entry.smallest_p)}."
     note = entry.note or entry.reason
     return f"{text} {note[0].upper()}{note[1:]}." if note else text
 

@@ -189,7 +189,7 @@ def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, mad
         seen += [values for _, values in curves]
         for steps, values in curves if len(curves) > 1 and lines else []:
             axes.plot(steps, values, color=style_.color, linewidth=0.6, alpha=faint)
-        # Markers take turns, so that curves that coincide are told apart by them, in grey too.
+        # Markers take turns, so that curves that coincide remain distinguishable, in grey too.
         turns = min(len(arms), 4)
         every = max(turns, band["step"].size // 6)
         first = place % turns * every // turns % band["step"].size
@@ -254,7 +254,7 @@ def fill(
     curves = curves or Curves()
     axis = curves.axis
     look = looks([a.label for a in arms], baseline)
-    if len(arms) == 1:  # nothing to be told apart
+    if len(arms) == 1:  # nothing to distinguish
         look = {label: replace(one, dash="-") for label, one in look.items()}
     handles: dict[str, Any] = {}
     for axes, (key, unit, title) in zip(grid.flat, PANELS, strict=True):

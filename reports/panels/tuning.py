@@ -49,7 +49,7 @@ def _curve_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
 
 
 def _draw_curves(rows: Rows, look: Mapping[str, Look]) -> Figure:
-    """Thick: of the means over seeds. Thin: every seed by itself."""
+    """Thick: of the means over seeds. Thin: single seeds."""
     metrics = list(dict.fromkeys((r["benchmark"], r["metric"]) for r in rows))
     methods = list(dict.fromkeys(r["method"] for r in rows))
     seen = _methods(methods, look)
@@ -151,7 +151,7 @@ PANELS = (
         rows=_curve_rows,
         draw=_draw_curves,
         caption="Mean of the best of n settings drawn at random from those tried (Dodge et al. 2019, unbiased form). Thick: of "
-        "the means over seeds. Thin: of every seed by itself. Compare methods at equal n; the best of noisy means is too good by "
+        "the means over seeds. Thin: of single seeds. Compare methods at equal n; the best of noisy means is too good by "
         "its luck, more so the larger n.",
         absent="No method was tried at more than one setting.",
     ),

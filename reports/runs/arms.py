@@ -35,7 +35,7 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
 
     The label is the method's name, followed by the settings that tell its arms apart when it has several:
     `foodpo[pref_beta_scale=0.3]`. A run without run.json cannot be placed when its method has several settings and
-    gets an arm of its own. Controls that differ only in the setting of their parent are told apart by it.
+    gets an arm of its own. Controls that differ only in the setting of their parent are distinguished by it.
     """
     by_id = {run.run_id: run for run in runs}
     times = Counter((run.method, _key(run.settings), run.seed) for run in runs if run.identity)

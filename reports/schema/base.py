@@ -62,7 +62,7 @@ class Test(Record):
     method: str
     n: int
     seeds: int | None
-    smallest_p: Number | None = Field(description="The least p that the design can give; null where that is no limit.")
+    smallest_p: Number | None = Field(description="Minimum possible p of the design; null where that is no limit.")
     note: str | None
     reason: str | None
 

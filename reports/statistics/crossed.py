@@ -117,7 +117,7 @@ def crossed_mean(differences: ArrayLike) -> CrossedMean:
         squares = mean_squares(d)
         variance, degrees = variance_of_mean(squares)
     if not variance > np.finfo(float).eps ** 2 * max(centre**2, 1e-300):
-        return CrossedMean(centre, None, None, seeds, prompts, "the differences do not vary: no spread to go by")
+        return CrossedMean(centre, None, None, seeds, prompts, "all differences are equal; no interval")
     few = f"only {seeds} seeds" if seeds < 5 else None
     return CrossedMean(centre, math.sqrt(variance), degrees, seeds, prompts, few, squares)
 

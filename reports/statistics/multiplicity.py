@@ -36,13 +36,13 @@ def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
     return _adjust(p_values, step_down=False)
 
 
-# Compact letter display: methods that share a letter were not told apart (Piepho 2004, insert and absorb).
+# Compact letter display: methods that share a letter are not distinguishable (Piepho 2004, insert and absorb).
 
 
 def letters(names: Sequence[str], different: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The letters of each name, given the pairs that were told apart; `names` run from best to worst.
+    """The letters of each name, given the distinguishable pairs; `names` run from best to worst.
 
-    Every pair told apart shares no letter, every other pair shares at least one. Beyond 26 groups letters are numbered.
+    Every distinguishable pair shares no letter, every other pair shares at least one. Beyond 26 groups letters are numbered.
     """
     place = {name: i for i, name in enumerate(names)}
     columns: list[set[str]] = [set(names)]

@@ -127,7 +127,7 @@ def seed_t_test(differences: ArrayLike) -> Test:
     """Two-sided paired t test on one difference per seed, shape (S,)."""
     d = np.asarray(differences, dtype=float)
     if d.size < 2:
-        return Test(None, "paired t over seeds", 0, d.size, note=f"not attainable with S={d.size}")
+        return Test(None, "paired t over seeds", 0, d.size, note=f"cannot be computed with S={d.size}")
     if np.ptp(d) == 0:
         p = 1.0 if d[0] == 0 else None
         return Test(p, "paired t over seeds", 0, d.size, note="the differences do not vary over seeds")
@@ -138,7 +138,7 @@ def seed_t_test(differences: ArrayLike) -> Test:
 def seed_permutation(differences: ArrayLike, alpha: float = 0.05) -> Test:
     """Exact sign-flip test on one difference per seed, shape (S,), all 2^S patterns.
 
-    When 2/2^S exceeds alpha the note reads `not attainable with S=...`: no data could have given a smaller p.
+    When 2/2^S exceeds alpha the note reads `S=... cannot reach p <= ...`: no data could have given a smaller p.
     """
     d = np.asarray(differences, dtype=float)
     name = "exact sign-flip permutation over seeds"
@@ -150,5 +150,5 @@ def seed_permutation(differences: ArrayLike, alpha: float = 0.05) -> Test:
     patterns = np.arange(2**d.size)[:, None] >> np.arange(d.size) & 1
     sums = np.abs((2 * patterns - 1) @ d)
     p = float((sums >= abs(d.sum()) * (1 - 1e-12)).mean())
-    note = f"p <= {alpha:g} is not attainable with S={d.size} (least p {least:.3g})" if least > alpha else None
+    note = f"S={d.size} cannot reach p <= {alpha:g} (minimum possible p {least:.3g})" if least > alpha else None
     return Test(p, name, 0, d.size, least, note)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 CHUNK = 1000  # replicates drawn at once; bounds memory to CHUNK x items
-#: Draws of more numbers than this (64 MB) are made again each time instead of kept.
+#: Draws of more numbers than this (64 MB) are redrawn each time instead of kept.
 KEPT = 8_000_000
 
 

@@ -49,7 +49,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """A two-sided test. `smallest_p` is the least p the design can give, None where that is not a limit."""
+    """A two-sided test. `smallest_p` is the minimum possible p of the design, None where that is not a limit."""
 
     __test__ = False  # not a pytest class
 

@@ -50,7 +50,7 @@ def _baseline_grid(arms: Sequence[Arm], baseline: Arm | None) -> dict[str, str]:
         return _entry(
             name,
             "missing",
-            f"the baseline was tried at {len(family)} setting(s); 3 are needed to have an inside",
+            f"the baseline was tried at {len(family)} setting(s); at least 3, so that the best one is not at the edge",
         )
     for key, best in baseline.settings.items():
         values = sorted({v for a in family if isinstance(v := a.settings.get(key), (int, float))})

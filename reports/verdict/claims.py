@@ -85,7 +85,7 @@ def parse_claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
                 raise ClaimError(f"{where}: {key} is missing; add it")
         claim = Claim(**row)
         if any(claim.name == other.name for other in claims):
-            raise ClaimError(f"{where}: the name {claim.name!r} stands twice; give each claim a name of its own")
+            raise ClaimError(f"{where}: duplicate claim name {claim.name!r}; names must be unique")
         claims.append(claim)
     return claims
 

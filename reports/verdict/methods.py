@@ -82,7 +82,7 @@ def verdict(comparison: Mapping[str, Any], metric: str, higher_is_better: bool, 
         result["code"] = "unsettled"
         result["sentence"] = (
             f"{observed}{span}, but {count} seed{plural} cannot settle whether the method differs: "
-            f"p <= {ALPHA:g} is not attainable with S={count} (least p {smallest_paired_p(count):.3g}); "
+            f"S={count} cannot reach p <= {ALPHA:g} (minimum possible p {smallest_paired_p(count):.3g}); "
             f"{more}.{_failed(absent)}"
         )
         return result

@@ -78,7 +78,7 @@ def attribution_text(judged: Judged) -> str:
         return f"beta variation helps, {link} {ends}"
     if same("matched_mean"):
         return "the average beta explains the gain: a fixed beta of the same average does as well"
-    return "the gain is not told apart from that of a fixed beta of the same average (matched_mean)"
+    return "the gain is not distinguishable from that of a fixed beta of the same average (matched_mean)"
 
 
 def sentence(judged: Judged) -> str:
@@ -122,7 +122,7 @@ def _open(judged: Judged) -> str:
     if weakest is None or weakest.mean.estimate is None:
         return ""
     seeds, claim = weakest.mean.seeds, judged.claim
-    text = f"; not attainable with S={seeds}, at least {LEAST_SEEDS} seeds are needed" if seeds < LEAST_SEEDS else ""
+    text = f"; S={seeds} cannot reach it, at least {LEAST_SEEDS} seeds are needed" if seeds < LEAST_SEEDS else ""
     settle = to_settle(weakest, claim.min_effect)
     if settle is None:
         return text

@@ -1,4 +1,4 @@
-"""Run a trainer to its end, from its last checkpoint if there is one, and write down what came of it."""
+"""Run a trainer to its end, from its last checkpoint if there is one, and write down the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policies on the way: their weights at chosen steps, kept so that they can be evaluated like the final one."""
+"""Intermediate checkpoints: the weights at chosen steps, kept so that they can be evaluated like the final one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SnapshotCallback(TrainerCallback):
             sort_adapter_config(staging)
         else:
             self.tokenizer.save_pretrained(staging)
-        # on disk before the record that stands for them, and both before the checkpoint a run would go on from behind this step
+        # on disk before the record that stands for them, and both before the checkpoint a run would resume from after this step
         files = push_files(staging)
         staging.rename(target)
         push(folder)

@@ -72,7 +72,7 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
 
     Writes `log_history.json`, `example_metrics.parquet`, `policy/`, with LoRA `adapter/`, with a learned rule
     `beta_head.safetensors` and `beta_head.json`, and last of all `train_result.json`, which is also returned. Where memory
-    runs out, the micro-batch is halved and accumulation doubled, so the global batch stays, and training goes on from the last
+    runs out, the micro-batch is halved and accumulation doubled, so the global batch stays, and training resumes from the last
     checkpoint.
 
     Raises:

@@ -34,7 +34,7 @@ class BetaProbe:
             self._parts.pop(0)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """For a checkpoint: a run that goes on from it leaves the same file as one that was never stopped."""
+        """For a checkpoint: a run that resumes from it leaves the same file as one that was never stopped."""
         if not self._parts:
             return {}
         numbers = torch.from_numpy(np.concatenate([n for n, _ in self._parts])[-MOST_PAIRS:])

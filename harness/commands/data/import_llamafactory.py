@@ -33,13 +33,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def import_and_say(tool: str, options: argparse.Namespace, dataset_dir: Path | None = None) -> int:
-    """Write the matrix file and say what was not taken over; returns the exit code."""
+    """Write the matrix file and say what was not imported; returns the exit code."""
     from harness.imports.write import import_config
 
     target = options.output or Path(f"{options.file.stem}.matrix.yaml")
     notes = import_config(tool, options.file, target, options.force, dataset_dir)
     if notes:
-        print(f"not taken over, or changed ({len(notes)}; also at the head of {target}):", file=sys.stderr)
+        print(f"not imported, or changed ({len(notes)}; also at the head of {target}):", file=sys.stderr)
         for note in notes:
             print(f"  {note}", file=sys.stderr)
     print(f"matrix: {target} (see what it does: python -m harness run-matrix {target} --dry-run)")

@@ -91,7 +91,7 @@ def test_two_seeds_settle_nothing_however_large_the_gap() -> None:
     result = compared(2, 10.0)
     assert result["code"] == "unsettled"
     assert "2 seeds cannot settle" in result["sentence"]
-    assert "not attainable with S=2" in result["sentence"]
+    assert "S=2 cannot reach" in result["sentence"]
     assert "at least 6 seeds" in result["sentence"]
     assert "significant" not in result["sentence"]
 

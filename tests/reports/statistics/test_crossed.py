@@ -57,7 +57,7 @@ def test_one_figure_per_seed_is_the_t_interval_over_seeds() -> None:
 
 def test_undefined_means_say_why() -> None:
     assert "one seed" in (crossed_mean(np.ones((1, 4))).interval().as_dict()["reason"])
-    assert "do not vary" in crossed_mean(np.full((5, 4), 0.1)).interval().as_dict()["reason"]
+    assert "all differences are equal" in crossed_mean(np.full((5, 4), 0.1)).interval().as_dict()["reason"]
     assert crossed_mean(np.empty((0, 0))).interval().as_dict()["value"] is None
     with pytest.raises(ValueError, match="finite"):
         crossed_mean(np.full((2, 2), np.nan))

@@ -143,7 +143,7 @@ def test_smallest_attainable_p(seeds: int, least: float) -> None:
     assert smallest_paired_p(seeds) == least
     test = seed_permutation(np.arange(1, seeds + 1))
     assert test.p_value == test.smallest_p == least
-    assert (test.note is not None and f"not attainable with S={seeds}" in test.note) == (least > 0.05)
+    assert (test.note is not None and f"S={seeds} cannot reach" in test.note) == (least > 0.05)
 
 
 def test_undefined_seed_statistics_have_reasons() -> None:

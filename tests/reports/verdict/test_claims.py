@@ -57,7 +57,7 @@ def test_malformed_claims_are_refused(change: dict[str, Any], words: str) -> Non
 def test_missing_keys_duplicates_and_shapes_are_refused() -> None:
     with pytest.raises(ClaimError, match=r"claims\[0\]: metric is missing"):
         parse_claims([{k: v for k, v in ROW.items() if k != "metric"}])
-    with pytest.raises(ClaimError, match=r"claims\[1\]: the name 'helps' stands twice"):
+    with pytest.raises(ClaimError, match=r"claims\[1\]: duplicate claim name 'helps'"):
         parse_claims([ROW, ROW])
     with pytest.raises(ClaimError, match="must be a mapping"):
         parse_claims(["helps"])  # type: ignore[list-item]
@@ -136,7 +136,7 @@ def test_too_few_seeds_are_never_enough() -> None:
     arrays = {"method": grid(0.9, seeds=4), "baseline": grid(0.1, seeds=4, seed=1)}
     judged = judge([(CLAIM, from_arrays("foodpo", "fixed", arrays))])[0]
     assert (judged.verdict, judged.attribution, judged.family) == ("inconclusive", None, 0)
-    assert "not attainable with S=4" in sentence(judged)
+    assert "S=4 cannot reach" in sentence(judged)
     assert "fewer than 5 paired seeds" in as_dict(judged)["adjusted_p"]["reason"]
 
 
