@@ -52,7 +52,7 @@ def test_clean_lists_then_removes_what_no_run_needs(world: Any, cli: Any) -> Non
     write_json(extra[-1], {"weights": "of another model"})
 
     listed = cli("clean", "--output", world.output)
-    assert listed.returncode == 0 and "nothing was removed, add --yes" in listed.stdout
+    assert listed.returncode == 0 and "nothing removed; --yes removes them" in listed.stdout
     for path in (*gone, *extra[:-1]):
         assert path.name in listed.stdout or path.parent.name in listed.stdout
     assert all(path.exists() for path in (*kept, *extra, *gone))

@@ -118,12 +118,12 @@ def test_schema_takes_what_is_right(method: dict[str, Any], validator: jsonschem
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("dtype: float32", "dtype: float32\n  quantization: {}", "neither load_in_4bit nor load_in_8bit"),
-        ("dtype: float32", "dtype: float32\n  adapter_revision: main", "no adapter is named"),
+        ("\n  dtype: float32", "\n  dtype: float32\n  quantization: {}", "neither load_in_4bit nor load_in_8bit"),
+        ("\n  dtype: float32", "\n  dtype: float32\n  adapter_revision: main", "no adapter is named"),
         ("lora: #", "lora_: #", "unknown key lora_"),
-        ("constraint-pairs/benchmark", "constraint-pairs/bench", "no such embedded data; did you mean"),
-        ("prompts: embedded", "kind: gsm9k\n      prompts: embedded", "did you mean 'gsm8k'?"),
-        ("primary: constraints/gold_reward", "primary: constraints/gold_rewrd", "did you mean 'gold_reward'?"),
+        ("sentiment\n      prompts: embedded:sentiment/dev", "sentiment\n      prompts: embedded:sentiment/def", "no such embedded data; did you mean"),
+        ("kind: gold_reward", "kind: gold_rewrd", "did you mean 'gold_reward'?"),
+        ("primary: sentiment/gold_reward", "primary: sentiment/gold_rewrd", "did you mean 'gold_reward'?"),
     ],
 )
 def test_check_names_file_line_and_fix(old: str, new: str, said: str, tmp_path: Path) -> None:
