@@ -12,7 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PLACES = ("trainers", "evals", "reports", "harness")
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".j2", ".html", ".js", ".css", ".json"}
 #: Reports and data that commands made, and schemas made from docstrings that are read here themselves.
-MADE = ("reports/example/", "trainers/data/", "evals/tasks/data/", "matrix.schema.json", "summary.schema.json", "harness/locks/")
+MADE = (
+    "reports/example/",
+    "trainers/data/",
+    "evals/tasks/data/",
+    "matrix.schema.json",
+    "summary.schema.json",
+    "harness/locks/",
+)
 
 #: A regular expression, and the direction to go. A space stands for any white space, also a line break with a comment mark.
 INSTEAD = {

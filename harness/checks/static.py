@@ -41,6 +41,9 @@ def check(config: MatrixConfig, source: Source) -> list[str]:
             one(config, source)
         except UserError as error:
             problems.append(str(error))
+        except TypeError:  # a value that identifies no run, such as NaN: the group that owns its key has named it
+            if not problems:
+                raise
     return problems
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class PolicyClock:
         self._benchmarks = benchmarks
         self._took: dict[str, float] = {}
         self._begun = 0.0
+        #: Seconds that the benchmarks of each policy took, by its run id.
+        self.seconds: Counter[str] = Counter()
 
     def see(self, event: Json) -> None:
         """Take note of an event; `time` is in seconds."""
@@ -39,6 +42,7 @@ class PolicyClock:
             self._begun = event["time"]
         elif event["event"] == "benchmark_done":
             self._took[event["benchmark"]] = event["time"] - self._begun
+            self.seconds[event["policy"]] += event["time"] - self._begun
             self._begun = event["time"]
 
     def left(self, event: Json) -> tuple[float, bool]:
@@ -113,7 +117,7 @@ class _Evaluation:
                 progress.say(f"{spec.label}: the policy after step {step} was not kept when it was trained")
         self.clock = PolicyClock({p.run_id: [b.name for b in benchmarks_of(plan, p)] for p in self.policies})
         self.order = {p.run_id: i for i, p in enumerate(self.policies, start=1)}
-        self._started, self._ran = time.monotonic(), False
+        self._ran = False
 
     def fingerprint(self, policy: Policy) -> str:
         """Identity of all cells of a policy."""
@@ -190,7 +194,7 @@ class _Evaluation:
             places = (scores_schema.scores_path, scores_schema.generations_path, scores_schema.logprobs_path)
             paths = [path(out, name) for name in names for path in places]
             files = [str(path.relative_to(out)) for path in paths if path.is_file()]
-            store.mark_stage(STAGE, fingerprint, files, time.monotonic() - self._started, last=True)
+            store.mark_stage(STAGE, fingerprint, files, self.clock.seconds[policy.run_id], last=True)
 
     def run(self, policies: Sequence[Policy]) -> dict[str, Json]:
         """One job of the evaluation worker over `policies`; returns what failed of them.

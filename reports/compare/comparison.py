@@ -138,7 +138,9 @@ def tested(differences: Floats) -> dict[str, Any]:
         "crossed_test": crossed_test(mean).as_dict(),
         "minimum_detectable_effect": {
             "value": detectable,
-            "reason": None if detectable is not None else mean.note or "the differences vary too little for an estimate",
+            "reason": None
+            if detectable is not None
+            else mean.note or "the differences vary too little for an estimate",
         },
     }
 

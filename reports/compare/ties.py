@@ -8,8 +8,8 @@ from reports.schema import Metric
 
 BEST, TIED, APART, UNKNOWN = "best", "tied", "apart", "unknown"
 SENTENCE = (
-    "▲ marks the best mean; ≈ marks what is not distinguishable from it (seeds and prompts crossed, Holm over all pairs of methods, "
-    "p > .05, or too few shared seeds for a test). The best was picked on the same prompts: a reading aid, not a test."
+    "▲ marks the best mean; ≈ marks what is not distinguishable from it (seeds and prompts crossed, Holm over all pairs of "
+    "methods, p > .05, or too few shared seeds for a test). The best was picked on the same prompts: a reading aid, not a test."
 )
 
 

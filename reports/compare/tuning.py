@@ -226,9 +226,7 @@ def tie_groups(all_arms: Sequence[Arm], benchmark: str, metric: str, higher: boo
     if not pairs:
         reason = "fewer than two methods were scored"
     elif tested < len(pairs):
-        reason = (
-            f"{len(pairs) - tested} of {len(pairs)} pairs share fewer than {LEAST_SEEDS} seeds and are not distinguishable"
-        )
+        reason = f"{len(pairs) - tested} of {len(pairs)} pairs share fewer than {LEAST_SEEDS} seeds and are not distinguishable"
     return {
         "groups": [{"label": label, "mean": means[label], "letters": marks[label]} for label in order],
         "method": "compact letter display, crossed seeds x prompts, Holm over pairs",

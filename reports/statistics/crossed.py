@@ -118,6 +118,10 @@ def crossed_mean(differences: ArrayLike) -> CrossedMean:
         variance, degrees = variance_of_mean(squares)
     if not variance > np.finfo(float).eps ** 2 * max(centre**2, 1e-300):
         return CrossedMean(centre, None, None, seeds, prompts, "all differences are equal; no interval")
+    if (
+        degrees < 0.5
+    ):  # the spread is a small difference of large mean squares, and the interval spans many powers of ten
+        return CrossedMean(centre, None, None, seeds, prompts, "under half a degree of freedom; no interval", squares)
     few = f"only {seeds} seeds" if seeds < 5 else None
     return CrossedMean(centre, math.sqrt(variance), degrees, seeds, prompts, few, squares)
 

@@ -144,7 +144,7 @@ def test_unfinished_pilot_uses_what_is_shared(tmp_path: Path) -> None:
         (("--effect", "0.1", "--prompts", "many"), "'many'"),
         (("--effect", "0.1", "--sd-seed", "-1"), "of at least 0"),
         (("--effect", "0.1", "--sd-seed", "0", "--sd-prompt", "0", "--sd-residual", "0"), "not all 0"),
-        (("--effect", "0.1", "--claims", "0"), "at least 1"),
+        (("--effect", "0.1", "--claims", "0"), "give a whole number of 1 to 10000"),
         (("--effect", "0.1", "--metric", "a/b"), "belongs to a pilot"),
         (("--effect", "0.1", "--pilot", "nowhere"), "holds no matrix"),
         (("--effect", "0.1", "--sede", "3"), "did you mean '--seeds'?"),

@@ -121,7 +121,11 @@ def test_schema_takes_what_is_right(method: dict[str, Any], validator: jsonschem
         ("\n  dtype: float32", "\n  dtype: float32\n  quantization: {}", "neither load_in_4bit nor load_in_8bit"),
         ("\n  dtype: float32", "\n  dtype: float32\n  adapter_revision: main", "no adapter is named"),
         ("lora: #", "lora_: #", "unknown key lora_"),
-        ("sentiment\n      prompts: embedded:sentiment/dev", "sentiment\n      prompts: embedded:sentiment/def", "no such embedded data; did you mean"),
+        (
+            "sentiment\n      prompts: embedded:sentiment/dev",
+            "sentiment\n      prompts: embedded:sentiment/def",
+            "no such embedded data; did you mean",
+        ),
         ("kind: gold_reward", "kind: gold_rewrd", "did you mean 'gold_reward'?"),
         ("primary: sentiment/gold_reward", "primary: sentiment/gold_rewrd", "did you mean 'gold_reward'?"),
     ],

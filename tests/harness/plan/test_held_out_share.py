@@ -103,7 +103,7 @@ def test_dropped_rows_are_made_up_for(tmp_path: Path) -> None:
     loaded = load_mixture([Part("p.jsonl", limit=4)], tmp_path, 0, "drop", streaming=True)
     assert [pair.id for pair in loaded.pairs] == ["p0", "p1", "p2", "p3"] and len(loaded.dropped) == 3
     short = load_mixture([Part("p.jsonl", limit=40)], tmp_path, 0, "drop", streaming=True)
-    assert len(short.pairs) == 9 and "40 pairs asked for, 9 there" in short.notes[0]
+    assert len(short.pairs) == 9 and "40 pairs requested, 9 available" in short.notes[0]
 
 
 def test_many_dropped_rows_are_not_checked_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ def test_attention_is_known_and_can_be_had(world: Any, monkeypatch: pytest.Monke
     world.replace("flash_attention2", "flash_attention_2")
     monkeypatch.setattr("harness.plan.machine.gpus", list)
     _, said = _plan(world)
-    assert any("needs a CUDA GPU, and there is none here: set it to sdpa" in line for line in said)
+    assert any("needs a CUDA GPU; this machine has none: set it to sdpa" in line for line in said)
     monkeypatch.setattr("harness.plan.machine.gpus", lambda: ["a GPU"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None)
     assert "neither is installed; pip install kernels" in world.error()
@@ -276,4 +276,4 @@ def test_an_upload_sends_the_policy_and_its_card(world: Any, monkeypatch: pytest
     assert created["name"].endswith(name) and (created.get("private") is True or created.get("visibility") == "private")
     commit = next(lines for path, lines in _Hub.requests if f"{name}/commit/" in path)
     assert {line["value"]["path"] for line in commit if line["key"] == "file"} == {"README.md", "config.json"}
-    assert any(line.startswith("not uploaded, for it is not done") for line in said)
+    assert any(line.startswith("not uploaded (not finished)") for line in said)
