@@ -24,7 +24,10 @@ def model_hash(directory: Path) -> str:
     Hashes of large files are remembered in the user's cache directory by path, size and modification time.
     """
     store = cache_dir() / "file-hashes.json"
-    cache: dict[str, str] = read_json(store) or {}
+    try:
+        cache: dict[str, str] = read_json(store) or {}
+    except OSError:  # only a cache
+        cache = {}
     before = len(cache)
     patterns = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "*.jinja", "vocab*", "merges*")
     files = sorted({path for pattern in patterns for path in Path(directory).glob(pattern) if path.is_file()})

@@ -73,8 +73,8 @@ def build(output: Path, run_ids: list[str], config: dict[str, Any]) -> Path:
 
 
 FILE = "contamination.json"
-#: Raise when the comparison changes.
-_VERSION = 1
+#: Raise when the comparison changes. Version 1 could miss near duplicates (MinHash).
+_VERSION = 2
 #: A line of a document with fewer words says too little to be recognised.
 _FEWEST_WORDS = 4
 

@@ -1,10 +1,14 @@
-"""Other processes of the report: started anew, not forked, since the caller may hold threads and locks."""
+"""Other processes of the report: spawned, not forked, since the caller may hold threads and locks."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
+
+from trainers.common.processes import die_with_parent
 
 
 def cores() -> int:
@@ -12,12 +16,25 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def pool(workers: int) -> ProcessPoolExecutor:
-    """So many processes, which print nothing; an error in one is raised where its result is asked for."""
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet)
+@contextmanager
+def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """So many processes, which print nothing; an error in one is raised where its result is asked for.
+
+    They are killed if the block raises, and end with this process.
+    """
+    made = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(os.getpid(),))
+    try:
+        yield made
+    except BaseException:
+        for process in list((made._processes or {}).values()):
+            process.kill()
+        made.shutdown(cancel_futures=True)
+        raise
+    made.shutdown()
 
 
-def _quiet() -> None:
+def _begin(parent: int) -> None:
+    die_with_parent(parent)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nowhere, stream)

@@ -128,7 +128,12 @@ class Registry:
         """The class, not yet checked against `bases`."""
         location, _, attribute = self.target(name).rpartition(":")
         file = location.endswith(".py")
-        module = self._load_file(name, Path(location)) if file else importlib.import_module(location)
+        try:
+            module = self._load_file(name, Path(location)) if file else importlib.import_module(location)
+        except ImportError as error:
+            if name in self.builtin:
+                raise
+            raise self.error(f"{self.noun} {name!r}: {location} does not import: {error}") from error
         try:
             return getattr(module, attribute)
         except AttributeError:

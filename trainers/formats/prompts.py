@@ -85,7 +85,7 @@ def _asked(row: Values, where: str) -> Turns:
     if isinstance(row.get("turns"), list):
         first = before(row, where, "system", "history")
         return first + [{"role": "user", "content": text_of(part, where, "turns")} for part in row["turns"]]
-    key, turns = conversation(row, where)
+    key, turns = conversation(row, where, "history")
     if key is not None:
         return turns
     keys = ", ".join(map(str, row)) or "none"

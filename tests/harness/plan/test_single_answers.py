@@ -38,6 +38,7 @@ def write(path: Path, rows: list[Any]) -> Path:
         {"prompt": QUESTION, "completion": ANSWER, "label": True},
         {"prompt": [{"role": "user", "content": QUESTION}], "chosen": [ANSWERED]},
         {"instruction": "Name two", "input": "rivers.", "output": ANSWER},
+        {"prompt": "a template", "instruction": "Name two", "input": "rivers.", "output": ANSWER},
         {"messages": [{"role": "user", "content": QUESTION}, ANSWERED]},
         {"conversations": [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]},
     ],

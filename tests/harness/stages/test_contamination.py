@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.plan.entries import PlannedBenchmark
 from harness.stages.report import FILE, write_contamination
 from reports.compare.contamination import contamination_sentence, contamination_summary
 
@@ -32,8 +33,8 @@ def plan(output: Path, trained: list[str]) -> Any:
         data_hash="d",
         pairs=[SimpleNamespace(prompt=[{"role": "user", "content": text}]) for text in trained],
         benchmarks=[
-            {"name": "quiz", "kind": "lm_eval", "fingerprint": "q"},
-            {"name": "mine", "kind": "constraints", "fingerprint": "m"},
+            PlannedBenchmark.of({"name": "quiz", "kind": "lm_eval", "fingerprint": "q"}),
+            PlannedBenchmark.of({"name": "mine", "kind": "constraints", "fingerprint": "m"}),
         ],
         contamination={"mine": mine},
     )

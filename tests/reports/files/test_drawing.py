@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -69,3 +70,12 @@ def test_a_matrix_without_steps_has_empty_curves(tmp_path: Path) -> None:
     assert (tmp_path / "training_curves.png").stat().st_size and not (
         tmp_path / "figures" / "training_curves.png"
     ).exists()
+
+
+def test_processes_end_with_a_block_that_raises() -> None:
+    with pytest.raises(KeyError), processes.pool(1) as pool:
+        assert pool.submit(len, "ab").result() == 2
+        pool.submit(time.sleep, 600)
+        (worker,) = pool._processes.values()
+        raise KeyError
+    assert not worker.is_alive()

@@ -50,6 +50,10 @@ def test_repeated_prompts_are_left_out(tmp_path: Path) -> None:
         ([{"prompt": "p"}, {"prompt": " "}], [":2: the prompt is empty"]),
         ([{"system": "Be brief.", "prompt": Q}], ["the turns system, user"]),
         ([{"turns": [Q, "Two more."]}], ["must be one question of the user"]),
+        (
+            [{"history": [["Hi", "Hi!"]], "messages": [{"role": "user", "content": Q}]}],
+            ["the turns user, assistant, user"],
+        ),
         ([{"turns": []}], ["the turns none"]),
         ([{"id": "a", "prompt": "p"}, {"id": "a", "prompt": "q"}], [":2: id 'a' is also that of another prompt"]),
         ([["p"]], ["expected a JSON object with prompt;", "got list"]),

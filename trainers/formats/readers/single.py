@@ -66,8 +66,10 @@ def read_answers(path: Path) -> Answers:
 
 def _parts(row: Values, where: str) -> tuple[Turns, Turns, tuple[str, ...]]:
     """The prompt, the answer, and the keys they are from."""
-    answers = ("output",) if row.get("prompt") is None else ("chosen", "completion")
-    answer = next((key for key in answers if row.get(key) is not None), None)
+    answer = next((key for key in ("chosen", "completion") if row.get(key) is not None), None)
+    if row.get("prompt") is None or answer is None:  # as a row of instruction and output
+        row = {key: value for key, value in row.items() if key != "prompt"}
+        answer = "output" if row.get("output") is not None else None
     prompt = question(row, where)
     if prompt is not None and answer is not None:
         used = ("prompt",) if row.get("prompt") is not None else ("instruction", "input")
@@ -94,11 +96,11 @@ def question(row: Values, where: str) -> Turns | None:
     return [*before(row, where, "system", "history"), {"role": "user", "content": "\n".join(parts)}]
 
 
-def conversation(row: Values, where: str) -> tuple[str | None, Turns]:
-    """The key and the turns of a whole conversation, after its system text; (None, []) if there is none."""
+def conversation(row: Values, where: str, history: str | None = None) -> tuple[str | None, Turns]:
+    """The key and the turns of a whole conversation, after its system text and history; (None, []) if there is none."""
     for key, read in (("messages", messages), ("conversations", speakers)):
         if row.get(key) is not None:
-            return key, before(row, where, "system", None) + read(row[key], where, key)
+            return key, before(row, where, "system", history) + read(row[key], where, key)
     return None, []
 
 
