@@ -40,7 +40,8 @@ $(STAMP):
 		|| { echo "error: $(PYTHON) is not Python 3.11 to 3.13; run make PYTHON=python3.11 ..." >&2; exit 2; }
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing ($(EXTRA)) into $(VENV): torch first, then the rest; a few minutes"
-	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c $(LOCK) torch==2.13.0
+	@# an index of torch alone may lack the locked versions of its dependencies; the lock brings them
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) $(if $(filter cpu,$(EXTRA)),--no-deps),-c $(LOCK)) torch==2.13.0
 ifeq ($(EXTRA),gpu)
 	@$(call get,-e $(GPU))
 else
