@@ -119,5 +119,5 @@ def test_matrix_survives_kill_and_finishes_once(tmp_path: Path) -> None:
     (output / "report.html").unlink()
     process = start(config, output)
     _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0 and "writing metrics" in stderr and "training process" not in stderr
+    assert process.returncode == 0 and "writing the report" in stderr and "training process" not in stderr
     assert (output / "report.html").is_file()
