@@ -18,7 +18,7 @@ _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 _READ_ONLY_ERRNOS = (errno.EROFS, errno.EACCES, errno.EPERM)
 #: Libraries in other languages (safetensors, Arrow) carry the system's words in errors of their own.
 _DISK_WORDS = tuple(os.strerror(number) for number in _DISK_ERRNOS)
-#: How torch.save puts a write that came through in part, whatever the reason: lost on the way here.
+#: What torch.save says of a partial write; it does not pass on the cause.
 _TORN_WORDS = ("PytorchStreamWriter failed writing", ". unexpected pos ")
 _TRANSIENT_CLASSES = ("MemoryError", "OutOfMemoryError", "EngineCrashed", "EngineLostError", "EngineDeadError")
 

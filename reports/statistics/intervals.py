@@ -64,7 +64,7 @@ def mean_interval(values: ArrayLike, groups: Sequence[object] | None = None, con
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     """Wilson score interval for successes out of n."""
     if not 0 <= successes <= n:
-        raise ValueError(f"proportion: {successes} successes of {n}; successes must lie in 0..n")
+        raise ValueError(f"proportion: {successes} successes of {n}; successes must be in 0..n")
     if n == 0:
         return undefined("Wilson", 0, "no items")
     z = float(special.ndtri(0.5 + confidence / 2))

@@ -100,7 +100,7 @@ def seed_interval(
     """t interval, S-1 degrees of freedom, for the mean of one value per seed, shape (S,).
 
     Give per-seed means for a method's level, per-seed differences for a paired comparison. `items` is the number of
-    prompts behind each value; `bounds` cuts the interval to the range the values can have (a share lies in 0..1).
+    prompts behind each value; `bounds` cuts the interval to the range the values can have (0..1 for a share).
     The interval holds the prompts fixed: it says how another seed would differ.
     """
     x = np.asarray(values, dtype=float)
