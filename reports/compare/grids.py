@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from reports.compare.comparison import Column, by_group, columns_of
 from reports.runs.arms import Arm
-from reports.runs.records import MatrixData, Scores
 
 Floats = NDArray[np.float64]
 
@@ -64,10 +63,3 @@ def grouped(grid: ScoreGrid, ids: Sequence[str], values: Floats) -> Floats:
     """Values of shape (..., items) with one column per group of items."""
     at = dict(zip(grid.ids, grid.groups, strict=True))
     return by_group(values, [at[i] for i in ids])
-
-
-def higher_is_better(matrix: MatrixData, benchmark: str, metric: str) -> bool:
-    """Whether a larger value of the metric is better; True where no score file says."""
-    policies = [*matrix.runs, *([matrix.reference] if matrix.reference else [])]
-    found: list[Scores] = [s for r in policies if (s := r.scores.get(benchmark)) and metric in s.metrics]
-    return not found or found[0].metrics[metric].get("higher_is_better") is not False

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.runs.records import RunData
+from trainers.common.files import Json
+
+#: Rules whose runs repeat, or mirror, the betas of a parent method.
+CONTROL_RULES = ("matched_mean", "permuted", "inverse", "weight_only", "saturation_only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +22,22 @@ class Arm:
     label: str
     method: str
     rule: str | None
-    settings: dict[str, Any]
+    settings: Json
     runs: tuple[RunData, ...]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is one of the controls, by its rule or its name."""
+        return self.rule in CONTROL_RULES or self.method in CONTROL_RULES
+
+
+def contrasts(all_arms: Sequence[Arm], baseline: Arm | None) -> list[tuple[Arm, Arm]]:
+    """The pairs to compare: every arm with the baseline, and every method under test with every control."""
+    if baseline is None:
+        return []
+    tested = [a for a in all_arms if a.method != baseline.method and not a.is_control]
+    controls = [a for a in all_arms if a.is_control]
+    return [*((a, baseline) for a in all_arms if a is not baseline), *((a, c) for a in tested for c in controls)]
 
 
 def _short(value: Any) -> str:
@@ -41,7 +59,7 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
     times = Counter((run.method, _key(run.settings), run.seed) for run in runs if run.identity)
     repeated = {method for (method, _, _), count in times.items() if count > 1}
 
-    def settings_of(run: RunData) -> dict[str, Any]:
+    def settings_of(run: RunData) -> Json:
         parent = by_id.get((run.identity or {}).get("parent") or "") if run.method in repeated else None
         return run.settings if parent is None else {**parent.settings, **run.settings}
 

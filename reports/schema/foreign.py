@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from reports.schema.base import Estimate, Json, Number, Record
+from reports.schema.base import Estimate, Json, Labelled, Number, Record, Scored
 
 
 class ForeignBeta(Record):
+    """What is known of a run's beta."""
+
     kind: Literal["dynamic", "fixed", "unknown"]
     low: Number | None
     high: Number | None
 
 
-class ForeignSource(Record):
+class ForeignSource(Labelled):
+    """One run: what was read of it."""
+
     run_id: str
-    label: str
     directory: str
     formats: list[str]
     files: list[str]
@@ -29,16 +32,17 @@ class ForeignSource(Record):
 
 
 class Gap(Record):
+    """Something that was not recorded, and what cannot be said without it."""
+
     what: str
     means: str
     runs: list[str]
     all: bool
 
 
-class UnpairedScore(Record):
-    benchmark: str
-    metric: str
-    label: str
+class UnpairedScore(Labelled, Scored):
+    """A run's own level, and its difference from the baseline without pairing."""
+
     value: Number
     stderr: Number | None
     n: int | None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from reports.schema.base import Estimate, Json, Number, Policy, Record
+from reports.schema.base import Estimate, Json, Labelled, Number, Policy, Reasoned, Record
 
 
 class WinRate(Estimate):
@@ -47,17 +47,18 @@ class BradleyTerry(Record):
     reason: str | None = None
 
 
-class Agreement(Record):
+class Agreement(Reasoned):
     """Two judges on the same comparisons."""
 
     judges: list[str]
     n: int
     same_verdict: Estimate | None
     kappa: Estimate | None = Field(description="Cohen's kappa.")
-    reason: str | None
 
 
 class JudgeError(Record):
+    """Why a judge failed."""
+
     kind: str = Field(alias="class")
     message: str
 
@@ -69,34 +70,36 @@ class Position(Record):
     first_preference: Estimate
 
 
-class JudgedPair(Record):
+class JudgedPolicy(Policy):
+    """One seed's policy against the reference."""
+
+    win_rate: WinRate
+
+
+class Judged(Record):
+    """The comparisons of two policies or of two methods."""
+
+    win_rate: WinRate
+    position: Position | None
+
+
+class JudgedPair(Judged):
+    """`first` against `second`."""
+
     first: str
     second: str
-    win_rate: WinRate
-    position: Position | None
 
 
-class JudgedPolicy(Policy):
-    win_rate: WinRate
+class JudgedArm(Judged, Labelled):
+    """One method against the reference."""
 
-
-class JudgedArm(Record):
-    label: str
-    win_rate: WinRate
-    position: Position | None
     length_controlled: LengthControlled
     policies: list[JudgedPolicy]
 
 
-class JudgeReport(Record):
-    name: str
-    identity: Json | None = Field(description="What its verdicts depend on; null where it could not be built.")
-    state: Literal["done", "failed"]
-    error: JudgeError | None
-    left_out: dict[str, str] = Field(description="Policies that could not be judged, and why.")
-    tally: Json | None = Field(
-        description="Requests: from the cache, asked, without a verdict by reason, and what they cost."
-    )
+class JudgeVerdicts(Record):
+    """What one judge's comparisons on one benchmark say; all is empty where it made none."""
+
     comparisons: int = Field(ge=0)
     identical: int = Field(description="Comparisons of two equal answers, which tie unasked.", ge=0)
     failed: dict[str, int] = Field(description="Comparisons without a verdict, by reason.")
@@ -106,7 +109,22 @@ class JudgeReport(Record):
     against_reference: list[JudgedArm]
 
 
+class JudgeReport(JudgeVerdicts):
+    """One judge on one benchmark."""
+
+    name: str
+    identity: Json | None = Field(description="What its verdicts depend on; null where it could not be built.")
+    state: Literal["done", "failed"]
+    error: JudgeError | None
+    left_out: dict[str, str] = Field(description="Policies that could not be judged, and why.")
+    tally: Json | None = Field(
+        description="Requests: from the cache, asked, without a verdict by reason, and what they cost."
+    )
+
+
 class JudgedBenchmark(Record):
+    """All judges of one benchmark."""
+
     benchmark: str
     reference: str
     judges: list[JudgeReport]

@@ -12,15 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from trainers.common.files import Json
+
+if TYPE_CHECKING:
+    from reports.schema.verdict import Assertion
 
 #: What a claim asserts -> the comparisons that must all favour the method. "baseline" is the claim's `against`.
-ASSERTIONS: dict[str, tuple[str, ...]] = {
+ASSERTIONS: dict[Assertion, tuple[str, ...]] = {
     "gain": ("baseline",),
     "variation": ("baseline", "matched_mean"),
     "perplexity": ("baseline", "matched_mean", "permuted"),
 }
 POINTS = ("final", "matched_kl")
+_TEXTS = ("name", "method", "against", "metric")
 SCHEMA_VERSION = 1
 CLAIMS = "claims.json"
 
@@ -43,12 +49,12 @@ class Claim:
     method: str
     against: str
     metric: str
-    asserts: str = "gain"
+    asserts: Assertion = "gain"
     at: str = "final"
     min_effect: float = 0.0
 
     def __post_init__(self) -> None:
-        for key in ("name", "method", "against", "metric"):
+        for key in _TEXTS:
             value = getattr(self, key)
             if not isinstance(value, str) or not value:
                 raise ClaimError(f"claim {self.name!r}: {key} is {value!r}; it must be a text")
@@ -72,25 +78,25 @@ def parse_claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
         ClaimError: an unknown or missing key, a bad value, or a name used twice.
     """
     known = [f.name for f in fields(Claim)]
-    claims: list[Claim] = []
+    claims: dict[str, Claim] = {}
     for number, row in enumerate(rows):
         where = f"claims[{number}]"
         if not isinstance(row, Mapping):
             raise ClaimError(f"{where} is {row!r}; it must be a mapping with {', '.join(known)}")
-        for key in row:
-            if key not in known:
-                raise ClaimError(f"{where}: unknown key {key!r}; known: {', '.join(known)}")
-        for key in ("name", "method", "against", "metric"):
-            if key not in row:
-                raise ClaimError(f"{where}: {key} is missing; add it")
+        unknown = next((key for key in row if key not in known), None)
+        if unknown is not None:
+            raise ClaimError(f"{where}: unknown key {unknown!r}; known: {', '.join(known)}")
+        lacking = next((key for key in _TEXTS if key not in row), None)
+        if lacking is not None:
+            raise ClaimError(f"{where}: {lacking} is missing; add it")
         claim = Claim(**row)
-        if any(claim.name == other.name for other in claims):
+        if claim.name in claims:
             raise ClaimError(f"{where}: duplicate claim name {claim.name!r}; names must be unique")
-        claims.append(claim)
-    return claims
+        claims[claim.name] = claim
+    return list(claims.values())
 
 
-def _row(claim: Claim) -> dict[str, Any]:
+def _row(claim: Claim) -> Json:
     return {**asdict(claim), "min_effect": float(claim.min_effect)}
 
 
@@ -99,7 +105,7 @@ def _hash(rows: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def freeze(claims: Sequence[Claim]) -> dict[str, Any]:
+def freeze(claims: Sequence[Claim]) -> Json:
     """The content of claims.json: the claims, their sha256, and the time (UTC, whole seconds)."""
     rows = [_row(claim) for claim in claims]
     time = datetime.now(UTC).isoformat(timespec="seconds")
@@ -125,7 +131,7 @@ def thaw(frozen: Mapping[str, Any]) -> tuple[list[Claim], datetime]:
     return parse_claims(rows), time
 
 
-def read_claims(root: Path) -> dict[str, Any] | None:
+def read_claims(root: Path) -> Json | None:
     """The content of a matrix's claims.json, or None if it has none.
 
     Raises:
@@ -135,10 +141,9 @@ def read_claims(root: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise ClaimError(f"{path}: not JSON ({error}); restore it, or delete it and its runs to declare anew") from None
-    return content
 
 
 def verify(frozen: Mapping[str, Any], claims: Sequence[Claim]) -> list[str]:

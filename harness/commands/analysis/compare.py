@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(_shown(summary.plain(), options.output, path), indent=1, ensure_ascii=False))
         return 0
     print_summary(options.output)
-    for note in said["notes"]:
+    for note in said.notes:
         print(f"- {note}")
     print(f"report: {_short(path)}")
     return 0
