@@ -26,7 +26,7 @@ from reports.schema.beta import Beta
 from reports.schema.correlations import RunCorrelations
 from reports.schema.metrics import Comparison, Metric, Paired, TieGroups
 from reports.schema.runs import Provenance, RunEntry
-from reports.schema.summary import Baseline, Counts, Kind, Primary, Summary
+from reports.schema.summary import Baseline, Counts, Primary, Summary
 from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
 from reports.schema.verdict import Claims, OverReference, TestCounts, Verdict, VerdictSentence
 from reports.statistics.multiplicity import benjamini_hochberg, holm
@@ -282,7 +282,7 @@ def _run_over_reference(matrix: MatrixData, arm: Arm, metrics: Sequence[Metric])
     return run_over_reference(arm, load_scores(path), first.metric) if path.exists() else []
 
 
-def build_summary(matrix: MatrixData, kind: Kind = "matrix", analysed: Mapping[str, Analysed] | None = None) -> Summary:
+def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[str, Analysed] | None = None) -> Summary:
     """Everything the report says (no NaN; a null has a `reason` beside it).
 
     `kind` is "matrix" or "run"; one schema serves both, a single run is compared with the reference alone. `analysed`
@@ -327,7 +327,7 @@ def build_summary(matrix: MatrixData, kind: Kind = "matrix", analysed: Mapping[s
     beta = beta_summary(matrix, all_arms, analysed)
     summary = Summary(
         schema_version=1,
-        kind=kind,
+        kind="run" if kind == "run" else "matrix",
         name=matrix.config.get("name"),
         baseline=Baseline(
             value=baseline.label if baseline else None,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from reports.schema.base import AdjustedP, Record, Test
+from reports.schema.base import Adjusted, AdjustedP, Test
 from reports.statistics.multiplicity import benjamini_hochberg
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Adjusted)
 #: Stands in a row until the tests of all rows are known.
 UNCORRECTED = AdjustedP(value=None, method="uncorrected", family_size=0, reason="not corrected yet")
 

@@ -40,7 +40,6 @@ def run_over_reference(arm: Arm, reference: Scores, metric: str) -> list[OverRef
 
 def _row(method: str, label: str, metric: str, found: Inferred, seeds: int) -> OverReference:
     difference = found.difference
-    covers = "seeds and prompts" if seeds > 1 else "prompts of one seed"
     return OverReference(
         method=method,
         label=label,
@@ -52,7 +51,7 @@ def _row(method: str, label: str, metric: str, found: Inferred, seeds: int) -> O
         n_seeds=seeds,
         n_prompts=found.n,
         reason=difference.reason,
-        covers=None if difference.low is None else covers,
+        covers=None if difference.low is None else "seeds and prompts" if seeds > 1 else "prompts of one seed",
     )
 
 

@@ -184,7 +184,7 @@ def _length_controlled(
     if difficulty is None:
         few = f"prompt difficulty is estimated from at least {FEWEST_POLICIES} policies against the reference"
         unknown = undefined("length-controlled win rate (GLM)", len(means), few)
-        return LengthControlled(**unknown.as_dict(), plain_rate=None)
+        return LengthControlled.model_validate(unknown.as_dict() | {"plain": None})
     gamma = [difficulty[prompt] for prompt in means.index]
     fit = length_controlled(
         means["preference"], means["length_first"], means["length_second"], gamma, replicates=replicates

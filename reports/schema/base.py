@@ -128,6 +128,12 @@ class AdjustedP(Value):
     family_size: int = Field(description="Tests corrected together.")
 
 
+class Adjusted(Record):
+    """Rests on a test whose p-value is corrected."""
+
+    adjusted_p: AdjustedP
+
+
 class Collapse(Record):
     """The first logged step at which beta was found collapsed."""
 

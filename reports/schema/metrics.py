@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from reports.schema.base import (
-    AdjustedP,
+    Adjusted,
     Between,
     Estimate,
     Labelled,
@@ -109,11 +109,10 @@ class ComparisonVerdict(Record):
     seeds_needed: SeedsNeeded
 
 
-class Comparison(Paired):
+class Comparison(Adjusted, Paired):
     """A comparison with its corrected p-value and its verdict."""
 
     family: Family
-    adjusted_p: AdjustedP
     verdict: ComparisonVerdict
 
 

@@ -27,9 +27,6 @@ class Primary(Reasoned):
     value: str | None
 
 
-Kind = Literal["run", "matrix"]
-
-
 class Baseline(Reasoned):
     """The arm that the others are compared with, and how it was picked."""
 
@@ -53,7 +50,7 @@ class Summary(Record):
     """summary.json. A null that is a result has a reason beside it."""
 
     schema_version: Literal[1]
-    kind: Kind = Field(description="A run is compared with the reference alone.")
+    kind: Literal["run", "matrix"] = Field(description="A run is compared with the reference alone.")
     name: str | None = Field(description="The matrix file's name.")
     baseline: Baseline
     primary: Primary

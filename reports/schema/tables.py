@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from reports.schema.base import (
-    AdjustedP,
+    Adjusted,
     Between,
     Estimate,
     Json,
@@ -29,7 +29,7 @@ class Chosen(Labelled):
     share: Number
 
 
-class BestComparison(Tested, OnMetric):
+class BestComparison(Adjusted, Tested, OnMetric):
     """Two methods, each at its best setting, cross-fitted."""
 
     method: str
@@ -43,7 +43,6 @@ class BestComparison(Tested, OnMetric):
     how: str | None
     seed_differences: list[Number]
     minimum_detectable_effect: Value
-    adjusted_p: AdjustedP
 
 
 class ExpectedPoint(Record):
@@ -126,8 +125,8 @@ class FrontierDifference(Tested):
     bootstrap: Estimate
 
 
-class AtEqual(Reasoned, Between, Scored):
-    """Two arms at an equal KL or length: at the end of the range both reach, and on average over it."""
+class AtEqual(Adjusted, Reasoned, Between, Scored):
+    """Two arms at an equal KL or length: at the end of the range both reach (tested), and on average over it."""
 
     n: int = Field(description="Prompts scored at every checkpoint.")
     points_per_run: int | None = Field(description="The fewest of any run.")
@@ -135,7 +134,6 @@ class AtEqual(Reasoned, Between, Scored):
     note: str | None
     matched: Tested
     area: Tested
-    adjusted_p: AdjustedP = Field(description="Of the matched difference.")
 
 
 class FrontierComparison(AtEqual):
@@ -183,7 +181,7 @@ class Stratum(Record):
     seed_differences: list[Number]
 
 
-class StrataComparison(Between, OnMetric):
+class StrataComparison(Adjusted, Between, OnMetric):
     """Two arms by prompt perplexity; `slope` is per nat of log perplexity, and `test` is that of the slope."""
 
     source: str = Field(description="Where the perplexities come from.")
@@ -195,7 +193,6 @@ class StrataComparison(Between, OnMetric):
     strata: list[Stratum]
     slope: Estimate
     test: Test
-    adjusted_p: AdjustedP
 
 
 class Strata(Reasoned):

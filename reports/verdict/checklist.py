@@ -9,6 +9,7 @@ from reports.compare.contamination import contamination_sentence
 from reports.runs.arms import Arm
 from reports.runs.records import MatrixData
 from reports.schema import Check, Summary
+from reports.schema.base import Adjusted
 from reports.schema.tables import AtEqual
 
 CONTROLS = ("matched_mean", "permuted")
@@ -128,7 +129,7 @@ def _judged(matrix: MatrixData, summary: Summary) -> Check:
 
 def _tests(summary: Summary) -> Check:
     made = summary.tests
-    further = {
+    further: dict[str, Sequence[Adjusted]] = {
         "at best settings": summary.tuning.comparisons,
         "by perplexity": summary.strata.comparisons,
         "at matched KL": summary.frontiers.comparisons,

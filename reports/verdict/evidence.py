@@ -121,7 +121,7 @@ class _Source:
         if self.claim.at == "matched_kl" or None in theirs:
             return picked.estimate
         sides = [arm_grids([a for a in side if a is not None], self.benchmark, self.metric) for side in (mine, theirs)]
-        gap = cross_fitted(*(list(side.values()) for side in sides), self.sign)
+        gap = cross_fitted(list(sides[0].values()), list(sides[1].values()), self.sign)
         return picked.estimate if gap is None else gap
 
     def control(self, role: str, mine: Sequence[Arm], controls: Sequence[Arm | None], row: int) -> Contrast:

@@ -106,7 +106,9 @@ def judge(claims: Sequence[tuple[Claim, Evidence]], exploratory: Sequence[str | 
     """
     why = list(exploratory) if exploratory is not None else [None] * len(claims)
     own = [_combined(claim, claim.asserts, evidence) for claim, evidence in claims]
-    rungs = [{a: _combined(claim, a, evidence)["supported"] for a in ASSERTIONS} for claim, evidence in claims]
+    rungs: list[PValues] = [
+        {a: _combined(claim, a, evidence)["supported"] for a in ASSERTIONS} for claim, evidence in claims
+    ]
     sizes = [0] * len(claims)
     for declared, correct in ((True, holm), (False, benjamini_hochberg)):
         members = [i for i, w in enumerate(why) if (w is None) == declared]

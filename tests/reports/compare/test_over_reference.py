@@ -21,6 +21,8 @@ from reports.panels.all import all_panels
 from reports.panels.style import looks, style
 from reports.runs.records import load_matrix
 from reports.schema import Summary
+from reports.schema.metrics import Metric
+from reports.schema.verdict import OverReference, VerdictSentence
 from reports.summary import build_summary
 from tests.reports import example
 from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS
@@ -107,7 +109,10 @@ def test_every_report_says_it_in_its_first_lines(report: tuple[Path, list[str], 
         f"(95 % {fixed['ci_low']:+.3f} to {fixed['ci_high']:+.3f}), foodpo +"
     )
     assert "; 2 seeds x 12 prompts. beta_head +" in said
-    assert said.endswith("; 1 seed x 12 prompts (interval over prompts only, another seed may differ).")
+    assert (
+        "; 1 seed x 12 prompts (interval over prompts only, another seed may differ). An interval without zero" in said
+    )
+    assert said.endswith("which the verdict leaves open for want of seeds or prompts.")
     console = Console(width=80, record=True, file=(root / "terminal.txt").open("w"))
     print_summary(root, console)
     lines = console.export_text().splitlines()
@@ -134,14 +139,46 @@ def test_without_a_reference_or_with_one_run_it_says_so(tmp_path: Path) -> None:
     assert (alone.over_reference, alone.verdict.over_reference) == ([], None)
 
 
-def test_the_sentence_names_what_cannot_be_compared_and_counts_the_rest() -> None:
+def test_a_single_run_is_compared_with_the_reference_of_its_matrix(
+    report: tuple[Path, list[str], dict[str, np.ndarray]],
+) -> None:
+    root, ids, rewards = report
+    alone = write_run_files(root / "runs" / ids[0])
+    (row,) = alone.over_reference
+    difference = rewards[ids[0]] - rewards["reference"]
+    low, high = stats.t.interval(0.95, PROMPTS - 1, difference.mean(), stats.sem(difference))
+    assert [row.difference, row.ci_low, row.ci_high] == pytest.approx([difference.mean(), low, high])
+    assert (row.n_seeds, row.covers) == (1, "prompts of one seed")
+    assert str(alone.verdict.over_reference).startswith("Over the reference on constraints/gold_reward: fixed +")
+    assert "reference" in alone.verdict.headline
+
+
+def test_the_sentence_names_every_method_and_what_cannot_be_compared() -> None:
     row: dict[str, Any] = {"difference": -0.5, "ci_low": None, "ci_high": None, "n_seeds": 3, "n_prompts": 9}
-    rows = [{**row, "label": f"m{i}", "covers": None} for i in range(10)]
-    rows[1]["difference"] = None
-    primary = {"benchmark": "b", "metric": "loss", "higher_is_better": False}
+    rows = [OverReference.model_construct(**row, label=f"m{i}", covers=None) for i in range(10)]
+    rows[1] = rows[1].model_copy(update={"difference": None})
+    primary = Metric.model_construct(benchmark="b", metric="loss", higher_is_better=False, description="nats an answer")
     said = over_reference.sentence(rows, primary) or ""
-    assert said.startswith("Over the reference on b/loss (lower is better): m0 -0.500 (no interval), m2 -0.500")
-    assert said.endswith("m7 -0.500 (no interval); 3 seeds x 9 prompts. Not comparable: m1. 2 more in summary.json.")
+    assert said.startswith(
+        "Over the reference on b/loss (nats an answer; lower is better): m0 -0.500 (no interval), m2 -0.500"
+    )
+    assert said.endswith("m9 -0.500 (no interval); 3 seeds x 9 prompts. Not comparable: m1.")
+
+
+def test_an_open_verdict_beside_a_clear_gain_over_the_reference_is_explained() -> None:
+    """Only where a method's interval excludes zero on the good side, and a verdict leaves its question open."""
+    row = OverReference.model_construct(
+        label="m", difference=0.5, ci_low=0.1, ci_high=0.9, n_seeds=3, n_prompts=9, covers=None
+    )
+    primary = Metric.model_construct(benchmark="b", metric="reward", higher_is_better=True, description=None)
+
+    def said(code: str, low: float = 0.1, higher: bool = True) -> str:
+        verdicts = [VerdictSentence.model_construct(label="m", code=code)]
+        metric = primary.model_copy(update={"higher_is_better": higher})
+        return over_reference.sentence([row.model_copy(update={"ci_low": low})], metric, verdicts) or ""
+
+    assert "different question" in said("unsettled") and "different question" in said("inconclusive")
+    assert "different question" not in said("better") + said("unsettled", low=-0.1) + said("unsettled", higher=False)
 
 
 def test_the_headline_figure_starts_at_a_star_on_a_root_axis(
