@@ -120,7 +120,8 @@ def _description(matrix: MatrixData, known: _Known) -> str | None:
     stated = (matrix.config.get("evaluation") or {}).get("benchmarks") or []
     named = [one for one in stated if isinstance(one, Mapping) and one.get("name") == known.benchmark]
     reward = next((one.get("reward") for one in named), None)
-    return said or (f"reward {reward}" if reward and known.metric == "gold_reward" else None)
+    name = reward.get("kind") if isinstance(reward, Mapping) else reward
+    return said or (f"reward {name}" if name and known.metric == "gold_reward" else None)
 
 
 def _pick_baseline(matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None) -> tuple[Arm | None, str | None]:

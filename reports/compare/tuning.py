@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reports.compare.comparison import crossed_test
 from reports.compare.corrected import UNCORRECTED, with_corrected
 from reports.compare.grids import ScoreGrid, aligned, arm_grids, grouped
-from reports.runs.arms import Arm
+from reports.runs.arms import Arm, differing
 from reports.schema.base import Estimate, SeedValue, Test, Value
 from reports.schema.metrics import Metric, TieGroup, TieGroups
 from reports.schema.tables import BestComparison, Chosen, ExpectedBest, ExpectedPoint, SettingScore, Tuning
@@ -150,8 +150,7 @@ def _curve(entry: Metric, method: str, own: Sequence[ScoreGrid]) -> ExpectedBest
 
 
 def _map(entry: Metric, family: Sequence[Arm], grids: Mapping[str, ScoreGrid]) -> list[SettingScore]:
-    names = list(dict.fromkeys(name for a in family for name in a.settings))
-    moved = [n for n in names if len({repr(a.settings.get(n)) for a in family}) > 1]
+    moved = differing([arm.settings for arm in family])
     return [
         SettingScore(
             benchmark=entry.benchmark,

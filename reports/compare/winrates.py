@@ -5,7 +5,6 @@ The rows are those of `comparisons/<benchmark>.jsonl` (their columns are describ
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from reports.statistics.intervals import wilson
 from reports.statistics.length_control import difficulties, length_controlled, length_term
 from reports.statistics.results import undefined
 from reports.statistics.winrate import cohen_kappa, position_effect, verdicts, win_rate
+from trainers.common.jsonl import JsonlError, read_jsonl
 
 Row = Mapping[str, Any]
 _COLUMNS = ("judge", "prompt_id", "sample", "first", "second", "preference", "length_first", "length_second")
@@ -44,20 +44,15 @@ class ComparisonError(ValueError):
 
 def read_comparisons(path: Path) -> list[Json]:
     """The rows of a comparison file. ComparisonError for a line that is no row."""
-    rows = []
-    # Not splitlines: a judge's words may hold other characters that end a line, such as U+2028.
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ComparisonError(f"{path}:{number}: not JSON ({error}); judge again") from error
-        absent = [key for key in _COLUMNS if not isinstance(row, dict) or key not in row]
-        if absent:
-            raise ComparisonError(f"{path}:{number}: the row has no {absent[0]!r}; judge again")
-        rows.append(row)
-    return rows
+    try:
+        rows = read_jsonl(path, nan=True)
+    except JsonlError as error:
+        raise ComparisonError(f"{error}, or judge again") from error
+    for number, row in rows:
+        absent = next((key for key in _COLUMNS if key not in row), None)
+        if absent is not None:
+            raise ComparisonError(f"{path}:{number}: the row has no {absent!r}; judge again")
+    return [row for _, row in rows]
 
 
 def difficulty_of(rows: Sequence[Row], reference: str) -> dict[str, float] | None:

@@ -48,6 +48,12 @@ def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
+def differing(settings: Sequence[Json]) -> list[str]:
+    """The names of the settings whose values are not all the same, in order of first appearance."""
+    names = dict.fromkeys(name for one in settings for name in one)
+    return [name for name in names if len({_key(one.get(name)) for one in settings}) > 1]
+
+
 def arms(runs: Sequence[RunData]) -> list[Arm]:
     """Group runs into arms, in order of first appearance.
 
@@ -74,8 +80,7 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
         known = [settings_of(group[0]) for key, group in settings.items() if key != "unknown"]
         if "unknown" in settings and len(known) == 1:
             settings[_key(known[0])].extend(settings.pop("unknown"))
-        names = list(dict.fromkeys(name for s in known for name in s))
-        telling = [n for n in names if len({_key(s.get(n)) for s in known}) > 1]
+        telling = differing(known)
         for key, group in settings.items():
             label = method
             if key == "unknown" and known:
@@ -84,22 +89,13 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
                 values = settings_of(group[0])
                 label = f"{method}[{', '.join(f'{n}={_short(values.get(n))}' for n in telling)}]"
             rule = next((r.rule for r in group if r.rule), None)
-            replicates, repeats = _split_repeated_seeds(group)
-            named.append(Arm(label, method, rule, settings_of(group[0]), tuple(replicates)))
+            # Two runs with one seed differ in something that is not a setting (training, data): not replicates.
+            first = {r.seed: r for r in reversed(group)}
+            repeats = [r for r in group if r.seed is not None and first[r.seed] is not r]
+            replicates = tuple(r for r in group if r.seed is None or first[r.seed] is r)
+            named.append(Arm(label, method, rule, settings_of(group[0]), replicates))
             named += [Arm(f"{label} ({r.run_id})", method, r.rule, settings_of(r), (r,)) for r in repeats]
     return named
-
-
-def _split_repeated_seeds(group: Sequence[RunData]) -> tuple[list[RunData], list[RunData]]:
-    # Two runs with one seed differ in something that is not a setting (training, data): not replicates.
-    seen: set[int] = set()
-    replicates: list[RunData] = []
-    repeats: list[RunData] = []
-    for run in group:
-        (repeats if run.seed in seen else replicates).append(run)
-        if run.seed is not None:
-            seen.add(run.seed)
-    return replicates, repeats
 
 
 def arm_of(all_arms: Sequence[Arm]) -> dict[str, str]:

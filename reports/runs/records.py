@@ -28,21 +28,6 @@ COMPARISONS = "comparisons"
 #: Kinds scored by a rule that anyone can run again, for score files that do not say it themselves (`by_rule`).
 _RULED = frozenset({"constraints", "gold_reward", "gsm8k", "ifeval", "lm_eval"})
 
-#: Columns of example_metrics.parquet that the analyses read.
-EXAMPLE_COLUMNS = (
-    "step",
-    "example_id",
-    "prompt_tokens",
-    "log_prompt_perplexity",
-    "dynamic_beta",
-    "delta",
-    "loss",
-    "loss_at_beta0",
-    "weight",
-    "mask",
-    "beta_fallback",
-)
-
 
 class ReportError(ValueError):
     """A file of the matrix cannot be read, or is not what its name promises."""
@@ -139,7 +124,7 @@ class RunData:
         """Logged training steps: the records that carry both `step` and `loss`."""
         return [r for r in self.history if "loss" in r and "step" in r]
 
-    def examples(self, columns: Sequence[str] = EXAMPLE_COLUMNS) -> pd.DataFrame | None:
+    def examples(self, columns: Sequence[str]) -> pd.DataFrame | None:
         """Rows of example_metrics.parquet with the columns asked for; None where the run recorded none."""
         table = self._table(columns)
         return None if table is None else table.to_pandas()

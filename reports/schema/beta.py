@@ -48,8 +48,6 @@ class _Against(Record):
 
 
 class Association(Reasoned, _Against):
-    """One run's coefficients."""
-
     n: int
     raw: FourCorrelations
     detrended: FourCorrelations
@@ -127,8 +125,6 @@ class Probe(Reasoned):
 
 
 class Learned(Record):
-    """What a learned rule made of beta."""
-
     elasticity: Cell
     explained: list[Explained]
     probe: Probe
@@ -160,15 +156,11 @@ class Drift(Reasoned):
 
 
 class Bounds(Reasoned):
-    """Share of the rows at the rule's bounds."""
-
     at_lower: Number | None
     at_upper: Number | None
 
 
 class RunBeta(Reasoned, Labelled, Policy):
-    """One run."""
-
     dynamic: bool
     step_reason: str | None
     rows: RowCounts | None
@@ -210,16 +202,12 @@ class GroupAssociation(_Against):
 
 
 class BetaScore(Record):
-    """Mean beta of runs against their score."""
-
     benchmark: str
     metric: str
     between: Cell
 
 
 class BetaGroup(Reasoned, Labelled):
-    """One arm."""
-
     runs: int
     dynamic_runs: int
     examples: list[GroupAssociation]
@@ -254,8 +242,6 @@ class FanPoint(Record):
 
 
 class ArmCollapse(Record):
-    """Where one run's beta collapsed."""
-
     run_id: str
     step: Number | None
 
@@ -279,8 +265,6 @@ class CurvePoint(_RunMean):
 
 
 class BetaCurves(Record):
-    """Beta against what it may depend on."""
-
     log_prompt_perplexity: list[CurvePoint]
     delta: list[CurvePoint]
     loss: list[CurvePoint]
@@ -295,8 +279,6 @@ class ArmLag(_RunMean):
 
 
 class BetaArm(Labelled):
-    """What the figures of one arm show."""
-
     fan: list[FanPoint]
     collapses: list[ArmCollapse]
     curves: BetaCurves
@@ -304,8 +286,6 @@ class BetaArm(Labelled):
 
 
 class MatrixBeta(Record):
-    """Over the runs of a matrix."""
-
     groups: list[BetaGroup]
     profiles: list[BetaProfile]
     arms: list[BetaArm]

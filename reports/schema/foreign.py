@@ -8,8 +8,6 @@ from reports.schema.base import Estimate, Json, Labelled, Number, Record, Scored
 
 
 class ForeignBeta(Record):
-    """What is known of a run's beta."""
-
     kind: Literal["dynamic", "fixed", "unknown"]
     low: Number | None
     high: Number | None

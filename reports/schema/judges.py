@@ -31,8 +31,6 @@ class LengthControlled(Estimate):
 
 
 class Strength(Record):
-    """One method's place."""
-
     strength: Estimate = Field(description="Nats; the reference is at 0.")
     win_rate: Estimate
 
@@ -57,8 +55,6 @@ class Agreement(Reasoned):
 
 
 class JudgeError(Record):
-    """Why a judge failed."""
-
     kind: str = Field(alias="class")
     message: str
 
@@ -71,8 +67,6 @@ class Position(Record):
 
 
 class JudgedPolicy(Policy):
-    """One seed's policy against the reference."""
-
     win_rate: WinRate
 
 
@@ -84,15 +78,11 @@ class Judged(Record):
 
 
 class JudgedPair(Judged):
-    """`first` against `second`."""
-
     first: str
     second: str
 
 
 class JudgedArm(Judged, Labelled):
-    """One method against the reference."""
-
     length_controlled: LengthControlled
     policies: list[JudgedPolicy]
 
@@ -110,8 +100,6 @@ class JudgeVerdicts(Record):
 
 
 class JudgeReport(JudgeVerdicts):
-    """One judge on one benchmark."""
-
     name: str
     identity: Json | None = Field(description="What its verdicts depend on; null where it could not be built.")
     state: Literal["done", "failed"]
@@ -123,8 +111,6 @@ class JudgeReport(JudgeVerdicts):
 
 
 class JudgedBenchmark(Record):
-    """All judges of one benchmark."""
-
     benchmark: str
     reference: str
     judges: list[JudgeReport]

@@ -37,8 +37,6 @@ class PolicyScore(Estimate, Policy):
 
 
 class AbsentRun(Policy):
-    """A run without a score."""
-
     state: State
 
 
@@ -117,8 +115,6 @@ class Comparison(Adjusted, Paired):
 
 
 class TieGroup(Labelled):
-    """One arm's place in the compact letter display."""
-
     mean: Number
     letters: str
 

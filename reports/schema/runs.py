@@ -10,8 +10,6 @@ from reports.schema.base import Between, Collapse, Json, Labelled, Number, Polic
 
 
 class FailedCheckpoint(Record):
-    """An intermediate checkpoint that could not be evaluated."""
-
     step: int
     error: str
 
@@ -38,8 +36,6 @@ class RunEntry(Labelled, Policy):
 
 
 class TokenDifference(Record):
-    """One prompt whose answers differ."""
-
     prompt: str
     position: int = Field(description="Of the first token that differs, from 0.")
     engine_token: int | None

@@ -65,8 +65,6 @@ class ExpectedBest(OnMetric):
 
 
 class SettingScore(OnMetric):
-    """One setting of one method."""
-
     method: str
     label: str
     settings: Json = Field(description="Those that differ between the method's arms.")
@@ -202,8 +200,6 @@ class Strata(Reasoned):
 
 
 class LeftOut(Record):
-    """A benchmark that takes no part, and why."""
-
     benchmark: str
     reason: str
 
@@ -216,8 +212,6 @@ class ProfilePoint(Record):
 
 
 class AggregateArm(Reasoned, Labelled):
-    """One arm over all benchmarks."""
-
     runs: int = Field(description="Runs scored on all of the benchmarks.")
     iqm: Estimate = Field(description="Interquartile mean of the scores.")
     improvement: Estimate | None = Field(description="Chance that a run beats a run of the baseline.")

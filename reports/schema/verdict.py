@@ -81,8 +81,6 @@ class Needed(Record):
 
 
 class JudgedClaim(Record):
-    """A claim with its verdict."""
-
     name: str
     claim: Json = Field(description="As it stands in the matrix file, with defaults.")
     declared: bool

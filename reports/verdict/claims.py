@@ -10,11 +10,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.common.files import Json
+from trainers.common.files import Json, now
 
 if TYPE_CHECKING:
     from reports.schema.verdict import Assertion
@@ -108,8 +108,7 @@ def _hash(rows: Sequence[Mapping[str, Any]]) -> str:
 def freeze(claims: Sequence[Claim]) -> Json:
     """The content of claims.json: the claims, their sha256, and the time (UTC, whole seconds)."""
     rows = [_row(claim) for claim in claims]
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"schema_version": SCHEMA_VERSION, "frozen": time, "sha256": _hash(rows), "claims": rows}
+    return {"schema_version": SCHEMA_VERSION, "frozen": now(), "sha256": _hash(rows), "claims": rows}
 
 
 def thaw(frozen: Mapping[str, Any]) -> tuple[list[Claim], datetime]:
@@ -154,10 +153,19 @@ def verify(frozen: Mapping[str, Any], claims: Sequence[Claim]) -> list[str]:
         return [str(error)]
     old, new = {c.name: _row(c) for c in before}, {c.name: _row(c) for c in claims}
     when = f"the claims were frozen at {time.isoformat()}"
-    changes = [f"claim {name!r} was removed after {when}; it is judged as frozen" for name in old if name not in new]
-    changes += [f"claim {name!r} was added after {when}; it is exploratory" for name in new if name not in old]
-    for name in old:
-        if name in new and old[name] != new[name]:
-            keys = [f"{k} {old[name][k]!r} -> {new[name][k]!r}" for k in old[name] if old[name][k] != new[name][k]]
-            changes.append(f"claim {name!r} was changed after {when} ({', '.join(keys)}); it is judged as frozen")
-    return changes
+    changed = {
+        name: ", ".join(
+            f"{key} {value!r} -> {new[name][key]!r}" for key, value in row.items() if value != new[name][key]
+        )
+        for name, row in old.items()
+        if name in new
+    }
+    return [
+        *(f"claim {name!r} was removed after {when}; it is judged as frozen" for name in old if name not in new),
+        *(f"claim {name!r} was added after {when}; it is exploratory" for name in new if name not in old),
+        *(
+            f"claim {name!r} was changed after {when} ({keys}); it is judged as frozen"
+            for name, keys in changed.items()
+            if keys
+        ),
+    ]
