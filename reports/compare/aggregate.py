@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from reports.compare.comparison import Floats
 from reports.schema.base import Estimate
 from reports.schema.metrics import Metric
 from reports.schema.tables import Aggregate, AggregateArm, LeftOut, ProfilePoint
 from reports.statistics.aggregates import improvement_interval, iqm_interval, performance_profile
 
-Floats = NDArray[np.float64]
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(20))
 NOTHING = Aggregate(benchmarks=[], left_out=[], methods=[], reason="one run has nothing to be compared with")
 

@@ -49,10 +49,8 @@ class Column:
 
 
 def column(scores: Scores, metric: str, seed: int | None) -> Column:
-    """The finite item values of one metric; an item without a group is a group of its own."""
-    values = {i.id: v for i in scores.items if (v := i.values.get(metric)) is not None}
-    groups = {i.id: i.group if i.group is not None else i.id for i in scores.items}
-    return Column(scores.policy, seed, values, groups)
+    """The finite item values of one metric."""
+    return Column(scores.policy, seed, scores.values(metric), scores.groups)
 
 
 def columns_of(runs: Sequence[RunData], benchmark: str, metric: str) -> list[Column]:
@@ -69,10 +67,10 @@ def columns_of(runs: Sequence[RunData], benchmark: str, metric: str) -> list[Col
     return sorted((c for c in found if c.values), key=lambda c: (c.seed is None, c.seed))
 
 
-def _align(columns: Sequence[Column]) -> tuple[list[str], Floats]:
-    """Item ids shared by all columns, and their values, shape (columns, items)."""
-    ids = [i for i in columns[0].values if all(i in c.values for c in columns[1:])]
-    return ids, np.array([[c.values[i] for i in ids] for c in columns], dtype=float).reshape(len(columns), len(ids))
+def align(rows: Sequence[Mapping[str, float]]) -> tuple[list[str], Floats]:
+    """Item ids that all rows have, in the order of the first, and their values, shape (rows, items)."""
+    ids = [i for i in rows[0] if all(i in row for row in rows[1:])]
+    return ids, np.array([[row[i] for i in ids] for row in rows], dtype=float).reshape(len(rows), len(ids))
 
 
 def _group_sums(values: Floats, groups: Sequence[str]) -> Floats:
@@ -94,7 +92,7 @@ def paired_grid(pairs: Sequence[tuple[Column, Column]]) -> tuple[list[str], Floa
     """Items that every policy answered, and the differences first - second, shape (pairs, groups of items)."""
     if not pairs:
         return [], np.empty((0, 0))
-    ids, stacked = _align([c for pair in pairs for c in pair])
+    ids, stacked = align([c.values for pair in pairs for c in pair])
     if not ids:
         return [], np.empty((len(pairs), 0))
     difference = stacked[0::2] - stacked[1::2]
@@ -191,7 +189,7 @@ def checkpoint_comparisons(pairs: Sequence[tuple[Column, Column]]) -> list[Check
     tests: list[results.Test | None] = []
     flips: dict[int, Floats] = {}
     for place, (a, b) in enumerate(pairs):
-        ids, values = _align([a, b])
+        ids, values = align([a.values, b.values])
         groups, difference = [a.groups[i] for i in ids], values[0] - values[1]
         whole = len(set(groups)) == len(groups)
         differences.append((difference, groups))

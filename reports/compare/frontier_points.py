@@ -16,18 +16,13 @@ LENGTHS = ("response_tokens", "response_words")
 _NO_KL = "KL to the reference was not measured: add a benchmark of kind kl"
 
 
-def values_of(scores: Scores, metric: str) -> dict[str, float]:
-    """The values of one metric that are known, by item id."""
-    return {i.id: v for i in scores.items if (v := i.values.get(metric)) is not None}
-
-
 def _stated(scores: Scores | None, metric: str) -> tuple[float | None, float | None]:
     """Mean over items and its standard error, from the items; None where there are none."""
-    values = [] if scores is None else list(values_of(scores, metric).values())
+    values = {} if scores is None else scores.values(metric)
     if not values or scores is None:
         return None, None
-    groups = [i.group or i.id for i in scores.items if i.values.get(metric) is not None]
-    found = mean_interval(values, groups)
+    groups = scores.groups
+    found = mean_interval(list(values.values()), [groups[i] for i in values])
     return found.estimate, found.stderr
 
 
@@ -69,29 +64,29 @@ class Points:
             return Cost(key, self.kl, KL_METRIC) if self.kl else _NO_KL
         for source in (benchmark, self.kl):
             for name in LENGTHS:
-                if source and any(values_of(s, name) for r in self.matrix.runs if (s := r.scores.get(source))):
+                if source and any(s.values(name) for r in self.matrix.runs if (s := r.scores.get(source))):
                     return Cost(key, source, name)
         return "the length of the answers was not recorded"
 
     def frontier(self, run: RunData, cost: Cost, benchmark: str, metric: str) -> tuple[Rows, Rows] | None:
         """Item values of reward and cost, one mapping per point that has both; the reference first."""
         both = [p.scores for p in self.of(run) if benchmark in p.scores and cost.benchmark in p.scores]
-        reward = [values_of(scores[benchmark], metric) for scores in both]
-        spent = [values_of(scores[cost.benchmark], cost.metric) for scores in both]
+        reward = [scores[benchmark].values(metric) for scores in both]
+        spent = [scores[cost.benchmark].values(cost.metric) for scores in both]
         begun = self.matrix.reference.scores if self.matrix.reference else {}
         if benchmark in begun and spent:
             start = dict.fromkeys(spent[0], 0.0) if cost.key == "kl" else {}
             if cost.key != "kl" and cost.benchmark in begun:
-                start = values_of(begun[cost.benchmark], cost.metric)
+                start = begun[cost.benchmark].values(cost.metric)
             if start:
-                reward.insert(0, values_of(begun[benchmark], metric))
+                reward.insert(0, begun[benchmark].values(metric))
                 spent.insert(0, start)
         return (reward, spent) if len(spent) > 1 else None
 
     def row(self, arm: Arm, run: RunData, snap: Snapshot, benchmark: str, metric: str) -> FrontierPoint:
         """One intermediate checkpoint of a run: its KL, reward and length with standard errors, and what was not measured."""
         kl, reward = snap.scores.get(self.kl or ""), snap.scores.get(benchmark)
-        measured = [(s, key) for s in (reward, kl) if s is not None for key in LENGTHS if values_of(s, key)]
+        measured = [(s, key) for s in (reward, kl) if s is not None for key in LENGTHS if s.values(key)]
         lengths, name = measured[0] if measured else (None, "")
         moved = (0.0, 0.0) if run is self.matrix.reference else _stated(kl, KL_METRIC)
         gained, length = _stated(reward, metric), _stated(lengths, name)

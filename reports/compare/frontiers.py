@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reports.compare.comparison import MatchedKL, by_group, crossed_test, interval_of
+from reports.compare.comparison import Floats, MatchedKL, align, by_group, crossed_test, interval_of
 from reports.compare.corrected import UNCORRECTED, with_corrected
 from reports.compare.frontier_points import Cost, Points, Rows
 from reports.runs.arms import Arm, contrasts
@@ -30,7 +29,6 @@ from reports.schema.tables import (
 from reports.statistics.crossed import crossed_mean
 from reports.statistics.frontier import Frontier, Matched, bootstrap_matched, matched, shared_range
 
-Floats = NDArray[np.float64]
 DRAWS = 1000
 
 
@@ -42,15 +40,14 @@ def nothing(reason: str) -> Frontiers:
 
 def _array(rows: Sequence[Rows], groups: dict[str, str]) -> list[Floats]:
     """One array (points, groups of items) per run, on the items that every point of every run has, in one order."""
-    flat = [point for run in rows for point in run]
-    ids = [i for i in flat[0] if all(i in point for point in flat[1:])]
-    names = [groups.get(i, i) for i in ids]
-    return [by_group(np.array([[p[i] for i in ids] for p in run]).reshape(len(run), len(ids)), names) for run in rows]
+    ids, values = align([point for run in rows for point in run])
+    grouped = by_group(values, [groups.get(i, i) for i in ids])
+    return np.split(grouped, np.cumsum([len(run) for run in rows])[:-1])
 
 
 def _groups(matrix: MatrixData, benchmark: str) -> dict[str, str]:
     scores = next((r.scores[benchmark] for r in matrix.runs if benchmark in r.scores), None)
-    return {} if scores is None else {i.id: i.group for i in scores.items if i.group is not None}
+    return {} if scores is None else scores.groups
 
 
 def _pairs(

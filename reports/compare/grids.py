@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reports.compare.comparison import Column, by_group, columns_of
+from reports.compare.comparison import Column, Floats, align, by_group, columns_of
 from reports.runs.arms import Arm
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +24,11 @@ class ScoreGrid:
 
 def grid_of(label: str, columns: Sequence[Column]) -> ScoreGrid | None:
     """The items that every policy of the arm answered; None where there are none."""
-    if not columns:
-        return None
-    first, others = columns[0], columns[1:]
-    ids = tuple(i for i in first.values if all(i in c.values for c in others))
+    ids, values = align([c.values for c in columns]) if columns else ([], np.empty(0))
     if not ids:
         return None
-    values = np.array([[c.values[i] for i in ids] for c in columns], dtype=float)
-    return ScoreGrid(label, tuple(c.seed for c in columns), ids, tuple(first.groups[i] for i in ids), values)
+    groups = columns[0].groups
+    return ScoreGrid(label, tuple(c.seed for c in columns), tuple(ids), tuple(groups[i] for i in ids), values)
 
 
 def arm_grids(all_arms: Sequence[Arm], benchmark: str, metric: str) -> dict[str, ScoreGrid]:

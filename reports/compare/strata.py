@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reports.compare.comparison import crossed_test, interval_of
+from reports.compare.comparison import Floats, crossed_test, interval_of
 from reports.compare.corrected import UNCORRECTED, with_corrected
 from reports.compare.grids import ScoreGrid, aligned, arm_grids
 from reports.runs.arms import Arm
@@ -21,7 +20,6 @@ from reports.schema.metrics import Metric
 from reports.schema.tables import Strata, StrataComparison, Stratum
 from reports.statistics.crossed import crossed_mean, interaction
 
-Floats = NDArray[np.float64]
 KEY = "log_prompt_perplexity"
 QUANTILES = 4
 #: Fewer prompts than this in a stratum make no interval worth drawing.

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reports.compare.comparison import crossed_test
+from reports.compare.comparison import Floats, crossed_test
 from reports.compare.corrected import UNCORRECTED, with_corrected
 from reports.compare.grids import ScoreGrid, aligned, arm_grids, grouped
 from reports.runs.arms import Arm, differing
@@ -25,7 +24,6 @@ from reports.statistics.design import ALPHA, LEAST_SEEDS
 from reports.statistics.multiplicity import holm, letters
 from reports.statistics.paired import seed_interval
 
-Floats = NDArray[np.float64]
 NOTHING = Tuning(comparisons=[], expected_best=[], map=[], reason="one run: nothing was tuned")
 
 

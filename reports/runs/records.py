@@ -68,6 +68,15 @@ class Scores:
     by_rule: bool = False
     descriptions: Mapping[str, str] = field(default_factory=dict)
 
+    def values(self, metric: str) -> dict[str, float]:
+        """The values of one metric that are known, by item id."""
+        return {item.id: v for item in self.items if (v := item.values.get(metric)) is not None}
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """The group of every item by its id; an item without one is a group of its own."""
+        return {item.id: item.id if item.group is None else item.group for item in self.items}
+
 
 def error_text(status: Mapping[str, Any] | None) -> str | None:
     """Class and message of the error that a status.json holds; None where it holds none."""

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
-from numpy.typing import NDArray
-
 from reports.compare.comparison import MatchedKL, column_pairs, columns_of, paired_grid
 from reports.compare.grids import arm_grids
 from reports.compare.tuning import cross_fitted
@@ -17,8 +14,6 @@ from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData
 from reports.statistics.best_settings import BestMean
 from reports.statistics.crossed import CrossedMean, crossed_mean
 from reports.verdict.claims import Claim
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

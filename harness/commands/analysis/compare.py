@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         matrix, said = as_matrix(subset, options.output, options.baseline, options.primary)
         with output_lock(options.output):
             carry(subset, options.output)
-            summary = write_subset_files(matrix, said)
+            summary = write_subset_files(matrix, said.plain())
             path = write_pages(matrix, summary)
     except ReportError as error:
         raise UserError(str(error)) from None
