@@ -114,5 +114,5 @@ class Points:
         reference = self.matrix.reference
         if reference is None or benchmark not in reference.scores:
             return []
-        arm, start = Arm(REFERENCE_ID, REFERENCE_ID, None, {}, ()), Snapshot(REFERENCE_ID, 0, False, reference.scores)
+        arm, start = Arm(REFERENCE_ID, REFERENCE_ID, None, {}, ()), Snapshot(0, False, reference.scores)
         return [self.row(arm, reference, start, benchmark, metric)]

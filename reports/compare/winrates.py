@@ -17,6 +17,7 @@ from reports.schema.base import Estimate, Json
 from reports.schema.judges import (
     Agreement,
     BradleyTerry,
+    Judged,
     JudgedArm,
     JudgedPair,
     JudgedPolicy,
@@ -94,24 +95,21 @@ def judge_summary(
         policies: where the names in the rows are those of methods, each method's single policies, to stand beside it.
     """
     pairs = _by_pair(rows, reference)
+    judged = {names: Judged(win_rate=rate_of(part), position=_position(part)) for names, part in sorted(pairs.items())}
     references = _against(pairs, reference)
     gamma = difficulty if difficulty is not None else _difficulty(references)
     missing = Counter(row.get("reason") or "no reason" for row in rows if row["preference"] is None)
     return JudgeVerdicts(
         against_reference=[
             JudgedArm(
+                **dict(judged[first, reference]),
                 label=first,
-                win_rate=rate_of(pairs[first, reference]),
-                position=_position(pairs[first, reference]),
                 length_controlled=_length_controlled(means, gamma, replicates),
                 policies=(policies or {}).get(first, []),
             )
             for first, means in references.items()
         ],
-        pairs=[
-            JudgedPair(first=f, second=s, win_rate=rate_of(part), position=_position(part))
-            for (f, s), part in sorted(pairs.items())
-        ],
+        pairs=[JudgedPair(**dict(one), first=first, second=second) for (first, second), one in judged.items()],
         bradley_terry=_strengths(rows, reference, replicates),
         position=_position(rows),
         comparisons=len(rows),

@@ -15,7 +15,6 @@ FOLDER = "snapshots"
 class Snapshot:
     """A policy of one run at one optimiser step; `final` marks the one the run ended with."""
 
-    run_id: str
     step: int | None
     final: bool
     scores: dict[str, Scores]
@@ -46,10 +45,10 @@ def snapshots(run: RunData) -> list[Snapshot]:
     for path in (run.path / FOLDER).glob("step-*"):
         step = _step(path)
         if step is not None and path.is_dir():
-            found.append(Snapshot(run.run_id, step, False, load_tables(path / "scores")))
+            found.append(Snapshot(step, False, load_tables(path / "scores")))
     found.sort(key=lambda s: -1 if s.step is None else s.step)
     total = (run.status or {}).get("total_steps")
     last = None if total is None else int(total)
     # A checkpoint kept at the last step is the final policy: one point, not two.
     kept = [s for s in found if last is None or s.step != last]
-    return [*kept, Snapshot(run.run_id, last, True, run.scores)]
+    return [*kept, Snapshot(last, True, run.scores)]

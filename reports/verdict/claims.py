@@ -54,21 +54,26 @@ class Claim:
     min_effect: float = 0.0
 
     def __post_init__(self) -> None:
-        for key in _TEXTS:
-            value = getattr(self, key)
-            if not isinstance(value, str) or not value:
-                raise ClaimError(f"claim {self.name!r}: {key} is {value!r}; it must be a text")
-        if "/" not in self.metric:
-            raise ClaimError(f"claim {self.name!r}: metric is {self.metric!r}; write it as benchmark/metric")
-        if self.method == self.against:
-            raise ClaimError(f"claim {self.name!r}: method and against are both {self.method!r}; name two")
-        for key, known in (("asserts", tuple(ASSERTIONS)), ("at", POINTS)):
-            if getattr(self, key) not in known:
-                raise ClaimError(f"claim {self.name!r}: {key} is {getattr(self, key)!r}; known: {', '.join(known)}")
-        effect: Any = self.min_effect
-        number = isinstance(effect, (int, float)) and not isinstance(effect, bool)
-        if not number or not math.isfinite(effect) or effect < 0:
-            raise ClaimError(f"claim {self.name!r}: min_effect is {effect!r}; give a number of at least 0")
+        stated: dict[str, Any] = asdict(self)
+        effect, known = stated["min_effect"], {"asserts": tuple(ASSERTIONS), "at": POINTS}
+        number = isinstance(effect, (int, float)) and not isinstance(effect, bool) and math.isfinite(effect)
+        problems = [
+            *(
+                f"{k} is {stated[k]!r}; it must be a text"
+                for k in _TEXTS
+                if not stated[k] or not isinstance(stated[k], str)
+            ),
+            *([] if "/" in str(self.metric) else [f"metric is {self.metric!r}; write it as benchmark/metric"]),
+            *([f"method and against are both {self.method!r}; name two"] if self.method == self.against else []),
+            *(
+                f"{k} is {stated[k]!r}; known: {', '.join(names)}"
+                for k, names in known.items()
+                if stated[k] not in names
+            ),
+            *([] if number and effect >= 0 else [f"min_effect is {effect!r}; give a number of at least 0"]),
+        ]
+        if problems:
+            raise ClaimError(f"claim {self.name!r}: {problems[0]}")
 
 
 def parse_claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
