@@ -44,11 +44,11 @@ def run(options: argparse.Namespace) -> int:
     """Write the report of the runs and print what it says."""
     from harness.commands.runs.run_matrix import _short
     from harness.state.lock import output_lock
-    from reports.files.metrics import write_subset_files
-    from reports.files.report import write_pages
+    from reports.files.report import write_files
     from reports.page.terminal import print_summary
     from reports.runs.records import ReportError
     from reports.runs.subset import as_matrix, carry, choose
+    from reports.schema import Subset
     from trainers.common.errors import UserError
 
     try:
@@ -60,8 +60,8 @@ def run(options: argparse.Namespace) -> int:
         matrix, said = as_matrix(subset, options.output, options.baseline, options.primary)
         with output_lock(options.output):
             carry(subset, options.output)
-            summary = write_subset_files(matrix, said)
-            path = write_pages(matrix, summary)
+            summary = write_files(matrix, amend=lambda made: made.model_copy(update={"subset": Subset(**said)}))
+            path = options.output / "report.html"
     except ReportError as error:
         raise UserError(str(error)) from None
     if options.json:
