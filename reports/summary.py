@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from reports.beta import beta_summary
 from reports.beta.correlation import correlations
@@ -21,9 +21,7 @@ from reports.page.provenance import provenance
 from reports.runs.arms import Arm, arm_of, arms, contrasts
 from reports.runs.checkpoints import failed_checkpoints
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, finite, load_scores
-from reports.schema.base import AdjustedP, Collapse, Estimate, Record
-from reports.schema.beta import Beta
-from reports.schema.correlations import RunCorrelations
+from reports.schema.base import AdjustedP, Estimate
 from reports.schema.metrics import Comparison, Metric, Paired, TieGroups
 from reports.schema.runs import Provenance, RunEntry
 from reports.schema.summary import Baseline, Counts, Primary, Summary
@@ -46,12 +44,6 @@ _CORRECTION = (
     "Benjamini-Hochberg over the exploratory ones; checkpoint-level p-values are not adjusted"
 )
 _ALONE = "one run has nothing to be compared with"
-R = TypeVar("R", bound=Record)
-
-
-def _typed(kind: type[R], value: Any) -> R:
-    """The record of a part that is still made as JSON."""
-    return kind.model_validate(value if isinstance(value, Record) else jsonable(value))
 
 
 def _run_entry(run: RunData, label: str) -> RunEntry:
@@ -73,7 +65,7 @@ def _run_entry(run: RunData, label: str) -> RunEntry:
         logged_steps=len(steps),
         diverged=any(r.get("loss") is not None and finite(r.get("loss")) is None for r in steps),
         final=last,
-        collapse=None if collapse is None else _typed(Collapse, collapse),
+        collapse=collapse,
         benchmarks=sorted(run.scores),
     )
 
@@ -344,13 +336,13 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
         checklist=[],
         metrics=metrics,
         runs=[_run_entry(r, labels[r.run_id]) for r in matrix.runs],
-        beta=_typed(Beta, beta),
-        correlations=[_typed(RunCorrelations, one) for one in correlations(beta)],
+        beta=beta,
+        correlations=correlations(beta),
         engine=engine_summary(matrix),
         contamination=contamination_summary(matrix),
         judges=judges_summary(matrix) if kind == "matrix" else [],
         noise_floor=noise_floor(matrix, metrics),
-        provenance=_typed(Provenance, provenance(matrix)),
+        provenance=Provenance.model_validate(jsonable(provenance(matrix))),
         **compared._asdict(),
     )
     return summary.model_copy(update={"checklist": checklist(matrix, all_arms, baseline, summary)})

@@ -44,8 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the report of the runs and print what it says."""
     from harness.commands.runs.run_matrix import _short
     from harness.state.lock import output_lock
-    from reports.files.metrics import write_subset_files
-    from reports.files.report import write_pages
+    from reports.files.report import write_files
     from reports.page.terminal import print_summary
     from reports.runs.records import ReportError
     from reports.runs.subset import as_matrix, carry, choose
@@ -60,8 +59,8 @@ def run(options: argparse.Namespace) -> int:
         matrix, said = as_matrix(subset, options.output, options.baseline, options.primary)
         with output_lock(options.output):
             carry(subset, options.output)
-            summary = write_subset_files(matrix, said.plain())
-            path = write_pages(matrix, summary)
+            summary = write_files(matrix, amend=lambda made: made.model_copy(update={"subset": said}))
+            path = options.output / "report.html"
     except ReportError as error:
         raise UserError(str(error)) from None
     if options.json:

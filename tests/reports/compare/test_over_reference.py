@@ -15,7 +15,7 @@ from scipy import stats
 
 from reports.compare import over_reference
 from reports.files.metrics import write_run_files
-from reports.files.report import write_matrix
+from reports.files.report import write_report
 from reports.page.terminal import print_summary
 from reports.panels.all import all_panels
 from reports.panels.style import looks, style
@@ -25,8 +25,7 @@ from reports.schema.metrics import Metric
 from reports.schema.verdict import OverReference, VerdictSentence
 from reports.summary import build_summary
 from tests.reports import example
-from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS
-from tests.reports.builder import write_matrix as write_runs
+from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS, write_matrix
 from tests.reports.chromium import CHROMIUM, browser
 
 PROMPTS = 12
@@ -51,7 +50,7 @@ def _kl(folder: Path, policy: str, values: np.ndarray) -> None:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str], dict[str, np.ndarray]]]:
     """Three methods, two seeds, KL at the end and, of the first seed, half way; beta_head finished one seed only."""
     root, rng = tmp_path_factory.mktemp("matrix"), np.random.default_rng(0)
-    ids = write_runs(root, METHODS, seeds=(0, 1), prompts=PROMPTS, failed=[("beta_head", 1)])
+    ids = write_matrix(root, METHODS, seeds=(0, 1), prompts=PROMPTS, failed=[("beta_head", 1)])
     rewards = {"reference": rng.normal(0.2, 0.2, PROMPTS)}
     _reward(root / "reference" / "scores" / "constraints.json", rewards["reference"])
     for place, run in enumerate(i for i in ids if i != "beta_head-0001ab"):
@@ -64,7 +63,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, lis
             middle.mkdir(parents=True)
             (middle / "constraints.json").write_text((folder / "constraints.json").read_text())
             _kl(middle, f"{run}@4", np.full(6, 1.0))
-    write_matrix(root, ids)
+    write_report(root, ids)
     yield root, ids, rewards
 
 
@@ -127,13 +126,13 @@ def test_every_report_says_it_in_its_first_lines(report: tuple[Path, list[str], 
 
 
 def test_without_a_reference_or_with_one_run_it_says_so(tmp_path: Path) -> None:
-    ids = write_runs(tmp_path, [FIXED, FOODPO], seeds=(0,), reference=False)
+    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,), reference=False)
     summary = build_summary(load_matrix(tmp_path, ids)).plain()
     assert summary["over_reference"] == []
     assert summary["verdict"]["over_reference"] == (
         "The reference was not scored on constraints/gold_reward, so whether training helped is unknown."
     )
-    write_matrix(tmp_path, ids)
+    write_report(tmp_path, ids)
     assert "Not shown: the reference or every trained policy lacks a score" in (tmp_path / "report.md").read_text()
     alone = write_run_files(tmp_path / "runs" / ids[0])
     assert (alone.over_reference, alone.verdict.over_reference) == ([], None)
