@@ -10,7 +10,6 @@ from torch import Tensor
 
 from trainers.loss.losses import PAIR_LOSSES, PairTerms, divergence_score
 from trainers.loss.stand_in import PolicyStandIn
-from trainers.trainer.recording import NUMERIC_COLUMNS
 
 if TYPE_CHECKING:
     from trainers.trainer.dpo import DynamicBetaDPOTrainer
@@ -67,9 +66,9 @@ def _gradient_weight(terms: PairTerms, loss: str) -> Tensor:
 @torch.no_grad()
 def example_rows(
     trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, attention_mask: Tensor, weighting: Tensor | None
-) -> Tensor:
-    """(B, len(NUMERIC_COLUMNS)) in float64. `weighting` (B,): WPO's factors, if they are used."""
-    pairs, output, batch = policy.pairs, policy.output, policy.batch
+) -> dict[str, Tensor]:
+    """The columns (B,) of a row for each pair (see `RecordedTrainer.add_rows`). `weighting` (B,): WPO's factors, if used."""
+    pairs, output = policy.pairs, policy.output
     terms = pair_terms(trainer, policy, torch.float64)
     delta = terms.chosen_ratio - terms.rejected_ratio
     ones = torch.ones_like(delta)
@@ -77,16 +76,12 @@ def example_rows(
     if weighting is not None:
         weight = weight * weighting.double()
     mask = ones if output.mask is None else output.mask.double()
-    log_ppl = policy.pass_.prompt_nll.detach().double().masked_fill(~batch.has_ppl, float("nan"))
     chosen, rejected = policy.logps.detach().chunk(2)
-    columns = {
+    return {
         "example_index": pairs.example_index,
-        "step": torch.full_like(delta, batch.step),
         "prompt_tokens": attention_mask.sum(1).chunk(2)[0] - terms.chosen_tokens,
         "chosen_tokens": terms.chosen_tokens,
         "rejected_tokens": terms.rejected_tokens,
-        "prompt_perplexity": log_ppl.exp(),
-        "log_prompt_perplexity": log_ppl,
         "dynamic_beta": terms.beta,
         "policy_chosen_logp": chosen,
         "policy_rejected_logp": rejected,
@@ -98,9 +93,7 @@ def example_rows(
         "weight": weight,
         "gradient_weight": mask * weight * _gradient_weight(terms, trainer.rule.pref_loss),
         "mask": mask,
-        "beta_fallback": ~batch.has_ppl,
     }
-    return torch.stack([columns[name].double() for name in NUMERIC_COLUMNS], dim=1)
 
 
 def wpo_weights(outputs: Any, completion_mask: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ def _two_rows(model: Any, backbone: Any, request: ForwardRequest) -> ForwardPass
     outputs.log_probs = log_probs.masked_fill(unmasked, 0)
     result = ForwardPass(outputs, prompt_nll, count)
     if request.aggregation is not None:
-        result.hidden = _aggregate(captured[0], is_prompt, attention, half, request.aggregation)
+        result.hidden = aggregate(captured[0][:half], is_prompt[:half], attention[:half], request.aggregation)
     if request.keep_hidden:
         target_mask = completion[:, 1:]
         result.completion_hidden = captured[0][:, :-1][target_mask].detach()
@@ -142,16 +142,15 @@ def _two_rows(model: Any, backbone: Any, request: ForwardRequest) -> ForwardPass
     return result
 
 
-def _aggregate(hidden: Tensor, is_prompt: Tensor, attention: Tensor, half: int, how: str) -> Tensor:
-    hidden, is_prompt, attention = hidden[:half], is_prompt[:half], attention[:half]
+def aggregate(hidden: Tensor, is_prompt: Tensor, attended: Tensor, how: str) -> Tensor:
+    """(B, H) from hidden states (B, L, H), padded on either side; `how` is an aggregation of `BetaRule`."""
+    is_prompt, attended = is_prompt.to(hidden.device), attended.to(hidden.device)
     if how == "mean_prompt":
         weights = is_prompt.to(hidden.dtype)
         return torch.einsum("blh,bl->bh", hidden, weights) / weights.sum(1, keepdim=True)
-    last = (is_prompt if how == "last_prompt_token" else attention).sum(1) - 1
-    return hidden[torch.arange(half, device=hidden.device), last]
-
-
-# Log-ratios of chosen to rejected when the policy's logits move away from the reference or towards it (epsilon-DPO).
+    chosen = is_prompt if how == "last_prompt_token" else attended
+    last = chosen.size(1) - 1 - chosen.flip(1).int().argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
 #: Completion tokens whose logits are held at a time.

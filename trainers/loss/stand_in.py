@@ -73,8 +73,7 @@ class PolicyStandIn:
         chosen, rejected = self.logps.chunk(2)
         chosen_ratio = (chosen - pairs.ref_chosen_logps).detach()
         rejected_ratio = (rejected - pairs.ref_rejected_logps).detach()
-        state, accelerator = trainer.state, trainer.accelerator
-        return RuleBatch(
+        return trainer.rule_batch(
             log_ppl=done.prompt_nll if rule.attach_ppl else done.prompt_nll.detach(),
             has_ppl=done.prompt_tokens > 0,
             hidden=done.hidden,
@@ -89,11 +88,6 @@ class PolicyStandIn:
             reference_entropy=pairs.ref_entropy,
             pair_beta=pairs.pair_beta,
             log_ratios=self._log_ratios(),
-            step=state.global_step + 1,
-            progress=state.global_step / state.max_steps if state.max_steps > 0 else 0.0,
-            training=trainer.model.training,
-            gather=accelerator.gather,
-            rank=accelerator.process_index,
         )
 
     def _log_ratios(self) -> Tensor | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, POLICY_DIR
+from trainers.loss.forward import aggregate
 from trainers.rules import catalogue
 from trainers.rules.base import RuleBatch
 from trainers.run.save import HEAD_CONFIG, save_rule
@@ -116,7 +117,7 @@ class AutoModelForCausalLMWithBetaHead(nn.Module):
             )
         finally:
             hook.remove()
-        beta = self._beta(_aggregate(captured[0], is_prompt, attended, self.params["aggregation"]))
+        beta = self._beta(aggregate(captured[0], is_prompt, attended, self.params["aggregation"]))
         rest = (getattr(outputs, name, None) for name in BetaHeadOutput._fields[3:])
         return BetaHeadOutput(outputs.logits, getattr(outputs, "loss", None), beta, *rest)
 
@@ -152,12 +153,12 @@ class AutoModelForCausalLMWithBetaHead(nn.Module):
         Args:
             path: a directory that `save_pretrained` wrote, a finished run of this project (its directory, or `policy/` or
                 `adapter/` in it), or any causal LM that transformers loads, which then gets a new head, with a warning.
-            aggregation, pref_beta: of a new head (`last_prompt_token` and 0.1 unless given). A saved head knows its own; if
-                they are given all the same, they must agree.
-            kwargs: of `AutoModelForCausalLM.from_pretrained`. Remote code is not trusted unless asked for.
+            aggregation, pref_beta: of a new head (`last_prompt_token` and 0.1 unless given). A saved head has its own; if
+                given, they must agree with it.
+            kwargs: of `AutoModelForCausalLM.from_pretrained`. Remote code is not trusted by default.
 
         Raises:
-            BetaHeadError: a head of another rule, or with other parameters than asked for, or a damaged file.
+            BetaHeadError: a head of another rule, or with parameters other than the arguments, or a corrupt file.
             trainers.rules.catalogue.RuleError: a value that the rule refuses.
         """
         from transformers import AutoModelForCausalLM
@@ -199,17 +200,6 @@ def _prompt_tokens(attended: Tensor, lengths: Tensor | None, mask: Tensor | None
     if empty:
         raise ValueError(f"row {empty[0]} has no prompt token; beta is a function of the prompt")
     return is_prompt
-
-
-def _aggregate(hidden: Tensor, is_prompt: Tensor, attended: Tensor, how: str) -> Tensor:
-    """(B, H) from hidden states (B, L, H), wherever the padding is."""
-    is_prompt, attended = is_prompt.to(hidden.device), attended.to(hidden.device)
-    if how == "mean_prompt":
-        weights = is_prompt.to(hidden.dtype)
-        return torch.einsum("blh,bl->bh", hidden, weights) / weights.sum(1, keepdim=True)
-    chosen = is_prompt if how == "last_prompt_token" else attended
-    last = chosen.size(1) - 1 - chosen.flip(1).int().argmax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
 def _locate(path: str | Path) -> tuple[str | Path, Path | None]:

@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from trainers.common.adapters import AdapterError, write_merged
+
 
 class StartError(ValueError):
     """An adapter or a template that does not fit the model; the message says why."""
@@ -14,10 +16,10 @@ class StartError(ValueError):
 def prepare_start(
     base: Path, target: Path, adapter: Path | None, template: str | None, dtype: str, trust_remote_code: bool = False
 ) -> Path:
-    """Write the checkpoint a matrix starts from to `target` by one rename, unless it is there.
+    """Write the checkpoint a matrix starts from to `target` atomically, unless it exists.
 
     With `adapter` its weights are merged into those of `base`, in `dtype`: policy and reference are then the same model at
-    step 0. With `template` (Jinja text) the tokenizer gets it in place of its own.
+    step 0. With `template` (Jinja text) it replaces the tokenizer's template.
 
     Raises:
         StartError: the adapter is of another model, or the template is not Jinja.
@@ -35,11 +37,13 @@ def prepare_start(
             tokenizer.chat_template = template
             _try_template(tokenizer)
         if adapter is not None:
-            _merge(base, adapter, staging, dtype, trust_remote_code)
+            write_merged(base, adapter, staging, dtype, trust_remote_code)
         else:
             _link(base, staging)
         tokenizer.save_pretrained(staging)
         staging.rename(target)
+    except AdapterError as error:
+        raise StartError(str(error)) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return target
@@ -54,20 +58,6 @@ def _try_template(tokenizer: object) -> None:
         )
     except jinja2.TemplateError as error:
         raise StartError(f"the chat template cannot be used: {error}") from None
-
-
-def _merge(base: Path, adapter: Path, staging: Path, dtype: str, trust_remote_code: bool) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
-    try:
-        merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise StartError(f"the adapter does not fit the model: {reason}") from None
-    merged.save_pretrained(staging)
 
 
 def _link(base: Path, staging: Path) -> None:

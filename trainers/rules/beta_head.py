@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,30 +12,13 @@ from trainers.rules.learned import LearnedBeta, inverse_softplus
 
 
 class BetaHead(LearnedBeta):
-    """A linear head v with zero weights and the bias that makes beta start at exactly `pref_beta`."""
+    """A linear head v with zero weights and the bias that makes beta start at exactly `pref_beta`.
 
-    def __init__(
-        self,
-        hidden_size: int,
-        pref_beta: float = 0.1,
-        pref_loss: str = "sigmoid",
-        head_learning_rate: float = 1e-3,
-        anchor: float = 0.1,
-        beta_min_ratio: float = 0.1,
-        beta_max_ratio: float = 10.0,
-        aggregation: str = "last_prompt_token",
-        head_gradient_to_policy: bool = False,
-    ) -> None:
-        super().__init__(
-            pref_beta,
-            pref_loss,
-            head_learning_rate,
-            anchor,
-            beta_min_ratio,
-            beta_max_ratio,
-            aggregation,
-            head_gradient_to_policy,
-        )
+    `shared` are the parameters of `LearnedBeta`.
+    """
+
+    def __init__(self, hidden_size: int, pref_beta: float = 0.1, **shared: Any) -> None:
+        super().__init__(pref_beta, **shared)
         self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         self.value = nn.Linear(hidden_size, 1)
         nn.init.zeros_(self.value.weight)

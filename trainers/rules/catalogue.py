@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trainers.common.plugins import Registry, entry_points, is_file_target
+from trainers.common.plugins import Registry, entry_points
 from trainers.common.words import nearest
 
 if TYPE_CHECKING:
@@ -278,11 +278,6 @@ def _registry(*bases: type) -> Registry:
     return Registry(
         "rule", {name: rule.target for name, rule in BUILTIN.items()}, (ENTRY_POINT_GROUP,), bases, RuleError
     )
-
-
-def is_external(rule: str) -> bool:
-    """Whether `rule` is written as `path/to/file.py:ClassName`."""
-    return is_file_target(rule)
 
 
 def info(rule: str) -> RuleInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ class _TinyTransformer(nn.Module):
 class Learnable(LearnedBeta):
     """w is kept as log w, so it stays positive; the last layer of NN starts at zero, so f(x) starts at 1.
 
+    `shared` are the parameters of `LearnedBeta`.
     `initialise` sets w so that the mean beta over the training prompts starts at `pref_beta`.
     """
 
@@ -37,29 +39,14 @@ class Learnable(LearnedBeta):
         self,
         hidden_size: int,
         pref_beta: float = 0.1,
-        pref_loss: str = "sigmoid",
-        head_learning_rate: float = 1e-3,
-        anchor: float = 0.1,
-        beta_min_ratio: float = 0.1,
-        beta_max_ratio: float = 10.0,
-        aggregation: str = "last_prompt_token",
-        head_gradient_to_policy: bool = False,
         epsilon: float = 0.3,
         network: str = "mlp",
         width: int = 64,
         ppl_of: str = "prompt",
         ppl_tokens: str = "all",
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            pref_beta,
-            pref_loss,
-            head_learning_rate,
-            anchor,
-            beta_min_ratio,
-            beta_max_ratio,
-            aggregation,
-            head_gradient_to_policy,
-        )
+        super().__init__(pref_beta, **shared)
         self.epsilon = epsilon
         self.ppl_of = ppl_of
         self.ppl_tokens = ppl_tokens

@@ -1,4 +1,4 @@
-"""What learned betas share: bounds, an anchor to pref_beta, a detector's view of the bounds.
+"""Base of the learned rules: bounds, an anchor to pref_beta, and which betas are at a bound.
 
 Inside the DPO loss a free beta has no optimum on separable data: d loss / d beta = -delta * sigmoid(-beta * delta), so a
 positive margin drives beta to infinity and a negative one to zero. Hence the safeguards here.
@@ -23,14 +23,14 @@ class LearnedBeta(BetaRule):
 
     def __init__(
         self,
-        pref_beta: float,
-        pref_loss: str,
-        head_learning_rate: float,
-        anchor: float,
-        beta_min_ratio: float,
-        beta_max_ratio: float,
-        aggregation: str,
-        head_gradient_to_policy: bool,
+        pref_beta: float = 0.1,
+        pref_loss: str = "sigmoid",
+        head_learning_rate: float = 1e-3,
+        anchor: float = 0.1,
+        beta_min_ratio: float = 0.1,
+        beta_max_ratio: float = 10.0,
+        aggregation: str = "last_prompt_token",
+        head_gradient_to_policy: bool = False,
     ) -> None:
         super().__init__(pref_beta, pref_loss)
         self.head_learning_rate = head_learning_rate

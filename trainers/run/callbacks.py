@@ -1,18 +1,15 @@
-"""Tells whoever watches a run how far it is, and looks after the rule between steps."""
+"""Callbacks that report progress and rotate checkpoints."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
 from trainers.run.job import Progress
-
-if TYPE_CHECKING:
-    pass
 
 
 class ProgressCallback(TrainerCallback):
@@ -36,10 +33,10 @@ class ProgressCallback(TrainerCallback):
 
 
 class RotateCallback(TrainerCallback):
-    """Removes old checkpoints when the new one is saved and every other callback has seen it.
+    """Removes old checkpoints after every other callback has seen the new one; add it to the trainer last.
 
-    Trainer does so before that, when the new one is not on disk for certain: a power cut would then leave none. So
-    `save_total_limit` is taken from it; give this callback to it last.
+    Trainer would remove them before the new one is certainly on disk, and a power cut would leave none. So this callback takes
+    over `save_total_limit`.
     """
 
     def __init__(self, args: Any) -> None:

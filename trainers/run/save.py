@@ -1,4 +1,4 @@
-"""What a training run leaves on disk: its policy, its JSON files, its checkpoints."""
+"""The files of a training run: policy, JSON records, checkpoints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def clean_up(run_dir: Path) -> None:
-    """Remove what only a resumed run needs: call it once the run's completion is on disk."""
+    """Remove what only a resumed run needs; call it after the run's completion is on disk."""
     for name in (CHECKPOINTS, EXAMPLE_PARTS):
         shutil.rmtree(run_dir / name, ignore_errors=True)
 
@@ -58,9 +58,9 @@ def save_policy(
 ) -> None:
     """Write the policy as one plain checkpoint (adapters merged) in the precision it was trained in, by one rename.
 
-    What the rule learned goes beside it, with the rule's name and parameters. `state` is what `whole_state` gave; with LoRA
-    sharded or quantised weights cannot be merged in place, so the adapter is merged into `base()`, the starting weights as
-    they are, loaded anew. `keep` is of `TrainJob.save`; an adapter that is kept alone has the tokenizer beside it.
+    The rule's state is saved beside it, with its name and parameters. `state` is what `whole_state` returned. With LoRA,
+    sharded or quantised weights cannot be merged in place, so the adapter is merged into `base()`, the unquantised starting
+    weights. `keep` is `TrainJob.save`; an adapter kept alone gets the tokenizer beside it.
     """
 
     staging, target, adapter = run_dir / f".{POLICY_DIR}.tmp", run_dir / POLICY_DIR, run_dir / ADAPTER_DIR

@@ -1,4 +1,4 @@
-"""Intermediate checkpoints: the weights at chosen steps, kept so that they can be evaluated like the final one."""
+"""Intermediate checkpoints: the policy at chosen steps, kept so that it can be evaluated like the final one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SnapshotCallback(TrainerCallback):
         self.lora, self.steps = lora, steps
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # a run that is asked to stop saves at whatever step it is in
+        # a stop request saves at any step
         due = control.should_save and args.save_strategy == "steps" and state.global_step % state.save_steps == 0
         if state.global_step in self.steps if self.steps is not None else due:
             self._keep(state)
@@ -41,7 +41,7 @@ class SnapshotCallback(TrainerCallback):
     def _keep(self, state: Any) -> None:
         folder = snapshot_dir(self.run_dir, state.global_step)
         if state.global_step >= state.max_steps or (folder / SNAPSHOT_RECORD).is_file():
-            return  # a resumed run comes by the same weights again
+            return  # a resumed run passes this step again
         weights = whole_state(self.trainer)
         if not self.trainer.accelerator.is_main_process:
             return
@@ -54,7 +54,7 @@ class SnapshotCallback(TrainerCallback):
             sort_adapter_config(staging)
         else:
             self.tokenizer.save_pretrained(staging)
-        # on disk before the record that stands for them, and both before the checkpoint a run would resume from after this step
+        # files reach the disk before their record, and both before any later checkpoint that a run would resume from
         files = push_files(staging)
         staging.rename(target)
         push(folder)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gc
+import functools
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
-from trainers.common.training_schema import TRAIN_RESULT
+from trainers.common.files import Json
 from trainers.formats.pairs import PreferencePair
+from trainers.run.fit import common_settings, frozen_reference, load_start, precision, run_to_end
 from trainers.run.job import Progress, TrainJob
-from trainers.run.loading import load_model
 from trainers.run.memory import first_line, is_out_of_memory, next_split, release_memory
-from trainers.run.save import write_json
 from trainers.run.tracking import tracking
 
 
@@ -48,8 +46,6 @@ def _arguments(job: TrainJob, in_loop: bool, split: int) -> Any:
     """DPOConfig of a job; each micro-batch cut into `split` parts, with that many times the accumulation."""
     from trl import DPOConfig
 
-    from trainers.run.fit import common_settings
-
     settings = {"precompute_ref_log_probs": not in_loop, **common_settings(job)}
     if in_loop or settings.get("sync_ref_model"):
         settings["precompute_ref_log_probs"] = False
@@ -67,13 +63,13 @@ def _micro_batch(job: TrainJob) -> int:
     return int(job.training.get("per_device_train_batch_size", DPOConfig.per_device_train_batch_size))
 
 
-def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Progress], None]) -> dict[str, Any]:
+def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Progress], None]) -> Json:
     """Train `job` on `pairs`, resuming from its last checkpoint if there is one.
 
     Writes `log_history.json`, `example_metrics.parquet`, `policy/`, with LoRA `adapter/`, with a learned rule
     `beta_head.safetensors` and `beta_head.json`, and last of all `train_result.json`, which is also returned. Where memory
-    runs out, the micro-batch is halved and accumulation doubled, so the global batch stays, and training resumes from the last
-    checkpoint.
+    runs out, the micro-batch is halved and accumulation doubled, so the global batch stays, and training resumes from the
+    last checkpoint.
 
     Raises:
         trainers.trainer.recorded.DivergedError: the loss or a gradient became NaN or infinite.
@@ -84,7 +80,8 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
     while True:
         try:
             with tracking(job):
-                return _train(job, pairs, on_progress, split)
+                make = functools.partial(_make_trainer, job, pairs, split)
+                return run_to_end(job, make, on_progress, len(pairs), last=functools.partial(_learned, split))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 raise  # with several processes the others are in the middle of a collective call
@@ -97,22 +94,8 @@ def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Pro
             )
         split = smaller
         release_memory()
-        note = f"out of memory; going on with micro-batches 1/{split} as large and {split} times the accumulation"
+        note = f"out of memory: retrying with 1/{split} of the micro-batch and {split} times the gradient accumulation"
         on_progress(Progress(0, 0, None, None, None, note))
-
-
-def _build_rule(job: TrainJob, model: Any, pairs: list[PreferencePair]) -> Any:
-    from trainers.rules import catalogue
-    from trainers.rules.controls.parent_run import ParentRun, ParentRunError, ReplayedRule
-
-    config = model.config.get_text_config()
-    rule = catalogue.build(job.rule, job.params, config.hidden_size)
-    rule.seed, rule.vocabulary_size = job.seed, config.vocab_size
-    if isinstance(rule, ReplayedRule):
-        if job.parent_dir is None:
-            raise ParentRunError(f"rule {job.rule!r} repeats a parent run; the job names none")
-        rule.load_parent(ParentRun.read(job.parent_dir, [pair.id for pair in pairs]))
-    return rule
 
 
 def _make_trainer(job: TrainJob, pairs: list[PreferencePair], split: int) -> tuple[Any, Any]:
@@ -120,17 +103,14 @@ def _make_trainer(job: TrainJob, pairs: list[PreferencePair], split: int) -> tup
     import torch
     import transformers
     import trl
-    from peft import LoraConfig
-    from transformers import AutoTokenizer, set_seed
+    from transformers import set_seed
 
     from trainers.trainer.dpo import DynamicBetaDPOTrainer
     from trainers.trainer.recording import ExampleRecorder
     from trainers.trainer.reference_store import ReferenceIdentity, ReferenceStore
 
-    tokenizer = AutoTokenizer.from_pretrained(job.model_path, trust_remote_code=job.trust_remote_code)
-    model = load_model(job)
-    set_seed(job.seed)
-    rule = _build_rule(job, model, pairs)
+    start = load_start(job, pairs)
+    rule = start.rule
     args = _arguments(job, rule.perturbation is not None, split)
     identity = ReferenceIdentity(
         weights=job.weights_hash,
@@ -143,66 +123,25 @@ def _make_trainer(job: TrainJob, pairs: list[PreferencePair], split: int) -> tup
         transformers=transformers.__version__,
         torch=torch.__version__,
     )
-    frozen = load_model(job) if job.lora is None and not args.precompute_ref_log_probs else None
+    frozen = frozen_reference(job, args)
     set_seed(job.seed)  # adapters and data order start alike whatever random numbers the rule took
     trainer = DynamicBetaDPOTrainer(
-        model=model,
+        **start.arguments(job),
         ref_model=frozen,
         args=args,
-        processing_class=tokenizer,
-        train_dataset=_dataset(pairs, rule, tokenizer),
-        peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **job.lora}) if job.lora is not None else None,
-        rule=rule,
+        train_dataset=_dataset(pairs, rule, start.tokenizer),
         recorder=ExampleRecorder(job.run_dir, job.run_id, [pair.id for pair in pairs]),
         store=ReferenceStore(job.reference_root, identity),
         prefix_sharing=job.prefix_sharing,
     )
-    return trainer, tokenizer
-
-
-def precision(job: TrainJob, args: Any) -> str:
-    """The weights' precision, quantised or not, and that of the arithmetic."""
-    weights = job.dtype if job.quantization is None else f"{job.dtype}+{sorted(job.quantization.items())}"
-    return f"{weights}/{'bf16' if args.bf16 else 'fp16' if args.fp16 else 'none'}"
-
-
-def _train(
-    job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Progress], None], split: int
-) -> dict[str, Any]:
-    from trainers.run.fit import fit, write_outputs
-    from trainers.trainer.recording import reset_peak_memory
-
-    started = time.perf_counter()
-    reset_peak_memory()
-    trainer, tokenizer = _make_trainer(job, pairs, split)
     trainer.initialise_rule()
-    prepared = time.perf_counter()
-    resumed = fit(trainer, job, on_progress)
-    trained = time.perf_counter()
-    write_outputs(trainer, tokenizer, job)
+    return trainer, start.tokenizer
+
+
+def _learned(split: int, trainer: Any) -> Json:
     known = [score.prompt_nll for score in trainer.reference_scores if score.prompt_tokens > 0]
-    args = trainer.args
-    result = {
-        "steps": trainer.state.global_step,
-        "examples": len(trainer.train_dataset),
-        "dropped_examples": len(pairs) - len(trainer.train_dataset),
-        "resumed_from_step": resumed,
-        "reference_forwards": trainer.reference_forwards,
-        "reference_in_loop": trainer.reference_in_loop,
-        "prefix_sharing": trainer.prefix_sharing,
-        "prefix_sharing_reason": trainer.sharing_reason,
-        "precision": precision(job, args),
-        "micro_batch": args.per_device_train_batch_size,
-        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+    return {
         "micro_batch_split_for_memory": split,
         "mean_reference_log_perplexity": sum(known) / len(known) if known else None,
         "parent_mean_beta": getattr(trainer.rule, "mean_beta", None),
-        "seconds": {"prepare": prepared - started, "train": trained - prepared},
     }
-    if trainer.accelerator.is_main_process:
-        trainer.probe.write(job.run_dir, trainer.recorder.example_ids)
-        write_json(job.run_dir / TRAIN_RESULT, result)
-    trainer.accelerator.wait_for_everyone()
-    del trainer
-    gc.collect()
-    return result

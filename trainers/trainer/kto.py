@@ -8,17 +8,14 @@ the log-probs of the same forward pass.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from trl import KTOTrainer
 
-from trainers.trainer.collator import PairCollator
-from trainers.trainer.dpo import REFERENCE_STATE
+from trainers.trainer.collator import Batch, PairCollator
 from trainers.trainer.recorded import RecordedTrainer
 from trainers.trainer.recording import NUMERIC_COLUMNS
 
@@ -38,7 +35,7 @@ class KTOStandIn:
     After the call: `logps` (B,) with their gradient, `prompt_nll` and `prompt_tokens` (B,), `beta`, `aux_loss`.
     """
 
-    def __init__(self, trainer: DynamicBetaKTOTrainer, model: Any, inputs: dict[str, Any], index: Tensor) -> None:
+    def __init__(self, trainer: DynamicBetaKTOTrainer, model: Any, inputs: Batch, index: Tensor) -> None:
         self.trainer, self.model, self.index = trainer, model, index
         self.completion = inputs["completion_mask"].bool()
         self.logps: Tensor
@@ -68,11 +65,11 @@ class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
 
     data_collator: Any
     precompute_ref_logps: bool
+    sharing_reason = "objective kto runs TRL's own rows"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.reference_forwards = 0
         super().__init__(*args, **kwargs)
-        self.data_collator = PairCollator(self.data_collator)
+        self.data_collator = PairCollator.around(self.data_collator)
         # from here on TRL always finds the reference's log-probs in the batch: computed before training, or in the step
         self.reference_in_loop = not self.precompute_ref_logps
         self.precompute_ref_logps = True
@@ -82,7 +79,7 @@ class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
         if "example_index" not in self._signature_columns:
             self._signature_columns += ["example_index"]
 
-    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+    def compute_ref_log_probs(self, model: Any, inputs: Batch) -> tuple[Tensor, Tensor | None]:
         self.reference_forwards += 1
         logps: tuple[Tensor, Tensor | None] = super().compute_ref_log_probs(model, inputs)
         return logps
@@ -92,19 +89,18 @@ class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
         logps: list[float] = []
         kl_logps: list[float] = []
         for start in range(0, len(dataset), batch_size):
-            batch = self.data_collator([dataset[i] for i in range(start, min(start + batch_size, len(dataset)))])
-            batch = {key: value.to(self.accelerator.device) for key, value in batch.items()}
+            batch = self.collate(dataset, range(start, min(start + batch_size, len(dataset))))
             own, mismatched = self.compute_ref_log_probs(self.ref_model or self.model, batch)
             logps += own.double().tolist()
             kl_logps += mismatched.double().tolist() if mismatched is not None else []
         dataset = dataset.add_column("ref_logps", logps)
         return dataset.add_column("ref_KL_logps", kl_logps) if kl_logps else dataset
 
-    def _compute_kl_logps(self, model: Any, batch: dict[str, Any]) -> Any:
+    def _compute_kl_logps(self, model: Any, batch: Batch) -> Any:
         # mismatched answers only estimate the KL term: no rule to ask
         return super()._compute_kl_logps(model.model if isinstance(model, KTOStandIn) else model, batch)
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+    def _compute_loss(self, model: Any, inputs: Batch, return_outputs: bool) -> Any:
         inputs = dict(inputs)
         index = inputs.pop("example_index", torch.arange(len(inputs["input_ids"]), device=inputs["input_ids"].device))
         if self.reference_in_loop:
@@ -144,9 +140,7 @@ class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
             metrics["rewards/margins"][-1] = means["chosen"] - means["rejected"]
 
     @torch.no_grad()
-    def _add_example_rows(
-        self, policy: KTOStandIn, inputs: dict[str, Any], log_ratio: Tensor, kl: float, label: Tensor
-    ) -> None:
+    def _add_example_rows(self, policy: KTOStandIn, inputs: Batch, log_ratio: Tensor, kl: float, label: Tensor) -> None:
         """A row has the columns of its own answer, chosen or rejected; those of the other one are null, and so is delta."""
         beta = torch.as_tensor(policy.beta, dtype=torch.float64, device=log_ratio.device).expand_as(log_ratio)
         tokens = inputs["completion_mask"].sum(1)
@@ -173,19 +167,3 @@ class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
     def count_tokens(self, rows: Any) -> float:
         start = NUMERIC_COLUMNS.index("prompt_tokens")
         return float(torch.from_numpy(rows[:, start : start + 3]).nansum())
-
-    # -- a reference that moves (TR-DPO's synchronisation) is part of a checkpoint -----------------------------
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if self.args.sync_ref_model and self.accelerator.is_main_process:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            state = self.accelerator.unwrap_model(self.ref_model).state_dict()
-            save_file({key: value.detach().cpu().clone() for key, value in state.items()}, folder / REFERENCE_STATE)
-        super()._save_checkpoint(model, trial)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.args.sync_ref_model:
-            state = load_file(Path(resume_from_checkpoint) / REFERENCE_STATE)
-            self.accelerator.unwrap_model(self.ref_model).load_state_dict(state)

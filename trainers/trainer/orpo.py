@@ -14,6 +14,7 @@ from torch import Tensor
 from trl.experimental.orpo import ORPOTrainer
 from trl.experimental.orpo.orpo_trainer import log1mexp
 
+from trainers.trainer.collator import Batch
 from trainers.trainer.recorded import RecordedTrainer
 
 
@@ -63,6 +64,7 @@ class DynamicBetaORPOTrainer(RecordedTrainer, ORPOTrainer):
     """
 
     train_dataset: Any
+    sharing_reason = "objective orpo runs TRL's own rows"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,7 +77,7 @@ class DynamicBetaORPOTrainer(RecordedTrainer, ORPOTrainer):
             self.train_dataset = self.train_dataset.select(whole)
         self._policy: ORPOStandIn
 
-    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
+    def concatenated_forward(self, model: Any, batch: Batch) -> Any:
         labels = (batch["chosen_labels"], batch["rejected_labels"])
         index = torch.as_tensor(batch.get("example_index", range(len(labels[0]))), device=labels[0].device)
         self._policy = ORPOStandIn(self, model, labels, index)

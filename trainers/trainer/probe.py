@@ -34,14 +34,14 @@ class BetaProbe:
             self._parts.pop(0)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """For a checkpoint: a run that resumes from it leaves the same file as one that was never stopped."""
+        """For a checkpoint; a resumed run then writes the same file as an uninterrupted one."""
         if not self._parts:
             return {}
         numbers = torch.from_numpy(np.concatenate([n for n, _ in self._parts])[-MOST_PAIRS:])
         return {"numbers": numbers, "hidden": torch.cat([h for _, h in self._parts])[-MOST_PAIRS:]}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self._parts = [(state["numbers"].numpy(), state["hidden"])]
 
     def write(self, run_dir: Path, example_ids: Sequence[str]) -> Path | None:

@@ -77,19 +77,14 @@ class ExampleRecorder:
     def _table(self, rows: np.ndarray) -> pa.Table:
         columns = dict(zip(NUMERIC_COLUMNS, rows.T, strict=True))
         index = columns.pop("example_index").astype(int)
-        arrays: list[pa.Array] = []
-        for field in SCHEMA:
-            if field.name == "run_id":
-                arrays.append(pa.array([self.run_id] * len(index), type=field.type))
-            elif field.name == "example_id":
-                arrays.append(pa.array([self.example_ids[i] for i in index], type=field.type))
-            elif pa.types.is_floating(field.type):
-                arrays.append(pa.array(columns[field.name], type=field.type, from_pandas=True))
-            else:
-                kind = bool if pa.types.is_boolean(field.type) else int
-                values = columns[field.name]
-                arrays.append(pa.array(np.nan_to_num(values).astype(kind), type=field.type, mask=np.isnan(values)))
-        return pa.Table.from_arrays(arrays, schema=SCHEMA)
+        arrays = {
+            "run_id": pa.array([self.run_id] * len(index)),
+            "example_id": pa.array([self.example_ids[i] for i in index]),
+        }
+        for name, values in columns.items():
+            known = np.where(np.isnan(values), 0, values).astype(_TYPES[name].to_pandas_dtype())
+            arrays[name] = pa.array(known, type=_TYPES[name], mask=np.isnan(values))
+        return pa.Table.from_pydict(arrays, schema=SCHEMA)
 
     def flush(self, step: int) -> None:
         """Write what was added since the last flush as the part ending at `step`."""

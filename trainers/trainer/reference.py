@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,11 +14,12 @@ from trl import DPOTrainer
 from trl.trainer.utils import use_adapter
 
 from trainers.loss.forward import ForwardPass, ForwardRequest, run_forward, sequence_logps
+from trainers.trainer.collator import Batch
 from trainers.trainer.reference_store import ReferenceScore, ReferenceStore, content_key
 
 
 class ReferenceMixin(DPOTrainer):
-    """What `DynamicBetaDPOTrainer` knows of the reference. Expects `store`, `prefix_sharing` and `_prepare_scoring`."""
+    """The reference side of `DynamicBetaDPOTrainer`. Expects `store`, `prefix_sharing`, `collate` and `_prepare_scoring`."""
 
     store: ReferenceStore
     prefix_sharing: bool
@@ -28,7 +29,7 @@ class ReferenceMixin(DPOTrainer):
     def _prepare_scoring(self) -> None:
         raise NotImplementedError
 
-    def _collate(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+    def collate(self, dataset: Dataset, indices: Iterable[int]) -> Batch:
         raise NotImplementedError
 
     def _causal_lm(self, model: Any = None) -> Any:
@@ -47,7 +48,7 @@ class ReferenceMixin(DPOTrainer):
         with torch.no_grad(), context, self.accelerator.autocast():
             yield model
 
-    def _truncated(self, example: dict[str, Any]) -> tuple[list[int], list[int], list[int]]:
+    def _truncated(self, example: Mapping[str, Any]) -> tuple[list[int], list[int], list[int]]:
         """Token ids of prompt, chosen and rejected as they reach the model."""
         prompt, limit = example["prompt_ids"], self.args.max_length
         if limit is None:
@@ -83,8 +84,7 @@ class ReferenceMixin(DPOTrainer):
                 if number % self.accelerator.num_processes != self.accelerator.process_index:
                     continue  # another process runs this batch
                 part = missing[start : start + batch_size]
-                batch = self._collate([dataset[index] for _, index in part])
-                batch = {key: value.to(self.accelerator.device) for key, value in batch.items()}
+                batch = self.collate(dataset, [index for _, index in part])
                 fresh.update(zip((key for key, _ in part), self._reference_batch(batch), strict=True))
             fresh = dict(gather_object(list(fresh.items())))
             if self.accelerator.is_main_process:
@@ -92,7 +92,7 @@ class ReferenceMixin(DPOTrainer):
             known.update(fresh)
         return [known[key] for key in keys]
 
-    def _reference_forward(self, batch: dict[str, Any], keep_hidden: bool = False) -> ForwardPass:
+    def _reference_forward(self, batch: Batch, keep_hidden: bool = False) -> ForwardPass:
         """One pass of the reference over a collated batch, in the same layout as the policy's."""
         self.reference_forwards += 1
         completion_mask = batch["completion_mask"]
@@ -108,7 +108,7 @@ class ReferenceMixin(DPOTrainer):
         with self._reference_mode() as model:
             return run_forward(model, self._causal_lm(model).base_model, request, pad)
 
-    def _reference_batch(self, batch: dict[str, Any]) -> list[ReferenceScore]:
+    def _reference_batch(self, batch: Batch) -> list[ReferenceScore]:
         done, completion_mask = self._reference_forward(batch), batch["completion_mask"]
         chosen, rejected = sequence_logps(done.outputs.log_probs, completion_mask, self.ld_alpha).chunk(2)
         response_tokens = sum(completion_mask[:, 1:].sum(1).chunk(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,16 @@ class ParentRun:
         order = np.lexsort((index, step))
         return cls(step[order], index[order], beta[order])
 
+    @cached_property
+    def stride(self) -> int:
+        """One more than the largest example index."""
+        return int(self.example_index.max()) + 1
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """(N,) one increasing number for each step and example."""
+        return self.step * self.stride + self.example_index
+
     @property
     def mean_beta(self) -> float:
         """Mean of beta over all rows: what the parent realised."""
@@ -73,14 +84,21 @@ class ReplayedRule(BetaRule):
         super().__init__(pref_beta, pref_loss)
         self.window = window
         self.mean_beta = self.pref_beta
-        self._keys: np.ndarray | None = None
-        self._betas: np.ndarray
+        self._parent: ParentRun | None = None
 
     def load_parent(self, parent: ParentRun) -> None:
-        """Take over the parent's betas."""
-        self.mean_beta = parent.mean_beta
-        self._stride = int(parent.example_index.max()) + 1
-        self._keys, self._betas = parent.step * self._stride + parent.example_index, parent.beta
+        """Use the betas of `parent`."""
+        self._parent, self.mean_beta = parent, parent.mean_beta
+
+    def parent_rows(self) -> ParentRun:
+        """The parent's rows.
+
+        Raises:
+            ParentRunError: `load_parent` was not called.
+        """
+        if self._parent is None:
+            raise ParentRunError("a control needs the rows of its parent run")
+        return self._parent
 
     def parent_beta(self, batch: RuleBatch) -> Tensor:
         """(B,) the parent's beta of each pair at this step.
@@ -88,14 +106,12 @@ class ReplayedRule(BetaRule):
         Raises:
             ParentRunError: the parent did not train one of these pairs at this step.
         """
-        if self._keys is None:
-            raise ParentRunError("a control needs the rows of its parent run")
-        index = batch.example_index.cpu().numpy()
-        wanted = batch.step * self._stride + index
-        place = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
-        if (self._keys[place] != wanted).any() or (index >= self._stride).any():
+        parent, index = self.parent_rows(), batch.example_index.cpu().numpy()
+        wanted = batch.step * parent.stride + index
+        place = np.searchsorted(parent.keys, wanted).clip(max=len(parent.keys) - 1)
+        if (parent.keys[place] != wanted).any() or (index >= parent.stride).any():
             raise ParentRunError(
                 f"the parent run did not train these pairs at step {batch.step}; a control needs the parent's data, seed, "
                 "batch size and number of steps"
             )
-        return torch.from_numpy(self._betas[place]).to(batch.log_ppl)
+        return torch.from_numpy(parent.beta[place]).to(batch.log_ppl)

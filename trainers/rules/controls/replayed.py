@@ -5,21 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from trainers.rules.base import RuleBatch, RuleOutput
-from trainers.rules.controls.parent_run import ParentRun, ParentRunError, ReplayedRule
-
-# Control: a fixed beta equal to the mean beta a dynamic run realised.
+from trainers.rules.controls.parent_run import ParentRun, ReplayedRule
 
 
 class MatchedMean(ReplayedRule):
     """beta = mean of the parent's betas over its whole training: the average without the variation."""
 
     def beta(self, batch: RuleBatch) -> float:
-        if self._keys is None:
-            raise ParentRunError("a control needs the rows of its parent run")
+        self.parent_rows()
         return self.mean_beta
-
-
-# Control: the parent's betas, shuffled across examples.
 
 
 class Permuted(ReplayedRule):
@@ -36,19 +30,11 @@ class Permuted(ReplayedRule):
         return self.parent_beta(batch)
 
 
-# Control: the parent's betas as weights of the examples, with a constant beta.
-
-
 class WeightOnly(ReplayedRule):
     """Constant beta = the parent's mean beta, loss weight beta_i / mean beta: the re-weighting without the saturation."""
 
     def output(self, batch: RuleBatch) -> RuleOutput:
-        if self._keys is None:
-            raise ParentRunError("a control needs the rows of its parent run")
         return RuleOutput(self.mean_beta, weight=self.parent_beta(batch) / self.mean_beta)
-
-
-# Control: the parent's betas inside the sigmoid, their effect as weights divided out.
 
 
 class SaturationOnly(ReplayedRule):
