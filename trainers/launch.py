@@ -11,9 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from trainers.formats.pairs import load_pairs
+from trainers.formats import load_pairs
 from trainers.run.job import Progress, TrainJob
-from trainers.run.objective_run import train_objective
+from trainers.run.train import train
 
 
 def main(argv: list[str]) -> int:
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
         if progress.loss is not None and PartialState().is_main_process:
             print(f"step {progress.step}/{progress.total_steps} loss {progress.loss:.4f}", flush=True)
 
-    train_objective(TrainJob(**job["train_job"]), job.get("objective", "dpo"), pairs, report)
+    train(TrainJob(**job["train_job"]), pairs, report, job.get("objective", "dpo"))
     return 0
 
 

@@ -61,7 +61,7 @@ def _read_job(job: Json) -> tuple[TrainJob, list[PreferencePair]]:
 @lru_cache(maxsize=2)
 def _pairs(path: Path, limit: int | None, seed: int, *state: int) -> list[PreferencePair]:
     """The pairs of a file, read once for all runs of this process while the file's `state` (time, size) is the same."""
-    from trainers.formats.pairs import load_pairs
+    from trainers.formats import load_pairs
 
     return load_pairs(path, limit, seed)
 
@@ -73,10 +73,10 @@ def _fit(
     report: Callable[[Progress], None],
     request: StopRequest,
 ) -> Json:
-    from trainers.run.objective_run import train_objective
+    from trainers.run.train import train
 
     with _every_trainer_calls(request.callback(train_job.run_dir)):
-        return train_objective(train_job, job.get("objective", "dpo"), pairs, report)
+        return train(train_job, pairs, report, job.get("objective", "dpo"))
 
 
 def train_beside(job: Json, request: StopRequest) -> None:

@@ -143,6 +143,17 @@ def load_source(text: str, base: Path = Path(), without_preference: OnNoPreferen
     return load_mixture([Part(text)], base, 0, without_preference)
 
 
+def load_pairs(path: Path, limit: int | None = None, seed: int = 0) -> list[PreferencePair]:
+    """The pairs of a file, at most `limit` of them, drawn by a hash of seed and id.
+
+    The draw does not depend on the order of the file, and a larger limit keeps the rows of a smaller one.
+
+    Raises:
+        DataError: see `load_source`.
+    """
+    return subset(load_source(str(path)).pairs, limit, seed)
+
+
 def load_mixture(
     parts: Sequence[Part],
     base: Path = Path(),

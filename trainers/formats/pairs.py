@@ -1,15 +1,13 @@
-"""Preference pairs: strict reading of files whose rows have prompt, chosen and rejected. Torch-free."""
+"""Preference pairs: what is checked of one, and draws of some of them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from trainers.common.turns import DataError, NoPreferenceError, Turns, as_turns, identical, required
-from trainers.formats.rows import read_rows
+from trainers.common.turns import DataError, NoPreferenceError, Turns, identical
 
 
 @dataclass(frozen=True)
@@ -50,45 +48,6 @@ def checked_pair(pair: PreferencePair, where: str) -> PreferencePair:
     if beta is not None and (isinstance(beta, bool) or not isinstance(beta, int | float) or not beta > 0):
         raise DataError(f"{where}: 'beta' is {beta!r}; a per-pair beta is a number above 0")
     return pair
-
-
-def parse_row(row: Any, where: str, default_id: str, line: int = 0) -> PreferencePair:
-    """Validate one decoded row.
-
-    Raises:
-        DataError: missing or empty fields, identical answers, or a bad `beta`.
-    """
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: expected a JSON object with prompt, chosen and rejected, got {type(row).__name__}")
-    required(row, where, ("prompt", "chosen", "rejected"), "a preference row has prompt, chosen and rejected")
-    sides = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
-    prompt, chosen, rejected = (as_turns(row[key], role, where, key) for key, role in sides.items())
-    row_id = str(row.get("id", default_id))
-    pair = PreferencePair(row_id, prompt, chosen, rejected, str(row.get("group", row_id)), row.get("beta"), line)
-    return checked_pair(pair, where)
-
-
-def load_pairs(path: Path, limit: int | None = None, seed: int = 0) -> list[PreferencePair]:
-    """Read every row of `path`, then keep at most `limit` whole-file-validated rows chosen by `seed`.
-
-    The subset is drawn by a hash of (seed, id), so it does not depend on the order of the file and a larger limit
-    keeps the rows of a smaller one.
-
-    Raises:
-        DataError: see `parse_row`; also for an empty file or a repeated id.
-    """
-    path = Path(path)
-    pairs: list[PreferencePair] = []
-    seen: dict[str, int] = {}
-    for row in read_rows(path):
-        pair = parse_row(row.value, row.where, default_id=f"row-{row.line}", line=row.line)
-        if pair.id in seen:
-            raise DataError(f"{row.where}: id {pair.id!r} was used on line {seen[pair.id]}; ids must be unique")
-        seen[pair.id] = row.line
-        pairs.append(pair)
-    if not pairs:
-        raise DataError(f"{path}: no rows; a preference file needs at least one pair")
-    return subset(pairs, limit, seed)
 
 
 Key = Callable[[PreferencePair], str]

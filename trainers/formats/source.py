@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainers.common.turns import DataError, Turns
+from trainers.formats.detect import detect
 from trainers.formats.readers.hub import HUB, HubData, hub_rows, parse_hub
 from trainers.formats.readers.llamafactory import DATASET_INFO, read_entry
-from trainers.formats.registry import Format, Values, detect
+from trainers.formats.registry import Format, Values
 from trainers.formats.rows import Row, read_rows
 
 

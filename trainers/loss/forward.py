@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainers.loss.pair_rows import build_rows, shared_prompt_lengths
+from trainers.loss.pair_rows import aggregate, build_rows, shared_prompt_lengths, token_log_probs
 
 
 @dataclass
@@ -46,13 +48,6 @@ class ForwardRequest:
     attach_ppl: bool = False
     keep_hidden: bool = False
 
-    def prompt_targets(self) -> Tensor:
-        """(B, L-1) bool: prompt tokens, by the position that predicts them, whose NLL counts."""
-        half = len(self.completion_mask) // 2
-        prompt = self.kwargs["attention_mask"].bool() & ~self.completion_mask.bool()
-        targets = prompt[:half, 1:] & prompt[:half, :-1]
-        return targets if self.prompt_words is None else targets & self.prompt_words[:, 1:]
-
 
 def sequence_logps(log_probs: Tensor, completion_mask: Tensor, ld_alpha: float | None) -> Tensor:
     """(2B,) log-probs of the completions; with `ld_alpha` tokens beyond the shorter answer count that much (LD-DPO)."""
@@ -83,7 +78,7 @@ def run_forward(model: Any, backbone: Any, request: ForwardRequest, pad_token_id
 
 def _pair_rows(model: Any, request: ForwardRequest, lengths: list[int], pad_token_id: int) -> ForwardPass:
     ids, attention = request.kwargs["input_ids"], request.kwargs["attention_mask"]
-    rows = build_rows(ids, attention, request.completion_mask, lengths, pad_token_id, request.prompt_words)
+    rows = build_rows(ids, attention, lengths, pad_token_id, request.prompt_words)
     scores = model(
         pair_rows=rows,
         aggregation=request.aggregation,
@@ -110,27 +105,18 @@ def _two_rows(model: Any, backbone: Any, request: ForwardRequest) -> ForwardPass
     is_prompt = attention & ~completion
     labels = kwargs["labels"].clone()
     labels[:half] = torch.where(is_prompt[:half], ids[:half], labels[:half])
-    captured: list[Tensor] = []
-    hook = None
-    if request.aggregation is not None or request.keep_hidden:
-
-        def keep(_module: Any, _args: Any, output: Any) -> None:
-            captured.append(output.last_hidden_state)
-
-        hook = backbone.register_forward_hook(keep)
-    try:
+    wanted = request.aggregation is not None or request.keep_hidden
+    with last_hidden_states(backbone) if wanted else contextlib.nullcontext([]) as captured:
         outputs = model(**{**kwargs, "labels": labels})
-    finally:
-        if hook is not None:
-            hook.remove()
-    unmasked = is_prompt[:, 1:].clone()
-    unmasked[half:] = False
-    counted = request.prompt_targets()
-    log_probs = outputs.log_probs
-    source = log_probs[:half] if request.attach_ppl else log_probs[:half].detach()
+    counted = is_prompt[:half, 1:] & is_prompt[:half, :-1]
+    if request.prompt_words is not None:
+        counted = counted & request.prompt_words[:, 1:]
+    source = outputs.log_probs[:half] if request.attach_ppl else outputs.log_probs[:half].detach()
     count = counted.sum(1)
     prompt_nll = -(source * counted).sum(1) / count.clamp_min(1)
-    outputs.log_probs = log_probs.masked_fill(unmasked, 0)
+    unmasked = is_prompt[:, 1:].clone()
+    unmasked[half:] = False
+    outputs.log_probs = outputs.log_probs.masked_fill(unmasked, 0)
     result = ForwardPass(outputs, prompt_nll, count)
     if request.aggregation is not None:
         result.hidden = aggregate(captured[0][:half], is_prompt[:half], attention[:half], request.aggregation)
@@ -142,15 +128,19 @@ def _two_rows(model: Any, backbone: Any, request: ForwardRequest) -> ForwardPass
     return result
 
 
-def aggregate(hidden: Tensor, is_prompt: Tensor, attended: Tensor, how: str) -> Tensor:
-    """(B, H) from hidden states (B, L, H), padded on either side; `how` is an aggregation of `BetaRule`."""
-    is_prompt, attended = is_prompt.to(hidden.device), attended.to(hidden.device)
-    if how == "mean_prompt":
-        weights = is_prompt.to(hidden.dtype)
-        return torch.einsum("blh,bl->bh", hidden, weights) / weights.sum(1, keepdim=True)
-    chosen = is_prompt if how == "last_prompt_token" else attended
-    last = chosen.size(1) - 1 - chosen.flip(1).int().argmax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+@contextlib.contextmanager
+def last_hidden_states(backbone: Any) -> Iterator[list[Tensor]]:
+    """A list that gets the last hidden states (B, L, H) of every call of `backbone`, a transformer without its LM head."""
+    captured: list[Tensor] = []
+
+    def keep(_module: Any, _args: Any, output: Any) -> None:
+        captured.append(output.last_hidden_state)
+
+    hook = backbone.register_forward_hook(keep)
+    try:
+        yield captured
+    finally:
+        hook.remove()
 
 
 #: Completion tokens whose logits are held at a time.
@@ -172,8 +162,6 @@ def perturbed_log_ratios(
     for start in range(0, len(hidden), _BLOCK):
         part = slice(start, start + _BLOCK)
         z, z_ref = head(hidden[part]).float(), reference_head(other[part]).float()
-        target = policy.targets[part, None]
         for kind, logits in enumerate((z, (1 + epsilon) * z - epsilon * z_ref, (1 - epsilon) * z + epsilon * z_ref)):
-            log_prob = logits.gather(-1, target).squeeze(-1) - torch.logsumexp(logits, dim=-1)
-            sums[kind].index_add_(0, policy.rows[part], log_prob)
+            sums[kind].index_add_(0, policy.rows[part], token_log_probs(logits, policy.targets[part]))
     return sums[:, :pairs] - sums[:, pairs:]

@@ -37,10 +37,6 @@ class PolicyStandIn:
 
     def __init__(self, trainer: DynamicBetaDPOTrainer, model: Any, pairs: PairInputs) -> None:
         self.trainer, self.model, self.pairs = trainer, model, pairs
-        self.batch: RuleBatch
-        self.output: RuleOutput
-        self.pass_: ForwardPass
-        self.logps: Tensor
 
     def __call__(self, **kwargs: Any) -> Any:
         if not kwargs.get("fused_lm_head"):
@@ -58,7 +54,7 @@ class PolicyStandIn:
         self.pass_ = run_forward(self.model, trainer._causal_lm().base_model, request, pad)
         self.logps = sequence_logps(self.pass_.outputs.log_probs, pairs.completion_mask, trainer.ld_alpha)
         self.batch = self._rule_batch()
-        self.output = rule(self.batch)
+        self.output: RuleOutput = rule(self.batch)
         beta = self.output.beta
         trainer.beta = rule.clamp(beta) if isinstance(beta, Tensor) else beta
         return self.pass_.outputs

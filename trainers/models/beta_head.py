@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, POLICY_DIR
-from trainers.loss.forward import aggregate
+from trainers.loss.forward import last_hidden_states
+from trainers.loss.pair_rows import aggregate
 from trainers.rules import catalogue
 from trainers.rules.base import RuleBatch
 from trainers.run.save import HEAD_CONFIG, save_rule
@@ -107,16 +108,10 @@ class AutoModelForCausalLMWithBetaHead(nn.Module):
         if "position_ids" not in kwargs and not attended[:, 0].all():
             # transformers counts positions from the first column, padding included
             kwargs["position_ids"] = (attended.long().cumsum(1) - 1).clamp_min(0)
-        captured: list[Tensor] = []
-        hook = _causal_lm(self.policy).base_model.register_forward_hook(
-            lambda _module, _args, output: captured.append(output.last_hidden_state)
-        )
-        try:
+        with last_hidden_states(_causal_lm(self.policy).base_model) as captured:
             outputs = self.policy(
                 input_ids=input_ids, attention_mask=attention_mask, labels=labels, **{**kwargs, "return_dict": True}
             )
-        finally:
-            hook.remove()
         beta = self._beta(aggregate(captured[0], is_prompt, attended, self.params["aggregation"]))
         rest = (getattr(outputs, name, None) for name in BetaHeadOutput._fields[3:])
         return BetaHeadOutput(outputs.logits, getattr(outputs, "loss", None), beta, *rest)

@@ -1,18 +1,190 @@
-"""Train one run: pairs in, a policy, log history and example rows out."""
+"""Train one run with any objective: pairs in, a policy, log history and example rows out."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
+import gc
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
 from trainers.common.files import Json
+from trainers.common.training_schema import TRAIN_RESULT
 from trainers.formats.pairs import PreferencePair
-from trainers.run.fit import common_settings, frozen_reference, load_start, precision, run_to_end
+from trainers.formats.unpaired import row_ids, unpaired_rows
+from trainers.run.fit import fit, write_outputs
 from trainers.run.job import Progress, TrainJob
+from trainers.run.loading import load_model
 from trainers.run.memory import first_line, is_out_of_memory, next_split, release_memory
+from trainers.run.objectives import Objective, ObjectiveError, check_training, find, validate
+from trainers.run.save import write_json
+from trainers.run.start import Start, load_start, micro_batch, precision, training_arguments
 from trainers.run.tracking import tracking
+
+
+def train(
+    job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Progress], None], objective: str = "dpo"
+) -> Json:
+    """Train `job` on `pairs`, resuming from its last checkpoint if there is one.
+
+    Writes `log_history.json`, `example_metrics.parquet`, `policy/`, with LoRA `adapter/`, with a learned rule
+    `beta_head.safetensors` and `beta_head.json`, and last of all `train_result.json`, which is also returned. Where memory
+    runs out under DPO, the micro-batch is halved and accumulation doubled, so the global batch stays, and training resumes
+    from the last checkpoint.
+
+    Args:
+        job: `params` are the rule's, with the objective's `pref_loss`; `training` are fields of the objective's TRL config.
+        objective: dpo, kto (which gets two rows a pair, see `trainers.formats.unpaired`) or orpo.
+
+    Raises:
+        trainers.run.objectives.ObjectiveError: settings that do not go together, or too few pairs.
+        trainers.trainer.recorded.DivergedError: the loss or a gradient became NaN or infinite.
+        trainers.rules.controls.parent_run.ParentRunError: a control's parent has no rows, or other ones.
+        MemoryError: memory runs out and the micro-batch cannot be split.
+    """
+    kind = find(objective)
+    job = dataclasses.replace(job, params=validate(objective, job.rule, job.params))
+    check_training(objective, job.params.get("pref_loss", ""), job.training)
+    if objective == "kto" and len(pairs) < 2:
+        raise ObjectiveError("the data has 1 pair; KTO compares answers to different prompts: give at least 2")
+    split = 1
+    while True:
+        try:
+            with tracking(job):
+                return _attempt(job, kind, pairs, on_progress, split)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            split = _smaller(job, kind, split, error)
+        release_memory()
+        note = f"out of memory: retrying with 1/{split} of the micro-batch and {split} times the gradient accumulation"
+        on_progress(Progress(0, 0, None, None, None, note))
+
+
+def _smaller(job: TrainJob, kind: Objective, split: int, error: BaseException) -> int:
+    """The next number of parts to cut the micro-batch into; raises where it cannot be cut."""
+    message = first_line(error)
+    if not kind.splits_batches:
+        raise MemoryError(
+            f"out of memory ({message}); {kind.name}'s loss depends on the micro-batch, which is therefore not split: lower "
+            "per_device_train_batch_size or max_length, or use gradient_checkpointing, LoRA or a smaller model"
+        ) from error
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise error  # the other processes are in the middle of a collective call
+    smaller = next_split(micro_batch(job, kind), split)
+    if smaller is None:
+        raise MemoryError(
+            f"out of memory with one pair in a micro-batch ({message}); shorten max_length, or use gradient_checkpointing, "
+            "LoRA or a smaller model"
+        ) from error
+    return smaller
+
+
+def _attempt(
+    job: TrainJob, kind: Objective, pairs: list[PreferencePair], on_progress: Callable[[Progress], None], split: int
+) -> Json:
+    """Make the trainer, train, write all files; returns what `train_result.json` holds (times in seconds)."""
+    from trainers.trainer.recording import reset_peak_memory
+
+    started = time.perf_counter()
+    reset_peak_memory()
+    start = load_start(job, pairs)
+    trainer = _make_trainer(job, kind, pairs, start, split)
+    prepared = time.perf_counter()
+    resumed = fit(trainer, job, on_progress)
+    trained = time.perf_counter()
+    write_outputs(trainer, start.tokenizer, job)
+    args, examples = trainer.args, len(trainer.train_dataset)
+    result: Json = {} if kind.name == "dpo" else {"objective": kind.name, "pref_loss": job.params["pref_loss"]}
+    result |= {
+        "steps": trainer.state.global_step,
+        "examples": examples,
+        "dropped_examples": len(pairs) * (2 if kind.name == "kto" else 1) - examples,
+        "resumed_from_step": resumed,
+        "reference_forwards": trainer.reference_forwards,
+        "reference_in_loop": trainer.reference_in_loop,
+        "prefix_sharing": trainer.prefix_sharing,
+        "prefix_sharing_reason": trainer.sharing_reason,
+        "precision": precision(job, args),
+        "micro_batch": args.per_device_train_batch_size,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+    }
+    if kind.name == "dpo":
+        known = [score.prompt_nll for score in trainer.reference_scores if score.prompt_tokens > 0]
+        result |= {
+            "micro_batch_split_for_memory": split,
+            "mean_reference_log_perplexity": sum(known) / len(known) if known else None,
+            "parent_mean_beta": getattr(trainer.rule, "mean_beta", None),
+        }
+    result["seconds"] = {"prepare": prepared - started, "train": trained - prepared}
+    if trainer.accelerator.is_main_process:
+        write_json(job.run_dir / TRAIN_RESULT, result)
+    trainer.accelerator.wait_for_everyone()
+    del trainer
+    gc.collect()
+    return result
+
+
+def _make_trainer(job: TrainJob, kind: Objective, pairs: list[PreferencePair], start: Start, split: int) -> Any:
+    """The trainer, ready to run."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import set_seed
+
+    from trainers.trainer.dpo import DynamicBetaDPOTrainer
+    from trainers.trainer.kto import DynamicBetaKTOTrainer
+    from trainers.trainer.orpo import DynamicBetaORPOTrainer
+    from trainers.trainer.recording import ExampleRecorder
+    from trainers.trainer.reference_store import ReferenceStore
+
+    rule = start.rule
+    args = training_arguments(job, kind, rule.perturbation is not None, split)
+    ids = row_ids(pairs) if kind.name == "kto" else [pair.id for pair in pairs]
+    common: Json = {
+        "model": start.model,
+        "processing_class": start.tokenizer,
+        "peft_config": LoraConfig(**{"task_type": "CAUSAL_LM", **job.lora}) if job.lora is not None else None,
+        "args": args,
+        "rule": rule,
+        "recorder": ExampleRecorder(job.run_dir, job.run_id, ids),
+    }
+    if kind.has_reference:
+        # with LoRA the reference is the policy without its adapter
+        common["ref_model"] = load_model(job) if job.lora is None and not args.precompute_ref_log_probs else None
+    if kind.name == "kto":
+        data = Dataset.from_list(unpaired_rows(pairs, job.seed))
+    else:
+        data = _dataset(pairs, rule, start.tokenizer)
+    set_seed(job.seed)  # adapters and data order start alike whatever random numbers the rule took
+    if kind.name == "kto":
+        return DynamicBetaKTOTrainer(train_dataset=data, **common)
+    if kind.name == "orpo":
+        return DynamicBetaORPOTrainer(train_dataset=data, **common)
+    store = ReferenceStore(job.reference_root, _identity(job, args, rule.ppl_tokens))
+    trainer = DynamicBetaDPOTrainer(train_dataset=data, store=store, prefix_sharing=job.prefix_sharing, **common)
+    trainer.initialise_rule()
+    return trainer
+
+
+def _identity(job: TrainJob, args: Any, ppl_tokens: str) -> Any:
+    import torch
+    import transformers
+    import trl
+
+    from trainers.trainer.reference_store import ReferenceIdentity
+
+    return ReferenceIdentity(
+        weights=job.weights_hash,
+        precision=precision(job, args),
+        attention=job.attn_implementation,
+        ld_alpha=args.ld_alpha,
+        forward="pair_rows" if job.prefix_sharing else "two_rows",
+        ppl_tokens=ppl_tokens,
+        trl=trl.__version__,
+        transformers=transformers.__version__,
+        torch=torch.__version__,
+    )
 
 
 def to_dataset(pairs: list[PreferencePair]) -> Any:
@@ -40,108 +212,3 @@ def _dataset(pairs: list[PreferencePair], rule: Any, tokenizer: Any) -> Any:
 
         dataset = dataset.add_column("prompt_words", [user_words(tokenizer, pair) for pair in pairs])
     return dataset
-
-
-def _arguments(job: TrainJob, in_loop: bool, split: int) -> Any:
-    """DPOConfig of a job; each micro-batch cut into `split` parts, with that many times the accumulation."""
-    from trl import DPOConfig
-
-    settings = {"precompute_ref_log_probs": not in_loop, **common_settings(job)}
-    if in_loop or settings.get("sync_ref_model"):
-        settings["precompute_ref_log_probs"] = False
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # the sampler would fill a short last batch with pairs that were trained already
-        settings.setdefault("dataloader_drop_last", True)
-    settings["per_device_train_batch_size"] = _micro_batch(job) // split
-    settings["gradient_accumulation_steps"] = settings.get("gradient_accumulation_steps", 1) * split
-    return DPOConfig(loss_type=[job.params.get("pref_loss", "sigmoid")], **settings)
-
-
-def _micro_batch(job: TrainJob) -> int:
-    from trl import DPOConfig
-
-    return int(job.training.get("per_device_train_batch_size", DPOConfig.per_device_train_batch_size))
-
-
-def train(job: TrainJob, pairs: list[PreferencePair], on_progress: Callable[[Progress], None]) -> Json:
-    """Train `job` on `pairs`, resuming from its last checkpoint if there is one.
-
-    Writes `log_history.json`, `example_metrics.parquet`, `policy/`, with LoRA `adapter/`, with a learned rule
-    `beta_head.safetensors` and `beta_head.json`, and last of all `train_result.json`, which is also returned. Where memory
-    runs out, the micro-batch is halved and accumulation doubled, so the global batch stays, and training resumes from the
-    last checkpoint.
-
-    Raises:
-        trainers.trainer.recorded.DivergedError: the loss or a gradient became NaN or infinite.
-        trainers.rules.controls.parent_run.ParentRunError: a control's parent has no rows, or other ones.
-        MemoryError: memory runs out with one pair in a micro-batch.
-    """
-    split = 1
-    while True:
-        try:
-            with tracking(job):
-                make = functools.partial(_make_trainer, job, pairs, split)
-                return run_to_end(job, make, on_progress, len(pairs), last=functools.partial(_learned, split))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-                raise  # with several processes the others are in the middle of a collective call
-            message = first_line(error)
-        smaller = next_split(_micro_batch(job), split)
-        if smaller is None:
-            raise MemoryError(
-                f"out of memory with one pair in a micro-batch ({message}); shorten max_length, or use gradient_checkpointing, "
-                "LoRA or a smaller model"
-            )
-        split = smaller
-        release_memory()
-        note = f"out of memory: retrying with 1/{split} of the micro-batch and {split} times the gradient accumulation"
-        on_progress(Progress(0, 0, None, None, None, note))
-
-
-def _make_trainer(job: TrainJob, pairs: list[PreferencePair], split: int) -> tuple[Any, Any]:
-    """The trainer, ready to run, and the tokenizer."""
-    import torch
-    import transformers
-    import trl
-    from transformers import set_seed
-
-    from trainers.trainer.dpo import DynamicBetaDPOTrainer
-    from trainers.trainer.recording import ExampleRecorder
-    from trainers.trainer.reference_store import ReferenceIdentity, ReferenceStore
-
-    start = load_start(job, pairs)
-    rule = start.rule
-    args = _arguments(job, rule.perturbation is not None, split)
-    identity = ReferenceIdentity(
-        weights=job.weights_hash,
-        precision=precision(job, args),
-        attention=job.attn_implementation,
-        ld_alpha=args.ld_alpha,
-        forward="pair_rows" if job.prefix_sharing else "two_rows",
-        ppl_tokens=rule.ppl_tokens,
-        trl=trl.__version__,
-        transformers=transformers.__version__,
-        torch=torch.__version__,
-    )
-    frozen = frozen_reference(job, args)
-    set_seed(job.seed)  # adapters and data order start alike whatever random numbers the rule took
-    trainer = DynamicBetaDPOTrainer(
-        **start.arguments(job),
-        ref_model=frozen,
-        args=args,
-        train_dataset=_dataset(pairs, rule, start.tokenizer),
-        recorder=ExampleRecorder(job.run_dir, job.run_id, [pair.id for pair in pairs]),
-        store=ReferenceStore(job.reference_root, identity),
-        prefix_sharing=job.prefix_sharing,
-    )
-    trainer.initialise_rule()
-    return trainer, start.tokenizer
-
-
-def _learned(split: int, trainer: Any) -> Json:
-    known = [score.prompt_nll for score in trainer.reference_scores if score.prompt_tokens > 0]
-    return {
-        "micro_batch_split_for_memory": split,
-        "mean_reference_log_perplexity": sum(known) / len(known) if known else None,
-        "parent_mean_beta": getattr(trainer.rule, "mean_beta", None),
-    }

@@ -17,61 +17,35 @@ from trl.trainer.utils import add_fused_lm_head
 
 from trainers.loss.example_rows import example_rows, rule_loss, wpo_weights
 from trainers.loss.forward import sequence_logps
-from trainers.loss.pair_rows import add_pair_scoring, unsupported_reason
 from trainers.loss.stand_in import PairInputs, PolicyStandIn
 from trainers.rules.base import BetaRule
 from trainers.trainer.collapse import CollapseDetector
-from trainers.trainer.collator import PAIR_COLUMNS, Batch, PairCollator
+from trainers.trainer.collator import PAIR_COLUMNS, Batch
 from trainers.trainer.probe import BetaProbe
-from trainers.trainer.recorded import RecordedTrainer, is_sharded
-from trainers.trainer.recording import ExampleRecorder
-from trainers.trainer.reference import ReferenceMixin, completion_entropy
-from trainers.trainer.reference_store import ReferenceStore, log_perplexities
+from trainers.trainer.recorded import is_sharded
+from trainers.trainer.reference import ReferenceTrainer, completion_entropy
+from trainers.trainer.reference_store import log_perplexities
 
 RULE_STATE = "rule.safetensors"
 PROBE_STATE = "probe.safetensors"
 
 
-class DynamicBetaDPOTrainer(RecordedTrainer, ReferenceMixin):
+class DynamicBetaDPOTrainer(ReferenceTrainer):
     """DPO with the beta of each pair given by `rule`.
 
     Args:
         rule: the beta rule; its parameters, if any, are trained with the learning rate `rule.head_learning_rate`.
-        recorder: receives one row per example and step.
-        store: reference scores by content, used where `precompute_ref_log_probs` is on; else the reference runs in every step.
-        prefix_sharing: run prompt + chosen + rejected as one row where the model allows it. `sharing_reason` says why
-            it is off, if it is.
-        kwargs: of trl.DPOTrainer. `train_dataset` has an integer column `example_index`.
+        kwargs: of `ReferenceTrainer` and trl.DPOTrainer. `train_dataset` has an integer column `example_index`.
     """
 
-    data_collator: Any
-    precompute_ref_logps: bool
-
-    def __init__(
-        self,
-        *args: Any,
-        rule: BetaRule,
-        recorder: ExampleRecorder,
-        store: ReferenceStore,
-        prefix_sharing: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        self.store = store
-        self.prefix_sharing = prefix_sharing
-        self.sharing_reason: str | None = None if prefix_sharing else "switched off"
-        self.reference_scores = []
-        self._pair_scoring_added = False
+    def __init__(self, *args: Any, rule: BetaRule, **kwargs: Any) -> None:
         self.head_grad_norm: float | None = None
         self.collapse = CollapseDetector(rule)
-        super().__init__(*args, rule=rule, recorder=recorder, **kwargs)
-        self.data_collator = PairCollator.around(self.data_collator)
-        # from here on TRL always finds the reference's log-probs in the batch: from the store, or from the step itself
+        super().__init__(*args, rule=rule, **kwargs)
         if rule.perturbation is not None and is_sharded(self):
             raise ValueError(
                 "this rule reads the LM head outside the model's forward, which sharded weights do not allow; use DDP"
             )
-        self.reference_in_loop = not self.precompute_ref_logps
-        self.precompute_ref_logps = True
         if rule.perturbation is not None and not self.reference_in_loop:
             raise ValueError("this rule needs the reference's logits: set precompute_ref_log_probs to False")
         if rule.needs_reference_entropy and self.ref_model is not None:
@@ -90,34 +64,7 @@ class DynamicBetaDPOTrainer(RecordedTrainer, ReferenceMixin):
         values = log_perplexities(self.reference_scores, self.rule.ppl_of) or [1.0]
         self.rule.initialise(torch.tensor(values, dtype=torch.float64))
 
-    def _prepare_scoring(self) -> None:
-        """Decide on prefix sharing once TRL has patched the model's forward (it does so in its `__init__`)."""
-        if self._pair_scoring_added:
-            return
-        model = self._causal_lm()
-        if self.prefix_sharing:
-            self.sharing_reason = self._sharing_refused() or unsupported_reason(model)
-            self.prefix_sharing = self.sharing_reason is None
-        if self.prefix_sharing:
-            add_pair_scoring(model)
-            if self.ref_model is not None:
-                add_pair_scoring(self._causal_lm(self.ref_model))
-        self._pair_scoring_added = True
-
-    def _sharing_refused(self) -> str | None:
-        if is_sharded(self):
-            return "sharded weights (FSDP, DeepSpeed): not tried with rows that share the prompt"
-        if self.use_weighting:
-            return "WPO weighting needs scores that rows with a shared prompt do not carry"
-        if self.aux_loss_enabled:
-            return "the router's auxiliary loss counts tokens of the two-row layout"
-        return None
-
     # -- the loss --------------------------------------------------------------------------------------------
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        self._signature_columns += [name for name in PAIR_COLUMNS if name not in self._signature_columns]
 
     def _pair_inputs(self, inputs: Batch) -> PairInputs:
         """Take what is not TRL's out of `inputs`, and put the reference's log-probs in if they are computed in the loop."""

@@ -15,8 +15,8 @@ from datasets import Dataset
 from torch import Tensor
 from trl import KTOTrainer
 
-from trainers.trainer.collator import Batch, PairCollator
-from trainers.trainer.recorded import RecordedTrainer
+from trainers.trainer.collator import Batch
+from trainers.trainer.recorded import RecordedWithReference
 from trainers.trainer.recording import NUMERIC_COLUMNS
 
 
@@ -38,11 +38,6 @@ class KTOStandIn:
     def __init__(self, trainer: DynamicBetaKTOTrainer, model: Any, inputs: Batch, index: Tensor) -> None:
         self.trainer, self.model, self.index = trainer, model, index
         self.completion = inputs["completion_mask"].bool()
-        self.logps: Tensor
-        self.prompt_nll: Tensor
-        self.prompt_tokens: Tensor
-        self.beta: float | Tensor
-        self.aux_loss: Tensor | None
 
     def __call__(self, **kwargs: Any) -> Any:
         if not kwargs.get("fused_lm_head"):
@@ -60,24 +55,10 @@ class KTOStandIn:
         return outputs
 
 
-class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
+class DynamicBetaKTOTrainer(RecordedWithReference, KTOTrainer):
     """KTO with the beta of each answer given by `rule`; `train_dataset` has an integer column `example_index`."""
 
-    data_collator: Any
-    precompute_ref_logps: bool
     sharing_reason = "objective kto runs TRL's own rows"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.data_collator = PairCollator.around(self.data_collator)
-        # from here on TRL always finds the reference's log-probs in the batch: computed before training, or in the step
-        self.reference_in_loop = not self.precompute_ref_logps
-        self.precompute_ref_logps = True
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        if "example_index" not in self._signature_columns:
-            self._signature_columns += ["example_index"]
 
     def compute_ref_log_probs(self, model: Any, inputs: Batch) -> tuple[Tensor, Tensor | None]:
         self.reference_forwards += 1

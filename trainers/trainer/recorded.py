@@ -17,7 +17,7 @@ from transformers import Trainer
 
 from trainers.rules.base import BetaRule, RuleBatch
 from trainers.trainer import recording
-from trainers.trainer.collator import Batch, PairCollator
+from trainers.trainer.collator import PAIR_COLUMNS, Batch, PairCollator
 from trainers.trainer.probe import BetaProbe
 from trainers.trainer.recording import NUMERIC_COLUMNS, ExampleRecorder
 
@@ -225,6 +225,24 @@ class RecordedTrainer(Trainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Checkpoints are internal; the policy gets its card once, when it is saved."""
+
+
+class RecordedWithReference(RecordedTrainer):
+    """Base class for objectives with a reference: TRL always finds its log-probs in the batch, computed before training or
+    in the step (`reference_in_loop`)."""
+
+    data_collator: Any
+    precompute_ref_logps: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.data_collator = PairCollator.around(self.data_collator)
+        self.reference_in_loop = not self.precompute_ref_logps
+        self.precompute_ref_logps = True
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns += [name for name in PAIR_COLUMNS if name not in self._signature_columns]
 
 
 def is_sharded(trainer: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,23 +14,51 @@ from trl import DPOTrainer
 from trl.trainer.utils import use_adapter
 
 from trainers.loss.forward import ForwardPass, ForwardRequest, run_forward, sequence_logps
+from trainers.loss.pair_rows import add_pair_scoring, unsupported_reason
 from trainers.trainer.collator import Batch
+from trainers.trainer.recorded import RecordedWithReference, is_sharded
 from trainers.trainer.reference_store import ReferenceScore, ReferenceStore, content_key
 
 
-class ReferenceMixin(DPOTrainer):
-    """The reference side of `DynamicBetaDPOTrainer`. Expects `store`, `prefix_sharing`, `collate` and `_prepare_scoring`."""
+class ReferenceTrainer(RecordedWithReference, DPOTrainer):
+    """The reference side of `DynamicBetaDPOTrainer`, and how its passes are laid out.
 
-    store: ReferenceStore
-    prefix_sharing: bool
-    reference_forwards: int
-    reference_scores: list[ReferenceScore]
+    Args:
+        store: reference scores by content, used where `precompute_ref_log_probs` is on; else the reference runs in every step.
+        prefix_sharing: run prompt + chosen + rejected as one row where the model allows it. `sharing_reason` says why
+            it is off, if it is.
+    """
+
+    def __init__(self, *args: Any, store: ReferenceStore, prefix_sharing: bool = True, **kwargs: Any) -> None:
+        self.store = store
+        self.prefix_sharing = prefix_sharing
+        self.sharing_reason = None if prefix_sharing else "switched off"
+        self.reference_scores: list[ReferenceScore] = []
+        self._pair_scoring_added = False
+        super().__init__(*args, **kwargs)
 
     def _prepare_scoring(self) -> None:
-        raise NotImplementedError
+        """Decide on prefix sharing once TRL has patched the model's forward (it does so in its `__init__`)."""
+        if self._pair_scoring_added:
+            return
+        model = self._causal_lm()
+        if self.prefix_sharing:
+            self.sharing_reason = self._sharing_refused() or unsupported_reason(model)
+            self.prefix_sharing = self.sharing_reason is None
+        if self.prefix_sharing:
+            add_pair_scoring(model)
+            if self.ref_model is not None:
+                add_pair_scoring(self._causal_lm(self.ref_model))
+        self._pair_scoring_added = True
 
-    def collate(self, dataset: Dataset, indices: Iterable[int]) -> Batch:
-        raise NotImplementedError
+    def _sharing_refused(self) -> str | None:
+        if is_sharded(self):
+            return "sharded weights (FSDP, DeepSpeed): not tried with rows that share the prompt"
+        if self.use_weighting:
+            return "WPO weighting needs scores that rows with a shared prompt do not carry"
+        if self.aux_loss_enabled:
+            return "the router's auxiliary loss counts tokens of the two-row layout"
+        return None
 
     def _causal_lm(self, model: Any = None) -> Any:
         """The causal LM underneath PEFT and DDP; of the policy, or of `model`."""

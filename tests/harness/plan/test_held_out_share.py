@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from trainers.formats import Part, load_mixture
-from trainers.formats.pairs import load_pairs
+from trainers.formats import Part, load_mixture, load_pairs
 from trainers.formats.rows import Row
 
 TRAIN = "  train: pairs.jsonl"

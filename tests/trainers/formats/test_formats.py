@@ -21,9 +21,18 @@ from pyarrow import parquet
 from trl.data_utils import extract_prompt
 
 from trainers.common.turns import DataError, NoPreferenceError
-from trainers.formats import Format, Part, formats, load_mixture, load_source, split_by_prompt, to_jsonl
+from trainers.formats import (
+    FORMATS,
+    Format,
+    Part,
+    PreferencePair,
+    load_mixture,
+    load_pairs,
+    load_source,
+    split_by_prompt,
+    to_jsonl,
+)
 from trainers.formats.load import check_rows
-from trainers.formats.pairs import PreferencePair, load_pairs
 from trainers.formats.rows import Row
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -341,7 +350,7 @@ def test_messages_as_pandas_writes_them(tmp_path: Path) -> None:
 
 
 def test_every_format_is_in_these_tests() -> None:
-    assert {form.name for form in formats()} == {*WRITERS, "kto", "trl-standard-implicit"}
+    assert {form.name for form in FORMATS} == {*WRITERS, "kto", "trl-standard-implicit"}
 
 
 # --- mistakes
@@ -404,7 +413,7 @@ ANYTHING = st.recursive(
 )
 
 
-@pytest.mark.parametrize("form", formats(), ids=lambda form: form.name)
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_a_row_holds_it_is_a_pair_or_an_error_with_its_line(form: Format, data: st.DataObject) -> None:

@@ -71,7 +71,7 @@ def make_rows(sequences: list[tuple[Tensor, Tensor, Tensor]]) -> PairRows:
     batch = trl_batch(sequences)
     lengths = shared_prompt_lengths(*batch)
     assert lengths == [len(prompt) for prompt, _, _ in sequences]
-    return build_rows(*batch, lengths, pad_token_id=2)
+    return build_rows(*batch[:2], lengths, pad_token_id=2)
 
 
 def token_log_probs(model: Any, ids: Tensor) -> Tensor:

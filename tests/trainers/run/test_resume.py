@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from tests.trainers.helpers import Killed, killed_at, logged, make_job, make_pairs, rows_of, weights_of
-from trainers.run.objective_run import train_objective
 from trainers.run.train import train
 
 #: A reference that moves (TR-DPO) is part of the checkpoint.
@@ -30,11 +29,11 @@ def test_resume_equals_uninterrupted(
 ) -> None:
     pairs, training = make_pairs(), {"max_steps": 8, "save_steps": 2, **changes}
     whole, broken = (make_job(tiny_model, tmp_path / name, rule, training=training) for name in ("whole", "broken"))
-    train_objective(whole, objective, pairs, lambda _: None)
+    train(whole, pairs, lambda _: None, objective)
     with pytest.raises(Killed):
-        train_objective(broken, objective, pairs, killed_at(5))
+        train(broken, pairs, killed_at(5), objective)
     assert not (broken.run_dir / "train_result.json").exists()
-    assert train_objective(broken, objective, pairs, lambda _: None)["resumed_from_step"] == 4
+    assert train(broken, pairs, lambda _: None, objective)["resumed_from_step"] == 4
 
     left, right = weights_of(whole), weights_of(broken)
     assert all(torch.equal(left[key], right[key]) for key in left)
@@ -68,7 +67,7 @@ def test_the_last_checkpoint_goes_after_callbacks_have_seen_the_new_one(
 
     monkeypatch.setattr(trainer, "DEFAULT_CALLBACKS", [*trainer.DEFAULT_CALLBACKS, Look()])
     job = make_job(tiny_model, tmp_path, "fixed", training={"max_steps": 3, "save_steps": 1})
-    train_objective(job, objective, make_pairs(), lambda _: None)
+    train(job, make_pairs(), lambda _: None, objective)
     assert seen == [["checkpoint-1"], ["checkpoint-1", "checkpoint-2"], ["checkpoint-2", "checkpoint-3"]]
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-3"]
 

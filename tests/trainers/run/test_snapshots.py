@@ -81,9 +81,8 @@ def test_a_resumed_run_keeps_the_same(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_other_objectives_keep_too(tiny_model: Path, tmp_path: Path) -> None:
-    from trainers.run.objective_run import train_objective
 
     job = make_job(tiny_model, tmp_path / "kto", training=CONSTANT, snapshots=(2,))
     job.params["pref_loss"] = "kto"
-    train_objective(job, "kto", make_pairs(), lambda _: None)
+    train(job, make_pairs(), lambda _: None, "kto")
     assert sorted(kept(job)) == [2]
