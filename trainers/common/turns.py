@@ -112,6 +112,11 @@ def before(row: Mapping[str, Any], where: str, system_key: str | None, history_k
     return turns
 
 
+def common_start(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """How many items two sequences begin with alike."""
+    return next((i for i, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
+
+
 def shared_start(chosen: Turns, rejected: Turns, where: str) -> tuple[Turns, Turns, Turns]:
     """(prompt, chosen, rejected) of two whole conversations: the prompt is what they share before an assistant's turn.
 
@@ -121,9 +126,7 @@ def shared_start(chosen: Turns, rejected: Turns, where: str) -> tuple[Turns, Tur
     """
     if chosen == rejected:
         raise identical(where)
-    n = 0
-    while n < min(len(chosen), len(rejected)) and chosen[n] == rejected[n]:
-        n += 1
+    n = common_start(chosen, rejected)
     # If one conversation is longer, or they differ from a question on, both answers begin at the last common answer.
     while n and not (_answers(chosen, n) and _answers(rejected, n)):
         n -= 1

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.common.files import Json
-from trainers.common.turns import DataError, NoPreferenceError, Turns, plain
+from trainers.common.turns import DataError, NoPreferenceError, plain
 from trainers.formats.load import Checked, check_rows, content_id
 from trainers.formats.pairs import PreferencePair, ranked
 from trainers.formats.scripts import count_scripts, count_words, encoding_trouble
-from trainers.formats.source import Opened, open_source, open_stream
+from trainers.formats.source import Opened, open_stream, opened
 from trainers.formats.split import prompt_groups
 
-Counting = Callable[[str], int]
+_Counting = Callable[[str], int]
+#: The turns of a pair.
+_SIDES = ("prompt", "chosen", "rejected")
 #: Errors listed one by one.
-LISTED = 10
+_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Inspected:
 
 
 def inspect_source(
-    text: str, base: Path = Path(), tokens: Counting | None = None, first: int | None = None
+    text: str, base: Path = Path(), tokens: _Counting | None = None, first: int | None = None
 ) -> Inspected:
     """Figures on a source. Rows that cannot be used are counted and listed, not raised.
 
@@ -45,21 +47,18 @@ def inspect_source(
     Raises:
         DataError: the source cannot be read at all.
     """
-    if first is None:
-        opened = open_source(text, base)
-    else:
-        stream = open_stream(text, base)
-        opened = stream.opened(list(itertools.islice(stream.rows, first)))
-    checked = check_rows(opened.rows, opened.form)
+    stream = open_stream(text, base, lazily=first is not None)
+    source = opened(stream, list(itertools.islice(stream.rows, first)))
+    checked = check_rows(source.rows, source.form)
     pairs = checked.pairs
-    units: dict[str, Counting] = {"words": count_words, "characters": len}
+    units: dict[str, _Counting] = {"words": count_words, "characters": len}
     if tokens is not None:
         units["tokens"] = tokens
     figures = {
         "source": text,
-        "format": {"name": opened.form.name, "title": opened.form.title},
-        "rows": len(opened.rows),
-        "first_rows_only": first is not None and len(opened.rows) == first,
+        "format": {"name": source.form.name, "title": source.form.title},
+        "rows": len(source.rows),
+        "first_rows_only": first is not None and len(source.rows) == first,
         "pairs": len(pairs),
         "prompts": len({_prompt(pair) for pair in pairs}),
         "groups": _groups(pairs),
@@ -69,9 +68,9 @@ def inspect_source(
         "duplicates": _duplicates(pairs),
         "encoding": _encoding(pairs),
         "scripts": _scripts(pairs),
-        "notes": opened.notes,
+        "notes": source.notes,
     }
-    return Inspected(opened, checked, figures)
+    return Inspected(source, checked, figures)
 
 
 def samples(pairs: Sequence[PreferencePair], count: int, seed: int = 0) -> list[PreferencePair]:
@@ -165,15 +164,15 @@ def _problems(errors: Sequence[DataError]) -> Json:
         "rows": len(errors),
         "without_preference": len(none),
         **{kind: sum(error.kind == kind for error in none) for kind in ("identical", "empty", "tied", "one_answer")},
-        "first": [str(error) for error in errors[:LISTED]],
+        "first": [str(error) for error in errors[:_LISTED]],
     }
 
 
-def _lengths(pairs: Sequence[PreferencePair], units: Mapping[str, Counting]) -> Json:
+def _lengths(pairs: Sequence[PreferencePair], units: Mapping[str, _Counting]) -> Json:
     lengths: Json = {}
     bias: Json = {}
     for unit, count in units.items():
-        sides = {side: [count(plain(_side(pair, side))) for pair in pairs] for side in ("prompt", "chosen", "rejected")}
+        sides = {side: [count(plain(getattr(pair, side))) for pair in pairs] for side in _SIDES}
         lengths[unit] = {side: spread(values) for side, values in sides.items()}
         differences = [c - r for c, r in zip(sides["chosen"], sides["rejected"], strict=True)]
         unequal = [d for d in differences if d]
@@ -187,16 +186,9 @@ def _lengths(pairs: Sequence[PreferencePair], units: Mapping[str, Counting]) -> 
     return {"lengths": lengths, "length_bias": bias}
 
 
-def _side(pair: PreferencePair, side: str) -> Turns:
-    turns: Turns = getattr(pair, side)
-    return turns
-
-
 def _duplicates(pairs: Sequence[PreferencePair]) -> dict[str, int]:
     whole = Counter(map(_whole, pairs))
-    loose = Counter(
-        "\0".join(_loose(plain(_side(p, side))) for side in ("prompt", "chosen", "rejected")) for p in pairs
-    )
+    loose = Counter("\0".join(_loose(plain(getattr(p, side))) for side in _SIDES) for p in pairs)
     reverse = {content_id(pair.prompt, pair.rejected, pair.chosen) for pair in pairs}
     per_prompt = Counter(map(_prompt, pairs))
     return {
@@ -214,8 +206,8 @@ def _encoding(pairs: Sequence[PreferencePair]) -> Json:
     first: dict[str, str] = {}
     for pair in pairs:
         trouble: set[str] = set()
-        for side in ("prompt", "chosen", "rejected"):
-            for kind in encoding_trouble(plain(_side(pair, side))):
+        for side in _SIDES:
+            for kind in encoding_trouble(plain(getattr(pair, side))):
                 trouble.add(kind)
                 first.setdefault(kind, f"{pair.source}:{pair.line} ({side})")
         counts.update(trouble)
@@ -227,7 +219,7 @@ def _scripts(pairs: Sequence[PreferencePair]) -> dict[str, float]:
     """Share of all letters by writing system, the largest first."""
     letters: Counter[str] = Counter()
     for pair in pairs:
-        for side in ("prompt", "chosen", "rejected"):
-            letters.update(count_scripts(plain(_side(pair, side))))
+        for side in _SIDES:
+            letters.update(count_scripts(plain(getattr(pair, side))))
     total = sum(letters.values())
     return {script: n / total for script, n in letters.most_common()}

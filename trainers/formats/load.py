@@ -15,7 +15,7 @@ from trainers.common.turns import DataError, NoPreferenceError, Turns, text_of
 from trainers.formats.pairs import PreferencePair, checked_pair, subset
 from trainers.formats.registry import Comparison, Format
 from trainers.formats.rows import Row, not_an_object
-from trainers.formats.source import Opened, open_source, open_stream
+from trainers.formats.source import Opened, open_source, open_stream, opened
 
 OnNoPreference = Literal["error", "drop"]
 
@@ -128,10 +128,10 @@ def _streamed(part: Part, base: Path, without_preference: OnNoPreference) -> tup
         size = max(wanted, len(rows) // 2)
         more = list(itertools.islice(stream.rows, size))
         rows += more
-        opened = stream.opened(rows)
-        pairs, dropped = _accepted(opened, without_preference, goes_on=len(more) == size)
+        found = opened(stream, rows)
+        pairs, dropped = _accepted(found, without_preference, goes_on=len(more) == size)
         if len(pairs) >= wanted or len(more) < size:
-            return opened, (pairs[:wanted], dropped)
+            return found, (pairs[:wanted], dropped)
 
 
 def load_source(text: str, base: Path = Path(), without_preference: OnNoPreference = "error") -> Loaded:
@@ -183,22 +183,22 @@ def load_mixture(
     names: list[str] = []
     for part in parts:
         if streaming:
-            opened, (pairs, dropped) = _streamed(part, base, without_preference)
+            source, (pairs, dropped) = _streamed(part, base, without_preference)
         else:
-            opened = open_source(part.source, base)
-            pairs, dropped = _accepted(opened, without_preference)
+            source = open_source(part.source, base)
+            pairs, dropped = _accepted(source, without_preference)
         if not pairs:
-            raise DataError(f"{opened.rows[0].file}: no row has a preference; the first: {dropped[0]}")
+            raise DataError(f"{source.rows[0].file}: no row has a preference; the first: {dropped[0]}")
         result.dropped.extend(dropped)
-        result.notes.extend(opened.notes)
-        result.formats.append(opened.form.name)
-        for limit in (opened.limit, part.limit):
+        result.notes.extend(source.notes)
+        result.formats.append(source.form.name)
+        for limit in (source.limit, part.limit):
             if limit is not None and limit > len(pairs):
                 result.notes.append(
                     f"{part.source}: {limit} pairs requested, {len(pairs)} available; pairs are not repeated"
                 )
             pairs = draw(pairs, limit, seed)
-        names.append(opened.name if opened.name not in names else f"{opened.name}-{len(names) + 1}")
+        names.append(source.name if source.name not in names else f"{source.name}-{len(names) + 1}")
         drawn.append(pairs)
     if len(parts) == 1:
         result.pairs.extend(drawn[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.common.turns import DataError, Turns
@@ -43,6 +43,28 @@ class Format:
     keys: str
     matches: Callable[[Values], bool]
     read: Reader
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A source before its rows are read.
+
+    Attributes:
+        name: short, for ids and tables.
+        shown: what messages call it.
+        form: None where the rows will tell.
+        limit: `num_samples` of LLaMA-Factory.
+        notes: what was skipped.
+        asked: the turns of a row before the answers, given the row and `file:line`; None where its keys will tell.
+    """
+
+    name: str
+    shown: str
+    rows: Iterator[Row]
+    form: Format | None = None
+    limit: int | None = None
+    notes: list[str] = field(default_factory=list)
+    asked: Callable[[Values, str], Turns] | None = None
 
 
 def rowwise(parse: Callable[[Values, str], Comparison]) -> Reader:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainers.common.turns import DataError, Turns
+from trainers.common.turns import DataError
 from trainers.formats.detect import detect
 from trainers.formats.readers.hub import HUB, HubData, hub_rows, parse_hub
 from trainers.formats.readers.llamafactory import DATASET_INFO, read_entry
-from trainers.formats.registry import Format, Values
+from trainers.formats.registry import Format, Stream
 from trainers.formats.rows import Row, read_rows
 
 
@@ -31,33 +30,15 @@ class Opened:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Stream:
-    """A source before its rows are read.
+def opened(stream: Stream, rows: list[Row]) -> Opened:
+    """The source in the format that its first rows show.
 
-    Attributes:
-        shown: what messages call it.
-        form: None where the rows will tell.
-        asked: the turns of a row before the answers, given the row and `file:line`; None where its keys will tell.
+    Raises:
+        DataError: there are none, or they are in no known format.
     """
-
-    name: str
-    shown: str
-    rows: Iterator[Row]
-    form: Format | None = None
-    limit: int | None = None
-    notes: list[str] = field(default_factory=list)
-    asked: Callable[[Values, str], Turns] | None = None
-
-    def opened(self, rows: list[Row]) -> Opened:
-        """The source in the format that its first rows show.
-
-        Raises:
-            DataError: there are none, or they are in no known format.
-        """
-        if not rows:
-            raise DataError(f"{self.shown}: no rows; a preference file needs at least one pair")
-        return Opened(self.name, rows, self.form or detect(rows), self.limit, self.notes)
+    if not rows:
+        raise DataError(f"{stream.shown}: no rows; a preference file needs at least one pair")
+    return Opened(stream.name, rows, stream.form or detect(rows), stream.limit, stream.notes)
 
 
 def split_reference(text: str, base: Path) -> tuple[Path, str | None]:
@@ -80,7 +61,7 @@ def open_source(text: str, base: Path = Path()) -> Opened:
         DataError: it cannot be read, has no rows, or is in no known format.
     """
     stream = open_stream(text, base, lazily=False)
-    return stream.opened(list(stream.rows))
+    return opened(stream, list(stream.rows))
 
 
 def open_stream(text: str, base: Path = Path(), lazily: bool = True, prompts: bool = False) -> Stream:
@@ -100,28 +81,11 @@ def open_stream(text: str, base: Path = Path(), lazily: bool = True, prompts: bo
     if path.is_dir() and (path / DATASET_INFO).is_file() and not (path / "state.json").is_file():
         path = path / DATASET_INFO
     if path.name == DATASET_INFO:
-        return _from_entry(path, fragment, lazily, prompts)
+        return read_entry(path, fragment, prompts, lazily)
     if path.is_dir():
         return Stream(path.name, str(path), hub_rows(HubData(str(path), split=fragment or "train"), lazily))
     if fragment is not None:
         raise DataError(
             f"{text}: '#' chooses from a folder or a {DATASET_INFO}, and {path} is neither; remove #{fragment}"
         )
-    return Stream(_stem(path), str(path), read_rows(path))
-
-
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0] or path.name
-
-
-def _from_entry(path: Path, name: str | None, lazily: bool, prompts: bool) -> Stream:
-    entry = read_entry(path, name, prompts)
-    if entry.hub is not None:
-        rows = hub_rows(HubData(entry.hub, entry.folder, entry.subset, entry.revision, entry.split), lazily)
-    elif entry.file is not None and entry.file.is_dir():
-        folder = entry.file / entry.folder if entry.folder else entry.file
-        rows = hub_rows(HubData(str(folder), subset=entry.subset, split=entry.split), lazily)
-    else:
-        assert entry.file is not None
-        rows = read_rows(entry.file)
-    return Stream(entry.name, f"{path}#{entry.name}", rows, entry.form, entry.num_samples, entry.notes, entry.asked)
+    return Stream(path.name.split(".")[0] or path.name, str(path), read_rows(path))

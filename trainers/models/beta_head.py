@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trainers.common.files import read_json
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, POLICY_DIR
 from trainers.loss.forward import last_hidden_states
 from trainers.loss.pair_rows import aggregate
@@ -221,15 +221,13 @@ def _saved_params(head: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
                 f"{head}: no {HEAD_CONFIG} beside it says how the head was trained; give {', '.join(missing)} as in training"
             )
         return catalogue.validate(RULE, asked)
+    saved = read_json(path)
+    if not isinstance(saved, dict) or not isinstance(saved.get("params"), dict) or "rule" not in saved:
+        raise BetaHeadError(f"{path}: not a JSON object with rule and params; save the model again")
+    if saved["rule"] != RULE:
+        raise BetaHeadError(f"{path}: written by rule {saved['rule']!r}; this class loads heads of rule {RULE!r} only")
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        rule, params = saved["rule"], dict(saved["params"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise BetaHeadError(f"{path}: not a JSON object with rule and params ({error}); save the model again") from None
-    if rule != RULE:
-        raise BetaHeadError(f"{path}: written by rule {rule!r}; this class loads heads of rule {RULE!r} only")
-    try:
-        params = catalogue.validate(RULE, params)
+        params = catalogue.validate(RULE, saved["params"])
     except catalogue.RuleError as error:
         raise BetaHeadError(f"{path}: {error}") from None
     for key, value in asked.items():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
+import tempfile
 from pathlib import Path
 
-from trainers.common.adapters import AdapterError, write_merged
+from trainers.common.adapters import write_merged
 
 
 class StartError(ValueError):
-    """An adapter or a template that does not fit the model; the message says why."""
+    """A chat template that cannot be used; the message says why."""
 
 
 def prepare_start(
@@ -22,16 +22,17 @@ def prepare_start(
     step 0. With `template` (Jinja text) it replaces the tokenizer's template.
 
     Raises:
-        StartError: the adapter is of another model, or the template is not Jinja.
+        trainers.common.adapters.AdapterError: the adapter is of another model.
+        StartError: the template is not Jinja.
     """
     from transformers import AutoTokenizer
 
     if target.is_dir():
         return target
-    staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as work:
+        staging = Path(work) / target.name
+        staging.mkdir()
         tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
         if template is not None:
             tokenizer.chat_template = template
@@ -42,10 +43,6 @@ def prepare_start(
             _link(base, staging)
         tokenizer.save_pretrained(staging)
         staging.rename(target)
-    except AdapterError as error:
-        raise StartError(str(error)) from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return target
 
 

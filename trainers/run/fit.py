@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from trainers.common.training_schema import LOG_HISTORY
-from trainers.run.callbacks import ProgressCallback, RotateCallback
+from trainers.run.callbacks import ProgressCallback, RotateCallback, SnapshotCallback
 from trainers.run.job import Progress, TrainJob
-from trainers.run.loading import load_model
 from trainers.run.save import last_checkpoint, save_policy, whole_state, write_json
 from trainers.run.tracking import shelter
 
@@ -22,11 +20,7 @@ def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) ->
     trainer.add_callback(ProgressCallback(on_progress))
     shelter(trainer, job)
     if job.snapshots is not False:
-        from trainers.run.snapshots import SnapshotCallback
-
-        steps = None if job.snapshots is True else job.snapshots
-        tokenizer = trainer.processing_class
-        trainer.add_callback(SnapshotCallback(trainer, tokenizer, job.run_dir, job.run_id, job.lora is not None, steps))
+        trainer.add_callback(SnapshotCallback(trainer, job))
     trainer.add_callback(RotateCallback(trainer.args))
     checkpoint = last_checkpoint(Path(trainer.args.output_dir))
     resumed = int(checkpoint.name.split("-")[1]) if checkpoint else 0
@@ -42,7 +36,7 @@ def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) ->
     return resumed
 
 
-def write_outputs(trainer: Any, tokenizer: Any, job: TrainJob) -> None:
+def write_outputs(trainer: Any, job: TrainJob) -> None:
     """Write `example_metrics.parquet`, `log_history.json`, `policy/` and with LoRA `adapter/` (see `TrainJob.save`); on the
     main process only."""
     state = whole_state(trainer)
@@ -52,6 +46,4 @@ def write_outputs(trainer: Any, tokenizer: Any, job: TrainJob) -> None:
     trainer.recorder.finish()
     trainer.probe.write(job.run_dir, trainer.recorder.example_ids)
     write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
-    unquantized = dataclasses.replace(job, quantization=None)  # what an adapter is merged into
-    lora = job.lora is not None
-    save_policy(trainer, tokenizer, job.run_dir, lora, state, lambda: load_model(unquantized), job.save)
+    save_policy(trainer, job, state)

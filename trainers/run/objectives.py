@@ -7,7 +7,7 @@ need a pair's margin, a head's own optimiser or the DPO loss itself have none.
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,8 +45,7 @@ class Objective:
 
     def load_config_class(self) -> Any:
         """The TRL configuration class (imports TRL)."""
-        module, _, name = self.config_class.rpartition(".")
-        return getattr(importlib.import_module(module), name)
+        return pkgutil.resolve_name(self.config_class)
 
 
 _SCALED = ("fixed", "foodpo")

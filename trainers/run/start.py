@@ -1,45 +1,71 @@
-"""What a run starts from: the loaded policy, its rule, and the training arguments."""
+"""What a run starts from: its weights, quantised by bitsandbytes if asked (QLoRA, arXiv 2305.14314), its rule, its arguments."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from trainers.common.files import Json
 from trainers.common.training_schema import CHECKPOINTS
 from trainers.formats.pairs import PreferencePair
 from trainers.run.job import TrainJob
-from trainers.run.loading import load_model, supports_bf16
 from trainers.run.objectives import Objective
 from trainers.run.tracking import reported_to
 
-
-@dataclass(frozen=True)
-class Start:
-    """The loaded policy of a run, its tokenizer and its rule."""
-
-    model: Any
-    tokenizer: Any
-    rule: Any
+if TYPE_CHECKING:
+    from trainers.rules.base import BetaRule
 
 
-def load_start(job: TrainJob, pairs: list[PreferencePair]) -> Start:
-    """Load the policy and build the rule, a control with its parent's betas.
+def quantized(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of from_pretrained that load weights in 4 or 8 bits onto this process's GPU, or onto the CPU where there is none.
+
+    Args:
+        settings: keys of transformers.BitsAndBytesConfig.
+    """
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    place = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
+    return {"quantization_config": BitsAndBytesConfig(**settings), "device_map": {"": place}}
+
+
+def supports_bf16() -> bool:
+    """Whether bfloat16 is worth using: a GPU that has it, or a CPU with AVX512-BF16 or AMX.
+
+    On other CPUs it is emulated, and a backward pass was measured 30 times slower than in float32.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def load_model(job: TrainJob) -> Any:
+    """The starting weights as transformers loads them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        job.model_path,
+        **(quantized(job.quantization) if job.quantization is not None else {}),
+        dtype=getattr(torch, job.dtype),
+        attn_implementation=job.attn_implementation,
+        trust_remote_code=job.trust_remote_code,
+    )
+
+
+def load_rule(job: TrainJob, config: Any, pairs: list[PreferencePair]) -> BetaRule:
+    """Build the rule for a model with this configuration, a control with its parent's betas.
 
     Raises:
         trainers.rules.catalogue.RuleError: unknown rule or parameters it does not take.
-        trainers.rules.controls.parent_run.ParentRunError: a control's parent is missing or trained on other pairs.
+        trainers.rules.controls.replayed.ParentRunError: a control's parent is missing or trained on other pairs.
     """
-    from transformers import AutoTokenizer, set_seed
-
     from trainers.rules import catalogue
-    from trainers.rules.controls.parent_run import ParentRun, ParentRunError, ReplayedRule
+    from trainers.rules.controls.replayed import ParentRun, ParentRunError, ReplayedRule
 
-    tokenizer = AutoTokenizer.from_pretrained(job.model_path, trust_remote_code=job.trust_remote_code)
-    model = load_model(job)
-    set_seed(job.seed)
-    config = model.config.get_text_config()
     loss = job.params.get("pref_loss", "sigmoid")
     own = {key: value for key, value in job.params.items() if key != "pref_loss" or loss in catalogue.PREF_LOSSES}
     rule = catalogue.build(job.rule, own, config.hidden_size)
@@ -48,7 +74,7 @@ def load_start(job: TrainJob, pairs: list[PreferencePair]) -> Start:
         if job.parent_dir is None:
             raise ParentRunError(f"rule {job.rule!r} repeats a parent run; the job names none")
         rule.load_parent(ParentRun.read(job.parent_dir, [pair.id for pair in pairs]))
-    return Start(model, tokenizer, rule)
+    return rule
 
 
 def micro_batch(job: TrainJob, kind: Objective) -> int:

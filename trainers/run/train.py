@@ -15,11 +15,10 @@ from trainers.formats.pairs import PreferencePair
 from trainers.formats.unpaired import row_ids, unpaired_rows
 from trainers.run.fit import fit, write_outputs
 from trainers.run.job import Progress, TrainJob
-from trainers.run.loading import load_model
 from trainers.run.memory import first_line, is_out_of_memory, next_split, release_memory
 from trainers.run.objectives import Objective, ObjectiveError, check_training, find, validate
 from trainers.run.save import write_json
-from trainers.run.start import Start, load_start, micro_batch, precision, training_arguments
+from trainers.run.start import load_model, load_rule, micro_batch, precision, training_arguments
 from trainers.run.tracking import tracking
 
 
@@ -40,7 +39,7 @@ def train(
     Raises:
         trainers.run.objectives.ObjectiveError: settings that do not go together, or too few pairs.
         trainers.trainer.recorded.DivergedError: the loss or a gradient became NaN or infinite.
-        trainers.rules.controls.parent_run.ParentRunError: a control's parent has no rows, or other ones.
+        trainers.rules.controls.replayed.ParentRunError: a control's parent has no rows, or other ones.
         MemoryError: memory runs out and the micro-batch cannot be split.
     """
     kind = find(objective)
@@ -89,12 +88,11 @@ def _attempt(
 
     started = time.perf_counter()
     reset_peak_memory()
-    start = load_start(job, pairs)
-    trainer = _make_trainer(job, kind, pairs, start, split)
+    trainer = _make_trainer(job, kind, pairs, split)
     prepared = time.perf_counter()
     resumed = fit(trainer, job, on_progress)
     trained = time.perf_counter()
-    write_outputs(trainer, start.tokenizer, job)
+    write_outputs(trainer, job)
     args, examples = trainer.args, len(trainer.train_dataset)
     result: Json = {} if kind.name == "dpo" else {"objective": kind.name, "pref_loss": job.params["pref_loss"]}
     result |= {
@@ -126,11 +124,11 @@ def _attempt(
     return result
 
 
-def _make_trainer(job: TrainJob, kind: Objective, pairs: list[PreferencePair], start: Start, split: int) -> Any:
+def _make_trainer(job: TrainJob, kind: Objective, pairs: list[PreferencePair], split: int) -> Any:
     """The trainer, ready to run."""
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import set_seed
+    from transformers import AutoTokenizer, set_seed
 
     from trainers.trainer.dpo import DynamicBetaDPOTrainer
     from trainers.trainer.kto import DynamicBetaKTOTrainer
@@ -138,12 +136,15 @@ def _make_trainer(job: TrainJob, kind: Objective, pairs: list[PreferencePair], s
     from trainers.trainer.recording import ExampleRecorder
     from trainers.trainer.reference_store import ReferenceStore
 
-    rule = start.rule
+    tokenizer = AutoTokenizer.from_pretrained(job.model_path, trust_remote_code=job.trust_remote_code)
+    model = load_model(job)
+    set_seed(job.seed)
+    rule = load_rule(job, model.config.get_text_config(), pairs)
     args = training_arguments(job, kind, rule.perturbation is not None, split)
     ids = row_ids(pairs) if kind.name == "kto" else [pair.id for pair in pairs]
     common: Json = {
-        "model": start.model,
-        "processing_class": start.tokenizer,
+        "model": model,
+        "processing_class": tokenizer,
         "peft_config": LoraConfig(**{"task_type": "CAUSAL_LM", **job.lora}) if job.lora is not None else None,
         "args": args,
         "rule": rule,
@@ -155,7 +156,7 @@ def _make_trainer(job: TrainJob, kind: Objective, pairs: list[PreferencePair], s
     if kind.name == "kto":
         data = Dataset.from_list(unpaired_rows(pairs, job.seed))
     else:
-        data = _dataset(pairs, rule, start.tokenizer)
+        data = _dataset(pairs, rule, tokenizer)
     set_seed(job.seed)  # adapters and data order start alike whatever random numbers the rule took
     if kind.name == "kto":
         return DynamicBetaKTOTrainer(train_dataset=data, **common)

@@ -18,13 +18,12 @@ from trl.trainer.utils import add_fused_lm_head
 from trainers.loss.example_rows import example_rows, rule_loss, wpo_weights
 from trainers.loss.forward import sequence_logps
 from trainers.loss.stand_in import PairInputs, PolicyStandIn
-from trainers.rules.base import BetaRule
+from trainers.rules.base import BetaRule, RuleBatch
 from trainers.trainer.collapse import CollapseDetector
 from trainers.trainer.collator import PAIR_COLUMNS, Batch
 from trainers.trainer.probe import BetaProbe
 from trainers.trainer.recorded import is_sharded
 from trainers.trainer.reference import ReferenceTrainer, completion_entropy
-from trainers.trainer.reference_store import log_perplexities
 
 RULE_STATE = "rule.safetensors"
 PROBE_STATE = "probe.safetensors"
@@ -61,8 +60,21 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
             for start in range(0, len(self.train_dataset), size):
                 indices = range(start, min(start + size, len(self.train_dataset)))
                 self.reference_scores += self._reference_batch(self.collate(self.train_dataset, indices))
-        values = log_perplexities(self.reference_scores, self.rule.ppl_of) or [1.0]
-        self.rule.initialise(torch.tensor(values, dtype=torch.float64))
+        scores = {
+            name: torch.tensor([getattr(score, name) for score in self.reference_scores], dtype=torch.float64)
+            for name in ("prompt_nll", "prompt_tokens", "response_nll", "response_tokens")
+        }
+        seen = RuleBatch(
+            log_ppl=scores["prompt_nll"],
+            has_ppl=scores["prompt_tokens"] > 0,
+            hidden=None,
+            example_index=torch.arange(len(self.reference_scores)),
+            response_log_ppl=scores["response_nll"],
+            prompt_tokens=scores["prompt_tokens"],
+            response_tokens=scores["response_tokens"],
+        )
+        values, known = self.rule.log_perplexity(seen)
+        self.rule.initialise(values[known] if known.any() else torch.ones(1, dtype=torch.float64))
 
     # -- the loss --------------------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from trl import KTOTrainer
 
 from trainers.trainer.collator import Batch
 from trainers.trainer.recorded import RecordedWithReference
-from trainers.trainer.recording import NUMERIC_COLUMNS
 
 
 def kto_losses(log_ratio: Tensor, kl: Tensor | float, beta: Tensor | float, label: Tensor) -> Tensor:
@@ -62,8 +61,7 @@ class DynamicBetaKTOTrainer(RecordedWithReference, KTOTrainer):
 
     def compute_ref_log_probs(self, model: Any, inputs: Batch) -> tuple[Tensor, Tensor | None]:
         self.reference_forwards += 1
-        logps: tuple[Tensor, Tensor | None] = super().compute_ref_log_probs(model, inputs)
-        return logps
+        return super().compute_ref_log_probs(model, inputs)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         """TRL's pass over the same batches, kept in memory: its cache file is out of other ranks' reach."""
@@ -144,7 +142,3 @@ class DynamicBetaKTOTrainer(RecordedWithReference, KTOTrainer):
             ):
                 columns[column] = values.double().masked_fill(~mask, float("nan"))
         self.add_rows(columns, policy.prompt_nll, policy.prompt_tokens)
-
-    def count_tokens(self, rows: Any) -> float:
-        start = NUMERIC_COLUMNS.index("prompt_tokens")
-        return float(torch.from_numpy(rows[:, start : start + 3]).nansum())

@@ -47,11 +47,10 @@ class BetaProbe:
     def write(self, run_dir: Path, example_ids: Sequence[str]) -> Path | None:
         """`beta_probe.parquet`: example_id, step, dynamic_beta, log_prompt_perplexity and the first 16 principal components of
         the states (standardised columns pc_00..., unit variance); None, and no file, with fewer than 8 pairs."""
-        rows = sum(len(n) for n, _ in self._parts)
-        if rows < 8:
+        kept = self.state_dict()
+        if not kept or len(kept["numbers"]) < 8:
             return None
-        numbers = np.concatenate([n for n, _ in self._parts])[-MOST_PAIRS:]
-        states = torch.cat([h for _, h in self._parts])[-MOST_PAIRS:].double().numpy()
+        numbers, states = kept["numbers"].numpy(), kept["hidden"].double().numpy()
         states = states - states.mean(axis=0)
         left, _, _ = np.linalg.svd(states, full_matrices=False)
         parts = left[:, :COMPONENTS] * np.sqrt(len(states))

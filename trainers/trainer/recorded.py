@@ -119,17 +119,12 @@ class RecordedTrainer(Trainer):
         absent = torch.full_like(log_ppl, math.nan)
         self._rows.append(torch.stack([filled.get(name, absent).double() for name in NUMERIC_COLUMNS], dim=1))
 
-    def count_tokens(self, rows: np.ndarray) -> float:
-        """Tokens that went through the policy for these rows (n, len(NUMERIC_COLUMNS))."""
-        return recording.tokens(rows)
-
     # -- logging ---------------------------------------------------------------------------------------------
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         if self._clock is None:
             self._clock = time.perf_counter()
-        step: Tensor = super().training_step(*args, **kwargs)
-        return step
+        return super().training_step(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         training = self.model.training
@@ -145,9 +140,10 @@ class RecordedTrainer(Trainer):
             now = time.perf_counter()
             if self._clock is not None:
                 logs["step_time_s"] = (now - self._clock) / max(self.args.logging_steps, 1)
-                logs["tokens_per_second"] = self.count_tokens(rows) / (now - self._clock)
+                logs["tokens_per_second"] = recording.tokens(rows) / (now - self._clock)
             self._clock = now
-            logs["examples_seen"] = self.state.global_step * self._global_batch()
+            batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+            logs["examples_seen"] = self.state.global_step * batch * self.accelerator.num_processes
             logs["peak_memory_bytes"] = recording.peak_memory()
             logs.update(self.notes(rows))
         super().log(logs, start_time)
@@ -155,11 +151,6 @@ class RecordedTrainer(Trainer):
     def notes(self, rows: np.ndarray) -> dict[str, Any]:
         """More entries of the training log, from the rows (n, len(NUMERIC_COLUMNS)) of its interval."""
         return {}
-
-    def _global_batch(self) -> int:
-        args = self.args
-        size: int = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        return size * int(self.accelerator.num_processes)
 
     def _gather_rows(self) -> np.ndarray | None:
         if not self._rows:

@@ -143,9 +143,10 @@ def summary(rows: np.ndarray) -> dict[str, float]:
 
 
 def tokens(rows: np.ndarray) -> float:
-    """Tokens of the rows as stock TRL counts them: the prompt twice, and both answers."""
+    """Tokens of the rows (n, len(NUMERIC_COLUMNS)) as stock TRL counts them: the prompt once with each of a row's answers."""
     start = NUMERIC_COLUMNS.index("prompt_tokens")
-    return float((2 * rows[:, start] + rows[:, start + 1] + rows[:, start + 2]).sum())
+    prompt, answers = rows[:, start], rows[:, start + 1 : start + 3]
+    return float(np.nansum(answers) + (prompt * np.isfinite(answers).sum(axis=1)).sum())
 
 
 def reset_peak_memory() -> None:

@@ -72,21 +72,6 @@ def content_key(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence
     return digest.hexdigest()[:32]
 
 
-def log_perplexities(scores: Sequence[ReferenceScore], of: str) -> list[float]:
-    """Log-perplexity of each pair's prompt, response or both, not below 0, where there is one (see `BetaRule.ppl_of`)."""
-    values: list[float] = []
-    for score in scores:
-        parts = {
-            "prompt": [(score.prompt_nll, score.prompt_tokens)],
-            "response": [(score.response_nll, score.response_tokens)],
-        }
-        chosen = parts["prompt"] + parts["response"] if of == "both" else parts[of]
-        tokens = sum(count for _, count in chosen)
-        if tokens > 0:
-            values.append(max(sum(nll * count for nll, count in chosen) / tokens, 0.0))
-    return values
-
-
 class ReferenceStore:
     """A Parquet file of scores under `root/<identity key>/`, grown under a file lock and replaced atomically."""
 
@@ -114,10 +99,8 @@ class ReferenceStore:
         if not self.path.exists():
             return {}
         try:
-            table = pq.read_table(self.path, page_checksum_verification=True).to_pydict()
-            keys = table.pop("key")
-            columns = zip(*(table[name] for name in ReferenceScore.__dataclass_fields__), strict=True)
-            return {key: ReferenceScore(*values) for key, values in zip(keys, columns, strict=True)}
+            rows = pq.read_table(self.path, page_checksum_verification=True).to_pylist()
+            return {row.pop("key"): ReferenceScore(**row) for row in rows}
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the system cannot read it now; the file itself is not corrupt
@@ -127,9 +110,6 @@ class ReferenceStore:
     def add(self, scores: dict[str, ReferenceScore]) -> None:
         """Merge `scores` with what is stored."""
         with self._locked(".lock"):
-            merged = {**self.load(), **scores}
-            columns: dict[str, list[object]] = {"key": list(merged)}
-            for name in ReferenceScore.__dataclass_fields__:
-                columns[name] = [getattr(score, name) for score in merged.values()]
+            rows = [{"key": key, **vars(score)} for key, score in {**self.load(), **scores}.items()]
             with replacing(self.path) as temporary:
-                pq.write_table(pa.table(columns), temporary, write_page_checksum=True)
+                pq.write_table(pa.Table.from_pylist(rows), temporary, write_page_checksum=True)

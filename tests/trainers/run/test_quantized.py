@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.trainers.helpers import make_job, make_pairs
 from trainers.run.job import TrainJob
-from trainers.run.loading import load_model
+from trainers.run.start import load_model
 from trainers.run.train import train
 
 pytestmark = [

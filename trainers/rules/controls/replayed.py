@@ -1,11 +1,117 @@
-"""Controls that repeat a parent run's betas with one property removed."""
+"""Controls that repeat the betas another run realised (same seed, steps and examples) with one property removed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
 from torch import Tensor
 
-from trainers.rules.base import RuleBatch, RuleOutput
-from trainers.rules.controls.parent_run import ParentRun, ReplayedRule
+from trainers.common.training_schema import EXAMPLE_METRICS
+from trainers.rules.base import BetaRule, RuleBatch, RuleOutput
+
+
+class ParentRunError(RuntimeError):
+    """The parent run's rows are missing, or do not cover what the control trains on."""
+
+
+@dataclass(frozen=True)
+class ParentRun:
+    """The rows (N,) of a finished run, ordered by step and example: optimiser step, training-set index, beta."""
+
+    step: np.ndarray
+    example_index: np.ndarray
+    beta: np.ndarray
+
+    @classmethod
+    def read(cls, run_dir: Path, example_ids: Sequence[str]) -> ParentRun:
+        """From `example_metrics.parquet`.
+
+        Raises:
+            ParentRunError: no such file, no rows, or examples that are not in the training set.
+        """
+        path = Path(run_dir) / EXAMPLE_METRICS
+        if not path.is_file():
+            raise ParentRunError(f"{path} is missing: the parent run did not finish, so its control cannot be trained")
+        table = pq.read_table(path, columns=["step", "example_id", "dynamic_beta"]).to_pydict()
+        index_of = {name: i for i, name in enumerate(example_ids)}
+        try:
+            index = np.array([index_of[name] for name in table["example_id"]], dtype=np.int64)
+        except KeyError as error:
+            raise ParentRunError(f"{path}: example {error} is not in the training data of this run") from None
+        if not len(index):
+            raise ParentRunError(f"{path} has no rows")
+        step, beta = np.array(table["step"], dtype=np.int64), np.array(table["dynamic_beta"], dtype=np.float64)
+        order = np.lexsort((index, step))
+        return cls(step[order], index[order], beta[order])
+
+    @cached_property
+    def by_row(self) -> dict[tuple[int, int], float]:
+        """Beta by optimiser step and training-set index."""
+        return dict(
+            zip(zip(self.step.tolist(), self.example_index.tolist(), strict=True), self.beta.tolist(), strict=True)
+        )
+
+    @property
+    def mean_beta(self) -> float:
+        """Mean of beta over all rows: what the parent realised."""
+        return float(self.beta.mean())
+
+    def permuted(self, seed: int, window: int) -> ParentRun:
+        """The same betas shuffled over the examples of a step; where a step has one row, over `window` steps in a row."""
+        rng = np.random.default_rng(seed)
+        rows_per_step = len(self.step) / len(np.unique(self.step))
+        block = self.step if rows_per_step > 1 else (self.step - 1) // window
+        shuffled = self.beta.copy()
+        starts = np.flatnonzero(np.r_[True, block[1:] != block[:-1]])
+        for start, end in zip(starts, np.r_[starts[1:], len(block)], strict=True):
+            shuffled[start:end] = rng.permutation(shuffled[start:end])
+        return ParentRun(self.step, self.example_index, shuffled)
+
+
+class ReplayedRule(BetaRule):
+    """Base of the controls that depend on a finished run. `load_parent` is called before training."""
+
+    def __init__(self, hidden_size: int, pref_beta: float = 0.1, pref_loss: str = "sigmoid", window: int = 64) -> None:
+        super().__init__(pref_beta, pref_loss)
+        self.window = window
+        self.mean_beta = self.pref_beta
+        self._parent: ParentRun | None = None
+
+    def load_parent(self, parent: ParentRun) -> None:
+        """Use the betas of `parent`."""
+        self._parent, self.mean_beta = parent, parent.mean_beta
+
+    def parent_rows(self) -> ParentRun:
+        """The parent's rows.
+
+        Raises:
+            ParentRunError: `load_parent` was not called.
+        """
+        if self._parent is None:
+            raise ParentRunError("a control needs the rows of its parent run")
+        return self._parent
+
+    def parent_beta(self, batch: RuleBatch) -> Tensor:
+        """(B,) the parent's beta of each pair at this step.
+
+        Raises:
+            ParentRunError: the parent did not train one of these pairs at this step.
+        """
+        by_row = self.parent_rows().by_row
+        try:
+            betas = [by_row[batch.step, index] for index in batch.example_index.tolist()]
+        except KeyError:
+            raise ParentRunError(
+                f"the parent run did not train these pairs at step {batch.step}; a control needs the parent's data, seed, "
+                "batch size and number of steps"
+            ) from None
+        return torch.tensor(betas, dtype=torch.float64).to(batch.log_ppl)
 
 
 class MatchedMean(ReplayedRule):
