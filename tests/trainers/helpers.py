@@ -11,8 +11,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from trainers.formats.pairs import PreferencePair
-from trainers.formats.unpaired import unpaired_rows
+from trainers.formats.pairs import PreferencePair, unpaired_rows
 from trainers.run.job import Progress, TrainJob
 from trainers.run.objectives import find
 from trainers.run.train import to_dataset

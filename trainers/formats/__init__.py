@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trainers.formats.detect import FORMATS, detect
 from trainers.formats.load import Loaded, Part, load_mixture, load_pairs, load_source, to_jsonl
 from trainers.formats.pairs import PreferencePair, subset
 from trainers.formats.registry import Format
+from trainers.formats.source import FORMATS, detect
 from trainers.formats.split import split_by_prompt
 
 __all__ = [

@@ -138,7 +138,7 @@ BUILTIN: dict[str, RuleInfo] = {
     for info in (
         RuleInfo(
             "fixed",
-            "trainers.rules.published.fixed:Fixed",
+            "trainers.rules.published.constant:Fixed",
             "beta = pref_beta (DPO, arXiv 2305.18290)",
             _BOTH,
             dynamic=False,
@@ -160,14 +160,14 @@ BUILTIN: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "beta_head",
-            "trainers.rules.beta_head:BetaHead",
+            "trainers.rules.learned:BetaHead",
             "beta(x) = softplus(v(h)), h the policy's last hidden state",
             {**_BOTH, **_LEARNED},
             learned=True,
         ),
         RuleInfo(
             "learnable",
-            "trainers.rules.learnable:Learnable",
+            "trainers.rules.learned:Learnable",
             "beta(x) = w * log PPL(x) * (1 + eps * tanh(NN(h)))",
             {
                 **_BOTH,
@@ -179,9 +179,7 @@ BUILTIN: dict[str, RuleInfo] = {
             },
             learned=True,
         ),
-        RuleInfo(
-            "dataset_beta", "trainers.rules.published.dataset_beta:DatasetBeta", "the dataset's column beta", _BOTH
-        ),
+        RuleInfo("dataset_beta", "trainers.rules.published.constant:DatasetBeta", "the dataset's column beta", _BOTH),
         RuleInfo(
             "beta_dpo",
             "trainers.rules.published.beta_dpo:BetaDPO",
@@ -227,14 +225,14 @@ BUILTIN: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "inverse",
-            "trainers.rules.controls.inverse:Inverse",
+            "trainers.rules.controls:Inverse",
             "control: beta proportional to 1 / log PPL(x), FooDPO's mean",
             {**_BOTH, "pref_beta_scale": Param(0.5, _positive, "c of the FooDPO whose mean it has"), **_PPL},
             control="formula",
         ),
         RuleInfo(
             "matched_mean",
-            "trainers.rules.controls.replayed:MatchedMean",
+            "trainers.rules.controls:MatchedMean",
             "control: fixed beta = the parent run's mean beta",
             _CONTROL,
             dynamic=False,
@@ -242,14 +240,14 @@ BUILTIN: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "permuted",
-            "trainers.rules.controls.replayed:Permuted",
+            "trainers.rules.controls:Permuted",
             "control: the parent's betas shuffled across examples",
             {**_CONTROL, "window": Param(64, _count, "steps shuffled together where a step has one pair")},
             control="run",
         ),
         RuleInfo(
             "weight_only",
-            "trainers.rules.controls.replayed:WeightOnly",
+            "trainers.rules.controls:WeightOnly",
             "control: constant beta, loss weighted by the parent's beta_i / mean",
             _CONTROL,
             dynamic=False,
@@ -257,7 +255,7 @@ BUILTIN: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "saturation_only",
-            "trainers.rules.controls.replayed:SaturationOnly",
+            "trainers.rules.controls:SaturationOnly",
             "control: the parent's beta_i in the sigmoid, loss divided by beta_i / mean",
             _CONTROL,
             control="run",

@@ -61,10 +61,10 @@ def load_rule(job: TrainJob, config: Any, pairs: list[PreferencePair]) -> BetaRu
 
     Raises:
         trainers.rules.catalogue.RuleError: unknown rule or parameters it does not take.
-        trainers.rules.controls.replayed.ParentRunError: a control's parent is missing or trained on other pairs.
+        trainers.rules.controls.ParentRunError: a control's parent is missing or trained on other pairs.
     """
     from trainers.rules import catalogue
-    from trainers.rules.controls.replayed import ParentRun, ParentRunError, ReplayedRule
+    from trainers.rules.controls import ParentRun, ParentRunError, ReplayedRule
 
     loss = job.params.get("pref_loss", "sigmoid")
     own = {key: value for key, value in job.params.items() if key != "pref_loss" or loss in catalogue.PREF_LOSSES}

@@ -7,19 +7,19 @@ import gc
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from trainers.common.files import Json
-from trainers.common.training_schema import TRAIN_RESULT
-from trainers.formats.pairs import PreferencePair
-from trainers.formats.unpaired import row_ids, unpaired_rows
-from trainers.run.fit import fit, write_outputs
+from trainers.common.training_schema import LOG_HISTORY, TRAIN_RESULT
+from trainers.formats.pairs import PreferencePair, row_ids, unpaired_rows
+from trainers.run.callbacks import ProgressCallback, RotateCallback, SnapshotCallback
 from trainers.run.job import Progress, TrainJob
 from trainers.run.memory import first_line, is_out_of_memory, next_split, release_memory
 from trainers.run.objectives import Objective, ObjectiveError, check_training, find, validate
-from trainers.run.save import write_json
+from trainers.run.save import last_checkpoint, save_policy, whole_state, write_json
 from trainers.run.start import load_model, load_rule, micro_batch, precision, training_arguments
-from trainers.run.tracking import tracking
+from trainers.run.tracking import shelter, tracking
 
 
 def train(
@@ -34,12 +34,12 @@ def train(
 
     Args:
         job: `params` are the rule's, with the objective's `pref_loss`; `training` are fields of the objective's TRL config.
-        objective: dpo, kto (which gets two rows a pair, see `trainers.formats.unpaired`) or orpo.
+        objective: dpo, kto (which gets two rows a pair, see `trainers.formats.pairs`) or orpo.
 
     Raises:
         trainers.run.objectives.ObjectiveError: settings that do not go together, or too few pairs.
         trainers.trainer.recorded.DivergedError: the loss or a gradient became NaN or infinite.
-        trainers.rules.controls.replayed.ParentRunError: a control's parent has no rows, or other ones.
+        trainers.rules.controls.ParentRunError: a control's parent has no rows, or other ones.
         MemoryError: memory runs out and the micro-batch cannot be split.
     """
     kind = find(objective)
@@ -213,3 +213,39 @@ def _dataset(pairs: list[PreferencePair], rule: Any, tokenizer: Any) -> Any:
 
         dataset = dataset.add_column("prompt_words", [user_words(tokenizer, pair) for pair in pairs])
     return dataset
+
+
+def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) -> int:
+    """Train to the last step; returns the step training was resumed from, 0 for a fresh start."""
+    from transformers import TrainerState
+
+    trainer.add_callback(ProgressCallback(on_progress))
+    shelter(trainer, job)
+    if job.snapshots is not False:
+        trainer.add_callback(SnapshotCallback(trainer, job))
+    trainer.add_callback(RotateCallback(trainer.args))
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    resumed = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    if trainer.accelerator.is_main_process:
+        trainer.recorder.start(resumed)
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else None
+    if state is not None and state.global_step >= state.max_steps:
+        # killed after the last step: Trainer would train one step more where the last epoch is not a whole one
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = state
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return resumed
+
+
+def write_outputs(trainer: Any, job: TrainJob) -> None:
+    """Write `example_metrics.parquet`, `log_history.json`, `policy/` and with LoRA `adapter/` (see `TrainJob.save`); on the
+    main process only."""
+    state = whole_state(trainer)
+    if not trainer.accelerator.is_main_process:
+        return
+    trainer.recorder.flush(trainer.state.global_step)
+    trainer.recorder.finish()
+    trainer.probe.write(job.run_dir, trainer.recorder.example_ids)
+    write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
+    save_policy(trainer, job, state)

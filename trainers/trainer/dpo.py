@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 from trl.trainer.utils import add_fused_lm_head
 
-from trainers.loss.example_rows import example_rows, rule_loss, wpo_weights
 from trainers.loss.forward import sequence_logps
-from trainers.loss.stand_in import PairInputs, PolicyStandIn
+from trainers.loss.stand_in import PairInputs, PolicyStandIn, example_rows, rule_loss, wpo_weights
 from trainers.rules.base import BetaRule, RuleBatch
 from trainers.trainer.collapse import CollapseDetector
 from trainers.trainer.collator import PAIR_COLUMNS, Batch

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from tests.trainers.helpers import logged, make_job, make_pairs, rows_of, stock_run, weights_of
-from trainers.formats.pairs import PreferencePair
-from trainers.formats.unpaired import row_ids, unpaired_rows
+from trainers.formats.pairs import PreferencePair, row_ids, unpaired_rows
 from trainers.rules.catalogue import RuleError
 from trainers.run.objectives import OBJECTIVES, ObjectiveError, validate
 from trainers.run.train import train

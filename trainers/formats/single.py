@@ -1,12 +1,13 @@
-"""Rows with one good answer, for which rejected ones are to be generated.
+"""Rows with one good answer, for which rejected ones are to be generated, and prompts alone.
 
-Read are a prompt with `chosen` or `completion` (answers that a `label` column calls undesirable are skipped), LLaMA-Factory's and
+Answers: a prompt with `chosen` or `completion` (answers that a `label` column calls undesirable are skipped), LLaMA-Factory's and
 Alpaca's `instruction`, `input` and `output`, and whole conversations under `messages` or `conversations`, whose last turn is
-the answer.
+the answer. Prompts: the same without the answer, and MT-Bench's `turns`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from trainers.common.turns import DataError, Turns, as_turns, before, messages, 
 from trainers.formats.load import content_id
 from trainers.formats.readers.kto import label_of
 from trainers.formats.registry import Values
-from trainers.formats.rows import not_an_object, read_rows
+from trainers.formats.rows import Row, not_an_object, read_rows
+from trainers.formats.source import open_stream
 
-_SHAPES = "prompt and chosen (or completion); instruction, input and output; messages or conversations"
+_ANSWER_SHAPES = "prompt and chosen (or completion); instruction, input and output; messages or conversations"
 #: Speakers in `conversations` of ShareGPT.
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
@@ -43,7 +45,7 @@ def read_answers(path: Path) -> Answers:
     undesirable = 0
     for row in read_rows(path):
         if not isinstance(row.value, dict):
-            raise not_an_object(row, _SHAPES)
+            raise not_an_object(row, _ANSWER_SHAPES)
         if row.value.get("label") is not None and not label_of(row.value, row.where):
             undesirable += 1
             continue
@@ -60,7 +62,7 @@ def read_answers(path: Path) -> Answers:
         rest = {key: value for key, value in row.value.items() if key not in used and value is not None}
         rows.append({**rest, "id": name, "prompt": plain(prompt), "turns": prompt, "chosen": plain(answer)})
     if not rows:
-        raise DataError(f"{path}: no good answer; a row has {_SHAPES}")
+        raise DataError(f"{path}: no good answer; a row has {_ANSWER_SHAPES}")
     return Answers(rows, undesirable)
 
 
@@ -80,7 +82,7 @@ def _parts(row: Values, where: str) -> tuple[Turns, Turns, tuple[str, ...]]:
     key, turns = conversation(row, where)
     if key is None:
         keys = ", ".join(map(str, row)) or "none"
-        raise DataError(f"{where}: no single answer (keys: {keys}); a row has {_SHAPES}")
+        raise DataError(f"{where}: no single answer (keys: {keys}); a row has {_ANSWER_SHAPES}")
     if len(turns) < 2 or turns[-1]["role"] != "assistant":
         raise DataError(f"{where}: '{key}' must end with an assistant's turn, after a question")
     return turns[:-1], turns[-1:], (key, "system", "label")
@@ -107,3 +109,77 @@ def conversation(row: Values, where: str, history: str | None = None) -> tuple[s
 def speakers(value: Any, where: str, key: str) -> Turns:
     """The turns of a conversation written as ShareGPT writes them."""
     return messages(value, where, key, "from", "value", _ROLES)
+
+
+_PROMPT_SHAPES = "prompt; instruction and input; turns; messages or conversations"
+_ID_KEYS = ("id", "question_id", "prompt_id", "key")
+#: Keys that the prompt is from, and what a row of pairs or answers holds beside it.
+_USED = ("prompt", "instruction", "input", "turns", "messages", "conversations", "system", "history")
+_ANSWERS = ("chosen", "rejected", "completion", "output", "label", "score_chosen", "score_rejected", "group")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Rows with `id`, `prompt` (one question as text) and the other keys of the source; how many repeated ones were left out."""
+
+    rows: list[Json]
+    repeated: int
+
+
+def read_prompts(source: str, base: Path = Path()) -> Prompts:
+    """The prompts of a source, each once; see `trainers.formats.source.open_source` for how sources are written.
+
+    Raises:
+        DataError: no such source, no prompts, a row without a prompt, a conversation of several turns, or an id of two prompts.
+    """
+    rows: dict[str, Json] = {}
+    prompts: set[str] = set()
+    repeated = 0
+    stream = open_stream(source, base, prompts=True)
+    for row in stream.rows:
+        found = _prompt(row, stream.asked or _asked)
+        if found["prompt"] in prompts:
+            repeated += 1
+            continue
+        if found["id"] in rows:
+            raise DataError(f"{row.where}: id {found['id']!r} is also that of another prompt; ids must be unique")
+        prompts.add(found["prompt"])
+        rows[found["id"]] = found
+        if stream.limit is not None and len(rows) == stream.limit:
+            break
+    if not rows:
+        raise DataError(f"{stream.shown}: no prompts; a row has {_PROMPT_SHAPES}")
+    return Prompts(list(rows.values()), repeated)
+
+
+def _prompt(row: Row, read: Callable[[Values, str], Turns]) -> Json:
+    value, where = row.value, row.where
+    if not isinstance(value, dict):
+        raise not_an_object(row, _PROMPT_SHAPES)
+    turns = read(value, where)
+    turns = turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
+    if len(turns) != 1 or turns[0]["role"] != "user":
+        roles = ", ".join(turn["role"] for turn in turns)
+        raise DataError(
+            f"{where}: a prompt must be one question of the user, and this one has the turns {roles or 'none'}"
+        )
+    text = plain(turns)
+    if not text.strip():
+        raise DataError(f"{where}: the prompt is empty; remove the row, or fill it")
+    name = next((str(value[key]) for key in _ID_KEYS if value.get(key) not in (None, "")), content_id(turns))
+    rest = {key: part for key, part in value.items() if key not in ("id", *_USED, *_ANSWERS) and part is not None}
+    return {"id": name, "prompt": text, **rest}
+
+
+def _asked(row: Values, where: str) -> Turns:
+    found = question(row, where)
+    if found is not None:
+        return found
+    if isinstance(row.get("turns"), list):
+        first = before(row, where, "system", "history")
+        return first + [{"role": "user", "content": text_of(part, where, "turns")} for part in row["turns"]]
+    key, turns = conversation(row, where, "history")
+    if key is not None:
+        return turns
+    keys = ", ".join(map(str, row)) or "none"
+    raise DataError(f"{where}: no prompt (keys: {keys}); a row has {_PROMPT_SHAPES}")
