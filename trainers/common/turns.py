@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 Message = dict[str, str]
 Turns = list[Message]
@@ -51,7 +51,7 @@ def required(row: Mapping[str, Any], where: str, keys: Sequence[str], hint: str)
         raise DataError(f"{where}: missing {', '.join(missing)}; {hint}")
 
 
-def is_messages(value: Any) -> bool:
+def is_messages(value: Any) -> TypeGuard[list[Any]]:
     """Whether a value looks like chat messages: a non-empty list of objects."""
     return isinstance(value, list) and bool(value) and all(isinstance(part, dict) for part in value)
 
@@ -144,8 +144,9 @@ def _answers(turns: Turns, n: int) -> bool:
 
 def identical(where: str) -> NoPreferenceError:
     """The error of a row with two equal answers."""
-    message = f"{where}: chosen and rejected are identical; remove the row (it carries no preference)"
-    return NoPreferenceError(message, "identical")
+    return NoPreferenceError(
+        f"{where}: chosen and rejected are identical; remove the row (it carries no preference)", "identical"
+    )
 
 
 def optional(row: Mapping[str, Any], key: str) -> str | None:

@@ -1,7 +1,5 @@
 """Preference data as it is found: formats, sources, mixtures and splits. Nothing here imports torch."""
 
-from __future__ import annotations
-
 from trainers.formats.load import Loaded, Part, load_mixture, load_pairs, load_source, to_jsonl
 from trainers.formats.pairs import PreferencePair, subset
 from trainers.formats.registry import Format

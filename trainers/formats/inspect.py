@@ -14,8 +14,9 @@ from trainers.common.files import Json
 from trainers.common.turns import DataError, NoPreferenceError, plain
 from trainers.formats.load import Checked, check_rows, content_id
 from trainers.formats.pairs import PreferencePair, ranked
+from trainers.formats.rows import Row
 from trainers.formats.scripts import count_scripts, count_words, encoding_trouble
-from trainers.formats.source import Opened, open_stream, opened
+from trainers.formats.source import format_of, open_stream
 from trainers.formats.split import prompt_groups
 
 _Counting = Callable[[str], int]
@@ -27,11 +28,12 @@ _LISTED = 10
 
 @dataclass(frozen=True)
 class Inspected:
-    """A source with its pairs and errors, and the figures on it as JSON types."""
+    """The rows of a source, their pairs and errors, the figures on them as JSON types, and the source's own limit of pairs."""
 
-    opened: Opened
+    rows: list[Row]
     checked: Checked
     figures: Json
+    limit: int | None
 
 
 def inspect_source(
@@ -40,7 +42,7 @@ def inspect_source(
     """Figures on a source. Rows that cannot be used are counted and listed, not raised.
 
     Args:
-        text: see `open_source`.
+        text: see `open_stream`.
         tokens: counts the tokens of a text; without it lengths are in words and characters.
         first: read so many rows and no further, also of a data set of the hub.
 
@@ -48,17 +50,16 @@ def inspect_source(
         DataError: the source cannot be read at all.
     """
     stream = open_stream(text, base, lazily=first is not None)
-    source = opened(stream, list(itertools.islice(stream.rows, first)))
-    checked = check_rows(source.rows, source.form)
+    rows = list(itertools.islice(stream.rows, first))
+    form = format_of(stream, rows)
+    checked = check_rows(rows, form)
     pairs = checked.pairs
-    units: dict[str, _Counting] = {"words": count_words, "characters": len}
-    if tokens is not None:
-        units["tokens"] = tokens
+    units: dict[str, _Counting] = {"words": count_words, "characters": len, **({"tokens": tokens} if tokens else {})}
     figures = {
         "source": text,
-        "format": {"name": source.form.name, "title": source.form.title},
-        "rows": len(source.rows),
-        "first_rows_only": first is not None and len(source.rows) == first,
+        "format": {"name": form.name, "title": form.title},
+        "rows": len(rows),
+        "first_rows_only": first is not None and len(rows) == first,
         "pairs": len(pairs),
         "prompts": len({_prompt(pair) for pair in pairs}),
         "groups": _groups(pairs),
@@ -68,9 +69,9 @@ def inspect_source(
         "duplicates": _duplicates(pairs),
         "encoding": _encoding(pairs),
         "scripts": _scripts(pairs),
-        "notes": source.notes,
+        "notes": stream.notes,
     }
-    return Inspected(source, checked, figures)
+    return Inspected(rows, checked, figures, stream.limit)
 
 
 def samples(pairs: Sequence[PreferencePair], count: int, seed: int = 0) -> list[PreferencePair]:
@@ -104,15 +105,11 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
     if not values:
         return None
     ordered = sorted(values)
-
-    def at(share: float) -> float:
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
     return {
         "mean": statistics.fmean(ordered),
         "median": statistics.median(ordered),
-        "p5": at(0.05),
-        "p95": at(0.95),
+        "p5": ordered[int(0.05 * len(ordered))],
+        "p95": ordered[int(0.95 * len(ordered))],
         "min": ordered[0],
         "max": ordered[-1],
     }

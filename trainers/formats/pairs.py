@@ -91,22 +91,20 @@ def unpaired_rows(pairs: Sequence[PreferencePair], seed: int) -> list[dict[str, 
     rows = []
     for place, chosen in enumerate(order):
         rejected = order[(place + len(order) // 2) % len(order)]
-        rows.append(
+        rows += [
             {
                 "prompt": pairs[chosen].prompt,
                 "completion": pairs[chosen].chosen,
                 "label": True,
                 "example_index": 2 * chosen,
-            }
-        )
-        rows.append(
+            },
             {
                 "prompt": pairs[rejected].prompt,
                 "completion": pairs[rejected].rejected,
                 "label": False,
                 "example_index": 2 * rejected + 1,
-            }
-        )
+            },
+        ]
     return rows
 
 

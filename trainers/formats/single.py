@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainers.common.files import Json
 from trainers.common.turns import DataError, Turns, as_turns, before, messages, optional, plain, text_of
@@ -72,14 +71,14 @@ def _parts(row: Values, where: str) -> tuple[Turns, Turns, tuple[str, ...]]:
     if row.get("prompt") is None or answer is None:  # as a row of instruction and output
         row = {key: value for key, value in row.items() if key != "prompt"}
         answer = "output" if row.get("output") is not None else None
-    prompt = question(row, where)
+    prompt = _question(row, where)
     if prompt is not None and answer is not None:
         used = ("prompt",) if row.get("prompt") is not None else ("instruction", "input")
         answered = as_turns(row[answer], "assistant", where, answer)
         if len(answered) != 1 or answered[0]["role"] != "assistant":
             raise DataError(f"{where}: the answer must be one turn of the assistant")
         return prompt, answered, (*used, answer, "system", "history", "label")
-    key, turns = conversation(row, where)
+    key, turns = _conversation(row, where)
     if key is None:
         keys = ", ".join(map(str, row)) or "none"
         raise DataError(f"{where}: no single answer (keys: {keys}); a row has {_ANSWER_SHAPES}")
@@ -88,7 +87,7 @@ def _parts(row: Values, where: str) -> tuple[Turns, Turns, tuple[str, ...]]:
     return turns[:-1], turns[-1:], (key, "system", "label")
 
 
-def question(row: Values, where: str) -> Turns | None:
+def _question(row: Values, where: str) -> Turns | None:
     """The prompt under `prompt`, or under `instruction` and `input`, after system and history; None if neither is there."""
     if row.get("prompt") is not None:
         return before(row, where, "system", "history") + as_turns(row["prompt"], "user", where, "prompt")
@@ -98,17 +97,14 @@ def question(row: Values, where: str) -> Turns | None:
     return [*before(row, where, "system", "history"), {"role": "user", "content": "\n".join(parts)}]
 
 
-def conversation(row: Values, where: str, history: str | None = None) -> tuple[str | None, Turns]:
+def _conversation(row: Values, where: str, history: str | None = None) -> tuple[str | None, Turns]:
     """The key and the turns of a whole conversation, after its system text and history; (None, []) if there is none."""
-    for key, read in (("messages", messages), ("conversations", speakers)):
-        if row.get(key) is not None:
-            return key, before(row, where, "system", history) + read(row[key], where, key)
+    first = before(row, where, "system", history)
+    if row.get("messages") is not None:
+        return "messages", first + messages(row["messages"], where, "messages")
+    if row.get("conversations") is not None:
+        return "conversations", first + messages(row["conversations"], where, "conversations", "from", "value", _ROLES)
     return None, []
-
-
-def speakers(value: Any, where: str, key: str) -> Turns:
-    """The turns of a conversation written as ShareGPT writes them."""
-    return messages(value, where, key, "from", "value", _ROLES)
 
 
 _PROMPT_SHAPES = "prompt; instruction and input; turns; messages or conversations"
@@ -127,7 +123,7 @@ class Prompts:
 
 
 def read_prompts(source: str, base: Path = Path()) -> Prompts:
-    """The prompts of a source, each once; see `trainers.formats.source.open_source` for how sources are written.
+    """The prompts of a source, each once; see `trainers.formats.source.open_stream` for how sources are written.
 
     Raises:
         DataError: no such source, no prompts, a row without a prompt, a conversation of several turns, or an id of two prompts.
@@ -172,13 +168,13 @@ def _prompt(row: Row, read: Callable[[Values, str], Turns]) -> Json:
 
 
 def _asked(row: Values, where: str) -> Turns:
-    found = question(row, where)
+    found = _question(row, where)
     if found is not None:
         return found
     if isinstance(row.get("turns"), list):
         first = before(row, where, "system", "history")
         return first + [{"role": "user", "content": text_of(part, where, "turns")} for part in row["turns"]]
-    key, turns = conversation(row, where, "history")
+    key, turns = _conversation(row, where, "history")
     if key is not None:
         return turns
     keys = ", ".join(map(str, row)) or "none"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainers.common.turns import DataError
@@ -19,34 +18,6 @@ from trainers.formats.registry import Format, Stream, Values, one_answer_only
 from trainers.formats.rows import Row, not_an_object, read_rows
 
 
-@dataclass(frozen=True)
-class Opened:
-    """All rows of a source with the format they are in.
-
-    Attributes:
-        name: short, for ids and tables.
-        limit: `num_samples` of LLaMA-Factory.
-        notes: what was skipped.
-    """
-
-    name: str
-    rows: list[Row]
-    form: Format
-    limit: int | None = None
-    notes: list[str] = field(default_factory=list)
-
-
-def opened(stream: Stream, rows: list[Row]) -> Opened:
-    """The source in the format that its first rows show.
-
-    Raises:
-        DataError: there are none, or they are in no known format.
-    """
-    if not rows:
-        raise DataError(f"{stream.shown}: no rows; a preference file needs at least one pair")
-    return Opened(stream.name, rows, stream.form or detect(rows), stream.limit, stream.notes)
-
-
 def split_reference(text: str, base: Path) -> tuple[Path, str | None]:
     """(path, part after '#') of a local source; a '#' that belongs to the name of an existing file stays there."""
     path = base / Path(text).expanduser()
@@ -56,24 +27,12 @@ def split_reference(text: str, base: Path) -> tuple[Path, str | None]:
     return base / Path(start).expanduser(), fragment
 
 
-def open_source(text: str, base: Path = Path()) -> Opened:
-    """Read every row of a source.
-
-    Args:
-        text: a path, `folder#split`, `dataset_info.json#name` or `hub:owner/name@revision#split`.
-        base: the folder that paths are relative to.
-
-    Raises:
-        DataError: it cannot be read, has no rows, or is in no known format.
-    """
-    stream = open_stream(text, base, lazily=False)
-    return opened(stream, list(stream.rows))
-
-
 def open_stream(text: str, base: Path = Path(), lazily: bool = True, prompts: bool = False) -> Stream:
     """A source whose rows are read one by one.
 
     Args:
+        text: a path, `folder#split`, `dataset_info.json#name` or `hub:owner/name@revision#split`.
+        base: the folder that paths are relative to.
         lazily: fetch data sets of the hub row by row too, instead of the whole split first.
         prompts: only the prompts are wanted, so an entry of a dataset_info.json need not hold preferences.
 
@@ -101,6 +60,17 @@ def open_stream(text: str, base: Path = Path(), lazily: bool = True, prompts: bo
 FORMATS: tuple[Format, ...] = (HH_RLHF, SCORED, BINARIZED, KTO, SHAREGPT, MESSAGES, ALPACA, *TRL)
 #: Rows looked at to recognise a format.
 _SAMPLE = 100
+
+
+def format_of(stream: Stream, rows: Sequence[Row]) -> Format:
+    """The format of a source's rows: its own, or what the first of them show.
+
+    Raises:
+        DataError: there are none, or they are in no known format.
+    """
+    if not rows:
+        raise DataError(f"{stream.shown}: no rows; a preference file needs at least one pair")
+    return stream.form or detect(rows)
 
 
 def detect(rows: Sequence[Row]) -> Format:

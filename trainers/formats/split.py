@@ -53,7 +53,7 @@ def split_by_prompt(
             f"{len(keys)} prompt groups cannot be split at a share of {share}: a side would be empty; add prompts, or change it"
         )
     held = set(sorted(keys, key=lambda number: keys[number])[:count])
-    sides: tuple[list[PreferencePair], list[PreferencePair]] = ([], [])
-    for number, pair in zip(groups, pairs, strict=True):
-        sides[number in held].append(pair)
-    return sides
+    numbered = list(zip(groups, pairs, strict=True))
+    return [pair for number, pair in numbered if number not in held], [
+        pair for number, pair in numbered if number in held
+    ]

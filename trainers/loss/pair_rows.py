@@ -115,23 +115,35 @@ def build_rows(
 
 @dataclass
 class PairScores:
-    """Per-token results in TRL's layout, zero where a position is not part of a completion.
-
-    Attributes:
-        log_probs, entropy, mean_logits: (2B, L-1); `is_top1` the same shape, bool. The names TRL reads.
-        prompt_nll: (B,) mean over the prompt's tokens after the first, nats; 0 for one-token prompts.
-        hidden: (B, H) aggregated last hidden states, or None.
-        completion_hidden: (N, H) hidden states that predict the completion tokens, detached, or None.
-    """
+    """Per-token results in TRL's layout (2B, L-1) and under the names TRL reads, zero where a position is not part of a
+    completion; `is_top1` is bool."""
 
     log_probs: Tensor
     entropy: Tensor
     mean_logits: Tensor
     is_top1: Tensor
-    prompt_nll: Tensor
-    hidden: Tensor | None
-    completion_hidden: Tensor | None = None
     aux_loss: None = None
+
+
+@dataclass
+class ForwardPass:
+    """What a pass over B pairs gives.
+
+    Attributes:
+        outputs: what TRL reads: log_probs (2B, L-1), zero outside completions, entropy, mean_logits, is_top1.
+        prompt_nll: (B,) mean NLL of the prompt tokens that count, nats; prompt_tokens: (B,) how many they are.
+        hidden: (B, H) aggregated last hidden states, or None.
+        completion_hidden: (N, H) hidden states that predict the N completion tokens, detached, or None; `targets` (N,) are
+            these tokens and `rows` (N,) their rows among the 2B.
+    """
+
+    outputs: Any
+    prompt_nll: Tensor
+    prompt_tokens: Tensor
+    hidden: Tensor | None = None
+    completion_hidden: Tensor | None = None
+    targets: Tensor | None = None
+    rows: Tensor | None = None
 
 
 def token_log_probs(logits: Tensor, target: Tensor) -> Tensor:
@@ -206,6 +218,8 @@ def unsupported_reason(model: Any) -> str | None:
 def add_pair_scoring(model: Any) -> None:
     """Teach `model` (a causal LM, not its PEFT or DDP wrapper) the call `model(pair_rows=rows, aggregation=...)`.
 
+    It gives a `ForwardPass`.
+
     The call goes through the module's forward, so that wrappers (PEFT, DDP, FSDP) see it. Any other call is passed on.
     """
     original = model.forward
@@ -238,21 +252,21 @@ def add_pair_scoring(model: Any) -> None:
         log_probs, entropy, mean_logits, is_top1 = _score(predicting, head, rows.target)
         with torch.set_grad_enabled(torch.is_grad_enabled() and attach_ppl):
             nll = _negative_log_likelihood(flat[rows.prompt_source], head, rows.prompt_target)
-            count = torch.bincount(rows.prompt_row, minlength=len(rows.input_ids)).clamp_min(1)
-            prompt_nll = nll.new_zeros(len(rows.input_ids)).index_add(0, rows.prompt_row, nll) / count
+            count = torch.bincount(rows.prompt_row, minlength=len(rows.input_ids))
+            prompt_nll = nll.new_zeros(len(count)).index_add(0, rows.prompt_row, nll) / count.clamp_min(1)
 
         def place(values: Tensor) -> Tensor:
             blank = values.new_zeros(rows.shape[0] * rows.shape[1])
             return blank.index_put((rows.destination,), values).view(rows.shape)
 
-        return PairScores(
-            log_probs=place(log_probs),
-            entropy=place(entropy),
-            mean_logits=place(mean_logits),
-            is_top1=place(is_top1),
-            prompt_nll=prompt_nll,
+        return ForwardPass(
+            PairScores(place(log_probs), place(entropy), place(mean_logits), place(is_top1)),
+            prompt_nll,
+            count,
             hidden=aggregate(hidden, rows.prompt_mask, rows.chosen_mask, aggregation) if aggregation else None,
             completion_hidden=predicting.detach() if keep_hidden else None,
+            targets=rows.target,
+            rows=rows.destination // rows.shape[1],
         )
 
     model.forward = types.MethodType(forward, model)

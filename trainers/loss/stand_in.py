@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from trainers.loss.forward import ForwardPass, ForwardRequest, perturbed_log_ratios, run_forward, sequence_logps
+from trainers.loss.forward import ForwardPass, perturbed_log_ratios, run_forward, sequence_logps
 from trainers.loss.losses import PAIR_LOSSES, PairTerms, divergence_score
 from trainers.rules.base import RuleBatch, RuleOutput
 
@@ -47,16 +47,18 @@ class PolicyStandIn:
         if not kwargs.get("fused_lm_head"):
             return self.model(**kwargs)
         trainer, rule, pairs = self.trainer, self.trainer.rule, self.pairs
-        request = ForwardRequest(
+        pad = trainer._tokenizer.pad_token_id if trainer.prefix_sharing else None
+        self.pass_ = run_forward(
+            self.model,
+            trainer._causal_lm().base_model,
             kwargs,
             pairs.completion_mask,
+            pad,
             pairs.prompt_words,
             rule.aggregation,
             rule.attach_ppl,
             rule.perturbation is not None,
         )
-        pad = trainer._tokenizer.pad_token_id if trainer.prefix_sharing else None
-        self.pass_ = run_forward(self.model, trainer._causal_lm().base_model, request, pad)
         self.logps = sequence_logps(self.pass_.outputs.log_probs, pairs.completion_mask, trainer.ld_alpha)
         self.batch = self._rule_batch()
         self.output: RuleOutput = rule(self.batch)
@@ -102,7 +104,7 @@ class PolicyStandIn:
         return perturbed_log_ratios(self.pass_, self.pairs.reference, head, reference_head, epsilon, count)
 
 
-def pair_terms(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, dtype: torch.dtype | None = None) -> PairTerms:
+def _pair_terms(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, dtype: torch.dtype | None = None) -> PairTerms:
     """The numbers the pair losses look at; in `dtype` and detached if one is given, else with their gradient."""
     pairs, output = policy.pairs, policy.output
 
@@ -131,7 +133,7 @@ def pair_terms(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, dtype: tor
 def rule_loss(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn) -> Tensor:
     """Scalar: the mean of weight * loss over the pairs in the mask, with its gradient."""
     output = policy.output
-    losses = PAIR_LOSSES[trainer.rule.pref_loss](pair_terms(trainer, policy))
+    losses = PAIR_LOSSES[trainer.rule.pref_loss](_pair_terms(trainer, policy))
     if output.weight is not None:
         losses = losses * output.weight
     if output.mask is None:
@@ -156,7 +158,7 @@ def example_rows(
 ) -> dict[str, Tensor]:
     """The columns (B,) of a row for each pair (see `RecordedTrainer.add_rows`). `weighting` (B,): WPO's factors, if used."""
     pairs, output = policy.pairs, policy.output
-    terms = pair_terms(trainer, policy, torch.float64)
+    terms = _pair_terms(trainer, policy, torch.float64)
     delta = terms.chosen_ratio - terms.rejected_ratio
     ones = torch.ones_like(delta)
     weight = ones if output.weight is None else output.weight.detach().double()

@@ -20,7 +20,7 @@ from trainers.run.save import HEAD_CONFIG, save_rule
 
 RULE = "beta_head"
 #: Where `save_pretrained` puts the head: vLLM reads every *.safetensors at the top of a checkpoint and refuses unknown keys.
-HEAD_DIR = "beta_head"
+_HEAD_DIR = "beta_head"
 
 
 class BetaHeadError(ValueError):
@@ -134,7 +134,7 @@ class AutoModelForCausalLMWithBetaHead(nn.Module):
         The policy's files carry no key of the head, so transformers and vLLM load the directory as they would the policy's. A
         PeftModel saves its adapter only; merge it first where a whole checkpoint is wanted. `kwargs` go to the policy.
         """
-        head = Path(directory) / HEAD_DIR
+        head = Path(directory) / _HEAD_DIR
         (head / BETA_HEAD).unlink(missing_ok=True)  # a save cut short must not leave the head of other weights
         self.policy.save_pretrained(directory, **kwargs)
         save_rule(self.beta_head, RULE, self.params, head)
@@ -205,7 +205,7 @@ def _locate(path: str | Path) -> tuple[str | Path, Path | None]:
     inner = (root / POLICY_DIR / "config.json", root / ADAPTER_DIR / "adapter_config.json")
     found = None if (root / "config.json").is_file() else next((path.parent for path in inner if path.is_file()), None)
     policy = found or root
-    places = [policy / HEAD_DIR / BETA_HEAD]
+    places = [policy / _HEAD_DIR / BETA_HEAD]
     if policy.name in (POLICY_DIR, ADAPTER_DIR):
         places.append(policy.parent / BETA_HEAD)
     return policy, next((place for place in places if place.is_file()), None)

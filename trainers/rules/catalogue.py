@@ -104,9 +104,9 @@ def _pref_loss(value: Any) -> str | None:
 
 
 PREF_BETA = Param(0.1, _positive, "the fixed beta, or the beta a dynamic rule starts from")
-PREF_LOSS = Param("sigmoid", _pref_loss, "TRL's loss_type")
-SIGMOID = Param("sigmoid", one_of("sigmoid"), "the loss this method is defined for")
-_BOTH = {"pref_beta": PREF_BETA, "pref_loss": PREF_LOSS}
+_PREF_LOSS = Param("sigmoid", _pref_loss, "TRL's loss_type")
+_SIGMOID = Param("sigmoid", one_of("sigmoid"), "the loss this method is defined for")
+_BOTH = {"pref_beta": PREF_BETA, "pref_loss": _PREF_LOSS}
 
 _PPL: dict[str, Param] = {
     "ppl_of": Param("prompt", one_of("prompt", "response", "both"), "whose perplexity"),
@@ -130,7 +130,7 @@ _LEARNED: dict[str, Param] = {
 
 _CONTROL: dict[str, Param] = {
     "pref_beta": Param(0.1, _positive, "beta0 that losses are compared at; the parent's unless given"),
-    "pref_loss": PREF_LOSS,
+    "pref_loss": _PREF_LOSS,
 }
 
 BUILTIN: dict[str, RuleInfo] = {
@@ -186,7 +186,7 @@ BUILTIN: dict[str, RuleInfo] = {
             "one beta per batch from its margins, outliers filtered (arXiv 2407.08639)",
             {
                 "pref_beta": PREF_BETA,
-                "pref_loss": SIGMOID,
+                "pref_loss": _SIGMOID,
                 "a": Param(0.6, _non_negative, "how strongly beta follows the batch's margin"),
                 "keep": Param(0.8, _share, "share of the pairs that is kept"),
                 "momentum": Param(0.9, _below_one, "of the moving averages"),
@@ -199,7 +199,7 @@ BUILTIN: dict[str, RuleInfo] = {
             "beta / (1 + eps * step) from perturbed logits (arXiv 2502.13177); runs the reference in every step",
             {
                 "pref_beta": Param(0.01, _positive, "beta at the first step"),
-                "pref_loss": SIGMOID,
+                "pref_loss": _SIGMOID,
                 "epsilon": Param(0.01, _below_one, "size of the perturbation"),
             },
             reference_in_loop=True,
@@ -216,7 +216,7 @@ BUILTIN: dict[str, RuleInfo] = {
             "length-averaged scores, a margin that follows the reference (arXiv 2410.10148)",
             {
                 "pref_beta": Param(2.5, _positive, "beta of the length-averaged scores"),
-                "pref_loss": SIGMOID,
+                "pref_loss": _SIGMOID,
                 "gamma_beta_ratio": Param(0.6, _non_negative, "gamma / beta"),
                 "alpha": Param(0.2, _non_negative, "weight of the standardised log-ratio margin"),
                 "momentum": Param(0.9, _below_one, "of the moving averages"),
@@ -266,10 +266,8 @@ BUILTIN: dict[str, RuleInfo] = {
 
 def available() -> dict[str, RuleInfo]:
     """All rules known by name: the built-in ones and those of installed packages."""
-    installed = {
-        name: RuleInfo(name, target, f"from {target}") for name, target in entry_points(ENTRY_POINT_GROUP).items()
-    }
-    return {**installed, **BUILTIN}
+    installed = entry_points(ENTRY_POINT_GROUP)
+    return {name: RuleInfo(name, target, f"from {target}") for name, target in installed.items()} | BUILTIN
 
 
 def _registry(*bases: type) -> Registry:

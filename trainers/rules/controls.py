@@ -16,7 +16,7 @@ from trainers.common.training_schema import EXAMPLE_METRICS
 from trainers.rules.base import BetaRule, RuleBatch, RuleOutput
 
 #: Below this log-perplexity (nats) beta grows no further: 1 / log PPL has no bound.
-FLOOR = 0.1
+_FLOOR = 0.1
 
 
 class Inverse(BetaRule):
@@ -45,11 +45,11 @@ class Inverse(BetaRule):
     def initialise(self, log_ppl: Tensor) -> None:
         log_ppl = log_ppl.double()
         target = self.scale * self.pref_beta * log_ppl.clamp_min(0.0).mean()
-        self.k.copy_(target / (1 / log_ppl.clamp_min(FLOOR)).mean())
+        self.k.copy_(target / (1 / log_ppl.clamp_min(_FLOOR)).mean())
 
     def beta(self, batch: RuleBatch) -> Tensor:
         log_ppl, known = self.log_perplexity(batch)
-        return self.where_known((self.k / log_ppl.double().clamp_min(FLOOR)).to(log_ppl.dtype), known)
+        return self.where_known((self.k / log_ppl.double().clamp_min(_FLOOR)).to(log_ppl.dtype), known)
 
 
 class ParentRunError(RuntimeError):
@@ -89,9 +89,8 @@ class ParentRun:
     @cached_property
     def by_row(self) -> dict[tuple[int, int], float]:
         """Beta by optimiser step and training-set index."""
-        return dict(
-            zip(zip(self.step.tolist(), self.example_index.tolist(), strict=True), self.beta.tolist(), strict=True)
-        )
+        rows = zip(self.step.tolist(), self.example_index.tolist(), self.beta.tolist(), strict=True)
+        return {(step, index): beta for step, index, beta in rows}
 
     @property
     def mean_beta(self) -> float:

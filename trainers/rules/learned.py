@@ -47,7 +47,6 @@ class LearnedBeta(BetaRule):
         return (hidden if self.head_gradient_to_policy else hidden.detach()).float()
 
     def clamp(self, beta: Tensor) -> Tensor:
-        """Beta within its bounds."""
         return beta.clamp(self.low, self.high)
 
     def penalty(self, beta: Tensor) -> Tensor | None:

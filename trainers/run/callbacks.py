@@ -10,10 +10,10 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
-from trainers.common.files import push, push_files
+from trainers.common.files import push, push_files, write_json
 from trainers.common.training_schema import ADAPTER_DIR, POLICY_DIR, SCHEMA_VERSION, SNAPSHOT_RECORD, snapshot_dir
 from trainers.run.job import Progress, TrainJob
-from trainers.run.save import sort_adapter_config, whole_state, write_json
+from trainers.run.save import sort_adapter_config, whole_state
 
 
 class ProgressCallback(TrainerCallback):
@@ -21,8 +21,6 @@ class ProgressCallback(TrainerCallback):
 
     def __init__(self, report: Callable[[Progress], None]) -> None:
         self.report = report
-        self._started = time.perf_counter()
-        self._first_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._started, self._first_step = time.perf_counter(), state.global_step

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.common.files import Json, write_bytes
+from trainers.common.files import Json, read_json, write_bytes, write_json
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, CHECKPOINTS, EXAMPLE_PARTS, MODEL_CARD, POLICY_DIR
 from trainers.rules.base import BetaRule
 from trainers.run.job import TrainJob
@@ -21,10 +21,10 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written completely (trainer_state.json comes last but one, so check it parses)."""
     found: list[tuple[int, Path]] = []
     for path in folder.glob("checkpoint-*"):
-        try:
-            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        state = read_json(path / "trainer_state.json")
+        if isinstance(state, dict) and "global_step" in state:
             found.append((int(state["global_step"]), path))
-        except (OSError, ValueError, KeyError):
+        else:
             shutil.rmtree(path, ignore_errors=True)
     return max(found)[1] if found else None
 
@@ -84,11 +84,6 @@ def save_policy(trainer: Any, job: TrainJob, state: Json | None) -> None:
     staging.rename(target)
     if job.save == "merged":
         shutil.rmtree(adapter, ignore_errors=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file atomically; NaN, as in the log of a diverged evaluation, is written as Python writes it."""
-    write_bytes(path, json.dumps(value, indent=1).encode())
 
 
 #: Lies beside the head's weights: {"rule": its name, "params": its parameters}.

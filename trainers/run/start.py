@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from trainers.common.files import Json
 from trainers.common.training_schema import CHECKPOINTS
 from trainers.formats.pairs import PreferencePair
+from trainers.rules import catalogue
+from trainers.rules.base import BetaRule
+from trainers.rules.controls import ParentRun, ParentRunError, ReplayedRule
 from trainers.run.job import TrainJob
 from trainers.run.objectives import Objective
 from trainers.run.tracking import reported_to
 
-if TYPE_CHECKING:
-    from trainers.rules.base import BetaRule
 
-
-def quantized(settings: Mapping[str, Any]) -> dict[str, Any]:
+def quantized(settings: Mapping[str, Any]) -> Json:
     """Arguments of from_pretrained that load weights in 4 or 8 bits onto this process's GPU, or onto the CPU where there is none.
 
     Args:
         settings: keys of transformers.BitsAndBytesConfig.
     """
-    import torch
-    from transformers import BitsAndBytesConfig
-
     place = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
     return {"quantization_config": BitsAndBytesConfig(**settings), "device_map": {"": place}}
 
 
-def supports_bf16() -> bool:
+def _supports_bf16() -> bool:
     """Whether bfloat16 is worth using: a GPU that has it, or a CPU with AVX512-BF16 or AMX.
 
     On other CPUs it is emulated, and a backward pass was measured 30 times slower than in float32.
     """
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -44,9 +42,6 @@ def supports_bf16() -> bool:
 
 def load_model(job: TrainJob) -> Any:
     """The starting weights as transformers loads them."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
     return AutoModelForCausalLM.from_pretrained(
         job.model_path,
         **(quantized(job.quantization) if job.quantization is not None else {}),
@@ -63,9 +58,6 @@ def load_rule(job: TrainJob, config: Any, pairs: list[PreferencePair]) -> BetaRu
         trainers.rules.catalogue.RuleError: unknown rule or parameters it does not take.
         trainers.rules.controls.ParentRunError: a control's parent is missing or trained on other pairs.
     """
-    from trainers.rules import catalogue
-    from trainers.rules.controls import ParentRun, ParentRunError, ReplayedRule
-
     loss = job.params.get("pref_loss", "sigmoid")
     own = {key: value for key, value in job.params.items() if key != "pref_loss" or loss in catalogue.PREF_LOSSES}
     rule = catalogue.build(job.rule, own, config.hidden_size)
@@ -90,8 +82,6 @@ def training_arguments(job: TrainJob, kind: Objective, in_loop: bool, split: int
         in_loop: the rule needs the reference in every step.
         split: micro-batches are cut into so many parts, with that many times the accumulation.
     """
-    import torch
-
     trackers = reported_to(job)
     settings: Json = {
         "logging_steps": 1,
@@ -106,7 +96,7 @@ def training_arguments(job: TrainJob, kind: Objective, in_loop: bool, split: int
     if job.group is not None and trackers:
         settings["project"] = job.group
     if "bf16" not in job.training and "fp16" not in job.training:
-        settings["bf16"] = supports_bf16()
+        settings["bf16"] = _supports_bf16()
     if kind.has_reference:
         settings["precompute_ref_log_probs"] = True
     if kind.name == "dpo" and int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -13,10 +13,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from trainers.run.job import TrainJob
+from trainers.run.job import TrainJob
 
 #: What trackers write into a matrix's output directory.
 TRACKING = "tracking"
@@ -37,13 +36,9 @@ def tracked_by(job: TrainJob) -> list[str]:
 
 def default_is_installed() -> bool:
     """Whether the default tracker is a package here; a folder of its name is none."""
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import distributions
 
-    try:
-        version(DEFAULT)
-    except PackageNotFoundError:
-        return False
-    return True
+    return any(distributions(name=DEFAULT))
 
 
 def reported_to(job: TrainJob) -> list[str]:
@@ -75,10 +70,8 @@ def shelter(trainer: Any, job: TrainJob) -> None:
 
 def _sheltered(event: Callable[..., Any], failed: list[Exception]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        if failed:
-            return None
         try:
-            return event(*args, **kwargs)
+            return None if failed else event(*args, **kwargs)
         except Exception as error:
             failed.append(error)
             _log.warning(

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainers.common.files import Json
+import torch
+import transformers
+import trl
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoTokenizer, TrainerState, set_seed
+
+from trainers.common.files import Json, write_json
 from trainers.common.training_schema import LOG_HISTORY, TRAIN_RESULT
 from trainers.formats.pairs import PreferencePair, row_ids, unpaired_rows
+from trainers.formats.prompt_words import user_words
+from trainers.rules.base import BetaRule
 from trainers.run.callbacks import ProgressCallback, RotateCallback, SnapshotCallback
 from trainers.run.job import Progress, TrainJob
 from trainers.run.memory import first_line, is_out_of_memory, next_split, release_memory
 from trainers.run.objectives import Objective, ObjectiveError, check_training, find, validate
-from trainers.run.save import last_checkpoint, save_policy, whole_state, write_json
+from trainers.run.save import last_checkpoint, save_policy, whole_state
 from trainers.run.start import load_model, load_rule, micro_batch, precision, training_arguments
 from trainers.run.tracking import shelter, tracking
+from trainers.trainer.dpo import DynamicBetaDPOTrainer
+from trainers.trainer.kto import DynamicBetaKTOTrainer
+from trainers.trainer.orpo import DynamicBetaORPOTrainer
+from trainers.trainer.recording import ExampleRecorder, reset_peak_memory
+from trainers.trainer.reference_store import ReferenceIdentity, ReferenceStore
 
 
 def train(
@@ -84,15 +97,13 @@ def _attempt(
     job: TrainJob, kind: Objective, pairs: list[PreferencePair], on_progress: Callable[[Progress], None], split: int
 ) -> Json:
     """Make the trainer, train, write all files; returns what `train_result.json` holds (times in seconds)."""
-    from trainers.trainer.recording import reset_peak_memory
-
     started = time.perf_counter()
     reset_peak_memory()
     trainer = _make_trainer(job, kind, pairs, split)
     prepared = time.perf_counter()
-    resumed = fit(trainer, job, on_progress)
+    resumed = _fit(trainer, job, on_progress)
     trained = time.perf_counter()
-    write_outputs(trainer, job)
+    _write_outputs(trainer, job)
     args, examples = trainer.args, len(trainer.train_dataset)
     result: Json = {} if kind.name == "dpo" else {"objective": kind.name, "pref_loss": job.params["pref_loss"]}
     result |= {
@@ -120,22 +131,12 @@ def _attempt(
         write_json(job.run_dir / TRAIN_RESULT, result)
     trainer.accelerator.wait_for_everyone()
     del trainer
-    gc.collect()
+    release_memory()
     return result
 
 
 def _make_trainer(job: TrainJob, kind: Objective, pairs: list[PreferencePair], split: int) -> Any:
     """The trainer, ready to run."""
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoTokenizer, set_seed
-
-    from trainers.trainer.dpo import DynamicBetaDPOTrainer
-    from trainers.trainer.kto import DynamicBetaKTOTrainer
-    from trainers.trainer.orpo import DynamicBetaORPOTrainer
-    from trainers.trainer.recording import ExampleRecorder
-    from trainers.trainer.reference_store import ReferenceStore
-
     tokenizer = AutoTokenizer.from_pretrained(job.model_path, trust_remote_code=job.trust_remote_code)
     model = load_model(job)
     set_seed(job.seed)
@@ -162,36 +163,25 @@ def _make_trainer(job: TrainJob, kind: Objective, pairs: list[PreferencePair], s
         return DynamicBetaKTOTrainer(train_dataset=data, **common)
     if kind.name == "orpo":
         return DynamicBetaORPOTrainer(train_dataset=data, **common)
-    store = ReferenceStore(job.reference_root, _identity(job, args, rule.ppl_tokens))
-    trainer = DynamicBetaDPOTrainer(train_dataset=data, store=store, prefix_sharing=job.prefix_sharing, **common)
-    trainer.initialise_rule()
-    return trainer
-
-
-def _identity(job: TrainJob, args: Any, ppl_tokens: str) -> Any:
-    import torch
-    import transformers
-    import trl
-
-    from trainers.trainer.reference_store import ReferenceIdentity
-
-    return ReferenceIdentity(
+    identity = ReferenceIdentity(
         weights=job.weights_hash,
         precision=precision(job, args),
         attention=job.attn_implementation,
         ld_alpha=args.ld_alpha,
         forward="pair_rows" if job.prefix_sharing else "two_rows",
-        ppl_tokens=ppl_tokens,
+        ppl_tokens=rule.ppl_tokens,
         trl=trl.__version__,
         transformers=transformers.__version__,
         torch=torch.__version__,
     )
+    store = ReferenceStore(job.reference_root, identity)
+    trainer = DynamicBetaDPOTrainer(train_dataset=data, store=store, prefix_sharing=job.prefix_sharing, **common)
+    trainer.initialise_rule()
+    return trainer
 
 
-def to_dataset(pairs: list[PreferencePair]) -> Any:
+def to_dataset(pairs: list[PreferencePair]) -> Dataset:
     """TRL's conversational explicit-prompt format plus `example_index`."""
-    from datasets import Dataset
-
     return Dataset.from_list(
         [
             {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected, "example_index": i}
@@ -200,7 +190,7 @@ def to_dataset(pairs: list[PreferencePair]) -> Any:
     )
 
 
-def _dataset(pairs: list[PreferencePair], rule: Any, tokenizer: Any) -> Any:
+def _dataset(pairs: list[PreferencePair], rule: BetaRule, tokenizer: Any) -> Dataset:
     """`to_dataset` plus what the rule needs of each pair."""
     dataset = to_dataset(pairs)
     if rule.needs_pair_beta:
@@ -209,16 +199,12 @@ def _dataset(pairs: list[PreferencePair], rule: Any, tokenizer: Any) -> Any:
             raise ValueError(f"line {lacking.line} (id {lacking.id!r}) has no beta; this rule needs one in every row")
         dataset = dataset.add_column("pair_beta", [pair.beta for pair in pairs])
     if rule.ppl_tokens == "user":
-        from trainers.formats.prompt_words import user_words
-
         dataset = dataset.add_column("prompt_words", [user_words(tokenizer, pair) for pair in pairs])
     return dataset
 
 
-def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) -> int:
+def _fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) -> int:
     """Train to the last step; returns the step training was resumed from, 0 for a fresh start."""
-    from transformers import TrainerState
-
     trainer.add_callback(ProgressCallback(on_progress))
     shelter(trainer, job)
     if job.snapshots is not False:
@@ -238,7 +224,7 @@ def fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) ->
     return resumed
 
 
-def write_outputs(trainer: Any, job: TrainJob) -> None:
+def _write_outputs(trainer: Any, job: TrainJob) -> None:
     """Write `example_metrics.parquet`, `log_history.json`, `policy/` and with LoRA `adapter/` (see `TrainJob.save`); on the
     main process only."""
     state = whole_state(trainer)
@@ -247,5 +233,5 @@ def write_outputs(trainer: Any, job: TrainJob) -> None:
     trainer.recorder.flush(trainer.state.global_step)
     trainer.recorder.finish()
     trainer.probe.write(job.run_dir, trainer.recorder.example_ids)
-    write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history})
+    write_json(job.run_dir / LOG_HISTORY, {job.run_id: trainer.state.log_history}, allow_nan=True)
     save_policy(trainer, job, state)

@@ -29,9 +29,8 @@ class PairCollator:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
         batch: Batch = self.inner(examples)
-        for name in PAIR_COLUMNS:
-            if name in examples[0] and name != "prompt_words":
-                batch[name] = torch.tensor([example[name] for example in examples])
+        given = [name for name in PAIR_COLUMNS if name in examples[0] and name != "prompt_words"]
+        batch |= {name: torch.tensor([example[name] for example in examples]) for name in given}
         if "prompt_words" in examples[0]:
             words = torch.zeros(len(examples), batch["input_ids"].size(1), dtype=torch.bool)
             for row, example in zip(words, examples, strict=True):

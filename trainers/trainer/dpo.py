@@ -24,8 +24,8 @@ from trainers.trainer.probe import BetaProbe
 from trainers.trainer.recorded import is_sharded
 from trainers.trainer.reference import ReferenceTrainer, completion_entropy
 
-RULE_STATE = "rule.safetensors"
-PROBE_STATE = "probe.safetensors"
+_RULE_STATE = "rule.safetensors"
+_PROBE_STATE = "probe.safetensors"
 
 
 class DynamicBetaDPOTrainer(ReferenceTrainer):
@@ -49,7 +49,7 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
         if rule.needs_reference_entropy and self.ref_model is not None:
             # TRL asks its reference for log-probs only
             add_fused_lm_head(self._causal_lm(self.ref_model), outputs=("log_probs", "entropy"))
-        self.add_callback(RuleCallback(self))
+        self.add_callback(_RuleCallback(self))
 
     def initialise_rule(self) -> None:
         """Hand the rule the reference's log-perplexities of the training set, once."""
@@ -118,8 +118,10 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
         return (loss, result[1]) if return_outputs else loss
 
     def notes(self, rows: np.ndarray) -> dict[str, Any]:
-        reason = self.collapse.update(rows, self.state.global_step)
-        found = {"head_grad_norm": self.head_grad_norm, "beta_collapse": reason}
+        found = {
+            "head_grad_norm": self.head_grad_norm,
+            "beta_collapse": self.collapse.update(rows, self.state.global_step),
+        }
         return {key: value for key, value in found.items() if value is not None}
 
     # -- optimiser and checkpoints ---------------------------------------------------------------------------
@@ -133,10 +135,10 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
         return optimizer
 
     def checkpoint_states(self) -> dict[str, nn.Module | BetaProbe]:
-        return {RULE_STATE: self.rule, PROBE_STATE: self.probe, **super().checkpoint_states()}
+        return {_RULE_STATE: self.rule, _PROBE_STATE: self.probe, **super().checkpoint_states()}
 
 
-class RuleCallback(TrainerCallback):
+class _RuleCallback(TrainerCallback):
     """Averages the rule's gradients over ranks before the optimiser's step (DDP does not see them), notes their norm,
     and lets the rule change its state after the step."""
 

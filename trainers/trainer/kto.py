@@ -19,7 +19,7 @@ from trainers.trainer.collator import Batch
 from trainers.trainer.recorded import RecordedWithReference
 
 
-def kto_losses(log_ratio: Tensor, kl: Tensor | float, beta: Tensor | float, label: Tensor) -> Tensor:
+def _kto_losses(log_ratio: Tensor, kl: Tensor | float, beta: Tensor | float, label: Tensor) -> Tensor:
     """(B,) 1 - sigmoid(s * beta * (log_ratio - kl)) with s = 1 where `label`, else -1.
 
     Equation 7 of the paper without its weights; with kl = 0 it is APO-zero's unpaired loss (arXiv 2408.06266).
@@ -28,7 +28,7 @@ def kto_losses(log_ratio: Tensor, kl: Tensor | float, beta: Tensor | float, labe
     return 1 - torch.sigmoid(sign * beta * (log_ratio - kl))
 
 
-class KTOStandIn:
+class _KTOStandIn:
     """What TRL calls as `model`: one forward that also yields the prompts' perplexity, and from it the betas.
 
     After the call: `logps` (B,) with their gradient, `prompt_nll` and `prompt_tokens` (B,), `beta`, `aux_loss`.
@@ -77,7 +77,7 @@ class DynamicBetaKTOTrainer(RecordedWithReference, KTOTrainer):
 
     def _compute_kl_logps(self, model: Any, batch: Batch) -> Any:
         # mismatched answers only estimate the KL term: no rule to ask
-        return super()._compute_kl_logps(model.model if isinstance(model, KTOStandIn) else model, batch)
+        return super()._compute_kl_logps(model.model if isinstance(model, _KTOStandIn) else model, batch)
 
     def _compute_loss(self, model: Any, inputs: Batch, return_outputs: bool) -> Any:
         inputs = dict(inputs)
@@ -87,7 +87,7 @@ class DynamicBetaKTOTrainer(RecordedWithReference, KTOTrainer):
             inputs["ref_logps"] = logps
             if kl_logps is not None:
                 inputs["ref_KL_logps"] = kl_logps
-        policy = KTOStandIn(self, model, inputs, index)
+        policy = _KTOStandIn(self, model, inputs, index)
         self.beta = self.rule.pref_beta
         result = super()._compute_loss(policy, inputs, return_outputs)
         loss = result[0] if return_outputs else result
@@ -96,7 +96,7 @@ class DynamicBetaKTOTrainer(RecordedWithReference, KTOTrainer):
         mode = "train" if self.model.training else "eval"
         kl = float(self._metrics[mode]["kl"][-1])
         if isinstance(policy.beta, Tensor):
-            losses = self._label_weights(label) * kto_losses(log_ratio, kl, policy.beta, label)
+            losses = self._label_weights(label) * _kto_losses(log_ratio, kl, policy.beta, label)
             loss = losses.mean()
             if self.aux_loss_enabled:
                 loss = loss + self.router_aux_loss_coef * policy.aux_loss
@@ -119,18 +119,20 @@ class DynamicBetaKTOTrainer(RecordedWithReference, KTOTrainer):
             metrics["rewards/margins"][-1] = means["chosen"] - means["rejected"]
 
     @torch.no_grad()
-    def _add_example_rows(self, policy: KTOStandIn, inputs: Batch, log_ratio: Tensor, kl: float, label: Tensor) -> None:
+    def _add_example_rows(
+        self, policy: _KTOStandIn, inputs: Batch, log_ratio: Tensor, kl: float, label: Tensor
+    ) -> None:
         """A row has the columns of its own answer, chosen or rejected; those of the other one are null, and so is delta."""
         beta = torch.as_tensor(policy.beta, dtype=torch.float64, device=log_ratio.device).expand_as(log_ratio)
         tokens = inputs["completion_mask"].sum(1)
         weight = self._label_weights(label).double()
-        losses = kto_losses(log_ratio, kl, beta, label)
+        losses = _kto_losses(log_ratio, kl, beta, label)
         columns = {
             "example_index": policy.index,
             "prompt_tokens": inputs["attention_mask"].sum(1) - tokens,
             "dynamic_beta": beta,
             "loss": weight * losses,
-            "loss_at_beta0": kto_losses(log_ratio, kl, self.rule.pref_beta, label),
+            "loss_at_beta0": _kto_losses(log_ratio, kl, self.rule.pref_beta, label),
             "weight": weight,
             "gradient_weight": weight * beta * losses * (1 - losses),
         }

@@ -19,7 +19,7 @@ from trainers.trainer.collator import Batch
 from trainers.trainer.recorded import RecordedTrainer
 
 
-class ORPOStandIn:
+class _ORPOStandIn:
     """What TRL calls as `model`: the same forward, whose logits also give the prompts' perplexity, and from it the betas.
 
     After the call: `prompt_nll` and `prompt_tokens` (B,); `chosen_nll` and `chosen_targets` (B,), the summed negative
@@ -75,7 +75,7 @@ class DynamicBetaORPOTrainer(RecordedTrainer, ORPOTrainer):
     def concatenated_forward(self, model: Any, batch: Batch) -> Any:
         labels = (batch["chosen_labels"], batch["rejected_labels"])
         index = torch.as_tensor(batch.get("example_index", range(len(labels[0]))), device=labels[0].device)
-        self._policy = ORPOStandIn(self, model, labels, index)
+        self._policy = _ORPOStandIn(self, model, labels, index)
         return super().concatenated_forward(self._policy, batch)
 
     def odds_ratio_loss(self, policy_chosen_logps: Tensor, policy_rejected_logps: Tensor) -> Any:

@@ -27,7 +27,7 @@ class DivergedError(RuntimeError):
 
 
 @contextmanager
-def keeping_dtypes(model: Any) -> Iterator[None]:
+def _keeping_dtypes(model: Any) -> Iterator[None]:
     """Keep the precision of trained weights while a checkpoint is loaded into them.
 
     PEFT loads an adapter in float32, and TRL trains one over quantised weights in bfloat16: a resumed run would otherwise
@@ -41,7 +41,7 @@ def keeping_dtypes(model: Any) -> Iterator[None]:
 
 
 _LOSS = NUMERIC_COLUMNS.index("loss")
-REFERENCE_STATE = "reference.safetensors"
+_REFERENCE_STATE = "reference.safetensors"
 
 
 class RecordedTrainer(Trainer):
@@ -189,17 +189,17 @@ class RecordedTrainer(Trainer):
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with keeping_dtypes(self.model):
+        with _keeping_dtypes(self.model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         for name, module in self.checkpoint_states().items():
             path = Path(resume_from_checkpoint) / name
-            if path.is_file() or name == REFERENCE_STATE:
+            if path.is_file() or name == _REFERENCE_STATE:
                 module.load_state_dict(load_file(path))
 
     def checkpoint_states(self) -> dict[str, Any]:
         """What a checkpoint holds beside TRL's own files, by file name; a reference that moves (TR-DPO) is part of it."""
         moves = getattr(self.args, "sync_ref_model", False)
-        return {REFERENCE_STATE: self.accelerator.unwrap_model(self.ref_model)} if moves else {}
+        return {_REFERENCE_STATE: self.accelerator.unwrap_model(self.ref_model)} if moves else {}
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # before TRL's part: that ends with trainer_state.json, which makes the checkpoint count as whole

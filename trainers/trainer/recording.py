@@ -59,9 +59,7 @@ class ExampleRecorder:
     def start(self, resumed_step: int) -> None:
         """Drop rows of steps after `resumed_step` (0 for a fresh start): they are about to be trained again."""
         self._rows.clear()
-        if not self.parts.is_dir():
-            return
-        for path in self.parts.iterdir():
+        for path in self.parts.glob("*"):
             if path.suffix != ".parquet" or int(path.stem.split("-")[1]) > resumed_step:
                 path.unlink()
 
@@ -111,8 +109,9 @@ class ExampleRecorder:
         with replacing(target) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
             waiting = SCHEMA.empty_table()
             for path in paths:
-                part = pq.read_table(path, schema=SCHEMA, page_checksum_verification=True)
-                waiting = pa.concat_tables([waiting, part])
+                waiting = pa.concat_tables(
+                    [waiting, pq.read_table(path, schema=SCHEMA, page_checksum_verification=True)]
+                )
                 while len(waiting) >= _GROUP_ROWS:
                     writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks(), row_group_size=_GROUP_ROWS)
                     waiting = waiting.slice(_GROUP_ROWS)

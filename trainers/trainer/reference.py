@@ -13,7 +13,7 @@ from torch import Tensor
 from trl import DPOTrainer
 from trl.trainer.utils import use_adapter
 
-from trainers.loss.forward import ForwardPass, ForwardRequest, run_forward, sequence_logps
+from trainers.loss.forward import ForwardPass, run_forward, sequence_logps
 from trainers.loss.pair_rows import add_pair_scoring, unsupported_reason
 from trainers.trainer.collator import Batch
 from trainers.trainer.recorded import RecordedWithReference, is_sharded
@@ -131,10 +131,10 @@ class ReferenceTrainer(RecordedWithReference, DPOTrainer):
             "labels": batch["input_ids"].masked_fill(completion_mask == 0, -100),
             "fused_lm_head": True,
         }
-        request = ForwardRequest(kwargs, completion_mask, batch.get("prompt_words"), keep_hidden=keep_hidden)
         pad = self._tokenizer.pad_token_id if self.prefix_sharing else None
         with self._reference_mode() as model:
-            return run_forward(model, self._causal_lm(model).base_model, request, pad)
+            backbone, words = self._causal_lm(model).base_model, batch.get("prompt_words")
+            return run_forward(model, backbone, kwargs, completion_mask, pad, words, keep_hidden=keep_hidden)
 
     def _reference_batch(self, batch: Batch) -> list[ReferenceScore]:
         done, completion_mask = self._reference_forward(batch), batch["completion_mask"]

@@ -7,17 +7,16 @@ reference weights, precision, `ld_alpha`, library versions, and how the forward 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from trainers.common.files import replacing, write_bytes
 
@@ -84,15 +83,9 @@ class ReferenceStore:
         if not described.exists() or described.read_bytes() != text:  # missing or corrupt
             write_bytes(described, text)
 
-    def filling(self) -> AbstractContextManager[None]:
+    def filling(self) -> FileLock:
         """Hold this while computing missing scores, so that only one of several runs started together computes them."""
-        return self._locked(".filling.lock")
-
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        with (self.directory / name).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return FileLock(self.directory / ".filling.lock")
 
     def load(self) -> dict[str, ReferenceScore]:
         """All stored scores by content key. A corrupt file is moved to `scores.corrupt` and counts as empty."""
@@ -109,7 +102,7 @@ class ReferenceStore:
 
     def add(self, scores: dict[str, ReferenceScore]) -> None:
         """Merge `scores` with what is stored."""
-        with self._locked(".lock"):
+        with FileLock(self.directory / ".lock"):
             rows = [{"key": key, **vars(score)} for key, score in {**self.load(), **scores}.items()]
             with replacing(self.path) as temporary:
                 pq.write_table(pa.Table.from_pylist(rows), temporary, write_page_checksum=True)

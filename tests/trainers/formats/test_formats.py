@@ -648,7 +648,7 @@ def test_hub_data_sets_are_asked_for_as_written(monkeypatch: pytest.MonkeyPatch)
         return [GOOD]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    plain = {"name": None, "data_dir": None, "revision": None, "split": "train"}
+    plain = {"name": None, "data_dir": None, "revision": None, "split": "train", "streaming": False}
     for source, changed in (
         ("hub:org/name", {}),
         ("hub:org/name@v1.0#test", {"revision": "v1.0", "split": "test"}),
@@ -682,7 +682,8 @@ def test_an_entry_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "revision": "r1",
     }
     loaded = entry_of(tmp_path, {**entry, "columns": {"prompt": "question"}}, [GOOD])
-    assert asked == [("org/name", {"name": "zh", "data_dir": "f", "revision": "r1", "split": "test"})]
+    wanted = {"name": "zh", "data_dir": "f", "revision": "r1", "split": "test", "streaming": False}
+    assert asked == [("org/name", wanted)]
     assert loaded.formats == ["alpaca-ranking"]
 
 

@@ -73,7 +73,7 @@ def answers(model: Any) -> tuple[float, float]:
     ids = torch.tensor([[5, 0, 1, 2], [5, 0, 3, 4]])
     with torch.no_grad():
         scores = model(pair_rows=build_rows(ids, torch.ones_like(ids), [2], pad_token_id=7))
-    chosen, rejected = scores.log_probs.sum(1).tolist()
+    chosen, rejected = scores.outputs.log_probs.sum(1).tolist()
     return chosen, rejected
 
 
