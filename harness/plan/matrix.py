@@ -13,6 +13,7 @@ from harness.config.source import Source
 from harness.plan.model_hash import TRAIN_VERSION
 from trainers.common.errors import UserError
 from trainers.common.files import Json, file_hash, fingerprint, stable
+from trainers.common.plugins import is_file_target
 from trainers.rules import catalogue
 from trainers.run import objectives
 
@@ -69,7 +70,7 @@ def _points(grid: dict[str, list[Any]]) -> Iterator[Json]:
 
 def _rule(method: MethodConfig, index: int, source: Source) -> tuple[str, str | None]:
     rule = method.rule or method.name
-    if not catalogue.is_external(rule):
+    if not is_file_target(rule):
         return rule, None
     name, _, cls = rule.rpartition(":")
     path = (source.path.parent / Path(name).expanduser()).resolve()

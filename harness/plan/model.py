@@ -32,6 +32,7 @@ def starting_model(
                 f"{model.name} has no chat template, and pairs are conversations: give model.chat_template (a Jinja file)"
             )
         return model
+    from trainers.common.adapters import AdapterError
     from trainers.models.starting import StartError, prepare_start
 
     adapter = _adapter(settings, source, log) if settings.adapter is not None else None
@@ -44,7 +45,7 @@ def starting_model(
         log(f"merging the adapter {settings.adapter} into {model.name} (once); the reference has it too")
     try:
         path = prepare_start(model.path, target, adapter, template, settings.dtype, settings.trust_remote_code)
-    except StartError as error:
+    except (AdapterError, StartError) as error:
         key = "adapter" if adapter is not None and "adapter" in str(error) else "chat_template"
         where = source.where(("model", key))
         raise UserError(f"{where}: model.{key} is {getattr(settings, key)!r}; {error}") from None

@@ -19,6 +19,7 @@ from harness.state.store import RunStore, read_run
 from trainers.common import scores_schema as eval_schema
 from trainers.common.errors import UserError
 from trainers.common.files import read_json, write_bytes
+from trainers.common.plugins import is_file_target
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, MODEL_CARD, TRAIN_RESULT
 from trainers.rules import catalogue
 
@@ -149,7 +150,7 @@ def card(run_dir: Path, record: dict[str, Any], matrix: str) -> str:
 
 def _rule(record: dict[str, Any]) -> str:
     rule = str(record["rule"])
-    return rule.rpartition(":")[2] if catalogue.is_external(rule) else rule
+    return rule.rpartition(":")[2] if is_file_target(rule) else rule
 
 
 def _plain(value: Any) -> str:

@@ -137,8 +137,8 @@ def _write_run(
     output: Path, run_id: str, rule: str, beta: float, seed: int, gain: float, difficulty: np.ndarray
 ) -> None:
     from harness.state.store import RunStore
+    from trainers.common.files import write_json
     from trainers.common.training_schema import LOG_HISTORY, TRAIN_RESULT
-    from trainers.run.save import write_json
     from trainers.trainer.recording import ExampleRecorder
 
     rng = np.random.default_rng([seed, *map(ord, run_id)])

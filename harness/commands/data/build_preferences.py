@@ -70,7 +70,7 @@ def _noise(options: argparse.Namespace) -> Noise | None:
 def _from_chosen(options: argparse.Namespace) -> int:
     from evals.preferences.build import build_from_chosen
     from evals.preferences.sampling import make_sampler
-    from trainers.formats.readers.single import read_answers
+    from trainers.formats.single import read_answers
 
     found = read_answers(options.chosen_only)
     rows, sampler = found.rows, None
@@ -117,7 +117,7 @@ def _prompt_sets(options: argparse.Namespace) -> dict[str, list[Json]]:
     from evals.preferences.prompt_bank import generate_prompts
     from evals.preferences.splits import SHARES, by_column, by_value
     from harness.plan.references import data_source
-    from trainers.formats.prompts import read_prompts
+    from trainers.formats.single import read_prompts
 
     if options.prompts_from is None:
         return {
