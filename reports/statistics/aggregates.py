@@ -1,4 +1,4 @@
-"""One method over several benchmarks: interquartile mean, probability of improvement, performance profile.
+"""One method over several benchmarks (interquartile mean, probability of improvement, performance profile) or matrices.
 
 Definitions of Agarwal et al. (2108.13264). A policy's scores on several benchmarks are not independent, so the bootstrap
 draws whole runs, not a run a benchmark as that paper's does.
@@ -6,8 +6,11 @@ draws whole runs, not a run a benchmark as that paper's does.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from reports.statistics.results import Estimate, undefined
 
@@ -86,3 +89,57 @@ def _estimate(centre: float, draws: Floats, what: str, benchmarks: int, runs: in
     low, high = (float(q) for q in np.quantile(draws, [tail, 1 - tail]))
     note = f"indicative: {runs} runs" if runs < 5 else None
     return Estimate(centre, low, high, name, benchmarks, runs, float(draws.std(ddof=1)), confidence, note)
+
+
+# One claim in several matrices (base models, data sets): random effects, since the next model is what a reader asks about.
+
+
+FEWEST_MATRICES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class MetaAnalysis:
+    """`mean` over matrices with its interval, the spread of true effects between them, and where that of a new one lies.
+
+    `between`: standard deviation of the true differences. `share`: part of the observed spread that is more than sampling
+    error (I squared, 0..1). `p_above`: one-sided p that the mean difference is above zero, None where nothing is judged.
+    """
+
+    mean: Estimate
+    between: float
+    share: float
+    new_matrix: tuple[float, float] | None
+    p_above: float | None
+
+
+def random_effects(differences: ArrayLike, errors: ArrayLike, confidence: float = 0.95) -> MetaAnalysis:
+    """Random-effects mean of one difference per matrix with its standard error, shapes (matrices,).
+
+    Spread between matrices by DerSimonian and Laird (1986); interval by Hartung and Knapp (2001), t with matrices - 1
+    degrees of freedom, never shorter than with their factor at 1 (Roever, Knapp and Friede 2015). Two matrices give one
+    degree of freedom: their mean is shown, nothing is judged.
+    """
+    d, se = np.asarray(differences, dtype=float), np.asarray(errors, dtype=float)
+    name = "random effects over matrices, Hartung-Knapp t"
+    if d.shape != se.shape or d.ndim != 1 or not d.size or not (se > 0).all():
+        raise ValueError(
+            f"random_effects: shapes {d.shape} and {se.shape}; give a difference and an error above 0 of each"
+        )
+    count, fixed = d.size, 1 / se**2
+    scatter = float(fixed @ (d - fixed @ d / fixed.sum()) ** 2)
+    room = float(fixed.sum() - (fixed**2).sum() / fixed.sum())
+    between = max(0.0, (scatter - (count - 1)) / room) if count > 1 else 0.0
+    weight = 1 / (se**2 + between)
+    mean = float(weight @ d / weight.sum())
+    share = max(0.0, (scatter - (count - 1)) / scatter) if scatter > 0 else 0.0
+    if count < FEWEST_MATRICES:
+        few = "one matrix" if count == 1 else "two matrices are too few: one degree of freedom"
+        bare = Estimate(mean, None, None, name, count, note=f"{few}; nothing is judged over matrices")
+        return MetaAnalysis(bare, between**0.5, share, None, None)
+    factor = max(1.0, float(weight @ (d - mean) ** 2) / (count - 1))
+    error = (factor / float(weight.sum())) ** 0.5
+    half = float(special.stdtrit(count - 1, 0.5 + confidence / 2)) * error
+    reach = float(special.stdtrit(count - 2, 0.5 + confidence / 2)) * (between + error**2) ** 0.5
+    found = Estimate(mean, mean - half, mean + half, name, count, None, error, confidence)
+    p = float(special.stdtr(count - 1, -mean / error))
+    return MetaAnalysis(found, between**0.5, share, (mean - reach, mean + reach), p)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -132,34 +133,65 @@ def chatterjee_xi(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
 # Association of two quantities within runs, with the run as the unit: what pooling the rows of all runs gets wrong.
 
 
-def _residuals(ranks: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Ranks of one run less what all rows of a step share; with one row a step, less a straight line."""
+#: Above this mean rank correlation of the residuals of x between runs, the runs met the same rows in the same order.
+SAME_ORDER = 0.5
+Remake = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _residual_ranks(series: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Ranks without what all rows of a step share, shape (..., rows); with one row a step, of first differences."""
     _, index, counts = np.unique(steps, return_inverse=True, return_counts=True)
     if counts.min() < 2:
-        return detrend(ranks, steps)
-    centred: NDArray[np.float64] = ranks - (np.bincount(index, weights=ranks) / counts)[index]
-    return centred
+        ranks = stats.rankdata(np.diff(series, axis=-1), axis=-1)
+        return np.asarray(ranks - ranks.mean(axis=-1, keepdims=True))
+    member = np.zeros((steps.size, counts.size))
+    member[np.arange(steps.size), index] = 1.0
+    ranks = stats.rankdata(series, axis=-1)
+    return np.asarray(ranks - (ranks @ member / counts)[..., index])
 
 
-def within_runs(x: ArrayLike, y: ArrayLike, steps: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Spearman-type correlation of x and y inside runs, arrays of shape (runs, rows); steps has shape (rows,).
+def _fisher(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fisher's z of the correlation of centred series along the last axis; NaN where one is constant."""
+    energy = (u * u).sum(axis=-1) * (v * v).sum(axis=-1)
+    r = np.divide((u * v).sum(axis=-1), np.sqrt(energy), out=np.full(energy.shape, np.nan), where=energy > 0)
+    return np.asarray(np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12)))
 
-    Ranks within a run are centred within each step (rows of one step share the policy), correlated, and Fisher's z of
-    the runs gets a t interval with runs - 1 degrees of freedom. Runs are independent, so autocorrelation inside a run
-    makes the interval wider and never wrong; level differences between runs (Simpson) drop out.
+
+def within_runs(
+    x: ArrayLike, y: ArrayLike, steps: ArrayLike, remake: Remake | None = None, confidence: float = 0.95
+) -> Estimate:
+    """Spearman-type association of x and y inside runs, beyond what runs share; arrays (runs, rows), steps (rows,).
+
+    Ranks are taken within a step (rows of one step share the policy), or of first differences where a step has one row.
+    A run's correlation is compared with those of its y and the x of every other run: these have the same trend in the
+    step, the same memory and, where y contains x (`remake(x, y)` computes the outcome, a loss from beta and delta, say), the
+    same algebra, but no link. Fisher's z less their mean gets a t interval with runs - 1 degrees of freedom. Levels that
+    differ between runs (Simpson) drop out. Runs that met the same rows in the same order are compared half a run apart.
     """
     a, b, clock = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.asarray(steps)
-    name = "within-run Spearman, t over runs of Fisher z"
+    name = "within-run Spearman less that across runs, t over runs of Fisher z"
     if a.shape != b.shape or a.ndim != 2 or clock.shape != a.shape[1:]:
         raise ValueError(f"within_runs: shapes {a.shape}, {b.shape} and steps {clock.shape}; give (runs, rows)")
-    z = []
-    for first, second in zip(stats.rankdata(a, axis=1), stats.rankdata(b, axis=1), strict=True):
-        u, v = _residuals(first, clock), _residuals(second, clock)
-        energy = float((u @ u) * (v @ v))
-        if energy > 0:
-            z.append(float(np.arctanh(np.clip((u @ v) / np.sqrt(energy), -1 + 1e-12, 1 - 1e-12))))
-    if not z:
-        return undefined(name, a.shape[1], "one of the two does not vary within any run", 0)
-    inner = seed_interval(z, a.shape[1], confidence)
+    runs, rows = a.shape
+    if runs < 2 or rows < 4:
+        return undefined(
+            name, rows, "one run: nothing to compare its correlation with" if runs < 2 else "few rows", runs
+        )
+    own = _residual_ranks(a, clock)
+    between = np.tanh(_fisher(own[:, None], own[None]))[~np.eye(runs, dtype=bool)]
+    same = bool(np.nanmean(between) > SAME_ORDER) if np.isfinite(between).any() else False
+    others = np.roll(a, rows // 2, axis=1) if same else a
+    turned = _residual_ranks(others, clock) if same else own
+    beyond = []
+    for run in range(runs):
+        table = np.where(np.arange(runs)[:, None] == run, a, others)
+        outcome = np.broadcast_to(b[run], table.shape) if remake is None else remake(table, b[run])
+        z = _fisher(np.where(np.arange(runs)[:, None] == run, own, turned), _residual_ranks(outcome, clock))
+        foreign = np.delete(z, run)
+        if np.isfinite(z[run]) and np.isfinite(foreign).any():
+            beyond.append(float(z[run] - np.nanmean(foreign)))
+    if not beyond:
+        return undefined(name, rows, "one of the two does not vary within any run", 0)
+    inner = seed_interval(beyond, rows, confidence)
     value, low, high = (None if t is None else float(np.tanh(t)) for t in (inner.estimate, inner.low, inner.high))
-    return Estimate(value, low, high, name, a.shape[1], len(z), confidence=confidence, note=inner.note)
+    return Estimate(value, low, high, name, rows, len(beyond), confidence=confidence, note=inner.note)

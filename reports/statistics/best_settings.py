@@ -9,8 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 from scipy.special import gammaln
 
-from reports.statistics.crossed import CrossedMean, MeanSquares, crossed_mean
-from reports.statistics.design import DETECTION
+from reports.statistics.crossed import CrossedMean, Means, MeanSquares, crossed_mean
 from reports.statistics.results import Estimate, Test, undefined
 
 # Best setting of one method against the best of another, with an interval that pays for the choice.
@@ -24,6 +23,34 @@ from reports.statistics.results import Estimate, Test, undefined
 NAME = "best against best: crossed seeds x prompts, Bonferroni over own settings, all of the other's"
 
 Floats = NDArray[np.float64]
+
+
+def paid(p: Floats, row: NDArray[np.intp] | None = None) -> Floats:
+    """One p for "some own setting beats every other one", from one-sided p of every pair, shape (..., own, other).
+
+    The own settings are paid for (Bonferroni), the other side's are not: all have to be beaten. `row`, shape (...), holds
+    the own setting an advantage must be shown for, whichever data picked it.
+    """
+    worst = p.max(axis=-1)
+    least = worst.min(axis=-1) if row is None else np.take_along_axis(worst, row[..., None], axis=-1)[..., 0]
+    return np.minimum(1.0, p.shape[-2] * least)
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """Best of one method's settings against another's, of many matrices at once: means of shape (..., own, other)."""
+
+    means: Means
+    seeds: int
+    row: NDArray[np.intp] | None = None
+
+    def p_above(self, null: float = 0.0) -> Floats:
+        """One-sided p of H0: the true difference is at most `null`; 1 where a pair has no spread."""
+        return paid(np.nan_to_num(self.means.p_above(null), nan=1.0), self.row)
+
+    def p_below(self, null: float = 0.0) -> Floats:
+        """One-sided p of H0: the true difference is at least `null`; 1 where a pair has no spread."""
+        return paid(np.swapaxes(np.nan_to_num(self.means.p_below(null), nan=1.0), -1, -2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +93,13 @@ class BestMean:
         """One-sided p of H0: the true difference is at most `null`; None where no pair has a spread."""
         if self._undefined():
             return None
-        worst = self._p(null, 1.0).max(axis=1)
-        return min(1.0, len(self.pairs) * float(worst.min() if self.row is None else worst[self.row]))
+        return float(paid(self._p(null, 1.0), None if self.row is None else np.asarray(self.row)))
 
     def p_below(self, null: float = 0.0) -> float | None:
         """One-sided p of H0: the true difference is at least `null`; None where no pair has a spread."""
         if self._undefined():
             return None
-        return min(1.0, len(self.pairs[0]) * float(self._p(null, -1.0).max(axis=0).min()))
+        return float(paid(self._p(null, -1.0).T))
 
     def picked(self) -> tuple[int, int]:
         """The setting that shows an advantage best (or `row`), and the one of the other side that comes closest to it."""
@@ -160,7 +186,7 @@ def best_difference(
     i, j = int(x.mean(axis=(1, 2)).argmax()), int(y.mean(axis=(1, 2)).argmax())
     error, degrees = found.pairs[i][j].stderr or 0.0, found.pairs[i][j].degrees or 0.0
     reach = special.stdtrit(degrees, 1 - alpha / 2 / len(x)) + special.stdtrit(degrees, 0.8)
-    detectable = float(reach * error) if np.isfinite(reach) else DETECTION * error
+    detectable = float(reach * error)
     few = f"only {seeds} seeds" if seeds < 5 else None
     return BestDifference(
         found.interval(1 - alpha), Test(min(1.0, 2 * min(above, below)), NAME, prompts, seeds, note=few), detectable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from math import comb
 
@@ -12,7 +11,7 @@ from scipy import special
 
 from reports.statistics.intervals import mean_interval
 from reports.statistics.resampling import crossed_weights
-from reports.statistics.results import Estimate, undefined
+from reports.statistics.results import Estimate, Test, undefined
 
 # Mean of paired differences when seeds and prompts are both samples: every seed meets the same prompts.
 #
@@ -21,6 +20,14 @@ from reports.statistics.results import Estimate, undefined
 
 
 NAME = "crossed seeds x prompts, Satterthwaite t"
+
+Floats = NDArray[np.float64]
+#: With fewer cells that differ from the rest, the means of the seeds are counts of a few events, and may agree by luck.
+FEWEST_MOVING = 10
+#: Seeds that agree better than by this chance, were there nothing but the residual, agree because their scores tie.
+LUCK = 1e-3
+_TIE = 1e-9  # what differs by less, relative to its size, differs by rounding
+_NOTHING = 1e-12  # standard error, relative to the largest difference, below which nothing varies
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +42,41 @@ class MeanSquares:
 
 
 @dataclass(frozen=True, slots=True)
+class Means:
+    """Mean differences of any shape with their standard errors and degrees of freedom; NaN where these do not exist."""
+
+    estimate: Floats
+    stderr: Floats
+    degrees: Floats
+
+    def p_above(self, null: float = 0.0) -> Floats:
+        """One-sided p of H0: the true difference is at most `null`; NaN without a standard error."""
+        found: Floats = special.stdtr(self.degrees, (null - self.estimate) / self.stderr)
+        return found
+
+    def p_below(self, null: float = 0.0) -> Floats:
+        """One-sided p of H0: the true difference is at least `null`; NaN without a standard error."""
+        found: Floats = special.stdtr(self.degrees, (self.estimate - null) / self.stderr)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What other arms say of the seed mean square of a comparison, and how many degrees of freedom that is worth.
+
+    Arrays of the comparisons' shape, or numbers (reports.statistics.moderated makes them).
+    """
+
+    seed: Floats
+    degrees: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class CrossedMean:
-    """A mean difference with its standard error and degrees of freedom (None where they do not exist)."""
+    """A mean difference with its standard error and degrees of freedom (None where they do not exist).
+
+    `borrowed`: degrees of freedom of the seed variance that other arms lent; `alone` is then the answer without them.
+    """
 
     estimate: float | None
     stderr: float | None
@@ -45,6 +85,8 @@ class CrossedMean:
     prompts: int
     note: str | None = None
     squares: MeanSquares | None = None
+    borrowed: float = 0.0
+    alone: CrossedMean | None = None
 
     def p_above(self, null: float = 0.0) -> float | None:
         """One-sided p of H0: the true difference is at most `null`."""
@@ -69,35 +111,86 @@ class CrossedMean:
         return Estimate(self.estimate, low, high, NAME, self.prompts, self.seeds, self.stderr, confidence, self.note)
 
 
+def _squares(d: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean squares of seeds, prompts and the rest, shape (...), from differences (..., seeds, prompts)."""
+    seeds, prompts = d.shape[-2:]
+    centred = d - d.mean(axis=(-2, -1), keepdims=True)
+    by_seed, by_prompt = centred.mean(axis=-1), centred.mean(axis=-2)
+    seed = prompts * np.square(by_seed).sum(axis=-1) / (seeds - 1)
+    prompt = seeds * np.square(by_prompt).sum(axis=-1) / (prompts - 1)
+    rest = np.square(centred).sum(axis=(-2, -1)) - seed * (seeds - 1) - prompt * (prompts - 1)
+    return seed, prompt, np.maximum(rest, 0.0) / ((seeds - 1) * (prompts - 1))
+
+
 def mean_squares(differences: ArrayLike) -> MeanSquares:
     """Mean squares of an array of shape (S, P) with S >= 2 and P >= 2; finite values only (else ValueError)."""
     d = np.asarray(differences, dtype=float)
     if d.ndim != 2 or min(d.shape) < 2 or not np.isfinite(d).all():
         raise ValueError(f"mean_squares: shape {d.shape}; give finite differences of 2 or more seeds and prompts")
-    seeds, prompts = d.shape
-    by_seed, by_prompt, centre = d.mean(axis=1), d.mean(axis=0), d.mean()
-    seed = prompts * float(((by_seed - centre) ** 2).sum()) / (seeds - 1)
-    prompt = seeds * float(((by_prompt - centre) ** 2).sum()) / (prompts - 1)
-    rest = float(((d - centre) ** 2).sum()) - seed * (seeds - 1) - prompt * (prompts - 1)
-    return MeanSquares(seed, prompt, max(rest, 0.0) / ((seeds - 1) * (prompts - 1)), seeds, prompts)
+    seed, prompt, rest = (float(v) for v in _squares(d))
+    return MeanSquares(seed, prompt, rest, *d.shape)
+
+
+def _summed(seed: Floats, prompt: Floats, rest: Floats, units: tuple[Floats, int, int]) -> tuple[Floats, Floats]:
+    """MS_seed + MS_prompt - MS_residual and its Satterthwaite degrees; never below what the seeds alone show."""
+    beyond = np.where(prompt - rest > _TIE * (prompt + rest), prompt - rest, 0.0)
+    total = seed + beyond
+    spread = seed**2 / units[0] + prompt**2 / units[1] + rest**2 / units[2]
+    degrees = np.where(beyond > 0, np.divide(total**2, spread, out=np.ones_like(total), where=spread > 0), units[0])
+    return total, degrees
 
 
 def variance_of_mean(squares: MeanSquares) -> tuple[float, float]:
     """Variance of the mean over all cells and its degrees of freedom.
 
     (MS_seed + MS_prompt - MS_residual) / (S P), Satterthwaite degrees (Satterthwaite 1946; Clark 1973 has the same
-    design with subjects and words). Never below what the seeds alone show.
+    design with subjects and words). Never below what the seeds alone show; mean squares that tie up to rounding are equal.
     """
-    cells, s, p = squares.seeds * squares.prompts, squares.seeds - 1, squares.prompts - 1
-    total = squares.seed + squares.prompt - squares.residual
-    if total <= squares.seed:
-        return squares.seed / cells, float(s)
-    spread = squares.seed**2 / s + squares.prompt**2 / p + squares.residual**2 / (s * p)
-    return total / cells, total**2 / spread
+    s, p = squares.seeds - 1, squares.prompts - 1
+    seed, prompt, rest = (np.asarray(v, dtype=float) for v in (squares.seed, squares.prompt, squares.residual))
+    total, degrees = _summed(seed, prompt, rest, (np.asarray(float(s)), p, s * p))
+    return float(total) / (squares.seeds * squares.prompts), float(degrees)
 
 
-def crossed_mean(differences: ArrayLike) -> CrossedMean:
-    """Mean of paired differences, shape (S, P), with both seeds and prompts as samples.
+def crossed_means(differences: Floats, prior: Prior | None = None) -> Means:
+    """Means of many arrays of paired differences at once, shape (..., S, P) with S >= 2, seeds and prompts both samples.
+
+    `prior` pulls the seed mean square to that of other arms, weighted by degrees of freedom (Smyth 2004). Where only few
+    cells differ from the rest, the Satterthwaite degrees are fewer than half the seeds', or the seeds agree better than
+    the residual lets them (`LUCK`), their mean square counts at least as much as the residual one, which it exceeds in
+    expectation. NaN where nothing varies.
+    """
+    seeds, prompts = differences.shape[-2:]
+    estimate, largest = differences.mean(axis=(-2, -1)), np.abs(differences).max(axis=(-2, -1))
+    units = np.asarray(float(seeds - 1))
+    lent = np.asarray(0.0) if prior is None else prior.degrees
+
+    def pooled(own: Floats) -> Floats:
+        return own if prior is None else (lent * prior.seed + units * own) / (lent + units)
+
+    if prompts == 1:
+        seed = pooled(differences[..., 0].var(axis=-1, ddof=1))
+        variance, degrees = seed / seeds, np.broadcast_to(units + lent, seed.shape)
+    else:
+        own, prompt, rest = _squares(differences)
+        seed = pooled(own)
+        total, degrees = _summed(seed, prompt, rest, (units + lent, prompts - 1, (seeds - 1) * (prompts - 1)))
+        lucky = np.asarray(own <= rest * (1 + _TIE))
+        few = np.zeros(lucky.shape, dtype=bool)
+        cells = differences.reshape(*lucky.shape, -1)[lucky]
+        apart = np.abs(cells - np.median(cells, axis=-1, keepdims=True))
+        few[lucky] = (apart > _TIE * largest[lucky][:, None]).sum(axis=-1) < FEWEST_MOVING
+        least = special.chdtri(seeds - 1, 1 - LUCK) / (seeds - 1)
+        doubtful = few | (degrees < units / 2 * (1 - _TIE)) | (total < least * rest)
+        floor, fewer = _summed(np.maximum(seed, rest), prompt, rest, (units, prompts - 1, (seeds - 1) * (prompts - 1)))
+        variance = np.where(doubtful, floor, total) / (seeds * prompts)
+        degrees = np.where(doubtful, np.minimum(fewer, units), degrees)
+    known = variance > (_NOTHING * np.maximum(largest, 1e-150)) ** 2
+    return Means(estimate, np.sqrt(np.where(known, variance, np.nan)), np.where(known, degrees, np.nan))
+
+
+def crossed_mean(differences: ArrayLike, prior: Prior | None = None) -> CrossedMean:
+    """Mean of paired differences, shape (S, P), with both seeds and prompts as samples (`crossed_means` of one array).
 
     With one prompt column (a figure per seed, such as the reward at a matched KL) it is the t interval over seeds.
     """
@@ -110,20 +203,43 @@ def crossed_mean(differences: ArrayLike) -> CrossedMean:
     centre = float(d.mean())
     if seeds < 2:
         return CrossedMean(centre, None, None, seeds, prompts, "one seed: the spread over seeds cannot be estimated")
-    squares = None
-    if prompts == 1:
-        variance, degrees = float(d[:, 0].var(ddof=1)) / seeds, float(seeds - 1)
-    else:
-        squares = mean_squares(d)
-        variance, degrees = variance_of_mean(squares)
-    if not variance > np.finfo(float).eps ** 2 * max(centre**2, 1e-300):
+    squares = None if prompts == 1 else mean_squares(d)
+    found = crossed_means(d, prior)
+    if not np.isfinite(found.stderr):
         return CrossedMean(centre, None, None, seeds, prompts, "all differences are equal; no interval")
-    if (
-        degrees < 0.5
-    ):  # the spread is a small difference of large mean squares, and the interval spans many powers of ten
-        return CrossedMean(centre, None, None, seeds, prompts, "under half a degree of freedom; no interval", squares)
     few = f"only {seeds} seeds" if seeds < 5 else None
-    return CrossedMean(centre, math.sqrt(variance), degrees, seeds, prompts, few, squares)
+    own = CrossedMean(centre, float(found.stderr), float(found.degrees), seeds, prompts, few, squares)
+    if prior is None or not prior.degrees > 0:
+        return own
+    return replace(own, borrowed=float(prior.degrees), alone=crossed_mean(d))
+
+
+FLIPS = 1023  # random sign patterns where all of them would be more
+
+
+def studentised_sign_flip(differences: ArrayLike, seed: int = 0) -> Test:
+    """Two-sided test of the mean of differences, shape (S, P): the signs of whole seeds are flipped, and the statistic is
+    the crossed mean over its standard error, made anew for every pattern; exact up to ten seeds.
+
+    Needs no normal seeds, but symmetric ones. Of a plain mean the standard error would not depend on the signs.
+    """
+    d = np.asarray(differences, dtype=float)
+    name = "studentised sign-flip over seeds"
+    if d.ndim != 2 or len(d) < 2 or d.size == 0:
+        return Test(None, name, d.size, len(d), note="cannot be computed with fewer than two seeds")
+    seeds, exact = len(d), len(d) <= 10
+    if exact:
+        signs = 2.0 * (np.arange(2**seeds)[:, None] >> np.arange(seeds) & 1) - 1
+    else:
+        drawn = np.random.default_rng(seed).integers(0, 2, (FLIPS, seeds)) * 2.0 - 1
+        signs = np.concatenate([np.ones((1, seeds)), drawn])
+    own = crossed_means(d)
+    if not np.isfinite(own.stderr):
+        return Test(1.0 if not d.any() else None, name, d.shape[1], seeds, note="the differences do not vary")
+    flipped = [crossed_means(part[:, :, None] * d) for part in np.array_split(signs, max(1, len(signs) // 64))]
+    t = np.concatenate([np.abs(np.nan_to_num(m.estimate / m.stderr, nan=0.0)) for m in flipped])
+    p = float((t >= abs(float(own.estimate / own.stderr)) * (1 - 1e-9)).mean())
+    return Test(p, name, d.shape[1], seeds, 2.0 ** (1 - seeds) if exact else 1 / (FLIPS + 1))
 
 
 # Hierarchical bootstrap: seeds resampled, then one sample of items shared by all methods.

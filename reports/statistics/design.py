@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special, stats
 
 from reports.statistics.crossed import MeanSquares, variance_of_mean
+from reports.statistics.family import Asserted, Claimed, Comparison, compare_arms, judge_family
+from reports.statistics.multiplicity import ALPHA as ALPHA
+from reports.statistics.multiplicity import LEAST_SEEDS as LEAST_SEEDS
+from reports.statistics.multiplicity import Look
+
+Floats = NDArray[np.float64]
 
 # Before training: what a design of S seeds and P prompts can find, from three standard deviations.
 #
@@ -174,8 +181,105 @@ def minimum_detectable_effect(stderr: float, degrees: float | None = None) -> fl
     return float(special.stdtrit(degrees, 0.975) + special.stdtrit(degrees, 0.80)) * stderr
 
 
-ALPHA = 0.05
+# The same by simulation: matrices without an effect are judged by the function that judges the report's, and every effect
+# asked for is then added to their differences.
 
 
-#: Below this many paired seeds no method-level claim is made, whatever the interval says.
-LEAST_SEEDS = 5
+MOST_PROMPTS = 200  # simulated; more are stood for by these, with the spread that their mean has
+_ROLES = ("method", "baseline", "matched_mean", "permuted")
+
+
+@dataclass(frozen=True, slots=True)
+class _Shifted:
+    """A comparison of simulated matrices with `effect` added to its differences."""
+
+    comparison: Comparison
+    effect: float
+
+    @property
+    def seeds(self) -> int:
+        return self.comparison.seeds
+
+    def p_above(self, null: float = 0.0) -> Floats:
+        return np.asarray(self.comparison.p_above(null - self.effect))
+
+    def p_below(self, null: float = 0.0) -> Floats:
+        return np.asarray(self.comparison.p_below(null - self.effect))
+
+
+class SimulatedDesign:
+    """Matrices of a design in which nothing differs: `looks` numbers of seeds (one: no interim look) and `prompts`.
+
+    Args:
+        spread: of a paired difference of two methods; each has half of the variance.
+        asserts: what is claimed of the method, by the number of comparisons it needs: 1 against the baseline alone, 2
+            with `matched_mean`, 3 with `permuted` too. Claims on fewer stand beside it, as rungs of its ladder.
+        rivals: further methods, with one claim of a gain each and no effect.
+        settings: of the method, of the baseline and of each control.
+    """
+
+    def __init__(
+        self,
+        spread: Spread,
+        looks: Sequence[int],
+        prompts: int,
+        asserts: int = 1,
+        rivals: int = 0,
+        settings: int = 1,
+        spending: str = "pocock",
+        draws: int = 2000,
+    ) -> None:
+        self.looks = tuple(looks)
+        self._plan = [Look(seeds, self.looks, spending) if len(self.looks) > 1 else None for seeds in self.looks]
+        self.asserts = asserts
+        names = [*_ROLES[: asserts + 1], *(f"rival {i}" for i in range(rivals))]
+        asked = [Asserted("method", _ROLES[1 : i + 2]) for i in range(asserts)]
+        asked += [Asserted(name, ("baseline",)) for name in names[asserts + 1 :]]
+        shown = min(prompts, MOST_PROMPTS)
+        scale = math.sqrt(shown / prompts / 2)
+        rng = np.random.default_rng(0)
+        self._chunks: list[list[list[Claimed]]] = []
+        cells = len(names) * settings * self.looks[-1] * shown
+        for size in _sizes(draws, max(1, 8_000_000 // cells)):
+            scores = {}
+            for name in names:
+                count = settings if name in _ROLES else 1
+                seeds = spread.seed / math.sqrt(2) * rng.standard_normal((size, count, self.looks[-1], 1))
+                taste = spread.prompt * scale * rng.standard_normal((size, count, 1, shown))
+                rest = spread.residual * scale * rng.standard_normal((size, count, self.looks[-1], shown))
+                scores[name] = seeds + taste + rest
+            parts = [{n: v[:, :, :seeds] for n, v in scores.items()} for seeds in self.looks]
+            self._chunks.append([compare_arms(part, asked) for part in parts])
+
+    def found(self, effect: float) -> tuple[float, float]:
+        """Chance that the strongest claim is found where the method is `effect` better than all it is compared with, and
+        the seeds used on average: a matrix stops at the look that finds it."""
+        hits, used = [], []
+        for looks in self._chunks:
+            done, seeds = None, np.asarray(float(self.looks[-1]))
+            for now, plan, claims in zip(self.looks, self._plan, looks, strict=True):
+                moved = [replace(c, needs=tuple(_Shifted(n, effect) for n in c.needs if n is not None)) for c in claims]
+                ruling = judge_family([*moved[: self.asserts], *claims[self.asserts :]], look=plan)[self.asserts - 1]
+                hit = np.asarray(ruling.p["better"] <= ALPHA)
+                fresh = hit if done is None else hit & ~done
+                seeds = np.where(fresh, now, seeds)
+                done = hit if done is None else done | hit
+            hits.append(np.asarray(done, dtype=float))
+            used.append(seeds)
+        return float(np.concatenate(hits).mean()), float(np.concatenate(used).mean())
+
+    def detectable(self, wanted: float = 0.8) -> float | None:
+        """Smallest effect found with chance `wanted`; None below LEAST_SEEDS seeds, where nothing is judged."""
+        if self.looks[-1] < LEAST_SEEDS:
+            return None
+        low, high = 0.0, 1e-6
+        while self.found(high)[0] < wanted:
+            low, high = high, 4 * high
+        while high - low > 1e-3 * high:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.found(middle)[0] < wanted else (low, middle)
+        return high
+
+
+def _sizes(total: int, most: int) -> list[int]:
+    return [min(most, total - start) for start in range(0, total, most)]

@@ -1,7 +1,9 @@
 """Reward against KL: two runs compared at equal KL and over the range of KL both reached, never beyond.
 
-Every checkpoint of a run is a point of its frontier. Between two points reward is interpolated in KL. A run that has moved
-further has a larger reward for that alone; at equal KL it has not (Gao et al. 2210.10760, Rafailov et al. 2406.02900).
+Every checkpoint of a run is a point of its frontier. A run that has moved further has a larger reward for that alone; at
+equal KL it has not (Gao et al. 2210.10760, Rafailov et al. 2406.02900). Reward rises about as sqrt(KL) at first (Gao et al.,
+section 3), so between two points it is interpolated in sqrt(KL): a chord in KL cuts a concave curve off, and the more
+the longer it is.
 """
 
 from __future__ import annotations
@@ -12,19 +14,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reports.statistics.paired import seed_interval
 from reports.statistics.results import Estimate, undefined
 
 Floats = NDArray[np.float64]
 GRID = 33  # places over the shared range at which the area is summed
 CHUNK = 250
+#: Points of a run, the reference among them, below which nothing is claimed at a matched KL and over a range of it.
+FEWEST_AT_KL = 3
+FEWEST_OVER_RANGE = 5
+TURNED = 2.0  # standard errors by which the reward must fall behind its highest to count as turned over
 
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """One run: rewards (points, prompts) and KL in nats (points, KL prompts), one row per checkpoint."""
+    """One run: rewards (points, prompts) and KL in nats (points, KL prompts), one row per checkpoint.
+
+    `root`: interpolate in the square root of what stands in `kl`, a negative estimate counting as 0. False for lengths.
+    """
 
     reward: Floats
     kl: Floats
+    root: bool = False
+
+    def axis(self, kl: Floats) -> Floats:
+        """Where these values lie on the axis of interpolation."""
+        return np.sqrt(np.maximum(kl, 0.0)) if self.root else kl
+
+    def back(self, place: float) -> float:
+        """The KL at a place on the axis."""
+        return place**2 if self.root else place
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +57,7 @@ class Matched:
 
 
 def weights_at(kl: ArrayLike, targets: ArrayLike) -> Floats:
-    """Weights of the points, shape (targets, points), that interpolate linearly in KL (points,) at each target.
+    """Weights of the points, shape (targets, points), that interpolate linearly in `kl` (points,) at each target.
 
     A target outside the points' range takes the nearest end, so give targets inside.
     """
@@ -73,15 +92,52 @@ def _trapezoid(rows: int) -> Floats:
     return weight
 
 
-def matched(a: Frontier, b: Frontier) -> Matched | None:
-    """a - b at the largest KL both reach, and on average over the shared range; None where the ranges do not meet."""
-    kl_a, kl_b = a.kl.mean(axis=1), b.kl.mean(axis=1)
-    low, high = (float(v) for v in shared_range(kl_a, kl_b))
+def matched(a: Frontier, b: Frontier, window: tuple[float, float] | None = None) -> Matched | None:
+    """a - b at the largest KL both reach, and on average over the shared range; None where the ranges do not meet.
+
+    `window`: a range of KL, fixed before training, in the place of the shared one; None where a run does not cover it. The
+    average is over places of the axis of interpolation (the mean vertical difference of the two curves there).
+    """
+    at_a, at_b = a.axis(a.kl.mean(axis=1)), b.axis(b.kl.mean(axis=1))
+    low, high = (float(v) for v in shared_range(at_a, at_b))
+    if window is not None:
+        wanted = a.axis(np.array(window, dtype=float))
+        if low > wanted[0] or high < wanted[1]:
+            return None
+        low, high = float(wanted[0]), float(wanted[1])
     if not low < high:
         return None
     targets = np.linspace(low, high, GRID)
-    gaps = weights_at(kl_a, targets) @ a.reward - weights_at(kl_b, targets) @ b.reward
-    return Matched(low, high, gaps[-1], _trapezoid(GRID) @ gaps)
+    gaps = weights_at(at_a, targets) @ a.reward - weights_at(at_b, targets) @ b.reward
+    return Matched(a.back(low), a.back(high), gaps[-1], _trapezoid(GRID) @ gaps)
+
+
+def turned_over(run: Frontier) -> float | None:
+    """KL of the highest reward, where a point at a larger KL falls behind it by more than TURNED standard errors.
+
+    Beyond it more KL buys less reward, and an interpolation compares falling branches. None where the curve still rises.
+    """
+    kl, reward = run.kl.mean(axis=1), run.reward.mean(axis=1)
+    top = int(reward.argmax())
+    later = np.flatnonzero(kl > kl[top])
+    prompts = run.reward.shape[1]
+    if not later.size or prompts < 2:
+        return None
+    behind = run.reward[top] - run.reward[later]
+    error = behind.std(axis=1, ddof=1) / np.sqrt(prompts)
+    return float(kl[top]) if bool((behind.mean(axis=1) > TURNED * np.maximum(error, 1e-300)).any()) else None
+
+
+def band(runs: Sequence[Frontier], places: int = GRID, confidence: float = 0.95) -> list[tuple[float, Estimate]]:
+    """The mean curve over seeds: KL and the reward's t interval over runs, inside the KL that all of them reach."""
+    at = [run.axis(run.kl.mean(axis=1)) for run in runs]
+    low, high = max(float(x.min()) for x in at), min(float(x.max()) for x in at)
+    if not low < high:
+        return []
+    targets = np.linspace(low, high, places)
+    curves = np.array([weights_at(x, targets) @ run.reward.mean(axis=1) for x, run in zip(at, runs, strict=True)])
+    prompts = runs[0].reward.shape[1]
+    return [(runs[0].back(float(t)), seed_interval(curves[:, i], prompts, confidence)) for i, t in enumerate(targets)]
 
 
 def bootstrap_matched(
@@ -111,7 +167,7 @@ def bootstrap_matched(
         by_pair = rng.multinomial(len(pairs), np.full(len(pairs), 1 / len(pairs)), size=size).T / len(pairs)
         ends, areas = np.zeros((len(pairs), size)), np.zeros((len(pairs), size))
         for row, (a, b) in enumerate(pairs):
-            kl_a, kl_b = a.kl @ by_kl, b.kl @ by_kl
+            kl_a, kl_b = a.axis(a.kl @ by_kl), b.axis(b.kl @ by_kl)
             low, high = shared_range(kl_a, kl_b)
             high = np.maximum(high, low)
             targets = low + np.linspace(0, 1, GRID)[:, None] * (high - low)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from reports.statistics.resampling import bootstrap_weights
@@ -39,6 +39,45 @@ def clustered(values: ArrayLike, groups: Sequence[object]) -> float:
     return float(np.sqrt(count / (count - 1) * np.sum(sums**2)) / x.size)
 
 
+def group_columns(values: ArrayLike, groups: Sequence[object]) -> NDArray[np.float64]:
+    """One column per group of items, from values of shape (..., items); the mean over columns is that over items.
+
+    A row's mean plus the centred sum of the group, scaled by groups per item: the spread of the columns is then that of
+    the clustered standard error, also where groups differ in size. (Raw sums would add the spread of the sizes times the
+    mean.) Values are returned as they are where every group has one item.
+    """
+    x = np.asarray(values, dtype=float)
+    if x.shape[-1] != len(groups):
+        raise ValueError(f"group_columns: {x.shape[-1]} items but {len(groups)} groups; give one group per item")
+    names, index = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
+    if names.size == len(groups):
+        return x
+    member = np.zeros((len(groups), names.size))
+    member[np.arange(len(groups)), index] = names.size / len(groups)
+    means = x.mean(axis=-1, keepdims=True)
+    columns: NDArray[np.float64] = means + (x - means) @ member
+    return columns
+
+
+def intraclass(values: ArrayLike, groups: Sequence[object]) -> float:
+    """Intraclass correlation of values, shape (n,), within groups: the one-way analysis of variance estimate, in -1..1.
+
+    NaN with fewer than two groups or no group of two. The variance of the mean is about 1 + (size - 1) times it as large as
+    that of independent values (Donner and Koval 1980 for groups of unequal size).
+    """
+    x = np.asarray(values, dtype=float)
+    _, index = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
+    sizes = np.bincount(index)
+    if sizes.size < 2 or sizes.size == x.size:
+        return float("nan")
+    means = np.bincount(index, weights=x) / sizes
+    between = float(sizes @ (means - x.mean()) ** 2) / (sizes.size - 1)
+    within = float(np.square(x - means[index]).sum()) / (x.size - sizes.size)
+    typical = (x.size - float((sizes**2).sum()) / x.size) / (sizes.size - 1)
+    total = between + (typical - 1) * within
+    return float((between - within) / total) if total > 0 else float("nan")
+
+
 def mean_interval(values: ArrayLike, groups: Sequence[object] | None = None, confidence: float = 0.95) -> Estimate:
     """Mean of item values, shape (n,), with a t interval; clustered when groups repeat.
 
@@ -61,20 +100,41 @@ def mean_interval(values: ArrayLike, groups: Sequence[object] | None = None, con
 # Intervals for a proportion from few items, where the normal interval fails (Bowyer 2503.01747).
 
 
+def wilson_bounds(p: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's bounds for a share p of n, which need not be a whole number of successes."""
+    z = float(special.ndtri(0.5 + confidence / 2))
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # At shares of 0 and 1 the bound is exactly 0 or 1; rounding may leave it a hair outside.
+    return (0.0 if p == 0 else max(centre - half, 0.0)), (1.0 if p == 1 else min(centre + half, 1.0))
+
+
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     """Wilson score interval for successes out of n."""
     if not 0 <= successes <= n:
         raise ValueError(f"proportion: {successes} successes of {n}; successes must be in 0..n")
     if n == 0:
         return undefined("Wilson", 0, "no items")
-    z = float(special.ndtri(0.5 + confidence / 2))
     p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # At 0 or n successes the bound is exactly 0 or 1; rounding may leave it a hair outside.
-    low = 0.0 if successes == 0 else max(centre - half, 0.0)
-    high = 1.0 if successes == n else min(centre + half, 1.0)
+    low, high = wilson_bounds(p, n, confidence)
     return Estimate(p, low, high, "Wilson", n, stderr=math.sqrt(p * (1 - p) / n), confidence=confidence)
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
+    """Exact interval for successes out of n (Clopper and Pearson 1934)."""
+    if not 0 <= successes <= n:
+        raise ValueError(f"proportion: {successes} successes of {n}; successes must be in 0..n")
+    if n == 0:
+        return undefined("Clopper-Pearson", 0, "no items")
+    found = stats.binomtest(successes, n).proportion_ci(confidence, "exact")
+    return Estimate(successes / n, float(found.low), float(found.high), "Clopper-Pearson", n, confidence=confidence)
+
+
+def largest_failure_rate(failed: int, runs: int, confidence: float = 0.95) -> float:
+    """Upper Clopper-Pearson bound of the rate at which runs fail: .45 for 5 runs of which none failed."""
+    if not 0 <= failed <= runs or not runs:
+        raise ValueError(f"failures: {failed} of {runs} runs; give a number in 0..runs of at least one run")
+    return 1.0 if failed == runs else float(special.betaincinv(failed + 1, runs - failed, confidence))
 
 
 # Bootstrap intervals for the mean of paired differences over prompts: percentile and BCa (Efron 1987).

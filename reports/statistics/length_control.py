@@ -119,6 +119,29 @@ def length_controlled(
     return LengthControlled(rate, float(y.mean()), theta, phi, psi, spread, strength)
 
 
+def length_controlled_cells(
+    preferences: ArrayLike, lengths: ArrayLike, baseline_lengths: ArrayLike, difficulty: ArrayLike
+) -> Array:
+    """One value per prompt, shape (n,), whose mean is the length-controlled win rate and whose spread is its own.
+
+    The prediction at equal length plus the prompt's influence on the fitted weights (one Newton step of the GLM, Huber
+    1967). As item values of a run they make the length-controlled win rate a metric like any other: paired by prompt, with
+    seeds as units. Arguments as of `length_controlled`; a prompt without a verdict has no influence.
+    """
+    fit = length_controlled(preferences, lengths, baseline_lengths, difficulty, replicates=0)
+    if fit.rate.estimate is None:
+        raise ValueError(f"length_controlled_cells: {fit.rate.note}")
+    y, gamma = checked(preferences), np.asarray(difficulty, dtype=float)
+    known = ~np.isnan(y)
+    x = np.column_stack([np.ones(y.size), length_term(lengths, baseline_lengths), gamma])
+    q = expit(x @ np.array([fit.theta, fit.phi, fit.psi]))
+    equal = predicted(fit.theta, fit.psi, gamma)
+    slope = (equal * (1 - equal)) @ np.column_stack([np.ones(y.size), np.zeros(y.size), gamma]) / y.size
+    curvature = (x[known].T * (q * (1 - q))[known]) @ x[known] / known.sum()
+    influence = np.where(known, np.nan_to_num(y - q), 0.0) * (x @ np.linalg.pinv(curvature) @ slope)
+    return np.asarray(equal + influence - influence.mean())
+
+
 def difficulties(preferences: ArrayLike, terms: ArrayLike, ridge: float = 1.0) -> Array:
     """gamma_x, shape (prompts,), from all models against one baseline: the joint fit with psi = 1 for every model.
 

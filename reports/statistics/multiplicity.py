@@ -1,39 +1,172 @@
-"""Corrections for many tests, and groups of methods that are not distinguishable."""
+"""Corrections for many tests and several looks, and groups of methods that are not distinguishable."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, special
 
-# Adjusted p-values: Holm for declared comparisons, Benjamini-Hochberg for exploratory ones. None stays None.
+Floats = NDArray[np.float64]
+
+ALPHA = 0.05
+#: Below this many paired seeds no method-level claim is made, whatever the interval says.
+LEAST_SEEDS = 5
+
+# Adjusted p-values: Holm for declared comparisons, Benjamini-Hochberg for exploratory ones. A test that could not be made
+# stays None and counts as p = 1: what happens in the data does not make the family smaller.
 
 
-def _adjust(p_values: Sequence[float | None], step_down: bool) -> list[float | None]:
-    known = [i for i, p in enumerate(p_values) if p is not None]
-    p = np.array([p_values[i] for i in known], dtype=float)
+def _adjust(p: Floats, step_down: bool) -> Floats:
+    """Adjusted p-values of tests along the first axis, shape (tests, ...)."""
+    order, m = np.argsort(p, axis=0, kind="stable"), len(p)
+    ranked = np.take_along_axis(p, order, axis=0)
+    place = np.arange(m).reshape(m, *[1] * (p.ndim - 1))
+    if step_down:
+        steps = np.maximum.accumulate(ranked * (m - place), axis=0)
+    else:
+        steps = np.minimum.accumulate((ranked * m / (place + 1))[::-1], axis=0)[::-1]
+    adjusted = np.empty(p.shape)
+    np.put_along_axis(adjusted, order, np.minimum(steps, 1.0), axis=0)
+    return adjusted
+
+
+def _adjusted(p_values: Sequence[float | None], step_down: bool) -> list[float | None]:
+    p = np.array([1.0 if v is None else v for v in p_values], dtype=float)
     if ((p < 0) | (p > 1) | ~np.isfinite(p)).any():
         raise ValueError("adjusting p-values: every p must lie in 0..1")
-    order, m = np.argsort(p, kind="stable"), p.size
-    adjusted = np.empty(m)
-    if step_down:
-        adjusted[order] = np.maximum.accumulate(p[order] * (m - np.arange(m)))
-    else:
-        adjusted[order[::-1]] = np.minimum.accumulate(p[order][::-1] * m / np.arange(m, 0, -1))
-    out: list[float | None] = [None] * len(p_values)
-    for i, value in zip(known, np.minimum(adjusted, 1.0), strict=True):
-        out[i] = float(value)
-    return out
+    return [None if v is None else float(a) for v, a in zip(p_values, _adjust(p, step_down), strict=True)]
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjusted p-values (family-wise error), in the order given."""
-    return _adjust(p_values, step_down=True)
+    return _adjusted(p_values, step_down=True)
 
 
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
     """Benjamini-Hochberg adjusted p-values (false discovery rate), in the order given."""
-    return _adjust(p_values, step_down=False)
+    return _adjusted(p_values, step_down=False)
+
+
+def holm_arrays(p: Sequence[ArrayLike]) -> list[Floats]:
+    """`holm` of many families at once: one array of p-values per test, the same shape each."""
+    return list(_adjust(np.stack(np.broadcast_arrays(*p)).astype(float), step_down=True))
+
+
+def benjamini_hochberg_arrays(p: Sequence[ArrayLike]) -> list[Floats]:
+    """`benjamini_hochberg` of many families at once: one array of p-values per test, the same shape each."""
+    return list(_adjust(np.stack(np.broadcast_arrays(*p)).astype(float), step_down=False))
+
+
+def closed_ladders(ladders: Sequence[Sequence[ArrayLike]]) -> list[list[Floats]]:
+    """Adjusted p-values of ladders of nested claims, family-wise error over all rungs; arrays of one shape.
+
+    In a ladder a claim that is false makes every stronger one false, and the stronger has the larger p. The closed
+    procedure over Bonferroni tests of the ladders then rejects a rung when, for every set of other ladders, its p or one
+    of theirs is small enough, each ladder being done only with its strongest rung. Ladders of one rung give Holm's p.
+    """
+    tops = [np.maximum.reduce(np.broadcast_arrays(*rungs)).astype(float) for rungs in ladders]
+    found = []
+    for own, rungs in enumerate(ladders):
+        others = [top for i, top in enumerate(tops) if i != own]
+        hardest = np.sort(np.stack(others), axis=0)[::-1] if others else np.empty((0, *tops[own].shape))
+        adjusted = []
+        for rung in rungs:
+            p = np.asarray(rung, dtype=float)
+            shared = [(count + 2) * np.minimum(p, other) for count, other in enumerate(hardest)]
+            adjusted.append(np.minimum(1.0, np.maximum.reduce([np.broadcast_to(p, tops[own].shape), *shared])))
+        found.append(adjusted)
+    return found
+
+
+# Declared looks: the data are judged at several numbers of seeds, and the level is spent over them (Lan and DeMets 1983).
+
+
+def _pocock(alpha: float, share: float) -> float:
+    return alpha * math.log(1 + (math.e - 1) * share)
+
+
+def _obrien_fleming(alpha: float, share: float) -> float:
+    return float(2 * special.ndtr(special.ndtri(alpha / 2) / math.sqrt(share)))
+
+
+SPENDING = {"pocock": _pocock, "obrien_fleming": _obrien_fleming}
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(160)
+_ALPHAS = np.concatenate([np.logspace(-9, -3, 13), np.logspace(-2.8, np.log10(0.5), 24)])
+
+
+def look_levels(looks: Sequence[int], alpha: float, spending: str = "pocock") -> list[float]:
+    """One-sided level of the test at each look, which together reject a true null with chance `alpha`.
+
+    `looks`: numbers of seeds, rising. Boundaries of a normal statistic with independent increments, by numerical
+    integration from look to look (Armitage, McPherson and Rowe 1969); as levels they serve t statistics (Jennison and
+    Turnbull 2000, section 3.8).
+
+    Raises:
+        ValueError: the looks do not rise, or no such spending function.
+    """
+    if spending not in SPENDING:
+        raise ValueError(f"spending is {spending!r}; known: {', '.join(SPENDING)}")
+    if not looks or list(looks) != sorted(set(looks)) or looks[0] < 1:
+        raise ValueError(f"looks are {list(looks)}; give rising numbers of seeds")
+    return list(_levels(tuple(looks), alpha, spending))
+
+
+@lru_cache(maxsize=512)
+def _levels(looks: tuple[int, ...], alpha: float, spending: str) -> tuple[float, ...]:
+    spent, time, levels = 0.0, 0.0, []
+    nodes, density = (
+        np.zeros(1),
+        np.ones(1),
+    )  # of the statistic times the root of its information share, not yet stopped
+    for seeds in looks:
+        share = seeds / looks[-1]
+        room, step = SPENDING[spending](alpha, share) - spent, math.sqrt(share - time)
+
+        def excess(
+            bound: float, at: Floats = nodes, mass: Floats = density, sd: float = step, room: float = room
+        ) -> float:
+            return float(mass @ special.ndtr((at - bound) / sd)) - room
+
+        bound = optimize.brentq(excess, -10.0, 10.0, xtol=1e-12)
+        levels.append(float(special.ndtr(-bound / math.sqrt(share))))
+        low = -9.0
+        fresh = low + (bound - low) * (_NODES + 1) / 2
+        gaps = (fresh[:, None] - nodes[None, :]) / step
+        density = (np.exp(-(gaps**2) / 2) / (step * math.sqrt(2 * math.pi))) @ density * _WEIGHTS * (bound - low) / 2
+        nodes, spent, time = fresh, spent + room, share
+    return tuple(levels)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One of the planned looks: `seeds` is the number judged now, `planned` all of them, in rising order."""
+
+    seeds: int
+    planned: tuple[int, ...]
+    spending: str = "pocock"
+
+    def __post_init__(self) -> None:
+        if self.seeds not in self.planned:
+            raise ValueError(f"{self.seeds} seeds is none of the planned looks {list(self.planned)}")
+        look_levels(self.planned, 0.05, self.spending)
+
+    def overall(self, p: ArrayLike) -> Floats:
+        """The one-sided level of the whole plan at which a one-sided p of this look just rejects.
+
+        Compared with any level, or passed on to Holm, in the place of p (Jennison and Turnbull's repeated p-value).
+        """
+        place = self.planned.index(self.seeds)
+        here = np.array([_levels(self.planned, float(a), self.spending)[place] for a in _ALPHAS])
+        values = np.maximum(np.asarray(p, dtype=float), 1e-300)
+        logs = np.interp(np.log(values), np.log(here), np.log(_ALPHAS))
+        below = values < here[0]  # a p this small is charged in proportion
+        found = np.where(below, values * _ALPHAS[0] / here[0], np.exp(logs))
+        return np.where(values > here[-1], 1.0, np.maximum(found, np.asarray(p, dtype=float)))
 
 
 # Compact letter display: methods that share a letter are not distinguishable (Piepho 2004, insert and absorb).

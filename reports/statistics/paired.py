@@ -152,3 +152,36 @@ def seed_permutation(differences: ArrayLike, alpha: float = 0.05) -> Test:
     p = float((sums >= abs(d.sum()) * (1 - 1e-12)).mean())
     note = f"S={d.size} cannot reach p <= {alpha:g} (minimum possible p {least:.3g})" if least > alpha else None
     return Test(p, name, 0, d.size, least, note)
+
+
+# Other analyses of the same differences, one per seed: what a mean hides. They are shown beside the verdict, not in its place.
+
+
+def trimmed_test(differences: ArrayLike, cut: float = 0.2, confidence: float = 0.95) -> tuple[Estimate, Test]:
+    """Mean without the lowest and highest `cut` of the seeds, with Yuen's interval and test (Tukey and McLaughlin 1963).
+
+    At least one seed goes at each end from five seeds on; below, nothing is trimmed and it is the t interval.
+    """
+    d = np.sort(np.asarray(differences, dtype=float))
+    gone = int(cut * d.size + 1e-9)
+    name = f"mean of {d.size - 2 * gone} of {d.size} seeds, Winsorised t"
+    held = np.clip(d, d[gone], d[-1 - gone]) if d.size else d
+    if d.size < 2 or np.ptp(held) == 0:
+        why = "the seeds left do not vary" if d.size > 1 else f"cannot be computed with S={d.size}"
+        return undefined(name, 0, why, d.size), Test(None, name, 0, d.size, note=why)
+    centre = float(d[gone : d.size - gone].mean())
+    error = float(held.std(ddof=1)) / ((1 - 2 * gone / d.size) * np.sqrt(d.size))
+    degrees = d.size - 2 * gone - 1
+    half = float(special.stdtrit(degrees, 0.5 + confidence / 2)) * error
+    estimate = Estimate(centre, centre - half, centre + half, name, 0, d.size, error, confidence)
+    return estimate, Test(float(2 * special.stdtr(degrees, -abs(centre) / error)), name, 0, d.size)
+
+
+def rank_test(differences: ArrayLike) -> Test:
+    """Wilcoxon's signed-rank test over seeds, exact over all sign patterns of the ranks (zeros dropped, ties averaged)."""
+    d = np.asarray(differences, dtype=float)
+    moving = d[d != 0]
+    ranks = np.sign(moving) * stats.rankdata(np.abs(moving))
+    found = sign_flip(ranks)
+    least = smallest_paired_p(moving.size)
+    return Test(found.p_value, "signed-rank test over seeds", 0, d.size, least, found.note)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from reports.statistics.intervals import mean_interval, wilson
+from reports.statistics.crossed import crossed_mean
+from reports.statistics.intervals import mean_interval, wilson, wilson_bounds
 from reports.statistics.results import Estimate, undefined
 
 # Win rates from preferences in [0, 1], ties at one half, and how far the order of the answers decided them.
@@ -100,7 +100,7 @@ def win_rate(preferences: ArrayLike, groups: Sequence[object] | None = None, con
     interval = mean_interval(kept, kept_groups, confidence)
     units = kept.size if kept_groups is None else len(set(kept_groups))
     if units < FEW or np.ptp(kept) == 0:
-        low, high = _wilson_bounds(float(kept.mean()), units, confidence)
+        low, high = wilson_bounds(float(kept.mean()), units, confidence)
         method = f"mean preference, Wilson interval over {units} prompts"
     else:
         low, high = max(interval.low or 0.0, 0.0), min(1.0 if interval.high is None else interval.high, 1.0)
@@ -112,12 +112,23 @@ def win_rate(preferences: ArrayLike, groups: Sequence[object] | None = None, con
     return WinRate(rate, *counts)
 
 
-def _wilson_bounds(p: float, n: int, confidence: float) -> tuple[float, float]:
-    # Wilson's formula for a share that need not be a whole number of successes.
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (0.0 if p == 0 else max(centre - half, 0.0)), (1.0 if p == 1 else min(centre + half, 1.0))
+def win_rate_over_seeds(preferences: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """A method's win rate from preferences of shape (seeds, prompts), NaN where a judge gave no verdict.
+
+    Seeds and prompts are both samples (statistics.crossed): it says how the method would fare with other seeds, where
+    `win_rate` speaks of the policies there are. Prompts without a verdict under every seed take no part.
+    """
+    p = np.asarray(preferences, dtype=float)
+    if p.ndim != 2:
+        raise ValueError(f"win_rate_over_seeds: shape {p.shape}; give one row per seed, one column per prompt")
+    checked(p.ravel())
+    known = ~np.isnan(p).any(axis=0)
+    found = crossed_mean(p[:, known]).interval(confidence)
+    if found.low is None or found.high is None:
+        return found
+    lost = int((~known).sum())
+    note = f"{lost} of {known.size} prompts have no verdict under some seed" if lost else found.note
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0), note=note)
 
 
 def position_effect(forward: ArrayLike, backward: ArrayLike, confidence: float = 0.95) -> PositionEffect:

@@ -165,8 +165,8 @@ def test_adjusted_p_values_are_statsmodels(p: list[float]) -> None:
     assert benjamini_hochberg(p) == pytest.approx(multipletests(p, method="fdr_bh")[1])
 
 
-def test_adjusting_skips_what_was_not_tested() -> None:
-    assert holm([0.01, None, 0.04]) == [pytest.approx(0.02), None, pytest.approx(0.04)]
+def test_what_was_not_tested_keeps_its_place_in_the_family() -> None:
+    assert holm([0.01, None, 0.04]) == [pytest.approx(0.03), None, pytest.approx(0.08)]
     with pytest.raises(ValueError, match=r"0\.\.1"):
         holm([float("nan")])
 

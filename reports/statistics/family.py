@@ -1,0 +1,272 @@
+"""One verdict for every claim of a family: closed ladders, several looks, and the words they end in.
+
+A claim needs all of its comparisons to favour the method (intersection-union). Claims on one method and baseline that
+assert more and more (gain, variation, perplexity) form a ladder: the comparisons of each contain those of the one below, so
+whenever a rung is false, all above it are, and testing every rung at the full level is a closed procedure (Marcus, Peritz
+and Gabriel 1976). Ladders share the level by Holm's method; a claim that could not be tested keeps its place in it.
+
+All functions take numbers or arrays of one shape (many simulated matrices): the report, `power` and `make simulate` call
+the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.statistics.best_settings import Paid
+from reports.statistics.crossed import CrossedMean, Means, Prior, crossed_mean, crossed_means
+from reports.statistics.moderated import prior
+from reports.statistics.multiplicity import (
+    ALPHA,
+    LEAST_SEEDS,
+    Look,
+    benjamini_hochberg_arrays,
+    closed_ladders,
+    holm_arrays,
+)
+
+Floats = NDArray[np.float64]
+
+#: The words of a verdict, strongest first, and what each is called in outputs of schema version 1. That version also said
+#: "refuted" where an improvement of `min_effect` was excluded and nothing else shown; this is now "undecided".
+WORDS = {
+    "better by more than m": "supported",
+    "better": "supported",
+    "equivalent": "equivalent",
+    "worse": "refuted",
+    "undecided": "inconclusive",
+}
+
+
+class Comparison(Protocol):
+    """One paired difference, larger being better for the method: CrossedMean, BestMean, `Paid` or `Weaker`."""
+
+    @property
+    def seeds(self) -> int: ...
+
+    def p_above(self, null: float = 0.0) -> float | Floats | None: ...
+
+    def p_below(self, null: float = 0.0) -> float | Floats | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Weaker:
+    """A comparison with failed runs: as observed, with the method's failures at the worst score, and at the best one.
+
+    What is claimed must hold in all of them.
+    """
+
+    observed: Comparison
+    worst: Comparison
+    best: Comparison
+
+    @property
+    def seeds(self) -> int:
+        return self.observed.seeds
+
+    def p_above(self, null: float = 0.0) -> Floats:
+        return np.maximum(_known(self.observed.p_above(null)), _known(self.worst.p_above(null)))
+
+    def p_below(self, null: float = 0.0) -> Floats:
+        return np.maximum(_known(self.observed.p_below(null)), _known(self.best.p_below(null)))
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claim to be judged. `ladder` is equal for claims that form one; a control that was not run stands as None.
+
+    `margin`: smallest difference worth having, in the unit of the comparisons; 0 where none was declared.
+    """
+
+    ladder: Hashable
+    needs: tuple[Comparison | None, ...]
+    margin: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Verdicts (indices into `WORDS`) of one claim, and the adjusted two-sided p of each word; 1 where not testable."""
+
+    index: NDArray[np.int64]
+    p: dict[str, Floats]
+    testable: bool
+
+    @property
+    def word(self) -> str:
+        """The verdict on a single matrix."""
+        return list(WORDS)[int(self.index)]
+
+
+def _known(p: float | Floats | None) -> Floats:
+    values = np.asarray(np.nan if p is None else p, dtype=float)
+    return np.where(np.isfinite(values), values, 1.0)
+
+
+def word_of(p: dict[str, Floats], alpha: float = ALPHA) -> NDArray[np.int64]:
+    """The verdict of adjusted p-values, as an index into `WORDS`: the first of the following that holds.
+
+    equivalent: within +-m (a difference surely too small to be worth having, whatever its sign). better by more than m.
+    better: above zero. worse: below zero. undecided: none of these. Missing keys hold nowhere.
+    """
+    names = list(WORDS)
+    index = np.full(next(iter(p.values())).shape, names.index("undecided"), dtype=np.int64)
+    for name in ("worse", "better", "better by more than m", "equivalent"):  # a later one overrides
+        if name in p:
+            index[p[name] <= alpha] = names.index(name)
+    return index
+
+
+def judge_family(
+    claims: Sequence[Claimed], alpha: float = ALPHA, look: Look | None = None, declared: bool = True
+) -> list[Ruling]:
+    """Verdicts of the claims of one family, each word controlled at two-sided `alpha` over all of them.
+
+    Declared: the family-wise error, by closed ladders. Not declared: the false discovery rate (Benjamini-Hochberg). `look`
+    says which of the planned looks this is, and charges it for all. Below LEAST_SEEDS paired seeds a comparison tests
+    nothing. Against a claim it is enough that one of its comparisons is worse or equivalent; those of the whole family
+    are corrected together, a shared one once.
+    """
+
+    def two_sided(comparison: Comparison | None, side: str, null: float) -> Floats:
+        if comparison is None or comparison.seeds < LEAST_SEEDS:
+            return np.asarray(1.0)
+        one = _known(comparison.p_above(null) if side == "above" else comparison.p_below(null))
+        return np.minimum(1.0, 2 * (one if look is None else look.overall(one)))
+
+    def every(side: str, null: float, claim: Claimed) -> Floats:
+        found = [two_sided(c, side, null) for c in claim.needs]
+        return np.asarray(np.maximum.reduce(np.broadcast_arrays(*found)))
+
+    rungs: dict[Hashable, list[int]] = {}
+    for place, claim in enumerate(claims):
+        rungs.setdefault(claim.ladder, []).append(place)
+    support: dict[str, list[Floats]] = {}
+    for word in ("better", "better by more than m"):
+        raw = [every("above", c.margin if word != "better" else 0.0, c) for c in claims]
+        support[word] = _laddered(raw, list(rungs.values())) if declared else benjamini_hochberg_arrays(raw)
+    # Each comparison once, at the widest margin that any claim asks of it.
+    margins: dict[int, float] = {}
+    by_id: dict[int, Comparison | None] = {}
+    for claim in claims:
+        for c in claim.needs:
+            margins[id(c)] = max(margins.get(id(c), 0.0), claim.margin) if c is not None else 0.0
+            by_id[id(c)] = c
+    adjust = holm_arrays if declared else benjamini_hochberg_arrays
+    worse = dict(zip(by_id, adjust([two_sided(c, "below", 0.0) for c in by_id.values()]), strict=True))
+    inside = [
+        np.maximum(two_sided(c, "above", -margins[i]), two_sided(c, "below", margins[i]))
+        if margins[i] > 0
+        else np.asarray(1.0)
+        for i, c in by_id.items()
+    ]
+    same = dict(zip(by_id, adjust(inside), strict=True))
+    rulings = []
+    for place, claim in enumerate(claims):
+        p = {word: values[place] for word, values in support.items()}
+        p["worse"] = _any(worse, claim.needs)
+        p["equivalent"] = _any(same, claim.needs)
+        if claim.margin == 0:
+            del p["better by more than m"]
+        shape = np.broadcast_shapes(*(v.shape for v in p.values()))
+        p = {word: np.broadcast_to(v, shape) for word, v in p.items()}
+        testable = all(c is not None and c.seeds >= LEAST_SEEDS for c in claim.needs)
+        rulings.append(Ruling(word_of(p, alpha), p, testable))
+    return rulings
+
+
+def _laddered(raw: Sequence[Floats], ladders: Sequence[Sequence[int]]) -> list[Floats]:
+    adjusted = list(raw)
+    for places, found in zip(ladders, closed_ladders([[raw[i] for i in places] for places in ladders]), strict=True):
+        for i, p in zip(places, found, strict=True):
+            adjusted[i] = p
+    return adjusted
+
+
+def _any(adjusted: dict[int, Floats], needs: Sequence[Comparison | None]) -> Floats:
+    return np.asarray(np.minimum.reduce(np.broadcast_arrays(*(adjusted[id(c)] for c in needs))))
+
+
+def with_failures(
+    first: Floats, second: Floats, worst: float, best: float, lent: Prior | None = None
+) -> CrossedMean | Weaker:
+    """The comparison of two arms, scores of shape (seeds, prompts) with a row of NaN for every run that failed.
+
+    As observed on the seeds that both finished (`lent`: see crossed_mean), and where any failed also with the failures at
+    the worst score for the claim and at the best one: a failed run of the first arm at `worst` and one of the second at
+    `best`, and the reverse.
+    """
+    lost, gone = np.isnan(first.mean(axis=1)), np.isnan(second.mean(axis=1))
+    observed = crossed_mean((first - second)[~lost & ~gone], lent)
+    if not (lost | gone).any():
+        return observed
+
+    def bound(own: float, other: float) -> CrossedMean:
+        filled = np.where(lost[:, None], own, first) - np.where(gone[:, None], other, second)
+        return crossed_mean(filled)
+
+    return Weaker(observed, bound(worst, best), bound(best, worst))
+
+
+# From scores to comparisons: what the report does with the runs of a matrix, and the simulations with theirs.
+
+
+@dataclass(frozen=True, slots=True)
+class Asserted:
+    """A claim on arrays: `method` beats each of `others`; the first of these is the baseline, the rest are its controls."""
+
+    method: str
+    others: tuple[str, ...]
+    margin: float = 0.0
+
+
+def compare_arms(scores: Mapping[str, Floats], asserted: Sequence[Asserted], moderated: bool = True) -> list[Claimed]:
+    """Claims with their comparisons, from scores of every arm, shape (..., settings, seeds, prompts), larger being better.
+
+    The method is judged at the setting that shows most against all settings of the baseline, and there against its own
+    control: a control has the method's settings, in the same order. Seed variances are moderated over all arms given
+    unless `moderated` is False.
+    """
+    arms = [(name, setting) for name, values in scores.items() for setting in range(values.shape[-3])]
+    place = {arm: i for i, arm in enumerate(arms)}
+    levels = np.stack([scores[name][..., setting, :, :].mean(axis=-1) for name, setting in arms], axis=-2)
+
+    def compared(first: tuple[str, int], second: tuple[str, int]) -> Means:
+        (a, i), (b, j) = first, second
+        difference = scores[a][..., i, :, :] - scores[b][..., j, :, :]
+        lent = prior(levels, place[first], place[second], difference.shape[-1]) if moderated else None
+        return crossed_means(difference, lent)
+
+    made: dict[tuple[str, str, bool], Comparison] = {}
+
+    def means(pairs: Sequence[Sequence[tuple[tuple[str, int], tuple[str, int]]]]) -> Means:
+        table = [[compared(first, second) for first, second in row] for row in pairs]
+        stacked = [
+            np.stack([np.stack([getattr(m, key) for m in row], axis=-1) for row in table], axis=-2)
+            for key in ("estimate", "stderr", "degrees")
+        ]
+        return Means(*stacked)
+
+    claims = []
+    for claim in asserted:
+        own, seeds = scores[claim.method].shape[-3], scores[claim.method].shape[-2]
+        baseline = claim.others[0]
+        theirs = range(scores[baseline].shape[-3])
+        key = (claim.method, baseline, True)
+        if key not in made:
+            found = means([[((claim.method, i), (baseline, j)) for j in theirs] for i in range(own)])
+            row = np.nan_to_num(found.p_above(), nan=1.0).max(axis=-1).argmin(axis=-1)
+            made[key] = Paid(found, seeds, row)
+        first = made[key]
+        assert isinstance(first, Paid)
+        for other in claim.others[1:]:
+            if (claim.method, other, False) not in made:
+                controls = means([[((claim.method, i), (other, i))] for i in range(own)])
+                made[claim.method, other, False] = Paid(controls, seeds, first.row)
+        needs = (first, *(made[claim.method, other, False] for other in claim.others[1:]))
+        claims.append(Claimed((claim.method, baseline), needs, claim.margin))
+    return claims
