@@ -18,7 +18,7 @@ from reports.statistics.crossed import Prior
 Floats = NDArray[np.float64]
 #: Most degrees of freedom that other arms lend, however alike they are, and the chance of a mean square so far above theirs
 #: below which they lend less, in proportion. Both chosen by simulation: one of 5 to 16 arms 2 to 30 times noisier.
-MOST_BORROWED = 10.0
+MOST_BORROWED = 8.0
 OUTLYING = 0.1
 _LEAST = 1e-5  # of the mean variance: an arm whose seeds agree exactly has no logarithm
 
