@@ -53,8 +53,8 @@ def is_file_target(name: str) -> bool:
 
 def _place(cls: type) -> tuple[str, str]:
     """File and name of a class: also of one whose module is loaded from a path and known to nobody."""
-    code = next(value.__code__ for value in vars(cls).values() if inspect.isfunction(value))
-    return code.co_filename, cls.__qualname__
+    files = [value.__code__.co_filename for value in vars(cls).values() if inspect.isfunction(value)]
+    return next(iter(files), ""), cls.__qualname__
 
 
 @dataclass(frozen=True)
