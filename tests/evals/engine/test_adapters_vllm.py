@@ -104,7 +104,7 @@ def test_answers_equal_the_merged_weights(engine: Any, adapters: list[tuple[Path
 def test_other_weights_and_bad_adapters_are_refused(
     engine: Any, model_dir: Path, adapters: list[tuple[Path, Path]], tmp_path: Path
 ) -> None:
-    with pytest.raises(EngineError, match="no LoRA run of the base model"):
+    with pytest.raises(EngineError, match="not a LoRA run of the base model"):
         engine.swap(adapters[0][1])
     dora = make_adapter(model_dir, tmp_path / "dora", 3, use_dora=True)
     with pytest.raises(EngineError, match="does not serve the adapter"):
