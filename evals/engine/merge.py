@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evals.job import Policy
-
 from trainers.common.adapters import write_merged
 
 
