@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.constraints.text import words
+from trainers.common.files import Json
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def overlap(
     n: int = 3,
     threshold: float = 0.6,
     examples: int = 5,
-) -> dict[str, Any]:
+) -> Json:
     """Compare the prompts of one benchmark with the training prompts.
 
     Args:
@@ -65,14 +66,11 @@ def overlap(
     texts: dict[tuple[str, ...], str] = {}
     for text in training:
         texts.setdefault(tuple(normal(text)), text)
-    found = []
     asked = [(name, prompt, tuple(normal(prompt))) for name, prompt in benchmark]
-    rest = [entry for entry in asked if entry[2] not in texts or not entry[2]]
-    found += [Near(name, prompt, texts[key], 1.0, True) for name, prompt, key in asked if key and key in texts]
-    found += _near(texts, rest, n, threshold)
+    found = [Near(name, prompt, texts[key], 1.0, True) for name, prompt, key in asked if key and key in texts]
+    found += _near(texts, [one for one in asked if one[2] not in texts], n, threshold)
     found.sort(key=lambda one: (-one.similarity, one.id))
-    exact = [one.id for one in found if one.exact]
-    near = [one.id for one in found if not one.exact]
+    exact, near = ([one.id for one in found if one.exact is wanted] for wanted in (True, False))
     return {
         "n_training": len(texts),
         "n_benchmark": len(asked),
@@ -110,6 +108,6 @@ def _near(
 
 def contamination(
     training: Sequence[str], benchmarks: Mapping[str, Sequence[tuple[str, str]]], **settings: Any
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Json]:
     """`overlap` of every benchmark (name -> its (id, prompt) pairs) with the training prompts."""
     return {name: overlap(training, prompts, **settings) for name, prompts in benchmarks.items()}

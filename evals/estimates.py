@@ -7,6 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainers.common import scores_schema
+from trainers.common.files import Json
+
 
 def mean(values: Sequence[float | None]) -> float | None:
     """Mean of the values that are defined; None if none is."""
@@ -14,9 +17,39 @@ def mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
+def score_file(
+    name: str,
+    kind: str,
+    policy: str,
+    fingerprint: str,
+    items: Sequence[Json],
+    metrics: Mapping[str, Json],
+    primary: str,
+) -> Json:
+    """`scores/<name>.json` of a policy.
+
+    Args:
+        name: of the benchmark. fingerprint: of the policy on it.
+        items: one a prompt: `id`, `values` (metric -> number, None where it is not defined), `group` (prompts that are one
+            cluster, or None) and more.
+        metrics: `estimate` of each metric. primary: the one that is compared first.
+    """
+    return {
+        "schema_version": scores_schema.SCHEMA_VERSION,
+        "benchmark": name,
+        "kind": kind,
+        "policy": policy,
+        "fingerprint": fingerprint,
+        "metrics": metrics,
+        "primary_metric": primary,
+        "items": items,
+        "noise": None,
+    }
+
+
 def estimate(
     values: Sequence[float | None], higher_is_better: bool | None, groups: Sequence[Any] | None = None
-) -> dict[str, Any]:
+) -> Json:
     """Mean over the defined values, n, and the standard error clustered by group (Miller, arXiv 2411.00640).
 
     Args:
@@ -42,7 +75,7 @@ def estimate(
     return {"value": middle, "stderr": stderr, "n": len(known), "higher_is_better": higher_is_better}
 
 
-def estimates(items: Sequence[Mapping[str, Any]], metrics: Mapping[str, bool | None]) -> dict[str, Any]:
+def estimates(items: Sequence[Mapping[str, Any]], metrics: Mapping[str, bool | None]) -> Json:
     """`estimate` of every metric (name -> whether higher is better) over the items' `values`, clustered by their `group`."""
     groups = [item.get("group") for item in items]
     return {

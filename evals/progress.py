@@ -1,9 +1,35 @@
-"""Progress of long jobs: what is done, how fast, and how long the rest takes."""
+"""Long jobs: what of them is on disk already, what is done, how fast, and how long the rest takes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainers.common import scores_schema
+from trainers.common.files import Json
+
+One = TypeVar("One")
+
+
+def batches(items: Sequence[One], size: int) -> Iterator[Sequence[One]]:
+    """`items` in their order, `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def kept_rows(path: Path, identity: Mapping[str, Any], assumed: Json | None = None) -> list[Json]:
+    """Rows of a file that grows while a policy is visited; a file of another identity is removed.
+
+    Args:
+        identity: what every row must carry. assumed: of rows that do not say.
+    """
+    rows = scores_schema.read_rows(path)
+    if any(((assumed or {}) | row).get(key) != value for row in rows for key, value in identity.items()):
+        path.unlink()
+        return []
+    return rows
 
 
 class Clock:

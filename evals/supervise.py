@@ -1,4 +1,4 @@
-"""Runs the evaluation worker as a subprocess and starts it again when it dies: an engine crash costs one policy at most."""
+"""Runs workers as subprocesses, and the evaluation worker again when it dies: an engine crash costs one policy at most."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trainers.common import scores_schema
-from trainers.common.events import read_events, tail
+from trainers.common.events import EventTail, tail
+from trainers.common.files import Json
 from trainers.common.processes import stop
 
 #: A policy during which the worker died this often without a new row or score on disk in between is given up.
@@ -31,87 +32,111 @@ class JobResult:
     engine_starts: int = 0
 
 
-def run_job(job: dict[str, Any], job_path: Path, on_event: Callable[[dict[str, Any]], None]) -> JobResult:
-    """Run `job` (see evals.worker) to its end, restarting the worker after crashes.
+def run_worker(
+    module: str, job_path: Path, log: Path, events: EventTail, on_event: Callable[[Json], None]
+) -> int | None:
+    """Run `python -m MODULE JOB` to its end; returns its exit code.
+
+    Args:
+        log: where its output is appended. events: of the file that the job names for its events.
+        on_event: called with every event. What it raises ends the worker.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, str(job_path)],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    try:
+        alive = True
+        while alive:
+            alive = process.poll() is None
+            for event in events.read():
+                on_event(event)
+            if alive:
+                time.sleep(0.1)
+    finally:
+        stop(process)
+    return process.returncode
+
+
+@dataclass
+class _Supervised:
+    """What the events of a job have told so far; crashes by the policy that was served, None before the first."""
+
+    policies: list[str]
+    skip: set[str]
+    result: JobResult = field(default_factory=JobResult)
+    current: str | None = None
+    finished: bool = False
+    crashes: Counter[str | None] = field(default_factory=Counter)
+
+    def fail(self, error: Mapping[str, str]) -> None:
+        """The policy that is served has failed; where none is, all that are neither done nor to be skipped."""
+        over = {*self.result.done, *self.result.failed, *self.skip}
+        hit = [self.current] if self.current else [name for name in self.policies if name not in over]
+        self.result.failed |= {name: dict(error) for name in hit}
+        self.current = None
+
+    def take(self, event: Json) -> None:
+        match event["event"]:
+            case "policy_started":
+                self.current = event["policy"]
+            case "policy_done":
+                self.result.done.append(event["policy"])
+                self.current = None
+                self.crashes.pop(None, None)  # one policy fewer to go: starting again is worth it
+            case "policy_failed":
+                self.fail(_error(event))
+                self.crashes.pop(None, None)
+            case "benchmark_done":
+                self.crashes.pop(event["policy"], None)
+            case "progress" if event["done"] > 0:
+                self.crashes.pop(event["policy"], None)
+            case "engine_started":
+                self.result.engine = event["engine"]
+                self.result.engine_starts += 1
+            case "engine_failed":  # for a reason that will not pass: no policy can be measured
+                self.fail(_error(event) | {"engine": NOT_STARTED})
+                self.finished = True
+            case "finished":
+                self.finished = True
+
+
+def _error(event: Json) -> dict[str, str]:
+    return {"class": event["error"], "message": event["message"], "traceback": event["trace"]}
+
+
+def run_job(job: Json, job_path: Path, on_event: Callable[[Json], None]) -> JobResult:
+    """Run `job` (see evals.job) to its end, restarting the worker after crashes.
 
     Args:
         job_path: where the job file goes; the worker's output goes beside it, as `<name>.log`.
         on_event: called with every event the worker reports.
     """
-    result = JobResult()
-    events_path = Path(job["events"])
+    events_path, log = Path(job["events"]), job_path.with_suffix(".log")
     events_path.parent.mkdir(parents=True, exist_ok=True)
     events_path.unlink(missing_ok=True)
-    crashes: dict[str, int] = {}
-    offset, finished = 0, False
-    while not finished:
-        job = {**job, "parent": os.getpid(), "skip": sorted({*job.get("skip", []), *result.failed})}
-        scores_schema.write_json(job_path, job)
-        current: str | None = None
-        with job_path.with_suffix(".log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "evals.worker", str(job_path)],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        try:
-            alive = True
-            while alive:
-                alive = process.poll() is None
-                events, offset = read_events(events_path, offset)
-                for event in events:
-                    kind = event["event"]
-                    if kind in ("policy_done", "policy_failed"):
-                        crashes.pop("", None)  # one policy fewer to go: starting again is worth it
-                    if kind == "policy_started":
-                        current = event["policy"]
-                    elif kind == "policy_done":
-                        result.done.append(event["policy"])
-                        current = None
-                    elif kind == "benchmark_done" or (kind == "progress" and event["done"] > 0):
-                        crashes.pop(event["policy"], None)
-                    elif kind == "policy_failed":
-                        result.failed[event["policy"]] = _error(event)
-                        current = None
-                    elif kind == "engine_started":
-                        result.engine, result.engine_starts = event["engine"], result.engine_starts + 1
-                    elif kind == "engine_failed":  # for a reason that will not pass: no policy can be measured
-                        finished = True
-                        error = {**_error(event), "engine": NOT_STARTED}
-                        result.failed.update(dict.fromkeys(_open(job, result), error))
-                    elif kind == "finished":
-                        finished = True
-                    on_event(event)
-                if alive:
-                    time.sleep(0.1)
-        finally:
-            stop(process)
-        if finished:
-            break
-        key = current or ""
-        crashes[key] = crashes.get(key, 0) + 1
-        on_event({"event": "worker_died", "policy": current, "returncode": process.returncode})
-        if crashes[key] >= MAX_CRASHES:
-            error = {
-                "class": "EngineCrashed",
-                "message": f"the engine died {crashes[key]} times (last exit code {process.returncode}); "
-                f"see {job_path.with_suffix('.log')}",
-                "traceback": tail(job_path.with_suffix(".log")),
-            }
-            hit = [current] if current else _open(job, result)
-            result.failed.update({run_id: error for run_id in hit if run_id not in result.failed})
+    events = EventTail(events_path)
+    state = _Supervised([policy["run_id"] for policy in job["policies"]], set(job.get("skip", ())))
+
+    def take(event: Json) -> None:
+        state.take(event)
+        on_event(event)
+
+    while True:
+        skip = sorted({*state.skip, *state.result.failed})
+        scores_schema.write_json(job_path, {**job, "parent": os.getpid(), "skip": skip})
+        code = run_worker("evals.worker", job_path, log, events, take)
+        if state.finished:
+            return state.result
+        current, state.crashes[state.current] = state.current, state.crashes[state.current] + 1
+        on_event({"event": "worker_died", "policy": current, "returncode": code})
+        if state.crashes[current] >= MAX_CRASHES:
+            said = f"the engine died {MAX_CRASHES} times (last exit code {code}); see {log}"
+            state.fail({"class": "EngineCrashed", "message": said, "traceback": tail(log)})
             if current is None:
-                break
-    return result
-
-
-def _error(event: dict[str, Any]) -> dict[str, str]:
-    return {"class": event["error"], "message": event["message"], "traceback": event["trace"]}
-
-
-def _open(job: dict[str, Any], result: JobResult) -> list[str]:
-    """Policies of the job that are neither done nor to be skipped."""
-    over = {*result.done, *result.failed, *job["skip"]}
-    return [policy["run_id"] for policy in job["policies"] if policy["run_id"] not in over]
+                return state.result
+        state.current = None

@@ -74,10 +74,11 @@ def constraints() -> Iterator[dict[str, Any]]:
     """The registry of constraints, as it was before the block."""
     from evals.constraints import registry
 
-    before = dict(registry._KINDS)
-    yield registry._KINDS
-    registry._KINDS.clear()
-    registry._KINDS.update(before)
+    added = registry.KINDS.added
+    before = dict(added)
+    yield added
+    added.clear()
+    added.update(before)
 
 
 @pytest.mark.usefixtures("constraints")
@@ -85,6 +86,8 @@ def test_constraint(tmp_path: Path) -> None:
     from evals.benchmarks import registry
     from evals.benchmarks.base import Visit
     from evals.constraints import ConstraintError, kinds, register
+    from tests.evals.benchmarks.scored import entry as benchmark_entry
+    from tests.evals.benchmarks.scored import policy_entry
     from trainers.common import scores_schema
 
     kind = written(tmp_path / "elsewhere", "evals/README.md", "Adding a constraint")
@@ -98,7 +101,7 @@ def test_constraint(tmp_path: Path) -> None:
     answers.parent.mkdir(parents=True)
     texts = [{"prompt_id": i, "sample": 0, "prompt": "p", "text": text} for i, text in (("a", "Why?"), ("b", "So."))]
     answers.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
-    policy, entry = {"run_id": "p", "out": str(tmp_path / "p")}, {"name": "mine"}
+    policy, entry = policy_entry("p", tmp_path / "p"), benchmark_entry("mine", kind)
     found = benchmark.score(Visit(None, policy, entry, None, print), benchmark.load(prompts, None), "f")
     assert found["metrics"]["gold_reward"]["value"] == 0.5
     with pytest.raises(ConstraintError, match="already registered"):

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from evals.benchmarks.base import Benchmark, Row, Visit
 from evals.benchmarks.generate import generate_missing, read_generations, turn_id
-from evals.benchmarks.logprobs import Request, are_complete, complete, log_perplexity, prompt_requests
+from evals.benchmarks.logprobs import Request, are_complete, complete, perplexities, prompt_requests
+from evals.engine.chat import message_ids
 from evals.estimates import mean
 from trainers.common import scores_schema
 
 PERPLEXITY = "log_prompt_perplexity"
 #: In a score file: the policy under which PERPLEXITY of its items was measured; null where the rows carried the values.
 PERPLEXITY_UNDER = "prompt_perplexity_under"
+#: Key that `ReferenceScored` adds to answers: log-probs of their tokens, nats; empty where they are not scored.
+REFERENCE_LOGPROBS = "reference_logprobs"
 
 
 class AnswerBenchmark(Benchmark):
-    """A benchmark that scores answers one at a time: a subclass reads the rows and gives each answer its values."""
+    """A benchmark that scores answers one at a time: a subclass reads the rows and gives each answer its values.
+
+    Class attributes:
+        spare: tokens that the longest prompt with its answers leaves free of the engine's max_model_len.
+    """
+
+    spare: ClassVar[int] = 0
 
     @abstractmethod
     def values(self, row: Row, answer: Mapping[str, Any]) -> dict[str, float | None]:
@@ -38,7 +47,7 @@ class AnswerBenchmark(Benchmark):
 
     def collect(self, visit: Visit, rows: list[Row]) -> None:
         """Generate the answers; of the reference, also score the prompts."""
-        generate_missing(visit, [{"id": row["id"], "turns": self.turns_of(row)} for row in rows])
+        generate_missing(visit, [{"id": row["id"], "turns": self.asked(row)} for row in rows], self.spare)
         if visit.is_reference and visit.reference is not None:
             complete(visit.of_reference(), self._prompts(visit, rows))
 
@@ -54,7 +63,7 @@ class AnswerBenchmark(Benchmark):
         answers, perplexity = self.answers_of(visit, rows), self._prompt_perplexity(visit, rows)
         items = []
         for row, log_ppl in zip(rows, perplexity, strict=True):
-            turns = self.turns_of(row)
+            turns = self.asked(row)
             for turn, text in enumerate(turns):
                 found = answers[turn_id(row["id"], turn)]
                 each = [self.values(row, answer) for answer in found]
@@ -73,16 +82,50 @@ class AnswerBenchmark(Benchmark):
         said = {PERPLEXITY_UNDER: under, "by_rule": self.by_rule, "descriptions": dict(self.descriptions)}
         return self.result(visit, fingerprint, items) | said
 
+    def asked(self, row: Row) -> list[str]:
+        """What the policy is asked, turn after turn."""
+        return self.turns_of(row)
+
     def turns_of(self, row: Row) -> list[str]:
         return list(row.get("turns") or [self.message(row)])
 
     def _prompts(self, visit: Visit, rows: list[Row]) -> list[Request | None]:
-        return prompt_requests(visit, [self.turns_of(row)[0] for row in rows])
+        return prompt_requests(visit, [self.asked(row)[0] for row in rows])
 
     def _prompt_perplexity(self, visit: Visit, rows: list[Row]) -> list[float | None]:
         """Of each row; without a reference what the rows carry."""
         if visit.reference is None:
             return [row.get(PERPLEXITY) for row in rows]
-        requests = self._prompts(visit, rows)
-        scored = complete(visit.of_reference(), requests)
-        return [None if request is None else log_perplexity(scored[request.id]) for request in requests]
+        return perplexities(visit.of_reference(), self._prompts(visit, rows))
+
+
+class ReferenceScored(AnswerBenchmark):
+    """A benchmark whose answers are also scored under the reference, once all policies were visited."""
+
+    def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
+        """Where prompts or answers are not scored under the reference yet."""
+        return super().needs_reference(visit, rows) or not are_complete(visit, list(self.requests(visit).values()))
+
+    def answers_of(self, visit: Visit, rows: list[Row]) -> dict[str, list[Row]]:
+        """With the log-probs (nats) of each answer's tokens under the reference, whose weights are served for what is missing."""
+        answers, requests = super().answers_of(visit, rows), self.requests(visit)
+        scored = complete(visit, list(requests.values()))
+        for answer in (one for found in answers.values() for one in found):
+            request = requests.get((answer["prompt_id"], int(answer["sample"])))
+            answer[REFERENCE_LOGPROBS] = () if request is None else scored[request.id]
+        return answers
+
+    def requests(self, visit: Visit) -> dict[tuple[str, int], Request]:
+        """Every answer after what led to it; none where there is no reference."""
+        if visit.reference is None:
+            return {}
+        tokenizer, room, found = visit.engine.tokenizer, visit.engine.max_model_len - 1, {}
+        for answer in (one for rows in read_generations(visit).values() for one in rows):
+            question = {"role": "user", "content": answer["prompt"]}
+            context = message_ids(tokenizer, [*answer.get("messages", []), question])
+            # of an answer that fills max_model_len all but the last token: vLLM generates one with every text it scores
+            tokens = answer["token_ids"][: room - len(context)]
+            if tokens:
+                name = f"{answer['prompt_id']}/{answer['sample']}"
+                found[answer["prompt_id"], int(answer["sample"])] = Request(name, context, tokens)
+        return found

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.estimates import estimate, estimates, mean
-from trainers.common import scores_schema
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from evals.estimates import estimate, estimates, mean, score_file
+from evals.job import BenchmarkEntry, Policy
+from trainers.common.files import Json
 
 
 class BenchmarkError(ValueError):
@@ -19,35 +23,34 @@ class BenchmarkError(ValueError):
 
 __all__ = ["Benchmark", "BenchmarkError", "Visit", "estimate", "mean"]
 
-Row = dict[str, Any]
+Row = Json
 #: Keys of a benchmark in the matrix file that say how answers are sampled.
 SAMPLING = ("max_new_tokens", "temperature", "top_p", "samples", "seed")
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
 class Visit:
     """One policy on one benchmark, with the engine that serves it (or, in the second pass, the reference).
 
     Attributes:
-        policy, reference: entries of the job: run_id, path, fingerprint, out.
-        benchmark: entry of the job: name, fingerprint, and the settings of the matrix file.
+        policy, benchmark, reference: entries of the job; `reference` is None where the job lists none.
         progress: called with the fields of a progress event (done, total, ...).
     """
 
     engine: Any
-    policy: Mapping[str, Any]
-    benchmark: Mapping[str, Any]
-    reference: Mapping[str, Any] | None
+    policy: Policy
+    benchmark: BenchmarkEntry
+    reference: Policy | None
     progress: Callable[..., None]
 
     @property
     def name(self) -> str:
-        return str(self.benchmark["name"])
+        return self.benchmark.name
 
     @property
     def is_reference(self) -> bool:
         """Whether the policy is the reference itself."""
-        return bool(self.policy["run_id"] == scores_schema.REFERENCE)
+        return self.policy.is_reference
 
     def of_reference(self) -> Visit:
         """The same benchmark for the reference, whose weights the engine must serve.
@@ -57,7 +60,7 @@ class Visit:
         """
         if self.reference is None:
             raise BenchmarkError(f"benchmark {self.name!r} compares with the reference, and the job lists no reference")
-        return Visit(self.engine, self.reference, self.benchmark, self.reference, self.progress)
+        return replace(self, policy=self.reference)
 
 
 class Benchmark(ABC):
@@ -95,7 +98,7 @@ class Benchmark(ABC):
 
     def prompts_of(self, row: Row) -> list[str]:
         """Prompts of a row as the user would write them, for comparison with the training data."""
-        return [row["prompt"]]
+        return list(row.get("turns") or [row["prompt"]])
 
     def turns_of(self, row: Row) -> list[str]:
         """What the policy is asked, turn after turn, for judges of its answers; none for a kind without such answers."""
@@ -117,17 +120,10 @@ class Benchmark(ABC):
         self, visit: Visit, fingerprint: str, items: list[Row], metrics: Mapping[str, bool | None] | None = None
     ) -> Row:
         """A score file from its items: every metric is the mean of the items' values, clustered by their group."""
-        return {
-            "schema_version": scores_schema.SCHEMA_VERSION,
-            "benchmark": visit.name,
-            "kind": self.kind,
-            "policy": visit.policy["run_id"],
-            "fingerprint": fingerprint,
-            "metrics": estimates(items, metrics or self.metrics),
-            "primary_metric": next(iter(self.metrics)),
-            "items": items,
-            "noise": None,
-        }
+        found = estimates(items, metrics or self.metrics)
+        return score_file(
+            visit.name, self.kind, visit.policy.run_id, fingerprint, items, found, next(iter(self.metrics))
+        )
 
 
 def __getattr__(name: str) -> Any:

@@ -37,6 +37,9 @@ class ConstraintBenchmark(AnswerBenchmark):
                 raise BenchmarkError(f"{where}: {error}") from None
         return [row for _, row in rows]
 
+    def prompts_of(self, row: Row) -> list[str]:
+        return self.turns_of(row)
+
     def turns_of(self, row: Row) -> list[str]:
         return [row["prompt"]]
 

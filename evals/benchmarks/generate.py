@@ -9,7 +9,7 @@ from typing import Any
 from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.engine.base import Sampling
 from evals.engine.chat import message_ids, sample_seed
-from evals.progress import Clock
+from evals.progress import Clock, batches, kept_rows
 from trainers.common import scores_schema
 
 _CHUNK = 64
@@ -20,28 +20,19 @@ def turn_id(prompt_id: str, turn: int) -> str:
     return prompt_id if turn == 0 else f"{prompt_id}#turn{turn + 1}"
 
 
-def kept_rows(path: Path, visit: Visit) -> list[Row]:
-    """Rows of a file that grows while a policy is visited; none if they are of another policy, other settings or another engine.
-
-    Rows of before the engine was written down count as the present one's.
-    """
-    rows = scores_schema.read_rows(path)
-    wanted = identity(visit)
-    old = {"engine": wanted["engine"]}
-    if any((old | row).get(key) != value for row in rows for key, value in wanted.items()):
-        path.unlink()
-        return []
-    return rows
-
-
-def identity(visit: Visit) -> dict[str, Any]:
+def identity(visit: Visit) -> Row:
     """What every row of a policy on a benchmark carries, and is checked for."""
     return {
-        "policy_fingerprint": visit.policy["fingerprint"],
-        "benchmark_fingerprint": visit.benchmark["fingerprint"],
+        "policy_fingerprint": visit.policy.fingerprint,
+        "benchmark_fingerprint": visit.benchmark.fingerprint,
         "version": scores_schema.ANSWERS_VERSION,
         "engine": visit.engine.name,
     }
+
+
+def kept(path: Path, visit: Visit) -> list[Row]:
+    """Rows of the same policy, settings and engine; of before the engine was written down, they count as the present one's."""
+    return kept_rows(path, identity(visit), {"engine": visit.engine.name})
 
 
 def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]], spare: int = 0) -> None:
@@ -51,10 +42,10 @@ def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]], spare
         questions: `id` and `turns` (what the user says; each turn sees the answers to those before it).
         spare: tokens that the longest prompt with its answers must leave free of the engine's max_model_len.
     """
-    path = scores_schema.generations_path(Path(visit.policy["out"]), visit.name)
-    rows = {(row["prompt_id"], row["sample"]): row for row in kept_rows(path, visit)}
+    path = scores_schema.generations_path(visit.policy.out, visit.name)
+    rows = {(row["prompt_id"], row["sample"]): row for row in kept(path, visit)}
     _check_lengths(visit, questions, spare)
-    samples = int(visit.benchmark.get("samples", 1))
+    samples = visit.benchmark.samples
     total = samples * sum(len(question["turns"]) for question in questions)
     clock = Clock(visit.progress, total, len(rows))
     for turn in range(max(len(question["turns"]) for question in questions)):
@@ -65,8 +56,7 @@ def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]], spare
             for sample in range(samples)
             if (turn_id(question["id"], turn), sample) not in rows
         ]
-        for start in range(0, len(todo), _CHUNK):
-            part = todo[start : start + _CHUNK]
+        for part in batches(todo, _CHUNK):
             fresh = _ask(visit, [(q, sample, _messages(q, sample, turn, rows)) for q, sample in part], turn)
             scores_schema.append_rows(path, fresh)
             rows.update({(row["prompt_id"], row["sample"]): row for row in fresh})
@@ -75,7 +65,7 @@ def generate_missing(visit: Visit, questions: Sequence[Mapping[str, Any]], spare
 
 def _check_lengths(visit: Visit, questions: Sequence[Mapping[str, Any]], spare: int) -> None:
     """Refuse what may not fit the engine, however long the answers become: the same prompts for every policy."""
-    room, length = visit.engine.max_model_len, int(visit.benchmark["max_new_tokens"])
+    room, length = visit.engine.max_model_len, visit.benchmark.max_new_tokens
     for question in questions:
         turns = question["turns"]
         messages = [{"role": "user", "content": turns[0]}]
@@ -102,15 +92,15 @@ def _messages(
 
 
 def _ask(visit: Visit, part: Sequence[tuple[Mapping[str, Any], int, list[dict[str, str]]]], turn: int) -> list[Row]:
-    benchmark, engine = visit.benchmark, visit.engine
-    temperature, top_p = float(benchmark.get("temperature", 0.0)), float(benchmark.get("top_p", 1.0))
-    length, base_seed = int(benchmark["max_new_tokens"]), int(benchmark.get("seed", 0))
+    entry, engine = visit.benchmark, visit.engine
     prompts = [message_ids(engine.tokenizer, messages) for _, _, messages in part]
-    seeds = [sample_seed(base_seed, "\n".join(question["turns"][: turn + 1]), sample) for question, sample, _ in part]
-    answers = engine.generate(prompts, Sampling(length, temperature, top_p, seeds=tuple(seeds)))
+    seeds = [sample_seed(entry.seed, "\n".join(question["turns"][: turn + 1]), sample) for question, sample, _ in part]
+    answers = engine.generate(
+        prompts, Sampling(entry.max_new_tokens, entry.temperature, entry.top_p, seeds=tuple(seeds))
+    )
     return [
         {
-            "policy": visit.policy["run_id"],
+            "policy": visit.policy.run_id,
             **identity(visit),
             "benchmark": visit.name,
             "prompt_id": turn_id(question["id"], turn),
@@ -122,10 +112,10 @@ def _ask(visit: Visit, part: Sequence[tuple[Mapping[str, Any], int, list[dict[st
             "logprobs": [round(value, 6) for value in answer.logprobs],
             "finish_reason": answer.finish_reason,
             "sampling": {
-                "temperature": temperature,
-                "top_p": top_p,
-                "max_tokens": length,
-                "seed": seed if temperature > 0 else None,
+                "temperature": entry.temperature,
+                "top_p": entry.top_p,
+                "max_tokens": entry.max_new_tokens,
+                "seed": seed if entry.temperature > 0 else None,
             },
         }
         for (question, sample, messages), answer, seed in zip(part, answers, seeds, strict=True)
@@ -135,7 +125,7 @@ def _ask(visit: Visit, part: Sequence[tuple[Mapping[str, Any], int, list[dict[st
 def read_generations(visit: Visit) -> dict[str, list[Row]]:
     """Answers by prompt id, in order of their sample."""
     found: dict[str, list[Row]] = {}
-    rows = scores_schema.read_rows(scores_schema.generations_path(Path(visit.policy["out"]), visit.name))
+    rows = scores_schema.read_rows(scores_schema.generations_path(visit.policy.out, visit.name))
     for row in sorted(rows, key=lambda row: int(row["sample"])):
         found.setdefault(row["prompt_id"], []).append(row)
     return found

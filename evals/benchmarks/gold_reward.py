@@ -34,7 +34,7 @@ class GoldReward(AnswerBenchmark):
             raise BenchmarkError(str(error)) from None
         self.by_rule, self.descriptions = self._reward.by_rule, {METRIC: self._reward.description}
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Row:
         return {"reward": self._reward.identity}
 
     def load(self, path: Path, limit: int | None) -> list[Row]:
@@ -45,9 +45,6 @@ class GoldReward(AnswerBenchmark):
             except RewardError as error:
                 raise BenchmarkError(f"{path}: prompt {row['id']!r}: {error}") from None
         return rows
-
-    def prompts_of(self, row: Row) -> list[str]:
-        return list(row["turns"])
 
     def answers_of(self, visit: Visit, rows: list[Row]) -> dict[str, list[Row]]:
         """With the score of each answer, all of them given to the reward at once."""

@@ -89,7 +89,7 @@ class IfEval(AnswerBenchmark):
     def details(self, row: Row, answer: Mapping[str, Any]) -> Row:
         return {"instructions": check(row, answer["text"])}
 
-    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
+    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> Row:
         """Adds `instruction_level` (IFEval's own average over instructions), `by_instruction` and `left_out`."""
         scores = super().score(visit, rows, fingerprint)
         checks = [(item["id"], one) for item in scores["items"] for one in item["instructions"]]
@@ -129,7 +129,7 @@ def check(row: Row, text: str) -> list[Row]:
     return found
 
 
-def _rates(known: list[tuple[str, Row]]) -> dict[str, Any]:
+def _rates(known: list[tuple[str, Row]]) -> Row:
     """Strict pass rate of each kind of instruction."""
     values: dict[str, list[float]] = defaultdict(list)
     for _, one in known:

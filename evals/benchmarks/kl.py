@@ -13,12 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
-from evals.benchmarks.generate import generate_missing, read_generations
-from evals.benchmarks.logprobs import Request, are_complete, complete, log_perplexity, prompt_requests
+from evals.benchmarks.answers import REFERENCE_LOGPROBS, ReferenceScored
+from evals.benchmarks.base import BenchmarkError, Row, Visit
+from evals.benchmarks.logprobs import Request, log_perplexity
 from evals.benchmarks.rows import load_prompts
-from evals.engine.chat import chat_ids
-from evals.estimates import mean
 
 
 def k1(policy: Sequence[float], reference: Sequence[float]) -> float:
@@ -31,7 +29,7 @@ def k3(policy: Sequence[float], reference: Sequence[float]) -> float:
     return math.fsum(math.expm1(r - p) + (p - r) for p, r in zip(policy, reference, strict=True))
 
 
-class KlToReference(Benchmark):
+class KlToReference(ReferenceScored):
     """Rows as of kind `prompts`, of one turn; `samples` answers a prompt (4 if not said)."""
 
     kind = "kl"
@@ -47,6 +45,7 @@ class KlToReference(Benchmark):
     )
     takes = ("max_new_tokens", "samples", "seed")
     defaults: ClassVar[Mapping[str, Any]] = {"temperature": 1.0, "samples": 4}
+    spare = 1  # the reference scores whole answers, and vLLM generates a token with every text it scores
 
     def load(self, path: Path, limit: int | None) -> list[Row]:
         rows = load_prompts(path, limit)
@@ -57,53 +56,35 @@ class KlToReference(Benchmark):
             )
         return rows
 
-    def collect(self, visit: Visit, rows: list[Row]) -> None:
-        # one token is kept free: the reference scores whole answers, and vLLM generates a token with every text it scores
-        generate_missing(visit, [{"id": row["id"], "turns": row["turns"]} for row in rows], spare=1)
+    def asked(self, row: Row) -> list[str]:
+        return list(row["turns"])
 
-    def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
-        """Until the samples and the prompts are scored under the reference."""
-        prompts = prompt_requests(visit, [row["prompt"] for row in rows])
-        samples = self._samples(visit, rows, read_generations(visit))
-        return not (are_complete(visit, samples) and are_complete(visit.of_reference(), prompts))
+    def turns_of(self, row: Row) -> list[str]:
+        """None: judges do not compare samples at temperature 1."""
+        return []
 
-    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
-        answers = read_generations(visit)
-        prompts = prompt_requests(visit, [row["prompt"] for row in rows])
-        scored = complete(visit, self._samples(visit, rows, answers))
-        prompt_scores = complete(visit.of_reference(), prompts)
-        items = []
-        for row, prompt in zip(rows, prompts, strict=True):
-            found = answers[row["id"]]
-            pairs = [(answer["logprobs"], scored[_sample_id(answer)]) for answer in found]
-            samples = {"kl_k1": [k1(p, r) for p, r in pairs], "kl_k3": [k3(p, r) for p, r in pairs]}
-            items.append(
-                {
-                    "id": row["id"],
-                    "values": {name: mean(values) for name, values in samples.items()}
-                    | {
-                        "response_log_perplexity_reference": mean([log_perplexity(r) for _, r in pairs]),
-                        "response_log_perplexity": mean([log_perplexity(p) for p, _ in pairs]),
-                        "response_tokens": mean([float(len(p)) for p, _ in pairs]),
-                        "truncated": mean([float(answer["finish_reason"] == "length") for answer in found]),
-                    },
-                    "group": row.get("group"),
-                    "samples": samples,
-                    "prompt": row["prompt"],
-                    "response": found[0]["text"],
-                    "log_prompt_perplexity": None if prompt is None else log_perplexity(prompt_scores[prompt.id]),
-                }
-            )
-        return self.result(visit, fingerprint, items)
+    def requests(self, visit: Visit) -> dict[tuple[str, int], Request]:
+        visit.of_reference()  # an error where there is none
+        return super().requests(visit)
 
-    @staticmethod
-    def _samples(visit: Visit, rows: list[Row], answers: dict[str, list[Row]]) -> list[Request]:
-        requests = []
-        for row in rows:
-            context = chat_ids(visit.engine.tokenizer, row["prompt"])
-            requests += [Request(_sample_id(answer), context, answer["token_ids"]) for answer in answers[row["id"]]]
-        return requests
+    def answers_of(self, visit: Visit, rows: list[Row]) -> dict[str, list[Row]]:
+        """With the estimates of each sample, beside the first of a prompt."""
+        answers = super().answers_of(visit, rows)
+        for found in answers.values():
+            pairs = [(answer["logprobs"], answer[REFERENCE_LOGPROBS]) for answer in found]
+            found[0]["samples"] = {"kl_k1": [k1(p, r) for p, r in pairs], "kl_k3": [k3(p, r) for p, r in pairs]}
+        return answers
 
+    def values(self, row: Row, answer: Mapping[str, Any]) -> dict[str, float | None]:
+        policy, reference = answer["logprobs"], answer[REFERENCE_LOGPROBS]
+        return {
+            "kl_k3": k3(policy, reference),
+            "kl_k1": k1(policy, reference),
+            "response_log_perplexity_reference": log_perplexity(reference),
+            "response_log_perplexity": log_perplexity(policy),
+            "response_tokens": float(len(policy)),
+            "truncated": float(answer["finish_reason"] == "length"),
+        }
 
-def _sample_id(answer: Row) -> str:
-    return f"{answer['prompt_id']}/{answer['sample']}"
+    def details(self, row: Row, answer: Mapping[str, Any]) -> Row:
+        return {"samples": answer["samples"]}

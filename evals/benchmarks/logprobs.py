@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from evals.benchmarks.base import BenchmarkError, Row, Visit
-from evals.benchmarks.generate import identity, kept_rows
+from evals.benchmarks.generate import identity, kept
 from evals.engine.chat import chat_ids
-from evals.progress import Clock
+from evals.progress import Clock, batches
 from trainers.common import scores_schema
 
 _CHUNK = 64
@@ -49,7 +48,7 @@ def log_perplexity(logprobs: Sequence[float]) -> float | None:
 
 def _valid(visit: Visit, requests: Sequence[Request]) -> dict[str, Row]:
     wanted = {request.id: request.digest for request in requests}
-    rows = kept_rows(scores_schema.logprobs_path(Path(visit.policy["out"]), visit.name), visit)
+    rows = kept(scores_schema.logprobs_path(visit.policy.out, visit.name), visit)
     return {row["id"]: row for row in rows if wanted.get(row["id"]) == row["digest"]}
 
 
@@ -66,8 +65,8 @@ def complete(visit: Visit, requests: Sequence[Request | None]) -> Mapping[str, l
         BenchmarkError: a request is too long for the engine.
     """
     wanted = [request for request in requests if request is not None]
-    kept = _valid(visit, wanted)
-    todo = list({request.id: request for request in wanted if request.id not in kept}.values())
+    found = _valid(visit, wanted)
+    todo = list({request.id: request for request in wanted if request.id not in found}.values())
     room = visit.engine.max_model_len - 1 if todo else 0  # vLLM generates a token with every prompt it scores
     for request in todo:
         length = len(request.context) + len(request.continuation)
@@ -77,9 +76,8 @@ def complete(visit: Visit, requests: Sequence[Request | None]) -> Mapping[str, l
                 f"evaluation.engine.max_model_len - 1 = {room}; raise it, or remove the row"
             )
     clock = Clock(visit.progress, len(todo))
-    path = scores_schema.logprobs_path(Path(visit.policy["out"]), visit.name)
-    for start in range(0, len(todo), _CHUNK):
-        part = todo[start : start + _CHUNK]
+    path = scores_schema.logprobs_path(visit.policy.out, visit.name)
+    for part in batches(todo, _CHUNK):
         scored = visit.engine.token_logprobs([(request.context, request.continuation) for request in part])
         fresh: list[Row] = [
             {
@@ -91,7 +89,13 @@ def complete(visit: Visit, requests: Sequence[Request | None]) -> Mapping[str, l
             for request, values in zip(part, scored, strict=True)
         ]
         scores_schema.append_rows(path, fresh)
-        kept.update({row["id"]: row for row in fresh})
+        found.update({row["id"]: row for row in fresh})
         clock.tick(len(part), sum(len(request.context) + len(request.continuation) for request in part))
     scores_schema.sort_rows(path, "id")
-    return {name: row["logprobs"] for name, row in kept.items()}
+    return {name: row["logprobs"] for name, row in found.items()}
+
+
+def perplexities(visit: Visit, requests: Sequence[Request | None]) -> list[float | None]:
+    """`log_perplexity` of every request, None of None; the engine computes what is not on disk."""
+    scored = complete(visit, requests)
+    return [None if request is None else log_perplexity(scored[request.id]) for request in requests]

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat
 
 from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
 from evals.benchmarks.buckets import by_name, by_quantile
-from evals.benchmarks.logprobs import Request, are_complete, complete, log_perplexity, prompt_request
+from evals.benchmarks.logprobs import Request, are_complete, complete, perplexities, prompt_request
 from evals.benchmarks.rows import read
 from evals.engine.chat import pair_ids
 from trainers.common.plugins import checked
@@ -86,12 +86,12 @@ class Preference(Benchmark):
         requests = [*self._answers(visit, rows), *self._prompts(visit, rows)]
         return not are_complete(visit.of_reference(), requests)
 
-    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> dict[str, Any]:
+    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> Row:
         requests, prompts = self._answers(visit, rows), self._prompts(visit, rows)
-        ours = complete(visit, requests)
-        theirs = complete(visit.of_reference(), [*requests, *prompts])
+        ours, theirs = complete(visit, requests), complete(visit.of_reference(), requests)
+        perplexity = perplexities(visit.of_reference(), prompts)
         items, lengths = [], []
-        for row, chosen, rejected, prompt in zip(rows, requests[::2], requests[1::2], prompts, strict=True):
+        for row, chosen, rejected, log_ppl in zip(rows, requests[::2], requests[1::2], perplexity, strict=True):
             policy = [math.fsum(ours[request.id]) for request in (chosen, rejected)]
             reference = [math.fsum(theirs[request.id]) for request in (chosen, rejected)]
             items.append(
@@ -103,11 +103,10 @@ class Preference(Benchmark):
                     "policy_logps": policy,
                     "reference_logps": reference,
                     "answer_tokens": [len(chosen.continuation), len(rejected.continuation)],
-                    "log_prompt_perplexity": None if prompt is None else log_perplexity(theirs[prompt.id]),
+                    "log_prompt_perplexity": log_ppl,
                 }
             )
             lengths.append((len(chosen.continuation), len(rejected.continuation)))
-        perplexity = [item["log_prompt_perplexity"] for item in items]
         longer = ["chosen longer" if c > r else "rejected longer" if c < r else "equal" for c, r in lengths]
         return self.result(visit, fingerprint, items) | {
             "beta0": self._beta0,

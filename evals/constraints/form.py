@@ -18,8 +18,7 @@ _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "「": "」"}
 class Lowercase(Constraint):
     """No capital letter, and at least one letter that has a case (Chinese text alone does not pass)."""
 
-    def describe(self, args: Args) -> str:
-        return "Write everything in lowercase letters."
+    instruction = "Write everything in lowercase letters."
 
     def check(self, text: str, args: Args) -> bool:
         return any(c.islower() for c in text) and not any(c.isupper() or c.istitle() for c in text)
@@ -29,8 +28,7 @@ class Lowercase(Constraint):
 class Uppercase(Constraint):
     """No small letter, and at least one letter that has a case."""
 
-    def describe(self, args: Args) -> str:
-        return "Write everything in CAPITAL LETTERS."
+    instruction = "Write everything in CAPITAL LETTERS."
 
     def check(self, text: str, args: Args) -> bool:
         return any(c.isupper() for c in text) and not any(c.islower() or unicodedata.category(c) == "Lt" for c in text)
@@ -40,8 +38,7 @@ class Uppercase(Constraint):
 class Quoted(Constraint):
     """The whole answer stands in double quotation marks."""
 
-    def describe(self, args: Args) -> str:
-        return "Put your whole answer in double quotation marks."
+    instruction = "Put your whole answer in double quotation marks."
 
     def check(self, text: str, args: Args) -> bool:
         answer = normalise(text).strip()

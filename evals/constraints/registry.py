@@ -10,118 +10,86 @@ A constraint is plain data, ``{"kind": str, "args": {...}}``, so it travels in J
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, ClassVar, TypeVar
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from evals.constraints.text import is_empty
+from trainers.common.files import Json, file_hash
+from trainers.common.plugins import Registry, problem_of
 
+RULE = "gold_reward/1: share of the prompt's constraints satisfied by exact checks; an empty answer satisfies none"
+"""Text and version of the rule, kept with every pair it decided."""
+_STRICT = ConfigDict(extra="forbid", strict=True)
 Args = Mapping[str, Any]
-Arguments = Mapping[str, "Arg"]
+#: Name -> (type, default), as pydantic's create_model takes them; `...` for an argument that must be given.
+Arguments = Mapping[str, Any]
+_Text = Annotated[str, Field(pattern=r"\S", description="a non-empty string")]
 
 
 class ConstraintError(ValueError):
     """A constraint that cannot be checked: unknown kind, or missing, unknown or ill-typed arguments."""
 
 
-@dataclass(frozen=True)
-class Arg:
-    """One argument of a constraint: a predicate on its value and the words that say what is expected."""
-
-    valid: Callable[[Any], bool]
-    expected: str
-    required: bool = True
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(_is_text(item) for item in value)
-
-
-def count_arg() -> Arg:
+def count_arg() -> tuple[Any, Any]:
     """An integer of at least 1."""
-    return Arg(_is_count, "an integer >= 1")
+    return Annotated[int, Field(ge=1, description="an integer >= 1")], ...
 
 
-def text_arg() -> Arg:
+def text_arg() -> tuple[Any, Any]:
     """A string with at least one visible character."""
-    return Arg(_is_text, "a non-empty string")
+    return _Text, ...
 
 
-def texts_arg(required: bool = True) -> Arg:
+def texts_arg(required: bool = True) -> tuple[Any, Any]:
     """A non-empty list of non-empty strings."""
-    return Arg(_is_texts, "a non-empty list of non-empty strings", required)
+    texts = Annotated[list[_Text], Field(min_length=1, description="a non-empty list of non-empty strings")]
+    return texts, ... if required else None
 
 
-def choice_arg(*options: str) -> Arg:
+def choice_arg(*options: str) -> tuple[Any, Any]:
     """One of the given strings."""
-    return Arg(lambda value: isinstance(value, str) and value in options, "one of " + ", ".join(options))
+    return Annotated[Literal[options], Field(description=f"one of {', '.join(options)}")], ...
 
 
 class Constraint(ABC):
     """One kind of constraint. ``arguments`` declares its arguments; both methods get validated ones."""
 
     arguments: ClassVar[Arguments] = {}
+    #: What ``describe`` returns where a kind has no method of its own.
+    instruction: ClassVar[str]
 
-    @abstractmethod
     def describe(self, args: Args) -> str:
         """The instruction to put into a prompt, one English sentence."""
+        return self.instruction
 
     @abstractmethod
     def check(self, text: str, args: Args) -> bool:
         """Whether ``text`` obeys the instruction. Never called for an empty answer."""
 
 
-C = TypeVar("C", bound=type[Constraint])
-_KINDS: dict[str, Constraint] = {}
+KINDS = Registry("constraint kind", {}, (), (Constraint,), ConstraintError)
+register = KINDS.register
 
 
-def register(kind: str) -> Callable[[C], C]:
-    """Class decorator that adds a constraint kind; a name already taken is an error.
+class _Spec(BaseModel):
+    """A constraint as it is written."""
 
-    A file outside the package may be loaded several times (by `path/to/file.py:Class`): its own class again is no error.
-    """
-
-    def add(cls: C) -> C:
-        known = _KINDS.get(kind)
-        if known is not None and (type(known) is cls or _place(type(known)) != _place(cls)):
-            raise ConstraintError(f"constraint kind {kind!r} is already registered; choose another name")
-        _KINDS[kind] = cls()
-        return cls
-
-    return add
-
-
-def _place(cls: type[Constraint]) -> tuple[str, str]:
-    return cls.check.__code__.co_filename, cls.__qualname__
+    model_config = _STRICT
+    kind: str
+    args: Json | None = None
 
 
 def kinds() -> tuple[str, ...]:
     """The registered kinds, sorted."""
-    return tuple(sorted(_KINDS))
+    return tuple(sorted(KINDS.added))
 
 
-def get(kind: Any) -> Constraint:
-    """The constraint of that kind.
-
-    Raises:
-        ConstraintError: unknown kind; the message names the nearest known one.
-    """
-    if isinstance(kind, str) and kind in _KINDS:
-        return _KINDS[kind]
-    near = difflib.get_close_matches(str(kind), _KINDS, n=1, cutoff=0.0)
-    raise ConstraintError(f"unknown constraint kind {kind!r}; the nearest is {near[0]!r}, all: {', '.join(kinds())}")
+_hash_of = cache(file_hash)  # asked for with every answer
 
 
 def code_of(kind: str) -> str | None:
@@ -130,47 +98,36 @@ def code_of(kind: str) -> str | None:
     Raises:
         ConstraintError: unknown kind.
     """
-    cls = type(get(kind))
-    return None if cls.__module__.partition(".")[0] == "evals" else _file_hash(_place(cls)[0])
+    file = KINDS.file_of(kind)
+    outside = not KINDS.load(kind).__module__.startswith("evals.")
+    return _hash_of(file) if outside and file.is_file() else None
 
 
-@lru_cache
-def _file_hash(path: str) -> str | None:
-    try:
-        with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError:  # defined in a console
-        return None
+@cache
+def _settings(cls: type[Constraint]) -> type[BaseModel]:
+    return create_model(cls.__name__, __config__=_STRICT, **cls.arguments)
 
 
-def resolve(constraint: Mapping[str, Any]) -> tuple[str, Constraint, dict[str, Any]]:
+def resolve(constraint: Mapping[str, Any]) -> tuple[str, Constraint, Args]:
     """Validate ``{"kind", "args"}`` and return (kind, checker, args).
 
     Raises:
         ConstraintError: not a mapping, unknown kind, or arguments that are missing, unknown or of the wrong type.
     """
-    if not isinstance(constraint, Mapping) or "kind" not in constraint:
-        raise ConstraintError(f"a constraint is a mapping with 'kind' and 'args', got {constraint!r}")
-    extra = sorted(set(constraint) - {"kind", "args"})
-    if extra:
-        raise ConstraintError(f"constraint {constraint['kind']!r} has unknown keys {extra}; put them under 'args'")
-    kind = constraint["kind"]
-    checker = get(kind)
-    raw = constraint.get("args")
-    args = {} if raw is None else raw
-    if not isinstance(args, Mapping):
-        raise ConstraintError(f"constraint {kind!r}: 'args' must be a mapping, got {args!r}")
-    for name in args:
-        if name not in checker.arguments:
-            known = ", ".join(checker.arguments) or "none"
-            raise ConstraintError(f"constraint {kind!r}: unknown argument {name!r}; it takes: {known}")
-    for name, arg in checker.arguments.items():
-        if name not in args:
-            if arg.required:
-                raise ConstraintError(f"constraint {kind!r}: argument {name!r} is missing; give {arg.expected}")
-        elif not arg.valid(args[name]):
-            raise ConstraintError(f"constraint {kind!r}: {name}={args[name]!r} is not {arg.expected}")
-    return str(kind), checker, dict(args)
+    try:
+        spec = _Spec.model_validate(constraint)
+    except ValidationError as error:
+        raise ConstraintError(
+            f"a constraint is a mapping with 'kind' and 'args', got {constraint!r} ({problem_of(error)}); its arguments "
+            "stand under 'args'"
+        ) from None
+    cls = KINDS.load(spec.kind)
+    try:
+        args = _settings(cls).model_validate(spec.args or {})
+    except ValidationError as error:
+        takes = ", ".join(f"{name} ({found.description})" for name, found in _settings(cls).model_fields.items())
+        raise ConstraintError(f"constraint {spec.kind!r}: {problem_of(error)}; it takes: {takes or 'none'}") from None
+    return spec.kind, cls(), args.model_dump(exclude_unset=True)
 
 
 def describe(constraint: Mapping[str, Any]) -> str:
@@ -183,3 +140,42 @@ def check(text: str, constraint: Mapping[str, Any]) -> bool:
     """Whether ``text`` obeys the constraint. An answer without a letter or digit obeys none."""
     _, checker, args = resolve(constraint)
     return not is_empty(text) and checker.check(text, args)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One constraint of a prompt, checked: its kind, its English instruction, and whether the answer obeys it."""
+
+    constraint: str
+    instruction: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """Score in [0, 1] (share of constraints satisfied), whether all are, and the single checks in order."""
+
+    score: float
+    all_satisfied: bool
+    checks: tuple[Check, ...]
+
+
+def gold_reward(text: str, constraints: Sequence[Mapping[str, Any]]) -> Result:
+    """Check an answer against the constraints of its prompt.
+
+    Args:
+        text: the answer.
+        constraints: at least one ``{"kind", "args"}``.
+
+    Raises:
+        ConstraintError: no constraints, or a malformed one.
+    """
+    if not constraints:
+        raise ConstraintError("a gold reward needs at least one constraint; the prompt has none")
+    empty = is_empty(text)
+    checks = []
+    for constraint in constraints:
+        kind, checker, args = resolve(constraint)
+        checks.append(Check(kind, checker.describe(args), not empty and checker.check(text, args)))
+    passed = sum(check.passed for check in checks)
+    return Result(passed / len(checks), passed == len(checks), tuple(checks))

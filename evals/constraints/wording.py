@@ -46,8 +46,7 @@ class ForbiddenWords(Constraint):
 class NoCommas(Constraint):
     """No comma of any script ("," "，" "、" "،" ...), also not inside numbers."""
 
-    def describe(self, args: Args) -> str:
-        return "Do not use any commas."
+    instruction = "Do not use any commas."
 
     def check(self, text: str, args: Args) -> bool:
         return not any(
@@ -74,8 +73,7 @@ class NoLetterSequence(Constraint):
 class ContainsDigit(Constraint):
     """At least one decimal digit of any script."""
 
-    def describe(self, args: Args) -> str:
-        return "Include at least one number written in digits."
+    instruction = "Include at least one number written in digits."
 
     def check(self, text: str, args: Args) -> bool:
         return any(character.isdecimal() for character in text)
@@ -85,8 +83,7 @@ class ContainsDigit(Constraint):
 class NoDigits(Constraint):
     """No decimal digit of any script."""
 
-    def describe(self, args: Args) -> str:
-        return "Do not use any digits."
+    instruction = "Do not use any digits."
 
     def check(self, text: str, args: Args) -> bool:
         return not any(character.isdecimal() for character in text)

@@ -1,1 +1,5 @@
-"""Engines that serve policies: vLLM, transformers, and several replicas of one."""
+"""Engines that serve policies: sample, score, swap weights and prove it; `evals.engine.start` starts one."""
+
+from evals.engine.base import Engine, EngineConfig, EngineError, EngineLostError, Generated, Sampling
+
+__all__ = ["Engine", "EngineConfig", "EngineError", "EngineLostError", "Generated", "Sampling"]

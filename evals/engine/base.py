@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 
 class EngineError(RuntimeError):
@@ -22,9 +28,9 @@ def may_pass(error: EngineError) -> bool:
     return isinstance(error, EngineLostError) or isinstance(error.__cause__, RuntimeError)
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="ignore"))
 class EngineConfig:
-    """Settings of the engine, from the matrix file.
+    """Settings of the engine, from the matrix file; other keys are ignored.
 
     Attributes:
         backend: auto (vLLM where it imports, else transformers), vllm or transformers.
@@ -34,6 +40,7 @@ class EngineConfig:
         trust_remote_code: run modelling code that comes with the checkpoint.
         lora: merge (adapters are merged and the weights swapped) or adapters (vLLM adds them per request to the base weights).
         lora_rank: of the adapters that will be served.
+        parity_prompts: prompts on which vLLM's greedy answers are compared with transformers'.
     """
 
     backend: str = "auto"
@@ -48,11 +55,7 @@ class EngineConfig:
     trust_remote_code: bool = False
     lora: str = "merge"
     lora_rank: int = 8
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EngineConfig:
-        known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
+    parity_prompts: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,26 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the engine."""
+
+
+#: Exit code of a process whose engine has died, which asks the supervisor for a new one.
+ENGINE_DIED = 3
+
+
+def end_with_engine(engine: Engine, grace: float = 0.0) -> None:
+    """End this process when the engine is dead: killed by a signal, vLLM may leave its caller waiting indefinitely.
+
+    Args:
+        grace: seconds in between: where vLLM does raise an error, that is the better end.
+    """
+
+    def watch() -> None:
+        while engine.alive():
+            time.sleep(1)
+        time.sleep(grace)
+        os._exit(ENGINE_DIED)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def choose_backend(config: EngineConfig) -> str:

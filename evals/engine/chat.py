@@ -45,6 +45,11 @@ def chat_ids(tokenizer: Any, user: str) -> list[int]:
     return message_ids(tokenizer, [{"role": "user", "content": user}])
 
 
+def hashed_seed(text: str) -> int:
+    """A seed of 31 bits from a text, so that neither order nor batch matters."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
+
+
 def sample_seed(seed: int, prompt: str, sample: int) -> int:
-    """Seed of one sample: a hash of the run's seed, the sample's number and the prompt, so order does not matter."""
-    return int(hashlib.sha256(f"{seed}:{sample}:{prompt}".encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
+    """Seed of one sample, from the run's seed, the sample's number and the prompt."""
+    return hashed_seed(f"{seed}:{sample}:{prompt}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from evals.job import Policy
 from trainers.common.adapters import write_merged
 
 
@@ -25,20 +25,15 @@ def merge(base: Path, adapter: Path, target: Path, dtype: str, trust_remote_code
 
 
 @contextmanager
-def served_weights(policy: Mapping[str, Any]) -> Iterator[Path]:
-    """The directory of a policy's weights; those of an entry with `merge` are made first and removed afterwards.
-
-    Args:
-        policy: entry of the job: `path`, and where only an adapter was kept, `adapter` (its folder) and `merge` (`base`,
-            `dtype`, `trust_remote_code`).
-    """
-    path, how = Path(policy["path"]), policy.get("merge")
-    if how is None:
-        yield path
+def served_weights(policy: Policy) -> Iterator[None]:
+    """The weights in a policy's `path` are there while the block runs; those of an entry with `merge` are made for it."""
+    path, how = policy.path, policy.merge
+    if how is None or policy.adapter is None:
+        yield
         return
     shutil.rmtree(path, ignore_errors=True)  # left by a process that was killed, perhaps while it removed this
-    merge(Path(how["base"]), Path(policy["adapter"]), path, how["dtype"], how["trust_remote_code"])
+    merge(how.base, policy.adapter, path, how.dtype, how.trust_remote_code)
     try:
-        yield path
+        yield
     finally:
         shutil.rmtree(path, ignore_errors=True)

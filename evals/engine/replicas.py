@@ -1,31 +1,42 @@
 """Data parallelism: the same engine in several processes, each with its share of the devices and of every batch.
 
-vLLM's `LLM` takes no `data_parallel_size` above 1 in one process, so each replica is a process of its own.
+vLLM's `LLM` takes no `data_parallel_size` above 1 in one process, so each replica is a process of its own: a pool of one, since a
+replica keeps its engine and a pool would choose by itself which of its processes gets a call.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
-import threading
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from evals.engine.base import Engine, EngineConfig, EngineError, EngineLostError, Generated, Sampling, may_pass
+from evals.engine.base import (
+    Engine,
+    EngineConfig,
+    EngineError,
+    EngineLostError,
+    Generated,
+    Sampling,
+    end_with_engine,
+    may_pass,
+)
 
 
 class EngineDeadError(EngineLostError):
     """A replica or a process of its engine died; called as vLLM's own error, so that the worker treats it alike."""
 
 
-_ERRORS: dict[str, type[EngineError]] = {one.__name__: one for one in (EngineError, EngineLostError, EngineDeadError)}
-
-
 #: Starts an engine with the weights of a folder.
 Start = Callable[[Path, EngineConfig], Engine]
+#: In a replica's process: its engine.
+_engine: Any = None
 
 
 def devices(config: EngineConfig) -> list[list[str]]:
@@ -51,10 +62,11 @@ def devices(config: EngineConfig) -> list[list[str]]:
     return [found[i * wide : (i + 1) * wide] for i in range(n)]
 
 
-def _serve(pipe: Any, model_dir: str, config: EngineConfig, mine: list[str], start: Start) -> None:
-    """A replica: answers calls of the engine's methods until the pipe is closed."""
+def _begin(model_dir: Path, config: EngineConfig, mine: list[str], start: Start) -> tuple[str, int]:
+    """In a replica: start the engine on its devices; returns its name and its max_model_len."""
     import torch
 
+    global _engine
     if torch.cuda.device_count():  # does not initialise CUDA, so the choice below still counts
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
     else:
@@ -62,28 +74,23 @@ def _serve(pipe: Any, model_dir: str, config: EngineConfig, mine: list[str], sta
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(mine)
         torch.set_num_threads(len(mine))
     try:
-        engine = start(Path(model_dir), config)
+        _engine = start(model_dir, config)
+    except Exception as error:  # its cause does not travel, and another library's may not at all
+        passing = not isinstance(error, EngineError) or may_pass(error)
+        raise (EngineLostError if passing else EngineError)(f"{type(error).__name__}: {error}") from None
+    end_with_engine(_engine)
+    return _engine.name, _engine.max_model_len
+
+
+def _call(method: str, *arguments: Any) -> Any:
+    """In a replica: a method of its engine."""
+    try:
+        return getattr(_engine, method)(*arguments)
     except EngineError as error:
-        pipe.send((EngineLostError.__name__ if may_pass(error) else type(error).__name__, str(error)))
-        return
-    threading.Thread(target=_end_with, args=(engine,), daemon=True).start()
-    pipe.send((None, (engine.name, engine.max_model_len)))
-    while True:
-        try:
-            method, arguments = pipe.recv()
-        except EOFError:
-            break
-        try:
-            pipe.send((None, getattr(engine, method)(*arguments)))
-        except Exception as error:  # whatever the engine raises is the caller's to handle
-            pipe.send((type(error).__name__, f"{type(error).__name__}: {error}"))
-    engine.close()
-
-
-def _end_with(engine: Any) -> None:
-    while engine.alive():
-        time.sleep(1)
-    os._exit(1)
+        raise type(error)(f"{type(error).__name__}: {error}") from None
+    except Exception as error:  # another library's: the caller may not be able to unpickle it
+        dead = type(error).__name__ == EngineDeadError.__name__
+        raise (EngineDeadError if dead else EngineError)(f"{type(error).__name__}: {error}") from None
 
 
 class Replicas:
@@ -92,81 +99,64 @@ class Replicas:
     def __init__(self, model_dir: Path, config: EngineConfig, start: Start) -> None:
         from transformers import AutoTokenizer
 
-        context = multiprocessing.get_context("spawn")
-        one = replace(config, data_parallel_size=1)
-        self._pipes: list[Any] = []
-        self._processes: list[Any] = []
-        for mine in devices(config):
-            here, there = context.Pipe()
-            # not a daemon: vLLM starts processes of its own
-            process = context.Process(target=_serve, args=(there, str(model_dir), one, mine, start), daemon=False)
-            process.start()
-            there.close()
-            self._pipes.append(here)
-            self._processes.append(process)
+        one, shares, spawn = replace(config, data_parallel_size=1), devices(config), get_context("spawn")
+        self._pools = [ProcessPoolExecutor(1, mp_context=spawn) for _ in shares]
+        self._processes: list[BaseProcess] = []
         try:
-            names = [self._receive(i) for i in range(len(self._pipes))]
-        except EngineError:
+            begun = self._all(_begin, [(Path(model_dir), one, mine, start) for mine in shares])
+        except Exception:
             self.close()
             raise
-        self.name, self.replicas = f"{names[0][0]} x {len(names)}", len(names)
-        self.max_model_len, self.trust_remote_code = int(names[0][1]), config.trust_remote_code
+        self._processes = [process for pool in self._pools for process in pool._processes.values()]
+        self.name, self.replicas = f"{begun[0][0]} x {len(begun)}", len(begun)
+        self.max_model_len, self.trust_remote_code = int(begun[0][1]), config.trust_remote_code
         self.tokenizer: Any = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=config.trust_remote_code)
 
-    def _receive(self, i: int) -> Any:
+    def _all(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call a function in every replica at once; the first error is raised when all have answered."""
+        i, futures, results = 0, [], []
         try:
-            error, value = self._pipes[i].recv()
-        except (EOFError, OSError):
+            for i, pool in enumerate(self._pools):
+                futures.append(pool.submit(function, *arguments[i]))
+            wait(futures)
+            for i in range(len(futures)):
+                results.append(futures[i].result())
+        except BrokenProcessPool:
             raise EngineDeadError(f"replica {i} of the engine ended") from None
-        if error is not None:
-            raise _ERRORS.get(error, EngineError)(f"replica {i}: {value}")
-        return value
+        except EngineError as error:
+            raise type(error)(f"replica {i}: {error}") from None
+        return results
 
-    def _all(self, method: str, arguments: Callable[[int], tuple[Any, ...]]) -> list[Any]:
-        """Call a method of every replica at once; the first error is raised when all have answered."""
-        for i, pipe in enumerate(self._pipes):
-            try:
-                pipe.send((method, arguments(i)))
-            except OSError:
-                raise EngineDeadError(f"replica {i} of the engine ended") from None
-        values, failed = [], None
-        for i in range(len(self._pipes)):
-            try:
-                values.append(self._receive(i))
-            except EngineError as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
-        return values
-
-    def _dealt(self, method: str, requests: Sequence[Any], more: Callable[[int], tuple[Any, ...]]) -> list[Any]:
-        n = len(self._pipes)
-        parts = self._all(method, lambda i: (list(requests[i::n]), *more(i)))
+    def _dealt(self, method: str, requests: Sequence[Any], more: Sequence[tuple[Any, ...]] = ()) -> list[Any]:
+        n = len(self._pools)
+        parts = self._all(_call, [(method, list(requests[i::n]), *(more[i] if more else ())) for i in range(n)])
         results: list[Any] = [None] * len(requests)
         for i, part in enumerate(parts):
             results[i::n] = part
         return results
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
-        n, seeds = len(self._pipes), sampling.seeds
-        return self._dealt("generate", prompts, lambda i: (replace(sampling, seeds=seeds[i::n] if seeds else None),))
+        n, seeds = len(self._pools), sampling.seeds
+        shares = [(replace(sampling, seeds=seeds[i::n] if seeds else None),) for i in range(n)]
+        return self._dealt("generate", prompts, shares)
 
     def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
-        return self._dealt("loglikelihood", requests, lambda _: ())
+        return self._dealt("loglikelihood", requests)
 
     def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-        return self._dealt("token_logprobs", requests, lambda _: ())
+        return self._dealt("token_logprobs", requests)
 
     def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
-        return float(max(self._all("swap", lambda _: (model_dir, adapter))))
+        return float(max(self._all(_call, [("swap", model_dir, adapter)] * len(self._pools))))
 
     def alive(self) -> bool:
         return all(process.is_alive() for process in self._processes)
 
     def close(self) -> None:
-        for pipe in self._pipes:
-            pipe.close()
+        for pool in self._pools:
+            with contextlib.suppress(BrokenProcessPool):
+                pool.submit(_call, "close")
+            pool.shutdown(wait=False)
         for process in self._processes:
             process.join(10)
-            if process.is_alive():
-                process.terminate()
+            process.terminate()

@@ -6,10 +6,9 @@ transformers is not enough: the engine's own answer must also have changed where
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evals.engine.base import Engine, EngineError
 from evals.engine.chat import chat_ids
@@ -58,17 +57,12 @@ def engine_logprobs(engine: Engine) -> list[list[float]]:
     return engine.token_logprobs([_ids(engine)] * engine.replicas)
 
 
-def expected_logprobs(
-    model_dir: Path, context: list[int], answer: list[int], trust_remote_code: bool = False
-) -> list[float]:
+def _expected(model_dir: Path, context: list[int], answer: list[int], trust_remote_code: bool) -> list[float]:
     """Log-prob of each of the probe's tokens under the checkpoint in `model_dir`, in float32 by transformers."""
-    import torch
-    from transformers import AutoModelForCausalLM
+    from evals.engine.transformers_engine import load, score
 
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, trust_remote_code=trust_remote_code)
-    with torch.inference_mode():
-        logits = model(torch.tensor([[*context, *answer]])).logits[0, len(context) - 1 : -1].log_softmax(-1)
-    return [float(value) for value in logits.gather(-1, torch.tensor(answer)[:, None]).squeeze(-1)]
+    [(found, _)] = score(load(model_dir, "float32", trust_remote_code), [(context, answer)])
+    return [float(value) for value in found]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -79,9 +73,7 @@ def _largest(first: Sequence[float], second: Sequence[float]) -> float:
     return max(abs(a - b) for a, b in zip(first, second, strict=True))
 
 
-def check_swap(
-    engine: Engine, model_dir: Path, dtype: str, previous: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def check_swap(engine: Engine, model_dir: Path, dtype: str, previous: SwapCheck | None = None) -> SwapCheck:
     """Compare the probe's log-probs in the engine with transformers' on the same checkpoint.
 
     Args:
@@ -89,13 +81,10 @@ def check_swap(
         previous: what this function returned for the weights served just before, if that is known. Where transformers
             gives the two checkpoints different log-probs, the engine must do so too.
 
-    Returns:
-        The fields of `SwapCheck`.
-
     Raises:
         EngineError: the engine does not serve these weights.
     """
-    replicas, theirs = engine_logprobs(engine), expected_logprobs(model_dir, *_ids(engine), engine.trust_remote_code)
+    replicas, theirs = engine_logprobs(engine), _expected(model_dir, *_ids(engine), engine.trust_remote_code)
     expected, tolerance = _mean(theirs), TOLERANCE.get(dtype, 0.1)
     for ours in replicas:
         if not abs(_mean(ours) - expected) <= tolerance:  # written so that NaN fails
@@ -104,26 +93,25 @@ def check_swap(
                 f"{expected:.4f} in transformers (tolerance {tolerance}): the engine does not serve these weights"
             )
     policies = engines = None
+    distinguishable = False
     if previous is not None:
-        policies = _largest(theirs, previous["expected_tokens"])
-        engines = min(_largest(a, b) for a, b in zip(replicas, previous["engine_tokens"], strict=True))
-    distinguishable = policies is not None and policies > RESOLUTION.get(dtype, 0.1)
-    if distinguishable and policies and engines is not None and engines < 0.1 * policies:
-        raise EngineError(
-            f"after the swap to {model_dir} the engine still answers like the policy before it: the probe's log-probs "
-            f"changed by {engines:.2g}, those of the checkpoint by {policies:.2g}"
-        )
-    return asdict(
-        SwapCheck(
-            engine=_mean([_mean(ours) for ours in replicas]),
-            expected=expected,
-            previous=previous["expected"] if previous is not None else None,
-            tolerance=tolerance,
-            largest_difference=max(_largest(ours, theirs) for ours in replicas),
-            policy_difference=policies,
-            engine_difference=engines,
-            distinguishable=distinguishable,
-            engine_tokens=replicas,
-            expected_tokens=theirs,
-        )
+        policies = _largest(theirs, previous.expected_tokens)
+        engines = min(_largest(a, b) for a, b in zip(replicas, previous.engine_tokens, strict=True))
+        distinguishable = policies > RESOLUTION.get(dtype, 0.1)
+        if distinguishable and engines < 0.1 * policies:
+            raise EngineError(
+                f"after the swap to {model_dir} the engine still answers like the policy before it: the probe's log-probs "
+                f"changed by {engines:.2g}, those of the checkpoint by {policies:.2g}"
+            )
+    return SwapCheck(
+        engine=_mean([_mean(ours) for ours in replicas]),
+        expected=expected,
+        previous=previous.expected if previous is not None else None,
+        tolerance=tolerance,
+        largest_difference=max(_largest(ours, theirs) for ours in replicas),
+        policy_difference=policies,
+        engine_difference=engines,
+        distinguishable=distinguishable,
+        engine_tokens=replicas,
+        expected_tokens=theirs,
     )

@@ -8,13 +8,55 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evals.engine.base import EngineConfig, EngineError, Generated, Sampling, choose_dtype
+from evals.progress import batches
 
 _BATCH = 32
 #: Positions whose scores over the vocabulary are held at once when likelihoods are computed.
 _SCORED_POSITIONS = 4096
+
+
+Requests = Sequence[tuple[Sequence[int], Sequence[int]]]
+
+
+def load(model_dir: Path, dtype: str, trust_remote_code: bool = False) -> Any:
+    """The causal language model of a checkpoint, ready to answer; on the CPU, as transformers loads it."""
+    model = AutoModelForCausalLM.from_pretrained(
+        model_dir, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+    )
+    return model.eval()
+
+
+@torch.inference_mode()
+def score(model: Any, requests: Requests) -> list[tuple[torch.Tensor, bool]]:
+    """Log-probs (nats) of each continuation after its context, shape (tokens,), and whether all its tokens are the likeliest."""
+    results: list[tuple[torch.Tensor, bool]] = [(torch.empty(0), True)] * len(requests)
+    lengths = [len(context) + len(continuation) for context, continuation in requests]
+    order = sorted(range(len(requests)), key=lengths.__getitem__)
+    start = 0
+    while start < len(order):
+        longest = lengths[order[min(start + _BATCH, len(order)) - 1]]
+        part = order[start : start + max(1, min(_BATCH, _SCORED_POSITIONS // longest))]
+        start += len(part)
+        ids, mask = _padded([[*requests[i][0], *requests[i][1]] for i in part], "right", model.device)
+        logits = model(input_ids=ids, attention_mask=mask).logits.float()
+        for k, i in enumerate(part):
+            first, last = len(requests[i][0]), lengths[i]
+            scores = logits[k, first - 1 : last - 1].log_softmax(-1)
+            target = ids[k, first:last]
+            picked = scores.gather(-1, target[:, None]).squeeze(-1)
+            results[i] = (picked, bool((scores.argmax(-1) == target).all()))
+    return results
+
+
+def _padded(rows: Sequence[Sequence[int]], side: str, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids with zeros at one side, and the mask of what is not padding; both of shape (rows, longest), integers."""
+    ids = [torch.tensor(list(row), device=device) for row in rows]
+    mask = [torch.ones_like(row) for row in ids]
+    return pad_sequence(ids, True, padding_side=side), pad_sequence(mask, True, padding_side=side)
 
 
 class TransformersEngine:
@@ -34,7 +76,6 @@ class TransformersEngine:
         self.swap(model_dir)
         ends = self._model.generation_config.eos_token_id
         self._ends = set(ends if isinstance(ends, list) else [ends]) | {self.tokenizer.eos_token_id}
-        self._pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
 
     def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
         if not any(Path(model_dir).glob("*.safetensors")):
@@ -42,12 +83,10 @@ class TransformersEngine:
         started = time.perf_counter()
         self._model = None
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                model_dir, dtype=getattr(torch, self._dtype), trust_remote_code=self.trust_remote_code
-            )
+            model = load(model_dir, self._dtype, self.trust_remote_code)
         except Exception as error:  # whatever a damaged checkpoint makes the loader raise
             raise EngineError(f"weights of {model_dir} did not load: {error}") from error
-        self._model = model.to(self._device).eval()
+        self._model = model.to(self._device)
         return time.perf_counter() - started
 
     def alive(self) -> bool:
@@ -57,24 +96,18 @@ class TransformersEngine:
         self._model = None
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
-        results: list[Generated | None] = [None] * len(prompts)
+        results: dict[int, Generated] = {}
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        for start in range(0, len(order), _BATCH):
-            part = order[start : start + _BATCH]
+        for part in batches(order, _BATCH):
             seeds = [sampling.seeds[i] for i in part] if sampling.seeds else None
-            for i, result in zip(part, self._decode([prompts[i] for i in part], sampling, seeds), strict=True):
-                results[i] = result
-        return [result for result in results if result is not None]
+            decoded = self._decode([prompts[i] for i in part], sampling, seeds)
+            results.update(zip(part, decoded, strict=True))
+        return [results[i] for i in range(len(prompts))]
 
     @torch.inference_mode()
     def _decode(self, prompts: list[Sequence[int]], sampling: Sampling, seeds: list[int] | None) -> list[Generated]:
-        width = max(len(prompt) for prompt in prompts)
         rows = len(prompts)
-        ids = torch.full((rows, width), self._pad, device=self._device)
-        mask = torch.zeros((rows, width), dtype=torch.long, device=self._device)
-        for i, prompt in enumerate(prompts):
-            ids[i, width - len(prompt) :] = torch.tensor(list(prompt))
-            mask[i, width - len(prompt) :] = 1
+        ids, mask = _padded(prompts, "left", self._device)
         generators = [torch.Generator(self._device).manual_seed(seed) for seed in seeds] if seeds else None
         tokens: list[list[int]] = [[] for _ in prompts]
         logprobs: list[list[float]] = [[] for _ in prompts]
@@ -134,36 +167,8 @@ class TransformersEngine:
         draws = [torch.multinomial(row, 1, generator=g) for row, g in zip(probabilities, generators, strict=True)]
         return torch.cat(draws)
 
-    def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
-        return [(float(row.sum()), greedy) for row, greedy in self._score(requests)]
+    def loglikelihood(self, requests: Requests) -> list[tuple[float, bool]]:
+        return [(float(row.sum()), greedy) for row, greedy in score(self._model, requests)]
 
-    def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-        return [row.tolist() for row, _ in self._score(requests)]
-
-    @torch.inference_mode()
-    def _score(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[torch.Tensor, bool]]:
-        """Log-probs of each continuation, shape (tokens,), and whether every token is the most likely one."""
-        results: list[tuple[torch.Tensor, bool]] = [(torch.empty(0), True)] * len(requests)
-        lengths = [len(context) + len(continuation) for context, continuation in requests]
-        order = sorted(range(len(requests)), key=lengths.__getitem__)
-        start = 0
-        while start < len(order):
-            longest = lengths[order[min(start + _BATCH, len(order)) - 1]]
-            size = max(1, min(_BATCH, _SCORED_POSITIONS // longest))
-            part = order[start : start + size]
-            start += size
-            rows = [[*requests[i][0], *requests[i][1]] for i in part]
-            width = max(len(row) for row in rows)
-            ids = torch.full((len(rows), width), self._pad, device=self._device)
-            for k, row in enumerate(rows):
-                ids[k, : len(row)] = torch.tensor(row)
-            ends = torch.tensor([len(row) for row in rows], device=self._device)
-            mask = (torch.arange(width, device=self._device)[None] < ends[:, None]).long()
-            logits = self._model(input_ids=ids, attention_mask=mask).logits.float()
-            for k, i in enumerate(part):
-                first, last = len(requests[i][0]), len(rows[k])
-                scores = logits[k, first - 1 : last - 1].log_softmax(-1)
-                target = ids[k, first:last]
-                picked = scores.gather(-1, target[:, None]).squeeze(-1)
-                results[i] = (picked, bool((scores.argmax(-1) == target).all()))
-        return results
+    def token_logprobs(self, requests: Requests) -> list[list[float]]:
+        return [row.tolist() for row, _ in score(self._model, requests)]

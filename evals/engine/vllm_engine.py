@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.engine.adapters import Adapters
 from evals.engine.base import EngineConfig, EngineError, EngineLostError, Generated, Sampling, choose_dtype
+from trainers.common.files import Json
+
+#: Ranks of adapters that vLLM has room for; the next larger one is taken.
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def _prepare_environment(config: EngineConfig) -> bool:
@@ -32,6 +35,14 @@ def _prepare_environment(config: EngineConfig) -> bool:
     return on_cpu
 
 
+def _room_for(rank: int) -> int:
+    """The rank vLLM makes room for."""
+    fitting = [size for size in RANKS if size >= rank]
+    if not fitting:
+        raise EngineError(f"vLLM serves adapters up to rank {RANKS[-1]}, and lora.r is {rank}; set lora: merge")
+    return fitting[0]
+
+
 class VllmEngine:
     """`evals.engine.base.Engine` over vLLM.
 
@@ -40,6 +51,7 @@ class VllmEngine:
     """
 
     replicas = 1
+    _adapter: Any  # vLLM's request that names the adapter in use
 
     def __init__(self, model_dir: Path, config: EngineConfig) -> None:
         on_cpu = _prepare_environment(config)
@@ -49,12 +61,10 @@ class VllmEngine:
             )
         from vllm import LLM
 
-        extra: dict[str, Any] = (
-            {"enforce_eager": True} if on_cpu else {"gpu_memory_utilization": config.gpu_memory_utilization}
-        )
-        self._adapters = Adapters(config.lora_rank) if config.lora == "adapters" else None
-        if self._adapters is not None:
-            extra |= self._adapters.settings()
+        extra: Json = {"enforce_eager": True} if on_cpu else {"gpu_memory_utilization": config.gpu_memory_utilization}
+        self._with_adapters, self._adapter, self._served = config.lora == "adapters", None, 0
+        if self._with_adapters:  # policies are visited one after another, so one adapter is on it at a time
+            extra |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _room_for(config.lora_rank)}
         try:
             self._llm = LLM(
                 str(model_dir),
@@ -74,16 +84,13 @@ class VllmEngine:
             raise EngineError(f"vLLM did not start with {model_dir}: {error}") from error
         import vllm
 
-        self.name = f"vllm {vllm.__version__} ({choose_dtype(config)}{', adapters' if self._adapters else ''})"
+        self.name = f"vllm {vllm.__version__} ({choose_dtype(config)}{', adapters' if self._with_adapters else ''})"
         self.tokenizer = self._llm.get_tokenizer()
         self.max_model_len, self.trust_remote_code = config.max_model_len, config.trust_remote_code
         self._base = Path(model_dir)
-        if self._adapters is not None:
-            self._adapters.engine = self._llm.llm_engine
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         from vllm import SamplingParams
-        from vllm.inputs import TokensPrompt
 
         seeds: Sequence[int | None] = sampling.seeds or [None] * len(prompts)
         params = [
@@ -97,19 +104,20 @@ class VllmEngine:
             )
             for seed in seeds
         ]
-        outputs = self._llm.generate(
-            [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts],
-            params,
-            use_tqdm=False,
-            lora_request=self._adapters.request if self._adapters is not None else None,
-        )
         results = []
-        for output in outputs:
+        for output in self._ask(prompts, params):
             answer = output.outputs[0]
             ids = list(answer.token_ids)
             logprobs = [step[token].logprob for step, token in zip(answer.logprobs or [], ids, strict=True)]
             results.append(Generated(answer.text, ids, logprobs, str(answer.finish_reason)))
         return results
+
+    def _ask(self, prompts: Sequence[Sequence[int]], params: Any) -> list[Any]:
+        """vLLM's RequestOutput of each prompt."""
+        from vllm.inputs import TokensPrompt
+
+        tokens = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
+        return self._llm.generate(tokens, params, use_tqdm=False, lora_request=self._adapter)
 
     def loglikelihood(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, bool]]:
         scored = self._score(requests)
@@ -121,15 +129,9 @@ class VllmEngine:
     def _score(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[Any]]:
         """vLLM's Logprob of every token of each continuation."""
         from vllm import SamplingParams
-        from vllm.inputs import TokensPrompt
 
-        params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
-        outputs = self._llm.generate(
-            [TokensPrompt(prompt_token_ids=[*context, *continuation]) for context, continuation in requests],
-            params,
-            use_tqdm=False,
-            lora_request=self._adapters.request if self._adapters is not None else None,
-        )
+        texts = [[*context, *continuation] for context, continuation in requests]
+        outputs = self._ask(texts, SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0))
         results = []
         for (context, continuation), output in zip(requests, outputs, strict=True):
             steps = output.prompt_logprobs[len(context) :]
@@ -137,15 +139,16 @@ class VllmEngine:
         return results
 
     def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
-        if self._adapters is not None and (adapter is not None or Path(model_dir) == self._base):
-            return self._adapters.serve(adapter)
-        if self._adapters is not None:
-            raise EngineError(
-                f"{model_dir} is not a LoRA run of the base model {self._base}; set evaluation.engine.lora: merge"
-            )
+        started = time.perf_counter()
+        if self._with_adapters:
+            if adapter is None and Path(model_dir) != self._base:
+                raise EngineError(
+                    f"{model_dir} is not a LoRA run of the base model {self._base}; set evaluation.engine.lora: merge"
+                )
+            self._serve(adapter)
+            return time.perf_counter() - started
         if not any(Path(model_dir).glob("*.safetensors")):
             raise EngineError(f"{model_dir} holds no *.safetensors weights")
-        started = time.perf_counter()
         try:
             self._reload(model_dir)
         except Exception as error:  # vLLM wraps whatever its worker process raised
@@ -156,6 +159,23 @@ class VllmEngine:
                 raise EngineLostError(problem) from error
             raise EngineError(problem) from error
         return time.perf_counter() - started
+
+    def _serve(self, adapter: Path | None) -> None:
+        """Answer with this adapter from now on; None: with the base weights."""
+        from vllm.lora.request import LoRARequest
+
+        engine = self._llm.llm_engine
+        if self._adapter is not None:
+            engine.remove_lora(self._adapter.lora_int_id)
+            self._adapter = None
+        if adapter is not None:
+            self._served += 1  # unique: vLLM's prefix cache uses it as a key
+            request = LoRARequest(f"policy-{self._served}", self._served, str(adapter))
+            try:
+                engine.add_lora(request)
+            except Exception as error:  # vLLM wraps whatever its worker process raised (DoRA, modules_to_save, ...)
+                raise EngineError(f"vLLM does not serve the adapter {adapter}: {error}") from error
+            self._adapter = request
 
     def _reload(self, model_dir: Path) -> None:
         self._llm.collective_rpc("reload_policy", kwargs={"weights_path": str(model_dir)})

@@ -12,9 +12,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from evals.judges.cache import Cost, JudgeCache, Reply
+from trainers.common.files import Json
 
 
 class JudgeError(ValueError):
@@ -41,20 +43,40 @@ class Judge(ABC):
     """One judge. Constructing it loads nothing and asks nobody.
 
     Attributes:
-        compares: whether it takes two answers (a pairwise judge) or one (a scoring judge).
+        compares: whether it takes two answers (a pairwise judge) or one (a scoring judge). Each two answers are then one call for
+            each order, else each answer is one call.
         by_rule: whether its verdicts are those of a program that anyone can run again.
         context_keys: keys of `Question.context` that its verdicts depend on.
+        max_requests: calls over the life of its cache; None for no limit.
     """
 
     compares: bool = False
     by_rule: bool = False
     context_keys: tuple[str, ...] = ()
+    max_requests: int | None = None
+
+    @classmethod
+    def placed(cls, params: Json, base: Path) -> tuple[Json, dict[str, str]]:
+        """Its parameters in a matrix file of the folder `base`, paths made absolute; and a hash of each file or folder they name.
+
+        Raises:
+            JudgeError: one is not there. The message begins with the parameter.
+        """
+        return params, {}
+
+    def seconds_each(self, flops: Callable[[], float]) -> float | None:
+        """Seconds that a call takes, roughly, before any was measured; None where nothing is known.
+
+        Args:
+            flops: floating-point operations this machine does a second.
+        """
+        return None
 
     @abstractmethod
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Json:
         """JSON-ready: everything its verdicts depend on, and nothing else (no paths, hosts, keys or batch sizes)."""
 
-    def context_of(self, question: Question) -> dict[str, Any]:
+    def context_of(self, question: Question) -> Json:
         """JSON-ready: what a verdict depends on beside the prompt and the answers; part of what a reply is cached under."""
         return {key: question.context[key] for key in self.context_keys if key in question.context}
 
@@ -102,7 +124,7 @@ class Tally:
     refusal: str = ""
     cost: Cost = field(default_factory=Cost)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """JSON-ready. `unparsed` replies are kept and never asked again; `unanswered` requests are asked by the next run.
 
         Of the unanswered, a judge that is well has `refused` some, say because they are too long.
@@ -156,17 +178,16 @@ class Judging:
         has none, since the other order alone carries the judge's position bias. A scoring judge scores both answers and
         the higher score wins, equal scores tie. Identical answers tie without being asked.
         """
-        items = list(zip(questions, first, second, strict=True))
-        real = [i for i, (_, a, b) in enumerate(items) if a != b]
-        out = [Comparison(0.5, reason=IDENTICAL)] * len(items)
+        texts: list[tuple[str, ...]] = [(a, b) for _, a, b in zip(questions, first, second, strict=True)]
+        real = [i for i, (a, b) in enumerate(texts) if a != b]
+        out = [Comparison(0.5, reason=IDENTICAL)] * len(texts)
         if self.judge.compares:
-            orders = [Request(items[i][0], (items[i][1], items[i][2])) for i in real]
-            replies = self._ask(orders + [Request(r.question, r.answers[::-1]) for r in orders])
+            asked = [texts[i] for i in real] + [texts[i][::-1] for i in real]
         else:
-            singles = [Request(items[i][0], (items[i][1],)) for i in real]
-            replies = self._ask(singles + [Request(items[i][0], (items[i][2],)) for i in real])
+            asked = [texts[i][:1] for i in real] + [texts[i][1:] for i in real]
+        replies = self._ask([Request(questions[i], shown) for i, shown in zip(real * 2, asked, strict=True)])
         for i, one, two in zip(real, replies[: len(real)], replies[len(real) :], strict=True):
-            out[i] = (_both_orders if self.judge.compares else _by_score)(one, two)
+            out[i] = _compared(self.judge.compares, one, two)
         return out
 
     def _ask(self, requests: Sequence[Request]) -> list[Reply]:
@@ -217,21 +238,16 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _both_orders(forward: Reply, backward: Reply) -> Comparison:
-    one = forward.value
-    two = None if backward.value is None else 1 - backward.value
-    words = _words(forward), _words(backward)
-    if one is None or two is None:
-        return Comparison(None, one, two, forward.reason if one is None else backward.reason, words)
-    return Comparison((one + two) / 2, one, two, words=words)
-
-
-def _by_score(first: Reply, second: Reply) -> Comparison:
-    words = _words(first), _words(second)
-    if first.value is None or second.value is None:
-        return Comparison(None, reason=first.reason if first.value is None else second.reason, words=words)
-    return Comparison(0.5 if first.value == second.value else float(first.value > second.value), words=words)
-
-
-def _words(reply: Reply) -> str | None:
-    return reply.raw if reply.final else None  # what is not final is the server's word, not the judge's
+def _compared(orders: bool, one: Reply, two: Reply) -> Comparison:
+    """The comparison that two replies give: to both orders of the answers, or to one answer each."""
+    # what is not final is the server's word, not the judge's
+    words = one.raw if one.final else None, two.raw if two.final else None
+    first, second = one.value, two.value
+    if orders and second is not None:
+        second = 1 - second
+    shown = (first, second) if orders else (None, None)
+    if first is None or second is None:
+        return Comparison(None, *shown, one.reason if first is None else two.reason, words)
+    if orders:
+        return Comparison((first + second) / 2, *shown, words=words)
+    return Comparison(0.5 if first == second else float(first > second), words=words)

@@ -62,7 +62,7 @@ class JudgeCache:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.damaged = 0
-        self._rows: dict[str, tuple[str, Reply]] = {}
+        self._rows: dict[str, Reply] = {}
         self._identities: set[str] = set()
         self._costs: dict[str, Cost] = {}
         self._offset = 0
@@ -77,8 +77,7 @@ class JudgeCache:
 
     def get(self, key: str) -> Reply | None:
         """The reply kept under `key`, or None."""
-        row = self._rows.get(key)
-        return None if row is None else row[1]
+        return self._rows.get(key)
 
     def spent(self, judge: str) -> Cost:
         """What the requests of the judge with this digest have cost, answered or not."""
@@ -116,20 +115,15 @@ class JudgeCache:
         # ASCII, so that text with a lone surrogate can be written.
         line = json.dumps(row, allow_nan=False).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            size = os.fstat(handle).st_size
-            if size and os.pread(handle, 1, size - 1) != b"\n":
+        with self.path.open("ab") as file:  # closing it releases the lock
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _ends_a_line(self.path):
                 line = b"\n" + line
-            view = memoryview(line)
-            while view:
-                view = view[os.write(handle, view) :]
+            file.write(line)
+            file.flush()
             if time.monotonic() - self._synced >= SYNC_EVERY_S:
-                os.fsync(handle)
+                os.fsync(file.fileno())
                 self._synced = time.monotonic()
-        finally:
-            os.close(handle)  # releases the lock
         self.refresh()
 
     def _take(self, line: bytes) -> None:
@@ -149,4 +143,10 @@ class JudgeCache:
         # Two processes that asked the same thing have both paid for it.
         self._costs[judge] = self.spent(judge) + cost
         if reply is not None:
-            self._rows.setdefault(key, (judge, reply))
+            self._rows.setdefault(key, reply)
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        return not size or os.pread(file.fileno(), 1, size - 1) == b"\n"

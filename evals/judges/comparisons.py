@@ -18,6 +18,7 @@ from typing import Any
 
 from evals.judges.base import Judging, Question
 from trainers.common import scores_schema
+from trainers.common.files import Json
 from trainers.common.jsonl import read_jsonl, write_jsonl
 
 SCHEMA_VERSION = 1
@@ -65,7 +66,7 @@ def compare_policies(
     answers: Mapping[str, Answers],
     pairs: Sequence[tuple[str, str]],
     groups: Mapping[str, str] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Rows of all comparisons of one judge (see the module); only prompts and samples that both policies answered.
 
     Args:
@@ -117,6 +118,11 @@ def _writable(words: str | None) -> str | None:
     return words.encode("utf-8", "replace").decode("utf-8")  # a server may send lone surrogates
 
 
+def record_path(out: Path, cell: str) -> Path:
+    """Where the account of a cell lies; it is written last."""
+    return Path(out) / COMPARISONS / f"{cell}.json"
+
+
 def write_comparisons(
     out: Path,
     benchmark: str,
@@ -130,18 +136,13 @@ def write_comparisons(
     Args:
         name: of the two files; None for the benchmark's. more: further keys of the account.
     """
-    path = Path(out) / COMPARISONS / f"{name or benchmark}.jsonl"
-    write_jsonl(path, rows)
     account = {
         name: {"identity": judging.identity, "digest": judging.digest, "tally": judging.tally.as_dict()}
         for name, judging in judges.items()
     }
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        "benchmark": benchmark,
-        "rows": len(rows),
-        "judges": account,
-        **(more or {}),
-    }
-    scores_schema.write_json(path.with_suffix(".json"), record)
-    return path
+    record = {"schema_version": SCHEMA_VERSION, "benchmark": benchmark, "rows": len(rows), "judges": account}
+    path = record_path(out, name or benchmark)
+    if rows or judges:
+        write_jsonl(path.with_suffix(".jsonl"), rows)
+    scores_schema.write_json(path, record | {**(more or {})})
+    return path.with_suffix(".jsonl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
 import os
@@ -10,24 +11,33 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evals.judges.base import JudgeError
 from evals.judges.cache import Cost
+from trainers.common.files import Json
+
+if TYPE_CHECKING:
+    import httpx
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_FIXES = {401: "check api_key_env", 402: "the account has no credit", 403: "check api_key_env"}
 #: Longest pause before a retry, seconds, whatever the server asks for.
 LONGEST_PAUSE = 120.0
 
 
 class Unanswered(Exception):
-    """No usable answer for now: retries used up, the budget spent, or the run is stopping. `cost` is what was tried."""
+    """No usable answer: the server failed or refuses, the budget is spent, or the run is stopping.
 
-    cost = Cost()
+    Attributes:
+        said: the words of a server that is well and refuses, say because the request is too long; else None.
+        wait: seconds to wait before another try, at least; None where another try is of no use.
+        cost: of what was tried.
+    """
 
-
-class Refused(Unanswered):
-    """The server is well and does not take this request, say because it is too long; args are the status and its words."""
+    def __init__(self, problem: str, said: str | None = None, wait: float | None = None) -> None:
+        super().__init__(problem)
+        self.said, self.wait, self.cost = said, wait, Cost()
 
 
 class Budget:
@@ -100,76 +110,70 @@ class Endpoint:
             )
         return value
 
-    def client(self) -> Any:
-        """An httpx client with the key in its headers."""
-        try:
-            import httpx
-        except ImportError as error:
-            raise JudgeError("the llm judge needs the package httpx; run: pip install httpx") from error
+    def client(self) -> httpx.Client:
+        """A client with the key in its headers."""
+        import httpx
+
         key = self.key()
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         return httpx.Client(headers=headers, timeout=self.timeout_s)
 
     def chat(
-        self, client: Any, body: Mapping[str, Any], pace: Pace, budget: Budget, stop: threading.Event
-    ) -> tuple[dict[str, Any], Cost]:
+        self, client: httpx.Client, body: Mapping[str, Any], pace: Pace, budget: Budget, stop: threading.Event
+    ) -> tuple[Json, Cost]:
         """One chat completion: its JSON and what it cost.
 
         Raises:
-            Unanswered: retries used up, budget spent, or `stop` was set.
-            Refused: the server does not take this request.
+            Unanswered: retries used up, budget spent, `stop` was set, or the server does not take this request.
             JudgeError: the server takes no request at all (a wrong key, address or model).
         """
-        url = self.base_url.rstrip("/") + "/chat/completions"
         content = json.dumps(body, allow_nan=False).encode()
-        attempts, problem, pause = 0, "", 0.0
-        try:
-            while attempts <= self.retries:
-                if attempts:
-                    stop.wait(pause)
+        attempts, pause = 0, 0.0
+        while True:
+            try:
+                stop.wait(pause)
                 pace.wait(stop)
                 if stop.is_set():
                     raise Unanswered("the run is stopping")
                 budget.take()
                 attempts += 1
-                answer, problem, asked_pause = self._once(client, url, content)
-                if answer is not None:
-                    return answer, Cost(attempts) + budget.charge(answer.get("usage") or {})
+                answer = self._once(client, content)
+                return answer, Cost(attempts) + budget.charge(answer.get("usage") or {})
+            except Unanswered as problem:
+                problem.cost = Cost(attempts)
+                if problem.wait is None or attempts > self.retries:
+                    raise
                 # Half of the pause is random, so that requests refused together do not come back together.
                 pause = self.backoff_s * 2 ** (attempts - 1) * random.uniform(0.5, 1.0)
-                pause = min(max(pause, asked_pause), LONGEST_PAUSE)
-            raise Unanswered(problem)
-        except Unanswered as error:
-            error.cost = Cost(attempts)
-            raise
+                pause = min(max(pause, problem.wait), LONGEST_PAUSE)
 
-    def _once(self, client: Any, url: str, content: bytes) -> tuple[dict[str, Any] | None, str, float]:
-        """(answer, problem, seconds the server asks to wait)."""
+    def _once(self, client: httpx.Client, content: bytes) -> Json:
         import httpx
 
+        url = self.base_url.rstrip("/") + "/chat/completions"
         try:
             response = client.post(url, content=content)
         except httpx.TimeoutException:
-            return None, "timeout", 0.0
+            raise Unanswered("timeout", wait=0.0) from None
         except httpx.RequestError as error:
-            return None, f"connection failed ({type(error).__name__})", 0.0
+            raise Unanswered(f"connection failed ({type(error).__name__})", wait=0.0) from None
         except httpx.InvalidURL as error:
             raise JudgeError(f"base_url {self.base_url!r}: {error}; give http://host:port/v1") from error
-        if response.status_code in RETRIED:
-            return None, f"HTTP {response.status_code}", _retry_after(response.headers.get("retry-after"))
+        status = response.status_code
+        if status in RETRIED:
+            raise Unanswered(f"HTTP {status}", wait=_retry_after(response.headers.get("retry-after")))
         said = self.redact(" ".join(response.text.split()))[:300]  # cut last: half a key would not be known
-        if 300 <= response.status_code < 400 or response.status_code in (401, 402, 403, 404):
-            fixes = {401: "check api_key_env", 402: "the account has no credit", 403: "check api_key_env"}
-            fix = fixes.get(response.status_code, "check base_url and model")
-            raise JudgeError(f"{url} refused the request with HTTP {response.status_code} ({said}); {fix}")
-        if response.status_code >= 400:
-            raise Refused(f"HTTP {response.status_code}", said)
+        if 300 <= status < 400 or status in (401, 402, 403, 404):
+            fix = _FIXES.get(status, "check base_url and model")
+            raise JudgeError(f"{url} refused the request with HTTP {status} ({said}); {fix}")
+        if status >= 400:
+            raise Unanswered(f"HTTP {status}", said)
         try:
-            answer = response.json()
+            answer: Json = response.json()
             answer["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError):
-            return None, "answer is not a chat completion", 0.0
-        return answer, "", 0.0
+            raise Unanswered("answer is not a chat completion", wait=0.0) from None
+        return answer
 
     def redact(self, text: str) -> str:
         """`text` without the API key, should a server repeat it."""
@@ -177,14 +181,13 @@ class Endpoint:
         return text.replace(key, "[key]") if key else text
 
 
+def _until(date: str) -> float:
+    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+
+
 def _retry_after(value: str | None) -> float:
-    if value is None:
-        return 0.0
-    try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
-    try:
-        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except ValueError:
-        return 0.0
+    """Seconds the server asks to wait, from a Retry-After header: a number or a date; 0 without one."""
+    for read in (float, _until):
+        with contextlib.suppress(TypeError, ValueError):
+            return max(read(value or ""), 0.0)
+    return 0.0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -12,8 +13,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from evals.judges.base import Judge, JudgeError, Request
 from evals.judges.cache import Cost, Reply
-from evals.judges.endpoint import Budget, Endpoint, Pace, Refused, Unanswered
+from evals.judges.endpoint import Budget, Endpoint, Pace, Unanswered
 from evals.judges.templates import load_template
+from trainers.common.files import Json, file_hash
 from trainers.common.plugins import checked
 
 Name = Annotated[str, Field(min_length=1)]
@@ -73,13 +75,26 @@ class LLMJudge(Judge):
         self.compares = self.template.compares
         self._endpoint = Endpoint(base_url, api_key_env, timeout_s, retries, backoff_s)
         self._concurrency, self._per_minute = concurrency, requests_per_minute
-        self._limits = (max_requests, max_tokens)
-        settings: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": self.template.max_tokens}
+        self._limits, self.max_requests = (max_requests, max_tokens), max_requests
+        settings: Json = {"model": model, "temperature": temperature, "max_tokens": self.template.max_tokens}
         if self.template.reads_logprobs:
             settings |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         self._settings = {key: value for key, value in (settings | extra).items() if value is not None}
 
-    def identity(self) -> dict[str, Any]:
+    @classmethod
+    def placed(cls, params: Json, base: Path) -> tuple[Json, dict[str, str]]:
+        template = params.get("template")
+        if not isinstance(template, str) or not template.endswith((".yaml", ".yml")):
+            return params, {}
+        path = (base / Path(template).expanduser()).resolve()
+        if not path.is_file():
+            raise JudgeError(f"template is {template!r}; no such file: {path} (paths are relative to the matrix file)")
+        return {**params, "template": str(path)}, {"template": file_hash(path)}
+
+    def seconds_each(self, flops: Callable[[], float]) -> float | None:
+        return None if self._per_minute is None else 60.0 / self._per_minute
+
+    def identity(self) -> Json:
         return {"kind": "llm", "settings": self._settings, "template": dict(self.template.content)}
 
     def ask(self, requests: Sequence[Request], spent: Cost) -> Iterator[tuple[int, Reply]]:
@@ -91,20 +106,19 @@ class LLMJudge(Judge):
         failures, given_up = 0, None
         try:
             while True:
+                # no more are handed out than can be asked: none waits in the pool when the server turns out to be down
                 while given_up is None and len(running) < self._concurrency:
                     index = next(waiting, None)
                     if index is None:
                         break
-                    running[pool.submit(self._one, client, requests[index], pace, budget, stop)] = index
+                    running[pool.submit(self._one, requests[index], client, pace, budget, stop)] = index
                 if not running:
                     break
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     index, reply = running.pop(future), future.result()
-                    if reply.raw is not None:  # the server spoke, if only to refuse
-                        failures = 0
-                    else:
-                        failures += 1
+                    # a reply with words: the server spoke, if only to refuse
+                    failures = failures + 1 if reply.raw is None else 0
                     yield index, reply
                     if failures >= GIVE_UP_AFTER:
                         given_up = reply.reason
@@ -112,28 +126,18 @@ class LLMJudge(Judge):
                 yield index, Reply(None, f"not asked: {given_up}", final=False)
         finally:
             stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             client.close()
 
-    def _one(self, client: Any, request: Request, pace: Pace, budget: Budget, stop: threading.Event) -> Reply:
+    def _one(self, request: Request, client: Any, pace: Pace, budget: Budget, stop: threading.Event) -> Reply:
         body = {**self._settings, "messages": self.template.fill(request)}
         try:
             answer, cost = self._endpoint.chat(client, body, pace, budget, stop)
-        except Refused as error:
-            status, said = error.args
-            return Reply(None, status, said, error.cost, final=False)
         except Unanswered as error:
-            return Reply(None, str(error), None, error.cost, final=False)
+            return Reply(None, str(error), error.said, error.cost, final=False)
         choice = answer["choices"][0]
         text = self._endpoint.redact(choice["message"]["content"] or "")
-        if self.template.reads_logprobs:
-            try:
-                alternatives = choice["logprobs"]["content"][0]["top_logprobs"]
-                value, reason = self.template.parse_logprobs(alternatives)
-            except (KeyError, IndexError, TypeError):
-                value, reason = None, "the server returned no log-probs"
-        else:
-            value, reason = self.template.parse_text(text)
+        value, reason = self.template.verdict.of(text, choice)
         if value is None and choice.get("finish_reason") == "length" and not self.template.reads_logprobs:
             reason = "cut off before a verdict (max_tokens of the template)"
         return Reply(value, reason, text, cost)

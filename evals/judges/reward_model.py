@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +13,12 @@ from pydantic import Field, PositiveInt
 
 from evals.judges.base import Judge, JudgeError, Request
 from evals.judges.cache import Cost, Reply
-from trainers.common.files import file_hash
+from evals.progress import batches
+from trainers.common.files import Json, file_hash, parameter_count
 from trainers.common.plugins import checked
 
+#: Tokens read with an answer, roughly.
+_READ_TOKENS = 150
 _HASHED = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
 
 
@@ -48,13 +51,34 @@ class RewardModelJudge(Judge):
         self._batch_size, self._max_length, self._dtype = batch_size, max_length, dtype
         self._loaded: tuple[Any, Any] | None = None
 
-    def identity(self) -> dict[str, Any]:
+    @classmethod
+    def placed(cls, params: Json, base: Path) -> tuple[Json, dict[str, str]]:
+        model = params.get("model")
+        if not isinstance(model, str):
+            return params, {}
+        folder = (base / Path(model).expanduser()).resolve()
+        if not folder.is_dir():
+            if model.startswith((".", "/", "~")) or model.count("/") != 1:
+                raise JudgeError(
+                    f"model is {model!r}; no such folder: {folder} (paths are relative to the matrix file); give a "
+                    "checkpoint folder, or a name on the hub (owner/name)"
+                )
+            return params, {}
+        if not (folder / "config.json").is_file():
+            raise JudgeError(f"model is {model!r}; {folder} has no config.json, so it is not a checkpoint")
+        return {**params, "model": str(folder)}, {"model": _stamp(folder)}
+
+    def seconds_each(self, flops: Callable[[], float]) -> float | None:
+        folder = Path(self._name)
+        return 2.0 * parameter_count(folder) * _READ_TOKENS / flops() if folder.is_dir() else None
+
+    def identity(self) -> Json:
         folder = Path(self._name)
         weights = {"content": _content_hash(folder)} if folder.is_dir() else self._on_the_hub()
         settings = {"label": self._label, "max_length": self._max_length, "dtype": self._dtype_name()}
         return {"kind": "reward_model", **weights, **settings}
 
-    def _on_the_hub(self) -> dict[str, Any]:
+    def _on_the_hub(self) -> Json:
         # The commit that the revision stands for now, so that a moved branch is another judge.
         model, _ = self._load()
         return {"name": self._name, "commit": getattr(model.config, "_commit_hash", None) or self._revision}
@@ -119,26 +143,23 @@ class RewardModelJudge(Judge):
             else:
                 kept.append(index)
         kept.sort(key=lambda i: len(rows[i]["input_ids"]))
-        for start in range(0, len(kept), self._batch_size):
-            part = kept[start : start + self._batch_size]
+        for part in batches(kept, self._batch_size):
             for index, score in zip(part, self._scores(model, tokenizer, [rows[i] for i in part]), strict=True):
-                finite = score == score and abs(score) != float("inf")
-                yield index, Reply(score) if finite else Reply(None, "the model's score is not finite")
+                yield index, Reply(score) if math.isfinite(score) else Reply(None, "the model's score is not finite")
 
     def _scores(self, model: Any, tokenizer: Any, rows: list[dict[str, list[int]]]) -> list[float]:
         import torch
+        from torch.nn.utils.rnn import pad_sequence
 
         pad = _unused_pad(tokenizer, rows, model.config.get_text_config().vocab_size)
         # Decoder classifiers score the last token that is not this one.
         model.config.pad_token_id = model.config.get_text_config().pad_token_id = pad
-        width = max(len(row["input_ids"]) for row in rows)
-        batch = {}
-        for key in rows[0]:
-            fill = pad if key == "input_ids" else 0
-            filled = [row[key] + [fill] * (width - len(row[key])) for row in rows]
-            batch[key] = torch.tensor(filled, device=model.device)
+        batch = {
+            key: pad_sequence([torch.tensor(row[key]) for row in rows], True, pad if key == "input_ids" else 0)
+            for key in rows[0]
+        }
         with torch.inference_mode():
-            logits = model(**batch).logits.float()
+            logits = model(**{key: rows.to(model.device) for key, rows in batch.items()}).logits.float()
         index = self._class_index(model.config)
         values = logits[:, 0] if model.config.num_labels == 1 else logits.softmax(-1)[:, index]
         return [float(value) for value in values]
@@ -156,11 +177,15 @@ def _encode(tokenizer: Any, request: Request) -> dict[str, list[int]]:
 
 def _unused_pad(tokenizer: Any, rows: list[dict[str, list[int]]], vocabulary: int) -> int:
     """A token id no row contains: with the end token as padding, a decoder would not score the end token itself."""
-    used = {token for row in rows for token in row["input_ids"]}
-    own = tokenizer.pad_token_id
-    if own is not None and own not in used:
-        return int(own)
-    return next(token for token in range(vocabulary) if token not in used)
+    used = {token for row in rows for token in row["input_ids"]} | {None}
+    return next(token for token in (tokenizer.pad_token_id, *range(vocabulary)) if token not in used)
+
+
+def _stamp(folder: Path) -> str:
+    """Names, sizes and times of a checkpoint's files. When they change the judge is asked again, and its cache, which knows the
+    content, answers what has stayed the same."""
+    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+    return ", ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
 
 
 def _content_hash(folder: Path) -> str:

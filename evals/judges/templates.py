@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,12 +12,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, ValidationError, model_validator
 
 from evals.judges.base import JudgeError, Request
+from trainers.common.files import Json
 from trainers.common.plugins import problem_of
 from trainers.common.words import nearest
 
 FOLDER = Path(__file__).parent / "templates"
 _FIELD = re.compile(r"\{(\w+)\}")
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+Found = tuple[float | None, str | None]
+"""A value, or None and the reason."""
 
 
 class TextVerdict(BaseModel):
@@ -39,6 +44,26 @@ class TextVerdict(BaseModel):
             raise ValueError("range must be [low, high], with low below high")
         return self
 
+    @property
+    def numbers(self) -> Collection[float]:
+        """Every value it can give, or the ends of its range."""
+        return self.values.values() if self.values is not None else self.range or ()
+
+    def of(self, text: str, choice: Mapping[str, Any]) -> Found:
+        """From the text of a reply: no verdict, verdicts that contradict one another, or one out of range have a reason."""
+        found = {hit.group(1) for hit in re.finditer(self.pattern, text)}
+        if len(found) != 1:
+            return None, "contradictory verdicts in the reply" if found else "no verdict in the reply"
+        word = found.pop()
+        if self.values is not None:
+            return self.values.get(word), None if word in self.values else "unknown verdict in the reply"
+        try:
+            number = float(word)
+        except (TypeError, ValueError):
+            return None, "verdict is not a number"
+        low, high = self.numbers
+        return (number, None) if low <= number <= high else (None, "score out of range")
+
 
 class TokenVerdict(BaseModel):
     """A verdict read from the probabilities of the first token; `values` of tokens that have at least `min_mass` together."""
@@ -47,6 +72,29 @@ class TokenVerdict(BaseModel):
     read: Literal["first_token"]
     values: dict[str, float] = Field(min_length=1)
     min_mass: float = Field(ge=0, le=1)
+
+    @property
+    def numbers(self) -> Collection[float]:
+        """Every value it can give."""
+        return self.values.values()
+
+    def of(self, text: str, choice: Mapping[str, Any]) -> Found:
+        """Mean value of the verdict tokens under their probabilities, from `{"token", "logprob"}` of the first token.
+
+        No verdict when the verdict tokens together have less than `min_mass` of the probability.
+        """
+        mass = total = 0.0
+        try:
+            for entry in choice["logprobs"]["content"][0]["top_logprobs"]:
+                value = self.values.get(str(entry["token"]).strip())
+                if value is not None:
+                    p = math.exp(float(entry["logprob"]))
+                    mass, total = mass + p, total + p * value
+        except (KeyError, IndexError, TypeError):
+            return None, "the server returned no log-probs"
+        if mass == 0 or mass < self.min_mass:
+            return None, "verdict tokens too improbable"
+        return min(max(total / mass, 0.0), 1.0), None
 
 
 class Message(BaseModel):
@@ -73,14 +121,12 @@ class Template(BaseModel):
         fields = {field for message in self.messages for field in _FIELD.findall(message.content)}
         if fields != expected:
             raise ValueError(f"messages must use exactly the fields {sorted(expected)}, found {sorted(fields)}")
-        values = self.verdict.values
-        numbers = values.values() if values is not None else getattr(self.verdict, "range", None) or ()
-        if self.compares and not all(0 <= number <= 1 for number in numbers):
+        if self.compares and not all(0 <= number <= 1 for number in self.verdict.numbers):
             raise ValueError("a preference must be in 0..1: verdict.values or verdict.range")
         return self
 
     @property
-    def content(self) -> dict[str, Any]:
+    def content(self) -> Json:
         """What the file holds, which is part of the judge's identity."""
         return dict(self._content)
 
@@ -97,41 +143,6 @@ class Template(BaseModel):
         return [
             {"role": m.role, "content": _FIELD.sub(lambda hit: values[hit.group(1)], m.content)} for m in self.messages
         ]
-
-    def parse_text(self, text: str) -> tuple[float | None, str | None]:
-        """(value, None), or (None, reason): no verdict, verdicts that contradict one another, or one out of range."""
-        assert isinstance(self.verdict, TextVerdict)
-        found = {hit.group(1) for hit in re.finditer(self.verdict.pattern, text)}
-        if not found:
-            return None, "no verdict in the reply"
-        if len(found) > 1:
-            return None, "contradictory verdicts in the reply"
-        word = found.pop()
-        if self.verdict.values is not None:
-            value = self.verdict.values.get(word)
-            return value, None if value is not None else "unknown verdict in the reply"
-        try:
-            number = float(word)
-        except (TypeError, ValueError):
-            return None, "verdict is not a number"
-        low, high = self.verdict.range or (-math.inf, math.inf)
-        return (number, None) if low <= number <= high else (None, "score out of range")
-
-    def parse_logprobs(self, alternatives: Sequence[Mapping[str, Any]]) -> tuple[float | None, str | None]:
-        """Mean value of the verdict tokens under their probabilities, from `{"token", "logprob"}` of the first token.
-
-        No verdict when the verdict tokens together have less than `min_mass` of the probability.
-        """
-        assert isinstance(self.verdict, TokenVerdict)
-        mass = total = 0.0
-        for entry in alternatives:
-            value = self.verdict.values.get(str(entry["token"]).strip())
-            if value is not None:
-                p = math.exp(float(entry["logprob"]))
-                mass, total = mass + p, total + p * value
-        if mass == 0 or mass < self.verdict.min_mass:
-            return None, "verdict tokens too improbable"
-        return min(max(total / mass, 0.0), 1.0), None
 
 
 def load_template(name: str) -> Template:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from evals.constraints import RULE, gold_reward
-from evals.constraints.registry import code_of
+from evals.constraints.registry import code_of as kind_code
 from evals.judges.base import Judge, JudgeError, Question, Request
 from evals.judges.cache import Cost, Reply
-from evals.rewards.base import Reward, RewardError, scores
+from evals.rewards.base import RewardError
+from evals.rewards.registry import code_of, from_spec, placed
+from trainers.common.files import Json
+
+#: Seconds that checking an answer takes, roughly.
+_CHECK_SECONDS = 2e-4
 
 
 class VerifiableJudge(Judge):
@@ -24,48 +29,43 @@ class VerifiableJudge(Judge):
     by_rule = True
 
     def __init__(self, reward: str | Mapping[str, Any] | None = None) -> None:
-        self._reward: Reward | None = None
-        if reward in (None, "constraints"):
-            self.context_keys = ("constraints",)
-            return
-        from evals.rewards.registry import from_spec
-
         try:
-            self._reward = from_spec(reward)
+            self._reward = from_spec("constraints" if reward is None else reward)
         except RewardError as error:
             raise JudgeError(str(error)) from None
+        self.context_keys = self._reward.reads
 
-    def identity(self) -> dict[str, Any]:
-        return {"kind": "verifiable", "rule": RULE if self._reward is None else self._reward.identity}
+    @classmethod
+    def placed(cls, params: Json, base: Path) -> tuple[Json, dict[str, str]]:
+        if "reward" not in params:
+            return params, {}
+        reward = placed(params["reward"], base)
+        code = code_of(reward)
+        return {**params, "reward": reward}, {} if code is None else {"reward": code}
 
-    def context_of(self, question: Question) -> dict[str, Any]:
+    def seconds_each(self, flops: Callable[[], float]) -> float:
+        return _CHECK_SECONDS
+
+    def identity(self) -> Json:
+        return {"kind": "verifiable", "rule": self._reward.identity}
+
+    def context_of(self, question: Question) -> Json:
         """Also the code of constraint kinds from outside: where it has changed, answers are checked again."""
         context = super().context_of(question)
         kinds = {str(constraint["kind"]) for constraint in context.get("constraints") or []}
-        code = {kind: found for kind in sorted(kinds) if (found := code_of(kind)) is not None}
+        code = {kind: found for kind in sorted(kinds) if (found := kind_code(kind)) is not None}
         return context | ({"code": code} if code else {})
 
     def ask(self, requests: Sequence[Request], spent: Cost) -> Iterator[tuple[int, Reply]]:
-        if self._reward is not None:
-            yield from enumerate(self._by_reward(self._reward, requests))
-            return
-        for index, request in enumerate(requests):
-            constraints = request.question.context.get("constraints")
-            if not constraints:
-                prompt = request.question.prompt[:60]
-                raise JudgeError(
-                    f"the verifiable judge needs constraints, and the prompt {prompt!r} has none; use another judge"
-                )
-            result = gold_reward(request.answers[0], constraints)
-            passed = ", ".join(f"{check.constraint}={'yes' if check.passed else 'no'}" for check in result.checks)
-            yield index, Reply(result.score, raw=passed)
-
-    def _by_reward(self, reward: Reward, requests: Sequence[Request]) -> list[Reply]:
         rows = [{**request.question.context, "prompt": request.question.prompt} for request in requests]
+        for row in rows:
+            try:
+                self._reward.check(row)
+            except RewardError as error:
+                raise JudgeError(f"prompt {row['prompt'][:60]!r}: {error}; or use another judge") from None
         try:
-            for row in rows:
-                reward.check(row)
-            found = scores(reward, rows, [request.answers[0] for request in requests])
+            found = self._reward.explained(rows, [request.answers[0] for request in requests])
         except RewardError as error:
             raise JudgeError(str(error)) from None
-        return [Reply(value, None if value is not None else "the reward gave no score") for value in found]
+        for index, (value, words) in enumerate(found):
+            yield index, Reply(value, None if value is not None else "the reward gave no score", words)

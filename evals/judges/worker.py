@@ -13,8 +13,6 @@ to one in ten that the server refuses (too long, say) only count as missing.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 import traceback
@@ -24,17 +22,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from evals.benchmarks.answers import PERPLEXITY, PERPLEXITY_UNDER
 from evals.benchmarks.generate import turn_id
 from evals.benchmarks.registry import build as build_benchmark
-from evals.estimates import estimates, mean
+from evals.estimates import estimates, mean, score_file
+from evals.job import BenchmarkEntry, Policy, WorkerJob, begin
 from evals.judges.base import Judging, Question, Tally
-from evals.judges.cache import JudgeCache, Reply
-from evals.judges.comparisons import COMPARISONS, Answers, compare_policies, read_answers, write_comparisons
+from evals.judges.cache import JudgeCache
+from evals.judges.comparisons import Answers, compare_policies, read_answers, record_path, write_comparisons
 from evals.judges.registry import build as build_judge
 from trainers.common import scores_schema
-from trainers.common.events import Events
-from trainers.common.processes import end_with
+from trainers.common.files import Json
 
 WIN_RATE, SCORE = "win_rate", "score"
 #: Kind of the score files written here.
@@ -42,6 +42,34 @@ KIND = "judge"
 DONE, FAILED = "done", "failed"
 #: Share of the requests that a working server may refuse (too long, say): where it refuses more, something else is wrong.
 MOST_REFUSED = 0.1
+
+
+class JudgeEntry(BaseModel):
+    """A judge, as `evals.judges.registry` builds it."""
+
+    name: str
+    kind: str
+    params: Json
+    code: str | None = Field(default=None, description="SHA-256 of its file, for a judge from outside the package")
+
+
+class CellEntry(BaseModel):
+    """A judge on a benchmark."""
+
+    name: str = Field(description="of its files, see `cell_name`")
+    benchmark: BenchmarkEntry
+    policies: list[Policy]
+    pairs: list[tuple[str, str]] = Field(description="policies to compare, by run id")
+    fingerprint: str = Field(description="of judge, benchmark, pairs and answers")
+
+
+class JudgeJob(WorkerJob):
+    """Cells of one judge."""
+
+    out: Path = Field(description="output folder of the matrix")
+    cache: Path = Field(description="JSONL file of all replies")
+    judge: JudgeEntry
+    cells: list[CellEntry]
 
 
 class UnansweredError(RuntimeError):
@@ -57,11 +85,6 @@ def cell_name(benchmark: str, judge: str) -> str:
     return f"{benchmark}@{judge}"
 
 
-def record_path(out: Path, cell: str) -> Path:
-    """Where the record of a cell lies; it is written last."""
-    return Path(out) / COMPARISONS / f"{cell}.json"
-
-
 def discard(out: Path, cell: str, policies: Sequence[Path]) -> None:
     """Remove what is on disk for a cell, the record first. `policies` are the directories of all policies."""
     path = record_path(out, cell)
@@ -69,26 +92,17 @@ def discard(out: Path, cell: str, policies: Sequence[Path]) -> None:
         old.unlink(missing_ok=True)
 
 
-def write_failure(out: Path, cell: Mapping[str, Any], judge: str, error: Mapping[str, str]) -> None:
+def write_failure(out: Path, cell: CellEntry, judge: str, error: Mapping[str, str]) -> None:
     """The record of a cell that has no comparisons."""
-    record = {
-        "schema_version": scores_schema.SCHEMA_VERSION,
-        "benchmark": cell["benchmark"]["name"],
-        "rows": 0,
-        "judges": {},
-    }
-    more = {"judge": judge, "fingerprint": cell["fingerprint"], "state": FAILED, "error": dict(error), "left_out": {}}
-    scores_schema.write_json(record_path(out, cell["name"]), {**record, **more})
+    more = {"judge": judge, "fingerprint": cell.fingerprint, "state": FAILED, "error": dict(error), "left_out": {}}
+    write_comparisons(out, cell.benchmark.name, [], {}, cell.name, more)
 
 
-def questions_of(benchmark: Mapping[str, Any]) -> dict[str, Question]:
+def questions_of(benchmark: BenchmarkEntry) -> dict[str, Question]:
     """By prompt id: the first turn, with the benchmark's row as context. A later turn is judged with what led to it."""
-    built = build_benchmark(benchmark["kind"], benchmark.get("params"))
-    found = {}
-    for row in built.load(Path(benchmark["prompts"]), benchmark.get("limit")):
-        turns = built.turns_of(row)
-        found.update({turn_id(row["id"], turn): Question(turns[0], row) for turn in range(len(turns))})
-    return found
+    built = build_benchmark(benchmark.kind, benchmark.params)
+    asked = [(row, built.turns_of(row)) for row in built.load(benchmark.prompts, benchmark.limit)]
+    return {turn_id(row["id"], i): Question(turns[0], row) for row, turns in asked for i in range(len(turns))}
 
 
 def unanswered(tally: Tally) -> UnansweredError | None:
@@ -105,38 +119,33 @@ def unanswered(tally: Tally) -> UnansweredError | None:
     )
 
 
-class Cell:
+class _Cell:
     """The answers of all policies on one benchmark, for one judge."""
 
-    def __init__(self, cell: Mapping[str, Any], out: Path, judge: str) -> None:
+    def __init__(self, cell: CellEntry, out: Path, judge: str) -> None:
         self.cell, self.out, self.judge = cell, out, judge
-        self.benchmark = str(cell["benchmark"]["name"])
-        self.questions = questions_of(cell["benchmark"])
-        self.folders = {str(policy["run_id"]): Path(policy["out"]) for policy in cell["policies"]}
-        scored = scores_schema.read_scores(self.folders[scores_schema.REFERENCE], self.benchmark) or {"items": []}
-        self.items: dict[str, dict[str, Any]] = {item["id"]: item for item in scored["items"]}
+        self.questions = questions_of(cell.benchmark)
+        self.folders = {policy.run_id: policy.out for policy in cell.policies}
+        scored = scores_schema.read_scores(self.folders[scores_schema.REFERENCE], cell.benchmark.name) or {"items": []}
+        self.items: dict[str, Json] = {item["id"]: item for item in scored["items"]}
         self.perplexity_under = scored.get(PERPLEXITY_UNDER)
         self.left_out: dict[str, str] = {}
         self.answers: dict[str, Answers] = {}
         for policy, folder in self.folders.items():
-            self._read(policy, folder)
+            try:
+                self.answers[policy] = self._read(folder)
+            except ValueError as error:
+                self.left_out[policy] = str(error)
 
-    def _read(self, policy: str, folder: Path) -> None:
-        """A policy with fewer answers than the benchmark asks for is left out, and named."""
-        try:
-            answers = read_answers(scores_schema.generations_path(folder, self.benchmark))
-        except ValueError as error:
-            self.left_out[policy] = str(error)
-            return
-        samples = int(self.cell["benchmark"].get("samples", 1))
-        missing = [key for key in ((i, s) for i in self.questions for s in range(samples)) if key not in answers]
+    def _read(self, folder: Path) -> Answers:
+        """All answers of a policy. ValueError where they are fewer than the benchmark asks for."""
+        answers = read_answers(scores_schema.generations_path(folder, self.cell.benchmark.name))
+        keys = ((prompt, sample) for prompt in self.questions for sample in range(self.cell.benchmark.samples))
+        missing = [key for key in keys if key not in answers]
         if missing:
             prompt, sample = missing[0]
-            self.left_out[policy] = (
-                f"{len(missing)} answers are missing, the first to prompt {prompt!r} (sample {sample})"
-            )
-        else:
-            self.answers[policy] = answers
+            raise ValueError(f"{len(missing)} answers are missing, the first to prompt {prompt!r} (sample {sample})")
+        return answers
 
     def work(self, judging: Judging) -> None:
         """Ask what is not known yet, then write the files.
@@ -149,96 +158,89 @@ class Cell:
                 f"the reference: {self.left_out[scores_schema.REFERENCE]}; delete its scores and start again"
             )
         judging.tally = Tally()
-        scores: dict[str, dict[tuple[str, int], Reply]] = {}
-        pairs = [(a, b) for a, b in self.cell["pairs"] if a in self.answers and b in self.answers]
-        if not judging.judge.compares:
-            # Every answer is scored before any two are compared: then comparing asks nothing more.
-            keys = [(policy, key) for policy, answers in self.answers.items() for key in sorted(answers)]
-            questions = [self.questions[prompt] for _, (prompt, _) in keys]
-            replies = judging.score(questions, [self.answers[policy][key] for policy, key in keys])
-            for (policy, key), reply in zip(keys, replies, strict=True):
-                scores.setdefault(policy, {})[key] = reply
-        counted, judging.tally = judging.tally, Tally()
+        scores = {} if judging.judge.compares else self._scores(judging)
+        counted = judging.tally
+        if scores:  # comparing only reads the same replies again
+            judging.tally = Tally()
+        pairs = [(a, b) for a, b in self.cell.pairs if a in self.answers and b in self.answers]
         groups = {i: str(item["group"]) for i, item in self.items.items() if item.get("group") is not None}
-        rows = compare_policies(self.judge, judging, self.benchmark, self.questions, self.answers, pairs, groups)
-        if scores:  # comparing only read the same replies again
-            judging.tally = counted
-        error = self._error(judging)
-        if not isinstance(error, UnansweredError):
+        benchmark = self.cell.benchmark.name
+        rows = compare_policies(self.judge, judging, benchmark, self.questions, self.answers, pairs, groups)
+        judging.tally = counted
+        error: Exception | None = unanswered(judging.tally)
+        if error is None:
             self._write_scores(rows, scores)
-        told = {"class": type(error).__name__, "message": str(error)} if error else None
-        state = {"state": FAILED if error else DONE, "error": told, "left_out": self.left_out}
-        more = {"judge": self.judge, "fingerprint": self.cell["fingerprint"], **state}
-        write_comparisons(self.out, self.benchmark, rows, {self.judge: judging}, self.cell["name"], more)
-
-    def _error(self, judging: Judging) -> Exception | None:
-        open_ = unanswered(judging.tally)
-        if open_ is not None:
-            return open_
-        if self.left_out:
+        if error is None and self.left_out:
             policy, reason = next(iter(self.left_out.items()))
-            return MissingAnswersError(f"{len(self.left_out)} policies are not judged, the first {policy}: {reason}")
-        return None
+            error = MissingAnswersError(f"{len(self.left_out)} policies are not judged, the first {policy}: {reason}")
+        told = _told(error) if error else None
+        state = {"state": FAILED if error else DONE, "error": told, "left_out": self.left_out}
+        more = {"judge": self.judge, "fingerprint": self.cell.fingerprint, **state}
+        write_comparisons(self.out, benchmark, rows, {self.judge: judging}, self.cell.name, more)
 
-    def _write_scores(self, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[Any, Reply]]) -> None:
-        wins: dict[str, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    def _scores(self, judging: Judging) -> dict[str, dict[str, list[float | None]]]:
+        """The score of every answer, by policy and prompt, before any two are compared: then comparing asks nothing more."""
+        keys = [(policy, key) for policy, answers in self.answers.items() for key in sorted(answers)]
+        questions = [self.questions[prompt] for _, (prompt, _) in keys]
+        replies = judging.score(questions, [self.answers[policy][key] for policy, key in keys])
+        found = _nested()
+        for (policy, (prompt, _)), reply in zip(keys, replies, strict=True):
+            found[policy][prompt].append(reply.value)
+        return found
+
+    def _write_scores(
+        self, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[str, list[float | None]]]
+    ) -> None:
+        wins = _nested()
         for row in rows:
             if row["second"] == scores_schema.REFERENCE:
                 wins[row["first"]][row["prompt_id"]].append(row["preference"])
         wins[scores_schema.REFERENCE] = defaultdict(list, {i: [0.5] for i in self.questions})
         for policy in self.answers:
-            own: dict[str, list[float | None]] = defaultdict(list)
-            for (prompt, _), reply in scores.get(policy, {}).items():
-                own[prompt].append(reply.value)
-            names = [WIN_RATE, *([SCORE] if scores else [])]
-            items: list[dict[str, Any]] = []
-            for i in self.questions:
-                known = self.items.get(i, {})
-                values = {WIN_RATE: mean(wins[policy][i]), **({SCORE: mean(own[i])} if scores else {})}
-                kept = {key: known.get(key) for key in ("group", PERPLEXITY)}
-                items.append({"id": i, "values": values, **kept})
-            content = {
-                "schema_version": scores_schema.SCHEMA_VERSION,
-                "benchmark": self.cell["name"],
-                "kind": KIND,
-                "policy": policy,
-                "fingerprint": self.cell["fingerprint"],
-                "metrics": estimates(items, dict.fromkeys(names, True)),
-                "primary_metric": WIN_RATE,
-                "items": items,
-                "noise": None,
-                PERPLEXITY_UNDER: self.perplexity_under,
-            }
-            scores_schema.write_json(scores_schema.scores_path(self.folders[policy], self.cell["name"]), content)
+            found = {WIN_RATE: wins[policy], **({SCORE: scores[policy]} if scores else {})}
+            items = [
+                {
+                    "id": i,
+                    "values": {name: mean(values[i]) for name, values in found.items()},
+                    **{key: self.items.get(i, {}).get(key) for key in ("group", PERPLEXITY)},
+                }
+                for i in self.questions
+            ]
+            metrics = estimates(items, dict.fromkeys(found, True))
+            content = score_file(self.cell.name, KIND, policy, self.cell.fingerprint, items, metrics, WIN_RATE)
+            content[PERPLEXITY_UNDER] = self.perplexity_under
+            scores_schema.write_json(scores_schema.scores_path(self.folders[policy], self.cell.name), content)
+
+
+def _nested() -> dict[str, dict[str, list[float | None]]]:
+    """Values by policy and prompt."""
+    return defaultdict(lambda: defaultdict(list))
+
+
+def _told(error: Exception) -> dict[str, str]:
+    return {"class": type(error).__name__, "message": str(error)}
 
 
 def main(argv: list[str]) -> int:
     """Entry point. Exit code 0 even if cells failed: their records say which and why."""
-    job = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    if job.get("parent"):
-        end_with(job["parent"])
-    events, out, entry = Events(Path(job["events"])), Path(job["out"]), job["judge"]
-    events.emit("started", pid=os.getpid())
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    job, events = begin(argv, JudgeJob)
+    entry = job.judge
     judging: Judging | None = None
-    for cell in job["cells"]:
+    for cell in job.cells:
         started = time.monotonic()
-        report = partial(events.emit, "progress", cell=cell["name"])
+        report = partial(events.emit, "progress", cell=cell.name)
 
         def progress(done: int, total: int, started: float = started, report: partial[None] = report) -> None:
             report(done=done, total=total, eta_s=(time.monotonic() - started) / done * (total - done))
 
         try:
-            if judging is None:
-                cache = JudgeCache(job["cache"])
-                judging = Judging(build_judge(entry["kind"], entry["params"]), cache, entry.get("code"))
+            judging = judging or Judging(build_judge(entry.kind, entry.params), JudgeCache(job.cache), entry.code)
             judging.progress = progress
-            Cell(cell, out, entry["name"]).work(judging)
+            _Cell(cell, job.out, entry.name).work(judging)
         except Exception as error:  # a judge from outside can raise anything; it is this cell's failure alone
             traceback.print_exc()
-            write_failure(out, cell, entry["name"], {"class": type(error).__name__, "message": str(error)})
-        events.emit("cell_done", cell=cell["name"])
+            write_failure(job.out, cell, entry.name, _told(error))
+        events.emit("cell_done", cell=cell.name)
     events.emit("finished")
     return 0
 

@@ -5,8 +5,8 @@ lm-eval's own vLLM model needs a distribution named `vllm` and starts a second e
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,10 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
 
 from evals.engine.base import Engine, Sampling
-from evals.progress import Clock
+from evals.engine.chat import hashed_seed
+from evals.progress import Clock, batches, kept_rows
 from trainers.common import scores_schema
+from trainers.common.files import Json
 
 # Results of the requests of an lm-eval task, appended to disk as they arrive, so that a killed task resumes.
 
@@ -40,15 +42,9 @@ class ResultCache:
     """
 
     def __init__(self, path: Path | None = None, identity: str = "") -> None:
-        self._path, self._identity = path, identity
-        self._known: dict[str, Any] = {}
-        if path is None:
-            return
-        rows = scores_schema.read_rows(path)
-        if any(row.get("identity") != identity for row in rows):
-            path.unlink()
-        else:
-            self._known = {row["key"]: row["result"] for row in rows}
+        self._path, self._identity = path, {"identity": identity}
+        rows = [] if path is None else kept_rows(path, self._identity)
+        self._known: Json = {row["key"]: row["result"] for row in rows}
 
     @staticmethod
     def key(*request: Any) -> str:
@@ -63,7 +59,7 @@ class ResultCache:
         """Keep results (JSON-ready) and push them to disk."""
         self._known.update(results)
         if self._path is not None and results:
-            rows = [{"identity": self._identity, "key": key, "result": result} for key, result in results.items()]
+            rows = [{**self._identity, "key": key, "result": result} for key, result in results.items()]
             scores_schema.append_rows(self._path, rows)
 
     def get(self, key: str) -> Any:
@@ -77,11 +73,6 @@ _SCORED_TOGETHER, _DECODED_TOGETHER = 512, 256
 
 class RequestError(ValueError):
     """A request of a task does not fit the engine."""
-
-
-def _repeat_seed(context: str, repeat: int) -> int:
-    """Seed of one sampled answer: a hash, so that neither order nor batch matters."""
-    return int(hashlib.sha256(f"{repeat}:{context}".encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
 
 
 class EngineLM(TemplateLM):
@@ -103,16 +94,7 @@ class EngineLM(TemplateLM):
         self._engine, self._cache, self._order = engine, cache or ResultCache(), -1 if backwards else 1
         self._progress = progress or (lambda **_: None)
         self.tokenizer = engine.tokenizer
-
-    @property
-    def max_length(self) -> int:
-        """Longest context and continuation together that is scored, tokens."""
-        return self._engine.max_model_len - 1
-
-    @property
-    def max_gen_toks(self) -> int:
-        """Tokens generated where a task does not say."""
-        return _DEFAULT_MAX_GEN_TOKS
+        self.max_length = engine.max_model_len - 1  # longest context and continuation together that is scored, tokens
 
     @property
     def eot_token_id(self) -> int:
@@ -136,10 +118,6 @@ class EngineLM(TemplateLM):
             add_special_tokens = False
         options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
         return list(self.tokenizer.encode(string, **options))
-
-    def tok_decode(self, tokens: list[int], skip_special_tokens: bool = True) -> str:
-        """Text of token ids."""
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens))
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Text of a conversation under the tokenizer's template; an assistant's last turn is left open to go on."""
@@ -167,8 +145,7 @@ class EngineLM(TemplateLM):
         keys = [ResultCache.key("loglikelihood", context, continuation) for context, continuation in pairs]
         todo = self._cache.missing(keys)[:: self._order]
         clock = Clock(self._progress, len(todo))
-        for start in range(0, len(todo), _SCORED_TOGETHER):
-            places = todo[start : start + _SCORED_TOGETHER]
+        for places in batches(todo, _SCORED_TOGETHER):
             part = [pairs[i] for i in places]
             scored = self._engine.loglikelihood(part)
             self._cache.put({keys[i]: list(result) for i, result in zip(places, scored, strict=True)})
@@ -202,7 +179,7 @@ class EngineLM(TemplateLM):
             groups.setdefault(json.dumps(request.args[1], sort_keys=True, default=str), []).append(i)
         clock = Clock(self._progress, len(requests))
         for members in groups.values():
-            settings = normalize_gen_kwargs(dict(requests[members[0]].args[1]), self.max_gen_toks)
+            settings = normalize_gen_kwargs(dict(requests[members[0]].args[1]), _DEFAULT_MAX_GEN_TOKS)
             stop = tuple(word for word in settings["until"] if word)  # vLLM refuses empty stop strings
             room = self._engine.max_model_len - settings["max_gen_toks"]
             if room < 1:
@@ -218,8 +195,7 @@ class EngineLM(TemplateLM):
             keys = [ResultCache.key("generate", ids, fixed, seed) for ids, seed in zip(prompts, drawn, strict=True)]
             todo = self._cache.missing(keys)[:: self._order]
             clock.skip(len(members) - len(todo))
-            for start in range(0, len(todo), _DECODED_TOGETHER):
-                part = todo[start : start + _DECODED_TOGETHER]
+            for part in batches(todo, _DECODED_TOGETHER):
                 seeds = tuple(sampling.seeds[k] for k in part) if sampling.seeds else None
                 decoded = self._engine.generate([prompts[k] for k in part], replace(sampling, seeds=seeds))
                 self._cache.put({keys[k]: answer.text for k, answer in zip(part, decoded, strict=True)})
@@ -229,13 +205,13 @@ class EngineLM(TemplateLM):
         return answers
 
     @staticmethod
-    def _sampling(settings: dict[str, Any], stop: tuple[str, ...], contexts: list[str]) -> Sampling:
+    def _sampling(settings: Json, stop: tuple[str, ...], contexts: list[str]) -> Sampling:
         temperature = float(settings["temperature"]) if settings["do_sample"] else 0.0
         if temperature == 0.0:
             return Sampling(settings["max_gen_toks"], stop=stop)
-        seen: dict[str, int] = {}
+        seen: Counter[str] = Counter()
         seeds = []
         for context in contexts:
-            seen[context] = seen.get(context, -1) + 1
-            seeds.append(_repeat_seed(context, seen[context]))
+            seeds.append(hashed_seed(f"{seen[context]}:{context}"))
+            seen[context] += 1
         return Sampling(settings["max_gen_toks"], temperature, float(settings.get("top_p", 1.0)), stop, tuple(seeds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from evals.engine.base import Engine
+from evals.benchmarks.base import Visit
+from evals.estimates import score_file
+from evals.job import LM_EVAL
 from evals.lm_eval.model import EngineLM, ResultCache, cache_path
-from trainers.common import scores_schema
+from trainers.common.files import Json
 
 TASKS = Path(__file__).parents[1] / "tasks"
 #: The first of these that a task reports is its primary metric; else the first metric it reports.
@@ -103,7 +105,7 @@ def _name(metric: str, chosen: str, filters: list[str]) -> str:
     return metric if len(filters) == 1 else f"{metric},{chosen}"
 
 
-def _texts(sample: dict[str, Any], output_type: str) -> dict[str, Any]:
+def _texts(sample: Json, output_type: str) -> Json:
     """Prompt, answer and target of a document, as text."""
     prompt, target = sample["arguments"][0][0], sample["target"]
     if output_type == "multiple_choice":
@@ -121,45 +123,46 @@ def _texts(sample: dict[str, Any], output_type: str) -> dict[str, Any]:
     return {"prompt": prompt, "response": first if isinstance(first, str) else None, "target": str(target)}
 
 
-def _items(samples: list[dict[str, Any]], filters: list[str], output_type: str) -> list[dict[str, Any]]:
+def _items(samples: list[Json], filters: list[str], output_type: str) -> list[Json]:
     """One item a document, whatever the number of filters: (metric, filter) names a value, doc_id the item."""
-    items: dict[str, dict[str, Any]] = {}
+    items: dict[str, Json] = {}
     for sample in samples:
         key = str(sample["doc_id"])
         if key not in items:
             hashes = {"doc_hash": sample["doc_hash"], "prompt_hash": sample["prompt_hash"]}
             items[key] = {"id": key, "values": {}, "group": None, **hashes, **_texts(sample, output_type)}
-        for metric in sample["metrics"]:
-            if isinstance(sample[metric], (tuple, list, dict, str)):
-                continue  # corpus metrics (perplexity, BLEU) keep parts here, not a score of the document
-            items[key]["values"][_name(metric, sample["filter"], filters)] = _number(sample[metric])
+        items[key]["values"] |= {
+            _name(metric, sample["filter"], filters): _number(sample[metric])
+            for metric in sample["metrics"]
+            # corpus metrics (perplexity, BLEU) keep parts here, not a score of the document
+            if not isinstance(sample[metric], (tuple, list, dict, str))
+        }
     return list(items.values())
 
 
-def run_task(
-    engine: Engine,
-    task: str,
-    include_path: Path | None,
-    limit: int | None,
-    num_fewshot: int | None,
-    policy: str,
-    benchmark: str,
-    fingerprint: str,
-    progress: Callable[..., None] | None = None,
-    out: Path | None = None,
-    chat: Mapping[str, Any] | None = None,
-    backwards: bool = False,
-) -> dict[str, Any]:
-    """Scores of the engine's present weights on an lm-eval task (its first `limit` documents).
+def _metrics(output: Json, task: str, filters: list[str]) -> dict[str, Json]:
+    results, samples = output["results"][task], output["samples"][task]
+    named = [(metric, chosen) for metric, _, chosen in (key.partition(",") for key in results) if chosen]
+    return {
+        _name(metric, chosen, filters): {
+            "value": _number(results[f"{metric},{chosen}"]),
+            "stderr": _number(results.get(f"{metric}_stderr,{chosen}")),
+            "n": sum(metric in sample["metrics"] for sample in samples if sample["filter"] == chosen),
+            "higher_is_better": bool(output["higher_is_better"][task].get(metric, True)),
+        }
+        for metric, chosen in named
+        if not metric.endswith("_stderr")
+    }
+
+
+def run_task(visit: Visit, again: bool = False) -> Json:
+    """Scores of the engine's present weights on the lm-eval task of a visit (its first `limit` documents).
+
+    Results of requests are kept in the policy's directory as they come.
 
     Args:
-        out: the policy's directory, where results of requests are kept as they come; None to keep none.
-        backwards: ask for the last document first, in other batches: how far the results differ is the engine's noise.
-        chat: `apply_chat_template`, `fewshot_as_multiturn`, `system_instruction` of lm_eval.simple_evaluate, where set.
-        include_path: directory with more task YAML files; their `data_files` may be relative to the YAML.
-        num_fewshot: examples put before each prompt by lm-eval; None for the task's own number.
-        policy, benchmark, fingerprint: identity of the cell, copied into the result.
-        progress: called with done, total, tokens_per_second and eta_s.
+        again: a second time, keeping nothing and asking for the last document first, so that each comes in another batch: how
+            far the results differ is the engine's noise.
 
     Returns:
         The content of `scores/<benchmark>.json`, kind `lm_eval`; values that are not finite are None.
@@ -167,48 +170,33 @@ def run_task(
     Raises:
         TaskError: the task does not exist or cannot be run as asked.
     """
-    found, manager = load_task(task, include_path)
-    if num_fewshot and found.get_config("num_fewshot") == 0:
-        raise TaskError(f"task {task!r} fixes num_fewshot to 0; remove num_fewshot: {num_fewshot} from the benchmark")
+    entry, fingerprint = visit.benchmark, visit.benchmark.cell(visit.policy)
+    found, manager = load_task(entry.task, entry.include_path)
+    if entry.num_fewshot and found.get_config("num_fewshot") == 0:
+        raise TaskError(
+            f"task {entry.task!r} fixes num_fewshot to 0; remove num_fewshot: {entry.num_fewshot} from the benchmark"
+        )
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
-    cache = ResultCache(cache_path(out, benchmark), fingerprint) if out is not None else None
+    cache = None if again else ResultCache(cache_path(visit.policy.out, visit.name), fingerprint)
+    chat = {key: value for key, value in (entry.model_extra or {}).items() if key in CHAT_KEYS}
     output = lm_eval.simple_evaluate(
-        EngineLM(engine, progress, cache, backwards),
+        EngineLM(visit.engine, visit.progress, cache, again),
         tasks=[found],
-        num_fewshot=num_fewshot,
-        limit=limit,
+        num_fewshot=entry.num_fewshot,
+        limit=entry.limit,
         log_samples=True,
         bootstrap_iters=1000,
         task_manager=manager,  # without one, lm-eval reads its whole index on every call
-        **(chat or {}),
+        **chat,
     )
-    samples = output["samples"][task]
+    samples = output["samples"][entry.task]
     filters = list(dict.fromkeys(sample["filter"] for sample in samples))
-    items = _items(samples, filters, str(found.get_config("output_type")))
-    metrics: dict[str, dict[str, Any]] = {}
-    for key, value in output["results"][task].items():
-        metric, _, chosen = key.partition(",")
-        if not chosen or metric.endswith("_stderr"):
-            continue
-        metrics[_name(metric, chosen, filters)] = {
-            "value": _number(value),
-            "stderr": _number(output["results"][task].get(f"{metric}_stderr,{chosen}")),
-            "n": sum(metric in sample["metrics"] for sample in samples if sample["filter"] == chosen),
-            "higher_is_better": bool(output["higher_is_better"][task].get(metric, True)),
-        }
+    metrics = _metrics(output, entry.task, filters)
     ranked = [name for wanted in PRIMARY for name in metrics if name.partition(",")[0] == wanted]
-    return {
-        "schema_version": scores_schema.SCHEMA_VERSION,
-        "benchmark": benchmark,
-        "kind": "lm_eval",
-        "policy": policy,
-        "fingerprint": fingerprint,
-        "metrics": metrics,
-        "primary_metric": (ranked or list(metrics))[0],
-        "items": items,
-        "noise": None,
-        "task": task,
-        "num_fewshot": output["n-shot"][task],
-        "chat": dict(chat or {}),
-        "versions": {"lm_eval": lm_eval.__version__, "task": str(output["versions"][task])},
+    items = _items(samples, filters, str(found.get_config("output_type")))
+    return score_file(visit.name, LM_EVAL, visit.policy.run_id, fingerprint, items, metrics, [*ranked, *metrics][0]) | {
+        "task": entry.task,
+        "num_fewshot": output["n-shot"][entry.task],
+        "chat": chat,
+        "versions": {"lm_eval": lm_eval.__version__, "task": str(output["versions"][entry.task])},
     }

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from trainers.common.files import Json
+
 
 class _Loader(yaml.SafeLoader):
     """Reads lm-eval's YAML without running what `!function` names."""
@@ -19,7 +21,7 @@ def _plain(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
 _Loader.add_multi_constructor("!", _plain)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Json:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, ValueError, yaml.YAMLError):

@@ -1,1 +1,5 @@
-"""Preference data from a model's own answers."""
+"""Preference data from a model's own answers: `evals.preferences.build` samples, scores and pairs them."""
+
+from evals.preferences.pairs import Completion, PairError, PromptSamples, Scored, make_pairs
+
+__all__ = ["Completion", "PairError", "PromptSamples", "Scored", "make_pairs"]

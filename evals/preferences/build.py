@@ -17,8 +17,10 @@ from evals.preferences.data_card import summarise, write_card
 from evals.preferences.flips import Noise, flip
 from evals.preferences.pairs import Completion, PromptSamples, Scored, identify, make_pairs
 from evals.preferences.rejected import RejectedPairs, add_rejected
+from evals.progress import batches
 from evals.rewards.base import Reward, RewardError, scores
 from evals.rewards.constraints import Constraints
+from trainers.common.files import Json
 from trainers.common.jsonl import dump, read_jsonl, write_jsonl, write_text
 from trainers.common.scores_schema import append_rows
 
@@ -48,7 +50,7 @@ def build(
     noise: Noise | None = None,
     disjoint_from: Sequence[str | os.PathLike[str]] = (),
     on_progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Sample, score and pair; writes ``out_path`` (pairs JSONL), ``<stem>.build.json`` and ``README.md`` beside it.
 
     Args:
@@ -88,7 +90,7 @@ def build(
     pairs = make_pairs(
         scored, seed=seed, pairs_per_prompt=pairs_per_prompt, min_gap=min_gap, rule=reward.identity, pairing=pairing
     )
-    extra: dict[str, Any] = {} if pairing == "best-worst" else {"pairing": pairing}
+    extra: Json = {} if pairing == "best-worst" else {"pairing": pairing}
     if noise is not None:
         pairs, extra["noise"] = flip(pairs, noise)
     record = {
@@ -120,7 +122,7 @@ def build_from_chosen(
 
     Args:
         rows: each with id, prompt, chosen.
-        strategy: a name from ``evals.preferences.rejected.strategies()``.
+        strategy: a name in ``evals.preferences.rejected.STRATEGIES``.
         seed: decides everything random.
         sampler: for ``sampled_answer``: gives ``k`` candidate answers a prompt.
 
@@ -186,8 +188,7 @@ def _sample(
     on_progress: Callable[[int, int], None] | None,
 ) -> dict[str, list[Completion]]:
     done = _resume(prompts, path, settings)
-    for start in range(0, len(prompts), chunk):
-        rows = prompts[start : start + chunk]
+    for rows in batches(prompts, chunk):
         if all(row["id"] in done for row in rows):
             continue
         # The whole chunk is sampled again, not only what is missing of it: a sampler may depend on its batch, and a
@@ -203,7 +204,7 @@ def _sample(
         append_rows(path, lines)
         done.update({row["id"]: completions for row, completions in fresh})
         if on_progress is not None:
-            on_progress(min(start + chunk, len(prompts)), len(prompts))
+            on_progress(len(done), len(prompts))
     return done
 
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ from scipy.stats import binomtest
 from evals.constraints import RULE, check
 from evals.constraints.text import words
 from evals.preferences.pairs import PromptSamples
+from trainers.common.files import Json
 from trainers.common.jsonl import read_jsonl, write_text
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_COLUMN = "log_prompt_perplexity"
 #: Different gaps up to which each is counted.
 _FEW_GAPS = 20
 
 
-def summarise(scored: Sequence[PromptSamples], pairs: Sequence[Mapping[str, Any]], rule: str = RULE) -> dict[str, Any]:
+def summarise(scored: Sequence[PromptSamples], pairs: Sequence[Mapping[str, Any]], rule: str = RULE) -> Json:
     """Counts that need the samples: prompts, samples, cut-off ones, and yields per style and per topic.
 
     A yield is the share of prompts (of that style or topic) that gave a pair. Under the rule of constraints there are
@@ -41,31 +43,25 @@ def summarise(scored: Sequence[PromptSamples], pairs: Sequence[Mapping[str, Any]
         "n_pairs": len(pairs),
     }
     if rule == RULE:
-        counts["yield_by_constraint"] = _by_constraint(scored, paired)
-    else:
-        counts["yield_by_topic"] = _yields(scored, paired, "topic")
-    return counts | {"yield_by_style": _yields(scored, paired, "style")}
-
-
-def _yields(scored: Sequence[PromptSamples], paired: set[str], key: str) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = defaultdict(lambda: {"prompts": 0, "paired": 0})
-    for prompt in scored:
-        entry = found[str(prompt.row.get(key))]
-        entry["prompts"] += 1
-        entry["paired"] += prompt.row["id"] in paired
-    return dict(sorted(found.items()))
-
-
-def _by_constraint(scored: Sequence[PromptSamples], paired: set[str]) -> dict[str, dict[str, int]]:
-    kinds: dict[str, dict[str, int]] = defaultdict(lambda: {"prompts": 0, "paired": 0, "samples": 0, "passed": 0})
-    for prompt in scored:
-        for constraint in prompt.row["constraints"]:
+        asked = [(constraint, prompt) for prompt in scored for constraint in prompt.row["constraints"]]
+        kinds = _yields([(constraint["kind"], prompt) for constraint, prompt in asked], paired)
+        for constraint, prompt in asked:
             entry = kinds[constraint["kind"]]
-            entry["prompts"] += 1
-            entry["paired"] += prompt.row["id"] in paired
-            entry["samples"] += len(prompt.samples)
-            entry["passed"] += sum(check(sample.completion.text, constraint) for sample in prompt.samples)
-    return dict(sorted(kinds.items()))
+            passed = sum(check(sample.completion.text, constraint) for sample in prompt.samples)
+            entry["samples"] = entry.get("samples", 0) + len(prompt.samples)
+            entry["passed"] = entry.get("passed", 0) + passed
+        counts["yield_by_constraint"] = kinds
+    else:
+        counts["yield_by_topic"] = _yields([(str(prompt.row.get("topic")), prompt) for prompt in scored], paired)
+    styles = _yields([(str(prompt.row.get("style")), prompt) for prompt in scored], paired)
+    return counts | {"yield_by_style": styles}
+
+
+def _yields(named: Sequence[tuple[str, PromptSamples]], paired: set[str]) -> dict[str, dict[str, int]]:
+    """Prompts of each name, and how many of them gave a pair, in order of the name."""
+    prompts = Counter(name for name, _ in named)
+    found = Counter(name for name, prompt in named if prompt.row["id"] in paired)
+    return {name: {"prompts": prompts[name], "paired": found[name]} for name in sorted(prompts)}
 
 
 _CONSTRAINTS = (
@@ -201,10 +197,10 @@ def _more_facts(record: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -
 
 def _gaps(pairs: Sequence[Mapping[str, Any]]) -> str:
     """Every gap where they are few; else their quantiles."""
-    gaps = Counter(round(pair["score_chosen"] - pair["score_rejected"], 3) for pair in pairs)
+    found = [pair["score_chosen"] - pair["score_rejected"] for pair in pairs]
+    gaps = Counter(round(gap, 3) for gap in found)
     if len(gaps) <= _FEW_GAPS:
         return _table(("score gap", "pairs"), sorted(gaps.items()))
-    found = [pair["score_chosen"] - pair["score_rejected"] for pair in pairs]
     return _quantiles("score", {"gap": found})
 
 
@@ -216,26 +212,19 @@ def _quantiles(what: str, groups: Mapping[str, Sequence[float]]) -> str:
 
 
 def _perplexity(pairs: Sequence[Mapping[str, Any]]) -> str:
-    groups: dict[str, list[float]] = {"all": []}
-    for pair in pairs:
-        value = pair.get("log_prompt_perplexity")
-        if value is not None:
-            groups["all"].append(value)
-            groups.setdefault(str(pair.get("style")), []).append(value)
-    if not groups["all"]:
+    known = [(str(p.get("style")), p[_COLUMN]) for p in pairs if p.get(_COLUMN) is not None]
+    if not known:
         return "Not recorded."
-    return _quantiles("style", groups)
+    styles = list(dict.fromkeys(style for style, _ in known))
+    groups = {style: [value for own, value in known if own == style] for style in styles}
+    return _quantiles("style", {"all": [value for _, value in known]} | groups)
 
 
 def _overlap(folder: Path, built: Sequence[str]) -> str:
-    """How many prompts each two files share, and where rows have topics, how many of those: pairs and benchmark prompts."""
+    """How many prompts each two files share: pairs and benchmark prompts."""
     files = sorted({*built, *(path.name for path in folder.glob("*_prompts.jsonl"))})
-    rows = {name: [row for _, row in read_jsonl(folder / name)] for name in files}
-
-    def shared(key: str, one: str, other: str) -> int:
-        return len({row.get(key) for row in rows[one]} & {row.get(key) for row in rows[other]} - {None})
-
-    pairs = list(itertools.combinations(files, 2))
-    prompts = [(one, other, shared("prompt", one, other)) for one, other in pairs]
-    parts = ["## Prompts shared between files", _table(("file", "file", "shared"), prompts) if prompts else "One file."]
-    return "\n\n".join(parts)
+    prompts = {name: {row.get("prompt") for _, row in read_jsonl(folder / name)} - {None} for name in files}
+    shared = [(one, other, len(prompts[one] & prompts[other])) for one, other in itertools.combinations(files, 2)]
+    return "## Prompts shared between files\n\n" + (
+        _table(("file", "file", "shared"), shared) if shared else "One file."
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.preferences.pairs import PairError
+from trainers.common.files import Json
 
 #: Column by which terciles are formed, by the word for it.
 COLUMNS = {"perplexity": "log_prompt_perplexity"}
@@ -45,7 +46,7 @@ class Noise:
                 raise PairError(f"{name} of the flips is {value}; it must be a finite number above 0")
 
 
-def flip(pairs: Sequence[Mapping[str, Any]], noise: Noise) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def flip(pairs: Sequence[Mapping[str, Any]], noise: Noise) -> tuple[list[Json], Json]:
     """The pairs with columns `flipped` and `beta`, those flipped with everything chosen and rejected exchanged; and a record.
 
     With q the share of all pairs that was flipped, clean pairs have beta = pref_beta / (1 - q + q / ratio) and flipped ones
@@ -97,7 +98,7 @@ def flip(pairs: Sequence[Mapping[str, Any]], noise: Noise) -> tuple[list[dict[st
     return rows, record | ({"terciles": terciles} if terciles else {})
 
 
-def _exchanged(pair: Mapping[str, Any]) -> dict[str, Any]:
+def _exchanged(pair: Mapping[str, Any]) -> Json:
     """The pair with the values of every key about its two answers exchanged (chosen, score_chosen, chosen_truncated, ...)."""
     row = dict(pair)
     for key in pair:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.constraints.reward import RULE
+from evals.constraints import RULE
+from trainers.common.files import Json
 
 
 class PairError(ValueError):
@@ -61,7 +62,7 @@ def make_pairs(
     min_gap: float = 0.0,
     rule: str = RULE,
     pairing: str = "best-worst",
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """Pair answers to the same prompt; the one with the higher score is chosen.
 
     Ties are broken by a hash of (seed, prompt id, role, text), which knows nothing of length or sampling order. Answers
@@ -89,7 +90,7 @@ def make_pairs(
         raise PairError(f"min_gap must be >= 0, got {min_gap}")
     if pairing not in PAIRINGS:
         raise PairError(f"pairing is {pairing!r}; it must be one of {', '.join(PAIRINGS)}")
-    pairs: list[dict[str, Any]] = []
+    pairs: list[Json] = []
     for prompt in samples:
         prompt_id, _ = identify(prompt.row)
         answers = _distinct(prompt.samples)
@@ -130,7 +131,7 @@ def identify(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["id"], row["prompt"]
 
 
-def carried(row: Mapping[str, Any]) -> dict[str, Any]:
+def carried(row: Mapping[str, Any]) -> Json:
     """The part of a prompt row that a pair repeats."""
     return {key: row[key] for key in CARRIED if key in row}
 
@@ -151,7 +152,7 @@ def _rank(seed: int, prompt_id: str, role: str, sample: Scored) -> str:
     return hashlib.sha256(f"{seed}\0{prompt_id}\0{role}\0{_key(sample)}".encode()).hexdigest()
 
 
-def _pair(row: Mapping[str, Any], identity: str, chosen: Scored, rejected: Scored, rule: str) -> dict[str, Any]:
+def _pair(row: Mapping[str, Any], identity: str, chosen: Scored, rejected: Scored, rule: str) -> Json:
     return {
         "id": identity,
         "prompt": row["prompt"],

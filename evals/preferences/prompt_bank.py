@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from evals.constraints import describe
+from trainers.common.files import Json
 
 STYLES = ("plain", "technical", "rare", "dense", "other_language")
 SPLITS = ("train", "heldout")
@@ -25,7 +26,7 @@ _HELD_OUT_EVERY = 4
 _TWO_CONSTRAINTS = 0.55
 _TRIES = 400
 
-Constraint = dict[str, Any]
+Constraint = Json
 
 # Kind -> (weight in train, weight in held-out). Constraints a 135M model almost never obeys stay a minority.
 _WEIGHTS: Mapping[str, tuple[float, float]] = {
@@ -68,27 +69,21 @@ _FAMILIES: Mapping[str, frozenset[str]] = {
 
 
 @cache
-def _topics() -> tuple[dict[str, Any], ...]:
+def _topics() -> tuple[Json, ...]:
     return tuple(yaml.safe_load((_HERE / "prompt_topics.yaml").read_text(encoding="utf-8")))
 
 
 @cache
-def _phrasings() -> dict[str, Any]:
-    data: dict[str, Any] = yaml.safe_load((_HERE / "prompt_phrasings.yaml").read_text(encoding="utf-8"))
-    return data
+def _phrasings() -> Json:
+    found: Json = yaml.safe_load((_HERE / "prompt_phrasings.yaml").read_text(encoding="utf-8"))
+    return found
 
 
-def topics(split: str) -> list[str]:
-    """English names of the topics of a split ("train" or "heldout"); the two lists are disjoint."""
-    return [topic["en"] for topic in _split_topics(split)]
-
-
-def _split_topics(split: str) -> list[dict[str, Any]]:
+def _split_topics(split: str) -> list[Json]:
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
     held_out = split == "heldout"
-    last = _HELD_OUT_EVERY - 1
-    return [topic for i, topic in enumerate(_topics()) if (i % _HELD_OUT_EVERY == last) == held_out]
+    return [topic for i, topic in enumerate(_topics(), 1) if (i % _HELD_OUT_EVERY == 0) == held_out]
 
 
 def _number_words(rng: random.Random, language: str) -> Constraint:
@@ -143,14 +138,14 @@ def _compatible(first: Constraint, second: Constraint) -> bool:
         return False
     for avoid, other in ((first, second), (second, first)):
         wanted = [text.casefold() for value in other["args"].values() for text in _strings(value)]
-        if avoid["kind"] == "no_letter_sequence" and any(avoid["args"]["sequence"] in text for text in wanted):
-            return False
-        if avoid["kind"] == "forbidden_words" and any(
-            word.casefold() in text for text in wanted for word in avoid["args"]["words"]
-        ):
-            return False
+        refused: list[str] = []
+        if avoid["kind"] == "no_letter_sequence":
+            refused = [avoid["args"]["sequence"]]
+        elif avoid["kind"] == "forbidden_words":
+            refused = [word.casefold() for word in avoid["args"]["words"]]
         # A capitalised first word or a fixed ending is compared without case; JSON keys are not.
-        if avoid["kind"] == "uppercase" and other["kind"] == "json":
+        capitals = avoid["kind"] == "uppercase" and other["kind"] == "json"
+        if capitals or any(part in text for text in wanted for part in refused):
             return False
     return True
 
@@ -190,12 +185,12 @@ def _request(rng: random.Random, topic: Mapping[str, Any], style: str, language:
     return request if style == "dense" else request[:1].upper() + request[1:]
 
 
-def _draw(split: str, seed: int) -> Iterator[dict[str, Any]]:
+def _draw(split: str, seed: int) -> Iterator[Json]:
     """Endless stream of prompts; styles take turns, and each style walks through all topics before repeating one."""
     rng = random.Random(f"prompt-bank:{split}:{seed}")
     pool = _split_topics(split)
-    languages = [language for language in _phrasings()["other_language"]]
-    queues: dict[str, list[dict[str, Any]]] = {style: [] for style in STYLES}
+    languages = list(_phrasings()["other_language"])
+    queues: dict[str, list[Json]] = {style: [] for style in STYLES}
     while True:
         for style in STYLES:
             queue = queues[style]
@@ -209,7 +204,7 @@ def _draw(split: str, seed: int) -> Iterator[dict[str, Any]]:
             yield {"prompt": prompt, "constraints": constraints, "style": style, "topic": topic["en"]}
 
 
-def generate_prompts(split: str, n: int, seed: int) -> list[dict[str, Any]]:
+def generate_prompts(split: str, n: int, seed: int) -> list[Json]:
     """The first ``n`` distinct prompts of a split; a smaller ``n`` gives a prefix of a larger one.
 
     Args:
@@ -226,7 +221,7 @@ def generate_prompts(split: str, n: int, seed: int) -> list[dict[str, Any]]:
     """
     if n < 0:
         raise ValueError(f"n must be >= 0, got {n}")
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     seen: set[str] = set()
     repeats = 0
     stream = _draw(split, seed)

@@ -2,12 +2,11 @@
 
 Strategies: ``sampled_answer`` (an answer sampled from the policy or a second model), ``corrupted`` (sentences shuffled,
 words dropped or numbers swapped), ``other_prompt`` (the answer to another prompt), ``truncated`` (the chosen answer cut
-off). More are added from outside with ``@register_strategy("name")``.
+off). One from outside is a function in ``path/to/file.py:function``, or in the entry-point group ``dpo_beta_harness.rejected``.
 """
 
 from __future__ import annotations
 
-import difflib
 import random
 import re
 from collections import Counter
@@ -15,9 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.constraints.reward import RULE, gold_reward
+from evals.constraints import RULE, gold_reward
 from evals.constraints.text import sentences, word_spans
 from evals.preferences.pairs import Completion, PairError, carried, identify
+from trainers.common.files import Json
+from trainers.common.plugins import Registry
 
 
 @dataclass(frozen=True)
@@ -42,30 +43,21 @@ class Context:
 class RejectedPairs:
     """The pairs made, and how many rows were skipped for which reason."""
 
-    pairs: list[dict[str, Any]]
+    pairs: list[Json]
     skipped: dict[str, int]
 
 
 Strategy = Callable[[Mapping[str, Any], random.Random, Context], Rejected | None]
-Answers = Mapping[str, Sequence[Completion]] | Callable[[list[str]], Sequence[Sequence[Completion]]]
-_STRATEGIES: dict[str, Strategy] = {}
-
-
-def register_strategy(name: str) -> Callable[[Strategy], Strategy]:
-    """Decorator that adds a strategy: (row, rng, context) -> Rejected, or None where the row offers nothing."""
-
-    def add(strategy: Strategy) -> Strategy:
-        if name in _STRATEGIES:
-            raise PairError(f"rejected-answer strategy {name!r} is already registered; choose another name")
-        _STRATEGIES[name] = strategy
-        return strategy
-
-    return add
-
-
-def strategies() -> tuple[str, ...]:
-    """The registered strategies, sorted."""
-    return tuple(sorted(_STRATEGIES))
+"""(row, rng, context) -> the rejected answer, or None where the row offers nothing."""
+Answers = Callable[[list[str]], Sequence[Sequence[Completion]]]
+_HERE = "evals.preferences.rejected"
+STRATEGIES = Registry(
+    "strategy",
+    {name: f"{_HERE}:{name}" for name in ("corrupted", "other_prompt", "sampled_answer", "truncated")},
+    ("dpo_beta_harness.rejected",),
+    (),
+    PairError,
+)
 
 
 def add_rejected(
@@ -81,27 +73,28 @@ def add_rejected(
         rows: each with ``id``, ``prompt`` and ``chosen``; other keys as in ``evals.preferences.pairs.CARRIED``.
             Where the prompt is a
             conversation, ``turns`` holds it, and stands in the pair as its prompt.
-        strategy: a registered name.
+        strategy: a name in ``STRATEGIES``, or ``path/to/file.py:function``.
         seed: with the row's id it decides everything random about a row, whatever the order of the rows.
-        answers: for ``sampled_answer``: completions by row id, or a callable from all prompts to lists of them.
+        answers: for ``sampled_answer``: called with all prompts, gives each one's completions.
 
     Raises:
         PairError: unknown strategy (naming the nearest), ill-formed row, answers missing or of the wrong number.
     """
-    if strategy not in _STRATEGIES:
-        near = difflib.get_close_matches(strategy, _STRATEGIES, n=1, cutoff=0.0)
-        raise PairError(f"unknown strategy {strategy!r}; the nearest is {near[0]!r}, all: {', '.join(strategies())}")
+    make: Strategy = STRATEGIES.load(strategy)
     for row in rows:
         identify(row)
         if not isinstance(row.get("chosen"), str) or not row["chosen"].strip():
             raise PairError(f"row {row['id']!r}: 'chosen' must be a non-empty string, got {row.get('chosen')!r}")
-    context = Context(rows, _answers_by_id(rows, answers))
-    if strategy == "sampled_answer" and not context.answers:
-        raise PairError("strategy 'sampled_answer' needs answers: pass completions by row id, or a sampler")
-    pairs: list[dict[str, Any]] = []
+    if strategy == "sampled_answer" and answers is None:
+        raise PairError("strategy 'sampled_answer' needs answers: pass a sampler")
+    given = answers([row["prompt"] for row in rows]) if answers is not None else [()] * len(rows)
+    if len(given) != len(rows):
+        raise PairError(f"the sampler returned {len(given)} lists of answers for {len(rows)} prompts")
+    context = Context(rows, {row["id"]: found for row, found in zip(rows, given, strict=True)})
+    pairs: list[Json] = []
     skipped: Counter[str] = Counter()
     for row in rows:
-        rejected = _STRATEGIES[strategy](row, random.Random(f"{strategy}:{seed}:{row['id']}"), context)
+        rejected = make(row, random.Random(f"{strategy}:{seed}:{row['id']}"), context)
         pair = _pair(row, rejected, strategy, seed)
         if isinstance(pair, str):
             skipped[pair] += 1
@@ -110,18 +103,7 @@ def add_rejected(
     return RejectedPairs(pairs, dict(skipped))
 
 
-def _answers_by_id(rows: Sequence[Mapping[str, Any]], answers: Answers | None) -> Mapping[str, Sequence[Completion]]:
-    if answers is None:
-        return {}
-    if isinstance(answers, Mapping):
-        return answers
-    given = answers([row["prompt"] for row in rows])
-    if len(given) != len(rows):
-        raise PairError(f"the sampler returned {len(given)} lists of answers for {len(rows)} prompts")
-    return {row["id"]: found for row, found in zip(rows, given, strict=True)}
-
-
-def _pair(row: Mapping[str, Any], rejected: Rejected | None, strategy: str, seed: int) -> dict[str, Any] | str:
+def _pair(row: Mapping[str, Any], rejected: Rejected | None, strategy: str, seed: int) -> Json | str:
     if rejected is None:
         return "nothing_to_make"
     if not rejected.text.strip():
@@ -152,7 +134,6 @@ def _pair(row: Mapping[str, Any], rejected: Rejected | None, strategy: str, seed
     }
 
 
-@register_strategy("sampled_answer")
 def sampled_answer(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
     """One of the answers sampled for the prompt, at random among those that differ from the chosen one."""
     chosen = row["chosen"].strip()
@@ -163,7 +144,6 @@ def sampled_answer(row: Mapping[str, Any], rng: random.Random, context: Context)
     return Rejected(answer.text, seed=answer.seed, truncated=answer.truncated)
 
 
-@register_strategy("other_prompt")
 def other_prompt(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
     """The chosen answer of another prompt, named in ``how``."""
     here = row["chosen"].strip()
@@ -174,7 +154,6 @@ def other_prompt(row: Mapping[str, Any], rng: random.Random, context: Context) -
     return None
 
 
-@register_strategy("truncated")
 def truncated(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
     """The first 30 to 70 % of the chosen answer's words."""
     text, spans = row["chosen"], word_spans(row["chosen"])
@@ -184,7 +163,6 @@ def truncated(row: Mapping[str, Any], rng: random.Random, context: Context) -> R
     return Rejected(text[: spans[kept - 1][1]], truncated=True)
 
 
-@register_strategy("corrupted")
 def corrupted(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
     """The chosen answer with shuffled sentences, dropped words or swapped numbers, whichever applies; see ``how``."""
     ways = [("shuffled_sentences", _shuffle), ("dropped_words", _drop), ("swapped_numbers", _swap_numbers)]

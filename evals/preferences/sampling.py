@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from evals.engine.base import Engine, Sampling
+from evals.engine.base import Engine, EngineConfig, Sampling
 from evals.engine.chat import chat_ids, sample_seed
 from evals.preferences.pairs import Completion
+from evals.progress import batches
 
 Sampler = Callable[[Sequence[str], int, int], list[list[Completion]]]
 
@@ -42,28 +43,20 @@ def prompt_nll(
     The prompt is one user message under the chat template with the generation prompt; float32, transformers.
     `on_progress` is told how many of how many are done.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    from evals.engine.transformers_engine import TransformersEngine
+
     logging.disable_progress_bar()
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_dir)
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    rows = [chat_ids(tokenizer, prompt) for prompt in prompts]
+    engine = TransformersEngine(model_dir, EngineConfig(dtype="float32"), device="cpu")
+    rows = [chat_ids(engine.tokenizer, prompt) for prompt in prompts]
     result = [0.0] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            width = max(len(rows[i]) for i in part)
-            ids = torch.zeros((len(part), width), dtype=torch.long)
-            for k, i in enumerate(part):
-                ids[k, : len(rows[i])] = torch.tensor(rows[i])
-            mask = torch.tensor([[1] * len(rows[i]) + [0] * (width - len(rows[i])) for i in part])
-            scores = model(input_ids=ids, attention_mask=mask).logits[:, :-1].log_softmax(-1)
-            picked = scores.gather(-1, ids[:, 1:, None]).squeeze(-1) * mask[:, 1:]
-            for k, i in enumerate(part):
-                result[i] = float(-picked[k].sum() / max(len(rows[i]) - 1, 1))
-            if on_progress is not None:
-                on_progress(min(start + batch_size, len(order)), len(order))
+    done = 0
+    for part in batches(sorted(range(len(rows)), key=lambda i: len(rows[i])), batch_size):
+        scored = engine.token_logprobs([(rows[i][:1], rows[i][1:]) for i in part])
+        done += len(part)
+        for i, logprobs in zip(part, scored, strict=True):
+            result[i] = -math.fsum(logprobs) / max(len(logprobs), 1)
+        if on_progress is not None:
+            on_progress(done, len(rows))
     return result

@@ -20,11 +20,13 @@ class Reward(ABC):
     Attributes:
         rule: name and version of what it measures ("length/1: words"), kept with every pair and score; other settings are
             another rule.
+        reads: keys of a prompt row that its scores depend on and that not every row has.
         code: SHA-256 of its file, set by the loader for a class from outside the package.
         by_rule: whether anyone can compute the scores again without a model's judgement.
     """
 
     rule: str = ""
+    reads: tuple[str, ...] = ()
     code: str | None = None
     by_rule: bool = True
 
@@ -49,6 +51,10 @@ class Reward(ABC):
     @abstractmethod
     def score(self, rows: Sequence[Row], answers: Sequence[str]) -> Sequence[float | None]:
         """One finite number for each answer, None where it has no score; `rows[i]` (prompt, ...) was answered by `answers[i]`."""
+
+    def explained(self, rows: Sequence[Row], answers: Sequence[str]) -> list[tuple[float | None, str | None]]:
+        """The checked score of each answer, and in words where it is from; None where the reward has none."""
+        return [(value, None) for value in scores(self, rows, answers)]
 
 
 def scores(reward: Reward, rows: Sequence[Row], answers: Sequence[str]) -> list[float | None]:

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from evals.engine.adapters import RANKS
+from evals.engine.vllm_engine import RANKS
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import Source
 from trainers.common.errors import UserError

@@ -8,10 +8,9 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.forecast.estimate import parameter_count
 from harness.plan.plan import Plan
 from harness.state.store import RunStore
-from trainers.common.files import Json
+from trainers.common.files import Json, parameter_count
 from trainers.common.training_schema import LOG_HISTORY
 
 _GIB = 2**30

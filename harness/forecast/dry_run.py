@@ -42,7 +42,7 @@ def show_plan(plan: Plan, selected: list[RunSpec]) -> None:
     console.print()
     console.print(_runs(plan, states) if len(states) <= _LISTED else _groups(plan, states))
     names = ", ".join(benchmark.name for benchmark in plan.benchmarks) or "none"
-    backend = choose_backend(EngineConfig.from_dict(config.evaluation.engine.model_dump()))
+    backend = choose_backend(EngineConfig(**config.evaluation.engine.model_dump()))
     console.print(f"benchmarks: {names} (engine: {backend})")
     for judge in cost.judges:
         console.print(_judge(judge))

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.forecast.speed import Speed, cell_kind, examples, items, measured, pair_tokens, recall
 from harness.plan.entries import LM_EVAL, PlannedJudge
 from harness.plan.plan import Plan
 from harness.state.survey import RunState
 from trainers.common import scores_schema
+from trainers.common.files import parameter_count
 
-#: Tokens a reward model reads with an answer, and seconds that checking an answer's constraints takes, roughly.
-_READ_TOKENS = 150
-_CHECK_SECONDS = 2e-4
+if TYPE_CHECKING:
+    from evals.judges.base import Judge
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,8 @@ def events_path(plan: Plan, judge: str) -> Path:
 
 def judge_costs(plan: Plan, states: Sequence[RunState], flops: Callable[[], float]) -> tuple[JudgeCost, ...]:
     """One entry for each judge, for the runs in `states`. `flops`: floating-point operations this machine does a second."""
+    from evals.judges.registry import build as build_judge
+
     steps = [plan.config.evaluation.checkpoints_of(state.spec.seed) for state in states]
     checkpoints = sum(len(of_run) for of_run in steps if not isinstance(of_run, bool))  # true: known when trained
     found = []
@@ -64,9 +65,10 @@ def judge_costs(plan: Plan, states: Sequence[RunState], flops: Callable[[], floa
             else:
                 total += number * (1 + len(states) + more)
         left = round(total * (1 - judged / len(states))) if states else 0
-        speed = _seconds_each(plan, judge, flops) if left else 0.0
+        built = build_judge(judge.kind, judge.params)
+        speed = _seconds_each(plan, judge, built, flops) if left else 0.0
         seconds = None if speed is None else left * speed
-        found.append(JudgeCost(judge.name, judged, left, seconds, judge.params.get("max_requests")))
+        found.append(JudgeCost(judge.name, judged, left, seconds, built.max_requests))
     return tuple(found)
 
 
@@ -88,9 +90,8 @@ def _pairs(states: Sequence[RunState], which: str) -> int:
     return len(states) + (sum(n * (n - 1) // 2 for n in seeds.values()) if which == "all" else 0)
 
 
-def _seconds_each(plan: Plan, judge: PlannedJudge, flops: Callable[[], float]) -> float | None:
-    """Seconds a request: as measured in this output, else from the rate limit or the size of the reward model."""
-
+def _seconds_each(plan: Plan, judge: PlannedJudge, built: Judge, flops: Callable[[], float]) -> float | None:
+    """Seconds a request: as measured in this output, else what the judge says."""
     times = []
     try:
         for line in events_path(plan, judge.name).read_text(encoding="utf-8").splitlines():
@@ -101,12 +102,7 @@ def _seconds_each(plan: Plan, judge: PlannedJudge, flops: Callable[[], float]) -
         pass
     if len(times) > 1:
         return (times[-1] - times[0]) / (len(times) - 1)
-    params, kind = judge.params, judge.kind
-    if kind == "llm" and params.get("requests_per_minute"):
-        return 60.0 / float(params["requests_per_minute"])
-    if kind == "reward_model" and "model" in judge.files:
-        return 2.0 * parameter_count(Path(params["model"])) * _READ_TOKENS / flops()
-    return _CHECK_SECONDS if kind == "verifiable" else None
+    return built.seconds_each(flops)
 
 
 _GIB = 2**30
@@ -131,17 +127,6 @@ class Estimate:
     basis: str
     rough: bool
     judges: tuple[JudgeCost, ...] = ()
-
-
-def parameter_count(model_dir: Path) -> int:
-    """Number of weights, from the headers of the safetensors files."""
-    total = 0
-    for path in Path(model_dir).glob("*.safetensors"):
-        with path.open("rb") as handle:
-            (length,) = struct.unpack("<Q", handle.read(8))
-            header = json.loads(handle.read(length))
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return total
 
 
 def matmul_rate(seconds: float = 0.3, size: int = 1024) -> float:

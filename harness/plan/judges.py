@@ -11,8 +11,7 @@ from pathlib import Path
 
 from evals.benchmarks import registry as benchmarks_registry
 from evals.judges import registry
-from evals.judges.base import Judge
-from evals.rewards import registry as rewards
+from evals.judges.base import Judge, JudgeError
 from harness.checks.report import Measured
 from harness.config.evaluation import JudgeConfig
 from harness.config.matrix_file import MatrixConfig
@@ -101,7 +100,7 @@ def _resolve(
         file = (base / file.expanduser()).resolve()
         kind = f"{file}:{kind.rpartition(':')[2]}"
     try:
-        names = registry.parameters(kind)
+        cls, names = registry.JUDGES.load(kind), registry.parameters(kind)
     except ValueError as error:
         raise UserError(f"{at('kind')} is {judge.kind!r}; {error}") from None
     for key, value in judge.params.items():
@@ -110,7 +109,13 @@ def _resolve(
             raise UserError(
                 f"{at(key).replace(': ', ': unknown key ', 1)} (value {shown}); {nearest(key, [*_COMMON, *names])}"
             )
-    params, files = _files(judge, base, at)
+    try:
+        params, files = (
+            cls.placed(judge.params, base) if isinstance(cls, type) and issubclass(cls, Judge) else (judge.params, {})
+        )
+    except JudgeError as error:
+        key, _, problem = str(error).partition(" ")
+        raise UserError(f"{at(key)} {problem}") from None
     _check_key(params, at, log)
     try:
         built = registry.build(kind, params)
@@ -130,42 +135,6 @@ def _resolve(
         benchmarks=benchmarks,
         answers={name: rows[name].answers for name in benchmarks},
     )
-
-
-def _files(judge: JudgeConfig, base: Path, at: At) -> tuple[Json, dict[str, str]]:
-    params = judge.params
-    files: dict[str, str] = {}
-    template, model = params.get("template"), params.get("model")
-    if judge.kind == "verifiable" and "reward" in params:
-        params["reward"] = rewards.placed(params["reward"], base)
-        code = rewards.code_of(params["reward"])
-        files |= {"reward": code} if code is not None else {}
-    if judge.kind == "llm" and isinstance(template, str) and template.endswith((".yaml", ".yml")):
-        path = (base / Path(template).expanduser()).resolve()
-        if not path.is_file():
-            raise UserError(
-                f"{at('template')} is {template!r}; no such file: {path} (paths are relative to the matrix file)"
-            )
-        params["template"], files["template"] = str(path), file_hash(path)
-    if judge.kind == "reward_model" and isinstance(model, str):
-        folder = (base / Path(model).expanduser()).resolve()
-        if folder.is_dir():
-            if not (folder / "config.json").is_file():
-                raise UserError(f"{at('model')} is {model!r}; {folder} has no config.json, so it is not a checkpoint")
-            params["model"], files["model"] = str(folder), _stamp(folder)
-        elif model.startswith((".", "/", "~")) or model.count("/") != 1:
-            raise UserError(
-                f"{at('model')} is {model!r}; no such folder: {folder} (paths are relative to the matrix file); give a "
-                "checkpoint folder, or a name on the hub (owner/name)"
-            )
-    return params, files
-
-
-def _stamp(folder: Path) -> str:
-    """Names, sizes and times of a checkpoint's files. When they change the judge is asked again, and its cache, which knows the
-    content, answers what has stayed the same."""
-    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
-    return ", ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
 
 
 def _check_key(params: Json, at: At, log: Callable[[str], None]) -> None:

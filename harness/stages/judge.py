@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -95,14 +92,15 @@ def pairs_of(specs: Sequence[RunSpec], which: str) -> list[tuple[str, str]]:
 
 
 def _record(plan: Plan, cell: str) -> Json | None:
-    from evals.judges.worker import record_path
+    from evals.judges.comparisons import record_path
 
     record = read_json(record_path(plan.output, cell))
     return record if isinstance(record, dict) else None
 
 
 def _is_done(plan: Plan, cell: JudgeCell) -> bool:
-    from evals.judges.worker import DONE, record_path
+    from evals.judges.comparisons import record_path
+    from evals.judges.worker import DONE
 
     record = _record(plan, cell.name) or {}
     if record.get("fingerprint") != cell.fingerprint or record.get("state") != DONE:
@@ -120,7 +118,7 @@ class _Judge:
 
     def run(self, cells: Sequence[JudgeCell]) -> None:
         """Judge `cells`, starting the worker again when it dies; each ends with a record on disk."""
-        from evals.judges.worker import discard, write_failure
+        from evals.judges.worker import CellEntry, discard, write_failure
         from trainers.common.events import tail
 
         folders = [self.plan.reference_dir, *(self.plan.run_dir(spec) for spec in self.plan.specs)]
@@ -140,16 +138,16 @@ class _Judge:
                 log = self.work / "judge.log"
                 message = f"the judge's process died {crashes} times (exit code {code}); see {log}: {tail(log, 3)}"
                 for cell in todo:
-                    write_failure(
-                        self.plan.output, cell.entry, self.entry.name, {"class": "JudgeCrashed", "message": message}
-                    )
+                    told = CellEntry.model_validate(cell.entry)
+                    error = {"class": "JudgeCrashed", "message": message}
+                    write_failure(self.plan.output, told, self.entry.name, error)
                 break
         self.progress.clear()
 
     def _once(self, cells: Sequence[JudgeCell]) -> tuple[set[str], bool, int | None]:
         """One worker process: the cells it ended, whether a reply came, and its exit code."""
-        from trainers.common.events import read_events
-        from trainers.common.processes import stop
+        from evals.supervise import run_worker
+        from trainers.common.events import EventTail
 
         job_path, events_path = self.work / "judge.json", events_path_of(self.plan, self.entry.name)
         events_path.unlink(missing_ok=True)
@@ -164,30 +162,18 @@ class _Judge:
             "cells": [cell.entry for cell in cells],
         }
         scores_schema.write_json(job_path, job)
-        with (self.work / "judge.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "evals.judges.worker", str(job_path)],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
         ended: set[str] = set()
-        replies, alive, offset = False, True, 0
-        try:
-            while alive:
-                alive = process.poll() is None
-                events, offset = read_events(events_path, offset)
-                for event in events:
-                    replies = replies or event["event"] == "progress"
-                    if event["event"] == "cell_done":
-                        ended.add(event["cell"])
-                    self._show(event)
-                if alive:
-                    time.sleep(0.1)
-        finally:
-            stop(process)
-        return ended, replies, process.returncode
+        replies: list[Json] = []
+
+        def take(event: Json) -> None:
+            if event["event"] == "progress":
+                replies.append(event)
+            elif event["event"] == "cell_done":
+                ended.add(event["cell"])
+            self._show(event)
+
+        code = run_worker("evals.judges.worker", job_path, self.work / "judge.log", EventTail(events_path), take)
+        return ended, bool(replies), code
 
     def _show(self, event: Json) -> None:
         if event["event"] == "progress":

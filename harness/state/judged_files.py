@@ -23,7 +23,7 @@ def _record(plan: Plan, cell: JudgeCell) -> Path:
 
 def keep_checksums(plan: Plan, cell: JudgeCell) -> None:
     """Write down what the files of a judged cell are; call it when all of them are there."""
-    from evals.judges.worker import record_path
+    from evals.judges.comparisons import record_path
 
     account = record_path(plan.output, cell.name)
     scores = [scores_schema.scores_path(Path(policy.out), cell.name) for policy in cell.policies]

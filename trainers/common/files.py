@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +55,17 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def parameter_count(model_dir: Path) -> int:
+    """Number of weights, from the headers of the safetensors files."""
+    total = 0
+    for path in Path(model_dir).glob("*.safetensors"):
+        with path.open("rb") as handle:
+            (length,) = struct.unpack("<Q", handle.read(8))
+            header = json.loads(handle.read(length))
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total
 
 
 def push(path: Path) -> None:

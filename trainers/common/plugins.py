@@ -10,16 +10,18 @@ import importlib.metadata
 import importlib.util
 import inspect
 from collections import ChainMap
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from trainers.common.words import nearest
+
+Added = TypeVar("Added", bound=type)
 
 #: Kinds of parameters that a config can name.
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -32,6 +34,7 @@ def problem_of(error: ValidationError) -> str:
     first = error.errors()[0]
     name, value = ".".join(str(part) for part in first["loc"]) or "content", first["input"]
     said = first["msg"].removeprefix("Value error, ").replace("Input should", "it must")
+    said = said.replace("Field required", "it is missing").replace("Extra inputs are not permitted", "it is not known")
     said = said.replace("greater than or equal to", "at least").replace("greater than", "above")
     return f"{name}: {said}" if isinstance(value, Mapping) else f"{name} is {value!r}; {said}"
 
@@ -48,6 +51,12 @@ def is_file_target(name: str) -> bool:
     return path.endswith(".py") and cls.isidentifier()
 
 
+def _place(cls: type) -> tuple[str, str]:
+    """File and name of a class: also of one whose module is loaded from a path and known to nobody."""
+    files = [value.__code__.co_filename for value in vars(cls).values() if inspect.isfunction(value)]
+    return next(iter(files), ""), cls.__qualname__
+
+
 @dataclass(frozen=True)
 class Registry:
     """One sort of plugin.
@@ -58,6 +67,7 @@ class Registry:
         groups: entry-point groups of installed packages.
         bases: what a class must subclass, one of them.
         error: what is raised; the message names the plugin and the fix.
+        added: classes that `register` added in this process, by name.
     """
 
     noun: str
@@ -65,10 +75,31 @@ class Registry:
     groups: tuple[str, ...]
     bases: tuple[type, ...]
     error: type[ValueError]
+    added: dict[str, type] = field(default_factory=dict)
+
+    def register(self, name: str) -> Callable[[Added], Added]:
+        """Class decorator that adds a plugin under a name; one already taken is an error.
+
+        A file outside the package may be loaded several times (by `path/to/file.py:Class`): its own class again is no error.
+        """
+
+        def add(cls: Added) -> Added:
+            known = self.added.get(name)
+            if known is not None and (known is cls or _place(known) != _place(cls)):
+                raise self.error(f"{self.noun} {name!r} is already registered; choose another name")
+            self.added[name] = cls
+            return cls
+
+        return add
+
+    def file_of(self, name: str) -> Path:
+        """The file that defines a plugin that `register` added."""
+        return Path(_place(self.load(name))[0])
 
     def available(self) -> dict[str, str]:
         """Names with their targets: those of installed packages, then the built-in ones."""
-        return dict(ChainMap(dict(self.builtin), *map(entry_points, self.groups)))
+        here = {name: f"{cls.__module__}:{cls.__qualname__}" for name, cls in self.added.items()}
+        return dict(ChainMap(dict(self.builtin), here, *map(entry_points, self.groups)))
 
     def source_file(self, name: str) -> Path | None:
         """The file of a plugin written as `path/to/file.py:ClassName`; None for one with a name."""
@@ -119,6 +150,8 @@ class Registry:
 
     def load(self, name: str) -> Any:
         """The class, not yet checked against `bases`."""
+        if name in self.added:
+            return self.added[name]
         location, _, attribute = self.target(name).rpartition(":")
         file = location.endswith(".py")
         try:

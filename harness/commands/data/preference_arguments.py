@@ -72,7 +72,7 @@ def _no_param(text: str) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from evals.preferences.flips import COLUMNS
     from evals.preferences.pairs import PAIRINGS
-    from evals.preferences.rejected import strategies
+    from evals.preferences.rejected import STRATEGIES
 
     parser.epilog = _EPILOG
     add = parser.add_argument
@@ -110,8 +110,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--flip-beta-ratio", type=float, default=30.0, metavar="R", help=ratio)
     add("--pref-beta", type=float, default=0.1, help="with --flip, mean of the column beta (default: %(default)s)")
     add("--chosen-only", type=Path, metavar="FILE", help="prompts with one answer each: make the rejected one")
-    known = ", ".join(strategies())
-    add("--strategy", metavar="NAME", choices=strategies(), help=f"with --chosen-only, how: {known}")
+    strategies = sorted(STRATEGIES.available())
+    known = ", ".join(strategies)
+    add("--strategy", metavar="NAME", choices=strategies, help=f"with --chosen-only, how: {known}")
 
 
 def check_together(options: argparse.Namespace) -> None:

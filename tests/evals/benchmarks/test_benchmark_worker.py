@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from evals.benchmarks.base import BenchmarkError
+from evals.job import Job
 from evals.supervise import run_job
 from evals.worker import Cells, Served, run_policies
 from trainers.common import scores_schema
@@ -80,13 +81,13 @@ def engine_of(job: dict[str, Any]) -> Any:
     from evals.engine.base import EngineConfig
     from evals.engine.transformers_engine import TransformersEngine
 
-    return TransformersEngine(Path(job["base_model"]), EngineConfig.from_dict(job["engine"]))
+    return TransformersEngine(Path(job["base_model"]), EngineConfig(**job["engine"]))
 
 
 def run(job: dict[str, Any], engine: Any) -> list[dict[str, Any]]:
-    reference = next((p for p in job["policies"] if p["run_id"] == "reference"), None)
-    Path(job["events"]).unlink(missing_ok=True)
-    run_policies(job, job["policies"], Cells(engine, Events(Path(job["events"])), reference), Served(engine, "float32"))
+    given = Job.model_validate(job)
+    given.events.unlink(missing_ok=True)
+    run_policies(given, given.policies, Cells(engine, Events(given.events), given.reference), Served(engine, "float32"))
     return [json.loads(line) for line in Path(job["events"]).read_text().splitlines()]
 
 

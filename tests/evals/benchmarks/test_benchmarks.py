@@ -219,7 +219,7 @@ def test_unknown_kind_has_a_hint() -> None:
 
 def test_turns_are_items_of_one_group(tmp_path: Path) -> None:
     rows = load_prompts(write(tmp_path / "p.jsonl", [{"id": "q", "turns": ["Write.", "Again."]}]), None)
-    policy = {"run_id": "one", "fingerprint": "f", "out": str(tmp_path)}
+    from tests.evals.benchmarks.scored import entry, policy_entry
     from trainers.common import scores_schema
 
     answer = {"finish_reason": "stop", "token_ids": [1, 2], "sample": 0}
@@ -228,7 +228,7 @@ def test_turns_are_items_of_one_group(tmp_path: Path) -> None:
         [{**answer, "prompt_id": "q#turn2", "text": "a b"}, {**answer, "prompt_id": "q", "text": "a"}],
     )
     engine = SimpleNamespace(name="none is asked")
-    visit = Visit(engine, policy, {"name": "mt", "fingerprint": "b"}, None, lambda **_: None)
+    visit = Visit(engine, policy_entry("one", tmp_path), entry("mt", "prompts"), None, lambda **_: None)
     scores = PromptSet().score(visit, rows, "cell")
     assert [(item["id"], item["group"]) for item in scores["items"]] == [("q", "q"), ("q#turn2", "q")]
     assert scores["metrics"]["response_words"]["value"] == 1.5

@@ -58,7 +58,7 @@ def test_kl_and_preference_by_vllm(tmp_path: Path) -> None:
     result = run_job(job, tmp_path / "job.json", lambda _: None)
     assert result.failed == {} and result.done == ["reference", "tuned"]
 
-    engine = TransformersEngine(base, EngineConfig.from_dict({**job["engine"], "backend": "transformers"}))
+    engine = TransformersEngine(base, EngineConfig(**{**job["engine"], "backend": "transformers"}))
     scores = scores_schema.read_scores(tmp_path / "tuned", "kl")
     own = scores_schema.read_scores(tmp_path / "reference", "kl")
     assert scores is not None and own is not None

@@ -43,6 +43,7 @@ class Checkers:
 def test_instructions_whose_data_is_missing_are_left_out_and_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    from tests.evals.benchmarks.scored import entry, policy_entry
     from trainers.common import scores_schema
 
     monkeypatch.setattr(ifeval, "checkers", lambda: Checkers)
@@ -53,7 +54,7 @@ def test_instructions_whose_data_is_missing_are_left_out_and_counted(
         scores_schema.generations_path(tmp_path, "if"),
         [{**answer, "prompt_id": "1", "text": "one, two"}, {**answer, "prompt_id": "2", "text": "fine"}],
     )
-    visit = Visit(None, {"run_id": "p", "out": str(tmp_path)}, {"name": "if"}, None, lambda **_: None)
+    visit = Visit(None, policy_entry("p", tmp_path), entry("if", "ifeval"), None, lambda **_: None)
     scores = ifeval.IfEval().score(visit, rows, "cell")
     prompt_level: Mapping[str, Any] = scores["metrics"]["prompt_level_strict_acc"]
     assert (prompt_level["value"], prompt_level["n"]) == (0.0, 1), "a prompt that is not wholly checked has no score"

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from evals.benchmarks.base import Visit
-from evals.benchmarks.generate import identity, kept_rows
+from evals.benchmarks.generate import identity
+from evals.benchmarks.generate import kept as kept_rows
+from tests.evals.benchmarks.scored import entry, policy_entry
 from trainers.common import scores_schema
 
 
 def visit(engine: str = "vllm 1 (float32)", policy: str = "p", benchmark: str = "b") -> Visit:
-    entries = {"run_id": "run", "fingerprint": policy}, {"name": "bench", "fingerprint": benchmark}
+    entries = policy_entry("run", Path(), fingerprint=policy), entry("bench", "prompts", benchmark)
     return Visit(SimpleNamespace(name=engine), *entries, None, lambda **_: None)
 
 

@@ -85,9 +85,9 @@ def test_each_policy_is_served_and_told_apart(engine: Any, model_dir: Path, adap
     for adapter, weights in ((first, merged), (second, other), (first, merged)):
         assert engine.swap(weights, adapter) < 30
         check = check_swap(engine, weights, "float32", check)
-        assert check["distinguishable"] and check["engine_difference"] > 0.5 * check["policy_difference"]
+        assert check.distinguishable and check.engine_difference > 0.5 * check.policy_difference
     engine.swap(model_dir)
-    assert check_swap(engine, model_dir, "float32", check)["distinguishable"]
+    assert check_swap(engine, model_dir, "float32", check).distinguishable
 
 
 def test_answers_equal_the_merged_weights(engine: Any, adapters: list[tuple[Path, Path]]) -> None:
@@ -104,7 +104,7 @@ def test_answers_equal_the_merged_weights(engine: Any, adapters: list[tuple[Path
 def test_other_weights_and_bad_adapters_are_refused(
     engine: Any, model_dir: Path, adapters: list[tuple[Path, Path]], tmp_path: Path
 ) -> None:
-    with pytest.raises(EngineError, match="no LoRA run of the base model"):
+    with pytest.raises(EngineError, match="not a LoRA run of the base model"):
         engine.swap(adapters[0][1])
     dora = make_adapter(model_dir, tmp_path / "dora", 3, use_dora=True)
     with pytest.raises(EngineError, match="does not serve the adapter"):

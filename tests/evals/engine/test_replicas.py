@@ -13,7 +13,7 @@ import pytest
 
 from evals.engine.base import EngineConfig, EngineError, EngineLostError, Sampling
 from evals.engine.chat import chat_ids
-from evals.engine.replicas import devices
+from evals.engine.replicas import _call, devices
 from evals.engine.start import start_engine
 from evals.engine.swap_check import check_swap
 from evals.worker import engine_died
@@ -73,14 +73,13 @@ def test_a_swap_that_one_of_them_missed_is_noticed(both: tuple[Any, Any], tiny_m
     replicas, _ = both
     other = build_tiny_model(tmp_path / "other", seed=9)
     before = check_swap(replicas, tiny_model, "float32")
-    assert len(before["engine_tokens"]) == 2
-    replicas._pipes[0].send(("swap", (other, None)))
-    replicas._receive(0)
+    assert len(before.engine_tokens) == 2
+    replicas._pools[0].submit(_call, "swap", other).result()
     for weights in (tiny_model, other):
         with pytest.raises(EngineError, match="does not serve these weights"):
             check_swap(replicas, weights, "float32", before)
     replicas.swap(other)
-    assert check_swap(replicas, other, "float32", before)["distinguishable"]
+    assert check_swap(replicas, other, "float32", before).distinguishable
     replicas.swap(tiny_model)
 
 

@@ -119,9 +119,9 @@ def test_swap_is_proved_and_a_swap_that_did_not_happen_is_found(engine: Any, mod
         check_swap(engine, changed, "float32", base)
     assert engine.swap(changed) < 30
     moved = check_swap(engine, changed, "float32", base)
-    assert moved["distinguishable"] and abs(moved["engine"] - base["engine"]) > moved["tolerance"]
+    assert moved.distinguishable and abs(moved.engine - base.engine) > moved.tolerance
     engine.swap(model_dir)
-    assert check_swap(engine, model_dir, "float32", moved)["engine"] == pytest.approx(base["engine"], abs=1e-4)
+    assert check_swap(engine, model_dir, "float32", moved).engine == pytest.approx(base.engine, abs=1e-4)
 
 
 def test_a_swap_that_did_nothing_is_noticed_between_policies_that_hardly_differ(
@@ -132,16 +132,16 @@ def test_a_swap_that_did_nothing_is_noticed_between_policies_that_hardly_differ(
     engine.swap(model_dir)
     base = check_swap(engine, model_dir, "float32")
     unswapped = check_swap(engine, trained, "float32")
-    assert abs(unswapped["engine"] - unswapped["expected"]) < unswapped["tolerance"], "must hide in the tolerance"
+    assert abs(unswapped.engine - unswapped.expected) < unswapped.tolerance, "must hide in the tolerance"
     with pytest.raises(EngineError, match="still answers like the policy before it"):
         check_swap(engine, trained, "float32", base)
     engine.swap(trained)
     moved = check_swap(engine, trained, "float32", base)
-    assert moved["distinguishable"]
-    assert moved["engine_difference"] == pytest.approx(moved["policy_difference"], rel=0.2)
+    assert moved.distinguishable
+    assert moved.engine_difference == pytest.approx(moved.policy_difference, rel=0.2)
     engine.swap(model_dir)
     back = check_swap(engine, model_dir, "float32", moved)
-    assert back["engine_tokens"][0] == pytest.approx(base["engine_tokens"][0])
+    assert back.engine_tokens[0] == pytest.approx(base.engine_tokens[0])
 
 
 def test_a_head_tied_to_the_embeddings_is_swapped_with_them(engine: Any, model_dir: Path, tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ def test_a_head_tied_to_the_embeddings_is_swapped_with_them(engine: Any, model_d
     base = check_swap(engine, model_dir, "float32")
     engine.swap(moved)
     check = check_swap(engine, moved, "float32", base)
-    assert check["distinguishable"] and check["largest_difference"] < 2e-3
+    assert check.distinguishable and check.largest_difference < 2e-3
     engine.swap(model_dir)
     back = check_swap(engine, model_dir, "float32", check)
-    assert back["engine_tokens"][0] == pytest.approx(base["engine_tokens"][0])
+    assert back.engine_tokens[0] == pytest.approx(base.engine_tokens[0])
 
 
 @pytest.mark.parametrize("damage", ["not weights", "truncated", "a tensor missing"])

@@ -160,7 +160,7 @@ def test_the_verifiable_judge_is_the_gold_reward(tmp_path: Path) -> None:
     )
     assert [result.preference for result in results] == [1.0, 0.0, 0.5]
     assert all(result.forward is None for result in results)
-    with pytest.raises(JudgeError, match=r"'No constraints\.' has none"):
+    with pytest.raises(JudgeError, match=r"prompt 'No constraints\.': 'constraints' is missing"):
         judging.score([Question("No constraints.")], ["x"])
     other = Question("Write.", {"constraints": [{"kind": "uppercase"}]})
     assert judging.score([other], ["all fine"])[0].value == 0.0  # constraints are part of the key
@@ -249,7 +249,7 @@ def test_every_shipped_template_loads_and_fills() -> None:
     ],
 )
 def test_pairwise_verdicts_are_read_or_refused(text: str, expected: tuple[float | None, str | None]) -> None:
-    assert load_template("pairwise").parse_text(text) == expected
+    assert load_template("pairwise").verdict.of(text, {}) == expected
 
 
 @pytest.mark.parametrize(
@@ -264,17 +264,19 @@ def test_pairwise_verdicts_are_read_or_refused(text: str, expected: tuple[float 
     ],
 )
 def test_scores_are_read_or_refused(text: str, expected: tuple[float | None, str | None]) -> None:
-    assert load_template("score").parse_text(text) == expected
+    assert load_template("score").verdict.of(text, {}) == expected
 
 
 def test_first_token_verdict_is_the_share_of_probability() -> None:
-    template = load_template("pairwise_logprobs")
-    top = [("A", 0.5), (" A", 0.1), ("B", 0.2), ("The", 0.2)]
-    value, reason = template.parse_logprobs([{"token": t, "logprob": math.log(p)} for t, p in top])
+    verdict = load_template("pairwise_logprobs").verdict
+
+    def read(*top: tuple[str, float]) -> tuple[float | None, str | None]:
+        alternatives = [{"token": token, "logprob": math.log(p)} for token, p in top]
+        return verdict.of("", {"logprobs": {"content": [{"top_logprobs": alternatives}]}})
+
+    value, reason = read(("A", 0.5), (" A", 0.1), ("B", 0.2), ("The", 0.2))
     assert value == pytest.approx(0.6 / 0.8) and reason is None
-    unsure = [{"token": "A", "logprob": math.log(0.3)}, {"token": "The", "logprob": math.log(0.7)}]
-    assert template.parse_logprobs(unsure) == (None, "verdict tokens too improbable")
-    assert template.parse_logprobs([]) == (None, "verdict tokens too improbable")
+    assert read(("A", 0.3), ("The", 0.7)) == read() == (None, "verdict tokens too improbable")
 
 
 GOOD = (FOLDER / "pairwise.yaml").read_text(encoding="utf-8")
@@ -285,7 +287,7 @@ GOOD = (FOLDER / "pairwise.yaml").read_text(encoding="utf-8")
     [
         ("compares: true", "compares: maybe", "compares is 'maybe'; it must be a valid boolean"),
         ("max_tokens: 512", "max_tokens: 0", "max_tokens is 0"),
-        ("max_tokens: 512", "maxtokens: 512", "max_tokens: Field required"),
+        ("max_tokens: 512", "maxtokens: 512", "max_tokens: it is missing"),
         ("{answer_b}", "{answer_c}", "messages must use exactly the fields"),
         ("read: text", "read: mind", "does not match any of the expected tags: 'text', 'first_token'"),
         (r"'\[\[([ABC])\]\]'", "'('", "verdict.pattern: missing )"),

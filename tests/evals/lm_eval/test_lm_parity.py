@@ -16,9 +16,11 @@ import yaml
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
+from evals.benchmarks.base import Visit
 from evals.engine.base import Engine, EngineConfig
 from evals.engine.start import start_engine
 from evals.lm_eval.run import load_task, run_task
+from tests.evals.benchmarks.scored import entry, policy_entry
 
 FILES = {"arc_easy": "arc_easy.jsonl", "openbook_qa": "openbook_qa.jsonl"}
 LIMIT = 30
@@ -55,7 +57,9 @@ def agreement(engine: Engine, theirs: dict[str, Any], folder: Path, limit: int) 
     """By `task/metric`: both accuracies and the share of the documents with the same verdict."""
     found = {}
     for task, output in theirs.items():
-        ours = run_task(engine, f"local_{task}", folder, limit, 0, "p", task, "f")
+        about = entry(task, "lm_eval", task=f"local_{task}", include_path=folder, limit=limit, num_fewshot=0)
+        visit = Visit(engine, policy_entry("p", Path()), about, None, lambda **_: None)
+        ours = run_task(visit, again=True)  # which keeps nothing
         samples = {str(sample["doc_id"]): sample for sample in output["samples"][f"local_{task}"]}
         for metric in ("acc", "acc_norm"):
             same = [item["values"][metric] == samples[item["id"]][metric] for item in ours["items"]]

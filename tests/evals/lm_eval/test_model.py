@@ -12,12 +12,15 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
+from evals.benchmarks.base import Visit
 from evals.engine.base import Engine, EngineConfig, Sampling
 from evals.engine.transformers_engine import TransformersEngine
 from evals.lm_eval.model import EngineLM, RequestError
 from evals.lm_eval.run import TASKS, TaskError, load_task, run_task
 from evals.tasks.make_data import DATA, capitals, make_data, word_arithmetic
 from evals.worker import Cells
+from tests.evals.benchmarks.scored import entry, policy_entry
+from trainers.common import scores_schema
 from trainers.common.events import Events
 from trainers.tiny import build_tiny_model
 
@@ -42,7 +45,13 @@ def _requests(kind: str, arguments: list[tuple[Any, ...]]) -> list[Instance]:
 
 
 def _run(engine: Engine, task: str, limit: int, **options: Any) -> dict[str, Any]:
-    return run_task(engine, task, options.get("include_path"), limit, options.get("num_fewshot", 0), "p", "b", "f")
+    return run_task(visit(engine, task, limit=limit, **{"num_fewshot": 0, **options}), again=True)
+
+
+def visit(engine: Any, task: str, policy: str = "p", out: Path = Path(), weights: str = "p", **settings: Any) -> Visit:
+    """A policy on a task; what is not kept writes nothing to `out`."""
+    about = entry("b", "lm_eval", task=task, **settings)
+    return Visit(engine, policy_entry(policy, out, fingerprint=weights), about, None, lambda **_: None)
 
 
 def test_loglikelihoods_equal_hf(engine: Engine, hf: HFLM) -> None:
@@ -136,14 +145,10 @@ def test_chat_template(engine: Engine, hf: HFLM) -> None:
 
 def test_score_file_shape(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # data files are found from any working directory
-    scores = run_task(engine, "capitals", None, 8, 0, "run-1", "cap", "abc")
+    scores = _run(engine, "capitals", 8)
     assert scores == json.loads(json.dumps(scores, allow_nan=False))
-    assert (scores["kind"], scores["policy"], scores["benchmark"], scores["fingerprint"]) == (
-        "lm_eval",
-        "run-1",
-        "cap",
-        "abc",
-    )
+    assert (scores["kind"], scores["policy"], scores["benchmark"]) == ("lm_eval", "p", "b")
+    assert scores["fingerprint"] == scores_schema.cell_fingerprint("p", "b")
     assert scores["primary_metric"] == "acc" and scores["metrics"]["acc"]["n"] == 8
     values = [item["values"]["acc"] for item in scores["items"]]
     assert sum(values) / 8 == pytest.approx(scores["metrics"]["acc"]["value"])
@@ -151,7 +156,7 @@ def test_score_file_shape(engine: Engine, tmp_path: Path, monkeypatch: pytest.Mo
         assert item["prompt"] == f"The capital of {row['country']} is"
         assert item["target"] == row["choices"][row["answer"]] and item["response"] in row["choices"]
         assert item["values"]["acc"] == float(item["response"] == item["target"])
-    one = run_task(engine, "word_arithmetic", None, 1, 0, "p", "b", "f")
+    one = _run(engine, "word_arithmetic", 1)
     assert one["metrics"]["exact_match"]["stderr"] is None and one["primary_metric"] == "exact_match"
     assert one["items"][0]["prompt"].endswith("?\nAnswer:")
 
@@ -193,11 +198,11 @@ def test_a_task_has_its_own_number_of_examples_and_may_have_no_context(engine: E
 
 
 def test_the_noise_of_a_task_is_the_references_alone(engine: Engine, tmp_path: Path) -> None:
-    policies = [{"run_id": name, "fingerprint": name, "out": str(tmp_path / name)} for name in ("reference", "other")]
+    policies = [policy_entry(name, tmp_path / name, fingerprint=name) for name in ("reference", "other")]
     cells = Cells(engine, Events(tmp_path / "events.jsonl"), policies[0])
-    entry = {"name": "capitals", "kind": "lm_eval", "task": "capitals", "limit": 6, "noise": True, "fingerprint": "f"}
+    about = entry("capitals", "lm_eval", task="capitals", limit=6, noise=True)
     for policy in policies:
-        assert cells.collect(policy, entry)
+        assert cells.collect(policy, about)
     noise = json.loads((tmp_path / "reference" / "scores" / "capitals.json").read_text())["noise"]
     assert "reverse order" in noise["how"] and abs(noise["metrics"]["acc"]["difference"]) <= 1 / 6
     assert json.loads((tmp_path / "other" / "scores" / "capitals.json").read_text())["noise"] is None
@@ -251,8 +256,8 @@ def test_chats_equal_hf(engine: Engine, hf: HFLM, chat: dict[str, Any]) -> None:
     theirs = simple_evaluate(
         hf, tasks=[load_task("capitals", None)[0]], num_fewshot=1, limit=8, bootstrap_iters=0, log_samples=True, **more
     )
-    ours = run_task(engine, "capitals", None, 8, 1, "p", "b", "f", chat=more)
-    plain = run_task(engine, "capitals", None, 8, 1, "p", "b", "f")
+    ours = _run(engine, "capitals", 8, num_fewshot=1, **more)
+    plain = _run(engine, "capitals", 8, num_fewshot=1)
     assert ours["chat"] == more and ours["metrics"]["acc"]["value"] == theirs["results"]["capitals"]["acc,none"]
     assert [item["prompt"] for item in ours["items"]] == [s["arguments"][0][0] for s in theirs["samples"]["capitals"]]
     assert all(a["prompt"] != b["prompt"] for a, b in zip(ours["items"], plain["items"], strict=True))
@@ -289,8 +294,8 @@ def test_a_task_that_was_killed_goes_on_at_the_first_missing_request(
     monkeypatch.setattr("evals.lm_eval.model._SCORED_TOGETHER", 8)
     monkeypatch.setattr("evals.lm_eval.model._DECODED_TOGETHER", 3)
 
-    def run(one: Any, policy: str, fingerprint: str = "f") -> dict[str, Any]:
-        return run_task(one, task, None, 8, 0, policy, "b", fingerprint, out=tmp_path / policy)
+    def run(one: Any, policy: str, weights: str = "p") -> dict[str, Any]:
+        return run_task(visit(one, task, policy, tmp_path / policy, weights, limit=8, num_fewshot=0))
 
     whole = _Counting(engine)
     expected = run(whole, "whole")

@@ -132,7 +132,7 @@ def test_damage_and_other_settings_are_named(tmp_path: Path) -> None:
         ([PROMPTS[0], PROMPTS[0]], {}, "its id occurs twice"),
         ([PROMPTS[0], {**PROMPTS[0], "id": "z"}], {}, "its prompt occurs twice"),
         ([{**PROMPTS[0], "constraints": []}], {}, "'constraints' is missing or empty"),
-        ([{**PROMPTS[0], "constraints": [{"kind": "bulets"}]}], {}, "nearest is 'bullets'"),
+        ([{**PROMPTS[0], "constraints": [{"kind": "bulets"}]}], {}, "did you mean 'bullets'"),
     ],
 )
 def test_errors_before_any_sampling(tmp_path: Path, prompts: Any, options: Any, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.constraints.text import words
-from evals.preferences import rejected
 from evals.preferences.pairs import Completion, PairError, PromptSamples, Scored, make_pairs
-from evals.preferences.rejected import Context, Rejected, add_rejected, register_strategy, strategies
+from evals.preferences.rejected import STRATEGIES, add_rejected
 
 ROW = {
     "id": "p1",
@@ -150,7 +150,7 @@ CHOSEN = [
 
 
 def test_strategies_are_known() -> None:
-    assert strategies() == ("corrupted", "other_prompt", "sampled_answer", "truncated")
+    assert tuple(sorted(STRATEGIES.available())) == ("corrupted", "other_prompt", "sampled_answer", "truncated")
 
 
 @pytest.mark.parametrize("strategy", ["corrupted", "other_prompt", "truncated"])
@@ -202,16 +202,12 @@ def test_other_prompt_names_it() -> None:
     assert add_rejected(same, "other_prompt").skipped == {"nothing_to_make": 3}
 
 
-def test_sampled_answer_from_completions_or_callable() -> None:
-    answers = {"a": [Completion(CHOSEN[0]["chosen"], 1, 9), Completion("No idea.", 2, 3, "length")], "b": []}
-    made = add_rejected(CHOSEN, "sampled_answer", answers=answers)
+def test_sampled_answer() -> None:
+    answers = {"A?": [Completion(CHOSEN[0]["chosen"], 1, 9), Completion("No idea.", 2, 3, "length")]}
+    made = add_rejected(CHOSEN, "sampled_answer", answers=lambda texts: [answers.get(text, []) for text in texts])
     [pair] = made.pairs
     assert pair["rejected"] == "No idea." and pair["seed_rejected"] == 2 and pair["rejected_truncated"]
     assert made.skipped == {"nothing_to_make": 3}
-    called = add_rejected(
-        CHOSEN, "sampled_answer", answers=lambda texts: [[Completion(f"re {t}", 5, 2)] for t in texts]
-    )
-    assert [p["rejected"] for p in called.pairs] == ["re A?", "re B?", "re C?", "re D?"]
     with pytest.raises(PairError, match="needs answers"):
         add_rejected(CHOSEN, "sampled_answer")
     with pytest.raises(PairError, match="returned 0 lists"):
@@ -220,24 +216,26 @@ def test_sampled_answer_from_completions_or_callable() -> None:
 
 def test_a_better_answer_is_not_rejected() -> None:
     rows = [{"id": "a", "prompt": "A?", "chosen": "well, no", "constraints": [{"kind": "no_commas"}]}]
-    answers = {"a": [Completion("fine", 0, 1)]}
-    assert add_rejected(rows, "sampled_answer", answers=answers).skipped == {"scores_higher": 1}
+    made = add_rejected(rows, "sampled_answer", answers=lambda texts: [[Completion("fine", 0, 1)]])
+    assert made.skipped == {"scores_higher": 1}
 
 
-def test_registry_is_open_and_never_yields_the_chosen_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rejected, "_STRATEGIES", dict(rejected._STRATEGIES))
+ECHO = """\
+from evals.preferences.rejected import Rejected
 
-    @register_strategy("echo")
-    def echo(row: Any, rng: random.Random, context: Context) -> Rejected:
-        return Rejected(row["chosen"] + " " if row["id"] != "b" else " ")
 
-    assert add_rejected(CHOSEN, "echo").skipped == {"identical": 3, "blank": 1}
-    with pytest.raises(PairError, match="already registered"):
-        register_strategy("echo")(echo)
+def echo(row, rng, context):
+    return Rejected(row["chosen"] + " " if row["id"] != "b" else " ")
+"""
+
+
+def test_a_strategy_from_a_file_never_yields_the_chosen_answer(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(ECHO, encoding="utf-8")
+    assert add_rejected(CHOSEN, f"{tmp_path / 'own.py'}:echo").skipped == {"identical": 3, "blank": 1}
 
 
 def test_errors_name_the_fix() -> None:
-    with pytest.raises(PairError, match="nearest is 'truncated'"):
+    with pytest.raises(PairError, match="unknown strategy 'truncate'; did you mean 'truncated'"):
         add_rejected(CHOSEN, "truncate")
     with pytest.raises(PairError, match="row 'z': 'chosen' must be"):
         add_rejected([{"id": "z", "prompt": "Z?"}], "truncated")

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.constraints import describe, resolve
-from evals.preferences.prompt_bank import _FAMILIES, _WEIGHTS, STYLES, _phrasings, _topics, generate_prompts, topics
+from evals.preferences.prompt_bank import (
+    _FAMILIES,
+    _WEIGHTS,
+    STYLES,
+    _phrasings,
+    _split_topics,
+    _topics,
+    generate_prompts,
+)
 
 TRAIN = generate_prompts("train", 1600, 0)
 HELDOUT = generate_prompts("heldout", 450, 0)
@@ -30,9 +38,9 @@ def test_rows() -> None:
 
 
 def test_splits_share_neither_topic_nor_prompt() -> None:
-    assert not set(topics("train")) & set(topics("heldout"))
-    assert {row["topic"] for row in TRAIN} == set(topics("train"))
-    assert {row["topic"] for row in HELDOUT} == set(topics("heldout"))
+    train, heldout = ({topic["en"] for topic in _split_topics(split)} for split in ("train", "heldout"))
+    assert not train & heldout
+    assert {row["topic"] for row in TRAIN} == train and {row["topic"] for row in HELDOUT} == heldout
     other_seed = generate_prompts("heldout", 450, 7)
     assert not {row["prompt"] for row in TRAIN} & {row["prompt"] for row in HELDOUT + other_seed}
 

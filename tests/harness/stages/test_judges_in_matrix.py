@@ -562,9 +562,10 @@ def test_run_matrix_with_three_judges(tiny_model: Path, tmp_path: Path) -> None:
 def test_a_later_turn_is_judged_with_what_led_to_it(tmp_path: Path) -> None:
     from evals.judges.comparisons import read_answers
     from evals.judges.worker import questions_of
+    from tests.evals.benchmarks.scored import entry
 
     (tmp_path / "turns.jsonl").write_text(json.dumps({"question_id": 1, "turns": ["Say one.", "And two?"]}) + "\n")
-    asked = questions_of({"kind": "prompts", "prompts": str(tmp_path / "turns.jsonl")})
+    asked = questions_of(entry("turns", "prompts", prompts=tmp_path / "turns.jsonl"))
     assert {key: question.prompt for key, question in asked.items()} == {"1": "Say one.", "1#turn2": "Say one."}
     before = [{"role": "user", "content": "Say one."}, {"role": "assistant", "content": "One."}]
     path = tmp_path / "answers.jsonl"
