@@ -76,9 +76,7 @@ def permutation_null(beta: Floats, delta: Floats, steps: NDArray[Any], draws: in
     keys = blocks + rng.random((draws + 1, beta.size))
     shuffled = np.argsort(keys, axis=1)
     shuffled[0] = np.arange(beta.size)
-    loss_order = np.argsort(sigmoid_loss(beta[shuffled], delta), axis=1)
-    loss_ranks = np.empty(loss_order.shape)
-    np.put_along_axis(loss_ranks, loss_order, np.arange(1.0, beta.size + 1), axis=1)
+    loss_ranks = stats.rankdata(sigmoid_loss(beta[shuffled], delta), axis=1)
     a, b = ranks[shuffled] - ranks.mean(), loss_ranks - loss_ranks.mean(axis=1, keepdims=True)
     rho = np.einsum("ij,ij->i", a, b) / np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
     observed, null = float(rho[0]), rho[1:]

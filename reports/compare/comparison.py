@@ -16,7 +16,7 @@ from reports.statistics import results
 from reports.statistics.crossed import NAME as CROSSED
 from reports.statistics.crossed import CrossedMean, crossed_mean, hierarchical_difference
 from reports.statistics.design import components, minimum_detectable_effect
-from reports.statistics.intervals import mean_interval, paired_bootstrap, wilson
+from reports.statistics.intervals import group_columns, mean_interval, paired_bootstrap, wilson
 from reports.statistics.paired import (
     EXACT_SEEDS,
     mcnemar,
@@ -80,14 +80,6 @@ def _group_sums(values: Floats, groups: Sequence[str]) -> Floats:
     return sums
 
 
-def by_group(values: Floats, groups: Sequence[str]) -> Floats:
-    """One column per group of items, from values of shape (..., items); the mean over columns is that over items."""
-    if len(set(groups)) == len(groups):
-        return values
-    sums = _group_sums(values, groups)
-    return sums * sums.shape[-1] / len(groups)
-
-
 def paired_grid(pairs: Sequence[tuple[Column, Column]]) -> tuple[list[str], Floats]:
     """Items that every policy answered, and the differences first - second, shape (pairs, groups of items)."""
     if not pairs:
@@ -96,7 +88,7 @@ def paired_grid(pairs: Sequence[tuple[Column, Column]]) -> tuple[list[str], Floa
     if not ids:
         return [], np.empty((len(pairs), 0))
     difference = stacked[0::2] - stacked[1::2]
-    return ids, by_group(difference, [pairs[0][0].groups[i] for i in ids])
+    return ids, group_columns(difference, [pairs[0][0].groups[i] for i in ids])
 
 
 def interval_of(mean: CrossedMean, differences: Floats) -> results.Estimate:

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reports.compare.comparison import Floats, MatchedKL, align, by_group, crossed_test, interval_of
+from reports.compare.comparison import Floats, MatchedKL, align, crossed_test, interval_of
 from reports.compare.corrected import UNCORRECTED, with_corrected
 from reports.compare.frontier_points import Cost, Points, Rows
 from reports.runs.arms import Arm, contrasts
@@ -25,9 +25,22 @@ from reports.schema.tables import (
     LengthComparison,
     LengthFrontier,
     LengthSeed,
+    TurnedOver,
 )
+from reports.statistics import crossed, results
 from reports.statistics.crossed import crossed_mean
-from reports.statistics.frontier import Frontier, Matched, bootstrap_matched, matched, shared_range
+from reports.statistics.frontier import (
+    FEWEST_AT_KL,
+    FEWEST_OVER_RANGE,
+    Frontier,
+    Matched,
+    bootstrap_matched,
+    matched,
+    shared_range,
+    turned_over,
+)
+from reports.statistics.intervals import group_columns
+from reports.statistics.results import undefined
 
 DRAWS = 1000
 
@@ -41,7 +54,7 @@ def nothing(reason: str) -> Frontiers:
 def _array(rows: Sequence[Rows], groups: dict[str, str]) -> list[Floats]:
     """One array (points, groups of items) per run, on the items that every point of every run has, in one order."""
     ids, values = align([point for run in rows for point in run])
-    grouped = by_group(values, [groups.get(i, i) for i in ids])
+    grouped = group_columns(values, [groups.get(i, i) for i in ids])
     return np.split(grouped, np.cumsum([len(run) for run in rows])[:-1])
 
 
@@ -70,7 +83,7 @@ def _pairs(
     spent = _array([c for _, c in rows], _groups(points.matrix, cost.benchmark))
     if not rewards[0].size or not spent[0].size:
         return [], [], "the checkpoints were not scored on the same prompts"
-    every = [Frontier(r, c) for r, c in zip(rewards, spent, strict=True)]
+    every = [Frontier(r, c, root=cost.key == "kl") for r, c in zip(rewards, spent, strict=True)]
     return seeds, list(zip(every[0::2], every[1::2], strict=True)), None
 
 
@@ -100,6 +113,9 @@ def matched_kl(matrix: MatrixData) -> MatchedKL:
         seeds, pairs, reason = _pairs(points, cost, first, second, benchmark, name)
         if reason:
             return reason
+        fewest = min(len(f.kl) for pair in pairs for f in pair)
+        if fewest < FEWEST_AT_KL:
+            return f"a run has {_few(fewest, FEWEST_AT_KL)}"
         found = [matched(a, b) for a, b in pairs]
         apart = [s for s, m in zip(seeds, found, strict=True) if m is None]
         if apart:
@@ -109,8 +125,19 @@ def matched_kl(matrix: MatrixData) -> MatchedKL:
     return differences
 
 
-def _tested(cells: Floats) -> Tested:
+def _few(points: int, needed: int) -> str:
+    return f"{points} points, the reference among them, where {needed} are needed to interpolate between"
+
+
+def _tested(cells: Floats, points: int | None, needed: int) -> Tested:
+    """The mean of the cells with its interval and test; the mean alone where a run has too few points to interpolate."""
     mean = crossed_mean(cells)
+    if points is not None and points < needed:
+        mean = replace(mean, stderr=None, degrees=None, note=f"a run has {_few(points, needed)}")
+        return Tested(
+            difference=Estimate.from_result(mean.interval()),
+            test=Test.from_result(results.Test(None, crossed.NAME, mean.prompts, mean.seeds, note=mean.note)),
+        )
     return Tested(difference=Estimate.from_result(interval_of(mean, cells)), test=Test.from_result(crossed_test(mean)))
 
 
@@ -121,6 +148,17 @@ class _Compared:
     common: AtEqual
     seeds: list[tuple[int, Matched]]
     kept: list[tuple[Frontier, Frontier]]
+
+    @property
+    def turned_over(self) -> list[TurnedOver]:
+        """The runs whose reward falls again while KL still rises."""
+        names = (self.common.label, self.common.against)
+        return [
+            TurnedOver(label=label, seed=seed, kl=kl)
+            for (seed, _), pair in zip(self.seeds, self.kept, strict=True)
+            for label, run in zip(names, pair, strict=True)
+            if (kl := turned_over(run)) is not None
+        ]
 
     @property
     def cost_prompts(self) -> int:
@@ -140,7 +178,7 @@ def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str
     ends = np.array([m.at_high for _, m in found]) if found else none
     areas = np.array([m.over_range for _, m in found]) if found else none
     least = min((f.kl.shape[0] for pair in kept for f in pair), default=None)
-    note = "only the reference and the final policy of some runs: a straight line between them" if least == 2 else None
+    note = "only the reference and the final policy of some runs: nothing is known between them" if least == 2 else None
     common = AtEqual(
         benchmark=benchmark,
         metric=metric,
@@ -149,8 +187,8 @@ def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str
         n=ends.shape[1],
         points_per_run=least,
         seeds_without_shared_range=[seed for seed, _, m in every if m is None],
-        matched=_tested(ends),
-        area=_tested(areas),
+        matched=_tested(ends, least, FEWEST_AT_KL),
+        area=_tested(areas, least, FEWEST_OVER_RANGE),
         note=note,
         reason=reason,
         adjusted_p=UNCORRECTED,
@@ -160,11 +198,15 @@ def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str
 
 def _at_equal_kl(found: _Compared) -> FrontierComparison:
     """With a bootstrap that also draws the prompts KL was measured on."""
+    points = found.common.points_per_run or 0
+    drawn = zip(bootstrap_matched(found.kept, DRAWS), (FEWEST_AT_KL, FEWEST_OVER_RANGE), strict=True)
+    bootstraps = [
+        e if points >= needed else undefined(e.method, e.n, e.note or f"a run has {_few(points, needed)}", e.seeds)
+        for e, needed in drawn
+    ]
     both = [
         FrontierDifference(**dict(difference), bootstrap=Estimate.from_result(draws))
-        for difference, draws in zip(
-            (found.common.matched, found.common.area), bootstrap_matched(found.kept, DRAWS), strict=True
-        )
+        for difference, draws in zip((found.common.matched, found.common.area), bootstraps, strict=True)
     ]
     per_seed = [
         FrontierSeed(
@@ -173,7 +215,7 @@ def _at_equal_kl(found: _Compared) -> FrontierComparison:
         for s, m in found.seeds
     ]
     fields = dict(found.common) | {"matched": both[0], "area": both[1]}
-    return FrontierComparison(**fields, kl_prompts=found.cost_prompts, per_seed=per_seed)
+    return FrontierComparison(**fields, kl_prompts=found.cost_prompts, per_seed=per_seed, turned_over=found.turned_over)
 
 
 def _at_equal_length(found: _Compared) -> LengthComparison:
@@ -198,8 +240,9 @@ def frontier_summary(
 
     `matched` compares each seed's two runs at the largest KL both reach, `area` averages the difference over the KL both
     reach (area between the frontiers over the length of the range, in the metric's unit). `length` holds the same at equal
-    mean length of the answers, there at the shared length furthest from the reference's. p-values are adjusted together
-    (Benjamini-Hochberg) at equal KL, and at equal length.
+    mean length of the answers, there at the shared length furthest from the reference's. Interpolation is in sqrt(KL), and
+    linear in length; with fewer than three points a run (five for the area) no interval is given and nothing is tested.
+    p-values are adjusted together (Benjamini-Hochberg) at equal KL, and at equal length.
     """
     points = Points(matrix)
     if primary is None:

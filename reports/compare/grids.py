@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.compare.comparison import Column, Floats, align, by_group, columns_of
+from reports.compare.comparison import Column, Floats, align, columns_of
 from reports.runs.arms import Arm
+from reports.statistics.intervals import group_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +57,4 @@ def aligned(grids: Sequence[ScoreGrid]) -> tuple[tuple[int | None, ...], tuple[s
 def grouped(grid: ScoreGrid, ids: Sequence[str], values: Floats) -> Floats:
     """Values of shape (..., items) with one column per group of items."""
     at = dict(zip(grid.ids, grid.groups, strict=True))
-    return by_group(values, [at[i] for i in ids])
+    return group_columns(values, [at[i] for i in ids])

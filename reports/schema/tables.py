@@ -117,6 +117,13 @@ class LengthSeed(_AtSeed):
     length_high: Number
 
 
+class TurnedOver(Labelled):
+    """A run whose reward falls behind its highest by more than two standard errors at a larger KL."""
+
+    seed: int
+    kl: Number = Field(description="Of its highest reward, in nats an answer.")
+
+
 class FrontierDifference(Tested):
     """A difference at equal KL, also with a bootstrap over prompts, KL prompts and seeds."""
 
@@ -139,6 +146,7 @@ class FrontierComparison(AtEqual):
 
     kl_prompts: int
     per_seed: list[FrontierSeed]
+    turned_over: list[TurnedOver] = Field(default=[], description="Absent in version 1.")
     matched: FrontierDifference
     area: FrontierDifference
 

@@ -276,3 +276,12 @@ def test_curves_hold_every_row() -> None:
     assert table[-1].accuracy == 1 and table[0].dynamic_beta is None
     assert perplexity_quantiles({}) == []
     assert [r.n for r in perplexity_quantiles({"log_prompt_perplexity": np.full(9, 2.0)})] == [9]
+
+
+def test_the_null_ranks_ties_as_the_correlation_beside_it_does() -> None:
+    """Betas and margins of few values: ranks by order of position would depend on the order of the rows."""
+    rng = np.random.default_rng(3)
+    beta, delta = rng.choice([0.05, 0.1, 0.2], 160), rng.choice([-1.0, 0.0, 1.0], 160)
+    observed = permutation_null(beta, delta, np.repeat(np.arange(20), 8), draws=19).observed
+    expected = stats.spearmanr(beta, sigmoid_loss(beta, delta)).statistic
+    assert observed == pytest.approx(expected, abs=1e-12)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.compare.comparison import checkpoint_comparisons, column, method_comparison
+from reports.compare.comparison import Column, checkpoint_comparisons, column, method_comparison, paired_grid
 from reports.runs.arms import Arm
 from reports.runs.records import Item, RunData, Scores, load_matrix
 from reports.schema.base import AdjustedP
 from reports.schema.metrics import ComparisonVerdict
+from reports.statistics.intervals import clustered
 from reports.summary import build_summary
 from reports.verdict.methods import verdict
 from tests.reports.builder import FIXED, FOODPO, HEAD, METHODS, Method, write_matrix
@@ -195,3 +196,17 @@ def test_a_beta_read_from_the_answer_is_flagged(tmp_path: Path) -> None:
         found.append(next(c for c in entries if "read from the answer" in c["name"]))
     assert [entry["state"] for entry in found] == ["pass", "fail"]
     assert "beta_head" in found[1]["evidence"]
+
+
+def test_unequal_groups_spread_as_the_clustered_error_says() -> None:
+    """Sums of the raw scores of a group would add the spread of the group sizes times the mean difference."""
+    rng = np.random.default_rng(5)
+    groups = [f"g{g}" for g, size in enumerate((1, 2, 4, 8, 15, 20)) for _ in range(size)]
+    values = 1.0 + rng.normal(size=len(groups)) + 0.3 * np.repeat(rng.normal(size=6), (1, 2, 4, 8, 15, 20))
+    ids = [f"p{i}" for i in range(len(groups))]
+    names = dict(zip(ids, groups, strict=True))
+    first = Column("a", 0, dict(zip(ids, values.tolist(), strict=True)), names)
+    second = Column("b", 0, dict.fromkeys(ids, 0.0), names)
+    cells = paired_grid([(first, second)])[1][0]
+    assert cells.size == 6 and cells.mean() == pytest.approx(values.mean())
+    assert cells.std(ddof=1) / np.sqrt(6) == pytest.approx(clustered(values, groups))

@@ -13,8 +13,8 @@ import pytest
 from reports.compare.frontiers import matched_kl
 from reports.panels.all import all_panels
 from reports.panels.style import looks, style
-from reports.runs.arms import arms
-from reports.runs.records import load_matrix
+from reports.runs.arms import Arm, arms
+from reports.runs.records import MatrixData, load_matrix
 from reports.schema import Summary
 from reports.statistics.best_settings import best_difference, expected_best, tuned
 from reports.statistics.crossed import crossed_mean, interaction, slope_influence
@@ -251,6 +251,55 @@ def test_a_claim_at_matched_kl_is_judged_from_the_frontiers(whole: tuple[Path, l
     compared = whole[2]["frontiers"]["comparisons"][0]
     assert shown["difference"]["value"] == pytest.approx(compared["matched"]["difference"]["value"])
     assert judged["verdict"] == "equivalent" and "at matched KL" in judged["sentence"]
+
+
+def _root_frontiers(root: Path, shares: tuple[float, ...]) -> tuple[MatrixData, list[Arm]]:
+    """Reward is a root of KL for both methods; foodpo moves twice as far. `shares`: checkpoints on the way."""
+    ids = write_matrix(root, [FIXED, FOODPO], seeds=range(5), prompts=30, steps=8)
+    rng = np.random.default_rng(2)
+    table = json.loads((root / "reference" / "scores" / "constraints.json").read_text())
+
+    def write(folder: Path, run: str, kl: float) -> None:
+        _kl(folder, run, kl, rng)
+        content = json.loads((folder / "kl.json").read_text())
+        for item in content["items"]:
+            item["values"]["kl_k3"] = kl
+        (folder / "kl.json").write_text(json.dumps(content))
+        for item in table["items"]:
+            item["values"]["gold_reward"] = 0.2 + 0.3 * kl**0.5 + 0.01 * float(rng.normal())
+        (folder / "constraints.json").write_text(json.dumps(table | {"policy": run}))
+
+    write(root / "reference" / "scores", "reference", 0.0)
+    (root / "reference" / "scores" / "kl.json").unlink()
+    for run in ids:
+        level = 4.0 if run.startswith("foodpo") else 2.0
+        write(root / "runs" / run / "scores", run, level)
+        for step, share in enumerate(shares, start=2):
+            write(root / "runs" / run / "snapshots" / f"step-{step}" / "scores", run, share * level)
+    matrix = load_matrix(root, ids)
+    return matrix, arms(matrix.runs)
+
+
+def test_equal_curves_that_rise_as_a_root_differ_nowhere(tmp_path: Path) -> None:
+    """A chord in KL cuts the longer curve off and finds the shorter better at every KL that both reach."""
+    matrix, all_arms = _root_frontiers(tmp_path, (0.2, 0.4, 0.6))
+    (row,) = build_summary(matrix).plain()["frontiers"]["comparisons"]
+    assert row["points_per_run"] == 5 and row["turned_over"] == []
+    for part in (row["matched"]["difference"], row["area"]["difference"]):
+        assert abs(part["value"]) < 0.005 and part["low"] < 0 < part["high"]
+    assert not isinstance(matched_kl(matrix)(all_arms[1], all_arms[0], "constraints/gold_reward"), str)
+
+
+def test_too_few_points_claim_nothing(tmp_path: Path) -> None:
+    matrix, all_arms = _root_frontiers(tmp_path / "two", ())
+    said = matched_kl(matrix)(all_arms[1], all_arms[0], "constraints/gold_reward")
+    assert isinstance(said, str) and "2 points" in said and "3 are needed" in said
+    (row,) = build_summary(matrix).plain()["frontiers"]["comparisons"]
+    assert row["matched"]["difference"]["low"] is None and row["matched"]["test"]["p_value"] is None
+    assert row["matched"]["bootstrap"]["low"] is None
+    (row,) = build_summary(_root_frontiers(tmp_path / "three", (0.5,))[0]).plain()["frontiers"]["comparisons"]
+    assert row["matched"]["difference"]["low"] is not None and row["area"]["difference"]["low"] is None
+    assert "5 are needed" in row["area"]["difference"]["reason"]
 
 
 def test_without_kl_the_reason_is_said(tmp_path: Path) -> None:
