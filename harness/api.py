@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from harness.checks.static import check_static
-from harness.cli import DEFAULT_OUTPUT
+from harness.commands.options import DEFAULT_OUTPUT
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import load, override
 from harness.executors.local import worker_environment

@@ -6,12 +6,16 @@ import argparse
 import contextlib
 import json
 import time
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.cli import DEFAULT_OUTPUT
-from harness.commands.options import number, print_json
+from harness.commands.options import print_json
+from harness.progress import duration
+from harness.state.lock import HOLDER
+from harness.state.store import RunStore
 from harness.state.survey import frozen_matrix, shown_state
+from trainers.common.files import Json, read_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,24 +24,12 @@ if TYPE_CHECKING:
 _HANDOVER_SECONDS = 5.0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
-    parser.add_argument(
-        "--watch", nargs="?", type=number(0.1, 86400), const=2.0, metavar="SECONDS", help="refresh (default: every 2)"
-    )
-
-
-def collect(output: Path) -> dict[str, Any]:
+def collect(output: Path) -> Json:
     """What `--json` prints: the matrix, who works on it, and one record per run.
 
     Raises:
         UserError: no matrix there.
     """
-    from harness.state.lock import HOLDER
-    from harness.state.store import RunStore
-    from trainers.common.files import read_json
-
     frozen = frozen_matrix(output)
     holder = read_json(output / HOLDER)
     rows = []
@@ -68,6 +60,7 @@ def collect(output: Path) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print how far each run is, once or again and again."""
     if options.watch is not None:
         return _watch(options)
     found = collect(options.output)
@@ -75,14 +68,12 @@ def run(options: argparse.Namespace) -> int:
         print_json(found)
         return 0
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(highlight=False)
     console.print(_table(found))
     for row in found["runs"]:
-        if row["error"]:
-            from rich.markup import escape
-
-            error = row["error"]
+        if error := row["error"]:
             console.print(f"[red]failed[/] {row['run_id']}: {escape(error['class'])}: {escape(error['message'])}")
     return 0
 
@@ -119,14 +110,10 @@ def _watch(options: argparse.Namespace) -> int:
             time.sleep(options.watch)
 
 
-def _table(found: dict[str, Any]) -> Table:
+def _table(found: Json) -> Table:
     from rich.table import Table
 
-    from harness.progress import duration
-
-    counts: dict[str, int] = {}
-    for row in found["runs"]:
-        counts[row["state"]] = counts.get(row["state"], 0) + 1
+    counts = Counter(row["state"] for row in found["runs"])
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     table = Table(box=None, pad_edge=False, title=f"matrix {found['matrix']}: {summary}", title_justify="left")
     for column in ("run", "state", "stage", "step", "loss", "beta", "left"):
