@@ -57,7 +57,7 @@ class Matrix:
                 "rule": s.rule,
                 "seed": s.seed,
                 "objective": s.objective,
-                "parent_method": s.parent_method,
+                "parent_method": s.parent_run.method if s.parent_run is not None else None,
             }
             | _prefixed("param", s.params)
             for s in self._specs

@@ -16,7 +16,7 @@ from harness.config.source import Source, load, override
 from harness.plan.benchmarks import engine_identity, metrics_of, resolve_benchmark, resolve_task
 from harness.plan.data import load_data
 from harness.plan.judges import judged_metrics, resolve_judges
-from harness.plan.matrix import RunSpec, expand
+from harness.plan.matrix import RunSpec
 from harness.plan.model import starting_model
 from harness.plan.model_hash import model_hash
 from harness.plan.plan import Plan
@@ -33,12 +33,20 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overr
     source = override(load(config_path), overrides)
     config, drafts = check_static(source)
     check_output(config, output)
-    return _resolve(config, source, drafts, output.resolve(), log)
+    return resolve(config, source, drafts, output.resolve(), log)
 
 
-def _resolve(
+def resolve(
     config: MatrixConfig, source: Source, drafts: Sequence[RunSpec], output: Path, log: Callable[[str], None]
 ) -> Plan:
+    """The plan of a checked matrix: its model, data, devices and judges, each reached once.
+
+    Args:
+        drafts: the runs of `harness.checks.static.check`, which know neither weights nor data.
+
+    Raises:
+        UserError: something is not there, or does not go together.
+    """
     check_trackers(config, source)
     data_file, every, pairs, held_file = load_data(config, source, log)
     check_betas(drafts, pairs, data_file)
@@ -58,7 +66,7 @@ def _resolve(
     shortest = min((n for n in lengths if n is not None), default=None)
     pairs = fitting(pairs, data_file, model.path, shortest, config.data.without_preference == "drop", log)
     data_hash, weights = pairs_hash(pairs), model_hash(model.path)
-    specs = expand(config, source, weights, data_hash)
+    specs = [draft.with_hashes(weights, data_hash) for draft in drafts]
     known = recall(every, weights)
     if known is not None and known.warning is not None:
         log(known.warning)

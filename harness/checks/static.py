@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NamedTuple
+
 from evals.benchmarks import registry as benchmark_kinds
 from harness.checks.combinations import check_combinations
 from harness.checks.report import Measured, check_claims, check_report
@@ -20,31 +23,48 @@ from trainers.common.words import nearest
 _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
 
+class Checked(NamedTuple):
+    """`problems` of a matrix file, a line each, and its `runs`, whose fingerprints cover no weights and no data."""
+
+    problems: list[str]
+    runs: list[RunSpec]
+
+
 def check_static(source: Source) -> tuple[MatrixConfig, list[RunSpec]]:
-    """The configuration and its runs, whose fingerprints cover no weights and no data.
+    """The configuration and its runs.
 
     Raises:
         UserError: a line for each problem of the file.
     """
     config = parse(source)
-    problems = check(config, source)
-    if problems:
-        raise UserError("\n".join(problems))
-    return config, expand(config, source, "unknown", "unknown")
+    found = check(config, source)
+    if found.problems:
+        raise UserError("\n".join(found.problems))
+    return config, found.runs
 
 
-def check(config: MatrixConfig, source: Source) -> list[str]:
+def check(config: MatrixConfig, source: Source) -> Checked:
     """Problems of a matrix file, each with file, line, key, value and fix: the first of each group of settings."""
-    problems = []
-    for one in (settings_of, _check_fields, check_data, check_save, _check_model, _check_runs, _check_measures):
+    problems: list[str] = []
+    runs: list[RunSpec] = []
+    groups = (
+        settings_of,
+        _check_fields,
+        check_data,
+        check_save,
+        _check_model,
+        partial(_check_runs, runs),
+        _check_measures,
+    )
+    for group in groups:
         try:
-            one(config, source)
+            group(config, source)
         except UserError as error:
             problems.append(str(error))
         except TypeError:  # a value that identifies no run, such as NaN: the group that owns its key has named it
             if not problems:
                 raise
-    return problems
+    return Checked(problems, runs)
 
 
 def _check_fields(config: MatrixConfig, source: Source) -> None:
@@ -75,11 +95,13 @@ def _check_model(config: MatrixConfig, source: Source) -> None:
         raise UserError(f"{where} is set, but quantised weights cannot be trained; add lora: or remove it")
 
 
-def _check_runs(config: MatrixConfig, source: Source) -> None:
+def _check_runs(runs: list[RunSpec], config: MatrixConfig, source: Source) -> None:
+    """Data that does not exist and settings that exclude one another; the runs go into `runs`."""
     for i, one in enumerate(config.data.sources):
         key = "data.train" if isinstance(config.data.train, str) else f"data.train[{i}].source"
         _check_embedded(one.source, f"{source.where(('data', 'train'))}: {key}")
-    check_combinations(config, source, expand(config, source, "unknown", "unknown"))
+    runs += expand(config, source)
+    check_combinations(config, source, runs)
 
 
 def _check_embedded(reference: str, key: str) -> None:

@@ -41,8 +41,8 @@ def stages(plan: Plan, states: Sequence[RunState], cost: Estimate) -> list[Stage
     anything = any(state.trained for state in states)
     found = [Stage(SHARED, (), int(anything), 1, 0.0 if anything else None)]
     for method, runs in sorted(by_method.items(), key=lambda item: item[1][0].spec.parent is not None):
-        parent = runs[0].spec.parent_method
-        needs = (SHARED,) if parent is None else (SHARED, f"train {parent}")
+        parent = runs[0].spec.parent_run
+        needs = (SHARED,) if parent is None else (SHARED, f"train {parent.method}")
         done = sum(run.trained for run in runs)
         found.append(Stage(f"train {method}", needs, done, len(runs), cost.train_seconds.get(method, 0.0)))
     if plan.benchmarks:

@@ -75,7 +75,7 @@ class Plan:
             "params": spec.params,
             "hyper": spec.hyper,
             "parent": spec.parent,
-            "parent_method": spec.parent_method,
+            "parent_method": spec.parent_run.method if spec.parent_run is not None else None,
             "fingerprint": spec.fingerprint,
             "model": {"name": self.model.name, "weights_hash": self.model_hash},
             "data": {
