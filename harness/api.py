@@ -6,7 +6,7 @@ import html
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from harness.commands.options import DEFAULT_OUTPUT
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import load, override
 from harness.executors.local import worker_environment
+from harness.state.records import RunRecord
 from harness.state.store import RunStore, read_run
 from harness.state.survey import frozen_matrix, shown_state
 from trainers.common import scores_schema as eval_schema
@@ -104,29 +105,27 @@ class Results:
     def __init__(self, output: str | Path = DEFAULT_OUTPUT) -> None:
         self.output = Path(output)
         frozen = frozen_matrix(self.output)
-        self.name = str(frozen["name"])
-        self.run_ids: list[str] = list(frozen["runs"])
+        self.name = frozen.name
+        self.run_ids = frozen.runs
         #: The matrix as resolved before the first run.
-        self.config: dict[str, Any] = frozen["config"]
+        self.config = frozen.config
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row a run, the reference first: state, error, `param.*`, `hyper.*` and its metrics as `benchmark/metric`."""
         rows = []
         for run_id, folder in self._folders():
-            record = read_run(folder) or {}
-            status = RunStore(folder).status()
-            error: Mapping[str, Any] = status["error"] or {}
+            record, status = read_run(folder) or RunRecord(run_id=run_id), RunStore(folder).status()
             rows.append(
                 self._identity(run_id)
-                | {"objective": record.get("objective"), "parent": record.get("parent")}
+                | {"objective": record.objective, "parent": record.parent}
                 | {
                     "state": shown_state(status),
-                    "error": error.get("message"),
-                    "fingerprint": record.get("fingerprint"),
+                    "error": status.error.message if status.error is not None else None,
+                    "fingerprint": record.fingerprint,
                 }
-                | _prefixed("param", record.get("params") or {})
-                | _prefixed("hyper", record.get("hyper") or {})
+                | _prefixed("param", record.params)
+                | _prefixed("hyper", record.hyper)
                 | {f"{s['benchmark']}/{s['metric']}": s["value"] for s in self._scores_of(run_id, folder)}
             )
         return _whole_seeds(pd.DataFrame(rows))
@@ -194,9 +193,9 @@ class Results:
             yield run_id, self.output / "runs" / run_id
 
     def _identity(self, run_id: str) -> dict[str, Any]:
-        record = (read_run(self.output / "runs" / run_id) if run_id != eval_schema.REFERENCE else None) or {}
-        method = record.get("method", run_id.rpartition("-")[0] or run_id)
-        return {"run_id": run_id, "method": method, "rule": record.get("rule"), "seed": record.get("seed")}
+        record = read_run(self.output / "runs" / run_id) if run_id != eval_schema.REFERENCE else None
+        record = record or RunRecord(run_id=run_id, method=run_id.rpartition("-")[0] or run_id)
+        return {"run_id": run_id, "method": record.method, "rule": record.rule, "seed": record.seed}
 
     def _scores_of(self, run_id: str, folder: Path) -> list[dict[str, Any]]:
         rows = []

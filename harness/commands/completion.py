@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from harness.cli import build_parsers
 from harness.commands import VERBS
@@ -70,13 +71,13 @@ def script(shell: str) -> str:
     return text if shell == "bash" else _ZSH + text
 
 
-def _options(verb: str) -> list[tuple[list[str], str]]:
+def _options(verb: str) -> list[tuple[Sequence[str], str]]:
     """(option strings, help) of a verb; defaults are written out."""
     actions = [action for action in build_parsers(verb)[1]._actions if action.option_strings]
     return [(action.option_strings, (action.help or "") % vars(action)) for action in actions]
 
 
-def _fish(found: dict[str, list[tuple[list[str], str]]]) -> str:
+def _fish(found: dict[str, list[tuple[Sequence[str], str]]]) -> str:
     lines = []
     for command in ("dpo-beta-harness", "python", "python3"):
         for verb, declared in VERBS.items():

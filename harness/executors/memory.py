@@ -44,7 +44,7 @@ def run_bytes(plan: Plan, training: Json, known: dict[str, int] | None = None) -
 
 def _logged_peak(plan: Plan, run_id: str) -> int | None:
     directory = plan.output / "runs" / run_id
-    if "train" not in RunStore(directory).status()["stages"]:
+    if "train" not in RunStore(directory).status().stages:
         return None
     try:
         records = json.loads((directory / LOG_HISTORY).read_text(encoding="utf-8"))[run_id]

@@ -66,21 +66,22 @@ class Keys:
         Raises:
             UserError: it is something else.
         """
-        value = self._open.get(key)
+        value = self.take(key)
+        if value is None:
+            return default
+        types, expected = _KINDS[kind]
+        wanted = value
         if isinstance(value, str) and kind in (int, float):
             with contextlib.suppress(ValueError):
-                value = float(value)
+                wanted = float(value)
         elif isinstance(value, str) and kind is list:
-            value = value.split(",")
-        types, expected = _KINDS[kind]
-        wrong = not isinstance(value, types) or (isinstance(value, bool) and kind is not bool)
-        if kind is list:
-            wrong = wrong or not all(isinstance(part, str) for part in value)
-        if value is not None and wrong:
+            wanted = value.split(",")
+        good = isinstance(wanted, types) and (kind is bool or not isinstance(wanted, bool))
+        if kind is list and good:
+            good = all(isinstance(part, str) for part in wanted)
+        if not good:
             raise UserError(f"{self.where(key)}: {key} is {value!r}; it must be {expected}")
-        if self.take(key) is None:
-            return default
-        return [part.strip() for part in value if part.strip()] if kind is list else kind(value)
+        return [part.strip() for part in wanted if part.strip()] if kind is list else kind(wanted)
 
     def mapped(self, fields: Mapping[str, tuple[str, type, Any]]) -> Json:
         """Fields that are a key under another name: field -> key, kind and default; without default only where it is set."""

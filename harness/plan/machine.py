@@ -52,8 +52,8 @@ def this_environment() -> Environment:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    hardware: Hardware = {"machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)), "gpus": gpus()}
-    return {"versions": versions, "hardware": hardware}
+    hardware = Hardware(machine=platform.machine(), cpus=len(os.sched_getaffinity(0)), gpus=gpus())
+    return Environment(versions=versions, hardware=hardware)
 
 
 def gpus() -> list[str]:

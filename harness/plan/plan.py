@@ -16,7 +16,7 @@ from harness.plan.machine import source_version, this_environment
 from harness.plan.matrix import RunSpec
 from harness.plan.references import ResolvedModel
 from harness.state.policies import policy_entry
-from harness.state.records import Environment
+from harness.state.records import Environment, RunRecord
 from trainers.common import scores_schema as eval_schema
 from trainers.common.files import Json, now
 from trainers.formats.pairs import PreferencePair
@@ -63,9 +63,9 @@ class Plan:
         """Versions and hardware, for the record."""
         return this_environment()
 
-    def run_record(self, spec: RunSpec) -> Json:
+    def run_record(self, spec: RunSpec) -> RunRecord:
         """The content of run.json."""
-        return {
+        record = {
             "schema_version": 1,
             "run_id": spec.run_id,
             "method": spec.method,
@@ -87,10 +87,11 @@ class Plan:
             },
             "training": spec.training,
             "lora": self.config.lora,
-            **self.environment,
+            **self.environment.plain(),
             "source": source_version(),
             "created": now(),
         }
+        return RunRecord.model_validate(record)
 
     @cached_property
     def contamination(self) -> dict[str, Json]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,11 @@ import yaml
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import Source
 from harness.state.policies import published_dir
+from harness.state.records import RunRecord
 from harness.state.store import RunStore, read_run
 from trainers.common import scores_schema as eval_schema
 from trainers.common.errors import UserError
-from trainers.common.files import read_json, write_bytes
+from trainers.common.files import Json, read_json, write_bytes
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, MODEL_CARD, TRAIN_RESULT
 from trainers.rules import catalogue
 
@@ -91,7 +92,7 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
     assert place is not None  # check_push came first
     api, pushed = HfApi(), 0
     for spec in specs:
-        if RunStore(plan.run_dir(spec)).status()["state"] != "done":
+        if RunStore(plan.run_dir(spec)).status().state != "done":
             log(f"not uploaded (not finished): {spec.label}")
             continue
         name = f"{place.prefix}-{spec.run_id}"
@@ -127,18 +128,18 @@ def write_card(run_dir: Path, matrix: str) -> Path | None:
     return path
 
 
-def card(run_dir: Path, record: dict[str, Any], matrix: str) -> str:
+def card(run_dir: Path, record: RunRecord, matrix: str) -> str:
     """The card's text: front matter the hub reads, then provenance, metrics and how to load it."""
-    base = str(record["model"]["name"])
+    base = record.model.name if record.model is not None else ""
     library = "peft" if _adapter_alone(run_dir) else "transformers"
-    head: dict[str, Any] = {"library_name": library, "pipeline_tag": "text-generation"}
+    head: Json = {"library_name": library, "pipeline_tag": "text-generation"}
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
         head |= {"base_model": base}
-    head |= {"tags": ["trl", str(record.get("objective", "dpo")), "preference-optimization", f"beta-{_rule(record)}"]}
+    head |= {"tags": ["trl", record.objective or "dpo", "preference-optimization", f"beta-{_rule(record)}"]}
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
-        f"# {record['run_id']}",
-        f"One run of the matrix `{_plain(matrix)}`: method `{record['method']}`, seed {record['seed']}. A single seed says "
+        f"# {record.run_id}",
+        f"One run of the matrix `{_plain(matrix)}`: method `{record.method}`, seed {record.seed}. A single seed says "
         "little about a method; the report of the whole matrix compares methods over all seeds, with intervals.",
         _provenance(record, run_dir),
         _metrics(run_dir),
@@ -147,8 +148,8 @@ def card(run_dir: Path, record: dict[str, Any], matrix: str) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _rule(record: dict[str, Any]) -> str:
-    rule = str(record["rule"])
+def _rule(record: RunRecord) -> str:
+    rule = str(record.rule)
     return rule.rpartition(":")[2] if catalogue.is_external(rule) else rule
 
 
@@ -164,37 +165,38 @@ def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
 
 
-def _settings(values: dict[str, Any] | None) -> str:
+def _settings(values: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{key} {value}" for key, value in (values or {}).items()) or "none"
 
 
-def _provenance(record: dict[str, Any], run_dir: Path) -> str:
-    data, model = record["data"], record["model"]
+def _provenance(record: RunRecord, run_dir: Path) -> str:
+    data, model = record.data, record.model
+    assert data is not None and model is not None  # a finished run has both
     rule, result = _rule(record), read_json(run_dir / TRAIN_RESULT)
     known = catalogue.BUILTIN.get(rule)
-    train = data["train"]
+    train = data.train
     sources = [train] if isinstance(train, str) else [str(one["source"]) for one in train]
     names = ", ".join(Path(one).name if one.startswith((".", "/", "~")) else one for one in sources)
-    start = str(model["name"])
+    start = model.name
     rows: list[tuple[Any, ...]] = [
         # a folder by its name alone: a card may be made public
         ("starting model", Path(start).name if start.startswith((".", "/", "~")) else start),
-        ("its weights (SHA-256)", model["weights_hash"]),
-        ("objective", record.get("objective", "dpo")),
+        ("its weights (SHA-256)", model.weights_hash),
+        ("objective", record.objective or "dpo"),
         ("rule for beta", f"{rule}: {known.summary}" if known else rule),
-        ("parameters", _settings(record["params"])),
-        ("control of", record["parent"]) if record.get("parent") else (),
-        ("training pairs", f"{data['n_pairs']} from {names}"),
-        ("their content (SHA-256)", data["content_hash"]),
-        ("training settings", _settings(record["training"])),
-        ("LoRA", _settings(record["lora"]) if record["lora"] is not None else "none: all weights"),
-        ("seed", record["seed"]),
-        ("fingerprint", record["fingerprint"]),
+        ("parameters", _settings(record.params)),
+        ("control of", record.parent) if record.parent else (),
+        ("training pairs", f"{data.n_pairs} from {names}"),
+        ("their content (SHA-256)", data.content_hash),
+        ("training settings", _settings(record.training)),
+        ("LoRA", _settings(record.lora) if record.lora is not None else "none: all weights"),
+        ("seed", record.seed),
+        ("fingerprint", record.fingerprint),
     ]
     if isinstance(result, dict):
         rows.append(("steps, pairs", f"{result['steps']}, {result['examples']}"))
         rows.append(("precision", result["precision"]) if "precision" in result else ())
-    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in record["versions"].items())))
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())))
     return "## Provenance\n\n" + _table(("what", "value"), [row for row in rows if row])
 
 

@@ -22,8 +22,8 @@ def _state(plan: Plan) -> str:
     runs: dict[str, Any] = {}
     for spec in plan.specs:
         status = RunStore(plan.run_dir(spec)).status()
-        stages = {name: stage["fingerprint"] for name, stage in status["stages"].items()}
-        runs[spec.run_id] = [status["state"], stages, status["error"]]
+        stages = {name: mark.fingerprint for name, mark in status.stages.items()}
+        runs[spec.run_id] = [status.state, stages, status.error.plain() if status.error is not None else None]
     reference = {
         benchmark.name: (scores_schema.read_scores(plan.reference_dir, benchmark.name) or {}).get("fingerprint")
         for benchmark in plan.benchmarks

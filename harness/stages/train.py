@@ -189,7 +189,7 @@ class _Crew:
         done = store.is_done("train", one.spec.fingerprint, verify=False)
         if polled.ended is not None and not over and not done and not self._told:
             self._record_death(one, polled.ended)
-        failed = not done and store.status()["state"] == "failed"
+        failed = not done and store.status().state == "failed"
         if failed and not self._told and self._may_try_again(one.spec):
             self.waiting.insert(0, one.spec)
             return True
@@ -215,10 +215,10 @@ class _Crew:
 
     def _may_try_again(self, spec: RunSpec) -> bool:
         status = self.stores[spec.run_id].status()
-        if status["error"] is None or not record_is_transient(status["error"]):
+        if status.error is None or not record_is_transient(status.error):
             return False
-        if status["step"] > self._furthest[spec.run_id]:
-            self._furthest[spec.run_id], self.attempts[spec.run_id] = status["step"], 1
+        if status.step > self._furthest[spec.run_id]:
+            self._furthest[spec.run_id], self.attempts[spec.run_id] = status.step, 1
         if self.attempts[spec.run_id] >= MAX_ATTEMPTS:
             return False
         self.attempts[spec.run_id] += 1
@@ -246,7 +246,7 @@ def _show(event: Event, labels: dict[str, str], number: dict[str, int], plan: Pl
     elif event["event"] == "run_done":
         from reports.files.metrics import write_run_files
 
-        seconds = RunStore(plan.output / "runs" / run_id).status()["stages"]["train"]["seconds"]
+        seconds = RunStore(plan.output / "runs" / run_id).status().stages["train"].seconds
         progress.clear()
         progress.say(f"trained {name} in {seconds:.0f}s")
         try:

@@ -37,7 +37,7 @@ def set_damaged_aside(plan: Plan, cell: JudgeCell) -> list[str]:
     record = verified(read_json(_record(plan, cell)))
     if record is None or record.get("fingerprint") != cell.fingerprint:
         return []
-    bad = differing(plan.output, record)
+    bad = differing(plan.output, record["files"])
     for name in bad:
         if (plan.output / name).is_file():
             set_aside(plan.output / name, plan.output)

@@ -89,10 +89,9 @@ class RunClaims:
         if store.is_done("train", spec.fingerprint, verify=False):
             return True
         status = store.status()
-        error = status["error"]
-        if status["state"] != "failed" or error is None:
+        if status.state != "failed" or status.error is None:
             return False
-        return not record_is_transient(error) or int(error.get("attempts", 1)) >= MAX_ATTEMPTS
+        return not record_is_transient(status.error) or status.error.attempts >= MAX_ATTEMPTS
 
     def give_back(self, spec: RunSpec) -> None:
         self._held.pop(spec.run_id).close()

@@ -38,8 +38,7 @@ def run_launched(job: Json, events: Path) -> None:
         _stop(process)
         process.wait()
         raise
-    status = RunStore(run_dir).status()
-    if code and status["state"] != "failed":
+    if code and RunStore(run_dir).status().state != "failed":
         raise RuntimeError(f"accelerate launch ended with code {code}: {shlex.join(command)}")
 
 

@@ -28,7 +28,7 @@ def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
     except UserError:
         raise UserError(f"--pilot {options.pilot} holds no matrix; give the --output of a finished one") from None
     try:
-        matrix = load_matrix(options.pilot, list(frozen["runs"]), frozen["config"])
+        matrix = load_matrix(options.pilot, frozen.runs, frozen.config)
         metric, squares = pilot_squares(matrix, options.metric, options.against)
     except (PilotError, ReportError) as error:
         raise UserError(f"--pilot {options.pilot}: {error}") from None

@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     frozen = frozen_matrix(options.output)
     with output_lock(options.output):
         try:
-            path = build(options.output, list(frozen["runs"]), frozen["config"])
+            path = build(options.output, frozen.runs, frozen.config)
         except ReportError as error:
             raise UserError(f"{error}; delete the file and run the matrix again to regenerate it") from None
     print_summary(options.output)

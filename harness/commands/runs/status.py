@@ -33,30 +33,24 @@ def collect(output: Path) -> Json:
     frozen = frozen_matrix(output)
     holder = read_json(output / HOLDER)
     rows = []
-    for run_id in frozen["runs"]:
+    for run_id in frozen.runs:
         status = RunStore(output / "runs" / run_id).status()
         state = shown_state(status)
-        if state == "running" and "train" in status["stages"] and not isinstance(holder, dict):
+        if state == "running" and "train" in status.stages and not isinstance(holder, dict):
             state = "trained"  # and nobody evaluates it
         rows.append(
             {
                 "run_id": run_id,
                 "state": state,
-                "stage": status["stage"],
-                "step": status["step"],
-                "total_steps": status["total_steps"],
-                "loss": status.get("loss"),
-                "dynamic_beta": status.get("dynamic_beta"),
-                "eta_seconds": status.get("eta_seconds") if state == "running" else None,
-                "pid": status.get("pid"),
-                "host": status.get("host"),
-                "heartbeat": status.get("heartbeat"),
-                "error": status["error"],
+                **{key: getattr(status, key) for key in ("stage", "step", "total_steps", "loss", "dynamic_beta")},
+                "eta_seconds": status.eta_seconds if state == "running" else None,
+                **{key: getattr(status, key) for key in ("pid", "host", "heartbeat")},
+                "error": status.error.plain() if status.error is not None else None,
             }
         )
     keys = ("pid", "host", "since")
     worker = {key: holder.get(key) for key in keys} if isinstance(holder, dict) else None
-    return {"matrix": frozen["name"], "held_by": worker, "runs": rows}
+    return {"matrix": frozen.name, "held_by": worker, "runs": rows}
 
 
 def run(options: argparse.Namespace) -> int:
