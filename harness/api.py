@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from harness.commands.options import DEFAULT_OUTPUT
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import load, override
 from harness.executors.local import worker_environment
-from harness.state.records import RunRecord
+from harness.state.records import RunRecord, whole_rows
 from harness.state.store import RunStore, read_run
 from harness.state.survey import frozen_matrix, shown_state
 from trainers.common import scores_schema as eval_schema
@@ -173,7 +172,7 @@ class Results:
             for file in sorted((folder / eval_schema.GENERATIONS).glob("*.jsonl")):
                 items = (eval_schema.read_scores(folder, file.stem) or {}).get("items") or []
                 values = {str(item.get("id")): item.get("values") or {} for item in items}
-                for row in _lines(file):
+                for row in whole_rows(file):
                     kept = {
                         key: row.get(key)
                         for key in ("benchmark", "prompt_id", "sample", "prompt", "text", "finish_reason")
@@ -231,18 +230,6 @@ def _whole_seeds(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
     return {f"{prefix}.{key}": value for key, value in values.items()}
-
-
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSONL file; a torn or damaged line is left out."""
-    with file.open(encoding="utf-8") as handle:
-        for line in handle:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
 
 
 def _html(frame: pd.DataFrame) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.constraints.reward import RULE
+from trainers.common.errors import UserError
 
 
-class PairError(ValueError):
+class PairError(UserError):
     """A row from which no pair can be made: a missing key, or an option out of range."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.forecast.speed import Speed, cell_kind, examples, items, measured, pair_tokens, recall
 from harness.plan.entries import LM_EVAL, PlannedJudge
 from harness.plan.plan import Plan
+from harness.state.records import whole_rows
 from harness.state.survey import RunState
 from trainers.common import scores_schema
 
@@ -90,15 +91,7 @@ def _pairs(states: Sequence[RunState], which: str) -> int:
 
 def _seconds_each(plan: Plan, judge: PlannedJudge, flops: Callable[[], float]) -> float | None:
     """Seconds a request: as measured in this output, else from the rate limit or the size of the reward model."""
-
-    times = []
-    try:
-        for line in events_path(plan, judge.name).read_text(encoding="utf-8").splitlines():
-            event = json.loads(line)
-            if event["event"] == "progress":
-                times.append(float(event["time"]))
-    except (OSError, ValueError, KeyError):  # none yet, or torn: what was read up to there counts
-        pass
+    times = [event["time"] for event in whole_rows(events_path(plan, judge.name)) if event["event"] == "progress"]
     if len(times) > 1:
         return (times[-1] - times[0]) / (len(times) - 1)
     params, kind = judge.params, judge.kind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from harness.plan.entries import LM_EVAL, PlannedBenchmark
 from harness.plan.machine import gpus
 from harness.plan.plan import Plan
+from harness.state.records import whole_rows
 from harness.state.survey import RunState, survey
 from trainers.common.files import cache_dir, fingerprint, now, read_json, write_json
 
@@ -76,15 +76,7 @@ def _evaluation(plan: Plan) -> tuple[float | None, dict[str, float]]:
     by_name = {benchmark.name: benchmark for benchmark in plan.benchmarks}
     seconds: dict[str, list[float]] = {}
     engine, last = None, None
-    try:
-        lines = (plan.output / "work" / "evaluate.events.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None, {}
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
+    for event in whole_rows(plan.output / "work" / "evaluate.events.jsonl"):
         kind = event.get("event")
         if kind == "engine_started":
             engine = float(event["seconds"])

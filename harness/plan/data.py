@@ -32,11 +32,7 @@ def heldout_file(reference: str, base: Path, where: str, without_preference: str
     if reference.startswith(EMBEDDED) or (Path(reference).suffix == ".jsonl" and (base / reference).is_file()):
         return data_path(reference, base, where, key)
     source = data_source(reference, base, where, key)
-    try:
-        loaded = load_source(source, without_preference="drop" if without_preference == "drop" else "error")
-    except DataError as error:
-        raise UserError(str(error)) from None
-    return _kept(loaded.pairs)
+    return _kept(load_source(source, without_preference="drop" if without_preference == "drop" else "error").pairs)
 
 
 def hold_out(
@@ -122,15 +118,10 @@ def load_data(
         parts.append(
             Part(data_source(one.source, base, source.where(place), key), one.weight, stream_limit(data) or one.limit)
         )
-    try:
-        loaded = load_mixture(
-            parts, seed=data.seed, without_preference=data.without_preference, streaming=data.streaming
-        )
-        if data.heldout is not None:
-            held = data_source(data.heldout, base, source.where(("data", "heldout")), "data.heldout")
-            load_source(held, without_preference=data.without_preference)
-    except DataError as error:
-        raise UserError(str(error)) from None
+    loaded = load_mixture(parts, seed=data.seed, without_preference=data.without_preference, streaming=data.streaming)
+    if data.heldout is not None:
+        held = data_source(data.heldout, base, source.where(("data", "heldout")), "data.heldout")
+        load_source(held, without_preference=data.without_preference)
     for note in loaded.notes:
         log(note)
     if loaded.dropped:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata as metadata
 import os
 import platform
-import shutil
 import subprocess
 from functools import lru_cache
 from pathlib import Path
@@ -57,10 +56,15 @@ def this_environment() -> Environment:
 
 
 def gpus() -> list[str]:
-    """Names of NVIDIA GPUs, by nvidia-smi (no CUDA library is loaded)."""
-    if shutil.which("nvidia-smi") is None:
+    """Names of NVIDIA GPUs."""
+    return [", ".join(row) for row in nvidia_smi("name")]
+
+
+def nvidia_smi(*columns: str) -> list[list[str]]:
+    """These columns of every NVIDIA GPU, by nvidia-smi (no CUDA library is loaded); none where that does not run."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(columns)}", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
         return []
-    result = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
-    return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []
+    return [[part.strip() for part in line.split(",")] for line in lines if line.strip()]

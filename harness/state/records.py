@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -165,6 +166,16 @@ def verified(value: Any) -> Json | None:
     if CHECKSUM not in value:
         return record if record.get("schema_version", 1) == 1 else None
     return record if _sum(record) == value[CHECKSUM] else None
+
+
+def whole_rows(path: Path) -> list[Json]:
+    """The JSON objects of a file of JSON lines. Torn and damaged lines are left out; a file that cannot be read has none."""
+    rows = []
+    with contextlib.suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def differing(directory: Path, files: Mapping[str, str]) -> list[str]:

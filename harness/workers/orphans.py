@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import time
 from pathlib import Path
+
+import psutil
+
+from harness.state.records import whole_rows
 
 _PATIENCE_SECONDS = 10.0
 #: Module of a worker -> the stem of its job and events files.
@@ -37,18 +40,13 @@ def _wait(module: str, job: Path, pid: int | None) -> None:
 
 
 def _started_pid(events: Path) -> int | None:
-    pid = None
-    with contextlib.suppress(OSError):
-        for line in events.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-                pid = event.get("pid", pid)
-    return pid if isinstance(pid, int) else None
+    pids = [event["pid"] for event in whole_rows(events) if isinstance(event.get("pid"), int)]
+    return pids[-1] if pids else None
 
 
 def _runs_job(pid: int, module: str, job: Path) -> bool:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
+        words = psutil.Process(pid).cmdline()
+    except psutil.Error:
         return False
-    return module.encode() in words and os.fsencode(job) in words
+    return module in words and str(job) in words

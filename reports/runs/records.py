@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.common.errors import UserError
+
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
@@ -35,7 +37,7 @@ EXAMPLE_COLUMNS = (
 )
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """A file of the matrix cannot be read, or is not what its name promises."""
 
 

@@ -11,19 +11,14 @@ from harness.commands.options import short
 from harness.state.lock import output_lock
 from reports.foreign.analysis import analyse, claim
 from reports.page.terminal import print_summary
-from reports.runs.records import ReportError
-from trainers.common.errors import UserError
 from trainers.common.files import Json
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the files and print what they say and what is missing."""
-    try:
-        claim(options.directories, options.output)  # before a lock file is put where it does not belong
-        with output_lock(options.output):
-            summary = analyse(options.directories, options.output, options.baseline)
-    except ReportError as error:
-        raise UserError(str(error)) from None
+    claim(options.directories, options.output)  # before a lock file is put where it does not belong
+    with output_lock(options.output):
+        summary = analyse(options.directories, options.output, options.baseline)
     print_summary(options.output)
     _print_gaps(summary.plain()["foreign"])
     print(f"report: {short(options.output / 'report.html')}")

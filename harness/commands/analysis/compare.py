@@ -11,7 +11,6 @@ from harness.state.lock import output_lock
 from reports.files.metrics import write_subset_files
 from reports.files.report import write_pages
 from reports.page.terminal import print_summary
-from reports.runs.records import ReportError
 from reports.runs.subset import Source, as_matrix, carry, choose, read_source
 from reports.schema import Summary
 from trainers.common.errors import UserError
@@ -20,19 +19,16 @@ from trainers.common.files import Json
 
 def run(options: argparse.Namespace) -> int:
     """Write the report of the runs and print what it says."""
-    try:
-        subset = choose(options.runs, _sources(options))
-        if any(options.output.resolve() == source.root.resolve() for source in subset.sources):
-            raise UserError(f"--output {options.output}: the runs lie there; give another directory")
-        if (options.output / "matrix.json").exists() or (options.output / "runs").exists():
-            raise UserError(f"--output {options.output}: contains a matrix; give another directory")
-        matrix, said = as_matrix(subset, options.output, options.baseline, options.primary)
-        with output_lock(options.output):
-            carry(subset, options.output)
-            summary = write_subset_files(matrix, said)
-            path = write_pages(matrix, summary)
-    except ReportError as error:
-        raise UserError(str(error)) from None
+    subset = choose(options.runs, _sources(options))
+    if any(options.output.resolve() == source.root.resolve() for source in subset.sources):
+        raise UserError(f"--output {options.output}: the runs lie there; give another directory")
+    if (options.output / "matrix.json").exists() or (options.output / "runs").exists():
+        raise UserError(f"--output {options.output}: contains a matrix; give another directory")
+    matrix, said = as_matrix(subset, options.output, options.baseline, options.primary)
+    with output_lock(options.output):
+        carry(subset, options.output)
+        summary = write_subset_files(matrix, said)
+        path = write_pages(matrix, summary)
     if options.json:
         print(json.dumps(_shown(summary, options.output, path), indent=1, ensure_ascii=False))
         return 0

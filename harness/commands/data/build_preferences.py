@@ -11,14 +11,12 @@ from typing import Any
 from evals.engine.base import EngineConfig
 from evals.engine.chat import chat_ids
 from evals.engine.start import start_engine
-from evals.preferences.build import BuildError, build, build_from_chosen, validate
+from evals.preferences.build import build, build_from_chosen, validate
 from evals.preferences.data_card import write_card
 from evals.preferences.flips import Noise, flip
-from evals.preferences.pairs import PairError
 from evals.preferences.prompt_bank import generate_prompts
 from evals.preferences.sampling import make_sampler, prompt_nll
-from evals.preferences.splits import SHARES, SplitError, by_column, by_value
-from evals.rewards.base import RewardError
+from evals.preferences.splits import SHARES, by_column, by_value
 from evals.rewards.registry import build as build_reward
 from harness.commands.data.preference_arguments import HELDOUT_PROMPTS, TRAIN_PROMPTS, check_together, command_line
 from harness.config.matrix_file import ModelConfig
@@ -27,7 +25,6 @@ from harness.progress import Progress, stderr_line
 from trainers.common.errors import UserError
 from trainers.common.files import Json
 from trainers.common.jsonl import write_jsonl
-from trainers.common.turns import DataError
 from trainers.formats.prompts import read_prompts
 from trainers.formats.readers.single import read_answers
 from trainers.formats.source import open_stream
@@ -47,12 +44,9 @@ def _engine(options: argparse.Namespace, model_dir: Path) -> Any:
 def run(options: argparse.Namespace) -> int:
     """Write the pairs, their record and a data card."""
     check_together(options)
-    try:
-        if options.chosen_only:
-            return _from_chosen(options)
-        return _from_pairs(options) if options.pairs else _from_prompts(options)
-    except (BuildError, PairError, RewardError, SplitError, DataError) as error:
-        raise UserError(str(error)) from None
+    if options.chosen_only:
+        return _from_chosen(options)
+    return _from_pairs(options) if options.pairs else _from_prompts(options)
 
 
 def _noise(options: argparse.Namespace) -> Noise | None:

@@ -19,7 +19,6 @@ from harness.progress import Progress, stderr_line
 from harness.workers.signals import StopSignals
 from trainers.common.errors import UserError
 from trainers.common.files import Json
-from trainers.common.turns import DataError
 from trainers.formats import load_source
 from trainers.formats.inspect import inspect_source, overlaps, samples, spread
 from trainers.formats.load import draw
@@ -51,10 +50,7 @@ def run(options: argparse.Namespace) -> int:
     trained: list[list[PreferencePair]] = []  # what run-matrix would train on
     for text in options.sources:
         place = data_source(text, Path(), "inspect-data", "SOURCE")
-        try:
-            found = inspect_source(place, tokens=tokens, first=options.first)
-        except DataError as error:
-            raise UserError(str(error)) from None
+        found = inspect_source(place, tokens=tokens, first=options.first)
         shown = samples(found.checked.pairs, options.samples, options.seed)
         figures = {
             **found.figures,
@@ -86,11 +82,8 @@ def _heldout(options: argparse.Namespace) -> Named | None:
         raise UserError(f"--heldout {options.heldout}: only --learnability evaluates; add it, or remove --heldout")
     from harness.commands.data.learnability_run import Named
 
-    try:
-        place = data_source(options.heldout, Path(), "inspect-data", "--heldout")
-        return Named(options.heldout, load_source(place, without_preference="drop").pairs)
-    except DataError as error:
-        raise UserError(str(error)) from None
+    place = data_source(options.heldout, Path(), "inspect-data", "--heldout")
+    return Named(options.heldout, load_source(place, without_preference="drop").pairs)
 
 
 def _learnability(

@@ -5,14 +5,10 @@ from __future__ import annotations
 import argparse
 
 from harness.progress import stderr_line
-from trainers.common.errors import UserError
-from trainers.models.embedded import EmbeddedModelError, prepare_model
+from trainers.models.embedded import prepare_model
 
 
 def run(options: argparse.Namespace) -> int:
     """Convert the model where that has not been done, and print where it is."""
-    try:
-        print(prepare_model(options.name.removeprefix("embedded:"), verify=options.verify, log=stderr_line))
-    except EmbeddedModelError as error:
-        raise UserError(str(error)) from None
+    print(prepare_model(options.name.removeprefix("embedded:"), verify=options.verify, log=stderr_line))
     return 0
