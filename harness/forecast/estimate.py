@@ -7,7 +7,7 @@ import math
 import shutil
 import struct
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,19 +51,16 @@ def judge_costs(plan: Plan, states: Sequence[RunState], flops: Callable[[], floa
     """One entry for each judge, for the runs in `states`. `flops`: floating-point operations this machine does a second."""
     steps = [plan.config.evaluation.checkpoints_of(state.spec.seed) for state in states]
     checkpoints = sum(len(of_run) for of_run in steps if not isinstance(of_run, bool))  # true: known when trained
+    measured = plan.config.evaluation.checkpoint_benchmarks
     found = []
     for judge in plan.judges:
         judged = sum(_is_judged(plan, state, judge) for state in states)
         total = 0
         for name in judge.benchmarks:
-            number = judge.answers[name]
-            measured = plan.config.evaluation.checkpoint_benchmarks
             kept = judge.checkpoints and (measured is None or name in measured)
-            more = checkpoints if kept else 0
-            if judge.compares:
-                total += 2 * number * (_pairs(states, judge.pairs) + more)  # both orders
-            else:
-                total += number * (1 + len(states) + more)
+            questions = 2 * _pairs(states, judge.pairs) if judge.compares else 1 + len(states)  # pairs in both orders
+            more = (2 if judge.compares else 1) * checkpoints if kept else 0
+            total += judge.answers[name] * (questions + more)
         left = round(total * (1 - judged / len(states))) if states else 0
         speed = _seconds_each(plan, judge, flops) if left else 0.0
         seconds = None if speed is None else left * speed
@@ -159,14 +156,14 @@ def estimate(plan: Plan, states: Sequence[RunState]) -> Estimate:
     here, before = measured(plan, states), recall(plan)
     waiting = [state.spec for state in states if not state.trained]
     pair_token = here.pair_token or before.pair_token
-    rate = matmul_rate() * _EFFICIENCY if pair_token is None or not _items_known(plan, here, before) else 0.0
-    rough = pair_token is None
+    rough, unknown = pair_token is None, {cell_kind(one) for one in plan.benchmarks} - {*here.item, *before.item}
+    rate = matmul_rate() * _EFFICIENCY if rough or unknown else 0.0
     if pair_token is None:
         pair_token = (6.0 if plan.config.lora is None else 4.0) * parameters / rate
-    train: dict[str, float] = {}
+    train: dict[str, float] = defaultdict(float)
     for spec in waiting:
-        seconds = pair_token * pair_tokens(plan) * examples(plan, spec.training)
-        train[spec.method] = train.get(spec.method, 0.0) + seconds + (_START_SECONDS if not train and rough else 0.0)
+        start = _START_SECONDS if rough and not train else 0.0
+        train[spec.method] += start + pair_token * pair_tokens(plan) * examples(plan, spec.training)
     basis = here.source or before.source or f"a rough model of this CPU ({rate / 1e9:.0f} GFLOP/s)"
     width = 4 if plan.config.model.dtype == "float32" else 2
     trainable = parameters if plan.config.lora is None else parameters // 20
@@ -176,7 +173,7 @@ def estimate(plan: Plan, states: Sequence[RunState]) -> Estimate:
     engine_memory = parameters * 4 + plan.config.evaluation.engine.kv_cache_gib * _GIB
     free = shutil.disk_usage(next(p for p in (plan.output, *plan.output.parents) if p.exists())).free
     return Estimate(
-        train,
+        dict(train),
         _evaluation(plan, states, here, before, parameters, rate),
         max(training_memory, engine_memory) + _GIB,
         len(waiting) * (trainable if plan.config.save == "adapter" else parameters) * width,
@@ -185,10 +182,6 @@ def estimate(plan: Plan, states: Sequence[RunState]) -> Estimate:
         rough and bool(waiting),
         judge_costs(plan, states, lambda: rate or matmul_rate() * _EFFICIENCY),
     )
-
-
-def _items_known(plan: Plan, *speeds: Speed) -> bool:
-    return all(any(cell_kind(benchmark) in speed.item for speed in speeds) for benchmark in plan.benchmarks)
 
 
 def _evaluation(
