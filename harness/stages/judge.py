@@ -134,8 +134,7 @@ class _Judge:
             if not todo:
                 break
             crashes = 1 if ended or replies else crashes + 1
-            self.progress.clear()
-            self.progress.say(f"the process of judge {self.entry.name} died with exit code {code}")
+            self.progress.end(f"the process of judge {self.entry.name} died with exit code {code}")
             if crashes >= MAX_CRASHES:
                 log = self.work / "judge.log"
                 message = f"the judge's process died {crashes} times (exit code {code}); see {log}: {tail(log, 3)}"
@@ -193,10 +192,9 @@ class _Judge:
         if event["event"] == "progress":
             self.progress.tick(f"judge {event['cell']}", event["done"], event["total"], event["eta_s"], "requests")
         elif event["event"] == "cell_done":
-            self.progress.clear()
             record = _record(self.plan, event["cell"]) or {}
             tally: dict[str, int] = next((judge["tally"] for judge in record.get("judges", {}).values()), {})
-            self.progress.say(
+            self.progress.end(
                 f"judged {event['cell']}: {record.get('rows', 0)} comparisons, {tally.get('asked', 0)} requests, "
                 f"{tally.get('cached', 0)} from the cache"
             )

@@ -71,7 +71,7 @@ def upload_folder(plan: Plan, spec: RunSpec) -> Iterator[Path]:
         copy = Path(shutil.copytree(folder, Path(scratch) / folder.name))
         config = json.loads((copy / "adapter_config.json").read_text(encoding="utf-8"))
         name = plan.config.model.name_or_path
-        config["base_model_name_or_path"] = Path(name).name if name.startswith((".", "/", "~")) else name
+        config["base_model_name_or_path"] = _public(name)
         config["revision"] = plan.config.model.revision
         (copy / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
         yield copy
@@ -131,9 +131,9 @@ def write_card(run_dir: Path, matrix: str) -> Path | None:
 def card(run_dir: Path, record: RunRecord, matrix: str) -> str:
     """The card's text: front matter the hub reads, then provenance, metrics and how to load it."""
     base = record.model.name if record.model is not None else ""
-    library = "peft" if _adapter_alone(run_dir) else "transformers"
-    head: Json = {"library_name": library, "pipeline_tag": "text-generation"}
-    if base.count("/") == 1 and not base.startswith((".", "/", "~")):
+    alone = published_dir(run_dir) == run_dir / ADAPTER_DIR
+    head: Json = {"library_name": "peft" if alone else "transformers", "pipeline_tag": "text-generation"}
+    if base.count("/") == 1 and not _is_path(base):
         head |= {"base_model": base}
     head |= {"tags": ["trl", record.objective or "dpo", "preference-optimization", f"beta-{_rule(record)}"]}
     sections = [
@@ -143,9 +143,18 @@ def card(run_dir: Path, record: RunRecord, matrix: str) -> str:
         "little about a method; the report of the whole matrix compares methods over all seeds, with intervals.",
         _provenance(record, run_dir),
         _metrics(run_dir),
-        _loading(run_dir),
+        _loading(run_dir, alone),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _public(name: str) -> str:
+    """A folder by its name alone, since a card may be made public; anything else as it is."""
+    return Path(name).name if _is_path(name) else name
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~"))
 
 
 def _rule(record: RunRecord) -> str:
@@ -153,11 +162,11 @@ def _rule(record: RunRecord) -> str:
     return rule.rpartition(":")[2] if catalogue.is_external(rule) else rule
 
 
+_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "\n": " "})
+
+
 def _plain(value: Any) -> str:
-    text = str(value)
-    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(old, new)
-    return text
+    return str(value).translate(_MARKUP)
 
 
 def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
@@ -176,17 +185,14 @@ def _provenance(record: RunRecord, run_dir: Path) -> str:
     known = catalogue.BUILTIN.get(rule)
     train = data.train
     sources = [train] if isinstance(train, str) else [str(one["source"]) for one in train]
-    names = ", ".join(Path(one).name if one.startswith((".", "/", "~")) else one for one in sources)
-    start = model.name
     rows: list[tuple[Any, ...]] = [
-        # a folder by its name alone: a card may be made public
-        ("starting model", Path(start).name if start.startswith((".", "/", "~")) else start),
+        ("starting model", _public(model.name)),
         ("its weights (SHA-256)", model.weights_hash),
         ("objective", record.objective or "dpo"),
         ("rule for beta", f"{rule}: {known.summary}" if known else rule),
         ("parameters", _settings(record.params)),
         ("control of", record.parent) if record.parent else (),
-        ("training pairs", f"{data.n_pairs} from {names}"),
+        ("training pairs", f"{data.n_pairs} from {', '.join(map(_public, sources))}"),
         ("their content (SHA-256)", data.content_hash),
         ("training settings", _settings(record.training)),
         ("LoRA", _settings(record.lora) if record.lora is not None else "none: all weights"),
@@ -212,21 +218,22 @@ def _metrics(run_dir: Path) -> str:
     return "## Measured\n\n" + _table(("benchmark", "metric", "value", "standard error", "n"), rows) if rows else ""
 
 
-def _adapter_alone(run_dir: Path) -> bool:
-    return published_dir(run_dir) == run_dir / ADAPTER_DIR
+_USE = """## Use
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("PATH_OR_ID")
+tokenizer = AutoTokenizer.from_pretrained("PATH_OR_ID")
+```"""
 
 
-def _loading(run_dir: Path) -> str:
-    lines = ["## Use", "```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
-    lines += ['model = AutoModelForCausalLM.from_pretrained("PATH_OR_ID")']
-    lines += ['tokenizer = AutoTokenizer.from_pretrained("PATH_OR_ID")', "```"]
-    if _adapter_alone(run_dir):
-        lines += [
-            "",
-            "This is a LoRA adapter: with `peft` installed, the starting model named above is loaded with it.",
-        ]
+def _loading(run_dir: Path, alone: bool) -> str:
+    parts = [_USE]
+    if alone:
+        parts.append("This is a LoRA adapter: with `peft` installed, the starting model named above is loaded with it.")
     elif (run_dir / ADAPTER_DIR).is_dir():
-        lines += ["", f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too."]
+        parts.append(f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too.")
     if (run_dir / BETA_HEAD).is_file():
-        lines += ["", f"What the rule learned lies in the run as `{BETA_HEAD}`; answers do not need it."]
-    return "\n".join(lines).replace("## Use\n", "## Use\n\n", 1)
+        parts.append(f"What the rule learned lies in the run as `{BETA_HEAD}`; answers do not need it.")
+    return "\n\n".join(parts)

@@ -61,6 +61,9 @@ class RunClaims:
         self._held: dict[str, ExitStack] = {}
 
     def take(self, spec: RunSpec) -> bool:
+        """Whether the run is ours now and still to be trained."""
+        if spec.run_id in self._held:
+            return True
         run_dir, stack = self._plan.run_dir(spec), ExitStack()
         try:
             stack.enter_context(output_lock(run_dir))
@@ -85,6 +88,9 @@ class RunClaims:
             return False
 
     def settled(self, spec: RunSpec) -> bool:
+        """Whether someone else has brought the run to its end."""
+        if spec.run_id in self._held:
+            return False
         store = RunStore(self._plan.run_dir(spec))
         if store.is_done("train", spec.fingerprint, verify=False):
             return True
@@ -94,4 +100,10 @@ class RunClaims:
         return not record_is_transient(status.error) or status.error.attempts >= MAX_ATTEMPTS
 
     def give_back(self, spec: RunSpec) -> None:
-        self._held.pop(spec.run_id).close()
+        """Let other workers have the run, where it is ours."""
+        if spec.run_id in self._held:
+            self._held.pop(spec.run_id).close()
+
+    def give_all_back(self) -> None:
+        while self._held:
+            self._held.popitem()[1].close()

@@ -159,8 +159,7 @@ def _from_prompts(options: argparse.Namespace) -> int:
                 disjoint_from=[path for path in others if path.is_file()],
                 on_progress=lambda done, total, name=split: progress.tick(f"sampling {name}", done, total),  # type: ignore[misc]
             )
-            progress.clear()
-            progress.say(f"{split}: {record['n_pairs']} pairs")
+            progress.end(f"{split}: {record['n_pairs']} pairs")
     write_card(options.out)
     engine.close()
     print(options.out / "README.md")
