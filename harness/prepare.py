@@ -10,7 +10,7 @@ from harness.checks.lengths import fitting
 from harness.checks.report import check_claims, check_report
 from harness.checks.static import check_static
 from harness.checks.trackers import check_trackers
-from harness.commands.data.learnability import pairs_hash, recall
+from harness.commands.data.learnability import of_data_card, pairs_hash, recall
 from harness.config.matrix_file import MatrixConfig
 from harness.config.source import Source, load, override
 from harness.plan.benchmarks import engine_identity, metrics_of, resolve_benchmark, resolve_task
@@ -68,6 +68,8 @@ def resolve(
     data_hash, weights = pairs_hash(pairs), model_hash(model.path)
     specs = [draft.with_hashes(weights, data_hash) for draft in drafts]
     known = recall(every, weights)
+    if known is None and isinstance(config.data.train, str):
+        known = of_data_card(data_file, config.model.name_or_path)
     if known is not None and known.warning is not None:
         log(known.warning)
     return Plan(config, source, output, model, weights, data_file, data_hash, pairs, specs, benchmarks, judges, known)

@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,14 +106,8 @@ def _learnability(
 
 
 def _sample(pair: PreferencePair) -> Json:
-    return {
-        "id": pair.id,
-        "group": pair.group,
-        "where": f"{pair.source}:{pair.line}",
-        "prompt": pair.prompt,
-        "chosen": pair.chosen,
-        "rejected": pair.rejected,
-    }
+    keys = ("id", "group", "prompt", "chosen", "rejected")
+    return {key: getattr(pair, key) for key in keys} | {"where": f"{pair.source}:{pair.line}"}
 
 
 def _model_dir(name: str) -> Path:
@@ -151,12 +146,7 @@ def _perplexity(model: Path | None, pairs: Sequence[PreferencePair], seed: int) 
     if not prompts:
         return {"values": None, "reason": f"no prompt has between 2 and {LONGEST} tokens"}
     with Progress() as progress:
-        nlls = prompt_nll(
-            model,
-            prompts,
-            batch_size=4,
-            on_progress=lambda done, total: progress.tick("prompt perplexity", done, total),
-        )
-        progress.clear()
+        tick = partial(progress.tick, "prompt perplexity")
+        nlls = prompt_nll(model, prompts, batch_size=4, on_progress=tick)
     values = [math.exp(nll) for nll in nlls]
     return {"values": spread(values), "prompts": len(prompts), "of": len(questions), "reason": None}
