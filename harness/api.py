@@ -13,15 +13,11 @@ import pandas as pd
 
 from harness.checks.static import check_static
 from harness.commands.options import DEFAULT_OUTPUT
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import load, override
+from harness.config import MatrixConfig, load, override
 from harness.executors.local import worker_environment
-from harness.state.records import RunRecord, whole_rows
-from harness.state.store import RunStore, read_run
+from harness.state import RunRecord, RunStore, read_run, whole_rows
 from harness.state.survey import frozen_matrix, shown_state
-from trainers.common import scores_schema as eval_schema
-from trainers.common.errors import UserError
-from trainers.common.files import Json, read_json
+from trainers.common import Json, UserError, read_json, scores_schema
 from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY
 
 #: Columns that say which run a row is of, first in every frame.
@@ -148,8 +144,8 @@ class Results:
         """One row a run (or the reference), benchmark, prompt and sample: the texts, and the prompt's values as `value.*`."""
         keys, rows = ("benchmark", "prompt_id", "sample", "prompt", "text", "finish_reason"), []
         for run_id, folder in self._folders():
-            for file in sorted((folder / eval_schema.GENERATIONS).glob("*.jsonl")):
-                items = (eval_schema.read_scores(folder, file.stem) or {}).get("items") or []
+            for file in sorted((folder / scores_schema.GENERATIONS).glob("*.jsonl")):
+                items = (scores_schema.read_scores(folder, file.stem) or {}).get("items") or []
                 values = {str(item.get("id")): item.get("values") or {} for item in items}
                 for row in whole_rows(file):
                     measured = _prefixed("value", values.get(str(row.get("prompt_id")), {}))
@@ -157,26 +153,26 @@ class Results:
         return _whole_seeds(pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*IDENTITY, *keys]))
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
-        yield eval_schema.REFERENCE, self.output / eval_schema.REFERENCE
+        yield scores_schema.REFERENCE, self.output / scores_schema.REFERENCE
         for run_id in self.run_ids:
             yield run_id, self.output / "runs" / run_id
 
     def _identity(self, run_id: str) -> Json:
-        record = read_run(self.output / "runs" / run_id) if run_id != eval_schema.REFERENCE else None
+        record = read_run(self.output / "runs" / run_id) if run_id != scores_schema.REFERENCE else None
         record = record or RunRecord(run_id=run_id, method=run_id.rpartition("-")[0] or run_id)
         return {"run_id": run_id, "method": record.method, "rule": record.rule, "seed": record.seed}
 
     def _scores_of(self, run_id: str, folder: Path) -> list[Json]:
         rows = []
-        for file in sorted((folder / eval_schema.SCORES).glob("*.json")):
-            found = eval_schema.read_scores(folder, file.stem) or {}
+        for file in sorted((folder / scores_schema.SCORES).glob("*.json")):
+            found = scores_schema.read_scores(folder, file.stem) or {}
             for metric, one in (found.get("metrics") or {}).items():
                 numbers = {key: one.get(key) for key in ("value", "stderr", "n")}
                 rows.append(self._identity(run_id) | {"benchmark": file.stem, "metric": metric} | numbers)
         return rows
 
     def __repr__(self) -> str:
-        states = self.runs["state"][self.runs["run_id"] != eval_schema.REFERENCE].value_counts(sort=False)
+        states = self.runs["state"][self.runs["run_id"] != scores_schema.REFERENCE].value_counts(sort=False)
         return f"<Results of {self.name!r}: " + ", ".join(f"{count} {state}" for state, count in states.items()) + ">"
 
     def _repr_html_(self) -> str:

@@ -11,8 +11,7 @@ from harness.checks.report import check_claims, check_report
 from harness.checks.static import check_static
 from harness.checks.trackers import check_trackers
 from harness.commands.data.learnability import of_data_card, pairs_hash, recall
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source, load, override
+from harness.config import MatrixConfig, Source, load, override
 from harness.plan.benchmarks import engine_identity, metrics_of, resolve_benchmark, resolve_task
 from harness.plan.data import load_data
 from harness.plan.judges import judged_metrics, resolve_judges

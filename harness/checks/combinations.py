@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Path_, Source
+from harness.config import MatrixConfig, Path_, Source
 from harness.plan.matrix import RunSpec
-from trainers.common.errors import UserError
+from trainers.common import UserError
 from trainers.formats.pairs import PreferencePair
 from trainers.rules import catalogue
 from trainers.run.objectives import ObjectiveError, check_training

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 
 from evals.benchmarks import registry as benchmark_kinds
-from harness.config.evaluation import BenchmarkConfig
+from harness.config import BenchmarkConfig, MatrixConfig, MethodConfig
 from harness.config.fields import OWNED, known_fields
-from harness.config.matrix_file import MatrixConfig, MethodConfig
 from harness.plan.benchmarks import COMMON
-from trainers.common.files import Json
+from trainers.common import Json
 from trainers.rules import catalogue
 from trainers.run.objectives import OBJECTIVES, Objective
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
-from trainers.common.errors import UserError
-from trainers.common.words import nearest
+from harness.config import MatrixConfig, Source
+from trainers.common import UserError, nearest
 
 #: Names of benchmarks (and of `benchmark@judge`) with their metrics; None where any metric may come (lm-eval).
 Measured = Mapping[str, tuple[str, ...] | None]

@@ -6,7 +6,7 @@ import importlib.metadata
 
 from packaging.requirements import Requirement
 
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 DISTRIBUTION = "dpo-beta-harness"
 

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from evals.engine.adapters import RANKS
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
-from trainers.common.errors import UserError
-from trainers.common.words import nearest
+from harness.config import MatrixConfig, Source
+from trainers.common import UserError, nearest
 
 
 def check_data(config: MatrixConfig, source: Source) -> None:

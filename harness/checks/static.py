@@ -6,18 +6,17 @@ from functools import partial
 from typing import NamedTuple
 
 from evals.benchmarks import registry as benchmark_kinds
+from evals.judges.worker import SCORE, WIN_RATE, cell_name
 from harness.checks.combinations import check_combinations
 from harness.checks.report import Measured, check_claims, check_report
 from harness.checks.settings import check_data, check_save, check_snapshots
+from harness.config import MatrixConfig, Source, parse
 from harness.config.fields import check_fields, check_objective_fields
-from harness.config.matrix_file import MatrixConfig, parse
-from harness.config.source import Source
 from harness.executors.registry import settings_of
 from harness.plan.benchmarks import checked_kind
 from harness.plan.matrix import RunSpec, expand
 from harness.plan.references import DATA, EMBEDDED
-from trainers.common.errors import UserError
-from trainers.common.words import nearest
+from trainers.common import UserError, nearest
 
 #: Attention of transformers; a name with a slash is a kernel of the hub.
 _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
@@ -130,10 +129,6 @@ def _check_measures(config: MatrixConfig, source: Source) -> None:
 
 
 def _judged(config: MatrixConfig) -> Measured:
-    if not config.evaluation.judges:
-        return {}
-    from evals.judges.worker import SCORE, WIN_RATE, cell_name
-
     names = config.evaluation.benchmark_names
     return {
         cell_name(name, judge.name): (WIN_RATE, SCORE)

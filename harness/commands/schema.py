@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from trainers.common.errors import UserError
-from trainers.common.files import write_bytes
+from trainers.common import UserError, write_bytes
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from trainers.common.files import Json
+from trainers.common import Json
 
 Name = typing.Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Seed = typing.Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take

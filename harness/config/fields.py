@@ -12,9 +12,7 @@ import re
 from typing import Any
 
 from harness.config.source import Path_, Source, dotted
-from trainers.common.errors import UserError
-from trainers.common.files import Json, cache_dir, read_json, write_json
-from trainers.common.words import nearest
+from trainers.common import Json, UserError, cache_dir, nearest, read_json, write_json
 from trainers.run.objectives import OBJECTIVES
 
 #: DPOConfig fields the harness sets itself, with what to write instead.

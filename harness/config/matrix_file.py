@@ -11,9 +11,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
 from harness.config.evaluation import EvaluationConfig, Name, Seed, Strict, WithParams
 from harness.config.source import Path_, Source, dotted
-from trainers.common.errors import UserError
-from trainers.common.files import Json
-from trainers.common.words import nearest
+from trainers.common import Json, UserError, nearest
 
 
 class QuantizationConfig(Strict):

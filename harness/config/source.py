@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 Path_ = tuple[str | int, ...]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, ParamSpec, TypeVar
 
-from harness.state.store import STATUS
-from trainers.common.files import file_hash
+from harness.state import STATUS
+from trainers.common import file_hash
 
 #: Seconds between tries of what must not fail; then it is given up.
 RETRY_SECONDS = (1.0, 3.0, 10.0)

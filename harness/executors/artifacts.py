@@ -30,8 +30,7 @@ from harness.executors.artifact_store import (
 )
 from harness.executors.base import Job
 from harness.plan.plan import Plan
-from trainers.common.errors import UserError
-from trainers.common.files import file_hash
+from trainers.common import UserError, file_hash
 
 INPUTS, _STOPS = "inputs", "stops"
 PUSH_SECONDS, PULL_SECONDS = 5.0, 2.0

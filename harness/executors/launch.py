@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from harness.plan.plan import Plan
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 
 def launch_arguments(plan: Plan, accelerate: str | None, gpus_per_run: int) -> list[str] | None:

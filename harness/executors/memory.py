@@ -12,8 +12,8 @@ import psutil
 from harness.forecast.estimate import parameter_count
 from harness.plan.machine import nvidia_smi
 from harness.plan.plan import Plan
-from harness.state.store import RunStore
-from trainers.common.files import Json, read_json
+from harness.state import RunStore
+from trainers.common import Json, read_json
 from trainers.common.training_schema import LOG_HISTORY
 
 _GIB = 2**30

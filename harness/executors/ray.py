@@ -17,11 +17,11 @@ from harness.executors.base import CANCELLED, Ended, Event, Job, Polled
 from harness.executors.launch import launch_arguments
 from harness.executors.local import worker_environment
 from harness.executors.ray_resources import RaySettings, StageResources, stage_resources
+from harness.executors.ray_stage import evaluate_stage, train_stage
 from harness.plan.plan import Plan
-from harness.state.failures import MAX_ATTEMPTS, is_transient
+from harness.state import MAX_ATTEMPTS, is_transient
 from harness.workers.quiet import SETTINGS
-from trainers.common.errors import UserError
-from trainers.common.events import EventTail
+from trainers.common import EventTail, UserError
 
 _LAST = ("run_done", "run_failed")
 
@@ -38,10 +38,6 @@ class RaySeat(base.Seat):
         self._group: Any = None
 
     def start(self, job: Job) -> None:
-        import ray
-
-        from harness.executors.ray_stage import train_stage
-
         executor, run_id = self._executor, job["train_job"]["run_id"]
         folder = executor.folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,12 +61,11 @@ class RaySeat(base.Seat):
         if launch is not None:
             self._group, options["scheduling_strategy"] = executor.on_one_node(asked)
         threads = executor.settings.threads or max(int(asked.cpus), 1)
-        task = ray.remote(train_stage).options(**options)
+        task = executor.ray.remote(train_stage).options(**options)
         self._ref = task.remote(job, str(folder), threads, self._remote.mirror if self._remote else None)
 
     def poll(self) -> Polled:
-        import ray
-
+        ray = self._executor.ray
         if self._unstarted is not None:
             return Polled([], self._unstarted)
         done, _ = ray.wait([self._ref], timeout=0)
@@ -78,7 +73,7 @@ class RaySeat(base.Seat):
         try:
             fetched = self._remote is None or self._remote.pull(final=bool(done))
             if done and fetched:
-                ended = _outcome(self._ref)
+                ended = _outcome(ray, self._ref)
         except StoreError as error:
             ended = Ended(1, str(error), transient=True)
         events = self._tail.read()
@@ -95,8 +90,6 @@ class RaySeat(base.Seat):
         return Polled([*events, *self._held], ended)
 
     def stop(self) -> None:
-        import ray
-
         if self._ref is None:
             return
         self._stop.touch()
@@ -109,18 +102,14 @@ class RaySeat(base.Seat):
         if (
             not told or not self._started
         ):  # it may wait for a free node, or for one that Ray gave up to let go of the run
-            ray.cancel(self._ref, force=False)
+            self._executor.ray.cancel(self._ref, force=False)
 
     def kill(self) -> None:
-        import ray
-
         if self._ref is not None:
-            ray.cancel(self._ref, force=True)
+            self._executor.ray.cancel(self._ref, force=True)
 
 
-def _outcome(ref: Any) -> Ended:
-    import ray
-
+def _outcome(ray: Any, ref: Any) -> Ended:
     try:
         ended: Ended = ray.get(ref)
         return ended
@@ -154,14 +143,13 @@ class RayExecutor(base.Executor):
         super().__init__(plan, settings)
         self.folder = plan.output / "work"
         self._seats: list[RaySeat] = []
-        self._connect()
-        import ray
-
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.ray = self._connected()
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         self.asked = stage_resources(plan, settings, nodes)
         self.artifacts = Artifacts(plan, settings.artifacts) if settings.artifacts is not None else None
 
-    def _connect(self) -> None:
+    def _connected(self) -> Any:
+        """The package `ray`, which this executor alone needs, connected to the cluster."""
         try:
             import ray
         except ModuleNotFoundError:
@@ -193,6 +181,7 @@ class RayExecutor(base.Executor):
                 ) from None
             finally:
                 signal.signal(signal.SIGTERM, handler)  # Ray puts its own there, which would lose the current step
+        return ray
 
     def options(self, asked: StageResources) -> dict[str, Any]:
         """Options of a task. Retries are ours, since a run resumes from its checkpoint and tries are counted."""
@@ -224,10 +213,7 @@ class RayExecutor(base.Executor):
         self._seats.remove(seat)
 
     def evaluate(self, job: Job, job_path: Path, on_event: Callable[[Event], None]) -> JobResult:
-        import ray
-
-        from harness.executors.ray_stage import evaluate_stage
-
+        ray = self.ray
         for attempt in range(1, MAX_ATTEMPTS + 1):
             events = job_path.with_suffix(".ray.jsonl")
             events.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.executors import base
 from harness.executors.launch import gpus_of_launch
 from harness.plan.plan import Plan
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 
 class StageResources(BaseModel):

@@ -16,7 +16,7 @@ from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import duration
 from harness.state.survey import RunState, survey
-from trainers.common.files import Json
+from trainers.common import Json
 from trainers.common.scores_schema import REFERENCE
 
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evals.judges.worker import cell_name
 from harness.forecast.speed import Speed, cell_kind, examples, items, measured, pair_tokens, recall
 from harness.plan.entries import LM_EVAL, PlannedJudge
 from harness.plan.plan import Plan
-from harness.state.records import whole_rows
+from harness.state import whole_rows
 from harness.state.survey import RunState
 from trainers.common import scores_schema
 
@@ -74,8 +75,6 @@ def is_judged(plan: Plan, state: RunState) -> bool:
 
 
 def _is_judged(plan: Plan, state: RunState, judge: PlannedJudge) -> bool:
-    from evals.judges.worker import cell_name
-
     folder = plan.run_dir(state.spec)
     return all(scores_schema.scores_path(folder, cell_name(b, judge.name)).is_file() for b in judge.benchmarks)
 

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from harness.plan.entries import LM_EVAL, PlannedBenchmark
 from harness.plan.machine import gpus
 from harness.plan.plan import Plan
-from harness.state.records import whole_rows
+from harness.state import whole_rows
 from harness.state.survey import RunState, survey
-from trainers.common.files import Json, cache_dir, fingerprint, now, read_json, write_json
+from trainers.common import Json, cache_dir, fingerprint, now, read_json, write_json
 
 _FILE = "speeds.json"
 _BYTES_PER_TOKEN = 3.5  # of text; enough for an estimate

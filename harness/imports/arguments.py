@@ -6,7 +6,7 @@ import contextlib
 
 from harness.config.fields import OWNED, check_fields, known_fields
 from harness.imports.draft import Keys
-from trainers.common.files import Json
+from trainers.common import Json
 
 _EVALUATION = "policies are evaluated after training, by the benchmarks under evaluation"
 _PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"

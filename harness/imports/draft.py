@@ -11,9 +11,8 @@ from typing import Any
 
 import yaml
 
-from harness.config.source import Source
-from trainers.common.errors import UserError
-from trainers.common.files import Json
+from harness.config import Source
+from trainers.common import Json, UserError
 
 _KINDS: dict[type, tuple[Any, str]] = {
     str: (str, "a text"),

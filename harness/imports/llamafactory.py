@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.config.source import Source
+from harness.config import Source
 from harness.imports.arguments import half_of, precision, take_training
 from harness.imports.draft import READ_FIRST, Keys, assemble, comparison, starting_model, take_share
-from trainers.common.errors import UserError
-from trainers.common.files import Json
+from trainers.common import Json, UserError
 
 _STAGES = ("dpo", "foodpo", "kto")
 _ATTENTION = {

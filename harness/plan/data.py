@@ -9,11 +9,9 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.config.matrix_file import DataConfig, MatrixConfig
-from harness.config.source import Path_, Source
+from harness.config import DataConfig, MatrixConfig, Path_, Source
 from harness.plan.references import EMBEDDED, data_path, data_source
-from trainers.common.errors import UserError
-from trainers.common.files import cache_dir, write_bytes
+from trainers.common import UserError, cache_dir, write_bytes
 from trainers.common.turns import DataError
 from trainers.formats import Part, load_mixture, load_source, split_by_prompt, to_jsonl
 from trainers.formats.pairs import PreferencePair, subset

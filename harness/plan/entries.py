@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from trainers.common.files import Json
+from trainers.common import Json
 
 LM_EVAL = "lm_eval"
 

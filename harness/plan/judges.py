@@ -12,16 +12,13 @@ from pathlib import Path
 from evals.benchmarks import registry as benchmarks_registry
 from evals.judges import registry
 from evals.judges.base import Judge
+from evals.judges.worker import SCORE, WIN_RATE, cell_name
 from evals.rewards import registry as rewards
 from harness.checks.report import Measured
-from harness.config.evaluation import JudgeConfig
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
+from harness.config import JudgeConfig, MatrixConfig, Source
 from harness.plan.entries import LM_EVAL, PlannedBenchmark, PlannedJudge
 from harness.plan.references import is_hub_id
-from trainers.common.errors import UserError
-from trainers.common.files import Json, file_hash
-from trainers.common.words import nearest
+from trainers.common import Json, UserError, file_hash, nearest
 
 #: Keys that every judge reads.
 _COMMON = ("name", "kind", "benchmarks", "pairs", "checkpoints")
@@ -84,8 +81,6 @@ def answered_rows(planned: PlannedBenchmark) -> Answered:
 
 def judged_metrics(judges: Sequence[PlannedJudge]) -> Measured:
     """`<benchmark>@<judge>` and its metrics, of all that the judges score."""
-    from evals.judges.worker import SCORE, WIN_RATE, cell_name
-
     return {
         cell_name(benchmark, judge.name): (WIN_RATE,) if judge.compares else (WIN_RATE, SCORE)
         for judge in judges

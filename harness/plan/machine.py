@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from harness.checks.requirements import version
-from harness.state.records import Environment, Hardware
-from trainers.common.files import Json
+from harness.state import Environment, Hardware
+from trainers.common import Json
 
 ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE_S = 10

@@ -9,11 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.config.matrix_file import MatrixConfig, MethodConfig
-from harness.config.source import Source
+from harness.config import MatrixConfig, MethodConfig, Source
 from harness.plan.model_hash import TRAIN_VERSION
-from trainers.common.errors import UserError
-from trainers.common.files import Json, file_hash, fingerprint, stable
+from trainers.common import Json, UserError, file_hash, fingerprint, stable
 from trainers.rules import catalogue
 from trainers.run import objectives
 

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.checks.settings import check_attention, check_quantization
-from harness.config.matrix_file import MatrixConfig, ModelConfig
-from harness.config.source import Source
+from harness.config import MatrixConfig, ModelConfig, Source
 from harness.plan.model_hash import model_hash
 from harness.plan.references import ResolvedModel, download, is_hub_id
-from trainers.common.errors import UserError
-from trainers.common.files import cache_dir, file_hash, fingerprint, read_json
+from trainers.common import UserError, cache_dir, file_hash, fingerprint, read_json
 
 
 def starting_model(

@@ -8,17 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.commands.data.learnability import Learnability
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
+from harness.config import MatrixConfig, Source
 from harness.plan.benchmarks import contamination_of
 from harness.plan.entries import PlannedBenchmark, PlannedJudge, Policy
 from harness.plan.machine import source_version, this_environment
 from harness.plan.matrix import RunSpec
 from harness.plan.references import ResolvedModel
+from harness.state import Environment, RunRecord
 from harness.state.policies import policy_entry
-from harness.state.records import Environment, RunRecord
-from trainers.common import scores_schema as eval_schema
-from trainers.common.files import Json, now
+from trainers.common import Json, now, scores_schema
 from trainers.formats.pairs import PreferencePair
 
 
@@ -50,7 +48,7 @@ class Plan:
     @property
     def reference_dir(self) -> Path:
         """Where the evaluation of the reference policy lies."""
-        return self.output / eval_schema.REFERENCE
+        return self.output / scores_schema.REFERENCE
 
     @cached_property
     def mean_pair_bytes(self) -> float:
@@ -136,7 +134,7 @@ class Plan:
     @property
     def reference(self) -> Policy:
         """The starting model, which every run is compared with."""
-        return Policy(eval_schema.REFERENCE, str(self.model.path), self.model_hash, str(self.reference_dir))
+        return Policy(scores_schema.REFERENCE, str(self.model.path), self.model_hash, str(self.reference_dir))
 
     def policies(self, trained: Sequence[RunSpec]) -> list[Policy]:
         """The reference and the trained runs."""
@@ -144,5 +142,5 @@ class Plan:
 
     def cell_done(self, policy: Policy, benchmark: PlannedBenchmark) -> bool:
         """Whether a policy has valid scores on a benchmark."""
-        cell = eval_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
-        return eval_schema.is_scored(Path(policy.out), benchmark.name, cell)
+        cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
+        return scores_schema.is_scored(Path(policy.out), benchmark.name, cell)

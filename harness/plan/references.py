@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trainers
-from harness.config.matrix_file import ModelConfig
-from trainers.common.errors import UserError
-from trainers.common.words import nearest
+from harness.config import ModelConfig
+from trainers.common import UserError, nearest
 from trainers.formats.readers.hub import HUB
 from trainers.formats.source import split_reference
 from trainers.models.embedded import EmbeddedModelError, is_prepared, prepare_model, target_dir

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.plan.matrix import RunSpec
-from trainers.common.errors import UserError
-from trainers.common.words import nearest
+from trainers.common import UserError, nearest
 
 
 @dataclass(frozen=True)

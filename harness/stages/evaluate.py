@@ -15,12 +15,9 @@ from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.stages.report import outdate
-from harness.state.failures import BACK_OFF_SECONDS, MAX_ATTEMPTS, record_is_transient
+from harness.state import BACK_OFF_SECONDS, MAX_ATTEMPTS, Failure, RunStore, record_is_transient, set_aside
 from harness.state.policies import benchmarks_of, label_of, missing_steps, set_torn_aside, snapshot_policies
-from harness.state.records import Failure
-from harness.state.store import RunStore, set_aside
-from trainers.common import scores_schema
-from trainers.common.files import Json
+from trainers.common import Json, scores_schema
 
 
 class PolicyClock:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from evals.judges.worker import DONE, cell_name, discard, record_path, write_failure
 from harness.forecast.estimate import events_path as events_path_of
 from harness.plan.entries import JudgeCell, PlannedJudge
 from harness.plan.matrix import RunSpec
@@ -18,8 +19,8 @@ from harness.progress import Progress
 from harness.stages.report import outdate
 from harness.state.judged_files import is_recorded, keep_checksums, set_damaged_aside
 from harness.state.policies import benchmarks_of, snapshot_policies
-from trainers.common import scores_schema
-from trainers.common.files import Json, file_hash, fingerprint, read_json
+from trainers.common import EventTail, Json, file_hash, fingerprint, read_json, scores_schema, tail
+from trainers.common.processes import stop
 
 #: Raise when a change of `evals.judges.worker` changes what it writes.
 #: 1 did not write where prompt perplexities are from, and not what the judge wrote; 2 took styles of prompts for clusters.
@@ -60,8 +61,6 @@ def judge_policies(plan: Plan, progress: Progress) -> list[str]:
 
 def _cells(plan: Plan) -> Iterator[JudgeCell]:
     """Every judge on every benchmark of it, with the policies that have answers and the pairs to compare."""
-    from evals.judges.worker import cell_name
-
     benchmarks, reference = {entry.name: entry for entry in plan.benchmarks}, plan.reference
     for judge in plan.judges:
         for name in judge.benchmarks:
@@ -95,15 +94,11 @@ def pairs_of(specs: Sequence[RunSpec], which: str) -> list[tuple[str, str]]:
 
 
 def _record(plan: Plan, cell: str) -> Json | None:
-    from evals.judges.worker import record_path
-
     record = read_json(record_path(plan.output, cell))
     return record if isinstance(record, dict) else None
 
 
 def _is_done(plan: Plan, cell: JudgeCell) -> bool:
-    from evals.judges.worker import DONE, record_path
-
     record = _record(plan, cell.name) or {}
     if record.get("fingerprint") != cell.fingerprint or record.get("state") != DONE:
         return False
@@ -120,9 +115,6 @@ class _Judge:
 
     def run(self, cells: Sequence[JudgeCell]) -> None:
         """Judge `cells`, starting the worker again when it dies; each ends with a record on disk."""
-        from evals.judges.worker import discard, write_failure
-        from trainers.common.events import tail
-
         folders = [self.plan.reference_dir, *(self.plan.run_dir(spec) for spec in self.plan.specs)]
         folders += [Path(policy.out) for policy in snapshot_policies(self.plan, self.plan.specs)]
         for cell in cells:
@@ -147,9 +139,6 @@ class _Judge:
 
     def _once(self, cells: Sequence[JudgeCell]) -> tuple[set[str], bool, int | None]:
         """One worker process: the cells it ended, whether a reply came, and its exit code."""
-        from trainers.common.events import read_events
-        from trainers.common.processes import stop
-
         job_path, events_path = self.work / "judge.json", events_path_of(self.plan, self.entry.name)
         events_path.unlink(missing_ok=True)
         judge = {key: getattr(self.entry, key) for key in ("name", "kind", "params", "code")}
@@ -172,12 +161,11 @@ class _Judge:
                 start_new_session=True,
             )
         ended: set[str] = set()
-        replies, alive, offset = False, True, 0
+        replies, alive, told = False, True, EventTail(events_path)
         try:
             while alive:
                 alive = process.poll() is None
-                events, offset = read_events(events_path, offset)
-                for event in events:
+                for event in told.read():
                     replies = replies or event["event"] == "progress"
                     if event["event"] == "cell_done":
                         ended.add(event["cell"])

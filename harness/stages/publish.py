@@ -8,24 +8,18 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
+from harness.config import MatrixConfig, Source
+from harness.plan.matrix import RunSpec
+from harness.plan.plan import Plan
+from harness.state import RunRecord, RunStore, read_run
 from harness.state.policies import published_dir
-from harness.state.records import RunRecord
-from harness.state.store import RunStore, read_run
-from trainers.common import scores_schema as eval_schema
-from trainers.common.errors import UserError
-from trainers.common.files import Json, read_json, write_bytes
+from trainers.common import Json, UserError, read_json, scores_schema, write_bytes
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, MODEL_CARD, TRAIN_RESULT
 from trainers.rules import catalogue
-
-if TYPE_CHECKING:
-    from harness.plan.matrix import RunSpec
-    from harness.plan.plan import Plan
 
 _LONGEST = 96  # of a repository's name, says the hub
 
@@ -208,8 +202,8 @@ def _provenance(record: RunRecord, run_dir: Path) -> str:
 
 def _metrics(run_dir: Path) -> str:
     rows = []
-    for path in sorted((run_dir / eval_schema.SCORES).glob("*.json")):
-        scores = eval_schema.read_json(path)
+    for path in sorted((run_dir / scores_schema.SCORES).glob("*.json")):
+        scores = scores_schema.read_json(path)
         for name, metric in scores.get("metrics", {}).items():
             value, error = metric.get("value"), metric.get("stderr")
             shown = "undefined" if value is None else f"{value:.4g}"

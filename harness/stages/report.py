@@ -8,9 +8,8 @@ from typing import Any
 from harness.plan.entries import LM_EVAL
 from harness.plan.plan import Plan
 from harness.progress import Progress
-from harness.state.store import RunStore
-from trainers.common import scores_schema
-from trainers.common.files import file_hash, fingerprint, read_json, write_json
+from harness.state import RunStore
+from trainers.common import file_hash, fingerprint, read_json, scores_schema, write_json
 
 #: Raise when a change of `reports` should show in reports that exist already.
 REPORT_VERSION = 4

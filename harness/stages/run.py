@@ -13,12 +13,10 @@ from harness.stages.evaluate import evaluate_policies
 from harness.stages.judge import judge_policies
 from harness.stages.report import make_report, outdate, write_contamination
 from harness.stages.train import TooManyFailures, train_runs
+from harness.state import Environment, RunStore, record_is_transient
 from harness.state.clean import remove_path, temporary
 from harness.state.environment import mismatches, note_trainer
-from harness.state.failures import record_is_transient
-from harness.state.records import Environment
 from harness.state.run_locks import RunClaims
-from harness.state.store import RunStore
 from harness.workers.orphans import wait_for_orphan
 from harness.workers.signals import StopSignals
 

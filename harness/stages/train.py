@@ -18,11 +18,10 @@ from harness.executors.registry import executor_of
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import Progress
-from harness.state.failures import BACK_OFF_SECONDS, EXIT_IO, MAX_ATTEMPTS, record_is_transient
+from harness.state import BACK_OFF_SECONDS, EXIT_IO, MAX_ATTEMPTS, RunStore, record_is_transient
 from harness.state.run_locks import RunClaims
-from harness.state.store import RunStore
 from harness.workers.signals import Stopped, StopSignals
-from trainers.common.events import tail
+from trainers.common import tail
 from trainers.common.processes import Patience
 
 _POLL_SECONDS = 0.05

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.state.records import differing
-from trainers.common.files import file_hash, push, read_json, write_json
+from trainers.common import file_hash, push, read_json, write_json
 from trainers.common.training_schema import CHECKPOINTS, EXAMPLE_PARTS
 
 SEAL = "checksums.json"

@@ -12,8 +12,7 @@ from pathlib import Path
 from harness.state.judged_files import FOLDER as JUDGED
 from harness.state.records import FrozenMatrix
 from harness.state.store import QUARANTINE, RUN, RunStore, read_run
-from trainers.common import scores_schema as eval_schema
-from trainers.common.files import read_json
+from trainers.common import read_json, scores_schema
 from trainers.common.training_schema import CHECKPOINTS, EXAMPLE_PARTS, SNAPSHOTS
 
 
@@ -52,10 +51,10 @@ def leftovers(output: Path, frozen: FrozenMatrix) -> list[Leftover]:
         if path.stem not in judged and path.suffix in (".json", ".jsonl") and not path.name.startswith("."):
             add(path, "judge no longer in the matrix")
     kept = [path for run in runs for path in _entries(run / SNAPSHOTS)]
-    for directory in [*runs, *kept, output / eval_schema.REFERENCE]:
-        for folder in (eval_schema.GENERATIONS, eval_schema.SCORES):
+    for directory in [*runs, *kept, output / scores_schema.REFERENCE]:
+        for folder in (scores_schema.GENERATIONS, scores_schema.SCORES):
             for path in _entries(directory / folder):
-                known = path.stem in benchmarks or path.name == eval_schema.ENGINE_RECORD
+                known = path.stem in benchmarks or path.name == scores_schema.ENGINE_RECORD
                 if path.suffix in (".json", ".jsonl") and not path.name.startswith(".") and not known:
                     add(path, "benchmark or judge no longer in the matrix")
         if (directory / QUARANTINE).is_dir():

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.state.records import Environment
 from harness.state.store import RunStore, read_run, write_run
-from trainers.common.files import now
+from trainers.common import now
 from trainers.common.training_schema import CHECKPOINTS
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 
 from harness.state.records import Failure
-from trainers.common.errors import UnreadableError
+from trainers.common import UnreadableError
 
 #: How often a run is tried when its failures are transient, and the seconds waited before each further try.
 MAX_ATTEMPTS, BACK_OFF_SECONDS = 3, (2.0, 15.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.plan.entries import PlannedBenchmark, Policy
 from harness.state.records import differing
 from harness.state.store import RunStore, set_aside
-from trainers.common.files import Json, fingerprint, read_json
+from trainers.common import Json, fingerprint, read_json
 from trainers.common.training_schema import ADAPTER_DIR, POLICY_DIR, SNAPSHOT_RECORD, SNAPSHOTS, snapshot_dir
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from trainers.common.files import Json, file_hash
+from trainers.common import Json, file_hash
 from trainers.common.training_schema import TRAIN_RESULT
 
 CHECKSUM = "checksum"

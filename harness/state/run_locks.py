@@ -16,7 +16,7 @@ from harness.state.environment import note_trainer
 from harness.state.failures import MAX_ATTEMPTS, record_is_transient
 from harness.state.lock import Held, holder_lives, holder_of, lock_file, output_lock, try_lock, works_elsewhere
 from harness.state.store import RunStore
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 #: What a worker is that has the output to itself, in the record of its lock.
 EVALUATES = "worker: evaluates"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.state.records import Failure, RunRecord, StageMark, Status, differing, proved, verified, with_checksum
-from trainers.common.files import file_hash, now, push, read_json, write_json
+from trainers.common import file_hash, now, push, read_json, write_json
 
 RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
 #: Seconds between heartbeats of a run in its status.json.

@@ -12,9 +12,7 @@ from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.state.records import FrozenMatrix, Status
 from harness.state.store import RunStore
-from trainers.common import scores_schema
-from trainers.common.errors import UserError
-from trainers.common.files import read_json
+from trainers.common import UserError, read_json, scores_schema
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.state.records import whole_rows
+from harness.state import whole_rows
 
 _PATIENCE_SECONDS = 10.0
 #: Module of a worker -> the stem of its job and events files.

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.commands.options import short
-from harness.state.lock import output_lock
+from harness.state import output_lock
 from reports.foreign.analysis import analyse, claim
 from reports.page.terminal import print_summary
-from trainers.common.files import Json
+from trainers.common import Json
 
 
 def run(options: argparse.Namespace) -> int:

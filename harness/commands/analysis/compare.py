@@ -7,14 +7,13 @@ import json
 from pathlib import Path
 
 from harness.commands.options import DEFAULT_OUTPUT, short
-from harness.state.lock import output_lock
+from harness.state import output_lock
 from reports.files.metrics import write_subset_files
 from reports.files.report import write_pages
 from reports.page.terminal import print_summary
 from reports.runs.subset import Source, as_matrix, carry, choose, read_source
 from reports.schema import Summary
-from trainers.common.errors import UserError
-from trainers.common.files import Json
+from trainers.common import Json, UserError
 
 
 def run(options: argparse.Namespace) -> int:

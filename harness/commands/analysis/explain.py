@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from reports.page.explain import write_explain
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 
 def run(options: argparse.Namespace) -> int:

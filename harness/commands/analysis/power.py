@@ -13,8 +13,7 @@ from reports.page.text import plain_table
 from reports.runs.records import ReportError, load_matrix
 from reports.statistics.design import LEAST_SEEDS, Spread, components, detectable, needed, power, power_against
 from reports.verdict.pilot import PilotError, pilot_squares
-from trainers.common.errors import UserError
-from trainers.common.files import Json
+from trainers.common import Json, UserError
 
 
 def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:

@@ -6,11 +6,11 @@ import argparse
 
 from harness.commands.options import short
 from harness.stages.report import build
-from harness.state.lock import output_lock
+from harness.state import output_lock
 from harness.state.survey import frozen_matrix
 from reports.page.terminal import print_summary
 from reports.runs.records import ReportError
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 
 def run(options: argparse.Namespace) -> int:

@@ -19,11 +19,10 @@ from evals.preferences.sampling import make_sampler, prompt_nll
 from evals.preferences.splits import SHARES, by_column, by_value
 from evals.rewards.registry import build as build_reward
 from harness.commands.data.preference_arguments import HELDOUT_PROMPTS, TRAIN_PROMPTS, check_together, command_line
-from harness.config.matrix_file import ModelConfig
+from harness.config import ModelConfig
 from harness.plan.references import data_source, resolve_model
 from harness.progress import Progress, stderr_line
-from trainers.common.errors import UserError
-from trainers.common.files import Json
+from trainers.common import Json, UserError
 from trainers.common.jsonl import write_jsonl
 from trainers.formats.prompts import read_prompts
 from trainers.formats.readers.single import read_answers

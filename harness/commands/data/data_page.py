@@ -7,7 +7,7 @@ from rich.text import Text
 
 from harness.commands.data.learnability import Learnability
 from reports.page.text import plain_table, visible
-from trainers.common.files import Json
+from trainers.common import Json
 
 _WIDTH = 80
 #: Characters of a turn shown in a sample.

@@ -8,25 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evals.engine.chat import chat_ids
 from evals.preferences.sampling import prompt_nll
 from harness.commands.data.data_page import print_page
+from harness.commands.data.learnability import Named
 from harness.commands.options import DEFAULT_MODEL, print_json
-from harness.config.matrix_file import ModelConfig
+from harness.config import ModelConfig
 from harness.plan.references import ResolvedModel, data_source, resolve_model
 from harness.progress import Progress, stderr_line
 from harness.workers.signals import StopSignals
-from trainers.common.errors import UserError
-from trainers.common.files import Json
+from trainers.common import Json, UserError
 from trainers.formats import load_source
 from trainers.formats.inspect import inspect_source, overlaps, samples, spread
 from trainers.formats.load import draw
 from trainers.formats.pairs import PreferencePair
-
-if TYPE_CHECKING:
-    from harness.commands.data.learnability_run import Named
 
 #: Prompts whose perplexity is measured, and the most tokens of one: a figure to look at, not a training run.
 PROMPTS, LONGEST = 64, 1024
@@ -81,8 +78,6 @@ def _heldout(options: argparse.Namespace) -> Named | None:
         return None
     if not options.learnability:
         raise UserError(f"--heldout {options.heldout}: only --learnability evaluates; add it, or remove --heldout")
-    from harness.commands.data.learnability_run import Named
-
     place = data_source(options.heldout, Path(), "inspect-data", "--heldout")
     return Named(options.heldout, load_source(place, without_preference="drop").pairs)
 
@@ -94,7 +89,7 @@ def _learnability(
     heldout: Named | None,
     reports: list[Json],
 ) -> int:
-    from harness.commands.data.learnability_run import Named, measure
+    from harness.commands.data.learnability_run import measure
 
     if not any(model.path.glob("*.safetensors")):
         raise UserError(f"--model {model.name}: no weights (*.safetensors) there, which --learnability trains")

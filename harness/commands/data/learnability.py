@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.plan.model_hash import TRAIN_VERSION
-from trainers.common.files import cache_dir, fingerprint, read_json, write_json
+from trainers.common import cache_dir, fingerprint, read_json, write_json
 from trainers.formats.pairs import PreferencePair
 
 #: Raise when the standard run changes in more than its settings: older records are then unknown.
@@ -31,6 +31,14 @@ class Settings:
     max_tokens: int = 512
     max_heldout_pairs: int = 400
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Named:
+    """Preference pairs and the source they are from."""
+
+    source: str
+    pairs: Sequence[PreferencePair]
 
 
 @dataclass(frozen=True)

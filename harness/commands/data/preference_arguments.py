@@ -18,7 +18,7 @@ from evals.preferences.pairs import PAIRINGS
 from evals.preferences.rejected import strategies
 from evals.rewards.registry import available
 from harness.commands.options import DEFAULT_MODEL, argument, number, whole
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 #: What the shipped data was built with.
 TRAIN_PROMPTS, HELDOUT_PROMPTS = 896, 288

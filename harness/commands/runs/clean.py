@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from harness.commands.options import print_json
+from harness.state import output_lock
 from harness.state.clean import leftovers, remove_path
-from harness.state.lock import output_lock
 from harness.state.survey import frozen_matrix
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.commands.options import print_json, short
 from harness.progress import stderr_line
 from harness.workers.signals import StopSignals
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 if TYPE_CHECKING:
     from harness.plan.matrix import RunSpec

@@ -8,17 +8,17 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
 
 from harness.commands.options import print_json
 from harness.progress import duration
-from harness.state.lock import HOLDER
-from harness.state.store import RunStore
+from harness.state import HOLDER, RunStore
 from harness.state.survey import frozen_matrix, shown_state
-from trainers.common.files import Json, read_json
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from trainers.common import Json, read_json
 
 #: Seconds within which the last of several workers to train has the output to itself, and evaluates.
 _HANDOVER_SECONDS = 5.0
@@ -61,9 +61,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found)
         return 0
-    from rich.console import Console
-    from rich.markup import escape
-
     console = Console(highlight=False)
     console.print(_table(found))
     for row in found["runs"]:
@@ -77,9 +74,6 @@ def _watch(options: argparse.Namespace) -> int:
 
     Trained runs that nobody evaluates are the end too: `worker --train-only` leaves them so.
     """
-    from rich.console import Console
-    from rich.live import Live
-
     console = Console(highlight=False)
     live = Live(console=console, auto_refresh=False) if not options.json and console.is_terminal else None
     resting_since: float | None = None
@@ -105,8 +99,6 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _table(found: Json) -> Table:
-    from rich.table import Table
-
     counts = Counter(row["state"] for row in found["runs"])
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     table = Table(box=None, pad_edge=False, title=f"matrix {found['matrix']}: {summary}", title_justify="left")

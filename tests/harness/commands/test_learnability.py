@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.commands.data.learnability import Learnability, Settings, keep, pairs_hash, recall
-from harness.commands.data.learnability_run import Named, _sides
+from harness.commands.data.learnability import Learnability, Named, Settings, keep, pairs_hash, recall
+from harness.commands.data.learnability_run import _sides
 from tests.harness.conftest import World, write_jsonl
 from trainers.formats import load_source
 from trainers.formats.load import content_id
