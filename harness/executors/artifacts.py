@@ -189,8 +189,7 @@ class Artifacts:
         try:
             self._fs, self._root = file_system(url)
         except ValueError as error:
-            where = plan.source.where(("executor", "artifacts"))
-            raise UserError(f"{where}: executor.artifacts is {url!r}; {error}") from None
+            raise UserError(f"{plan.source.at('executor', 'artifacts')} is {url!r}; {error}") from None
         self.url = url if "://" in url else str(Path(url).expanduser().resolve())
         self._fs, self._root = file_system(self.url)
         self._stored: dict[str, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.config import MatrixConfig, MethodConfig, Source
 from harness.plan.model_hash import TRAIN_VERSION
-from trainers.common import Json, UserError, file_hash, fingerprint, stable
+from trainers.common import Json, UserError, file_hash, fingerprint, nearest, stable
 from trainers.rules import catalogue
 from trainers.run import objectives
 
@@ -255,3 +255,45 @@ def _identity(
         **({} if quantization is None else {"quantization": quantization.model_dump()}),
         **({} if method.objective == "dpo" else {"objective": method.objective}),
     }
+
+
+# Part of a matrix: which of its runs a call works on. The matrix itself, and every fingerprint, stay as they are.
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for; empty means all. `only` and `exclude` hold names of methods or run ids."""
+
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+def select(specs: Sequence[RunSpec], selection: Selection) -> tuple[list[RunSpec], list[RunSpec]]:
+    """The runs of `specs` to work on, in their order, and those of them taken in only as parents of selected controls.
+
+    Raises:
+        UserError: a name or seed that is not in the matrix, or a selection that leaves nothing.
+    """
+    methods = list(dict.fromkeys(spec.method for spec in specs))
+    names = {*methods, *(spec.run_id for spec in specs)}
+    for option, wanted in (("--only", selection.only), ("--exclude", selection.exclude)):
+        for name in wanted:
+            if name not in names:
+                raise UserError(f"{option} {name}: no such method in the matrix; {nearest(name, methods)}")
+    seeds = sorted({spec.seed for spec in specs})
+    for seed in selection.seeds:
+        if seed not in seeds:
+            raise UserError(f"--seeds {seed}: the matrix has no run of this seed; it has {', '.join(map(str, seeds))}")
+    chosen = {
+        spec.run_id
+        for spec in specs
+        if (not selection.only or {spec.method, spec.run_id} & set(selection.only))
+        and not {spec.method, spec.run_id} & set(selection.exclude)
+        and (not selection.seeds or spec.seed in selection.seeds)
+    }
+    if not chosen:
+        raise UserError(f"--only, --exclude and --seeds leave no run of the {len(specs)} in the matrix; widen them")
+    needed = {spec.parent for spec in specs if spec.run_id in chosen and spec.parent is not None}
+    taken = [spec for spec in specs if spec.run_id in chosen | needed]
+    return taken, [spec for spec in taken if spec.run_id not in chosen]

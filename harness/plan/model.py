@@ -46,8 +46,7 @@ def _prepared(settings: ModelConfig, source: Source, model: ResolvedModel, log: 
         return prepare_start(model.path, target, adapter, template, settings.dtype, settings.trust_remote_code)
     except StartError as error:
         key = "adapter" if adapter is not None and "adapter" in str(error) else "chat_template"
-        where = source.where(("model", key))
-        raise UserError(f"{where}: model.{key} is {getattr(settings, key)!r}; {error}") from None
+        raise UserError(f"{source.at('model', key)} is {getattr(settings, key)!r}; {error}") from None
 
 
 def has_template(directory: Path) -> bool:

@@ -97,9 +97,7 @@ def temporary(output: Path) -> list[Path]:
     """Files and folders that a killed process left half-written. Whoever holds the lock of `output` may remove them."""
     found: list[Path] = []
     for folder, folders, files in os.walk(output):
-        for name in [*folders, *files]:
-            if _TEMPORARY.fullmatch(name):
-                found.append(Path(folder, name))
+        found += [Path(folder, name) for name in [*folders, *files] if _TEMPORARY.fullmatch(name)]
         folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
     return found
 

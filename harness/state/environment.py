@@ -17,9 +17,8 @@ def differences(recorded: Environment, current: Environment) -> list[str]:
     before, after = recorded.plain(), current.plain()
     for part in ("versions", "hardware"):
         old, new = before.get(part) or {}, after.get(part) or {}
-        for key in sorted({*old, *new}) if part in after else ():
-            if old.get(key) != new.get(key):
-                found.append(f"{key} {_shown(old.get(key))} -> {_shown(new.get(key))}")
+        changed = [key for key in sorted({*old, *new}) if part in after and old.get(key) != new.get(key)]
+        found += [f"{key} {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in changed]
     return found
 
 

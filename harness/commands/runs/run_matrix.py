@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--json goes with --dry-run; add it (status --json says how far a matrix is)")
     if options.check:
         return _check(options)
-    from harness.plan.selection import Selection, select
+    from harness.plan.matrix import Selection, select
     from harness.prepare import make_plan
 
     with StopSignals() as stops:
