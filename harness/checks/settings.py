@@ -112,6 +112,11 @@ def check_snapshots(config: MatrixConfig, source: Source) -> None:
 
 
 def check_attention(config: MatrixConfig, source: Source, log: Callable[[str], None]) -> None:
+    """Refuse attention that lacks its package where runs are trained here; `log` is told where there is no GPU for it.
+
+    Raises:
+        UserError: with the line and the fix.
+    """
     kind = config.model.attn_implementation
     if not kind.startswith("flash_attention") or config.executor.kind != "local":
         return
@@ -129,6 +134,11 @@ def check_attention(config: MatrixConfig, source: Source, log: Callable[[str], N
 
 
 def check_quantization(config: MatrixConfig, source: Source) -> None:
+    """Refuse quantised weights without bitsandbytes where runs are trained here.
+
+    Raises:
+        UserError: with the line and the fix.
+    """
     if config.model.quantization is None or config.executor.kind != "local":
         return  # other executors train on machines of their own
     if importlib.util.find_spec("bitsandbytes") is None:

@@ -101,6 +101,7 @@ class Keys:
         return choices[value]
 
     def where(self, key: str) -> str:
+        """`file:line` of a key."""
         return self.source.where((key,))
 
     def leave(self, key: str, why: str) -> None:

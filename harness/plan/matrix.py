@@ -63,6 +63,7 @@ class RunSpec:
 
     @property
     def run_id(self) -> str:
+        """The method and the first 12 digits of the fingerprint."""
         return f"{self.method}-{self.fingerprint[:12]}"
 
     @property

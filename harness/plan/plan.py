@@ -38,6 +38,7 @@ class Plan:
     learnability: Learnability | None = None
 
     def run_dir(self, spec: RunSpec) -> Path:
+        """Where a run lies."""
         return self.output / "runs" / spec.run_id
 
     @property

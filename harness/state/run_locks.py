@@ -105,5 +105,6 @@ class RunClaims:
             self._held.pop(spec.run_id).close()
 
     def give_all_back(self) -> None:
+        """`give_back` of every run that is ours."""
         while self._held:
             self._held.popitem()[1].close()
