@@ -20,7 +20,7 @@ from harness.state.output import freeze
 from harness.state.records import Hardware
 from harness.state.run_locks import RunClaims
 from harness.state.store import RunStore
-from harness.state.survey import shown_state
+from harness.state.survey import frozen_matrix, shown_state
 from trainers.common.files import read_json, write_json
 
 
@@ -70,7 +70,7 @@ def test_a_finished_run_needs_no_checkpoints(world: Any) -> None:
     _, stores = _create(world)
     store = stores[0]
     (store.directory / "checkpoints" / "checkpoint-2").mkdir(parents=True)
-    frozen = read_json(world.output / "matrix.json")
+    frozen = frozen_matrix(world.output)
     assert leftovers(world.output, frozen) == []
     store.mark_stage("train", "f", [], 1.0)
     assert [one.path for one in leftovers(world.output, frozen)] == [store.directory / "checkpoints"]
@@ -105,8 +105,10 @@ def test_status_tells_running_from_interrupted(world: Any) -> None:
     status = stores[0].status()
     assert (status.pid, status.host) == (os.getpid(), socket.gethostname())
     assert shown_state(status) == "running"
-    assert shown_state({**status, "pid": dead.pid}) == "interrupted"
-    assert shown_state({**status, "pid": dead.pid, "host": "another-host"}) == "running", "not to be known from here"
+    assert shown_state(status.model_copy(update={"pid": dead.pid})) == "interrupted"
+    assert shown_state(status.model_copy(update={"pid": dead.pid, "host": "another-host"})) == "running", (
+        "not to be known from here"
+    )
     stores[1].stop("SIGTERM", 3)
     found = collect(world.output)
     assert [row["state"] for row in found["runs"]] == ["running", "interrupted", "pending", "pending"]
