@@ -8,7 +8,7 @@ from typing import NamedTuple
 from evals.benchmarks import registry as benchmark_kinds
 from evals.judges.worker import SCORE, WIN_RATE, cell_name
 from harness.checks.combinations import check_combinations
-from harness.checks.report import Measured, check_claims, check_report
+from harness.checks.report import check_claims, check_report
 from harness.checks.settings import check_data, check_save, check_snapshots
 from harness.config import MatrixConfig, Source, parse
 from harness.config.fields import check_fields, check_objective_fields
@@ -122,16 +122,11 @@ def _check_measures(config: MatrixConfig, source: Source) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{source.path}: duplicate benchmark name {twice!r}; names must be unique")
-    measured |= _judged(config)
-    check_report(config, source, measured)
-    check_claims(config, source, measured)
-    check_snapshots(config, source)
-
-
-def _judged(config: MatrixConfig) -> Measured:
-    names = config.evaluation.benchmark_names
-    return {
+    measured |= {
         cell_name(name, judge.name): (WIN_RATE, SCORE)
         for judge in config.evaluation.judges
         for name in judge.benchmarks or names
     }
+    check_report(config, source, measured)
+    check_claims(config, source, measured)
+    check_snapshots(config, source)

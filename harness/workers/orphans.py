@@ -26,22 +26,19 @@ def wait_for_orphan(work: Path) -> None:
     """
     for module, stem in _WORKERS.items():
         for events in sorted(work.glob(f"{stem}*.events.jsonl")):  # each judge tells its events in a separate file
-            _wait(module, work / f"{stem}.json", _started_pid(events))
+            pids = [event["pid"] for event in whole_rows(events) if isinstance(event.get("pid"), int)]
+            if pids:
+                _wait(module, work / f"{stem}.json", pids[-1])
 
 
-def _wait(module: str, job: Path, pid: int | None) -> None:
+def _wait(module: str, job: Path, pid: int) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while pid is not None and _runs_job(pid, module, job):
+    while _runs_job(pid, module, job):
         if time.monotonic() > deadline:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # the worker leads its own group
             deadline = float("inf")
         time.sleep(0.1)
-
-
-def _started_pid(events: Path) -> int | None:
-    pids = [event["pid"] for event in whole_rows(events) if isinstance(event.get("pid"), int)]
-    return pids[-1] if pids else None
 
 
 def _runs_job(pid: int, module: str, job: Path) -> bool:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.commands.data.learnability import Learnability
-from reports.page.text import plain_table, visible
+from reports.page.text import plain_table, shorten, visible
 from trainers.common import Json
 
 _WIDTH = 80
@@ -158,14 +158,8 @@ def _sample(console: Console, number: int, sample: Json) -> None:
     for side, style in (("prompt", ""), ("chosen", "green"), ("rejected", "red")):
         for turn in sample[side]:
             _say(console, f"{side} / {turn['role']}:", 4, style)
-            _say(console, _cut(turn["content"]), 6)
+            _say(console, shorten(turn["content"], _SHOWN), 6)
     console.print()
-
-
-def _cut(text: str) -> str:
-    if len(text) <= _SHOWN:
-        return text
-    return f"{text[:_SHOWN]} [{len(text) - _SHOWN:,} more characters]"
 
 
 def _indented(table: str) -> str:
