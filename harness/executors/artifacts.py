@@ -31,6 +31,7 @@ from harness.executors.artifact_store import (
 from harness.executors.base import Job
 from harness.plan.plan import Plan
 from trainers.common import UserError, file_hash
+from trainers.common.files import replacing
 
 INPUTS, _STOPS = "inputs", "stops"
 PUSH_SECONDS, PULL_SECONDS = 5.0, 2.0
@@ -89,14 +90,11 @@ class Mirror:
         names: dict[str, str] = {}
         for path, stored in self.inputs.items():
             target = Path(self._scratch) / stored
-            if not target.exists():
-                if fs.isdir(f"{root}/{stored}"):
-                    pull_folder(fs, f"{root}/{stored}", target)
-                else:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            if not target.exists() and fs.isdir(f"{root}/{stored}"):
+                pull_folder(fs, f"{root}/{stored}", target)
+            elif not target.exists():
+                with replacing(target) as temporary:
                     fs.get_file(f"{root}/{stored}", str(temporary))
-                    os.replace(temporary, target)
             names[path] = str(target)
         for name in self.before:
             folder = Path(self._scratch) / "out" / name
