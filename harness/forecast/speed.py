@@ -114,11 +114,9 @@ def _key(plan: Plan) -> str:
 
 
 def recall(plan: Plan) -> Speed:
-    """What earlier matrices of this model took on this machine; empty where there was none."""
-    try:
-        return Speed(**_known().get(_key(plan), {}))
-    except TypeError:  # of another version
-        return Speed()
+    """What earlier matrices of this model took on this machine; empty where there was none, or one of another version."""
+    entry = _known().get(_key(plan), {})
+    return Speed(**entry) if entry.keys() == asdict(Speed()).keys() else Speed()
 
 
 def remember(plan: Plan) -> None:
