@@ -151,9 +151,8 @@ class _Evaluation:
                     scores_schema.logprobs_path(out / scores_schema.REPEAT, benchmark.name),
                     cache_path(out, benchmark.name),
                 ]
-            for path in kept:
-                if str(path.relative_to(out)) not in proved and path.is_file() and not _is_readable(path):
-                    bad.append(str(path.relative_to(out)))
+            unproved = [path for path in kept if str(path.relative_to(out)) not in proved and path.is_file()]
+            bad += [str(path.relative_to(out)) for path in unproved if not _is_readable(path)]
             if scores.is_file() and scores_schema.read_scores(out, benchmark.name) is None:
                 bad.append(str(scores.relative_to(out)))
             if str(rows.relative_to(out)) in bad:
