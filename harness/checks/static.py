@@ -10,7 +10,7 @@ from evals.judges.worker import SCORE, WIN_RATE, cell_name
 from harness.checks.combinations import check_combinations
 from harness.checks.report import check_claims, check_report
 from harness.checks.settings import check_data, check_save, check_snapshots
-from harness.config import MatrixConfig, Source, parse
+from harness.config import MatrixConfig, Source, parse, refuse
 from harness.config.fields import check_fields, check_objective_fields
 from harness.executors.registry import settings_of
 from harness.plan.benchmarks import checked_kind
@@ -79,19 +79,26 @@ def _check_fields(config: MatrixConfig, source: Source) -> None:
 def _check_model(config: MatrixConfig, source: Source) -> None:
     model, bits = config.model, config.model.quantization
     attention, where = model.attn_implementation, source.at("model", "quantization")
-    if attention not in _ATTENTION and "/" not in attention:
-        raise UserError(
-            f"{source.at('model', 'attn_implementation')} is {attention!r}; {nearest(attention, _ATTENTION)}"
-        )
-    if model.adapter is None and model.adapter_revision is not None:
-        raise UserError(
-            f"{source.at('model', 'adapter_revision')} is {model.adapter_revision!r}, but no adapter is named; add adapter"
-        )
-    if bits is not None and bits.load_in_4bit == bits.load_in_8bit:
-        both = "both load_in_4bit and load_in_8bit" if bits.load_in_4bit else "neither load_in_4bit nor load_in_8bit"
-        raise UserError(f"{where} sets {both}; set one of them to true")
-    if bits is not None and config.lora is None:
-        raise UserError(f"{where} is set, but quantised weights cannot be trained; add lora: or remove it")
+    both = bits is not None and bits.load_in_4bit
+    sets = "both load_in_4bit and load_in_8bit" if both else "neither load_in_4bit nor load_in_8bit"
+    refuse(
+        (
+            attention not in _ATTENTION and "/" not in attention,
+            f"{source.at('model', 'attn_implementation')} is {attention!r}; {nearest(attention, _ATTENTION)}",
+        ),
+        (
+            model.adapter is None and model.adapter_revision is not None,
+            f"{source.at('model', 'adapter_revision')} is {model.adapter_revision!r}, but no adapter is named; add adapter",
+        ),
+        (
+            bits is not None and bits.load_in_4bit == bits.load_in_8bit,
+            f"{where} sets {sets}; set one of them to true",
+        ),
+        (
+            bits is not None and config.lora is None,
+            f"{where} is set, but quantised weights cannot be trained; add lora: or remove it",
+        ),
+    )
 
 
 def _check_runs(runs: list[RunSpec], config: MatrixConfig, source: Source) -> None:

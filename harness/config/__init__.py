@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.config.evaluation import BenchmarkConfig, JudgeConfig, LmEvalConfig
 from harness.config.matrix_file import DataConfig, MatrixConfig, MethodConfig, ModelConfig, explain, parse
-from harness.config.source import OverriddenSource, Path_, Source, load, override
+from harness.config.source import OverriddenSource, Path_, Source, load, override, refuse
 
 __all__ = [
     "BenchmarkConfig",
@@ -21,4 +21,5 @@ __all__ = [
     "load",
     "override",
     "parse",
+    "refuse",
 ]

@@ -110,6 +110,20 @@ def parse_value(text: str, where: str) -> Any:
         ) from None
 
 
+def refuse(*cases: tuple[bool, str]) -> None:
+    """Raise for the first case that holds.
+
+    Args:
+        cases: whether something is wrong, and what to say of it: where, the value, and the fix.
+
+    Raises:
+        UserError: there is such a case.
+    """
+    for wrong, message in cases:
+        if wrong:
+            raise UserError(message)
+
+
 def dotted(key: Path_) -> str:
     """A key path as people write it: evaluation.lm_eval[0].task."""
     text = ""

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from harness.config import MatrixConfig, Source
+from harness.config import MatrixConfig, Source, refuse
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.state import RunRecord, RunStore, read_run
@@ -37,20 +37,23 @@ def check_push(config: MatrixConfig, source: Source, run_ids: Sequence[str]) -> 
         raise UserError(f"--push: {source.path} names no place; add push_to_hub: {{prefix: owner/name}}")
     where = source.where(("push_to_hub",))
     longest = max(run_ids, key=len)
-    if len(f"{place.prefix}-{longest}".partition("/")[2]) > _LONGEST:
-        raise UserError(
+    refuse(
+        (
+            len(f"{place.prefix}-{longest}".partition("/")[2]) > _LONGEST,
             f"{where}: push_to_hub.prefix is {place.prefix!r}; with run {longest!r} the name is longer than {_LONGEST} "
-            "letters; shorten it"
-        )
-    if config.save == "adapter" and config.model.adapter is not None:
-        raise UserError(
+            "letters; shorten it",
+        ),
+        (
+            config.save == "adapter" and config.model.adapter is not None,
             f"{source.where(('save',))}: save is 'adapter', and model.adapter is merged into the starting weights; nobody could "
-            "load the new adapter without these: set save to merged or both, or leave --push out"
-        )
-    if constants.HF_HUB_OFFLINE:
-        raise UserError(f"{where}: --push needs the hub, and HF_HUB_OFFLINE is set; unset it, or leave --push out")
-    if get_token() is None:
-        raise UserError(f"{where}: --push needs a token of the hub; set HF_TOKEN, or run hf auth login")
+            "load the new adapter without these: set save to merged or both, or leave --push out",
+        ),
+        (
+            constants.HF_HUB_OFFLINE,
+            f"{where}: --push needs the hub, and HF_HUB_OFFLINE is set; unset it, or leave --push out",
+        ),
+        (get_token() is None, f"{where}: --push needs a token of the hub; set HF_TOKEN, or run hf auth login"),
+    )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from evals.preferences.pairs import PAIRINGS
 from evals.preferences.rejected import strategies
 from evals.rewards.registry import available
 from harness.commands.options import DEFAULT_MODEL, argument, number, whole
-from trainers.common import UserError
+from harness.config import refuse
 
 #: What the shipped data was built with.
 TRAIN_PROMPTS, HELDOUT_PROMPTS = 896, 288
@@ -116,22 +116,27 @@ def check_together(options: argparse.Namespace) -> None:
     Raises:
         UserError: the first such options, with the fix.
     """
-    if bool(options.chosen_only) != bool(options.strategy):
-        raise UserError("--chosen-only and --strategy belong together; give both")
     given = [flag for flag in ("chosen_only", "pairs", "prompts_from") if getattr(options, flag)]
-    if len(given) > 1:
-        names = " and ".join("--" + flag.replace("_", "-") for flag in given)
-        raise UserError(f"{names} are different sources of pairs; give one of them")
-    if options.pairs and options.flip is None:
-        raise UserError("--pairs needs --flip, the share of pairs to flip; add it")
-    if options.chosen_only and options.flip is not None:
-        raise UserError("--flip does not go with --chosen-only; flip the finished file with --pairs FILE --flip SHARE")
-    if options.flip_by and options.flip is None:
-        raise UserError("--flip-by needs --flip with three shares, as in --flip 0.4,0.2,0")
-    if options.split_by and not options.prompts_from:
-        raise UserError("--split-by splits the prompts of --prompts-from; add that, or remove it")
-    if options.split_shares and not options.split_by:
-        raise UserError("--split-shares needs --split-by COLUMN")
+    names = " and ".join("--" + flag.replace("_", "-") for flag in given)
+    flips = options.flip is not None
+    refuse(
+        (
+            bool(options.chosen_only) != bool(options.strategy),
+            "--chosen-only and --strategy belong together; give both",
+        ),
+        (len(given) > 1, f"{names} are different sources of pairs; give one of them"),
+        (bool(options.pairs) and not flips, "--pairs needs --flip, the share of pairs to flip; add it"),
+        (
+            bool(options.chosen_only) and flips,
+            "--flip does not go with --chosen-only; flip the finished file with --pairs FILE --flip SHARE",
+        ),
+        (bool(options.flip_by) and not flips, "--flip-by needs --flip with three shares, as in --flip 0.4,0.2,0"),
+        (
+            bool(options.split_by) and not options.prompts_from,
+            "--split-by splits the prompts of --prompts-from; add that, or remove it",
+        ),
+        (bool(options.split_shares) and not options.split_by, "--split-shares needs --split-by COLUMN"),
+    )
 
 
 def command_line(options: argparse.Namespace, sets: Mapping[str, Sequence[Any]]) -> str:
