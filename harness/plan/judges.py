@@ -15,7 +15,7 @@ from evals.judges.base import Judge
 from evals.judges.worker import SCORE, WIN_RATE, cell_name
 from evals.rewards import registry as rewards
 from harness.checks.report import Measured
-from harness.config import JudgeConfig, MatrixConfig, Source
+from harness.config import JudgeConfig, MatrixConfig, Source, refuse
 from harness.plan.entries import LM_EVAL, PlannedBenchmark, PlannedJudge
 from harness.plan.references import is_hub_id
 from trainers.common import Json, UserError, file_hash, nearest
@@ -49,17 +49,18 @@ def resolve_judges(
 
 
 def _check_checkpoints(config: MatrixConfig, judge: PlannedJudge, at: At) -> None:
-    evaluation = config.evaluation
-    if not judge.checkpoints:
-        return
-    if not evaluation.checkpoints:
-        raise UserError(f"{at('checkpoints')} is true, but evaluation.checkpoints is not set; add it, or remove this")
-    measured = evaluation.checkpoint_benchmarks
-    if measured is not None and not set(judge.benchmarks) & set(measured):
-        raise UserError(
-            f"{at('checkpoints')} is true, but evaluation.checkpoint_benchmarks holds nothing that it judges "
-            f"({', '.join(judge.benchmarks)}); add one of them there, or remove this"
-        )
+    measured, said = config.evaluation.checkpoint_benchmarks, f"{at('checkpoints')} is true, but"
+    refuse(
+        (
+            judge.checkpoints and not config.evaluation.checkpoints,
+            f"{said} evaluation.checkpoints is not set; add it, or remove this",
+        ),
+        (
+            judge.checkpoints and measured is not None and not set(judge.benchmarks) & set(measured),
+            f"{said} evaluation.checkpoint_benchmarks holds nothing that it judges "
+            f"({', '.join(judge.benchmarks)}); add one of them there, or remove this",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -183,20 +184,20 @@ def _benchmarks(judge: JudgeConfig, built: Judge, at: At, rows: dict[str, list[J
     answered = [name for name, found in rows.items() if found]
     wanted = judge.benchmarks
     for j, name in enumerate(wanted or []):
-        where = at("benchmarks", j)
-        if name not in rows:
-            raise UserError(f"{where} is {name!r}; {nearest(name, rows)}")
-        if name not in answered:
-            raise UserError(
-                f"{where} is {name!r}, which has no answers to judge; with answers: {', '.join(answered) or 'none'}"
-            )
-        if (wanted or []).index(name) != j:
-            raise UserError(f"{where} is {name!r}, which is listed twice; remove one")
-        lacking = next((key for key in built.context_keys if not any(key in row for row in rows[name])), None)
-        if lacking:
-            raise UserError(
-                f"{where} is {name!r}, whose rows have no {lacking!r}, which this judge reads; use another judge"
-            )
+        said, found = f"{at('benchmarks', j)} is {name!r}", rows.get(name, [])
+        lacking = next((key for key in built.context_keys if not any(key in row for row in found)), None)
+        refuse(
+            (name not in rows, f"{said}; {nearest(name, rows)}"),
+            (
+                name not in answered,
+                f"{said}, which has no answers to judge; with answers: {', '.join(answered) or 'none'}",
+            ),
+            ((wanted or []).index(name) != j, f"{said}, which is listed twice; remove one"),
+            (
+                lacking is not None,
+                f"{said}, whose rows have no {lacking!r}, which this judge reads; use another judge",
+            ),
+        )
     if wanted is not None:
         return list(wanted)
     fitting = [name for name in answered if all(key in row for key in built.context_keys for row in rows[name])]

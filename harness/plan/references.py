@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trainers
-from harness.config import ModelConfig
+from harness.config import ModelConfig, refuse
 from trainers.common import UserError, nearest
 from trainers.formats.readers.hub import HUB
 from trainers.formats.source import split_reference
@@ -138,10 +138,19 @@ def checked_model_dir(path: Path, where: str) -> Path:
     Raises:
         UserError: naming what is missing.
     """
-    if not (path / "config.json").is_file():
-        raise UserError(f"{where}: {path} has no config.json; give a checkpoint directory as save_pretrained writes it")
-    if not any(path.glob("*.safetensors")):
-        raise UserError(f"{where}: {path} has no weights (*.safetensors); save the model with save_pretrained")
-    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
-        raise UserError(f"{where}: {path} has no tokenizer; save it there with tokenizer.save_pretrained")
+    tokenizer = [path / name for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")]
+    refuse(
+        (
+            not (path / "config.json").is_file(),
+            f"{where}: {path} has no config.json; give a checkpoint directory as save_pretrained writes it",
+        ),
+        (
+            not any(path.glob("*.safetensors")),
+            f"{where}: {path} has no weights (*.safetensors); save the model with save_pretrained",
+        ),
+        (
+            not any(file.is_file() for file in tokenizer),
+            f"{where}: {path} has no tokenizer; save it there with tokenizer.save_pretrained",
+        ),
+    )
     return path
