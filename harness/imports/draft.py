@@ -111,7 +111,7 @@ class Keys:
             self.note(key, value, why)
 
     def note(self, key: str, value: Any, why: str) -> None:
-        """Say of `key` why its value is not taken over as it is; tokens are not repeated."""
+        """Say of `key` why its value is not imported as it is; tokens are not repeated."""
         secret = "token" in key and key.startswith(("hub", "hf", "ms"))
         shown = "(hidden)" if secret else re.sub(r"\s+", " ", repr(value))
         line = self.source.lines.get((key,), 1)
