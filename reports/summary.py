@@ -3,126 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from reports.beta import beta_summary
 from reports.beta.correlation import correlations
 from reports.beta.drift import collapse_of
 from reports.beta.run import Analysed
 from reports.compare import aggregate, frontiers, strata, tuning
-from reports.compare.comparison import MatchedKL, arm_summary, column, method_comparison, policy_estimate
+from reports.compare.comparison import arm_summary, column, method_comparison, policy_estimate
 from reports.compare.contamination import contamination_summary
+from reports.compare.corrected import corrected
 from reports.compare.engine import engine_summary
 from reports.compare.judges import judges_summary
 from reports.compare.noise_floor import noise_floor
-from reports.compare.over_reference import over_reference, sentence
+from reports.compare.over_reference import over_reference, run_over_reference, sentence
 from reports.page.provenance import provenance
-from reports.runs.arms import Arm, arm_of, arms
+from reports.runs.arms import Arm, arm_of, arms, contrasts
 from reports.runs.checkpoints import failed_checkpoints
-from reports.runs.records import MatrixData, ReportError, RunData, finite
-from reports.schema import Summary
+from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, finite, load_scores
+from reports.schema.base import AdjustedP, Estimate
+from reports.schema.metrics import Comparison, Metric, Paired, TieGroups
+from reports.schema.runs import Provenance, RunEntry
+from reports.schema.summary import Baseline, Counts, Primary, Summary
+from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
+from reports.schema.verdict import Claims, OverReference, TestCounts, Verdict, VerdictSentence
 from reports.statistics.multiplicity import benjamini_hochberg, holm
-from reports.verdict.checklist import checklist, is_control
+from reports.verdict.checklist import checklist
 from reports.verdict.claims import ClaimError, parse_claims, read_claims, verify
 from reports.verdict.judged import judge_matrix
 from reports.verdict.methods import control_note, headline, verdict
-from reports.verdict.sentences import as_dict
+from reports.verdict.sentences import judged_claim
 from reports.writing import jsonable
+from trainers.common.scores_schema import scores_path
 
-# The parts of summary.json that compare methods: tie groups, tuning, frontiers, strata, and the checklist that needs them.
-
-
-NO_TIES: dict[str, Any] = {
-    "groups": [],
-    "method": None,
-    "pairs": 0,
-    "tested": 0,
-    "reason": "one run has nothing to tie with",
-}
-
-
-def frozen_at_matched_kl(matrix: MatrixData) -> MatchedKL:
-    """What judges the claims declared `at: matched_kl`."""
-    return frontiers.matched_kl(matrix)
-
-
-def extend(summary: dict[str, Any], matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None) -> None:
-    """Put `tie_groups` into every metric, and `tuning`, `frontiers`, `strata` and `checklist` into the summary."""
-    metrics = summary["metrics"]
-    if summary["kind"] == "run":
-        for entry in metrics:
-            entry["tie_groups"] = {**NO_TIES}
-        summary |= {"tuning": {**tuning.NOTHING}, "frontiers": {**frontiers.NOTHING}, "strata": {**strata.NOTHING}}
-        summary["aggregate"] = {**aggregate.NOTHING}
-        summary["checklist"] = checklist(matrix, all_arms, baseline, summary)
-        return
-    for entry in metrics:
-        entry["tie_groups"] = tuning.tie_groups(
-            all_arms, entry["benchmark"], entry["metric"], entry["higher_is_better"]
-        )
-    controls = [a for a in all_arms if is_control(a)]
-    labels = [a.label for a in controls]
-    method, label = (None, None) if baseline is None else (baseline.method, baseline.label)
-    methods = list(dict.fromkeys(a.method for a in controls))
-    summary["tuning"] = tuning.tuning_summary(matrix, all_arms, metrics, method, methods)
-    primary = summary["primary"]["value"]
-    summary["frontiers"] = frontiers.frontier_summary(matrix, all_arms, primary, baseline, labels)
-    summary["aggregate"] = aggregate.aggregate_summary(metrics, label)
-    summary["strata"] = strata.strata_summary(matrix, all_arms, metrics, label, labels)
-    summary["checklist"] = checklist(matrix, all_arms, baseline, summary)
-
-
-SCHEMA_VERSION = 1
-_NO_CLAIMS: dict[str, Any] = {
-    "frozen": None,
-    "sha256": None,
-    "reason": "one run can settle no claim",
-    "changes": [],
-    "judged": [],
-}
 FINAL_KEYS = ("loss", "loss_at_beta0", "delta", "dynamic_beta", "log_prompt_perplexity", "rewards/accuracies")
+_NO_TIES = TieGroups(groups=[], method=None, pairs=0, tested=0, reason="one run has nothing to tie with")
+_NO_CLAIMS = Claims(frozen=None, sha256=None, reason="one run can settle no claim", changes=[], judged=[])
+_CORRECTION = (
+    "Holm over the declared comparisons (methods under test, primary metric, against the baseline), "
+    "Benjamini-Hochberg over the exploratory ones; checkpoint-level p-values are not adjusted"
+)
+_ALONE = "one run has nothing to be compared with"
 
 
-def _run_entry(run: RunData, label: str) -> dict[str, Any]:
-    steps = run.steps
-    status = run.status or {}
+def _run_entry(run: RunData, label: str) -> RunEntry:
+    steps, status, collapse = run.steps, run.status or {}, collapse_of(run)
     last = {k: next((v for r in reversed(steps) if (v := finite(r.get(k))) is not None), None) for k in FINAL_KEYS}
-    return {
-        "run_id": run.run_id,
-        "method": run.method,
-        "label": label,
-        "rule": run.rule,
-        "seed": run.seed,
-        "settings": run.settings,
-        "state": run.state,
-        "stage": status.get("stage"),
-        "step": status.get("step"),
-        "total_steps": status.get("total_steps"),
-        "error": run.error,
-        "failed_checkpoints": failed_checkpoints(run),
-        "logged_steps": len(steps),
-        "diverged": any(r.get("loss") is not None and finite(r.get("loss")) is None for r in steps),
-        "final": last,
-        "collapse": collapse_of(run),
-        "benchmarks": sorted(run.scores),
-    }
+    return RunEntry(
+        run_id=run.run_id,
+        method=run.method,
+        label=label,
+        rule=run.rule,
+        seed=run.seed,
+        settings=jsonable(run.settings),
+        state=run.state,
+        stage=status.get("stage"),
+        step=status.get("step"),
+        total_steps=status.get("total_steps"),
+        error=run.error,
+        failed_checkpoints=failed_checkpoints(run),
+        logged_steps=len(steps),
+        diverged=any(r.get("loss") is not None and finite(r.get("loss")) is None for r in steps),
+        final=last,
+        collapse=collapse,
+        benchmarks=sorted(run.scores),
+    )
 
 
-def _metrics_of(matrix: MatrixData) -> list[tuple[str, str, bool, bool]]:
-    """(benchmark, metric, is the benchmark's primary, higher is better), primary metrics first in each benchmark."""
-    policies = [*([matrix.reference] if matrix.reference else []), *matrix.runs]
-    found: dict[tuple[str, str], tuple[bool, bool]] = {}
+class _Compared(NamedTuple):
+    """The parts that compare methods beyond single metrics."""
+
+    tuning: Tuning
+    frontiers: Frontiers
+    aggregate: Aggregate
+    strata: Strata
+
+
+class _Known(NamedTuple):
+    """A metric that methods can be compared on."""
+
+    benchmark: str
+    metric: str
+    benchmark_primary: bool
+    higher_is_better: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.benchmark}/{self.metric}"
+
+
+def _metrics_of(matrix: MatrixData) -> list[_Known]:
+    """Every metric that was scored, the benchmark's primary one first; descriptions, such as a length, are none."""
+    found: dict[tuple[str, str], _Known] = {}
     for benchmark in matrix.benchmarks:
-        for run in policies:
-            scores = run.scores.get(benchmark)
-            names = [] if scores is None else [scores.primary_metric, *sorted(scores.metrics)]
-            for name in names:
-                if scores is not None and name in scores.metrics:
-                    better = scores.metrics[name].get("higher_is_better", True)
-                    if better is None:  # a description, such as the answers' length, that no method can win
-                        continue
-                    found.setdefault((benchmark, name), (name == scores.primary_metric, bool(better)))
-    return [(b, m, primary, better) for (b, m), (primary, better) in found.items()]
+        for scores in (table for table in matrix.tables if table.benchmark == benchmark):
+            for name in (scores.primary_metric, *sorted(scores.metrics)):
+                better = scores.metrics.get(name, {"higher_is_better": None}).get("higher_is_better", True)
+                if better is not None:
+                    known = _Known(benchmark, name, name == scores.primary_metric, bool(better))
+                    found.setdefault((benchmark, name), known)
+    return list(found.values())
+
+
+def _description(matrix: MatrixData, known: _Known) -> str | None:
+    """What the metric measures, as the score files say it, or at least the reward that the matrix file names."""
+    tables = [table.descriptions for table in matrix.tables if table.benchmark == known.benchmark]
+    said = next((descriptions[known.metric] for descriptions in tables if known.metric in descriptions), None)
+    stated = (matrix.config.get("evaluation") or {}).get("benchmarks") or []
+    named = [one for one in stated if isinstance(one, Mapping) and one.get("name") == known.benchmark]
+    reward = next((one.get("reward") for one in named), None)
+    name = reward.get("kind") if isinstance(reward, Mapping) else reward
+    return said or (f"reward {name}" if name and known.metric == "gold_reward" else None)
 
 
 def _pick_baseline(matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None) -> tuple[Arm | None, str | None]:
@@ -130,198 +121,228 @@ def _pick_baseline(matrix: MatrixData, all_arms: Sequence[Arm], primary: str | N
     report = matrix.config.get("report") or {}
     name = report.get("baseline") or "fixed"
     family = [a for a in all_arms if a.method == name or a.label == name]
-    if not family:
-        family = [a for a in all_arms if a.rule == name] if "baseline" not in report else []
+    if not family and "baseline" not in report:
+        family = [a for a in all_arms if a.rule == name]
     if not family:
         return None, f"no run of the baseline {name!r}"
     if len(family) == 1 or primary is None:
         return family[0], None
-    benchmark, metric = primary.split("/", 1)
-    sign = next((1 if better else -1 for b, m, _, better in _metrics_of(matrix) if (b, m) == (benchmark, metric)), 1)
+    known = next(k for k in _metrics_of(matrix) if k.name == primary)
 
     def level(arm: Arm) -> float:
-        mean = arm_summary(arm, benchmark, metric)["mean"]["value"]
-        return float("-inf") if mean is None else sign * mean
+        mean = arm_summary(arm, known.benchmark, known.metric).mean.value
+        return float("-inf") if mean is None else mean if known.higher_is_better else -mean
 
-    best = max(family, key=level)
-    return (
-        best,
-        f"best of {len(family)} settings on {primary}, chosen on the same prompts: the hardest to beat",
-    )
+    note = f"best of {len(family)} settings on {primary}, chosen on the same prompts: the hardest to beat"
+    return max(family, key=level), note
 
 
-def _pick_primary(matrix: MatrixData, known: Sequence[tuple[str, str, bool, bool]]) -> tuple[str | None, str | None]:
+def _pick_primary(matrix: MatrixData, known: Sequence[_Known]) -> Primary:
     wanted = (matrix.config.get("report") or {}).get("primary")
-    names = [f"{b}/{m}" for b, m, _, _ in known]
-    if wanted:
-        return (wanted, None) if wanted in names else (None, f"the declared metric {wanted!r} was not scored")
-    first = next((f"{b}/{m}" for b, m, primary, _ in known if primary), None)
-    return first, None if first else "no benchmark was scored"
+    if wanted and wanted not in [k.name for k in known]:
+        return Primary(value=None, reason=f"the declared metric {wanted!r} was not scored")
+    value = wanted or next((k.name for k in known if k.benchmark_primary), None)
+    return Primary(value=value, reason=None if value else "no benchmark was scored")
 
 
 def baseline_label(matrix: MatrixData) -> str | None:
     """The label of the arm that a matrix's other arms are compared with; None where there is none."""
-    primary, _ = _pick_primary(matrix, _metrics_of(matrix))
-    baseline, _ = _pick_baseline(matrix, arms(matrix.runs), primary)
+    primary = _pick_primary(matrix, _metrics_of(matrix))
+    baseline, _ = _pick_baseline(matrix, arms(matrix.runs), primary.value)
     return None if baseline is None else baseline.label
 
 
-def _is_claim(arm: Arm, baseline: Arm | None) -> bool:
-    """Whether the arm is a method under test: not the baseline at another setting, and no control."""
-    return baseline is not None and arm.method != baseline.method and not is_control(arm)
+def _metrics(
+    matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None, known: Sequence[_Known], primary: str | None
+) -> tuple[list[Metric], TestCounts]:
+    """Every metric with its comparisons, whose p-values are corrected: the declared by Holm, the others by their own family."""
+    reference = matrix.reference.scores if matrix.reference else {}
+    pairs: list[tuple[Arm, Arm | None]] = [*contrasts(all_arms, baseline)]
+    paired = [
+        (k, method_comparison(first, second, reference.get(k.benchmark), k.benchmark, k.metric))
+        for k in known
+        for first, second in (*pairs, *((arm, None) for arm in all_arms if k.benchmark in reference))
+    ]
+    # Declared is a method under test, no control and no other setting of the baseline, against it on the primary metric.
+    tested = {a.label for a in all_arms if baseline and a.method != baseline.method and not a.is_control}
+    declared = [
+        k.name == primary and baseline is not None and c.against == baseline.label and c.label in tested
+        for k, c in paired
+    ]
+    adjusted: dict[int, AdjustedP] = {}
+    counts = []
+    for own, correct, method in ((True, holm, "Holm"), (False, benjamini_hochberg, "Benjamini-Hochberg")):
+        places = [i for i, is_declared in enumerate(declared) if is_declared is own]
+        values = corrected([paired[i][1].crossed_test for i in places], correct, method)
+        adjusted |= zip(places, values, strict=True)
+        counts.append(sum(p.value is not None for p in values))
+    rows = [
+        (k, c, is_declared, adjusted[i]) for i, ((k, c), is_declared) in enumerate(zip(paired, declared, strict=True))
+    ]
+    metrics = [_metric(matrix, all_arms, k, primary, [row[1:] for row in rows if row[0] is k]) for k in known]
+    checkpoints = sum(pair.test is not None for _, c in paired for pair in c.checkpoints)
+    return metrics, TestCounts(
+        declared=counts[0], exploratory=counts[1], checkpoint_level=checkpoints, correction=_CORRECTION
+    )
 
 
-def _metric_entry(
-    matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None, benchmark: str, metric: str
-) -> dict[str, Any]:
+def _metric(
+    matrix: MatrixData,
+    all_arms: Sequence[Arm],
+    known: _Known,
+    primary: str | None,
+    rows: Sequence[tuple[Paired, bool, AdjustedP]],
+) -> Metric:
+    benchmark, metric, own_primary, better = known
     reference = matrix.reference.scores.get(benchmark) if matrix.reference else None
-    entry: dict[str, Any] = {
-        "reference": policy_estimate(column(reference, metric, None)).as_dict() if reference else None,
-        "methods": [arm_summary(a, benchmark, metric) for a in all_arms],
-        "comparisons": [],
-    }
-    for arm in all_arms:
-        if baseline is not None and arm is not baseline:
-            entry["comparisons"].append(method_comparison(arm, baseline, None, benchmark, metric))
-    controls = [a for a in all_arms if is_control(a)]
-    for arm in all_arms if baseline is not None else []:
-        if _is_claim(arm, baseline):
-            entry["comparisons"] += [method_comparison(arm, c, None, benchmark, metric) for c in controls]
-    if reference is not None:
-        entry["comparisons"] += [method_comparison(a, None, reference, benchmark, metric) for a in all_arms]
-    return entry
+    methods = [arm_summary(arm, benchmark, metric) for arm in all_arms]
+    absent = {method.label: len(method.absent) for method in methods}
+    comparisons = [
+        Comparison(
+            **dict(c),
+            family="declared" if is_declared else "exploratory",
+            adjusted_p=p,
+            verdict=verdict(c, (c.label, c.against), known.name, better, p, absent[c.label]),
+        )
+        for c, is_declared, p in rows
+    ]
+    controls = {arm.label for arm in all_arms if arm.is_control}
+    return Metric(
+        benchmark=benchmark,
+        metric=metric,
+        description=_description(matrix, known),
+        higher_is_better=better,
+        benchmark_primary=own_primary,
+        primary=known.name == primary,
+        reference=Estimate.from_result(policy_estimate(column(reference, metric, None))) if reference else None,
+        methods=methods,
+        comparisons=[_with_controls(c, comparisons, controls) for c in comparisons],
+        tie_groups=tuning.tie_groups(all_arms, benchmark, metric, better),
+    )
 
 
-def _adjust(metrics: Sequence[dict[str, Any]], all_arms: Sequence[Arm], baseline: Arm | None) -> dict[str, Any]:
-    """Mark every method comparison declared or exploratory and adjust its p: Holm, or Benjamini-Hochberg."""
-    families: dict[str, list[dict[str, Any]]] = {"declared": [], "exploratory": []}
-    checkpoint_tests = 0
-    claims = {a.label for a in all_arms if _is_claim(a, baseline)}
-    for entry in metrics:
-        for comparison in entry["comparisons"]:
-            against = baseline is not None and comparison["against"] == baseline.label
-            declared = entry["primary"] and against and comparison["label"] in claims
-            comparison["family"] = "declared" if declared else "exploratory"
-            families[comparison["family"]].append(comparison)
-            checkpoint_tests += sum(c["test"] is not None for c in comparison["checkpoints"])
-    counts = {}
-    for family, adjust, name in (
-        ("declared", holm, "Holm"),
-        ("exploratory", benjamini_hochberg, "Benjamini-Hochberg"),
-    ):
-        members = families[family]
-        adjusted = adjust([c["crossed_test"]["p_value"] for c in members])
-        counts[family] = sum(p is not None for p in adjusted)
-        for comparison, p in zip(members, adjusted, strict=True):
-            comparison["adjusted_p"] = {
-                "value": p,
-                "method": name,
-                "family_size": counts[family],
-                "reason": None if p is not None else comparison["crossed_test"]["reason"],
-            }
-    return {
-        "declared": counts["declared"],
-        "exploratory": counts["exploratory"],
-        "checkpoint_level": checkpoint_tests,
-        "correction": "Holm over the declared comparisons (methods under test, primary metric, against the baseline), "
-        "Benjamini-Hochberg over the exploratory ones; checkpoint-level p-values are not adjusted",
-    }
+def _with_controls(one: Comparison, every: Sequence[Comparison], controls: set[str]) -> Comparison:
+    """A declared comparison whose sentence says what the controls add."""
+    tested = [c for c in every if c.label == one.label and c.against in controls]
+    note = control_note(one.verdict.code, tested) if one.family == "declared" else ""
+    said = one.verdict.model_copy(update={"sentence": one.verdict.sentence + note})
+    return one.model_copy(update={"verdict": said})
 
 
-def claims_summary(matrix: MatrixData) -> dict[str, Any]:
+def claims_summary(matrix: MatrixData) -> Claims:
     """The declared claims judged, when they were frozen, and what was changed since."""
     try:
         current = parse_claims(matrix.config.get("claims") or [])
         frozen = read_claims(matrix.output_dir)
         changes = verify(frozen, current) if frozen else []
-        judged = judge_matrix(matrix, current, frozen, frozen_at_matched_kl(matrix))
+        judged = judge_matrix(matrix, current, frozen, frontiers.matched_kl(matrix))
     except ClaimError as error:
         raise ReportError(str(error)) from error
-    return {
-        "frozen": frozen["frozen"] if frozen else None,
-        "sha256": frozen["sha256"] if frozen else None,
-        "reason": None if frozen else "no claims.json: no claims were frozen before training",
-        "changes": changes,
-        "judged": [as_dict(one) for one in judged],
-    }
+    return Claims(
+        frozen=frozen["frozen"] if frozen else None,
+        sha256=frozen["sha256"] if frozen else None,
+        reason=None if frozen else "no claims.json: no claims were frozen before training",
+        changes=changes,
+        judged=[judged_claim(one) for one in judged],
+    )
+
+
+def _verdict(kind: str, metrics: Sequence[Metric], over: Sequence[OverReference], counts: Counts) -> Verdict:
+    first = next((m for m in metrics if m.primary), None)
+    if kind == "run":
+        compared = "and how far they are from the reference's" if over else "compared with nothing"
+        said = sentence(over, first) if over else None
+        return Verdict(headline=f"One run: its own numbers, {compared}.", over_reference=said, sentences=[])
+    sentences = [
+        VerdictSentence(**dict(c.verdict), label=c.label)
+        for m in metrics
+        for c in m.comparisons
+        if c.family == "declared"
+    ]
+    return Verdict(
+        headline=headline(sentences, counts.unfinished, counts.planned),
+        over_reference=sentence(over, first, sentences),
+        sentences=sentences,
+    )
+
+
+def _run_over_reference(matrix: MatrixData, arm: Arm, metrics: Sequence[Metric]) -> list[OverReference]:
+    """A single run against the reference of the matrix that it lies in."""
+    first = next((m for m in metrics if m.primary), None)
+    if first is None:
+        return []
+    path = scores_path(matrix.output_dir.parent.parent / REFERENCE_ID, first.benchmark)
+    return run_over_reference(arm, load_scores(path), first.metric) if path.exists() else []
 
 
 def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[str, Analysed] | None = None) -> Summary:
     """Everything the report says (no NaN; a null has a `reason` beside it).
 
-    `kind` is "matrix" or "run"; one schema serves both, a single run just has nothing to compare. `analysed`
+    `kind` is "matrix" or "run"; one schema serves both, a single run is compared with the reference alone. `analysed`
     holds what `reports.beta` found in runs before, by run id; the others are analysed here.
+
+    Raises:
+        ReportError: a damaged file, or claims that cannot be read.
     """
-    all_arms = arms(matrix.runs)
+    all_arms, known = arms(matrix.runs), _metrics_of(matrix)
     labels = arm_of(all_arms)
-    known = _metrics_of(matrix)
-    primary, primary_reason = _pick_primary(matrix, known)
-    baseline, baseline_note = _pick_baseline(matrix, all_arms, primary)
+    primary = _pick_primary(matrix, known)
+    baseline, note = _pick_baseline(matrix, all_arms, primary.value)
     if kind == "run":
-        baseline, baseline_note = None, "one run has nothing to be compared with"
-    metrics: list[dict[str, Any]] = []
-    for benchmark, metric, own_primary, better in sorted(known, key=lambda k: f"{k[0]}/{k[1]}" != primary):
-        head: dict[str, Any] = {
-            "benchmark": benchmark,
-            "metric": metric,
-            "higher_is_better": better,
-            "benchmark_primary": own_primary,
-            "primary": f"{benchmark}/{metric}" == primary,
-        }
-        metrics.append(head | _metric_entry(matrix, all_arms, baseline, benchmark, metric))
-    tests = _adjust(metrics, all_arms, baseline)
-    declared: list[dict[str, Any]] = []
-    controls = [a.label for a in all_arms if is_control(a)]
-    for entry in metrics:
-        absent = {m["label"]: len(m["absent"]) for m in entry["methods"]}
-        for comparison in entry["comparisons"]:
-            name = f"{entry['benchmark']}/{entry['metric']}"
-            comparison["verdict"] = verdict(comparison, name, entry["higher_is_better"], absent[comparison["label"]])
-        for comparison in entry["comparisons"]:
-            if comparison["family"] == "declared":
-                mine = [c for c in entry["comparisons"] if c["label"] == comparison["label"]]
-                tested = [c for c in mine if c["against"] in controls]
-                comparison["verdict"]["sentence"] += control_note(comparison["verdict"]["code"], tested)
-                declared.append({"label": comparison["label"], **comparison["verdict"]})
+        baseline, note = None, "one run has nothing to be compared with"
+    known = sorted(known, key=lambda k: k.name != primary.value)
+    metrics, tests = _metrics(matrix, all_arms, baseline, known, primary.value)
     states = [r.state for r in matrix.runs]
-    first = next((m for m in metrics if m["primary"]), None)
-    over = over_reference(first)
-    unfinished = sum(s != "done" for s in states)
-    summary = {
-        "schema_version": SCHEMA_VERSION,
-        "kind": kind,
-        "name": matrix.config.get("name"),
-        "baseline": {
-            "value": baseline.label if baseline else None,
-            "note": baseline_note if baseline else None,
-            "reason": None if baseline else baseline_note,
-        },
-        "primary": {"value": primary, "reason": primary_reason},
-        "counts": {
-            "planned": len(states),
-            "unfinished": unfinished,
-            **{s: states.count(s) for s in ("done", "failed", "running", "pending", "missing")},
-        },
-        "verdict": {
-            "headline": headline(declared, unfinished, len(states))
-            if kind == "matrix"
-            else "One run: its own numbers, compared with nothing.",
-            "over_reference": sentence(over, first) if kind == "matrix" else None,
-            "sentences": declared,
-        },
-        "over_reference": over,
-        "claims": claims_summary(matrix) if kind == "matrix" else {**_NO_CLAIMS},
-        "tests": tests,
-        "checklist": [],
-        "metrics": metrics,
-        "runs": [_run_entry(r, labels[r.run_id]) for r in matrix.runs],
-        "beta": (beta := beta_summary(matrix, all_arms, analysed)),
-        "correlations": correlations(beta),
-        "engine": engine_summary(matrix),
-        "contamination": contamination_summary(matrix),
-        "judges": judges_summary(matrix) if kind == "matrix" else [],
-        "noise_floor": noise_floor(matrix, metrics),
-        "provenance": provenance(matrix),
-    }
-    extend(summary, matrix, all_arms, baseline)
-    return Summary.model_validate(jsonable(summary))
+    counts = Counts(
+        planned=len(states),
+        unfinished=sum(state != "done" for state in states),
+        **{state: states.count(state) for state in ("done", "failed", "running", "pending", "missing")},
+    )
+    controls = [a for a in all_arms if a.is_control]
+    if kind == "run":
+        over = _run_over_reference(matrix, all_arms[0], metrics)
+        metrics = [m.model_copy(update={"tie_groups": _NO_TIES}) for m in metrics]
+        compared = _Compared(tuning.NOTHING, frontiers.nothing(_ALONE), aggregate.NOTHING, strata.NOTHING)
+    else:
+        over = over_reference(next((m for m in metrics if m.primary), None))
+        label, control_labels = baseline.label if baseline else None, [a.label for a in controls]
+        compared = _Compared(
+            tuning.tuning_summary(
+                all_arms,
+                metrics,
+                baseline.method if baseline else None,
+                list(dict.fromkeys(a.method for a in controls)),
+            ),
+            frontiers.frontier_summary(matrix, all_arms, primary.value, baseline),
+            aggregate.aggregate_summary(metrics, label),
+            strata.strata_summary(matrix, all_arms, metrics, label, control_labels),
+        )
+    beta = beta_summary(matrix, all_arms, analysed)
+    summary = Summary(
+        schema_version=1,
+        kind="run" if kind == "run" else "matrix",
+        name=matrix.config.get("name"),
+        baseline=Baseline(
+            value=baseline.label if baseline else None,
+            note=note if baseline else None,
+            reason=None if baseline else note,
+        ),
+        primary=primary,
+        counts=counts,
+        verdict=_verdict(kind, metrics, over, counts),
+        over_reference=over,
+        claims=claims_summary(matrix) if kind == "matrix" else _NO_CLAIMS,
+        tests=tests,
+        checklist=[],
+        metrics=metrics,
+        runs=[_run_entry(r, labels[r.run_id]) for r in matrix.runs],
+        beta=beta,
+        correlations=correlations(beta),
+        engine=engine_summary(matrix),
+        contamination=contamination_summary(matrix),
+        judges=judges_summary(matrix) if kind == "matrix" else [],
+        noise_floor=noise_floor(matrix, metrics),
+        provenance=Provenance.model_validate(jsonable(provenance(matrix))),
+        **compared._asdict(),
+    )
+    return summary.model_copy(update={"checklist": checklist(matrix, all_arms, baseline, summary)})

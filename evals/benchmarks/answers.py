@@ -70,7 +70,8 @@ class AnswerBenchmark(Benchmark):
                     }
                 )
         under = None if visit.reference is None else scores_schema.REFERENCE
-        return self.result(visit, fingerprint, items) | {PERPLEXITY_UNDER: under}
+        said = {PERPLEXITY_UNDER: under, "by_rule": self.by_rule, "descriptions": dict(self.descriptions)}
+        return self.result(visit, fingerprint, items) | said
 
     def turns_of(self, row: Row) -> list[str]:
         return list(row.get("turns") or [self.message(row)])

@@ -68,12 +68,18 @@ class Benchmark(ABC):
         metrics: what it reports, the primary one first, and whether higher is better (None: a description).
         takes: which of the sampling keys of the matrix file it reads; others are refused.
         defaults: values of keys of the matrix file where they differ from the common ones.
+
+    Attributes, of the class or of one with these parameters:
+        by_rule: whether a rule that anyone can run again gives the scores, and not a model's judgement.
+        descriptions: what a metric measures, by its name, for the report.
     """
 
     kind: ClassVar[str]
     metrics: ClassVar[Mapping[str, bool | None]]
     takes: ClassVar[Sequence[str]] = SAMPLING
     defaults: ClassVar[Mapping[str, Any]] = {}
+    by_rule: bool = False
+    descriptions: Mapping[str, str] = {}
 
     @abstractmethod
     def load(self, path: Path, limit: int | None) -> list[Row]:

@@ -24,6 +24,8 @@ class ConstraintBenchmark(AnswerBenchmark):
 
     kind = "constraints"
     metrics: ClassVar[Mapping[str, bool | None]] = {"gold_reward": True, "all_satisfied": True, "response_words": None}
+    by_rule = True
+    descriptions: Mapping[str, str] = {"gold_reward": "share of the prompt's constraints that the answer satisfies"}
 
     def load(self, path: Path, limit: int | None) -> list[Row]:
         rows = read(path, limit)

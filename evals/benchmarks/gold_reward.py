@@ -32,6 +32,7 @@ class GoldReward(AnswerBenchmark):
             self._reward = from_spec(reward)
         except RewardError as error:
             raise BenchmarkError(str(error)) from None
+        self.by_rule, self.descriptions = self._reward.by_rule, {METRIC: self._reward.description}
 
     def identity(self) -> dict[str, Any]:
         return {"reward": self._reward.identity}

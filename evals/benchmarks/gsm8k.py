@@ -50,6 +50,7 @@ class Gsm8k(AnswerBenchmark):
     """
 
     kind = "gsm8k"
+    by_rule = True
     metrics: ClassVar[Mapping[str, bool | None]] = {
         "exact_match": True,
         "marked_match": True,

@@ -47,6 +47,7 @@ class IfEval(AnswerBenchmark):
     """Rows as google-research publishes them: `key`, `prompt`, `instruction_id_list`, `kwargs`. Decoding is greedy."""
 
     kind = "ifeval"
+    by_rule = True
     metrics: ClassVar[Mapping[str, bool | None]] = {
         "prompt_level_strict_acc": True,
         "prompt_level_loose_acc": True,

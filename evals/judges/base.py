@@ -42,10 +42,12 @@ class Judge(ABC):
 
     Attributes:
         compares: whether it takes two answers (a pairwise judge) or one (a scoring judge).
+        by_rule: whether its verdicts are those of a program that anyone can run again.
         context_keys: keys of `Question.context` that its verdicts depend on.
     """
 
     compares: bool = False
+    by_rule: bool = False
     context_keys: tuple[str, ...] = ()
 
     @abstractmethod

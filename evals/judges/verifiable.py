@@ -21,6 +21,8 @@ class VerifiableJudge(Judge):
         reward: as of benchmark kind `gold_reward`; None for constraints.
     """
 
+    by_rule = True
+
     def __init__(self, reward: str | Mapping[str, Any] | None = None) -> None:
         self._reward: Reward | None = None
         if reward in (None, "constraints"):

@@ -23,15 +23,22 @@ class Reward(ABC):
         rule: name and version of what it measures ("length/1: words"), kept with every pair and score; other settings are
             another rule.
         code: SHA-256 of its file, set by the loader for a class from outside the package.
+        by_rule: whether anyone can compute the scores again without a model's judgement.
     """
 
     rule: str = ""
     code: str | None = None
+    by_rule: bool = True
 
     @property
     def identity(self) -> str:
         """The rule, with the beginning of its code's hash for a class from outside the package."""
         return self.rule if self.code is None else f"{self.rule} (code {self.code[:12]})"
+
+    @property
+    def description(self) -> str:
+        """What it measures, for the report: the rule without its name and version."""
+        return self.rule.partition(": ")[2] or self.rule
 
     def check(self, row: Row) -> None:
         """Refuse a prompt row that it cannot score, before anything is sampled.

@@ -19,11 +19,15 @@ class JudgeReward(Reward):
             raise RewardError(
                 f"{type(judge).__name__} compares two answers, and a reward scores one; use a scoring template"
             )
-        self.judge = judge
+        self.judge, self.by_rule = judge, judge.by_rule
 
     @cached_property
     def rule(self) -> str:  # type: ignore[override]
         return f"judge: {canonical(self.judge.identity())}"
+
+    @property
+    def description(self) -> str:
+        return f"score of the judge {type(self.judge).__name__}"
 
     def check(self, row: Row) -> None:
         lacking = next((key for key in self.judge.context_keys if not row.get(key)), None)

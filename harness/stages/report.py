@@ -60,12 +60,12 @@ def make_report(plan: Plan, progress: Progress, force: bool = False) -> bool:
 
 def build(output: Path, run_ids: list[str], config: dict[str, Any]) -> Path:
     """All files of a matrix from what its runs left on disk; needs no torch. Returns the path of report.html."""
-    from reports.files.report import write_matrix
-    from reports.files.run_files import write_all
+    from reports.files.metrics import write_all
+    from reports.files.report import write_report
 
     logged = [run_id for run_id in run_ids if (output / "runs" / run_id / "log_history.json").is_file()]
     analysed = write_all(output, logged)
-    return write_matrix(output, run_ids, config, analysed)
+    return write_report(output, run_ids, config, analysed)
 
 
 # Which benchmark prompts were trained on: one file for the whole matrix, written once the reference is scored.

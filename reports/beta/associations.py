@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special, stats
 from scipy.fft import irfft, next_fast_len, rfft
 
-from reports.beta.cells import Cell, Floats, cell, fisher_cell
+from reports.beta.cells import Floats, cell, fisher_cell
+from reports.schema.beta import Association, Cell, FourCorrelations, LagSeries, LargestLag, Partial, TwoCorrelations
 from reports.statistics.association import autocorrelation, chatterjee_xi, varies
 
 #: Kendall's tau and xi are computed on at most so many rows, a seeded sample.
@@ -75,32 +76,49 @@ def _coefficient(a: Unit, b: Unit, kind: str, held: int = 0) -> tuple[Cell, floa
     return fisher_cell(float(np.clip(a.values @ b.values, -1, 1)), size, kind, held), size
 
 
-def _four(x: Floats, y: Floats, units: tuple[Unit, Unit, Unit, Unit]) -> dict[str, Any]:
-    """Pearson, Spearman, Kendall, xi of x and y; units are those of x, y, rank x, rank y."""
-    pearson, _ = _coefficient(units[0], units[1], "pearson")
-    spearman, size = _coefficient(units[2], units[3], "spearman")
-    n, some = x.size, slice(None)
+def _nothing(reason: str) -> FourCorrelations:
+    none = cell(None, reason=reason)
+    return FourCorrelations(pearson=none, spearman=none, kendall=none, xi=none, n_eff=None, kendall_rows=0)
+
+
+def _neither(reason: str) -> TwoCorrelations:
+    none = cell(None, reason=reason)
+    return TwoCorrelations(pearson=none, spearman=none)
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """A series, shape (n,), with its unit and that of its ranks; a unit is None where nothing varies."""
+
+    values: Floats
+    unit: Unit | None
+    ranks: Unit | None
+
+    @classmethod
+    def of(cls, values: Floats, least: float = 0.0) -> _Series:
+        return cls(values, unit(values, least), unit(ranks(values)))
+
+
+def _four(x: _Series, y: _Series) -> FourCorrelations:
+    """Pearson, Spearman, Kendall, xi of x and y."""
+    if x.unit is None or y.unit is None or x.ranks is None or y.ranks is None:
+        return _nothing(CONSTANT)
+    spearman, size = _coefficient(x.ranks, y.ranks, "spearman")
+    a, b, n = x.values, y.values, x.values.size
     if n > KENDALL_ROWS:
-        some = np.sort(np.random.default_rng(0).choice(n, KENDALL_ROWS, replace=False))  # type: ignore[assignment]
-    a, b = x[some], y[some]
+        some = np.sort(np.random.default_rng(0).choice(n, KENDALL_ROWS, replace=False))
+        a, b = a[some], b[some]
     tau = float(stats.kendalltau(a, b).statistic)
     # a sample of m rows adds 1/m - 1/n to the variance that the n rows have
     worth = 1 / (1 / a.size + 1 / size - 1 / n)
-    kendall = fisher_cell(tau, worth, "kendall") if np.isfinite(tau) else cell(None, reason=CONSTANT)
-    xi = chatterjee_xi(a, b).estimate
-    return {
-        "pearson": pearson,
-        "spearman": spearman,
-        "kendall": kendall,
-        "xi": cell(xi),
-        "n_eff": size,
-        "kendall_rows": int(a.size),
-    }
-
-
-def _nothing(reason: str) -> dict[str, Any]:
-    empty = {name: cell(None, reason=reason) for name in ("pearson", "spearman", "kendall", "xi")}
-    return {**empty, "n_eff": None, "kendall_rows": 0}
+    return FourCorrelations(
+        pearson=_coefficient(x.unit, y.unit, "pearson")[0],
+        spearman=spearman,
+        kendall=fisher_cell(tau, worth, "kendall") if np.isfinite(tau) else cell(None, reason=CONSTANT),
+        xi=cell(chatterjee_xi(a, b).estimate),
+        n_eff=size,
+        kendall_rows=int(a.size),
+    )
 
 
 def _basis(columns: Sequence[Floats]) -> Floats:
@@ -116,6 +134,30 @@ def _residual(x: Floats, basis: Floats) -> Floats:
     return left
 
 
+def _left(series: Floats, basis: Floats, share: float = 1e-7) -> Unit | None:
+    """What is left of a series; None where less than this share of its energy is."""
+    return unit(_residual(series, basis), share * float(np.sum((series - series.mean()) ** 2)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Partial:
+    """beta with some columns held constant, over the rows where they are `known`; (basis, what is left of beta) each."""
+
+    known: NDArray[np.bool_]
+    pearson: tuple[Floats, Unit | None]
+    spearman: tuple[Floats, Unit | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """beta over some rows: as it is, less a straight line in the step (of this basis), and partial by what is held."""
+
+    line: Floats
+    raw: _Series
+    detrended: _Series
+    partial: dict[str, _Partial | None]
+
+
 class Against:
     """beta against many quantities of the same rows: what belongs to beta is computed once.
 
@@ -124,91 +166,71 @@ class Against:
 
     def __init__(self, beta: Floats, steps: Floats, given: Mapping[str, Mapping[str, Floats]]) -> None:
         self.beta, self.steps, self.given = beta, steps, given
-        self._whole: dict[str, Any] = {}
+        self._whole: _Prepared | None = None
 
-    def _prepared(self, keep: Any) -> dict[str, Any]:
-        """Units of beta and of its ranks, raw, detrended and partial, over the rows kept."""
+    def _prepared(self, keep: NDArray[np.bool_]) -> _Prepared:
         if self._whole and keep.all():
             return self._whole
         beta, steps = self.beta[keep], self.steps[keep]
-        floor = 1e-12 * float(beta @ beta)
         line = _basis([steps]) if varies(steps) else np.full((beta.size, 1), beta.size**-0.5)
-        flat = _residual(beta, line)
-        order = ranks(beta)
-        found: dict[str, Any] = {
-            "line": line,
-            "raw": (beta, unit(beta, floor), unit(order)),
-            "detrended": (flat, unit(flat, 1e-9 * float(np.sum((beta - beta.mean()) ** 2))), None),
-            "partial": {},
-        }
-        found["detrended"] = (*found["detrended"][:2], unit(ranks(flat)))
-        for name, columns in self.given.items():
-            held = [c[keep] for c in columns.values()]
-            known = np.isfinite(np.column_stack(held)).all(axis=1) if held else np.zeros(beta.size, dtype=bool)
-            used = [h[known] for h in held if known.sum() > 3 and varies(h[known])]
-            if not used:
-                found["partial"][name] = None
-                continue
-            pair = []
-            for series, controls in (
-                (beta[known], used),
-                (ranks(beta[known]), [ranks(u) for u in used]),
-            ):
-                basis = _basis(controls)
-                left = unit(_residual(series, basis), 1e-7 * float(np.sum((series - series.mean()) ** 2)))
-                pair.append((basis, left))
-            found["partial"][name] = (known, pair)
+        detrended = _Series.of(_residual(beta, line), 1e-9 * float(np.sum((beta - beta.mean()) ** 2)))
+        partial = {name: _held(beta, [c[keep] for c in columns.values()]) for name, columns in self.given.items()}
+        found = _Prepared(line, _Series.of(beta, 1e-12 * float(beta @ beta)), detrended, partial)
         if keep.all():
             self._whole = found
         return found
 
-    def row(self, name: str, other: Floats, contains_beta: bool) -> dict[str, Any]:
+    def row(self, name: str, other: Floats, contains_beta: bool) -> Association:
         """One row of the table: `other` has shape (n,); rows where it is not finite are left out."""
         keep = np.isfinite(self.beta) & np.isfinite(other)
-        n = int(keep.sum())
-        row: dict[str, Any] = {"against": name, "contains_beta": contains_beta, "n": n, "reason": None}
         y = other[keep]
-        reason = FEW if n < 4 else CONSTANT if not varies(y) or not varies(self.beta[keep]) else None
+        reason = FEW if y.size < 4 else CONSTANT if not varies(y) or not varies(self.beta[keep]) else None
         if reason is not None:
-            none = {k: {c: cell(None, reason=reason) for c in ("pearson", "spearman")} for k in self.given}
-            return row | {
-                "raw": _nothing(reason),
-                "detrended": _nothing(reason),
-                "partial": none,
-                "reason": reason,
-            }
-        done = self._prepared(keep)
-        flat = _residual(y, done["line"])
-        for level, values in (("raw", y), ("detrended", flat)):
-            x, first, rank = done[level]
-            units = (
-                first,
-                unit(values, 1e-12 * float(y @ y) * (level == "detrended")),
-                rank,
-                unit(ranks(values)),
-            )
-            row[level] = _nothing(CONSTANT) if any(u is None for u in units) else _four(x, values, units)  # type: ignore[arg-type]
-        row["partial"] = {k: self._partial(k, name, y, done["partial"][k]) for k in self.given}
-        return row
+            raw = detrended = _nothing(reason)
+            partial = dict.fromkeys(self.given, _neither(reason))
+        else:
+            done = self._prepared(keep)
+            raw = _four(done.raw, _Series.of(y))
+            detrended = _four(done.detrended, _Series.of(_residual(y, done.line), 1e-12 * float(y @ y)))
+            partial = {key: self._partial(key, name, y, held) for key, held in done.partial.items()}
+        return Association(
+            against=name,
+            contains_beta=contains_beta,
+            n=y.size,
+            reason=reason,
+            raw=raw,
+            detrended=detrended,
+            partial=Partial(**partial),
+        )
 
-    def _partial(self, key: str, name: str, y: Floats, done: Any) -> dict[str, Cell]:
-        reason = None
+    def _partial(self, key: str, name: str, y: Floats, held: _Partial | None) -> TwoCorrelations:
         if name in self.given[key]:
-            reason = f"{name} is itself held constant"
-        elif done is None:
-            reason = "what is to be held constant was not recorded or does not vary"
-        if reason is not None:
-            return {kind: cell(None, reason=reason) for kind in ("pearson", "spearman")}
-        known, pair = done
-        out = {}
-        for kind, (basis, left) in zip(("pearson", "spearman"), pair, strict=True):
-            series = y[known] if kind == "pearson" else ranks(y[known])
-            right = unit(_residual(series, basis), 1e-7 * float(np.sum((series - series.mean()) ** 2)))
-            if left is None or right is None:
-                out[kind] = cell(None, reason=_NOTHING_LEFT)
-            else:
-                out[kind] = _coefficient(left, right, kind, basis.shape[1] - 1)[0]
-        return out
+            return _neither(f"{name} is itself held constant")
+        if held is None:
+            return _neither("what is to be held constant was not recorded or does not vary")
+        known = y[held.known]
+        return TwoCorrelations(
+            pearson=_remaining(held.pearson, known, "pearson"),
+            spearman=_remaining(held.spearman, ranks(known), "spearman"),
+        )
+
+
+def _remaining(held: tuple[Floats, Unit | None], series: Floats, kind: str) -> Cell:
+    basis, beta = held
+    other = _left(series, basis)
+    if beta is None or other is None:
+        return cell(None, reason=_NOTHING_LEFT)
+    return _coefficient(beta, other, kind, basis.shape[1] - 1)[0]
+
+
+def _held(beta: Floats, held: Sequence[Floats]) -> _Partial | None:
+    """beta with these columns held constant; None where they are not recorded or do not vary."""
+    known: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(held)) if held else np.zeros(beta.size, dtype=bool)
+    used = [column[known] for column in held if known.sum() > 3 and varies(column[known])]
+    if not used:
+        return None
+    plain, ranked = _basis(used), _basis([ranks(column) for column in used])
+    return _Partial(known, (plain, _left(beta[known], plain)), (ranked, _left(ranks(beta[known]), ranked)))
 
 
 # Which comes first: cross-correlation of beta at a step with another quantity k logged steps later.
@@ -218,7 +240,9 @@ MOST = 20
 FEWEST_STEPS = 16
 
 
-def lag_correlation(beta: Floats, other: Floats, most: int = MOST) -> dict[str, Any]:
+def lag_correlation(
+    beta: Floats, other: Floats, most: int = MOST, against: str = "other", contains_beta: bool = False
+) -> LagSeries:
     """Correlation of differenced beta(t) with differenced other(t + k), series of shape (n,), k from -most to most.
 
     Differences take out trends, which correlate with everything. The standard error of each value is
@@ -228,13 +252,14 @@ def lag_correlation(beta: Floats, other: Floats, most: int = MOST) -> dict[str, 
     """
     keep = np.isfinite(beta) & np.isfinite(other)
     x, y = np.diff(beta[keep]), np.diff(other[keep])
-    nothing: dict[str, Any] = {
-        "n": int(keep.sum()), "lags": [], "values": [], "band": [], "band_all": [], "largest": None,
-    }  # fmt: skip
+    found = LagSeries(
+        against=against, contains_beta=contains_beta, n=int(keep.sum()), lags=[], values=[], band=[], band_all=[],
+        largest=None, reason=None,
+    )  # fmt: skip
     if keep.sum() < FEWEST_STEPS:
-        return nothing | {"reason": f"fewer than {FEWEST_STEPS} logged steps with both numbers"}
+        return found.model_copy(update={"reason": f"fewer than {FEWEST_STEPS} logged steps with both numbers"})
     if not varies(beta[keep]) or not varies(other[keep]) or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return nothing | {"reason": "one of the two does not vary from step to step"}
+        return found.model_copy(update={"reason": "one of the two does not vary from step to step"})
     n = x.size
     most = min(most, n // 4)
     x, y = x - x.mean(), y - y.mean()
@@ -246,16 +271,8 @@ def lag_correlation(beta: Floats, other: Floats, most: int = MOST) -> dict[str, 
     error = np.sqrt(factor / (n - np.abs(lags)))
     one, every = (float(special.ndtri(1 - 0.025 / m)) for m in (1, lags.size))
     top = int(np.argmax(np.abs(values) / error))
-    return {
-        "n": int(keep.sum()),
-        "lags": lags.tolist(),
-        "values": np.round(values, 6).tolist(),
-        "band": np.round(one * error, 6).tolist(),
-        "band_all": np.round(every * error, 6).tolist(),
-        "largest": {
-            "lag": int(lags[top]),
-            "value": float(values[top]),
-            "outside": bool(abs(values[top]) > every * error[top]),
-        },
-        "reason": None,
-    }
+    outside = bool(abs(values[top]) > every * error[top])
+    rounded = {"values": values, "band": one * error, "band_all": every * error}
+    update = {name: np.round(series, 6).tolist() for name, series in rounded.items()}
+    largest = LargestLag(lag=int(lags[top]), value=float(values[top]), outside=outside)
+    return found.model_copy(update={"lags": lags.tolist(), "largest": largest, **update})

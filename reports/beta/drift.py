@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ from scipy import special, stats
 
 from reports.beta.cells import Floats, cell
 from reports.runs.records import RunData
+from reports.schema.base import Collapse
+from reports.schema.beta import BetaLevel, Bounds, Cell, Drift, SameExamples
 from reports.statistics.association import varies
 
 PART = 0.1  # the first and the last tenth of the steps are compared
-GONE = 0.01  # spread below this share of the widest: collapsed, as the trainer's detector has it
 
 
-def drift(beta: Floats, steps: Floats, example: NDArray[np.int64]) -> dict[str, Any]:
+def drift(beta: Floats, steps: Floats, example: NDArray[np.int64]) -> Drift:
     """Arrays of shape (n,), in order of step. Changes are of log beta: 0.1 is about 10 %.
 
     `level` and `spread`: mean and standard deviation of log beta in the first and the last tenth of the steps; `slope`: change
@@ -27,22 +29,22 @@ def drift(beta: Floats, steps: Floats, example: NDArray[np.int64]) -> dict[str, 
     span = steps[-1] - steps[0] if steps.size else 0.0
     if beta.size < 4 or span <= 0:
         reason = "rows of fewer than two steps"
-        return {
-            "first": None,
-            "last": None,
-            "slope": cell(None, reason=reason),
-            "same_examples": None,
-            "reason": reason,
-        }
-    ends = {}
-    for name, part in (("first", steps <= steps[0] + PART * span), ("last", steps >= steps[-1] - PART * span)):
-        ends[name] = {"level": float(log[part].mean()), "spread": float(log[part].std()), "n": int(part.sum())}
+        return Drift(first=None, last=None, slope=cell(None, reason=reason), same_examples=None, reason=reason)
     names, label = np.unique(steps, return_inverse=True)
-    means = np.bincount(label, weights=log) / np.bincount(label)
-    return {**ends, "slope": _slope(names, means), "same_examples": _visits(log, example), "reason": None}
+    return Drift(
+        first=_level(log[steps <= steps[0] + PART * span]),
+        last=_level(log[steps >= steps[-1] - PART * span]),
+        slope=_slope(names, np.bincount(label, weights=log) / np.bincount(label)),
+        same_examples=_visits(log, example),
+        reason=None,
+    )
 
 
-def _slope(steps: Floats, means: Floats) -> dict[str, Any]:
+def _level(log: Floats) -> BetaLevel:
+    return BetaLevel(level=float(log.mean()), spread=float(log.std()), n=log.size)
+
+
+def _slope(steps: Floats, means: Floats) -> Cell:
     """Per 100 steps, the interval widened by the residuals' first autocorrelation: (1 + r) / (1 - r) on the variance."""
     if steps.size < 8:
         return cell(None, reason="fewer than eight steps")
@@ -62,7 +64,7 @@ def _slope(steps: Floats, means: Floats) -> dict[str, Any]:
     return cell(100 * slope, 100 * (slope - half), 100 * (slope + half))
 
 
-def _visits(log: Floats, example: NDArray[np.int64]) -> dict[str, Any] | None:
+def _visits(log: Floats, example: NDArray[np.int64]) -> SameExamples | None:
     names, first = np.unique(example, return_index=True)
     _, back = np.unique(example[::-1], return_index=True)
     last = example.size - 1 - back
@@ -74,29 +76,26 @@ def _visits(log: Floats, example: NDArray[np.int64]) -> dict[str, Any] | None:
     half = float(special.stdtrit(moved.size - 1, 0.975) * moved.std(ddof=1) / np.sqrt(moved.size))
     mean = float(moved.mean())
     kept = float(stats.spearmanr(a, b).statistic) if varies(a) and varies(b) else None
-    return {
-        "examples": int(moved.size),
-        "change": cell(mean, mean - half, mean + half),
-        "order_kept": cell(kept, reason="beta does not vary over examples" if kept is None else "no interval is given"),
-    }
+    return SameExamples(
+        examples=moved.size,
+        change=cell(mean, mean - half, mean + half),
+        order_kept=cell(kept, reason="beta does not vary over examples" if kept is None else "no interval is given"),
+    )
 
 
-def collapse_of(run: RunData) -> dict[str, Any] | None:
+def collapse_of(run: RunData) -> Collapse | None:
     """The first logged step at which beta was found collapsed (at a bound, or its variance gone), and why."""
     hits = [r for r in run.history if r.get("beta_collapse")]
     if not hits:
         return None
-    return {"step": hits[0].get("step"), "reason": str(hits[0]["beta_collapse"]), "records": len(hits)}
+    return Collapse(step=hits[0].get("step"), reason=str(hits[0]["beta_collapse"]), records=len(hits))
 
 
-def edges(beta: Floats, settings: dict[str, Any]) -> dict[str, Any]:
+def edges(beta: Floats, settings: Mapping[str, Any]) -> Bounds:
     """Share of rows at the rule's lower and upper bound, where its settings name bounds."""
     base, low, high = (settings.get(k) for k in ("pref_beta", "beta_min_ratio", "beta_max_ratio"))
     if not all(isinstance(v, (int, float)) for v in (base, low, high)) or not beta.size:
-        return {"at_lower": None, "at_upper": None, "reason": "the run's settings name no bounds"}
+        return Bounds(at_lower=None, at_upper=None, reason="the run's settings name no bounds")
     slack = 1e-5 * base  # type: ignore[operator]
-    return {
-        "at_lower": float((beta <= low * base + slack).mean()),  # type: ignore[operator]
-        "at_upper": float((beta >= high * base - slack).mean()),  # type: ignore[operator]
-        "reason": None,
-    }
+    at_lower, at_upper = beta <= low * base + slack, beta >= high * base - slack  # type: ignore[operator]
+    return Bounds(at_lower=float(at_lower.mean()), at_upper=float(at_upper.mean()), reason=None)

@@ -1,18 +1,21 @@
-"""What a beta is a function of: how much of log beta its prompt's perplexity, the lengths and the step explain."""
+"""What a beta is a function of: how much of log beta perplexity, lengths and step explain, and what a hidden state adds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from reports.beta.cells import Cell, Floats, cell
+from reports.beta.cells import Floats, cell
+from reports.runs.records import ReportError, RunData
+from reports.schema.beta import Cell, Explained, Probe
 from reports.statistics.association import varies
 
 FEWEST = 20
+PROBE = "beta_probe.parquet"
+RIDGE = 0.01
 #: Groups of predictors, each added to those before it.
 STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("perplexity", ("log_prompt_perplexity",)),
@@ -74,13 +77,13 @@ def held_out_r2(y: Floats, predictors: Floats, groups: NDArray[np.int64], ridge:
     return cell(1 - error / total, reason="no interval is given for a held-out share")
 
 
-def explained(columns: Mapping[str, Floats], example: NDArray[np.int64]) -> list[dict[str, Any]]:
+def explained(columns: Mapping[str, Floats], example: NDArray[np.int64]) -> list[Explained]:
     """Held-out R^2 of log beta with more and more predictors: perplexity, then lengths, step, delta.
 
     Lengths enter as logs, perplexity as log PPL and log log PPL. A stage whose columns are absent or constant says so.
     """
     beta = columns["dynamic_beta"]
-    out: list[dict[str, Any]] = []
+    out: list[Explained] = []
     taken: list[Floats] = []
     keep = beta > 0
     log_ppl = columns.get("log_prompt_perplexity")
@@ -90,11 +93,10 @@ def explained(columns: Mapping[str, Floats], example: NDArray[np.int64]) -> list
         new = [_shape(name, columns[name][keep]) for name in names if name in columns]
         found = [c for table in new for c in table if np.isfinite(c).all() and varies(c)]
         taken += found
-        if not found:
-            result = cell(None, reason="not recorded or constant")
-        else:
-            result = held_out_r2(np.log(beta[keep]), np.column_stack(taken), example[keep])
-        out.append({"added": stage, "predictors": list(names), "n": int(keep.sum()), "r2": result})
+        share = cell(None, reason="not recorded or constant")
+        if found:
+            share = held_out_r2(np.log(beta[keep]), np.column_stack(taken), example[keep])
+        out.append(Explained(added=stage, predictors=list(names), n=int(keep.sum()), r2=share))
     return out
 
 
@@ -104,3 +106,34 @@ def _shape(name: str, values: Floats) -> Sequence[Floats]:
     if name == "log_prompt_perplexity":
         return [values, np.log(np.maximum(values, 1e-3))]
     return [values]
+
+
+def probe(run: RunData) -> Probe:
+    """Held-out R^2 of log beta on log PPL, on the principal components of the hidden state, and on both.
+
+    Reads beta_probe.parquet, which training leaves for rules that look at hidden states (see trainers/trainer/probe.py). The rows
+    are those of the last pairs trained; folds are of whole examples. Null with a reason where there is no file.
+    """
+    path = run.path / PROBE
+    if not path.exists():
+        reason = "no hidden states were recorded: the rule reads none, or the run is an older one"
+        return Probe(n=0, components=0, perplexity=None, hidden=None, both=None, reason=reason)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        parts = sorted(c for c in table.column_names if c.startswith("pc_"))
+        beta, log_ppl, *hidden = (
+            table[c].to_numpy(zero_copy_only=False).astype(float)
+            for c in ("dynamic_beta", "log_prompt_perplexity", *parts)
+        )
+        states = np.column_stack(hidden)
+        _, example = np.unique(table["example_id"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise ReportError(f"{path}: not a probe file ({error}); delete it or rerun this run's training") from error
+    ok = (beta > 0) & np.isfinite(log_ppl) & np.isfinite(states).all(axis=1)
+    ppl, states = log_ppl[ok, None], states[ok]
+    predictors = {"perplexity": ppl, "hidden": states, "both": np.hstack([ppl, states])}
+    shares = {name: held_out_r2(np.log(beta[ok]), x, example[ok], RIDGE) for name, x in predictors.items()}
+    return Probe(n=int(ok.sum()), components=len(parts), **shares, reason=None)

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from reports.beta.across import between, mean_cell, pooled, simpson, within
 from reports.beta.associations import KENDALL_ROWS
-from reports.beta.cells import Floats
+from reports.beta.cells import Floats, between, mean_cell, mean_fields, pooled, simpson, within
 from reports.beta.curves import binned, fan
 from reports.beta.null import DRAWS, WARNING
 from reports.beta.null import MOST_ROWS as NULL_ROWS
 from reports.beta.rows import MOST_ROWS
 from reports.beta.run import CONTAINS_BETA, GIVEN, KEPT_ROWS, LAG_TARGETS, STEP_TARGETS, TARGETS, Analysed, analyse_run
-from reports.runs.arms import Arm
-from reports.runs.records import MatrixData, RunData, finite
+from reports.runs.arms import Arm, arm_of
+from reports.runs.records import MatrixData, finite
+from reports.schema.beta import (
+    ArmCollapse,
+    ArmLag,
+    Beta,
+    BetaArm,
+    BetaCurves,
+    BetaGroup,
+    BetaProfile,
+    BetaScore,
+    GroupAssociation,
+    GroupPartial,
+    MatrixBeta,
+)
 
 ALL = "all runs"
 CURVES = ("log_prompt_perplexity", "delta", "loss")
@@ -49,38 +61,30 @@ LIMITS = {
 }
 
 
-def _relabelled(known: Analysed, run: RunData, label: str) -> Analysed:
-    return replace(known, run=run, entry=known.entry | {"label": label})
-
-
-def beta_summary(
-    matrix: MatrixData, all_arms: Sequence[Arm], known: Mapping[str, Analysed] | None = None
-) -> dict[str, Any]:
-    """`{"warning", "methods", "limits", "runs": [...], "matrix": {...}}`; the keys are explained in reports/README.md.
+def beta_summary(matrix: MatrixData, all_arms: Sequence[Arm], known: Mapping[str, Analysed] | None = None) -> Beta:
+    """What beta goes with, in every run and over them; the fields are explained in reports/README.md.
 
     Reads one run's rows at a time and keeps at most KEPT_ROWS of them. `known` holds runs that were analysed already, by
     run id. Raises ReportError naming a damaged file.
     """
-    labels = {run.run_id: arm.label for arm in all_arms for run in arm.runs}
-    done = known or {}
-    runs = [
-        _relabelled(done[run.run_id], run, labels[run.run_id])
-        if run.run_id in done
-        else analyse_run(run, labels[run.run_id])
-        for run in matrix.runs
-    ]
-    by_label = {arm.label: [a for a in runs if labels[a.run.run_id] == arm.label] for arm in all_arms}
-    return {
-        "warning": WARNING,
-        "methods": METHODS,
-        "limits": LIMITS,
-        "runs": [a.entry for a in runs],
-        "matrix": {
-            "groups": [_group(ALL, runs), *(_group(label, members) for label, members in by_label.items())],
-            "profiles": [_profile(arm, by_label[arm.label], matrix) for arm in all_arms],
-            "arms": [_drawn(label, members) for label, members in by_label.items()],
-        },
-    }
+    labels = arm_of(all_arms)
+    runs: list[Analysed] = []
+    for run in matrix.runs:
+        label = labels[run.run_id]
+        found = (known or {}).get(run.run_id) or analyse_run(run, label)
+        runs.append(replace(found, run=run, entry=found.entry.model_copy(update={"label": label})))
+    by_label = {arm.label: [a for a in runs if a.entry.label == arm.label] for arm in all_arms}
+    return Beta(
+        warning=WARNING,
+        methods=METHODS,
+        limits=LIMITS,
+        runs=[a.entry for a in runs],
+        matrix=MatrixBeta(
+            groups=[_group(ALL, runs), *(_group(label, members) for label, members in by_label.items())],
+            profiles=[_profile(arm, by_label[arm.label], matrix) for arm in all_arms],
+            arms=[_drawn(label, members) for label, members in by_label.items()],
+        ),
+    )
 
 
 def _mean(values: Floats | None) -> float | None:
@@ -90,123 +94,107 @@ def _mean(values: Floats | None) -> float | None:
     return finite(known.mean()) if known.size else None
 
 
-def _level(members: Sequence[Analysed], level: str, targets: Sequence[str]) -> list[dict[str, Any]]:
+def _level(members: Sequence[Analysed], level: Literal["examples", "steps"]) -> list[GroupAssociation]:
     """Within, between, pooled and the flag for every target, over example rows or over logged steps."""
-    dynamic = [a for a in members if a.entry[level]]
-    tables = [{row["against"]: row for row in a.entry[level]} for a in dynamic]
-    columns = [a.kept if level == "examples" else a.steps for a in members]
+    rows = level == "examples"
+    columns = [a.kept if rows else a.steps for a in members]
+    tables = [{row.against: row for row in getattr(a.entry, level) or ()} for a in members]
     means = [_mean(c.get("dynamic_beta")) for c in columns]
     out = []
-    for name in targets:
-        found = [t[name] for t in tables if name in t]
+    for name in TARGETS if rows else STEP_TARGETS:
+        found = [table[name] for table in tables if name in table]
         if not found:
             continue
-        parts = [
-            (c["dynamic_beta"], c[name]) for a, c in zip(members, columns, strict=True) if a in dynamic and name in c
-        ]
-        raw = within([row["raw"]["spearman"]["value"] for row in found])
-        together = pooled(parts)
+        inside = within([row.raw.spearman.value for row in found])
+        partial = {key: within([getattr(row.partial, key).spearman.value for row in found]) for key in GIVEN}
+        together = pooled(
+            [(c["dynamic_beta"], c[name]) for c, t in zip(columns, tables, strict=True) if t and name in c]
+        )
         out.append(
-            {
-                "against": name,
-                "contains_beta": name in CONTAINS_BETA,
-                "runs": len(found),
-                "within": raw,
-                "within_detrended": within([row["detrended"]["spearman"]["value"] for row in found]),
-                "within_partial": {
-                    key: within([row["partial"][key]["spearman"]["value"] for row in found]) for key in GIVEN
-                },
-                "between": between(means, [_mean(c.get(name)) for c in columns]),
-                "pooled": together,
-                "simpson": simpson(raw, together, len(found)),
-            }
+            GroupAssociation(
+                against=name,
+                contains_beta=name in CONTAINS_BETA,
+                runs=len(found),
+                within=inside,
+                within_detrended=within([row.detrended.spearman.value for row in found]),
+                within_partial=GroupPartial(**partial),
+                between=between(means, [_mean(c.get(name)) for c in columns]),
+                pooled=together,
+                simpson=simpson(inside, together, len(found)),
+            )
         )
     return out
 
 
-def _scores(members: Sequence[Analysed]) -> list[dict[str, Any]]:
+def _scores(members: Sequence[Analysed]) -> list[BetaScore]:
     """Between runs: mean beta against the held-out score of every benchmark."""
     means = [_mean(a.kept.get("dynamic_beta", a.steps["dynamic_beta"])) for a in members]
-    names = dict.fromkeys((b, s.primary_metric) for a in members for b, s in a.run.scores.items())
+    scores = [a.run.scores for a in members]
     out = []
-    for benchmark, metric in names:
-        values = [
-            None
-            if benchmark not in a.run.scores
-            else finite(a.run.scores[benchmark].metrics.get(metric, {}).get("value"))
-            for a in members
-        ]
-        out.append({"benchmark": benchmark, "metric": metric, "between": between(means, values)})
+    for benchmark, metric in dict.fromkeys((b, s.primary_metric) for found in scores for b, s in found.items()):
+        levels = [finite(s[benchmark].metrics.get(metric, {}).get("value")) if benchmark in s else None for s in scores]
+        out.append(BetaScore(benchmark=benchmark, metric=metric, between=between(means, levels)))
     return out
 
 
-def _group(label: str, members: Sequence[Analysed]) -> dict[str, Any]:
-    dynamic = sum(a.entry["dynamic"] for a in members)
-    return {
-        "label": label,
-        "runs": len(members),
-        "dynamic_runs": dynamic,
-        "reason": None if dynamic else "no run of this group has a beta that varies",
-        "examples": _level(members, "examples", TARGETS),
-        "steps": _level(members, "steps", STEP_TARGETS),
-        "scores": _scores(members),
-    }
+def _group(label: str, members: Sequence[Analysed]) -> BetaGroup:
+    dynamic = sum(a.entry.dynamic for a in members)
+    return BetaGroup(
+        label=label,
+        runs=len(members),
+        dynamic_runs=dynamic,
+        reason=None if dynamic else "no run of this group has a beta that varies",
+        examples=_level(members, "examples"),
+        steps=_level(members, "steps"),
+        scores=_scores(members),
+    )
 
 
-def _spearman(entry: dict[str, Any], against: str) -> float | None:
-    row = next((r for r in entry["examples"] or [] if r["against"] == against), None)
-    return None if row is None else row["raw"]["spearman"]["value"]
-
-
-def _profile(arm: Arm, members: Sequence[Analysed], matrix: MatrixData) -> dict[str, Any]:
+def _profile(arm: Arm, members: Sequence[Analysed], matrix: MatrixData) -> BetaProfile:
     """What an arm's betas are like, so that a control can be seen to do what its name says."""
     known = [a for a in members if "dynamic_beta" in a.kept]
+    betas = [a.kept["dynamic_beta"] for a in known]
+    rows = [{row.against: row.raw.spearman.value for row in a.entry.examples or ()} for a in known]
     parents = {a.run.identity.get("parent") for a in members if a.run.identity} - {None}
     labels = {a["fingerprint"]: r for r in matrix.runs if (a := r.identity) and "fingerprint" in a}
-    parent = next((labels[p].method for p in parents if p in labels), None)
-    return {
-        "label": arm.label,
-        "rule": arm.rule,
-        "control": arm.rule in REPEATING or bool(parents),
-        "parent": parent,
-        "runs": len(known),
-        "mean_beta": mean_cell([_mean(a.kept["dynamic_beta"]) for a in known]),
-        "spread": mean_cell([float(np.log(np.maximum(a.kept["dynamic_beta"], 1e-12)).std()) for a in known]),
-        "elasticity": mean_cell(
-            [a.entry["learned"]["elasticity"]["value"] if a.entry["learned"] else None for a in known]
-        ),
-        "with_log_perplexity": within([_spearman(a.entry, "log_prompt_perplexity") for a in known]),
-        "with_delta": within([_spearman(a.entry, "delta") for a in known]),
-    }
+    return BetaProfile(
+        label=arm.label,
+        rule=arm.rule,
+        control=arm.rule in REPEATING or bool(parents),
+        parent=next((labels[p].method for p in parents if p in labels), None),
+        runs=len(known),
+        mean_beta=mean_cell([_mean(beta) for beta in betas]),
+        spread=mean_cell([float(np.log(np.maximum(beta, 1e-12)).std()) for beta in betas]),
+        elasticity=mean_cell([a.entry.learned.elasticity.value if a.entry.learned else None for a in known]),
+        with_log_perplexity=within([row.get("log_prompt_perplexity") for row in rows]),
+        with_delta=within([row.get("delta") for row in rows]),
+    )
 
 
-def _drawn(label: str, members: Sequence[Analysed]) -> dict[str, Any]:
+def _drawn(label: str, members: Sequence[Analysed]) -> BetaArm:
     """The binned curves of one arm, for the figures."""
     known = [a for a in members if "dynamic_beta" in a.kept]
-    dynamic = [a for a in known if a.entry["dynamic"]]
+    dynamic = [a for a in known if a.entry.dynamic]
     curves = {
         name: binned([(a.kept[name], a.kept["dynamic_beta"]) for a in dynamic if name in a.kept]) for name in CURVES
     }
-    return {
-        "label": label,
-        "fan": fan([(a.kept["step"], a.kept["dynamic_beta"]) for a in known]),
-        "collapses": [
-            {"run_id": a.run.run_id, "step": a.entry["collapse"]["step"]} for a in members if a.entry["collapse"]
-        ],
-        "curves": curves,
-        "lags": [lag for name in LAG_TARGETS for lag in _mean_lags(name, members)],
-    }
+    return BetaArm(
+        label=label,
+        fan=fan([(a.kept["step"], a.kept["dynamic_beta"]) for a in known]),
+        collapses=[ArmCollapse(run_id=a.run.run_id, step=c.step) for a in members if (c := a.entry.collapse)],
+        curves=BetaCurves(**curves),
+        lags=[lag for name in LAG_TARGETS for lag in _mean_lags(name, members)],
+    )
 
 
-def _mean_lags(name: str, members: Sequence[Analysed]) -> list[dict[str, Any]]:
+def _mean_lags(name: str, members: Sequence[Analysed]) -> list[ArmLag]:
     """The runs' cross-correlations at each lag, averaged, with a t interval over runs and the mean band of one run."""
-    found = [entry for a in members for entry in a.entry["lags"] if entry["against"] == name and entry["lags"]]
-    shared = min((len(e["lags"]) // 2 for e in found), default=0)
+    found = [series for a in members for series in a.entry.lags if series.against == name and series.lags]
+    shared = min((len(series.lags) // 2 for series in found), default=-1)
     out = []
-    for lag in range(-shared, shared + 1) if found else []:
-        at = [e["lags"].index(lag) for e in found]
-        mean = mean_cell([e["values"][i] for e, i in zip(found, at, strict=True)])
-        band = float(np.mean([e["band"][i] for e, i in zip(found, at, strict=True)]))
-        ends = {"mean": mean["value"], "low": mean["low"], "high": mean["high"], "reason": mean["reason"]}
-        out.append({"against": name, "lag": lag, **ends, "band": band, "runs": len(found)})
+    for lag in range(-shared, shared + 1):
+        at = [(series, series.lags.index(lag)) for series in found]
+        mean = mean_fields([series.values[i] for series, i in at])
+        band = float(np.mean([series.band[i] for series, i in at]))
+        out.append(ArmLag(against=name, lag=lag, band=band, runs=len(found), **mean))
     return out

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from reports.beta.cells import Floats
+from reports.schema.beta import LossNull
 from reports.statistics.association import varies
 
 WARNING = (
@@ -50,9 +51,7 @@ def _some_steps(steps: NDArray[Any], most: int, rng: np.random.Generator) -> NDA
     return np.isin(blocks, chosen)
 
 
-def permutation_null(
-    beta: Floats, delta: Floats, steps: NDArray[Any], draws: int = DRAWS, seed: int = 0
-) -> dict[str, Any]:
+def permutation_null(beta: Floats, delta: Floats, steps: NDArray[Any], draws: int = DRAWS, seed: int = 0) -> LossNull:
     """Spearman(beta, loss) with the loss recomputed from delta, observed and with beta permuted; arrays of shape (n,).
 
     Returns the observed value, the null's mean and central 95 %, and the two-sided p: the share of draws at least as far
@@ -65,10 +64,10 @@ def permutation_null(
     if beta.size > MOST_ROWS:
         some = _some_steps(steps, MOST_ROWS, rng)
         beta, delta, steps = beta[some], delta[some], steps[some]
-    nothing = {"observed": None, "mean": None, "low": None, "high": None, "p_value": None, "draws": 0}
     if beta.size < 4 or not varies(beta) or not varies(delta):
         reason = "fewer than four pairs, or beta or delta does not vary"
-        return {**nothing, "n": int(beta.size), "method": "permuted beta", "reason": reason}
+        none = dict.fromkeys(("observed", "mean", "low", "high", "p_value"))
+        return LossNull(**none, draws=0, n=beta.size, method="permuted beta", reason=reason)
     blocks, where = _blocks(steps)
     order = np.argsort(blocks, kind="stable")
     beta, delta, blocks = beta[order], delta[order], blocks[order]
@@ -84,16 +83,16 @@ def permutation_null(
     rho = np.einsum("ij,ij->i", a, b) / np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
     observed, null = float(rho[0]), rho[1:]
     centre = float(null.mean())
-    low, high = np.quantile(null, [0.025, 0.975])
+    low, high = np.quantile(null, [0.025, 0.975]).tolist()
     far = np.abs(null - centre) >= abs(observed - centre) * (1 - 1e-12)
-    return {
-        "observed": observed,
-        "mean": centre,
-        "low": float(low),
-        "high": float(high),
-        "p_value": float((far.sum() + 1) / (draws + 1)),
-        "draws": draws,
-        "n": int(beta.size),
-        "method": f"Spearman of beta and -log sigmoid(beta * delta), beta permuted {where}",
-        "reason": None,
-    }
+    return LossNull(
+        observed=observed,
+        mean=centre,
+        low=low,
+        high=high,
+        p_value=float((far.sum() + 1) / (draws + 1)),
+        draws=draws,
+        n=beta.size,
+        method=f"Spearman of beta and -log sigmoid(beta * delta), beta permuted {where}",
+        reason=None,
+    )

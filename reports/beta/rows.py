@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from reports.beta.cells import Floats
@@ -22,6 +23,7 @@ NUMBERS = (
     "chosen_tokens",
     "rejected_tokens",
 )
+_FLAGS = ("mask", "beta_fallback")
 #: A run with more rows is thinned at random (seeded): a correlation of 5,000 rows has a standard error of 0.014.
 MOST_ROWS = 5_000
 
@@ -70,7 +72,6 @@ def read_rows(run: RunData, most: int = MOST_ROWS) -> Rows | None:
     if not path.exists():
         return None
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
@@ -79,26 +80,16 @@ def read_rows(run: RunData, most: int = MOST_ROWS) -> Rows | None:
             absent = [name for name in ("step", "dynamic_beta") if name not in there]
             if absent:
                 raise ReportError(f"{path}: column {absent[0]!r} is missing; rerun this run's training")
-            wanted = [c for c in (*NUMBERS, "example_id", "mask", "beta_fallback") if c in there]
-            table = file.read(columns=wanted)
-        numbers = {
-            name: pc.cast(table[name], pa.float64()).to_numpy(zero_copy_only=False) for name in NUMBERS if name in there
-        }
-        flags = {
-            name: table[name].fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
-            for name in ("mask", "beta_fallback")
-            if name in there
-        }
-        example = np.arange(table.num_rows)
-        if "example_id" in there:
-            codes = table["example_id"].combine_chunks().dictionary_encode().indices
-            example = codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-            if "chosen_tokens" in numbers:  # KTO's two answers to a prompt share its id and are two examples
-                example = 2 * example + np.isnan(numbers["chosen_tokens"])
+            frame = file.read(columns=[c for c in (*NUMBERS, *_FLAGS, "example_id") if c in there]).to_pandas()
+        numbers = {name: frame[name].to_numpy(dtype=float, na_value=np.nan) for name in NUMBERS if name in there}
+        flags = {name: frame[name].eq(True).to_numpy(dtype=bool) for name in _FLAGS if name in there}
+        example = pd.factorize(frame["example_id"])[0] if "example_id" in there else np.arange(len(frame))
+    except ReportError:
+        raise
     except (OSError, pa.ArrowException, ValueError, TypeError) as error:
-        if isinstance(error, ReportError):
-            raise
         raise ReportError(f"{path}: not a readable parquet file ({error}); rerun this run's training") from error
+    if "example_id" in there and "chosen_tokens" in there:  # KTO's two answers to a prompt share its id: two examples
+        example = 2 * example + np.isnan(numbers["chosen_tokens"])
     keep = np.isfinite(numbers["dynamic_beta"]) & np.isfinite(numbers["step"])
     keep &= flags.get("mask", np.ones(keep.size, dtype=bool))
     used = np.flatnonzero(keep)

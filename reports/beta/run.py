@@ -12,11 +12,11 @@ from reports.beta.associations import Against, lag_correlation
 from reports.beta.cells import Floats
 from reports.beta.curves import perplexity_quantiles
 from reports.beta.drift import collapse_of, drift, edges
-from reports.beta.learned import elasticity, explained
+from reports.beta.learned import elasticity, explained, probe
 from reports.beta.null import permutation_null
-from reports.beta.probe import probe
 from reports.beta.rows import Rows, read_rows
 from reports.runs.records import RunData, finite
+from reports.schema.beta import Association, Learned, RowCounts, RunBeta
 from reports.statistics.association import varies
 
 FIXED = "beta is fixed in this run: a constant has no correlation"
@@ -65,7 +65,7 @@ class Analysed:
     """`entry` goes into summary.json; `kept` (rows) and `steps` (logged series) are what the matrix goes on with."""
 
     run: RunData
-    entry: dict[str, Any]
+    entry: RunBeta
     kept: dict[str, Floats]
     steps: dict[str, Floats]
 
@@ -76,23 +76,23 @@ def step_series(run: RunData) -> dict[str, Floats]:
     Evaluation records stand beside the last training step logged before them.
     """
     names = ("step", "dynamic_beta", *(t for t in STEP_TARGETS if not t.startswith("eval_")))
-    records = run.steps
-    table = {
-        n: np.array([np.nan if (v := finite(r.get(n))) is None else v for r in records], dtype=float) for n in names
-    }
-    table["eval_rewards/accuracies"] = np.full(len(records), np.nan)
+    table = {n: np.array([_number(r, n) for r in run.steps], dtype=float) for n in names}
+    accuracies = np.full(len(run.steps), np.nan)
     for record in run.history:
-        value, step = finite(record.get("eval_rewards/accuracies")), finite(record.get("step"))
-        if value is not None and step is not None:
-            before = np.flatnonzero(table["step"] <= step)
-            if before.size:
-                table["eval_rewards/accuracies"][before[-1]] = value
-    return table
+        if np.isfinite(value := _number(record, "eval_rewards/accuracies")):
+            before = np.flatnonzero(table["step"] <= _number(record, "step"))
+            accuracies[before[-1:]] = value
+    return table | {"eval_rewards/accuracies": accuracies}
+
+
+def _number(record: Mapping[str, Any], key: str) -> float:
+    value = finite(record.get(key))
+    return np.nan if value is None else value
 
 
 def _table(
     columns: Mapping[str, Floats], targets: tuple[str, ...], given: Mapping[str, tuple[str, ...]]
-) -> list[dict[str, Any]]:
+) -> list[Association]:
     held = {name: {c: columns[c] for c in of if c in columns} for name, of in given.items()}
     against = Against(columns["dynamic_beta"], columns["step"], held)
     return [
@@ -102,61 +102,56 @@ def _table(
     ]
 
 
-def _lags(steps: Mapping[str, Floats]) -> list[dict[str, Any]]:
-    beta = steps["dynamic_beta"]
-    return [
-        {"against": name, "contains_beta": name in CONTAINS_BETA, **lag_correlation(beta, steps[name])}
-        for name in LAG_TARGETS
-        if np.isfinite(steps[name]).any()
-    ]
-
-
-def _learned(run: RunData, rows: Rows) -> dict[str, Any]:
-    unknown = np.full(rows.n, np.nan)
-    return {
-        "elasticity": elasticity(rows.beta, rows.columns.get("log_prompt_perplexity", unknown), rows.example),
-        "explained": explained(rows.columns, rows.example),
-        "probe": probe(run),
-    }
-
-
 def analyse_run(run: RunData, label: str) -> Analysed:
     """The entry of one run; what is undefined is null, with `reason` (rows) and `step_reason` (steps) beside it."""
     steps = step_series(run)
+    beta = steps["dynamic_beta"]
+    moves = varies(beta)
+    recorded: dict[str, Any] = {}
+    kept: dict[str, Floats] = {}
     rows = read_rows(run)
-    dynamic_steps = varies(steps["dynamic_beta"])
-    entry: dict[str, Any] = {
-        "run_id": run.run_id,
-        "label": label,
-        "seed": run.seed,
-        "dynamic": dynamic_steps,
-        "reason": NO_ROWS,
-        "step_reason": None if dynamic_steps else FIXED if np.isfinite(steps["dynamic_beta"]).any() else NO_STEPS,
-        "rows": None,
-        "examples": None,
-        "steps": _table(steps, STEP_TARGETS, STEP_GIVEN) if dynamic_steps else None,
-        "null": None,
-        "lags": _lags(steps) if dynamic_steps else [],
-        "perplexity_quantiles": [],
-        "learned": None,
-        "drift": None,
-        "bounds": None,
-        "collapse": collapse_of(run),
+    if rows is not None and rows.n:
+        recorded = _recorded(run, rows)
+        some = np.arange(rows.n)
+        if rows.n > KEPT_ROWS:
+            some = np.sort(np.random.default_rng(1).choice(rows.n, KEPT_ROWS, replace=False))
+        kept = rows.take(some)
+    nothing: dict[str, Any] = {"dynamic": moves, "reason": NO_ROWS, "rows": None, "perplexity_quantiles": []}
+    entry = RunBeta(
+        run_id=run.run_id,
+        label=label,
+        seed=run.seed,
+        step_reason=None if moves else FIXED if np.isfinite(beta).any() else NO_STEPS,
+        steps=_table(steps, STEP_TARGETS, STEP_GIVEN) if moves else None,
+        lags=[
+            lag_correlation(beta, steps[name], against=name, contains_beta=name in CONTAINS_BETA)
+            for name in LAG_TARGETS
+            if moves and np.isfinite(steps[name]).any()
+        ],
+        collapse=collapse_of(run),
+        **nothing | dict.fromkeys(("examples", "null", "learned", "drift", "bounds")) | recorded,
+    )
+    return Analysed(run, entry, kept, steps)
+
+
+def _recorded(run: RunData, rows: Rows) -> dict[str, Any]:
+    """The fields of a run's entry that come from its example rows."""
+    counts = RowCounts(recorded=rows.recorded, used=rows.n, masked=rows.masked, fallback=rows.fallback)
+    found = {"rows": counts, "perplexity_quantiles": perplexity_quantiles(rows.columns), "dynamic": varies(rows.beta)}
+    if not found["dynamic"]:
+        return found | {"reason": FIXED}
+    columns = rows.columns
+    log_ppl = columns.get("log_prompt_perplexity", np.full(rows.n, np.nan))
+    learned = Learned(
+        elasticity=elasticity(rows.beta, log_ppl, rows.example),
+        explained=explained(columns, rows.example),
+        probe=probe(run),
+    )
+    return found | {
+        "reason": None,
+        "examples": _table(columns, TARGETS, GIVEN),
+        "null": permutation_null(rows.beta, columns["delta"], rows.step) if "delta" in columns else None,
+        "learned": learned,
+        "drift": drift(rows.beta, rows.step, rows.example),
+        "bounds": edges(rows.beta, run.settings),
     }
-    if rows is None or not rows.n:
-        return Analysed(run, entry, {}, steps)
-    entry["rows"] = {"recorded": rows.recorded, "used": rows.n, "masked": rows.masked, "fallback": rows.fallback}
-    entry["perplexity_quantiles"] = perplexity_quantiles(rows.columns)
-    entry["dynamic"] = varies(rows.beta)
-    entry["reason"] = None if entry["dynamic"] else FIXED
-    if entry["dynamic"]:
-        entry["examples"] = _table(rows.columns, TARGETS, GIVEN)
-        if "delta" in rows.columns:
-            entry["null"] = permutation_null(rows.beta, rows.columns["delta"], rows.step)
-        entry["learned"] = _learned(run, rows)
-        entry["drift"] = drift(rows.beta, rows.step, rows.example)
-        entry["bounds"] = edges(rows.beta, run.settings)
-    some = np.arange(rows.n)
-    if rows.n > KEPT_ROWS:
-        some = np.sort(np.random.default_rng(1).choice(rows.n, KEPT_ROWS, replace=False))
-    return Analysed(run, entry, rows.take(some), steps)

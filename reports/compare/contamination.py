@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from reports.runs.records import MatrixData, ReportError, read_json
+from reports.schema.runs import Contamination, SharedPrompts
 
 _KEYS = ("n_training", "n_benchmark", "exact", "near", "examples")
 
 
-def contamination_summary(matrix: MatrixData) -> dict[str, Any]:
-    """`benchmarks`: for each one how many of its prompts are training prompts, exactly or nearly, and the most alike pairs.
+def contamination_summary(matrix: MatrixData) -> Contamination:
+    """For each benchmark how many of its prompts are training prompts, exactly or nearly, and the most alike pairs.
 
-    Near means a Jaccard similarity of word trigrams of at least `settings.threshold`. `benchmarks` is null with a `reason` where
-    the comparison was not made.
+    Near means a Jaccard similarity of word trigrams of at least `threshold`.
 
     Raises:
         ReportError: the file is damaged.
     """
     path = matrix.output_dir / "contamination.json"
     if not path.exists():
-        return {"benchmarks": None, "reason": "training and benchmark prompts were not compared"}
+        return Contamination(benchmarks=None, reason="training and benchmark prompts were not compared")
     found = read_json(path)
     if not isinstance(found, dict) or not isinstance(found.get("benchmarks"), dict):
         raise ReportError(f"{path}: not a comparison of prompts; delete it and rerun")
     kept = {
-        name: {**{key: one.get(key) for key in _KEYS}, "threshold": (one.get("settings") or {}).get("threshold")}
+        name: SharedPrompts(
+            **{key: one.get(key) for key in _KEYS}, threshold=(one.get("settings") or {}).get("threshold")
+        )
         for name, one in sorted(found["benchmarks"].items())
     }
-    return {"benchmarks": kept, "reason": None if kept else "no benchmark"}
+    return Contamination(benchmarks=kept, reason=None if kept else "no benchmark")
 
 
-def contamination_sentence(found: dict[str, Any]) -> str:
+def contamination_sentence(found: Contamination) -> str:
     """One sentence for the checklist."""
-    if not found["benchmarks"]:
-        return str(found["reason"])
+    if not found.benchmarks:
+        return str(found.reason)
     parts = [
-        f"{name} {one['exact']} exact and {one['near']} near of {one['n_benchmark']}"
-        for name, one in found["benchmarks"].items()
-        if one["exact"] or one["near"]
+        f"{name} {one.exact} exact and {one.near} near of {one.n_benchmark}"
+        for name, one in found.benchmarks.items()
+        if one.exact or one.near
     ]
-    names = len(found["benchmarks"])
-    return (
-        f"shared prompts: {'; '.join(parts)}"
-        if parts
-        else f"texts of {names} benchmarks compared: none shared, none near"
-    )
+    if parts:
+        return f"shared prompts: {'; '.join(parts)}"
+    return f"texts of {len(found.benchmarks)} benchmarks compared: none shared, none near"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from reports.runs.arms import Arm
 from reports.runs.checkpoints import Snapshot, snapshots
 from reports.runs.records import REFERENCE_ID, MatrixData, RunData, Scores
+from reports.schema.tables import FrontierPoint
 from reports.statistics.intervals import mean_interval
 
 Rows = list[dict[str, float]]
@@ -16,18 +16,13 @@ LENGTHS = ("response_tokens", "response_words")
 _NO_KL = "KL to the reference was not measured: add a benchmark of kind kl"
 
 
-def values_of(scores: Scores, metric: str) -> dict[str, float]:
-    """The values of one metric that are known, by item id."""
-    return {i.id: v for i in scores.items if (v := i.values.get(metric)) is not None}
-
-
 def _stated(scores: Scores | None, metric: str) -> tuple[float | None, float | None]:
     """Mean over items and its standard error, from the items; None where there are none."""
-    values = [] if scores is None else list(values_of(scores, metric).values())
+    values = {} if scores is None else scores.values(metric)
     if not values or scores is None:
         return None, None
-    groups = [i.group or i.id for i in scores.items if i.values.get(metric) is not None]
-    found = mean_interval(values, groups)
+    groups = scores.groups
+    found = mean_interval(list(values.values()), [groups[i] for i in values])
     return found.estimate, found.stderr
 
 
@@ -39,14 +34,21 @@ class Cost:
     benchmark: str
     metric: str
 
+    @property
+    def name(self) -> str:
+        """As a sentence has it."""
+        return "KL" if self.key == "kl" else self.key
+
 
 class Points:
     """The intermediate checkpoints of each run, read once, with the reference as the point every run starts from."""
 
     def __init__(self, matrix: MatrixData) -> None:
         self.matrix = matrix
-        tables = [s for r in matrix.runs for s in r.scores.values()]
-        self.kl = next((s.benchmark for s in tables if s.kind == "kl" and KL_METRIC in s.metrics), None)
+        self.kl = next(
+            (s.benchmark for r in matrix.runs for s in r.scores.values() if s.kind == "kl" and KL_METRIC in s.metrics),
+            None,
+        )
         self._of: dict[str, list[Snapshot]] = {}
 
     def of(self, run: RunData) -> list[Snapshot]:
@@ -62,70 +64,55 @@ class Points:
             return Cost(key, self.kl, KL_METRIC) if self.kl else _NO_KL
         for source in (benchmark, self.kl):
             for name in LENGTHS:
-                if source and any(values_of(s, name) for r in self.matrix.runs if (s := r.scores.get(source))):
+                if source and any(s.values(name) for r in self.matrix.runs if (s := r.scores.get(source))):
                     return Cost(key, source, name)
         return "the length of the answers was not recorded"
 
     def frontier(self, run: RunData, cost: Cost, benchmark: str, metric: str) -> tuple[Rows, Rows] | None:
         """Item values of reward and cost, one mapping per point that has both; the reference first."""
-        reward: Rows = []
-        spent: Rows = []
-        for point in self.of(run):
-            scores, moved = point.scores.get(benchmark), point.scores.get(cost.benchmark)
-            if scores is not None and moved is not None:
-                reward.append(values_of(scores, metric))
-                spent.append(values_of(moved, cost.metric))
+        both = [p.scores for p in self.of(run) if benchmark in p.scores and cost.benchmark in p.scores]
+        reward = [scores[benchmark].values(metric) for scores in both]
+        spent = [scores[cost.benchmark].values(cost.metric) for scores in both]
         begun = self.matrix.reference.scores if self.matrix.reference else {}
         if benchmark in begun and spent:
             start = dict.fromkeys(spent[0], 0.0) if cost.key == "kl" else {}
             if cost.key != "kl" and cost.benchmark in begun:
-                start = values_of(begun[cost.benchmark], cost.metric)
+                start = begun[cost.benchmark].values(cost.metric)
             if start:
-                reward.insert(0, values_of(begun[benchmark], metric))
+                reward.insert(0, begun[benchmark].values(metric))
                 spent.insert(0, start)
         return (reward, spent) if len(spent) > 1 else None
 
-    def row(self, arm: Arm, run: RunData, snap: Snapshot, benchmark: str, metric: str) -> dict[str, Any]:
+    def row(self, arm: Arm, run: RunData, snap: Snapshot, benchmark: str, metric: str) -> FrontierPoint:
         """One intermediate checkpoint of a run: its KL, reward and length with standard errors, and what was not measured."""
-        kl = snap.scores.get(self.kl or "")
-        reward = snap.scores.get(benchmark)
-        length: tuple[float | None, float | None] = (None, None)
-        name: str | None = None
-        for source in (reward, kl):
-            for key in LENGTHS:
-                if length[0] is None and source is not None:
-                    length = _stated(source, key)
-                    name = f"{source.benchmark}/{key}" if length[0] is not None else None
-        moved, gained = _stated(kl, KL_METRIC), _stated(reward, metric)
-        lacking = [
-            n for n, v in (("KL", moved[0]), (f"{benchmark}/{metric}", gained[0]), ("length", length[0])) if v is None
-        ]
-        return {
-            "label": arm.label,
-            "run_id": run.run_id,
-            "seed": run.seed,
-            "state": run.state,
-            "step": snap.step,
-            "final": snap.final,
-            "kl": moved[0],
-            "kl_stderr": moved[1],
-            "reward": gained[0],
-            "reward_stderr": gained[1],
-            "length": length[0],
-            "length_stderr": length[1],
-            "length_metric": name,
-            "reason": f"not measured: {', '.join(lacking)}" if lacking else None,
-        }
+        kl, reward = snap.scores.get(self.kl or ""), snap.scores.get(benchmark)
+        measured = [(s, key) for s in (reward, kl) if s is not None for key in LENGTHS if s.values(key)]
+        lengths, name = measured[0] if measured else (None, "")
+        moved = (0.0, 0.0) if run is self.matrix.reference else _stated(kl, KL_METRIC)
+        gained, length = _stated(reward, metric), _stated(lengths, name)
+        stated = {"KL": moved, f"{benchmark}/{metric}": gained, "length": length}
+        lacking = [what for what, (value, _) in stated.items() if value is None]
+        return FrontierPoint(
+            label=arm.label,
+            run_id=run.run_id,
+            seed=run.seed,
+            state=run.state,
+            step=snap.step,
+            final=snap.final,
+            kl=moved[0],
+            kl_stderr=moved[1],
+            reward=gained[0],
+            reward_stderr=gained[1],
+            length=length[0],
+            length_stderr=length[1],
+            length_metric=f"{lengths.benchmark}/{name}" if lengths is not None else None,
+            reason=f"not measured: {', '.join(lacking)}" if lacking else None,
+        )
 
-    def reference_row(self, benchmark: str, metric: str) -> list[dict[str, Any]]:
+    def reference_row(self, benchmark: str, metric: str) -> list[FrontierPoint]:
         """The reference at KL 0; nothing where it was not scored."""
-        matrix = self.matrix
-        if matrix.reference is None or benchmark not in matrix.reference.scores:
+        reference = self.matrix.reference
+        if reference is None or benchmark not in reference.scores:
             return []
-        start = Snapshot(REFERENCE_ID, 0, False, matrix.reference.scores)
-        arm = Arm(REFERENCE_ID, REFERENCE_ID, None, {}, ())
-        row = self.row(arm, matrix.reference, start, benchmark, metric)
-        lacking = [n for n, k in (("length", "length"), (f"{benchmark}/{metric}", "reward")) if row[k] is None]
-        return [
-            row | {"kl": 0.0, "kl_stderr": 0.0, "reason": f"not measured: {', '.join(lacking)}" if lacking else None}
-        ]
+        arm, start = Arm(REFERENCE_ID, REFERENCE_ID, None, {}, ()), Snapshot(0, False, reference.scores)
+        return [self.row(arm, reference, start, benchmark, metric)]

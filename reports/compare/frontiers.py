@@ -1,48 +1,53 @@
 """Reward against KL and against length, over the checkpoints of every seed, and methods compared at equal KL and length.
 
-`summary["frontiers"]` holds what this module returns; claims declared `at: matched_kl` are judged from `matched_kl`.
+`summary.frontiers` holds what this module returns; claims declared `at: matched_kl` are judged from `matched_kl`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reports.compare.comparison import MatchedKL, by_group, crossed_test, interval_of
+from reports.compare.comparison import Floats, MatchedKL, align, by_group, crossed_test, interval_of
+from reports.compare.corrected import UNCORRECTED, with_corrected
 from reports.compare.frontier_points import Cost, Points, Rows
-from reports.runs.arms import Arm
+from reports.runs.arms import Arm, contrasts
 from reports.runs.records import MatrixData
+from reports.schema.base import Estimate, Test, Tested
+from reports.schema.tables import (
+    AtEqual,
+    FrontierComparison,
+    FrontierDifference,
+    Frontiers,
+    FrontierSeed,
+    LengthComparison,
+    LengthFrontier,
+    LengthSeed,
+)
 from reports.statistics.crossed import crossed_mean
 from reports.statistics.frontier import Frontier, Matched, bootstrap_matched, matched, shared_range
-from reports.statistics.multiplicity import benjamini_hochberg
 
-Floats = NDArray[np.float64]
 DRAWS = 1000
-_ALONE = "one run has nothing to be compared with"
-NOTHING: dict[str, Any] = {
-    "kl_benchmark": None,
-    "metric": None,
-    "points": [],
-    "comparisons": [],
-    "length": {"metric": None, "comparisons": [], "reason": _ALONE},
-    "reason": _ALONE,
-}
+
+
+def nothing(reason: str) -> Frontiers:
+    """The part of a summary that has no frontiers, and why."""
+    length = LengthFrontier(metric=None, comparisons=[], reason=reason)
+    return Frontiers(kl_benchmark=None, metric=None, points=[], comparisons=[], length=length, reason=reason)
 
 
 def _array(rows: Sequence[Rows], groups: dict[str, str]) -> list[Floats]:
     """One array (points, groups of items) per run, on the items that every point of every run has, in one order."""
-    flat = [point for run in rows for point in run]
-    ids = [i for i in flat[0] if all(i in point for point in flat[1:])]
-    names = [groups.get(i, i) for i in ids]
-    return [by_group(np.array([[p[i] for i in ids] for p in run]).reshape(len(run), len(ids)), names) for run in rows]
+    ids, values = align([point for run in rows for point in run])
+    grouped = by_group(values, [groups.get(i, i) for i in ids])
+    return np.split(grouped, np.cumsum([len(run) for run in rows])[:-1])
 
 
 def _groups(matrix: MatrixData, benchmark: str) -> dict[str, str]:
     scores = next((r.scores[benchmark] for r in matrix.runs if benchmark in r.scores), None)
-    return {} if scores is None else {i.id: i.group for i in scores.items if i.group is not None}
+    return {} if scores is None else scores.groups
 
 
 def _pairs(
@@ -59,7 +64,7 @@ def _pairs(
     ]
     seeds = sorted(set(usable[0]) & set(usable[1]))
     if not seeds:
-        return [], [], f"no seed of both has a {'KL' if cost.key == 'kl' else cost.key} and a score at two points"
+        return [], [], f"no seed of both has a {cost.name} and a score at two points"
     rows = [usable[side][s] for s in seeds for side in (0, 1)]
     rewards = _array([r for r, _ in rows], _groups(points.matrix, benchmark))
     spent = _array([c for _, c in rows], _groups(points.matrix, cost.benchmark))
@@ -69,8 +74,8 @@ def _pairs(
     return seeds, list(zip(every[0::2], every[1::2], strict=True)), None
 
 
-def _outward(pair: tuple[Frontier, Frontier]) -> tuple[tuple[Frontier, Frontier], float]:
-    """The pair with length counted in the direction in which both moved away from their first points, and its sign.
+def _outward(pair: tuple[Frontier, Frontier]) -> tuple[Frontier, Frontier]:
+    """The pair with length counted in the direction in which both moved away from their first points, so maybe negative.
 
     The comparison is made where they are furthest: at the longest length both reach where answers grew longer, at the shortest
     where they grew shorter. At their first point, the reference, both are the same policy.
@@ -79,7 +84,7 @@ def _outward(pair: tuple[Frontier, Frontier]) -> tuple[tuple[Frontier, Frontier]
     start = float(np.mean([f.kl[0].mean() for f in pair]))
     sign = -1.0 if abs(low - start) > abs(high - start) else 1.0
     first, second = (Frontier(f.reward, sign * f.kl) for f in pair)
-    return (first, second), sign
+    return first, second
 
 
 def matched_kl(matrix: MatrixData) -> MatchedKL:
@@ -104,112 +109,123 @@ def matched_kl(matrix: MatrixData) -> MatchedKL:
     return differences
 
 
-def _inferred(cells: Floats) -> dict[str, Any]:
+def _tested(cells: Floats) -> Tested:
     mean = crossed_mean(cells)
-    return {"difference": interval_of(mean, cells).as_dict(), "test": crossed_test(mean).as_dict()}
+    return Tested(difference=Estimate.from_result(interval_of(mean, cells)), test=Test.from_result(crossed_test(mean)))
 
 
-def _comparison(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str, metric: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Two arms at an equal cost: `seeds` holds each seed's differences, `kept` the runs behind them."""
+
+    common: AtEqual
+    seeds: list[tuple[int, Matched]]
+    kept: list[tuple[Frontier, Frontier]]
+
+    @property
+    def cost_prompts(self) -> int:
+        return self.kept[0][0].kl.shape[1] if self.kept else 0
+
+
+def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str, metric: str) -> _Compared:
     seeds, pairs, reason = _pairs(points, cost, first, second, benchmark, metric)
-    key, is_kl = cost.key, cost.key == "kl"
-    found: list[tuple[int, Matched, float]] = []
-    kept: list[tuple[Frontier, Frontier]] = []
-    apart: list[int] = []
-    for seed, given in zip(seeds, pairs, strict=True):
-        pair, sign = (given, 1.0) if is_kl else _outward(given)
-        one = matched(*pair)
-        if one is None:
-            apart.append(seed)
-        else:
-            found.append((seed, one, sign))
-            kept.append(pair)
+    if cost.key != "kl":
+        pairs = [_outward(pair) for pair in pairs]
+    every = [(seed, pair, matched(*pair)) for seed, pair in zip(seeds, pairs, strict=True)]
+    found = [(seed, m) for seed, _, m in every if m is not None]
+    kept = [pair for _, pair, m in every if m is not None]
     if pairs and not found:
-        reason = f"no pair of runs shares a range of {'KL' if is_kl else key}"
+        reason = f"no pair of runs shares a range of {cost.name}"
     none = np.empty((0, 0))
-    ends = np.array([m.at_high for _, m, _ in found]) if found else none
-    areas = np.array([m.over_range for _, m, _ in found]) if found else none
+    ends = np.array([m.at_high for _, m in found]) if found else none
+    areas = np.array([m.over_range for _, m in found]) if found else none
     least = min((f.kl.shape[0] for pair in kept for f in pair), default=None)
     note = "only the reference and the final policy of some runs: a straight line between them" if least == 2 else None
-    # Length is measured on the answers themselves, so that its error is the smaller part: no bootstrap over it.
-    boot = bootstrap_matched(kept, DRAWS) if is_kl else None
-    return {
-        "benchmark": benchmark,
-        "metric": metric,
-        "label": first.label,
-        "against": second.label,
-        "n": ends.shape[1] if found else 0,
-        f"{key}_prompts": kept[0][0].kl.shape[1] if kept else 0,
-        "points_per_run": least,
-        "seeds_without_shared_range": apart,
-        "per_seed": [
-            {
-                "seed": seed,
-                f"{key}_low": min(sign * m.low, sign * m.high),
-                f"{key}_high": max(sign * m.low, sign * m.high),
-                "matched": float(m.at_high.mean()),
-                "area": float(m.over_range.mean()),
-            }
-            for seed, m, sign in found
-        ],
-        "matched": _inferred(ends) | ({"bootstrap": boot[0].as_dict()} if boot else {}),
-        "area": _inferred(areas) | ({"bootstrap": boot[1].as_dict()} if boot else {}),
-        "note": note,
-        "reason": reason,
-    }
+    common = AtEqual(
+        benchmark=benchmark,
+        metric=metric,
+        label=first.label,
+        against=second.label,
+        n=ends.shape[1],
+        points_per_run=least,
+        seeds_without_shared_range=[seed for seed, _, m in every if m is None],
+        matched=_tested(ends),
+        area=_tested(areas),
+        note=note,
+        reason=reason,
+        adjusted_p=UNCORRECTED,
+    )
+    return _Compared(common, found, kept)
 
 
-def _compared(
-    points: Points, cost: Cost, pairs: Sequence[tuple[Arm, Arm]], benchmark: str, metric: str
-) -> list[dict[str, Any]]:
-    """Every pair at an equal cost, the p-values of the matched differences adjusted together."""
-    comparisons = [_comparison(points, cost, a, b, benchmark, metric) for a, b in pairs]
-    adjusted = benjamini_hochberg([c["matched"]["test"]["p_value"] for c in comparisons])
-    for row, p in zip(comparisons, adjusted, strict=True):
-        row["adjusted_p"] = {
-            "value": p,
-            "method": "Benjamini-Hochberg",
-            "family_size": sum(v is not None for v in adjusted),
-            "reason": None if p is not None else row["matched"]["test"]["reason"],
-        }
-    return comparisons
+def _at_equal_kl(found: _Compared) -> FrontierComparison:
+    """With a bootstrap that also draws the prompts KL was measured on."""
+    both = [
+        FrontierDifference(**dict(difference), bootstrap=Estimate.from_result(draws))
+        for difference, draws in zip(
+            (found.common.matched, found.common.area), bootstrap_matched(found.kept, DRAWS), strict=True
+        )
+    ]
+    per_seed = [
+        FrontierSeed(
+            seed=s, kl_low=m.low, kl_high=m.high, matched=float(m.at_high.mean()), area=float(m.over_range.mean())
+        )
+        for s, m in found.seeds
+    ]
+    fields = dict(found.common) | {"matched": both[0], "area": both[1]}
+    return FrontierComparison(**fields, kl_prompts=found.cost_prompts, per_seed=per_seed)
+
+
+def _at_equal_length(found: _Compared) -> LengthComparison:
+    """Length is measured on the answers themselves, so that its error is the smaller part: no bootstrap over it."""
+    per_seed = [
+        LengthSeed(
+            seed=s,
+            length_low=min(abs(m.low), abs(m.high)),
+            length_high=max(abs(m.low), abs(m.high)),
+            matched=float(m.at_high.mean()),
+            area=float(m.over_range.mean()),
+        )
+        for s, m in found.seeds
+    ]
+    return LengthComparison(**dict(found.common), length_prompts=found.cost_prompts, per_seed=per_seed)
 
 
 def frontier_summary(
-    matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None, baseline: Arm | None, controls: Sequence[str]
-) -> dict[str, Any]:
+    matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None, baseline: Arm | None
+) -> Frontiers:
     """Points of every run and checkpoint on the primary metric, and differences at matched KL and over the shared range.
 
     `matched` compares each seed's two runs at the largest KL both reach, `area` averages the difference over the KL both
     reach (area between the frontiers over the length of the range, in the metric's unit). `length` holds the same at equal
-    mean length of the answers, there at the shared length furthest from the reference's. `controls` are labels of arms.
+    mean length of the answers, there at the shared length furthest from the reference's. p-values are adjusted together
+    (Benjamini-Hochberg) at equal KL, and at equal length.
     """
     points = Points(matrix)
     if primary is None:
-        why = "no primary metric"
-        return NOTHING | {"length": NOTHING["length"] | {"reason": why}, "reason": why}
+        return nothing("no primary metric")
     benchmark, metric = primary.split("/", 1)
     rows = points.reference_row(benchmark, metric)
     rows += [points.row(a, r, s, benchmark, metric) for a in all_arms for r in a.runs for s in points.of(r)]
-    pairs: list[tuple[Arm, Arm]] = []
-    if baseline is not None:
-        pairs = [(a, baseline) for a in all_arms if a is not baseline]
-        tested = [a for a in all_arms if a is not baseline and a.label not in controls and a.method != baseline.method]
-        pairs += [(a, c) for a in tested for c in all_arms if c.label in controls]
-    made: dict[str, tuple[str | None, list[dict[str, Any]], str | None]] = {}
-    for key in ("kl", "length"):
-        cost = points.cost(key, benchmark)
-        if isinstance(cost, str):
-            made[key] = (None, [], cost)
-        else:
-            name = f"{cost.benchmark}/{cost.metric}"
-            compared = _compared(points, cost, pairs, benchmark, metric)
-            made[key] = (name, compared, None if baseline is not None else "no baseline")
-    of_length, by_length, no_length = made["length"]
-    return {
-        "kl_benchmark": points.kl,
-        "metric": primary,
-        "points": rows,
-        "comparisons": made["kl"][1],
-        "length": {"metric": of_length, "comparisons": by_length, "reason": no_length},
-        "reason": made["kl"][2],
-    }
+    pairs = contrasts(all_arms, baseline)
+
+    kl, length = (points.cost(key, benchmark) for key in ("kl", "length"))
+    by_kl = [] if isinstance(kl, str) else [_at_equal_kl(_compare(points, kl, *p, benchmark, metric)) for p in pairs]
+    by_length = (
+        []
+        if isinstance(length, str)
+        else [_at_equal_length(_compare(points, length, *p, benchmark, metric)) for p in pairs]
+    )
+    unpaired = None if baseline is not None else "no baseline"
+    return Frontiers(
+        kl_benchmark=points.kl,
+        metric=primary,
+        points=rows,
+        comparisons=with_corrected(by_kl, [row.matched.test for row in by_kl]),
+        length=LengthFrontier(
+            metric=None if isinstance(length, str) else f"{length.benchmark}/{length.metric}",
+            comparisons=with_corrected(by_length, [row.matched.test for row in by_length]),
+            reason=length if isinstance(length, str) else unpaired,
+        ),
+        reason=kl if isinstance(kl, str) else unpaired,
+    )

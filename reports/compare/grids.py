@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reports.compare.comparison import Column, by_group, columns_of
+from reports.compare.comparison import Column, Floats, align, by_group, columns_of
 from reports.runs.arms import Arm
-from reports.runs.records import MatrixData, Scores
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +24,11 @@ class ScoreGrid:
 
 def grid_of(label: str, columns: Sequence[Column]) -> ScoreGrid | None:
     """The items that every policy of the arm answered; None where there are none."""
-    if not columns:
-        return None
-    first, others = columns[0], columns[1:]
-    ids = tuple(i for i in first.values if all(i in c.values for c in others))
+    ids, values = align([c.values for c in columns]) if columns else ([], np.empty(0))
     if not ids:
         return None
-    values = np.array([[c.values[i] for i in ids] for c in columns], dtype=float)
-    return ScoreGrid(label, tuple(c.seed for c in columns), ids, tuple(first.groups[i] for i in ids), values)
+    groups = columns[0].groups
+    return ScoreGrid(label, tuple(c.seed for c in columns), tuple(ids), tuple(groups[i] for i in ids), values)
 
 
 def arm_grids(all_arms: Sequence[Arm], benchmark: str, metric: str) -> dict[str, ScoreGrid]:
@@ -64,10 +57,3 @@ def grouped(grid: ScoreGrid, ids: Sequence[str], values: Floats) -> Floats:
     """Values of shape (..., items) with one column per group of items."""
     at = dict(zip(grid.ids, grid.groups, strict=True))
     return by_group(values, [at[i] for i in ids])
-
-
-def higher_is_better(matrix: MatrixData, benchmark: str, metric: str) -> bool:
-    """Whether a larger value of the metric is better; True where no score file says."""
-    policies = [*matrix.runs, *([matrix.reference] if matrix.reference else [])]
-    found: list[Scores] = [s for r in policies if (s := r.scores.get(benchmark)) and metric in s.metrics]
-    return not found or found[0].metrics[metric].get("higher_is_better") is not False

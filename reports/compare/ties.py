@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
-from reports.schema import Metric
+from reports.schema.metrics import Metric
 
 BEST, TIED, APART, UNKNOWN = "best", "tied", "apart", "unknown"
 SENTENCE = (
@@ -13,24 +13,26 @@ SENTENCE = (
 )
 
 
-def ties(metric: Metric) -> dict[str, dict[str, Any]]:
-    """For each method's label {"mark", "how"}: best, tied with the best, apart from it, or unknown (no score).
+class Tie(NamedTuple):
+    """One method's mark, and how it was found."""
 
-    `metric` is an entry of summary["metrics"]; methods that share a letter of its `tie_groups` are not distinguishable.
+    mark: str
+    how: str
+
+
+def ties(metric: Metric) -> dict[str, Tie]:
+    """For each method's label whether it is the best, tied with the best, apart from it, or unknown (no score).
+
+    Methods that share a letter of the metric's `tie_groups` are not distinguishable.
     """
     found = metric.tie_groups
     groups = {group.label: set(group.letters) for group in found.groups}
-    marks = {m.label: {"mark": UNKNOWN, "how": "no score"} for m in metric.methods}
-    best = next(iter(groups), None)  # they come in the order of their means
+    marks = {m.label: Tie(UNKNOWN, "no score") for m in metric.methods}
+    best = next(iter(groups), "")  # they come in the order of their means
     for label, letters in groups.items():
-        if label == best:
-            marks[label] = {"mark": BEST, "how": f"the best mean of {len(groups)} methods"}
-            continue
-        tied = bool(letters & groups[str(best)])
-        said = f"{'not told' if tied else 'told'} apart from {best}"
-        how = f"{said}: {found.method}, {found.tested} of {found.pairs} pairs tested"
-        marks[label] = {
-            "mark": TIED if tied else APART,
-            "how": how + (f"; {found.reason}" if found.reason else ""),
-        }
+        tied = bool(letters & groups[best])
+        how = f"{'not told' if tied else 'told'} apart from {best}: {found.method}, {found.tested} of {found.pairs} pairs tested"
+        marks[label] = Tie(TIED if tied else APART, how + (f"; {found.reason}" if found.reason else ""))
+    if best:
+        marks[best] = Tie(BEST, f"the best mean of {len(groups)} methods")
     return marks

@@ -1,29 +1,30 @@
 """Methods at their best setting: cross-fitted comparisons, expected best under equal budgets, and the map of settings.
 
-`summary["tuning"]` holds what this module returns.
+`summary.tuning` holds what this module returns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reports.compare.comparison import crossed_test
+from reports.compare.comparison import Floats, crossed_test
+from reports.compare.corrected import UNCORRECTED, with_corrected
 from reports.compare.grids import ScoreGrid, aligned, arm_grids, grouped
-from reports.runs.arms import Arm
-from reports.runs.records import MatrixData
+from reports.runs.arms import Arm, differing
+from reports.schema.base import Estimate, SeedValue, Test, Value
+from reports.schema.metrics import Metric, TieGroup, TieGroups
+from reports.schema.tables import BestComparison, Chosen, ExpectedBest, ExpectedPoint, SettingScore, Tuning
+from reports.statistics import results
 from reports.statistics.best_settings import best_difference, expected_best, tuned
 from reports.statistics.crossed import crossed_mean
 from reports.statistics.design import ALPHA, LEAST_SEEDS
-from reports.statistics.multiplicity import benjamini_hochberg, holm, letters
+from reports.statistics.multiplicity import holm, letters
 from reports.statistics.paired import seed_interval
 
-Floats = NDArray[np.float64]
-_TURNED = {"value": "value", "low": "high", "high": "low"}
-NOTHING: dict[str, Any] = {"comparisons": [], "expected_best": [], "map": [], "reason": "one run: nothing was tuned"}
+NOTHING = Tuning(comparisons=[], expected_best=[], map=[], reason="one run: nothing was tuned")
 
 
 def _families(all_arms: Sequence[Arm], grids: Mapping[str, ScoreGrid]) -> dict[str, list[Arm]]:
@@ -60,149 +61,137 @@ def cross_fitted(first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: 
     return float((tuned(mine).scores - tuned(theirs).scores).mean())
 
 
-def _compare(first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: float) -> dict[str, Any]:
+def _turned(found: results.Estimate) -> results.Estimate:
+    """The estimate of the opposite difference."""
+    value, low, high = (None if v is None else -v for v in (found.estimate, found.high, found.low))
+    return replace(found, estimate=value, low=low, high=high)
+
+
+def _compare(entry: Metric, method: str, against: str, families: Mapping[str, list[ScoreGrid]]) -> BestComparison:
     """Both sides at their best: the estimate at settings chosen elsewhere than where they are compared."""
+    first, second = families[method], families[against]
+    sign = _sign(entry)
     seeds, ids, mine, theirs = _sides(first, second, sign)
-    row: dict[str, Any] = {"seeds": list(seeds), "n": len(ids), "chosen": [], "against_chosen": [], "how": None}
+    chosen: tuple[list[Chosen], list[Chosen]] = [], []
     per_seed: list[float] = []
-    estimate = None
+    how = estimate = None
     if _can_be_tuned(mine, theirs):
         one, two = tuned(mine), tuned(theirs)
         gap = sign * (one.scores - two.scores)
         per_seed, estimate = [float(v) for v in gap.mean(axis=1)], float(gap.mean()) * sign
-        row |= {"chosen": _shares(first, one.share), "against_chosen": _shares(second, two.share)}
-        row["how"] = one.how if len(first) > 1 else two.how
+        chosen = _shares(first, one.share), _shares(second, two.share)
+        how = one.how if len(first) > 1 else two.how
     found = best_difference(mine, theirs, estimate)
-    difference = found.difference.as_dict()
-    if sign < 0:  # back to the metric's own direction
-        difference |= {k: None if (v := difference[o]) is None else -v for k, o in _TURNED.items()}
     reason = None if found.detectable is not None else found.difference.note or "not defined for these data"
-    return row | {
-        "seed_differences": per_seed,
-        "difference": difference,
-        "test": found.test.as_dict(),
-        "minimum_detectable_effect": {"value": found.detectable, "reason": reason},
-    }
+    # Back to the metric's own direction.
+    difference = found.difference if sign > 0 else _turned(found.difference)
+    return BestComparison(
+        benchmark=entry.benchmark,
+        metric=entry.metric,
+        primary=entry.primary,
+        method=method,
+        against=against,
+        settings=len(first),
+        against_settings=len(second),
+        seeds=list(seeds),
+        n=len(ids),
+        chosen=chosen[0],
+        against_chosen=chosen[1],
+        how=how,
+        seed_differences=per_seed,
+        difference=Estimate.from_result(difference),
+        test=Test.from_result(found.test),
+        minimum_detectable_effect=Value(value=found.detectable, reason=reason),
+        adjusted_p=UNCORRECTED,
+    )
 
 
-def _shares(grids: Sequence[ScoreGrid], share: Floats) -> list[dict[str, Any]]:
-    found = [{"label": g.label, "share": float(s)} for g, s in zip(grids, share, strict=True) if s > 0]
-    return sorted(found, key=lambda row: -row["share"])
+def _shares(grids: Sequence[ScoreGrid], share: Floats) -> list[Chosen]:
+    found = [Chosen(label=g.label, share=float(s)) for g, s in zip(grids, share, strict=True) if s > 0]
+    return sorted(found, key=lambda row: -row.share)
 
 
-def _comparisons(
-    families: Mapping[str, list[Arm]],
-    grids: Mapping[str, ScoreGrid],
-    baseline: str | None,
-    controls: Sequence[str],
-    sign: float,
-) -> list[dict[str, Any]]:
-    rows = []
-    for method, family in families.items():
-        if method == baseline:
-            continue
-        others = [] if baseline is None else [baseline]
-        others += [] if method in controls else [c for c in families if c in controls]
-        for other in others:
-            if other not in families:
-                continue
-            mine, theirs = ([grids[a.label] for a in side] for side in (family, families[other]))
-            head = {"method": method, "against": other, "settings": len(mine), "against_settings": len(theirs)}
-            rows.append(head | _compare(mine, theirs, sign))
-    return rows
+def _sign(entry: Metric) -> float:
+    return 1.0 if entry.higher_is_better else -1.0
 
 
-def _curve(method: str, family: Sequence[Arm], grids: Mapping[str, ScoreGrid], sign: float) -> dict[str, Any]:
+def _seed_values(seeds: Sequence[int | None], values: Floats) -> list[SeedValue]:
+    return [SeedValue(seed=s, value=float(v)) for s, v in zip(seeds, values, strict=True)]
+
+
+def _curve(entry: Metric, method: str, own: Sequence[ScoreGrid]) -> ExpectedBest:
     """Expected best of n settings: of the means over seeds, and of single seeds where all settings have them."""
-    own = [grids[a.label] for a in family]
-    means = np.array([g.values.mean() for g in own])
-    best = sign * expected_best(sign * means)
+    sign, items = _sign(entry), min(len(g.ids) for g in own)
+    best = sign * expected_best(sign * np.array([g.values.mean() for g in own]))
     seeds = [s for s in own[0].seeds if all(s in g.seeds for g in own[1:])]
     per_seed = np.array([[g.values[g.seeds.index(s)].mean() for g in own] for s in seeds]).reshape(len(seeds), -1)
     curves = sign * expected_best(sign * per_seed) if seeds else np.empty((0, len(own)))
-    items = min(len(g.ids) for g in own)
-    return {
-        "method": method,
-        "settings": len(own),
-        "n": items,
-        "note": "the best of noisy means is too good by its luck; compare methods at equal n",
-        "points": [
-            {
-                "n_settings": n + 1,
-                "value": float(best[n]),
-                "interval": seed_interval(curves[:, n], items).as_dict(),
-                "per_seed": [
-                    {"seed": s, "value": float(v)} for s, v in zip(seeds, curves[:, n], strict=True)
-                ],
-            }
-            for n in range(len(own))
-        ],
-    }  # fmt: skip
-
-
-def _map(method: str, family: Sequence[Arm], grids: Mapping[str, ScoreGrid]) -> list[dict[str, Any]]:
-    names = list(dict.fromkeys(name for a in family for name in a.settings))
-    moved = [n for n in names if len({repr(a.settings.get(n)) for a in family}) > 1]
-    rows = []
-    for arm in family:
-        grid = grids[arm.label]
-        means = grid.values.mean(axis=1)
-        rows.append(
-            {
-                "method": method,
-                "label": arm.label,
-                "settings": {n: arm.settings.get(n) for n in moved},
-                "mean": seed_interval(means, len(grid.ids)).as_dict(),
-                "per_seed": [{"seed": s, "value": float(v)} for s, v in zip(grid.seeds, means, strict=True)],
-            }
+    points = [
+        ExpectedPoint(
+            n_settings=n,
+            value=float(value),
+            interval=Estimate.from_result(seed_interval(curve, items)),
+            per_seed=_seed_values(seeds, curve),
         )
-    return rows
+        for n, (value, curve) in enumerate(zip(best, curves.T, strict=True), 1)
+    ]
+    return ExpectedBest(
+        benchmark=entry.benchmark,
+        metric=entry.metric,
+        primary=entry.primary,
+        method=method,
+        settings=len(own),
+        n=items,
+        note="the best of noisy means is too good by its luck; compare methods at equal n",
+        points=points,
+    )
+
+
+def _map(entry: Metric, family: Sequence[Arm], grids: Mapping[str, ScoreGrid]) -> list[SettingScore]:
+    moved = differing([arm.settings for arm in family])
+    return [
+        SettingScore(
+            benchmark=entry.benchmark,
+            metric=entry.metric,
+            primary=entry.primary,
+            method=arm.method,
+            label=arm.label,
+            settings={n: arm.settings.get(n) for n in moved},
+            mean=Estimate.from_result(seed_interval(grid.values.mean(axis=1), len(grid.ids))),
+            per_seed=_seed_values(grid.seeds, grid.values.mean(axis=1)),
+        )
+        for arm in family
+        for grid in [grids[arm.label]]
+    ]
 
 
 def tuning_summary(
-    matrix: MatrixData,
-    all_arms: Sequence[Arm],
-    metrics: Sequence[Mapping[str, Any]],
-    baseline: str | None,
-    controls: Sequence[str],
-) -> dict[str, Any]:
+    all_arms: Sequence[Arm], metrics: Sequence[Metric], baseline: str | None, controls: Sequence[str]
+) -> Tuning:
     """Every metric: methods at cross-fitted best settings, expected-best curves, and the mean at each setting.
 
-    Args:
-        metrics: entries with benchmark, metric, higher_is_better and primary.
-        baseline: the baseline's method name. controls: method names of the controls.
-
-    A comparison is the method's best setting against the other's best: the estimate is cross-fitted (no setting is
-    scored where it was chosen), interval and p pay for the choice. p-values are adjusted together (Benjamini-Hochberg)
-    over all comparisons here. A difference is in the metric's own direction.
+    `baseline` and `controls` are names of methods. A comparison is the method's best setting against the other's best: the
+    estimate is cross-fitted (no setting is scored where it was chosen), interval and p pay for the choice. p-values are
+    adjusted together (Benjamini-Hochberg) over all comparisons here. A difference is in the metric's own direction.
     """
-    comparisons: list[dict[str, Any]] = []
-    curves: list[dict[str, Any]] = []
-    settings: list[dict[str, Any]] = []
+    comparisons: list[BestComparison] = []
+    curves: list[ExpectedBest] = []
+    settings: list[SettingScore] = []
     for entry in metrics:
-        benchmark, metric = entry["benchmark"], entry["metric"]
-        sign = 1.0 if entry["higher_is_better"] else -1.0
-        head = {"benchmark": benchmark, "metric": metric, "primary": entry["primary"]}
-        grids = arm_grids(all_arms, benchmark, metric)
+        grids = arm_grids(all_arms, entry.benchmark, entry.metric)
         families = _families(all_arms, grids)
-        comparisons += [head | row for row in _comparisons(families, grids, baseline, controls, sign)]
-        for method, family in families.items():
-            curves.append(head | _curve(method, family, grids, sign))
-            settings += [head | row for row in _map(method, family, grids)]
-    adjusted = benjamini_hochberg([c["test"]["p_value"] for c in comparisons])
-    known = sum(p is not None for p in adjusted)
-    for row, p in zip(comparisons, adjusted, strict=True):
-        row["adjusted_p"] = {
-            "value": p,
-            "method": "Benjamini-Hochberg",
-            "family_size": known,
-            "reason": None if p is not None else row["test"]["reason"],
-        }
+        sides = {method: [grids[a.label] for a in family] for method, family in families.items()}
+        for method in families:
+            others = [baseline, *([] if method in controls else controls)] if method != baseline else []
+            comparisons += [_compare(entry, method, other, sides) for other in others if other in sides]
+            curves.append(_curve(entry, method, sides[method]))
+            settings += _map(entry, families[method], grids)
     reason = None if comparisons else "no baseline with scores beside a method with scores"
-    return {"comparisons": comparisons, "expected_best": curves, "map": settings, "reason": reason}
+    comparisons = with_corrected(comparisons, [c.test for c in comparisons])
+    return Tuning(comparisons=comparisons, expected_best=curves, map=settings, reason=reason)
 
 
-def tie_groups(all_arms: Sequence[Arm], benchmark: str, metric: str, higher: bool) -> dict[str, Any]:
+def tie_groups(all_arms: Sequence[Arm], benchmark: str, metric: str, higher: bool) -> TieGroups:
     """Compact letter display over the arms: those sharing a letter are not distinguishable (Holm over all pairs, p <= .05).
 
     A pair with fewer than five shared seeds is never distinguishable.
@@ -211,15 +200,8 @@ def tie_groups(all_arms: Sequence[Arm], benchmark: str, metric: str, higher: boo
     means = {label: float(g.values.mean()) for label, g in grids.items()}
     order = sorted(means, key=lambda label: -means[label] if higher else means[label])
     pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
-    p_values: list[float | None] = []
-    for a, b in pairs:
-        seeds, ids, values = aligned([grids[a], grids[b]])
-        if len(seeds) < LEAST_SEEDS or not ids:
-            p_values.append(None)
-            continue
-        p_values.append(crossed_test(crossed_mean(grouped(grids[a], ids, values[0] - values[1]))).p_value)
-    adjusted = holm(p_values)
-    apart = [pair for pair, p in zip(pairs, adjusted, strict=True) if p is not None and p <= ALPHA]
+    p_values = [_p_value(grids[a], grids[b]) for a, b in pairs]
+    apart = [pair for pair, p in zip(pairs, holm(p_values), strict=True) if p is not None and p <= ALPHA]
     marks = letters(order, apart)
     tested = sum(p is not None for p in p_values)
     reason = None
@@ -227,10 +209,17 @@ def tie_groups(all_arms: Sequence[Arm], benchmark: str, metric: str, higher: boo
         reason = "fewer than two methods were scored"
     elif tested < len(pairs):
         reason = f"{len(pairs) - tested} of {len(pairs)} pairs share fewer than {LEAST_SEEDS} seeds and are not distinguishable"
-    return {
-        "groups": [{"label": label, "mean": means[label], "letters": marks[label]} for label in order],
-        "method": "compact letter display, crossed seeds x prompts, Holm over pairs",
-        "pairs": len(pairs),
-        "tested": tested,
-        "reason": reason,
-    }
+    return TieGroups(
+        groups=[TieGroup(label=label, mean=means[label], letters=marks[label]) for label in order],
+        method="compact letter display, crossed seeds x prompts, Holm over pairs",
+        pairs=len(pairs),
+        tested=tested,
+        reason=reason,
+    )
+
+
+def _p_value(first: ScoreGrid, second: ScoreGrid) -> float | None:
+    seeds, ids, values = aligned([first, second])
+    if len(seeds) < LEAST_SEEDS or not ids:
+        return None
+    return crossed_test(crossed_mean(grouped(first, ids, values[0] - values[1]))).p_value

@@ -5,7 +5,6 @@ The rows are those of `comparisons/<benchmark>.jsonl` (their columns are describ
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +13,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reports.schema.base import Estimate, Json
+from reports.schema.judges import (
+    Agreement,
+    BradleyTerry,
+    Judged,
+    JudgedArm,
+    JudgedPair,
+    JudgedPolicy,
+    JudgeVerdicts,
+    LengthControlled,
+    Position,
+    WinRate,
+)
 from reports.statistics.bradley_terry import bradley_terry
 from reports.statistics.intervals import wilson
 from reports.statistics.length_control import difficulties, length_controlled, length_term
 from reports.statistics.results import undefined
 from reports.statistics.winrate import cohen_kappa, position_effect, verdicts, win_rate
+from trainers.common.jsonl import JsonlError, read_jsonl
 
 Row = Mapping[str, Any]
 _COLUMNS = ("judge", "prompt_id", "sample", "first", "second", "preference", "length_first", "length_second")
@@ -30,22 +43,17 @@ class ComparisonError(ValueError):
     """Comparison rows that cannot be used; the message names file, line and key."""
 
 
-def read_comparisons(path: Path) -> list[dict[str, Any]]:
+def read_comparisons(path: Path) -> list[Json]:
     """The rows of a comparison file. ComparisonError for a line that is no row."""
-    rows = []
-    # Not splitlines: a judge's words may hold other characters that end a line, such as U+2028.
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ComparisonError(f"{path}:{number}: not JSON ({error}); judge again") from error
-        absent = [key for key in _COLUMNS if not isinstance(row, dict) or key not in row]
-        if absent:
-            raise ComparisonError(f"{path}:{number}: the row has no {absent[0]!r}; judge again")
-        rows.append(row)
-    return rows
+    try:
+        rows = read_jsonl(path, nan=True)
+    except JsonlError as error:
+        raise ComparisonError(f"{error}, or judge again") from error
+    for number, row in rows:
+        absent = next((key for key in _COLUMNS if key not in row), None)
+        if absent is not None:
+            raise ComparisonError(f"{path}:{number}: the row has no {absent!r}; judge again")
+    return [row for _, row in rows]
 
 
 def difficulty_of(rows: Sequence[Row], reference: str) -> dict[str, float] | None:
@@ -67,9 +75,13 @@ def _against(pairs: Mapping[tuple[str, str], Sequence[Row]], reference: str) -> 
 
 
 def judge_summary(
-    rows: Sequence[Row], reference: str, difficulty: Mapping[str, float] | None = None, replicates: int = 300
-) -> dict[str, Any]:
-    """What the rows of one judge on one benchmark say, JSON-ready.
+    rows: Sequence[Row],
+    reference: str,
+    difficulty: Mapping[str, float] | None = None,
+    replicates: int = 300,
+    policies: Mapping[str, list[JudgedPolicy]] | None = None,
+) -> JudgeVerdicts:
+    """What the rows of one judge on one benchmark say.
 
     Each policy against the reference (plain and length-controlled win rate), every pair, Bradley-Terry over all policies,
     position effect, failures by reason.
@@ -80,57 +92,61 @@ def judge_summary(
         difficulty: gamma_x by prompt id for the length-controlled win rate; None estimates it from all policies against
             the reference, which takes at least `FEWEST_POLICIES` of them.
         replicates: bootstrap resamples.
+        policies: where the names in the rows are those of methods, each method's single policies, to stand beside it.
     """
     pairs = _by_pair(rows, reference)
+    judged = {names: Judged(win_rate=rate_of(part), position=_position(part)) for names, part in sorted(pairs.items())}
     references = _against(pairs, reference)
     gamma = difficulty if difficulty is not None else _difficulty(references)
-    against = {
-        first: {
-            **_pair(pairs[first, reference]),
-            "length_controlled": _length_controlled(means, gamma, replicates),
-        }
-        for first, means in references.items()
-    }
     missing = Counter(row.get("reason") or "no reason" for row in rows if row["preference"] is None)
-    return {
-        "against_reference": against,
-        "pairs": [{"first": f, "second": s, **_pair(part)} for (f, s), part in sorted(pairs.items())],
-        "bradley_terry": _strengths(rows, reference, replicates),
-        "position": _position(rows),
-        "comparisons": len(rows),
-        "identical": sum(row.get("reason") == "identical answers" for row in rows),
-        "failed": dict(sorted(missing.items())),
-    }
+    return JudgeVerdicts(
+        against_reference=[
+            JudgedArm(
+                **dict(judged[first, reference]),
+                label=first,
+                length_controlled=_length_controlled(means, gamma, replicates),
+                policies=(policies or {}).get(first, []),
+            )
+            for first, means in references.items()
+        ],
+        pairs=[JudgedPair(**dict(one), first=first, second=second) for (first, second), one in judged.items()],
+        bradley_terry=_strengths(rows, reference, replicates),
+        position=_position(rows),
+        comparisons=len(rows),
+        identical=sum(row.get("reason") == "identical answers" for row in rows),
+        failed=dict(sorted(missing.items())),
+    )
 
 
-def _swapped(row: Row) -> dict[str, Any]:
-    flip = {"first": "second", "second": "first", "length_first": "length_second", "length_second": "length_first"}
-    turned = {key: row[flip.get(key, key)] for key in row}
-    for key in ("preference", "forward", "backward"):
-        if row.get(key) is not None:
-            turned[key] = 1 - row[key]
+def _swapped(row: Row) -> Json:
     # What was shown first is now called second, so the two orders change places too.
-    if "forward" in turned and "backward" in turned:
-        turned["forward"], turned["backward"] = turned["backward"], turned["forward"]
-    return turned
+    pairs = (("first", "second"), ("length_first", "length_second"), ("forward", "backward"))
+    flip = {a: b for pair in pairs for a, b in (pair, pair[::-1]) if {*pair} <= row.keys()}
+    turned = {key: row[flip.get(key, key)] for key in row}
+    shares = {key: 1 - turned[key] for key in ("preference", "forward", "backward") if turned.get(key) is not None}
+    return turned | shares
 
 
 def _values(rows: Sequence[Row], key: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.array([np.nan if row.get(key) is None else row[key] for row in rows], dtype=float)
 
 
-def _pair(rows: Sequence[Row]) -> dict[str, Any]:
+def _groups(rows: Sequence[Row]) -> list[str]:
     # Samples of one prompt, and prompts of one group, are not independent.
-    groups = [row.get("group") or row["prompt_id"] for row in rows]
-    return {"win_rate": win_rate(_values(rows, "preference"), groups).as_dict(), "position": _position(rows)}
+    return [row.get("group") or row["prompt_id"] for row in rows]
 
 
-def _position(rows: Sequence[Row]) -> dict[str, Any] | None:
+def rate_of(rows: Sequence[Row]) -> WinRate:
+    """The share of the rows that their `first` won, with its interval over prompts."""
+    return WinRate.from_result(win_rate(_values(rows, "preference"), _groups(rows)))
+
+
+def _position(rows: Sequence[Row]) -> Position | None:
     forward, backward = _values(rows, "forward"), _values(rows, "backward")
     # A judge that sees one answer at a time has no order to be inconsistent in.
     if np.isnan(forward).all() and np.isnan(backward).all():
         return None
-    return position_effect(forward, backward).as_dict()
+    return Position.from_result(position_effect(forward, backward))
 
 
 def _by_prompt(rows: Sequence[Row]) -> pd.DataFrame:
@@ -155,32 +171,31 @@ def _difficulty(policies: Mapping[str, pd.DataFrame]) -> dict[str, float] | None
     return dict(zip(prompts, (float(gamma) for gamma in difficulties(preferences, terms)), strict=True))
 
 
-def _length_controlled(means: pd.DataFrame, difficulty: Mapping[str, float] | None, replicates: int) -> dict[str, Any]:
+def _length_controlled(
+    means: pd.DataFrame, difficulty: Mapping[str, float] | None, replicates: int
+) -> LengthControlled:
     if difficulty is None:
         few = f"prompt difficulty is estimated from at least {FEWEST_POLICIES} policies against the reference"
-        return {**undefined("length-controlled win rate (GLM)", len(means), few).as_dict(), "plain": None}
+        unknown = undefined("length-controlled win rate (GLM)", len(means), few)
+        return LengthControlled.model_validate(unknown.as_dict() | {"plain": None})
     gamma = [difficulty[prompt] for prompt in means.index]
     fit = length_controlled(
         means["preference"], means["length_first"], means["length_second"], gamma, replicates=replicates
     )
-    return fit.as_dict()
+    return LengthControlled.from_result(fit)
 
 
-def _strengths(rows: Sequence[Row], reference: str, replicates: int) -> dict[str, Any]:
+def _strengths(rows: Sequence[Row], reference: str, replicates: int) -> BradleyTerry:
+    firsts, seconds = ([row[key] for row in rows] for key in ("first", "second"))
+    preferences, groups = _values(rows, "preference"), _groups(rows)
     try:
-        return bradley_terry(
-            [row["first"] for row in rows],
-            [row["second"] for row in rows],
-            _values(rows, "preference"),
-            [row.get("group") or row["prompt_id"] for row in rows],
-            anchor=reference,
-            replicates=replicates,
-        ).as_dict()
+        found = bradley_terry(firsts, seconds, preferences, groups, anchor=reference, replicates=replicates)
     except ValueError as error:  # too many failed comparisons to place every policy
-        return {"anchor": reference, "policies": None, "ranking": None, "reason": str(error)}
+        return BradleyTerry(anchor=reference, policies=None, ranking=None, reason=str(error))
+    return BradleyTerry.from_result(found)
 
 
-def judge_agreement(name_a: str, name_b: str, a: Sequence[Row], b: Sequence[Row]) -> dict[str, Any]:
+def judge_agreement(name_a: str, name_b: str, a: Sequence[Row], b: Sequence[Row]) -> Agreement:
     """How often two judges have the same verdict on the same comparison, and Cohen's kappa."""
 
     def by_key(rows: Sequence[Row]) -> dict[tuple[str, ...], float]:
@@ -194,12 +209,12 @@ def judge_agreement(name_a: str, name_b: str, a: Sequence[Row], b: Sequence[Row]
     shared = sorted(one.keys() & two.keys())
     if not shared:
         reason = "the two judges have a verdict on no common comparison"
-        return {"judges": [name_a, name_b], "n": 0, "same_verdict": None, "kappa": None, "reason": reason}
+        return Agreement(judges=[name_a, name_b], n=0, same_verdict=None, kappa=None, reason=reason)
     x, y = verdicts([one[key] for key in shared]), verdicts([two[key] for key in shared])
-    return {
-        "judges": [name_a, name_b],
-        "n": len(shared),
-        "same_verdict": wilson(int((x == y).sum()), len(shared)).as_dict(),
-        "kappa": cohen_kappa(x, y).as_dict(),
-        "reason": None,
-    }
+    return Agreement(
+        judges=[name_a, name_b],
+        n=len(shared),
+        same_verdict=Estimate.from_result(wilson(int((x == y).sum()), len(shared))),
+        kappa=Estimate.from_result(cohen_kappa(x, y)),
+        reason=None,
+    )

@@ -2,104 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from reports.compare import noise_floor
-from reports.files.drawing import draw_figures
-from reports.files.logged import draw_curves
-from reports.page import tables
+from reports.files import processes
 from reports.page.latex import write_latex
-from reports.panels import judges
+from reports.page.tables import other_tables
 from reports.panels.all import all_panels
-from reports.panels.style import looks
+from reports.panels.base import Rows
+from reports.panels.judges import COLUMNS as JUDGES
+from reports.panels.style import Look, looks, save, style
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData
 from reports.schema import Summary
 from reports.writing import write_csv
 
-Rows = Sequence[Mapping[str, Any]]
-
-
-def draw_all(matrix: MatrixData, summary: Summary) -> dict[str, Path]:
-    """Write figures/*.{png,svg} and tables/*.{csv,tex}; returns for each figure drawn the file to embed in the report.
-
-    A figure without data is not drawn, its old files are removed and its table is written with a header only.
-    """
-    baseline = summary.baseline.value
-    return draw_curves(matrix.output_dir, arms(matrix.runs), baseline) | draw_compared(matrix, summary)
+#: Fewer methods are drawn sooner than another process has started.
+METHODS_FOR_TWO = 12
+#: Tables of a paper: columns, the level of the rows taken where a table has several, caption.
+_PAPER: dict[str, tuple[tuple[str, ...], str | None, str]] = {
+    "claims": (
+        ("claim", "verdict", "role", "label", "against", "difference", "low", "high"),
+        None,
+        "Verdicts on the declared claims.",
+    ),
+    "benchmarks": (
+        ("benchmark", "metric", "label", "mean", "low", "high", "seeds", "n"),
+        None,
+        "Mean score of each method over its seeds with the 95 % interval.",
+    ),
+    "paired_differences": (
+        ("benchmark", "metric", "label", "against", "difference", "low", "high", "n", "seeds", "verdict"),
+        "method",
+        "Paired differences to the baseline with 95 % intervals over seeds and prompts.",
+    ),
+    "beta_correlation": (
+        ("run_id", "against", "n", "spearman", "spearman_detrended", "kendall"),
+        "example",
+        "Correlation of dynamic_beta over training examples; that with the loss is partly algebra.",
+    ),
+    "noise_floor": (
+        ("benchmark", "metric", "policy", "first", "second", "difference", "item_difference", "stderr", "n", "changed"),
+        None,
+        "The same policy evaluated twice.",
+    ),
+    "judges": (
+        JUDGES[:7] + JUDGES[11:14],
+        None,
+        "Win rates against the reference with 95 % intervals over prompts, plain and length-controlled.",
+    ),
+    "checklist": (("name", "state", "evidence"), None, "Reviewer's checklist."),
+}
 
 
 def draw_compared(matrix: MatrixData, summary: Summary) -> dict[str, Path]:
-    """`draw_all` without the training curves."""
+    """Write figures/*.{png,svg} and tables/*.{csv,tex}, those of the training curves apart (see `logged.py`).
+
+    Returns for each figure drawn the file to embed in the report. A figure without data is not drawn, its old files are
+    removed and its table is written without what there is to draw.
+    """
     directory, folder = matrix.output_dir / "figures", matrix.output_dir / "tables"
     drawn: dict[str, Path] = {}
     made: dict[str, Rows] = {}
-
-    def add(name: str, columns: Sequence[str], rows: Rows, shown: bool, embed: str = "svg") -> None:
-        """Write the table, and have the figure drawn later or take the old one away."""
-        write_csv(folder / f"{name}.csv", columns, rows)
-        if shown:
-            made[name], drawn[name] = rows, directory / f"{name}.{embed}"
-        else:
-            for kind in ("png", "svg"):
-                (directory / f"{name}.{kind}").unlink(missing_ok=True)
-
-    forest = tables.forest_table(summary)
-    add("paired_differences", tables.FOREST_COLUMNS, forest, any(r["difference"] is not None for r in forest))
-    bench = tables.benchmark_table(summary)
-    add("benchmarks", tables.BENCHMARK_COLUMNS, bench, any(r["mean"] is not None for r in bench))
+    tables = other_tables(summary)
     for panel in all_panels():
         rows = panel.rows(matrix, summary)
-        add(panel.name, panel.columns, rows, bool(rows), panel.embed)
-    look = looks([a.label for a in arms(matrix.runs)], summary.baseline.value)
-    draw_figures(made, look, directory)
-    _tables(folder, summary, forest, bench, judges.rows(matrix, summary))
+        tables[panel.name] = panel.columns, rows
+        if panel.drawable(rows):
+            made[panel.name], drawn[panel.name] = rows, directory / f"{panel.name}.{panel.embed}"
+        else:
+            for kind in ("png", "svg"):
+                (directory / f"{panel.name}.{kind}").unlink(missing_ok=True)
+    for name, (columns, rows) in tables.items():
+        write_csv(folder / f"{name}.csv", columns, rows)
+    for name, (columns, level, caption) in _PAPER.items():
+        kept = [row for row in tables[name][1] if level is None or row.get("level") == level]
+        write_latex(folder / f"{name}.tex", columns, kept, caption)
+    draw_figures(made, looks([a.label for a in arms(matrix.runs)], summary.baseline.value), directory)
     return drawn
 
 
-def _tables(folder: Path, summary: Summary, forest: Rows, bench: Rows, judged: Rows) -> None:
-    """The tables that have no figure, and those of a paper as LaTeX."""
-    correlation = tables.correlation_table(summary)
-    write_csv(folder / "beta_correlation.csv", tables.CORRELATION_COLUMNS, correlation)
-    write_csv(folder / "perplexity_quantiles.csv", tables.QUANTILE_COLUMNS, tables.quantile_table(summary))
-    noise = [dict(row) for row in summary.noise_floor.rows]
-    write_csv(folder / "noise_floor.csv", noise_floor.COLUMNS, noise)
-    claims, checks = tables.claim_table(summary), [dict(check) for check in summary.checklist]
-    write_csv(folder / "claims.csv", tables.CLAIM_COLUMNS, claims)
-    write_csv(folder / "checklist.csv", ("name", "state", "evidence"), checks)
-    write_latex(folder / "claims.tex", tables.CLAIM_COLUMNS[:8], claims, "Verdicts on the declared claims.")
-    write_latex(
-        folder / "benchmarks.tex",
-        tables.BENCHMARK_COLUMNS[:-1],
-        bench,
-        "Mean score of each method over its seeds with the 95 % interval.",
-    )
-    methods = [row for row in forest if row["level"] == "method"]
-    write_latex(
-        folder / "paired_differences.tex",
-        ("benchmark", "metric", "label", "against", "difference", "low", "high", "n", "seeds", "verdict"),
-        methods,
-        "Paired differences to the baseline with 95 % intervals over seeds and prompts.",
-    )
-    examples = [row for row in correlation if row.get("level") == "example"]
-    write_latex(
-        folder / "beta_correlation.tex",
-        ("run_id", "against", "n", "spearman", "spearman_detrended", "kendall"),
-        examples,
-        "Correlation of dynamic_beta over training examples; that with the loss is partly algebra.",
-    )
-    write_latex(
-        folder / "noise_floor.tex",
-        noise_floor.COLUMNS[:-1],
-        noise,
-        "The same policy evaluated twice.",
-    )
-    write_latex(
-        folder / "judges.tex",
-        judges.COLUMNS[:7] + judges.COLUMNS[11:14],
-        judged,
-        "Win rates against the reference with 95 % intervals over prompts, plain and length-controlled.",
-    )
-    write_latex(folder / "checklist.tex", ("name", "state", "evidence"), checks, "Reviewer's checklist.")
+def draw_figures(rows: Mapping[str, Rows], look: Mapping[str, Look], directory: Path) -> None:
+    """Write directory/NAME.png and .svg of every panel in `rows`, by this process and, for a large matrix, one beside it.
+
+    An error of the other process is raised here.
+    """
+    if len(look) < METHODS_FOR_TWO or processes.cores() < 2:
+        for name in rows:
+            _draw(name, rows[name], look, directory)
+        return
+    with processes.pool(1) as pool:
+        # The other process takes them from the end, this one from the start, until they meet.
+        others = {name: pool.submit(_draw, name, rows[name], look, directory) for name in reversed(list(rows))}
+        for name, other in reversed(others.items()):
+            if other.cancel():
+                _draw(name, rows[name], look, directory)
+            else:
+                other.result()
+
+
+def _draw(name: str, rows: Rows, look: Mapping[str, Look], directory: Path) -> None:
+    draw = {panel.name: panel.draw for panel in all_panels()}[name]
+    with style():
+        save(draw(rows, look), directory / f"{name}.png", directory / f"{name}.svg")

@@ -13,7 +13,7 @@ from reports.files import processes
 from reports.files.metrics import COLUMNS, training_rows
 from reports.panels import curves as figures
 from reports.panels.style import save, style
-from reports.runs.arms import Arm, arms
+from reports.runs.arms import arms
 from reports.runs.records import MatrixData, RunData, load_run
 from reports.writing import write_csv, write_records
 from trainers.common.files import write_bytes
@@ -29,7 +29,8 @@ def logged_files(matrix: MatrixData, baseline: str | None) -> Iterator[Callable[
     Raises ReportError naming a damaged file, from whichever process met it.
     """
     root, run_ids = matrix.output_dir, [run.run_id for run in matrix.runs]
-    if len(run_ids) < RUNS_FOR_TWO or processes.cores() < 2:
+    elsewhere = any(run.path != root / "runs" / run.run_id for run in matrix.runs)  # picked by hand, perhaps renamed
+    if len(run_ids) < RUNS_FOR_TWO or elsewhere or processes.cores() < 2:
         yield lambda: write_logged(root, matrix.runs, baseline)
         return
     with processes.pool(1) as pool:
@@ -41,22 +42,13 @@ def _read_and_write(root: Path, run_ids: Sequence[str], baseline: str | None) ->
 
 
 def write_logged(root: Path, runs: Sequence[RunData], baseline: str | None) -> dict[str, Path]:
-    """Write log_history.json, training_metrics.csv, training_curves.png, and what `draw_curves` does."""
+    """Write log_history.json, training_metrics.csv, training_curves.png and, for each axis, the curves' table and figure.
+
+    Where nothing was logged the figure is not drawn. Returns what to embed in a report, by name.
+    """
     write_records(root / "log_history.json", {run.run_id: run.history for run in runs})
     write_csv(root / "training_metrics.csv", COLUMNS, training_rows(runs))
-    all_arms = arms(runs)
-    drawn = draw_curves(root, all_arms, baseline)
-    by_step = figures.BY_STEP.figure
-    if by_step in drawn:
-        write_bytes(root / "training_curves.png", drawn[by_step].read_bytes())
-    else:
-        figures.save_training_curves(all_arms, root / "training_curves.png", baseline)
-    return drawn
-
-
-def draw_curves(root: Path, all_arms: Sequence[Arm], baseline: str | None) -> dict[str, Path]:
-    """Write the curves' tables, and their figures where anything was logged; returns what to embed in a report, by name."""
-    drawn: dict[str, Path] = {}
+    all_arms, drawn = arms(runs), {}
     for axis in figures.AXES:
         curves = figures.Curves(axis)
         rows = figures.curve_table(all_arms, curves)
@@ -69,4 +61,10 @@ def draw_curves(root: Path, all_arms: Sequence[Arm], baseline: str | None) -> di
         else:
             for path in paths:
                 path.unlink(missing_ok=True)
+    target, by_step = root / "training_curves.png", drawn.get(figures.BY_STEP.figure)
+    if by_step:
+        write_bytes(target, by_step.read_bytes())
+    else:
+        with style():
+            save(figures.training_curves(all_arms, baseline), target)
     return drawn

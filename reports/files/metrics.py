@@ -1,4 +1,4 @@
-"""The four files that exist for every run and for the matrix, in one schema.
+"""The four files that exist for every run and for the matrix, in one schema; those of many runs are written on all cores.
 
 `training_metrics.csv` has one row per run and logged step. Columns, in this order:
 
@@ -21,18 +21,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from reports.beta.run import Analysed, analyse_run
-from reports.panels.curves import save_training_curves
+from reports.files import processes
 from reports.panels.run_curves import save_run_curves
 from reports.runs.arms import arms
-from reports.runs.records import MatrixData, RunData, load_config, load_matrix, load_run
-from reports.schema import Subset, Summary
+from reports.runs.records import MatrixData, RunData, load_config, load_run
+from reports.schema import Summary
 from reports.summary import build_summary
-from reports.writing import Row, write_csv, write_large_json, write_records
+from reports.writing import Row, write_csv, write_large_json
 
 IDENTITY = ("run_id", "method", "rule", "seed")
 MEASURES = (
@@ -65,6 +65,9 @@ MEASURES = (
     "beta_collapse",
 )
 COLUMNS = (*IDENTITY, *MEASURES)
+#: A process takes about two seconds to start: fewer runs than this a process are not worth one.
+RUNS_PER_PROCESS = 8
+MOST_PROCESSES = 8
 
 
 def training_rows(runs: Iterable[RunData]) -> Iterator[Row]:
@@ -73,26 +76,6 @@ def training_rows(runs: Iterable[RunData]) -> Iterator[Row]:
         identity = {"run_id": run.run_id, "method": run.method, "rule": run.rule, "seed": run.seed}
         for record in run.steps:
             yield {**identity, **{name: record.get(name) for name in MEASURES}}
-
-
-def _write(
-    matrix: MatrixData,
-    directory: Path,
-    kind: str,
-    subset: Subset | None = None,
-    analysed: Mapping[str, Analysed] | None = None,
-) -> Summary:
-    write_csv(directory / "training_metrics.csv", COLUMNS, training_rows(matrix.runs))
-    summary = build_summary(matrix, kind, analysed)
-    if subset is not None:
-        summary = summary.model_copy(update={"subset": subset})
-    curves, all_arms, baseline = directory / "training_curves.png", arms(matrix.runs), summary.baseline.value
-    if kind == "run":
-        save_run_curves(all_arms[0], curves, baseline)
-    else:
-        save_training_curves(all_arms, curves, baseline)
-    write_large_json(directory / "summary.json", summary.plain())
-    return summary
 
 
 def write_run_files(run_dir: Path | str) -> Summary:
@@ -104,36 +87,41 @@ def write_run_files(run_dir: Path | str) -> Summary:
 
 
 def write_analysed(run_dir: Path | str) -> tuple[Summary, Analysed]:
-    """`write_run_files`, which returns beside the summary what a matrix goes on with: see `write_matrix_files`."""
+    """`write_run_files`, which returns beside the summary what a matrix goes on with: see `reports.files.report.write_files`."""
     path = Path(run_dir)
     run = load_run(path)
-    found = analyse_run(run, arms([run])[0].label)
-    config = load_config(path.parent.parent)
-    return _write(MatrixData(path, (run,), None, config), path, "run", analysed={run.run_id: found}), found
+    arm = arms([run])[0]
+    found = analyse_run(run, arm.label)
+    matrix = MatrixData(path, (run,), None, load_config(path.parent.parent))
+    write_csv(path / "training_metrics.csv", COLUMNS, training_rows(matrix.runs))
+    summary = build_summary(matrix, "run", {run.run_id: found})
+    save_run_curves(arm, path / "training_curves.png")
+    write_large_json(path / "summary.json", summary.plain())
+    return summary, found
 
 
-def write_matrix_files(
-    output_dir: Path | str,
-    run_ids: Sequence[str],
-    config: Mapping[str, Any] | None = None,
-    analysed: Mapping[str, Analysed] | None = None,
-) -> Summary:
-    """Write the four files of a matrix: the runs' records merged into log_history.json, the curves, the comparison.
+def write_all(output: Path, run_ids: Sequence[str]) -> dict[str, Analysed]:
+    """Write the files of every run in `output`/runs, with one process for each core.
 
-    `config` is the matrix file as a mapping; without it `matrix.yaml` in the directory is read. `analysed` holds what
-    `write_analysed` found, by run id, so that it need not be found again. Returns the summary.
-    Raises ReportError naming a damaged file.
+    Returns what `write_report` need not find again, by run id. Raises ReportError naming a damaged file, from whichever process
+    met it.
     """
-    root = Path(output_dir)
-    matrix = load_matrix(root, run_ids, config)
-    write_records(root / "log_history.json", {run.run_id: run.history for run in matrix.runs})
-    return _write(matrix, root, "matrix", analysed=analysed)
+    count = max(1, min(processes.cores(), MOST_PROCESSES, len(run_ids) // RUNS_PER_PROCESS))
+    if count == 1:
+        return _write(output, run_ids)
+    with processes.pool(count - 1) as pool:
+        shares = [pool.submit(_write_light, output, run_ids[number::count]) for number in range(1, count)]
+        found = _write(output, run_ids[0::count])
+        for share in shares:
+            found |= share.result()
+    return found
 
 
-def write_subset_files(matrix: MatrixData, subset: Mapping[str, Any]) -> Summary:
-    """Write the four files of runs picked by hand into the matrix's output directory; `subset` says how (reports.runs.subset).
+def _write(output: Path, run_ids: Sequence[str]) -> dict[str, Analysed]:
+    return {run_id: write_analysed(output / "runs" / run_id)[1] for run_id in run_ids}
 
-    Returns the summary. Raises ReportError naming a damaged file.
-    """
-    write_records(matrix.output_dir / "log_history.json", {run.run_id: run.history for run in matrix.runs})
-    return _write(matrix, matrix.output_dir, "matrix", Subset.model_validate(subset))
+
+def _write_light(output: Path, run_ids: Sequence[str]) -> dict[str, Analysed]:
+    """Without the logged history, which is long, and which the matrix reads anyway."""
+    found = _write(output, run_ids)
+    return {i: replace(a, run=RunData(i, a.run.path, None, None, (), {})) for i, a in found.items()}

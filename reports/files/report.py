@@ -1,13 +1,13 @@
-"""Writes the report: summary, page, Markdown, figures and tables."""
+"""Writes all files of a matrix: records, metrics, summary, figures, tables, pages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reports.beta.run import Analysed
-from reports.files.gallery import draw_all, draw_compared
+from reports.files.gallery import draw_compared
 from reports.files.logged import logged_files
 from reports.page.context import context
 from reports.page.explain import explain_html
@@ -22,44 +22,38 @@ def write_report(
     output_dir: Path | str,
     run_ids: Sequence[str],
     config: Mapping[str, Any] | None = None,
-    summary: Summary | None = None,
-) -> Path:
-    """Write report.html, report.md, explain.html, figures/ and tables/ of a matrix; returns the path of report.html.
-
-    `config` is the matrix file as a mapping; without it `matrix.yaml` is read. `summary` is what
-    `write_matrix_files` returned for the same runs; without it the comparison is computed here. Raises ReportError
-    naming a damaged file.
-    """
-    matrix = load_matrix(Path(output_dir), run_ids, config)
-    return write_pages(matrix, summary if summary is not None else build_summary(matrix))
-
-
-def write_matrix(
-    output_dir: Path | str,
-    run_ids: Sequence[str],
-    config: Mapping[str, Any] | None = None,
     analysed: Mapping[str, Analysed] | None = None,
 ) -> Path:
-    """`write_matrix_files` and `write_report` in one: runs are read once, curves drawn once, on two cores.
+    """`write_files` of the runs named, in that order; returns the path of report.html.
 
-    Returns the path of report.html; raises ReportError naming a damaged file.
+    `config` is the matrix file as a mapping; without it `matrix.yaml` is read. Raises ReportError naming a damaged file.
     """
     matrix = load_matrix(output_dir, run_ids, config)
+    write_files(matrix, analysed)
+    return matrix.output_dir / "report.html"
+
+
+def write_files(
+    matrix: MatrixData,
+    analysed: Mapping[str, Analysed] | None = None,
+    amend: Callable[[Summary], Summary] | None = None,
+) -> Summary:
+    """Write every file of a loaded matrix into its output directory; returns the summary.
+
+    log_history.json, training_metrics.csv, training_curves.png, summary.json, figures/, tables/, report.md, explain.html and,
+    last, report.html. On two cores, for a large matrix. `analysed` holds what `write_analysed` found, by run id, so that it
+    need not be found again; `amend` may change the summary before anything is made from it. Raises ReportError naming a
+    damaged file.
+    """
+    root = matrix.output_dir
     with logged_files(matrix, baseline_label(matrix)) as finish:
         summary = build_summary(matrix, analysed=analysed)
-        write_large_json(matrix.output_dir / "summary.json", summary.plain())
+        summary = amend(summary) if amend else summary
+        write_large_json(root / "summary.json", summary.plain())
         figures = draw_compared(matrix, summary)
         figures |= finish()
-    return _write_documents(matrix, summary, figures)
-
-
-def write_pages(matrix: MatrixData, summary: Summary) -> Path:
-    """Write the report of a loaded matrix into its output directory; returns the path of report.html."""
-    return _write_documents(matrix, summary, draw_all(matrix, summary))
-
-
-def _write_documents(matrix: MatrixData, summary: Summary, figures: Mapping[str, Path]) -> Path:
     page, markdown = render(context(matrix, summary, figures))
-    write_text(matrix.output_dir / "report.md", markdown)
-    write_text(matrix.output_dir / "explain.html", explain_html())
-    return write_text(matrix.output_dir / "report.html", page)
+    write_text(root / "report.md", markdown)
+    write_text(root / "explain.html", explain_html())
+    write_text(root / "report.html", page)
+    return summary

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from reports.compare.comparison import column, policy_estimate
-from reports.files.metrics import write_matrix_files, write_run_files
-from reports.files.report import write_report
+from reports.files.metrics import write_run_files
+from reports.files.report import write_files
 from reports.foreign.convert import Placed, benchmark_name, place, write_runs
 from reports.foreign.detect import find_runs
 from reports.foreign.gaps import beta_of, gaps
 from reports.foreign.sources import read_object
 from reports.page.text import visible
 from reports.runs.arms import arm_of, arms
-from reports.runs.records import MatrixData, ReportError, Scores, load_matrix
-from reports.schema import Summary
+from reports.runs.records import MatrixData, ReportError, RunData, load_matrix
+from reports.schema import Comparison, Estimate, Metric, Summary
+from reports.schema.foreign import Foreign, ForeignSource, UnpairedScore
 from reports.statistics.intervals import welch
-from reports.writing import jsonable, write_json
+from reports.writing import write_json
 
 #: Marks a directory that may be written over, and lists the runs in it.
 MARKER = "sources.json"
@@ -47,21 +49,19 @@ def analyse(named: Sequence[Path], output: Path, baseline: str | None = None) ->
     run_ids = [p.run_id for p in placed]
     write_json(output / MARKER, {"schema_version": 1, "runs": run_ids})
     pairing = write_runs(placed, output)
-    config = {"report": {"baseline": base}}
     for run_id in run_ids:
         write_run_files(output / "runs" / run_id)
-    summary = write_matrix_files(output, run_ids, config).plain()
-    matrix = load_matrix(output, run_ids, config)
-    _explain(summary, matrix, placed, pairing)
-    if baseline is None and summary["baseline"]["value"] and not summary["baseline"]["note"]:
-        chosen = (
-            "named fixed" if base == "fixed" else "the first run with scored documents; --baseline NAME takes another"
-        )
-        summary["baseline"]["note"] = chosen
-    write_json(output / "summary.json", summary)
-    typed = Summary.model_validate(summary)
-    write_report(output, run_ids, config, typed)
-    return typed
+    matrix = load_matrix(output, run_ids, {"report": {"baseline": base}})
+    how = "named fixed" if base == "fixed" else "the first run with scored documents; --baseline NAME takes another"
+
+    def amend(summary: Summary) -> Summary:
+        found = summary.baseline
+        if baseline is None and found.value and not found.note:
+            found = found.model_copy(update={"note": how})
+        foreign = _foreign(matrix, placed, pairing, found.value)
+        return _explained(summary.model_copy(update={"baseline": found, "foreign": foreign}), placed)
+
+    return write_files(matrix, amend=amend)
 
 
 def claim(named: Sequence[Path], output: Path) -> set[str]:
@@ -82,151 +82,164 @@ def claim(named: Sequence[Path], output: Path) -> set[str]:
     return set()
 
 
-def _explain(summary: dict[str, Any], matrix: MatrixData, placed: Sequence[Placed], pairing: Sequence[str]) -> None:
-    """Add `foreign` to the summary, and words for what a comparison without seeds says."""
+def _foreign(matrix: MatrixData, placed: Sequence[Placed], pairing: list[str], baseline: str | None) -> Foreign:
+    """What was read, what is missing, and what could not be paired."""
     names = arm_of(arms(matrix.runs))
     shown = {r.run_id: names[r.run_id] + ("" if r.seed is None else f", seed {r.seed}") for r in matrix.runs}
-    summary["foreign"] = jsonable(
-        {
-            "sources": [_source(p, run, shown[run.run_id]) for p, run in zip(placed, matrix.runs, strict=True)],
-            "gaps": gaps(matrix, placed, shown),
-            "pairing": list(pairing),
-            "unpaired": _unpaired(matrix, placed, shown, summary["baseline"]["value"]),
-        }
+    return Foreign(
+        sources=[_source(p, run, shown[run.run_id]) for p, run in zip(placed, matrix.runs, strict=True)],
+        gaps=gaps(matrix, placed, shown),
+        pairing=pairing,
+        unpaired=_unpaired(_levels(matrix, placed, names), shown, baseline),
     )
-    if any(p.run.own is None for p in placed):
-        for entry in summary["checklist"]:
-            if entry["name"] in _UNKNOWN:
-                entry |= {"state": "missing", "evidence": _UNKNOWN[entry["name"]]}
-    for metric in summary["metrics"]:
-        finished = {
-            m["label"] for m in metric["methods"] if all(a["state"] in ("done", "running") for a in m["absent"])
-        }
-        for comparison in metric["comparisons"]:
-            if comparison["seeds"] == [None]:
-                comparison["verdict"]["sentence"] = _checkpoints(comparison, metric)
-            elif comparison["verdict"]["code"] == "no_data" and comparison["label"] in finished:
-                comparison["verdict"]["sentence"] = (
-                    f"{comparison['label']} against {comparison['against']} on {metric['benchmark']}/{metric['metric']}: "
-                    "no document with scores of both, so nothing can be paired."
-                )
-            else:
-                continue
-            if comparison["family"] == "declared":  # the primary metric against the baseline: one sentence a method
-                for sentence in summary["verdict"]["sentences"]:
-                    if sentence["label"] == comparison["label"]:
-                        sentence["sentence"] = comparison["verdict"]["sentence"]
-    if not summary["verdict"]["sentences"]:
-        summary["verdict"]["headline"] = _without_comparison(summary)
-    elif any(c["seeds"] == [None] for m in summary["metrics"] for c in m["comparisons"]):
-        summary["verdict"]["headline"] = (
+
+
+def _explained(summary: Summary, placed: Sequence[Placed]) -> Summary:
+    """The summary in words that a comparison without seeds, of runs that nobody planned, can stand behind."""
+    metrics = [_worded(metric) for metric in summary.metrics]
+    comparisons = [c for metric in metrics for c in metric.comparisons]
+    said = {c.label: c.verdict.sentence for c in comparisons if c.family == "declared"}  # one sentence a method
+    verdict = summary.verdict
+    sentences = [s.model_copy(update={"sentence": said.get(s.label, s.sentence)}) for s in verdict.sentences]
+    headline = verdict.headline
+    if not sentences:
+        headline = _without_comparison(summary)
+    elif any(c.seeds == [None] for c in comparisons):
+        headline = (
             "Single checkpoints are compared, on the documents that both answered. Without several seeds of each method "
             "nothing can be said about the methods."
         )
+    checks = summary.checklist
+    if any(p.run.own is None for p in placed):
+        missing = {name: {"state": "missing", "evidence": why} for name, why in _UNKNOWN.items()}
+        checks = [check.model_copy(update=missing.get(check.name, {})) for check in checks]
+    verdict = verdict.model_copy(update={"sentences": sentences, "headline": headline})
+    return summary.model_copy(update={"metrics": metrics, "checklist": checks, "verdict": verdict})
 
 
-def _without_comparison(summary: Mapping[str, Any]) -> str:
-    count = len(summary["runs"])
+def _worded(metric: Metric) -> Metric:
+    """The metric with other sentences where runs without seeds are compared, or where nothing could be paired."""
+    finished = {m.label for m in metric.methods if all(a.state in ("done", "running") for a in m.absent)}
+    name, comparisons = f"{metric.benchmark}/{metric.metric}", []
+    for c in metric.comparisons:
+        sentence = c.verdict.sentence
+        if c.seeds == [None]:
+            sentence = _checkpoints(c, name)
+        elif c.verdict.code == "no_data" and c.label in finished:
+            sentence = (
+                f"{c.label} against {c.against} on {name}: no document with scores of both, so nothing can be paired."
+            )
+        verdict = c.verdict.model_copy(update={"sentence": sentence})
+        comparisons.append(c.model_copy(update={"verdict": verdict}))
+    return metric.model_copy(update={"comparisons": comparisons})
+
+
+def _without_comparison(summary: Summary) -> str:
+    count = len(summary.runs)
     runs = "One run was" if count == 1 else f"{count} runs were"
-    if summary["foreign"]["unpaired"]:
+    if summary.foreign and summary.foreign.unpaired:
         return f"{runs} read. No documents could be paired; the unpaired intervals below are all that can be said."
-    if summary["metrics"]:
+    if summary.metrics:
         return f"{runs} read. The scores have nothing to be compared with."
     return f"{runs} read. There are no scores, so nothing is said about which policy is better."
 
 
-def _source(placed: Placed, run: Any, label: str) -> dict[str, Any]:
-    found = placed.run
-    return {
-        "run_id": run.run_id,
-        "label": label,
-        "directory": visible(str(found.directory)),
-        "formats": found.formats,
-        "files": [_below(f, found.directory) for f in found.files],
-        "logged_steps": len(run.steps),
-        "columns": {column: visible(name) for column, name in found.synonyms.items()},
-        "beta": beta_of(run),
-        "training_seed": placed.known_seed,
-        "tasks": {task: len(s.items) for task, s in found.scores.items()}
-        or {name: len(s.items) for name, s in run.scores.items()},
-        "results": found.results,
-        "notes": [visible(n) for n in found.notes],
-    }
-
-
-def _below(path: Path, directory: Path) -> str:
-    return visible(str(path.relative_to(directory)) if path.is_relative_to(directory) else path.name)
-
-
-def _checkpoints(comparison: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
-    """What one pair of checkpoints shows: the prompt-level comparison in words."""
-    found = comparison["checkpoints"][0]
-    difference, test = found["difference"], found["test"]
-    name = f"{metric['benchmark']}/{metric['metric']}"
-    low, high = difference["low"], difference["high"]
-    span = "" if low is None else f" (95 % interval {low:+.3f} to {high:+.3f})"
-    p = "" if not test or test["p_value"] is None else f", {test['method']} p = {test['p_value']:.3g}"
-    return (
-        f"{comparison['label']} against {comparison['against']} on {name}, two checkpoints paired over {found['n']} "
-        f"documents: {difference['value']:+.3f}{span}{p}; {found['wins']} higher, {found['ties']} equal, "
-        f"{found['losses']} lower. Another training run may differ: there are no seeds."
+def _source(placed: Placed, run: RunData, label: str) -> ForeignSource:
+    found, directory = placed.run, placed.run.directory
+    files = (str(f.relative_to(directory)) if f.is_relative_to(directory) else f.name for f in found.files)
+    tasks = {task: len(scores.items) for task, scores in found.scores.items()}
+    return ForeignSource(
+        run_id=run.run_id,
+        label=label,
+        directory=visible(str(directory)),
+        formats=found.formats,
+        files=list(map(visible, files)),
+        logged_steps=len(run.steps),
+        columns={column: visible(name) for column, name in found.synonyms.items()},
+        beta=beta_of(run),
+        training_seed=placed.known_seed,
+        tasks=tasks or {name: len(scores.items) for name, scores in run.scores.items()},
+        results=found.results,
+        notes=list(map(visible, found.notes)),
     )
 
 
-def _level(scores: Scores | None, metric: Mapping[str, Any] | None, name: str) -> dict[str, Any] | None:
-    """Mean, standard error and count of one run on one metric: from its documents, else as lm-eval reported it."""
-    if scores is not None:
-        found = column(scores, name, None)
-        if found.values:
-            estimate = policy_estimate(found)
-            reported = scores.metrics.get(name, {})
-            error = estimate.stderr if estimate.stderr is not None else reported.get("stderr")
-            return {"value": estimate.estimate, "stderr": error, "n": estimate.n, "ids": set(found.values)}
-    if metric is None or metric.get("value") is None:
-        return None
-    return {"value": metric["value"], "stderr": metric.get("stderr"), "n": metric.get("n"), "ids": set()}
+def _checkpoints(comparison: Comparison, name: str) -> str:
+    """What one pair of checkpoints shows: the prompt-level comparison in words. `name` is benchmark/metric."""
+    found = comparison.checkpoints[0]
+    d, test = found.difference, found.test
+    span = "" if d.low is None else f" (95 % interval {d.low:+.3f} to {d.high:+.3f})"
+    p = "" if not test or test.p_value is None else f", {test.method} p = {test.p_value:.3g}"
+    return (
+        f"{comparison.label} against {comparison.against} on {name}, two checkpoints paired over {found.n} "
+        f"documents: {d.value:+.3f}{span}{p}; {found.wins} higher, {found.ties} equal, "
+        f"{found.losses} lower. Another training run may differ: there are no seeds."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """Mean, standard error and number of documents of one run on one metric; `ids` of the documents, where they are kept."""
+
+    run_id: str
+    label: str
+    value: float
+    stderr: float | None
+    n: int | None
+    ids: frozenset[str]
+
+
+def _levels(
+    matrix: MatrixData, placed: Sequence[Placed], labels: Mapping[str, str]
+) -> dict[tuple[str, str], list[_Level]]:
+    """The runs' levels by task and metric: from their documents, else as lm-eval reported them."""
+    levels: dict[tuple[str, str], list[_Level]] = defaultdict(list)
+    for run, one in zip(matrix.runs, placed, strict=True):
+        metrics = {benchmark_name(task): scores.metrics for task, scores in one.run.scores.items()}
+        metrics |= {benchmark: scores.metrics for benchmark, scores in run.scores.items()}
+        for benchmark, name in ((benchmark, name) for benchmark, found in metrics.items() for name in found):
+            reported, scores = metrics[benchmark][name], run.scores.get(benchmark)
+            documents = column(scores, name, None) if scores else None
+            value, error, n = (reported.get(key) for key in ("value", "stderr", "n"))
+            ids: frozenset[str] = frozenset()
+            if documents and documents.values:
+                estimate, ids = policy_estimate(documents), frozenset(documents.values)
+                value, n = estimate.estimate, estimate.n
+                error = error if estimate.stderr is None else estimate.stderr
+            if value is not None:
+                levels[benchmark, name].append(_Level(run.run_id, labels[run.run_id], value, error, n, ids))
+    return levels
 
 
 def _unpaired(
-    matrix: MatrixData, placed: Sequence[Placed], shown: Mapping[str, str], baseline: str | None
-) -> list[dict[str, Any]]:
+    levels: Mapping[tuple[str, str], Sequence[_Level]], shown: Mapping[str, str], baseline: str | None
+) -> list[UnpairedScore]:
     """Per task and metric: each run's own level where no samples are, and its unpaired difference to the baseline."""
-    levels: dict[tuple[str, str], list[tuple[str, str, dict[str, Any]]]] = {}
-    labels = arm_of(arms(matrix.runs))
-    for run, one in zip(matrix.runs, placed, strict=True):
-        reported = {benchmark_name(task): s.metrics for task, s in one.run.scores.items()}
-        for benchmark in {**reported, **run.scores}:
-            scores = run.scores.get(benchmark)
-            known = scores.metrics if scores is not None else reported[benchmark]
-            for name in known:
-                level = _level(scores, known[name], name)
-                if level is not None:
-                    levels.setdefault((benchmark, name), []).append((run.run_id, labels[run.run_id], level))
     rows = []
-    for (benchmark, name), found in levels.items():
-        against = next((f for f in found if f[1] == baseline), None)
-        for run_id, label, level in found:
-            paired = against is not None and (label == baseline or bool(level["ids"] & against[2]["ids"]))
-            if level["ids"] and (paired or against is None):
+    for (benchmark, metric), found in levels.items():
+        against = next((level for level in found if level.label == baseline), None)
+        for level in found:
+            paired = against is not None and (level is against or bool(level.ids & against.ids))
+            if level.ids and (paired or against is None):
                 continue
-            row = {
-                "benchmark": benchmark,
-                "metric": name,
-                "label": shown[run_id],
-                "value": level["value"],
-                "stderr": level["stderr"],
-                "n": level["n"],
-                "against": None,
-                "difference": None,
-                "reason": "samples were not kept" if not level["ids"] else "no document in common with the baseline",
-            }
-            if against is not None and label != baseline:
-                other = against[2]
-                row["against"] = shown[against[0]]
-                row["difference"] = welch(
-                    (level["value"], other["value"]), (level["stderr"], other["stderr"]), (level["n"], other["n"])
-                ).as_dict()
-                if level["ids"] and not other["ids"]:
-                    row["reason"] = "the baseline's samples were not kept"
-            rows.append(row)
+            reason = "no document in common with the baseline" if level.ids else "samples were not kept"
+            difference = None
+            if against is not None and level.label != baseline:
+                pairs = ((level.value, against.value), (level.stderr, against.stderr), (level.n, against.n))
+                difference = Estimate(**welch(*pairs).as_dict())
+                if level.ids and not against.ids:
+                    reason = "the baseline's samples were not kept"
+            rows.append(
+                UnpairedScore(
+                    benchmark=benchmark,
+                    metric=metric,
+                    label=shown[level.run_id],
+                    value=level.value,
+                    stderr=level.stderr,
+                    n=level.n,
+                    against=shown[against.run_id] if against and difference else None,
+                    difference=difference,
+                    reason=reason,
+                )
+            )
     return rows

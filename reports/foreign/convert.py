@@ -6,20 +6,20 @@ Names, seeds and document ids are decided here, over all runs at once, because t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import os
 import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from reports.foreign.sources import ForeignRun, read_object, strict
 from reports.page.text import visible
 from reports.runs.records import ReportError
 from reports.writing import write_json, write_text
+from trainers.common.files import Json, replacing
 
 LONGEST_NAME = 60
 EXAMPLES = "example_metrics.parquet"
@@ -48,19 +48,20 @@ def _unique(runs: Sequence[ForeignRun]) -> list[str]:
     """A different label for every run: its name, with the folders above where two are the same, then a number."""
     names = [run.name for run in runs]
     for up in (1, 2, 3):
-        twice = {n for n, count in Counter(map(_shown, names)).items() if count > 1}
-        for i, run in enumerate(runs):
-            if _shown(names[i]) in twice:
-                own, parts = run.name.split("/"), list(run.directory.resolve().parts)[1:]
-                above = parts[: -len(own)] if parts[-len(own) :] == own else parts
-                names[i] = "/".join([*above[-up:], *own])
+        times = Counter(map(_shown, names))
+        names = [_longer(run, up) if times[_shown(name)] > 1 else name for run, name in zip(runs, names, strict=True)]
     labels: list[str] = []
     for name in map(_shown, names):
-        count = 1
-        while (label := name if count == 1 else f"{name} #{count}") in labels:
-            count += 1
-        labels.append(label)
+        numbered = itertools.chain((name,), (f"{name} #{count}" for count in itertools.count(2)))
+        labels.append(next(label for label in numbered if label not in labels))
     return labels
+
+
+def _longer(run: ForeignRun, up: int) -> str:
+    """The run's name behind the names of so many folders above it."""
+    own, parts = run.name.split("/"), list(run.directory.resolve().parts)[1:]
+    above = parts[: -len(own)] if parts[-len(own) :] == own else parts
+    return "/".join([*above[-up:], *own])
 
 
 def _seed_of(run: ForeignRun, label: str) -> tuple[str, int | None]:
@@ -71,12 +72,6 @@ def _seed_of(run: ForeignRun, label: str) -> tuple[str, int | None]:
     method = (label[: found.start()] + label[found.end() :]).strip("-_./ ") if found else label
     seed = run.seed if run.seed is not None else int(found[1]) if found else None
     return _shown(run.method or method or label), seed
-
-
-def _scored(run: ForeignRun) -> bool:
-    return any(s.items for s in run.scores.values()) or (
-        run.own is not None and any((run.own / "scores").glob("*.json"))
-    )
 
 
 def place(runs: Sequence[ForeignRun], baseline: str | None) -> tuple[list[Placed], str]:
@@ -93,7 +88,7 @@ def place(runs: Sequence[ForeignRun], baseline: str | None) -> tuple[list[Placed
     seeds: dict[str, set[int | None]] = defaultdict(set)
     for method, seed in named:
         seeds[method].add(seed)
-    best = next((i for i, run in enumerate(runs) if _scored(run)), 0)
+    best = next((i for i, run in enumerate(runs) if run.scored), 0)
     base = baseline or ("fixed" if "fixed" in seeds else named[best][0])
     usable = base in seeds and all(None not in s and s & seeds[base] for s in seeds.values())
     identities: list[tuple[str, int | None]] = list(named) if usable else [(label, None) for label in labels]
@@ -114,30 +109,15 @@ def place(runs: Sequence[ForeignRun], baseline: str | None) -> tuple[list[Placed
     return placed, base
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file under a temporary name and rename it, so that a torn copy never looks whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _scores(placed: Placed) -> dict[str, dict[str, Any]]:
+def _scores(placed: Placed) -> dict[str, Json]:
     """Contents of scores/<benchmark>.json by file name; tasks of which only the aggregated result is known are left."""
     run = placed.run
     if run.own is not None:
         return {p.name: read_object(p) for p in sorted((run.own / "scores").glob("*.json"))}
-    out = {}
-    for task, scores in run.scores.items():
-        if not scores.items:
-            continue
-        name = benchmark_name(task)
-        out[f"{name}.json"] = {
+    return {
+        f"{benchmark_name(task)}.json": {
             "schema_version": 1,
-            "benchmark": name,
+            "benchmark": benchmark_name(task),
             "kind": "lm_eval",
             "policy": placed.run_id,
             "fingerprint": None,
@@ -148,7 +128,9 @@ def _scores(placed: Placed) -> dict[str, dict[str, Any]]:
             "task": task,
             **scores.facts,
         }
-    return out
+        for task, scores in run.scores.items()
+        if scores.items
+    }
 
 
 def benchmark_name(task: str) -> str:
@@ -156,36 +138,33 @@ def benchmark_name(task: str) -> str:
     return re.sub(r"[^\w,:+@=.-]", "_", visible(task)).lstrip(".") or "task"
 
 
-def _pair_documents(scores: Sequence[dict[str, dict[str, Any]]]) -> list[str]:
+def _pair_documents(scores: Sequence[dict[str, Json]]) -> list[str]:
     """Give lm-eval's documents the same id in every run; returns what must be said about the pairing.
 
     A document's id is the start of its hash, so runs with other document numbers (another limit, another order) pair
     and changed data does not. Where one run has no hashes, or two documents are equal, the number stays the id.
     """
     notes = []
-    by_benchmark: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for files in scores:
-        for content in files.values():
-            if content.get("kind") == "lm_eval" and isinstance(content.get("items"), list):
-                by_benchmark[str(content.get("benchmark"))].append(content)
+    by_benchmark: dict[str, list[Json]] = defaultdict(list)
+    for content in (content for files in scores for content in files.values()):
+        if content.get("kind") == "lm_eval" and isinstance(content.get("items"), list):
+            by_benchmark[str(content.get("benchmark"))].append(content)
     for benchmark, contents in by_benchmark.items():
         hashes = [[item.get("doc_hash") for item in c["items"]] for c in contents]
         if all(all(isinstance(h, str) and h for h in one) and len(set(one)) == len(one) for one in hashes):
-            for content in contents:
-                for item in content["items"]:
-                    item["doc_id"], item["id"] = item["id"], item["doc_hash"][:16]
+            for item in (item for content in contents for item in content["items"]):
+                item["doc_id"], item["id"] = item["id"], item["doc_hash"][:16]
         elif len(contents) > 1:
             notes.append(f"{benchmark}: documents are paired by number, for not every run has a distinct hash of each")
         notes += _same_question(benchmark, contents)
     return notes
 
 
-def _same_question(benchmark: str, contents: Sequence[dict[str, Any]]) -> list[str]:
+def _same_question(benchmark: str, contents: Sequence[Json]) -> list[str]:
     prompts: dict[str, set[str]] = defaultdict(set)
-    for content in contents:
-        for item in content["items"]:
-            if isinstance(item.get("prompt_hash"), str):
-                prompts[item["id"]].add(item["prompt_hash"])
+    for item in (item for content in contents for item in content["items"]):
+        if isinstance(item.get("prompt_hash"), str):
+            prompts[item["id"]].add(item["prompt_hash"])
     changed = sum(len(found) > 1 for found in prompts.values())
     shots = {c["num_fewshot"] for c in contents if c.get("num_fewshot") is not None}
     said = f" (few-shot examples: {', '.join(map(str, sorted(shots)))})" if len(shots) > 1 else ""
@@ -208,58 +187,73 @@ def write_runs(placed: Sequence[Placed], output: Path) -> list[str]:
     for one, contents in zip(placed, scores, strict=True):
         directory = output / "runs" / one.run_id
         shutil.rmtree(directory, ignore_errors=True)
-        _write(one, directory)
+        records = _foreign_records(one) if one.run.own is None else _own_records(one, one.run.own)
+        for name, record in records.items():
+            write_json(directory / f"{name}.json", record)
         renamed = {}
         for name, content in contents.items():
             content["policy"] = one.run_id
             write_json(directory / "scores" / name, content)
-            renamed[Path(name).stem] = {i.get("doc_id", i["id"]): i["id"] for i in content.get("items", [])}
-        for task, task_scores in one.run.scores.items():
+            renamed[name] = {i.get("doc_id", i["id"]): i["id"] for i in content.get("items", [])}
+        if one.run.own is not None:
+            _take(one.run.own, directory)
+        for task, found in one.run.scores.items():
             name = benchmark_name(task)
-            if task_scores.answers:
-                rows = [row | {"prompt_id": renamed[name][row["prompt_id"]]} for row in task_scores.answers]
+            rows = [row | {"prompt_id": renamed[f"{name}.json"][row["prompt_id"]]} for row in found.answers]
+            if rows:
                 text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
                 write_text(directory / "generations" / f"{name}.jsonl", text)
     return notes
 
 
-def _changed(record: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """A run's own record with other values: its checksum does not hold for them, and version 1 has none."""
-    return {key: value for key, value in record.items() if key != "checksum"} | values | {"schema_version": 1}
+def _take(own: Path, directory: Path) -> None:
+    """Copy the rows and the answers of a run of this project, as they are."""
+    for path in (*own.glob(EXAMPLES), *sorted(own.glob("generations/*.jsonl"))):
+        with replacing(directory / path.relative_to(own)) as temporary:
+            shutil.copyfile(path, temporary)
 
 
-def _write(placed: Placed, directory: Path) -> None:
-    run = placed.run
-    name = {"run_id": placed.run_id, "method": placed.method, "seed": placed.seed}
-    read_from = {"directory": visible(str(run.directory)), "formats": run.formats, "training_seed": placed.known_seed}
-    if run.own is not None:
-        if (run.own / EXAMPLES).is_file():
-            _copy(run.own / EXAMPLES, directory / EXAMPLES)
-        for path in sorted((run.own / "generations").glob("*.jsonl")):
-            _copy(path, directory / "generations" / path.name)
-        identity = read_object(run.own / "run.json")
-        history = run.own / "log_history.json"
-        records = read_object(history).get(str(identity.get("run_id"))) if history.is_file() else None
-        write_json(directory / "log_history.json", {placed.run_id: strict(records or [])})
-        status = read_object(run.own / "status.json")
-        write_json(directory / "status.json", _changed(status, {"run_id": placed.run_id}))
-        write_json(directory / "run.json", _changed(identity, name | {"read_from": read_from}))
-        return
-    write_json(directory / "log_history.json", {placed.run_id: run.history})
-    write_json(
-        directory / "run.json",
-        {
-            "schema_version": 1,
-            **name,
-            "rule": None,
-            "params": run.settings,
-            "hyper": {},
-            "fingerprint": None,
-            "model": {"name": visible(run.model)} if run.model else None,
-            "training": run.training or None,
-            "created": None,
-            "read_from": read_from,
-        },
+def _identity(placed: Placed) -> Json:
+    """Who the run is in the analysis, and where it was read from."""
+    seed, directory = placed.known_seed, visible(str(placed.run.directory))
+    read_from = {"directory": directory, "formats": placed.run.formats, "training_seed": seed}
+    return {"run_id": placed.run_id, "method": placed.method, "seed": placed.seed, "read_from": read_from}
+
+
+def _own_records(placed: Placed, own: Path) -> dict[str, Json]:
+    """log_history, status and run of a run of this project under its new identity.
+
+    The checksum of a record does not hold for other values, and version 1 has none.
+    """
+    identity, status, history = (
+        read_object(own / "run.json"),
+        read_object(own / "status.json"),
+        own / "log_history.json",
     )
-    status = {"state": run.state, "stage": "train", "step": run.step, "total_steps": run.total_steps, "error": None}
-    write_json(directory / "status.json", {"schema_version": 1, "run_id": placed.run_id, **status, "stages": {}})
+    records = read_object(history).get(str(identity.get("run_id"))) if history.is_file() else None
+    changed = {"status": status | {"run_id": placed.run_id}, "run": identity | _identity(placed)}
+    plain = {
+        name: {key: value for key, value in record.items() if key != "checksum"} | {"schema_version": 1}
+        for name, record in changed.items()
+    }
+    return {"log_history": {placed.run_id: strict(records or [])}, **plain}
+
+
+def _foreign_records(placed: Placed) -> dict[str, Json]:
+    """log_history, status and run of a run of another tool."""
+    run = placed.run
+    progress = {"state": run.state, "stage": "train", "step": run.step, "total_steps": run.total_steps, "error": None}
+    identity = {
+        "rule": None,
+        "params": run.settings,
+        "hyper": {},
+        "fingerprint": None,
+        "model": {"name": visible(run.model)} if run.model else None,
+        "training": run.training or None,
+        "created": None,
+    }
+    return {
+        "log_history": {placed.run_id: run.history},
+        "status": {"schema_version": 1, "run_id": placed.run_id, **progress, "stages": {}},
+        "run": {"schema_version": 1, **_identity(placed), **identity},
+    }

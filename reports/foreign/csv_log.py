@@ -8,41 +8,42 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from reports.foreign.sources import ForeignRun
-from reports.foreign.synonyms import SYNONYMS, by_step, columns, found_names
+from reports.foreign.synonyms import SYNONYMS, columns, found_names
 from reports.runs.records import ReportError
 
 #: Columns that say which run a row belongs to; they are no measurements.
 IDENTITY = ("run_id", "method", "rule", "seed")
-
+#: Number of a line, and its cells by column.
+Line = tuple[int, dict[str, str]]
 
 _DECIMAL_COMMA = re.compile(r"\s*([-+]?\d+),(\d+(?:[eE][-+]?\d+)?)\s*")
 
 
-def _delimiter(header: str) -> str:
-    return next((d for d in ",;\t" if d in header), ",")
+def _reader(file: TextIO, strict: bool = True) -> tuple[Any, str]:
+    """A reader of the file from its start, and what parts its cells."""
+    first = file.readline()
+    delimiter = next((d for d in ",;\t" if d in first), ",")
+    file.seek(0)
+    return csv.reader(file, strict=strict, delimiter=delimiter), delimiter
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells of every row. ReportError for text that is no CSV or a row of another length."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = _delimiter(file.readline())
-            file.seek(0)
-            reader = csv.reader(file, strict=True, delimiter=delimiter)
+            reader, delimiter = _reader(file)
             header = next(reader, None)
             if not header:
                 raise ReportError(f"{path}:1: an empty file; a header with a step column is needed")
             double = next((name for name in header if header.count(name) > 1), None)
             if double is not None:
                 raise ReportError(f"{path}:1: the column {double!r} appears twice")
-            for cells in reader:
-                if not cells:
-                    continue
+            for cells in filter(None, reader):
                 if len(cells) != len(header):
                     raise ReportError(f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns")
                 if delimiter != ",":
@@ -60,9 +61,7 @@ def has_steps(path: Path) -> bool:
     """Whether the file's header names a step and a loss; other CSV files are none of this module's business."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = _delimiter(file.readline())
-            file.seek(0)
-            header = next(csv.reader(file, delimiter=delimiter), [])
+            header: list[str] = next(_reader(file, strict=False)[0], [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
     names = found_names(header)
@@ -85,16 +84,17 @@ def read(path: Path, name: str) -> list[ForeignRun]:
     Raises:
         ReportError: no step or loss column (the columns there are named), or a cell that is no number.
     """
-    groups: dict[str, list[tuple[int, dict[str, str]]]] = {}
+    groups: dict[str, list[Line]] = {}
     for line, row in rows(path):
         groups.setdefault(row.get("run_id", ""), []).append((line, row))
     if not groups:
         raise ReportError(f"{path}:2: no rows under the header")
-    header = list(next(iter(groups.values()))[0][1])
+    first = next(iter(groups.values()))
+    header = list(first[0][1])
     names = found_names(c for c in header if c not in IDENTITY)
     charted = {} if "loss" in names or "step" not in names else _charted(header)
     if charted:
-        return [_of_chart(path, run, next(iter(groups.values())), names["step"], m) for run, m in charted.items()]
+        return [_of_chart(path, run, first, names["step"], metrics) for run, metrics in charted.items()]
     for needed in ("step", "loss"):
         if needed not in names:
             known = ", ".join((needed, *SYNONYMS[needed]))
@@ -102,9 +102,7 @@ def read(path: Path, name: str) -> list[ForeignRun]:
     return [_run(path, run_id or name, group, names) for run_id, group in groups.items()]
 
 
-def _of_chart(
-    path: Path, name: str, group: list[tuple[int, dict[str, str]]], step: str, metrics: dict[str, str]
-) -> ForeignRun:
+def _of_chart(path: Path, name: str, group: Sequence[Line], step: str, metrics: Mapping[str, str]) -> ForeignRun:
     own = [
         (line, {step: row[step], **{metric: row[column] for column, metric in metrics.items()}})
         for line, row in group
@@ -115,22 +113,18 @@ def _of_chart(
     return _run(path, name, own, found_names([step, *metrics.values()]))
 
 
-def _run(path: Path, name: str, group: list[tuple[int, dict[str, str]]], names: dict[str, str]) -> ForeignRun:
-    run = ForeignRun(name, path.parent, ["CSV"], [path])
-    records: list[dict[str, Any]] = []
+def _run(path: Path, name: str, group: Sequence[Line], names: Mapping[str, str]) -> ForeignRun:
+    run = ForeignRun(name, path.parent, notes=["a CSV file does not say whether training ended"])
+    run.came_from("CSV", path)
     for line, row in group:
-        cells = {k: v for k, v in row.items() if v.strip() and k not in IDENTITY}
-        record = columns(cells, names, f"{path}:{line}")
-        if "step" not in record:
+        if not row[names["step"]].strip():
             raise ReportError(f"{path}:{line}: {names['step']!r} is empty")
-        records.append(record)
-    run.history = by_step(records)
-    run.synonyms = {column: logged for column, logged in names.items() if column != logged}
+    cells = [(line, {k: v for k, v in row.items() if v.strip() and k not in IDENTITY}) for line, row in group]
+    run.log((columns(row, names, f"{path}:{line}") for line, row in cells), names)
     run.step = max(r["step"] for r in run.history)
     methods, seeds = ({row.get(k, "").strip() for _, row in group} - {""} for k in ("method", "seed"))
     if len(methods) == 1:
         run.method = methods.pop()
     if len(seeds) == 1 and (text := seeds.pop()).isdecimal():
         run.seed = int(text)
-    run.notes.append("a CSV file does not say whether training ended")
     return run

@@ -70,14 +70,10 @@ def _search(directory: Path, named: Path, avoid: Path | None, depth: int) -> lis
         return [_own(path) for path in made]
     runs = _training(directory, _name(directory, named))
     scored = _evaluations(directory, avoid, 0)
-    if runs:
-        if len(runs) == len(scored) == 1:
-            lm_eval.read(runs[0], scored[0])
-        else:
-            runs += [_evaluated(path, _name(path, named)) for path in scored]
-        return runs
-    if directory in scored:
-        return [_evaluated(directory, _name(directory, named))]
+    if len(runs) == len(scored) == 1:
+        return [lm_eval.read(runs[0], scored[0])]
+    if runs or directory in scored:
+        return runs + [lm_eval.read(ForeignRun(_name(path, named), path), path) for path in scored]
     if depth == DEEPEST:
         return []
     return [run for path in _folders(directory, avoid) for run in _search(path, named, avoid, depth + 1)]
@@ -85,10 +81,10 @@ def _search(directory: Path, named: Path, avoid: Path | None, depth: int) -> lis
 
 def _own(directory: Path) -> ForeignRun:
     identity = read_object(directory / "run.json")
-    run = ForeignRun(str(identity.get("run_id", directory.name)), directory, ["this project"], own=directory)
+    run = ForeignRun(str(identity.get("run_id", directory.name)), directory, own=directory)
+    run.came_from("this project", directory / "run.json")
     run.method = str(identity["method"]) if identity.get("method") else run.name
     run.seed = identity["seed"] if isinstance(identity.get("seed"), int) else None
-    run.files = [directory / "run.json"]
     return run
 
 
@@ -112,20 +108,14 @@ def _training(directory: Path, name: str) -> list[ForeignRun]:
         runs = [one for path in tables for one in csv_log.read(path, name if len(tables) == 1 else path.stem)]
         for one in runs:
             one.results = run.results
-            _settings(one)
+            llamafactory.read_arguments(one)
         return runs
     if not run.files:
         return []
     if not run.formats:
         run.formats.append("closing figures only")
-    _settings(run)
-    return [run]
-
-
-def _settings(run: ForeignRun) -> None:
-    seed = run.seed
     llamafactory.read_arguments(run)
-    run.seed = seed if seed is not None else run.seed
+    return [run]
 
 
 def _evaluations(directory: Path, avoid: Path | None, depth: int) -> list[Path]:
@@ -135,9 +125,3 @@ def _evaluations(directory: Path, avoid: Path | None, depth: int) -> list[Path]:
     if depth == DEEPEST:
         return []
     return [found for path in _folders(directory, avoid) for found in _evaluations(path, avoid, depth + 1)]
-
-
-def _evaluated(directory: Path, name: str) -> ForeignRun:
-    run = ForeignRun(name, directory)
-    lm_eval.read(run, directory)
-    return run

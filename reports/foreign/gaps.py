@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from reports.foreign.convert import Placed
 from reports.foreign.synonyms import SYNONYMS
 from reports.runs.records import MatrixData, RunData, finite
+from reports.schema.foreign import ForeignBeta, Gap
 from reports.statistics.association import varies
 
 _BETA_NAMES = ", ".join(("dynamic_beta", *SYNONYMS["dynamic_beta"]))
@@ -19,20 +19,16 @@ def _values(run: RunData, key: str) -> np.ndarray:
     return np.array([v for r in run.steps if (v := finite(r.get(key))) is not None], dtype=float)
 
 
-def beta_of(run: RunData) -> dict[str, Any]:
-    """Whether beta varied over the logged steps: {kind: dynamic | fixed | unknown, low, high}."""
+def beta_of(run: RunData) -> ForeignBeta:
+    """Whether beta varied over the logged steps, and its range (1/nat)."""
     values = _values(run, "dynamic_beta")
     if varies(values):
-        return {"kind": "dynamic", "low": float(values.min()), "high": float(values.max())}
+        return ForeignBeta(kind="dynamic", low=float(values.min()), high=float(values.max()))
     setting = next((v for k in ("pref_beta", "beta") if (v := finite(run.settings.get(k))) is not None), None)
     known = float(values[0]) if values.size else None
-    if known is None and setting is not None and not run.settings.get("pref_beta_scale"):
+    if known is None and not run.settings.get("pref_beta_scale"):
         known = setting
-    return {"kind": "unknown" if known is None else "fixed", "low": known, "high": known}
-
-
-def _entry(what: str, means: str, runs: Sequence[str], of: int) -> dict[str, Any]:
-    return {"what": what, "means": means, "runs": list(runs), "all": len(runs) == of}
+    return ForeignBeta(kind="unknown" if known is None else "fixed", low=known, high=known)
 
 
 _Lacks = Callable[[RunData, Placed], bool]
@@ -91,29 +87,25 @@ _PER_RUN: tuple[tuple[_Lacks, str, str], ...] = (
 )
 
 
-def gaps(matrix: MatrixData, placed: Sequence[Placed], names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What is missing, {what, means, runs, all}: first over all runs, then run by run. `names` maps run ids to labels."""
+def gaps(matrix: MatrixData, placed: Sequence[Placed], names: Mapping[str, str]) -> list[Gap]:
+    """What is missing: first over all runs, then run by run. `names` maps run ids to labels."""
     runs = list(zip(matrix.runs, placed, strict=True))
-    found: list[dict[str, Any]] = []
-    for lacks, what, means in _PER_RUN:
-        mine = [names[r.run_id] for r, p in runs if lacks(r, p)]
-        if mine:
-            found.append(_entry(what, means, mine, len(runs)))
-    losses = _losses([r for r, _ in runs if r.steps], names, len(runs))
-    return ([losses] if losses else []) + found
+    found = [(what, means, [r for r, p in runs if lacks(r, p)]) for lacks, what, means in _PER_RUN]
+    trained = [r for r, _ in runs if r.steps]
+    return [
+        Gap(what=what, means=means, runs=[names[r.run_id] for r in mine], all=len(mine) == len(runs))
+        for what, means, mine in [(*_losses(trained), trained), *found]
+        if what and mine
+    ]
 
 
-def _losses(trained: Sequence[RunData], names: Mapping[str, str], of: int) -> dict[str, Any] | None:
-    """Why the losses of these runs cannot be compared; None where one known, fixed beta is everyone's."""
-    if len(trained) < 2:
-        return None
-    betas = [beta_of(run) for run in trained]
-    kinds = {b["kind"] for b in betas}
-    if "dynamic" in kinds or len({b["low"] for b in betas if b["kind"] == "fixed"}) > 1:
-        what, means = "beta differs", "losses and reward margins of these runs are not comparable: both contain beta"
-    elif "unknown" in kinds:
-        what = "beta is not known for every run"
+def _losses(trained: Sequence[RunData]) -> tuple[str, str]:
+    """Why the losses of these runs cannot be compared; empty where one known, fixed beta is everyone's."""
+    betas = [beta_of(run) for run in trained] if len(trained) > 1 else []
+    kinds = {b.kind for b in betas}
+    if "dynamic" in kinds or len({b.low for b in betas if b.kind == "fixed"}) > 1:
+        return "beta differs", "losses and reward margins of these runs are not comparable: both contain beta"
+    if "unknown" in kinds:
         means = "losses and reward margins can be compared only if it was the same: both contain beta"
-    else:
-        return None
-    return _entry(what, means, [names[r.run_id] for r in trained], of)
+        return "beta is not known for every run", means
+    return "", ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.foreign.sources import ForeignRun, number, read_json, read_lines, read_object
-from reports.foreign.synonyms import by_step, columns, found_names
+from reports.foreign.synonyms import columns, found_names
 from reports.runs.records import ReportError
 
 STATE = "trainer_state.json"
@@ -38,10 +38,8 @@ def _training(record: Mapping[str, Any]) -> bool:
     return _ENDED not in record and not any(str(k).startswith("eval_") for k in record)
 
 
-def history(records: Sequence[tuple[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Log records, each with where it stands, under this project's names; and which logged name became which column.
-
-    Evaluation records and the closing summary keep the names they have.
+def _log(run: ForeignRun, path: Path, tool: str, records: Sequence[tuple[str, Any]]) -> None:
+    """Take log records, each behind where it stands. Evaluation records and the closing summary keep the names they have.
 
     Raises:
         ReportError: a record is no object, or a figure in it no number.
@@ -51,8 +49,8 @@ def history(records: Sequence[tuple[str, Any]]) -> tuple[list[dict[str, Any]], d
             raise ReportError(f"{where}: {type(record).__name__}, not an object with a step and figures")
     names = found_names(str(k) for _, r in records if _training(r) for k in r)
     rest = {k: v for k, v in names.items() if k in ("step", "epoch")}
-    out = [columns(r, names if _training(r) else rest, where) for where, r in records]
-    return by_step(out), {column: name for column, name in names.items() if column != name}
+    run.log((columns(r, names if _training(r) else rest, where) for where, r in records), names)
+    run.came_from(tool, path)
 
 
 def _listed(records: Sequence[Any], path: Path) -> list[tuple[str, Any]]:
@@ -62,16 +60,14 @@ def _listed(records: Sequence[Any], path: Path) -> list[tuple[str, Any]]:
 
 def read_state(run: ForeignRun) -> None:
     """Fill the run from the newest of its state files (largest global_step; the run's own wins a tie)."""
-    files = state_files(run.directory)
-    states = [(path, read_object(path)) for path in files]
+    states = [(path, read_object(path)) for path in state_files(run.directory)]
     for path, state in states:
         if not isinstance(state.get("log_history"), list):
             raise ReportError(f"{path}:1: has no list 'log_history'; is it a trainer_state.json of transformers?")
     path, state = max(states, key=lambda s: (_step(s[1], s[0]), s[0].parent == run.directory))
-    run.formats.append("Hugging Face Trainer")
-    run.files.append(path)
-    run.history, run.synonyms = history(_listed(state["log_history"], path))
-    run.step, run.total_steps = _step(state, path), _total(state)
+    _log(run, path, "Hugging Face Trainer", _listed(state["log_history"], path))
+    total = state.get("max_steps")
+    run.step, run.total_steps = _step(state, path), total if isinstance(total, int) and total > 0 else None
     ended = run.total_steps is None or run.step >= run.total_steps or any(_ENDED in r for r in run.history)
     run.state = "done" if ended else "running"
     run.training |= {k: number(state[k], f"{path}:1", k) for k in _FACTS if state.get(k)}
@@ -84,22 +80,15 @@ def _step(state: Mapping[str, Any], path: Path) -> int:
     return value
 
 
-def _total(state: Mapping[str, Any]) -> int | None:
-    value = state.get("max_steps")
-    return value if isinstance(value, int) and value > 0 else None
-
-
 def read_saved_history(run: ForeignRun, path: Path) -> None:
     """Fill the run from a saved list of log records: JSON or one object a line."""
     if path.suffix == ".jsonl":
         records = [(f"{path}:{line}", record) for line, record in read_lines(path, torn_end=True)]
     else:
         records = _listed(_one_list(path), path)
-    run.history, run.synonyms = history(records)
+    _log(run, path, "saved log records", records)
     if not run.steps:
         raise ReportError(f"{path}:1: no record has both a step and a loss; is this a training log?")
-    run.formats.append("saved log records")
-    run.files.append(path)
     run.step = run.steps[-1]["step"]
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from reports.foreign.hf_trainer import model_card_seed
-from reports.foreign.sources import ForeignRun, number, read_lines, read_object, read_text, whole
-from reports.foreign.synonyms import by_step, columns, found_names
+from reports.foreign.sources import ForeignRun, by_step, number, read_lines, read_object, read_text, whole
+from reports.foreign.synonyms import columns, found_names
 from reports.runs.records import ReportError
 
 LOG, RESULTS, ARGUMENTS = "trainer_log.jsonl", "all_results.json", "training_args.yaml"
@@ -45,16 +45,13 @@ def read_log(run: ForeignRun) -> None:
     for line, record in numbered:
         where = f"{path}:{line}"
         last = whole(record.get("current_steps"), where, "current_steps")
-        total = whole(record.get("total_steps"), where, "total_steps")
+        run.total_steps = whole(record.get("total_steps"), where, "total_steps") or run.total_steps
         rows.append(columns(record, names, where))
-        run.total_steps = total or run.total_steps
-    run.formats.append("LLaMA-Factory")
-    run.files.append(path)
+    run.came_from("LLaMA-Factory", path)
     known = max((r["step"] for r in run.steps), default=-1)
     later = [r for r in by_step(rows) if r["step"] > known and "loss" in r]
     if not run.history:
-        run.history = by_step(rows)
-        run.synonyms = {column: name for column, name in names.items() if column != name}
+        run.log(rows, names)
     elif later:
         run.history = by_step([*run.history, *later])
         run.notes.append(f"{len(later)} steps after the last saved state come from {LOG}, which holds fewer columns")
@@ -74,7 +71,7 @@ def read_results(run: ForeignRun) -> None:
 
 
 def read_arguments(run: ForeignRun) -> None:
-    """Seed and settings from training_args.yaml, else the seed of the model card."""
+    """Settings from training_args.yaml and, where the run has no seed, its seed, else the one of the model card."""
     path = run.directory / ARGUMENTS
     if path.is_file():
         import yaml
@@ -91,7 +88,7 @@ def read_arguments(run: ForeignRun) -> None:
         run.settings |= {k: value[k] for k in _SETTINGS if isinstance(value.get(k), (int, float, str, bool))}
         if isinstance(value.get("model_name_or_path"), str):
             run.model = value["model_name_or_path"]
-        if isinstance(value.get("seed"), int):
+        if run.seed is None and isinstance(value.get("seed"), int):
             run.seed = value["seed"]
     if run.seed is None:
         run.seed = model_card_seed(run.directory)

@@ -7,7 +7,7 @@ the newest counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from reports.foreign.sources import ForeignRun, TaskScores, read_lines, read_object
 from reports.runs.records import ReportError, finite
 from reports.statistics.intervals import plain
+from trainers.common.files import Json
 
 _TIME = r"(\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?)"
 _RESULTS = re.compile(r"results_.+\.json")
@@ -24,6 +25,9 @@ _SAMPLES = re.compile(rf"samples_(.+?)_{_TIME}\.jsonl|samples_(.+)\.jsonl")
 PRIMARY = ("acc", "exact_match")
 #: Keys of a sample that are no scores, for versions of lm-eval that do not list the metrics.
 _NOT_SCORES = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
+
+#: Metric and filter.
+Scored = tuple[str, str]
 
 
 def result_files(directory: Path) -> list[Path]:
@@ -37,14 +41,14 @@ def _time(path: Path) -> str:
     return found[1] if found else ""
 
 
-def read(run: ForeignRun, directory: Path) -> None:
-    """Fill the run's scores from one folder of lm-eval.
+def read(run: ForeignRun, directory: Path) -> ForeignRun:
+    """Fill the run's scores from one folder of lm-eval; returns the run.
 
     Raises:
         ReportError: a file is damaged, is no result of lm-eval, or scores a document twice with one filter.
     """
     files = result_files(directory)
-    aggregated: dict[str, tuple[Path, dict[str, Any]]] = {}
+    aggregated: dict[str, tuple[Path, Json]] = {}
     samples: dict[str, Path] = {}
     for path in files:
         match = _SAMPLES.fullmatch(path.name)
@@ -57,7 +61,8 @@ def read(run: ForeignRun, directory: Path) -> None:
         # A group's row is an average of its tasks, which are listed themselves.
         groups = {k for k, members in (results.get("group_subtasks") or {}).items() if members}
         aggregated |= {task: (path, results) for task in results["results"] if task not in groups}
-        run.model = run.model or _model(results)
+        model = results.get("model_name") or (results.get("config") or {}).get("model")
+        run.model = run.model or (model if isinstance(model, str) else None)
     run.formats.append("lm-eval")
     used = {path for path, _ in aggregated.values()} | set(samples.values())
     run.files += sorted(used)
@@ -70,19 +75,16 @@ def read(run: ForeignRun, directory: Path) -> None:
             run.notes.append(f"{task}: samples and results are of different evaluations; the figures are the samples'")
             results = {}
         run.scores[task] = _task(task, path, results, samples.get(task))
+    return run
 
 
-def _model(results: Mapping[str, Any]) -> str | None:
-    name = results.get("model_name") or (results.get("config") or {}).get("model")
-    return str(name) if isinstance(name, str) else None
-
-
-def _metrics(task: str, results: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """(metric, filter) -> value, standard error and direction from the aggregated results."""
-    row = (results.get("results") or {}).get(task) or {}
-    better = (results.get("higher_is_better") or {}).get(task) or {}
-    count = ((results.get("n-samples") or {}).get(task) or {}).get("effective")
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+def _reported(task: str, results: Mapping[str, Any]) -> dict[Scored, Json]:
+    """Value, standard error and direction from the aggregated results."""
+    row, better, count = (
+        (results.get(key) or {}).get(task) or {} for key in ("results", "higher_is_better", "n-samples")
+    )
+    effective = count.get("effective")
+    found: dict[Scored, Json] = {}
     for key, value in row.items():
         metric, _, chosen = str(key).partition(",")
         if not chosen or metric.endswith("_stderr") or isinstance(value, (str, list, dict)):
@@ -90,50 +92,49 @@ def _metrics(task: str, results: Mapping[str, Any]) -> dict[tuple[str, str], dic
         found[metric, chosen] = {
             "value": finite(value),
             "stderr": finite(row.get(f"{metric}_stderr,{chosen}")),
-            "n": count if isinstance(count, int) else None,
+            "n": effective if isinstance(effective, int) else None,
             "higher_is_better": bool(better.get(metric, True)),
         }
     return found
 
 
 def _task(task: str, path: Path, results: Mapping[str, Any], samples: Path | None) -> TaskScores:
-    reported = _metrics(task, results)
-    items, seen = ({}, {}) if samples is None else _items(samples)
-    filters = list(dict.fromkeys(chosen for _, chosen in (*seen, *reported)))
-    metrics: dict[str, dict[str, Any]] = {}
-    for metric, chosen in dict.fromkeys((*reported, *seen)):
-        entry = dict(reported.get((metric, chosen)) or {"higher_is_better": True})
-        values = np.array([v for v in seen.get((metric, chosen), []) if v is not None], dtype=float)
+    reported = _reported(task, results)
+    items, scored = ({}, {}) if samples is None else _documents(samples)
+    filters = {chosen for _, chosen in (*scored, *reported)}
+    # Metric as reported: with its filter where a task scores the same answers through several.
+    names = {key: key[0] if len(filters) <= 1 else ",".join(key) for key in (*reported, *scored)}
+    metrics: dict[str, Json] = {}
+    for key, name in names.items():
+        entry = dict(reported.get(key) or {"higher_is_better": True})
+        values = np.array([v for v in scored.get(key, {}).values() if v is not None], dtype=float)
         if values.size:
             entry.setdefault("value", float(values.mean()))
             entry.setdefault("stderr", finite(plain(values)))
             entry["n"] = int(values.size)
-        metrics[_name(metric, chosen, filters)] = entry
+        metrics[name] = entry
+        for document, value in scored.get(key, {}).items():
+            items[document]["values"][name] = value
     if not metrics:
         raise ReportError(f"{samples or path}: no score of task {task!r} in it; is it a result of lm-eval?")
-    rows = [_renamed(item, filters) for item in items.values()]
     ranked = [name for wanted in PRIMARY for name in metrics if name.partition(",")[0] == wanted]
     facts = {
         "num_fewshot": (results.get("n-shot") or {}).get(task),
         "task_version": (results.get("versions") or {}).get(task),
         "chat_template_sha": results.get("chat_template_sha"),
     }
-    return TaskScores(task, metrics, (ranked or list(metrics))[0], rows, _answers(rows), facts)
+    answers = [
+        {"prompt_id": i["id"], "prompt": i["prompt"] or "", "text": i["response"]}
+        for i in items.values()
+        if i["response"] is not None
+    ]
+    return TaskScores(task, metrics, (ranked or list(metrics))[0], list(items.values()), answers, facts)
 
 
-def _name(metric: str, chosen: str, filters: Iterable[str]) -> str:
-    """Metric as reported: with its filter where a task scores the same answers through several."""
-    return metric if len(list(filters)) <= 1 else f"{metric},{chosen}"
-
-
-def _renamed(item: dict[str, Any], filters: list[str]) -> dict[str, Any]:
-    return item | {"values": {_name(metric, chosen, filters): v for (metric, chosen), v in item["values"].items()}}
-
-
-def _items(path: Path) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], list[float | None]]]:
-    """Documents by doc_id, their values keyed by (metric, filter), and all values by (metric, filter)."""
-    items: dict[str, dict[str, Any]] = {}
-    values: dict[tuple[str, str], list[float | None]] = {}
+def _documents(path: Path) -> tuple[dict[str, Json], dict[Scored, dict[str, float | None]]]:
+    """Documents by doc_id, without their values, and the values by metric, filter and doc_id."""
+    items: dict[str, Json] = {}
+    scored: dict[Scored, dict[str, float | None]] = {}
     for line, sample in read_lines(path):
         if "doc_id" not in sample:
             raise ReportError(f"{path}:{line}: no 'doc_id'; is it a samples file of lm-eval?")
@@ -145,21 +146,17 @@ def _items(path: Path) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str],
             value = sample.get(metric)
             if not isinstance(value, (int, float)):
                 continue  # corpus metrics (perplexity, BLEU) keep parts here, not a score of the document
-            if (metric, chosen) in item["values"]:
+            values = scored.setdefault((metric, chosen), {})
+            if key in values:
                 raise ReportError(f"{path}:{line}: doc_id {key} is scored twice; two evaluations in one file?")
-            item["values"][metric, chosen] = finite(value)
-            values.setdefault((metric, chosen), []).append(finite(value))
-    return items, values
+            values[key] = finite(value)
+    return items, scored
 
 
-def _texts(sample: Mapping[str, Any]) -> dict[str, Any]:
+def _texts(sample: Mapping[str, Any]) -> Json:
     """Hashes, prompt, answer and target. Arguments are a mapping in files of today and a list in old ones."""
-    arguments = sample.get("arguments")
-    groups = (
-        list(arguments.values()) if isinstance(arguments, dict) else arguments if isinstance(arguments, list) else []
-    )
-    first = groups[0] if groups else None
-    parts = list(first.values()) if isinstance(first, dict) else first if isinstance(first, list) else []
+    first = next(iter(_listed(sample.get("arguments"))), None)
+    parts = _listed(first)
     response = sample.get("resps")
     while isinstance(response, list) and response:
         response = response[0]
@@ -173,10 +170,6 @@ def _texts(sample: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _answers(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows for the sample browser: the documents that were answered with text."""
-    return [
-        {"prompt_id": i["id"], "prompt": i["prompt"] or "", "text": i["response"]}
-        for i in items
-        if i["response"] is not None
-    ]
+def _listed(value: Any) -> list[Any]:
+    """The values of a mapping or a list; nothing of anything else."""
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []

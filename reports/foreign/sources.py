@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reports.runs.records import ReportError
+from trainers.common.files import Json
 
 
 @dataclass(slots=True)
 class TaskScores:
-    """One lm-eval task of one policy. `items` is empty where only the aggregated result was kept."""
+    """One lm-eval task of one policy, as scores/<task>.json holds it. `items` is empty where only the aggregate was kept."""
 
     task: str
-    metrics: dict[str, dict[str, Any]]
+    metrics: dict[str, Json]
     primary_metric: str
-    items: list[dict[str, Any]] = field(default_factory=list)
-    answers: list[dict[str, Any]] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    items: list[Json] = field(default_factory=list)
+    answers: list[Json] = field(default_factory=list)
+    facts: Json = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -32,12 +33,12 @@ class ForeignRun:
     directory: Path
     formats: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Json] = field(default_factory=list)
     synonyms: dict[str, str] = field(default_factory=dict)
     scores: dict[str, TaskScores] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    results: dict[str, Any] = field(default_factory=dict)
+    settings: Json = field(default_factory=dict)
+    training: Json = field(default_factory=dict)
+    results: dict[str, float | str | None] = field(default_factory=dict)
     model: str | None = None
     method: str | None = None
     seed: int | None = None
@@ -48,9 +49,38 @@ class ForeignRun:
     own: Path | None = None
 
     @property
-    def steps(self) -> list[dict[str, Any]]:
+    def steps(self) -> list[Json]:
         """Logged training steps: the records that carry both `step` and `loss`."""
         return [r for r in self.history if "loss" in r and "step" in r]
+
+    @property
+    def scored(self) -> bool:
+        """Whether there are scores of single documents or prompts."""
+        own = self.own is not None and any((self.own / "scores").glob("*.json"))
+        return own or any(scores.items for scores in self.scores.values())
+
+    def came_from(self, tool: str, path: Path) -> None:
+        """Note that a file of this tool was read."""
+        self.formats.append(tool)
+        self.files.append(path)
+
+    def log(self, records: Iterable[Json], names: Mapping[str, str]) -> None:
+        """Take these log records, put in order of step; `names` says which logged name became which column.
+
+        Of two training records of one step the later one counts (a resumed run logs twice).
+        """
+        self.history = by_step(records)
+        self.synonyms = {column: name for column, name in names.items() if column != name}
+
+
+def by_step(records: Iterable[Json]) -> list[Json]:
+    """Records in order of step; of two training records of one step the later one."""
+    kept: dict[Any, Json] = {}
+    for position, record in enumerate(records):
+        key = ("step", record["step"]) if "loss" in record and "step" in record else position
+        kept.pop(key, None)
+        kept[key] = record
+    return sorted(kept.values(), key=lambda r: r.get("step", math.inf))
 
 
 def _parse(text: str, where: str, line: int = 1) -> Any:
@@ -80,7 +110,7 @@ def read_json(path: Path) -> Any:
     return _parse(read_text(path), str(path))
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> Json:
     """One JSON object. ReportError naming file and line otherwise."""
     value = read_json(path)
     if not isinstance(value, dict):
@@ -88,29 +118,24 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_lines(path: Path, torn_end: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_lines(path: Path, torn_end: bool = False) -> Iterator[tuple[int, Json]]:
     """Line number and object of every non-empty line of a JSONL file.
 
     With `torn_end` a damaged last line without a line break is left out: the file is appended to while a run lives.
     """
-    try:
-        with path.open("rb") as lines:
-            for number, raw in enumerate(lines, start=1):
-                if not raw.strip():
-                    continue
-                try:
-                    value = _parse(raw.decode("utf-8-sig" if number == 1 else "utf-8"), str(path), number)
-                except UnicodeDecodeError as error:
-                    raise ReportError(f"{path}:{number}: not UTF-8 text ({error.reason})") from None
-                except ReportError:
-                    if torn_end and not raw.endswith(b"\n"):
-                        return
-                    raise
-                if not isinstance(value, dict):
-                    raise ReportError(f"{path}:{number}: expected an object, found {type(value).__name__}")
-                yield number, value
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read ({error.strerror})") from None
+    lines = read_text(path).split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = _parse(line, str(path), number)
+        except ReportError:
+            if torn_end and number == len(lines):
+                return
+            raise
+        if not isinstance(value, dict):
+            raise ReportError(f"{path}:{number}: expected an object, found {type(value).__name__}")
+        yield number, value
 
 
 def number(value: Any, where: str, key: str) -> float | str | None:
@@ -120,17 +145,13 @@ def number(value: Any, where: str, key: str) -> float | str | None:
     """
     if value is None:
         return None
-    if isinstance(value, (str, list, dict)):
-        try:
-            value = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            raise ReportError(f"{where}: {key!r} is {value!r}, not a number") from None
-    figure = float(value)
-    if math.isnan(figure):
-        return "NaN"
-    if math.isinf(figure):
-        return "Infinity" if figure > 0 else "-Infinity"
-    return figure
+    try:
+        figure = float(value)
+    except (TypeError, ValueError):
+        raise ReportError(f"{where}: {key!r} is {value!r}, not a number") from None
+    if math.isfinite(figure):
+        return figure
+    return "NaN" if math.isnan(figure) else "Infinity" if figure > 0 else "-Infinity"
 
 
 def whole(value: Any, where: str, key: str) -> int:

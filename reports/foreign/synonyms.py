@@ -6,11 +6,12 @@ The first name of a row that a run logs is taken, for the whole run; names are m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from reports.files.metrics import MEASURES
 from reports.foreign.sources import number, strict, whole
+from trainers.common.files import Json
 
 #: Column -> other names, best first. `beta/mean` and `beta` are what forks of LLaMA-Factory with a beta head log,
 #: `beta_dpo/beta_used` what implementations of beta-DPO on trl do; `pref_beta` is a setting that some loggers repeat.
@@ -48,7 +49,14 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "tokens_per_second": ("throughput",),
     "step_time_s": ("step_time",),
 }
-_TEXT = ("beta_collapse",)
+
+
+def _text(value: Any, where: str, key: str) -> str:
+    return str(value)
+
+
+#: How a column is read that is no figure.
+_READ: dict[str, Callable[[Any, str, str], float | str | None]] = {"step": whole, "beta_collapse": _text}
 
 
 def _plain(name: str) -> str:
@@ -71,7 +79,7 @@ def found_names(names: Iterable[str]) -> dict[str, str]:
     return taken
 
 
-def columns(record: Mapping[str, Any], names: Mapping[str, str], where: str) -> dict[str, Any]:
+def columns(record: Mapping[str, Any], names: Mapping[str, str], where: str) -> Json:
     """The record with known columns under this project's names and everything else as it was logged.
 
     `names` is `found_names` of the whole run; `where` names file and line for the errors.
@@ -80,24 +88,9 @@ def columns(record: Mapping[str, Any], names: Mapping[str, str], where: str) -> 
         ReportError: a known column holds something that is not a number, or the step is not a whole number.
     """
     used = set(names.values())
-    out: dict[str, Any] = {k: strict(v) for k, v in record.items() if k not in used}
+    out: Json = {k: strict(v) for k, v in record.items() if k not in used}
     for column, name in names.items():
-        if record.get(name) is None:
-            continue
-        if column == "step":
-            out[column] = whole(record[name], where, name)
-        elif column in _TEXT:
-            out[column] = str(record[name])
-        else:
-            out[column] = number(record[name], where, name)
+        if record.get(name) is not None:
+            read = _READ.get(column, number)
+            out[column] = read(record[name], where, name)
     return out
-
-
-def by_step(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records in order of step; of two training records of one step the later one counts (a resumed run logs twice)."""
-    kept: dict[Any, dict[str, Any]] = {}
-    for position, record in enumerate(records):
-        key = ("step", record["step"]) if "loss" in record and "step" in record else position
-        kept.pop(key, None)
-        kept[key] = record
-    return sorted(kept.values(), key=lambda r: r.get("step", float("inf")))

@@ -41,9 +41,9 @@ def before_after(matrix: MatrixData, summary: Summary, names: Mapping[str, str])
     found["rows"] = [
         {
             "id": visible(i),
-            "prompt": shorten(visible(texts[0][i]["prompt"]), LONGEST_SHOWN),
+            "prompt": shorten(visible(texts[0][i].prompt), LONGEST_SHOWN),
             "answers": [
-                (shorten(visible(t[i]["text"]), LONGEST_SHOWN), s.get(i)) for t, s in zip(texts, scores, strict=True)
+                (shorten(visible(t[i].text), LONGEST_SHOWN), s.get(i)) for t, s in zip(texts, scores, strict=True)
             ],
         }
         for i in chosen

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import functools
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
 from reports.compare.ties import SENTENCE, ties
-from reports.page import prose, tables
+from reports.page import how
 from reports.page.before_after import before_after
 from reports.page.samples import samples
 from reports.panels.all import all_panels
-from reports.panels.base import Section
+from reports.panels.base import Panel, Section
 from reports.runs.arms import arm_of, arms
 from reports.runs.records import MatrixData
 from reports.schema import Summary
@@ -63,19 +63,11 @@ def _matrix_table(summary: Summary) -> dict[str, Any]:
     return {"metrics": shown, "rows": rows[:MOST_METHODS], "more": more, "ties": SENTENCE}
 
 
-def _panels(matrix: MatrixData, summary: Summary, figures: Mapping[str, Path]) -> dict[str, list[dict[str, Any]]]:
-    """Panels by section, a drawn headline apart: name, title, caption, from how many, and what to say where nothing is drawn."""
-    found: dict[str, list[dict[str, Any]]] = {section: [] for section in ("headline", *get_args(Section))}
+def _panels(drawn: Container[str]) -> dict[str, list[Panel]]:
+    """Panels by section, a headline that is drawn apart."""
+    found: dict[str, list[Panel]] = {section: [] for section in ("headline", *get_args(Section))}
     for panel in all_panels():
-        entry = {
-            "name": panel.name,
-            "title": panel.title,
-            "caption": panel.caption,
-            "absent": panel.absent,
-            "drawn": panel.name in figures,
-            "sizes": prose.sizes(panel.rows(matrix, summary)) if panel.name in figures else "",
-        }
-        found["headline" if panel.headline and entry["drawn"] else panel.section].append(entry)
+        found["headline" if panel.headline and panel.name in drawn else panel.section].append(panel)
     return found
 
 
@@ -91,15 +83,13 @@ def _comparisons(summary: Summary) -> dict[str, Any]:
     return {"metrics": shown, "more": more}
 
 
-def _sizes(summary: Summary) -> dict[str, str]:
-    """From how many the figures that are no panels are drawn."""
+def _sizes(matrix: MatrixData, summary: Summary, drawn: Container[str]) -> dict[str, str]:
+    """From how many each figure is drawn."""
     logged = [run for run in summary.runs if run.logged_steps]
     steps, arms_ = sum(run.logged_steps for run in logged), len({run.label for run in logged})
-    return {
-        "training_curves": f"Drawn from {steps:,} logged steps of {len(logged)} runs of {arms_} methods, each setting counted.",
-        "paired_differences": prose.sizes(tables.forest_table(summary)),
-        "benchmarks": prose.sizes(tables.benchmark_table(summary)),
-    }
+    found = {p.name: how.sizes(p.rows(matrix, summary)) for p in all_panels() if p.name in drawn}
+    curves = f"Drawn from {steps:,} logged steps of {len(logged)} runs of {arms_} methods, each setting counted."
+    return found | {"training_curves": curves}
 
 
 def _names(matrix: MatrixData, summary: Summary) -> tuple[str, ...]:
@@ -121,9 +111,9 @@ def context(matrix: MatrixData, summary: Summary, figures: Mapping[str, Path]) -
         "s": summary,
         "table": _matrix_table(summary),
         "compared": _comparisons(summary),
-        "panels": _panels(matrix, summary, figures),
-        "sizes": _sizes(summary),
-        "said": functools.partial(prose.numbers, names=_names(matrix, summary)),
+        "panels": _panels(figures),
+        "sizes": _sizes(matrix, summary, figures),
+        "said": functools.partial(how.numbers, names=_names(matrix, summary)),
         "figures": {name: data_uri(path) for name, path in figures.items()},
         "figure_files": {name: f"figures/{path.name}" for name, path in figures.items()},
         "unfinished": [r for r in summary.runs if r.state != "done"],

@@ -9,10 +9,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.page.text import content_security_policy
+from reports.page.text import page_parts, templates
 from reports.writing import write_text
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 #: Joined in this order into the page's one script.
 SCRIPTS = ("explain_rules.js", "explain_plot.js", "explain_panel.js", "explain_exercises.js")
 
@@ -100,25 +99,8 @@ BETAS = (
 
 def explain_html() -> str:
     """The page, as text. Its address may carry a setting, for example `explain.html#beta=0.1&ppl=20`."""
-    import jinja2
-    from markupsafe import Markup
-
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS))
-    style = Markup((TEMPLATES / "explain.css").read_text(encoding="utf-8"))
-    return pages.get_template("explain.html.j2").render(
-        log_probs=LOG_PROBS,
-        betas=BETAS,
-        script=script,
-        style=style,
-        csp=content_security_policy(script, style),
-    )
+    page = templates(escape=True).get_template("explain.html.j2")
+    return page.render(log_probs=LOG_PROBS, betas=BETAS, **page_parts("explain.css", *SCRIPTS))
 
 
 def write_explain(path: Path | str) -> Path:

@@ -1,12 +1,56 @@
-"""How a number of the report was computed, and from how many: the words that hover and focus show."""
+"""How a number was computed, and from how many: the words that hover and focus show, in tables and in sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from reports.page.text import visible
-from reports.schema import AdjustedP, ClaimP, Correlations, Estimate, Test
+from reports.runs.records import REFERENCE_ID
+from reports.schema import (
+    AdjustedP,
+    Check,
+    ClaimP,
+    Collapse,
+    Comparison,
+    Correlations,
+    Estimate,
+    JudgedClaim,
+    Summary,
+    Test,
+    VerdictSentence,
+)
+from reports.statistics.design import LEAST_SEEDS
+
+#: Not inside a name, a version, a date or a fraction of another number.
+_NUMBER = r"(?<![\w.:@/#-])[+-]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?:\s?%)?(?![\w\]]|[-:.]\d)"
+#: Comparisons told one by one; of more, the first.
+MOST = 6
+
+TESTS = {
+    "declared": "Comparisons of a method under test with the baseline on the primary metric that have a p-value.",
+    "exploratory": "All other comparisons between methods, controls and the reference, over all metrics, that have a p-value.",
+    "checkpoint_level": "Pairs of checkpoints of one seed that were tested on their prompts, over all metrics and comparisons.",
+}
+RUNS = "Runs of the matrix, counted by the state in their status.json; a planned run without one is missing."
+#: By the first words of a line of the checklist.
+CHECKS = {
+    "Claims frozen": "Claims of claims.json, frozen before training, compared with those of the matrix file.",
+    "At least 5 finished": "Runs in state done, counted for each method and setting.",
+    "Controls present": "Methods with a run in state done.",
+    "Equal tuning": "Settings in the matrix, counted for each method; controls follow their method and are not counted.",
+    "Best baseline": "Settings of the baseline's method in the matrix, ranked by the primary metric.",
+    "Compared at matched KL": "Mean difference to the baseline where both have the same KL to the reference, each run's reward "
+    "interpolated between its evaluated points.",
+    "Answer length": "Mean over the policies of a method of the mean length of their answers to the benchmark's prompts.",
+    "Verifiable reward": "Kinds of the benchmarks that were scored, and judges whose comparisons are complete.",
+    "Held-out prompts": "Prompts of every benchmark compared with the prompts of the training data.",
+    "Tests counted": "Comparisons that have a p-value: declared ones are of methods under test with the baseline on the primary "
+    "metric, exploratory ones all others, those of checkpoints are within one seed.",
+    "Failed runs": RUNS,
+}
 
 
 class Interval(Protocol):
@@ -90,3 +134,104 @@ def spot(text: Any, how: str) -> Any:
 def stages(seconds: Mapping[str, float]) -> str:
     """Seconds of every stage, as words."""
     return ",".join(f" {name} {value:.1f} s" for name, value in seconds.items()) + "."
+
+
+# Numbers inside sentences.
+
+
+@functools.lru_cache(maxsize=8)
+def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    kept = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.compile(
+        rf"(?P<name>(?<!\w)(?:{kept})(?!\w))|(?P<number>{_NUMBER})" if kept else rf"(?P<number>{_NUMBER})"
+    )
+
+
+def numbers(text: Any, said: str, names: Iterable[str] = ()) -> Any:
+    """The sentence with `said` behind each of its numbers.
+
+    Digits in `names` (of methods, metrics, ...) are none of them, nor is the 95 % of an interval.
+    """
+    from markupsafe import Markup, escape
+
+    text = str(text)
+    out, at = Markup(), 0
+    for hit in _pattern(tuple(filter(None, names))).finditer(text):
+        if hit.lastgroup == "number" and not re.fullmatch(r"95\s?%", hit[0]):
+            out += escape(visible(text[at : hit.start()])) + spot(hit[0], said)
+            at = hit.end()
+    return out + escape(visible(text[at:]))
+
+
+def of_comparison(entry: Comparison) -> str:
+    """What the numbers of a verdict on one comparison are: the difference, its test, its correction, what it would take."""
+    parts = [of_estimate(entry.difference, "Mean paired difference")]
+    parts += [of_test(entry.crossed_test, "p-value"), of_adjusted(entry.adjusted_p)]
+    parts.append("Seeds needed and differences detectable: by the spread seen here, with power .80 at p = .05.")
+    return " ".join(parts)
+
+
+def of_verdict(sentence: VerdictSentence, summary: Summary) -> str:
+    """`of_comparison` of the comparison with the baseline that a verdict is about."""
+    for metric in summary.metrics:
+        for entry in metric.comparisons:
+            if metric.primary and entry.family == "declared" and entry.label == sentence.label:
+                return of_comparison(entry)
+    return "From the comparison with the baseline on the primary metric."
+
+
+def of_headline(summary: Summary) -> str:
+    """What the headline's numbers are."""
+    declared = f"From the {len(summary.verdict.sentences)} declared comparisons below."
+    return f"{declared} With fewer than {LEAST_SEEDS} paired seeds a comparison is not judged. {RUNS}"
+
+
+def of_over_reference(summary: Summary) -> str:
+    """What the numbers of each method against the reference are."""
+    found = [c for m in summary.metrics if m.primary for c in m.comparisons if c.against == REFERENCE_ID]
+    parts = [of_estimate(c.difference, f"{c.label} - {REFERENCE_ID}") for c in found[:MOST]]
+    return " ".join(parts) or "The primary metric has no score of the reference."
+
+
+def of_claim(entry: JudgedClaim) -> str:
+    """What the numbers of a judged claim are: every difference it rests on, the test and the size of its family."""
+    parts = [of_estimate(c.difference, f"{c.label} - {c.against}") for c in entry.comparisons[:MOST]]
+    p = entry.adjusted_p
+    parts.append(f"p-value: t test over seeds and prompts, after {p.method} over {p.family_size} claims.")
+    parts.append("Seeds and prompts needed: by the spread seen here, with power .80.")
+    return " ".join(parts)
+
+
+def of_check(entry: Check, summary: Summary) -> str:
+    """What the numbers in the evidence of one line of the checklist are."""
+    said = next((text for name, text in CHECKS.items() if entry.name.startswith(name)), None)
+    if said is None:
+        return "Counted in the files of the runs."
+    if entry.name.startswith("Compared at matched KL"):
+        found = [c for c in summary.frontiers.comparisons if c.matched.difference.value is not None]
+        said += "".join(" " + of_estimate(c.matched.difference, f"{c.label} - {c.against}") for c in found[:MOST])
+    return said
+
+
+def of_collapse(entry: Collapse) -> str:
+    """Where a run's beta was found collapsed."""
+    return f"The first of {entry.records} logged steps at which the trainer found beta at a bound or without spread."
+
+
+def sizes(rows: Sequence[Mapping[str, Any]], against: Sequence[str] = ("reference",)) -> str:
+    """From how many a figure is drawn: its rows, methods, seeds and runs, and the n of a row."""
+    found = [f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"]
+    methods = {row["label" if "label" in row else "method"] for row in rows if "label" in row or "method" in row}
+    methods -= set(against)
+    if methods:
+        settings = ", each setting counted" if any("[" in str(name) for name in methods) else ""
+        found.append(f"{len(methods)} method{'' if len(methods) == 1 else 's'}{settings}")
+    seeds = {row["seed"] for row in rows if row.get("seed") is not None}
+    if seeds:
+        found.append(f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}")
+    for key, words in (("seeds", "seeds a row"), ("runs", "runs a row"), ("n", "n of a row")):
+        values = [row[key] for row in rows if isinstance(row.get(key), int)]
+        if values and max(values) > 0:
+            span = f"{min(values):,}" if min(values) == max(values) else f"{min(values):,} to {max(values):,}"
+            found.append(f"{words}: {span}")
+    return f"Drawn from {', '.join(found)}."

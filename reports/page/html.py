@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from reports.page import how, prose
-from reports.page.text import content_security_policy, script_json, visible
-
-TEMPLATES = Path(__file__).parents[1] / "templates"
+from reports.page import how
+from reports.page.text import page_parts, script_json, templates, visible
 
 
 def markdown_cell(value: Any) -> str:
@@ -31,43 +28,14 @@ def duration(seconds: float | None) -> str:
 
 def render(filled: Mapping[str, Any]) -> tuple[str, str]:
     """The two documents, (html, markdown), from `reports.page.context.context`."""
-    import jinja2
     from markupsafe import Markup
 
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    shared: dict[str, Any] = {
-        "num": how.number,
-        "interval": how.interval,
-        "p": how.p_value,
-        "how": how,
-        "prose": prose,
-        "duration": duration,
-    }
-    pages = jinja2.Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda v: visible(v) if type(v) is str else v,
-    )
-    pages.globals |= shared
-    # jinja strips a template's last newline; the hash must be over exactly what the page holds.
-    script, style = (Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in ("report.js", "report.css"))
-    page = pages.get_template("report.html.j2").render(
-        **filled,
-        script=script,
-        style=style,
-        csp=content_security_policy(script, style),
-        samples_json=Markup(script_json(filled["samples"])),
-    )
-    plain = jinja2.Environment(
-        loader=loader,
-        autoescape=False,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    plain.globals |= shared
+    shared = {"num": how.number, "interval": how.interval, "p": how.p_value, "how": how, "duration": duration}
+    pages = templates(escape=True, finalize=lambda v: visible(v) if type(v) is str else v)
+    plain = templates(escape=False)
     plain.filters["cell"] = markdown_cell
+    for environment in (pages, plain):
+        environment.globals |= shared
+    parts = page_parts("report.css", "report.js") | {"samples_json": Markup(script_json(filled["samples"]))}
+    page = pages.get_template("report.html.j2").render(**filled, **parts)
     return page, plain.get_template("report.md.j2").render(**filled)

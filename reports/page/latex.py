@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +74,12 @@ def _cell(value: Any) -> str:
 def latex_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], caption: str, label: str) -> str:
     """Table environments with booktabs rules; columns of numbers are set to the right, long texts in lines."""
 
-    def numeric(column: str) -> bool:
-        values = [row.get(column) for row in rows if row.get(column) is not None]
-        return bool(values) and all(isinstance(v, (int, float)) for v in values)
-
     def place(column: str) -> str:
-        longest = max((len(row[column]) for row in rows if isinstance(row.get(column), str)), default=0)
-        broken = r">{\raggedright\arraybackslash}p{0.45\linewidth}"
-        return "r" if numeric(column) else broken if longest > LONGEST_LINE else "l"
+        values = [row[column] for row in rows if row.get(column) is not None]
+        if values and all(isinstance(value, (int, float)) for value in values):
+            return "r"
+        longest = max((len(value) for value in values if isinstance(value, str)), default=0)
+        return r">{\raggedright\arraybackslash}p{0.45\linewidth}" if longest > LONGEST_LINE else "l"
 
     alignment = "".join(map(place, columns))
     parts = _pages(rows, columns)
@@ -100,7 +98,7 @@ def _pages(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[li
     for row in rows:
         texts = [value for c in columns if isinstance(value := row.get(c), str)]
         widths = [len(_FOREIGN.sub(lambda run: 9 * run[0], visible(text))) for text in texts]  # as wide as U+4E2D
-        lines = max(1, *(math.ceil(width / LINE) for width in widths), 1)
+        lines = max([1, *(math.ceil(width / LINE) for width in widths)])
         if lines > room:
             pages.append([])
             room = PAGE_LINES
@@ -130,10 +128,9 @@ def _part(
     ]
 
 
-def write_latex(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], caption: str) -> Path | None:
+def write_latex(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], caption: str) -> Path | None:
     """Write the table, or remove an old one and return None where there are no rows or more than MOST_ROWS."""
-    kept = list(rows)
-    if not kept or len(kept) > MOST_ROWS:
+    if not 0 < len(rows) <= MOST_ROWS:
         path.unlink(missing_ok=True)
         return None
-    return write_text(path, latex_table(columns, kept, caption, path.stem.replace("_", "-")))
+    return write_text(path, latex_table(columns, rows, caption, path.stem.replace("_", "-")))

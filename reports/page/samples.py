@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reports.compare.winrates import ComparisonError, read_comparisons
 from reports.page.text import LONGEST, shorten, visible
 from reports.runs.records import MatrixData, ReportError, RunData, finite
+from trainers.common.files import Json
 
 #: Characters of answers and prompts a report may carry in all.
 BUDGET = 1_200_000
@@ -27,9 +28,18 @@ MOST_POLICIES = 40
 NEIGHBOURS = 25
 
 
-def load_generations(path: Path) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One sample of a policy: `finish` says why the engine ended it, where it said so."""
+
+    prompt: str
+    text: str
+    finish: str | None
+
+
+def load_generations(path: Path) -> dict[str, Answer]:
     """First sample per prompt id of one generations/<benchmark>.jsonl; raises ReportError with the line number."""
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Answer] = {}
     if not path.exists():
         return rows
     with path.open(encoding="utf-8") as lines:
@@ -38,17 +48,12 @@ def load_generations(path: Path) -> dict[str, dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-                key = str(row["prompt_id"])
-                kept = {
-                    "prompt": str(row["prompt"]),
-                    "text": str(row["text"]),
-                    "finish": row.get("finish_reason"),
-                }
+                answer = Answer(str(row["prompt"]), str(row["text"]), row.get("finish_reason"))
+                rows.setdefault(str(row["prompt_id"]), answer)
             except (ValueError, KeyError, TypeError) as error:
                 raise ReportError(
                     f"{path}:{number}: not a generation row ({error}); delete the file and rerun"
                 ) from error
-            rows.setdefault(key, kept)
     return rows
 
 
@@ -58,13 +63,6 @@ def _has_rows(path: Path) -> bool:
         return False
     with path.open("rb") as lines:
         return any(line.strip() for line in lines)
-
-
-def _policies(matrix: MatrixData) -> list[RunData]:
-    return [
-        *([matrix.reference] if matrix.reference else []),
-        *(r for r in matrix.runs if r.state in ("done", "running")),
-    ]
 
 
 def beta_at(run: RunData, log_perplexities: Sequence[float | None]) -> list[float | None]:
@@ -81,60 +79,27 @@ def beta_at(run: RunData, log_perplexities: Sequence[float | None]) -> list[floa
     table = table[np.isfinite(table).all(axis=1)]
     if len(table) < NEIGHBOURS or np.ptp(table[:, 1]) == 0:
         return nothing
-    table = table[np.argsort(table[:, 0], kind="stable")]
+    known, beta = table[np.argsort(table[:, 0], kind="stable")].T
     found: list[float | None] = []
     for value in log_perplexities:
-        if value is None or not table[0, 0] <= value <= table[-1, 0]:
+        if value is None or not known[0] <= value <= known[-1]:
             found.append(None)
             continue
-        start = int(np.searchsorted(table[:, 0], value)) - NEIGHBOURS // 2
-        start = max(0, min(start, len(table) - NEIGHBOURS))
-        found.append(float(np.median(table[start : start + NEIGHBOURS, 1])))
+        start = int(np.searchsorted(known, value)) - NEIGHBOURS // 2
+        start = max(0, min(start, len(known) - NEIGHBOURS))
+        found.append(float(np.median(beta[start : start + NEIGHBOURS])))
     return found
-
-
-def _score(run: RunData, benchmark: str) -> dict[str, float | None]:
-    scores = run.scores.get(benchmark)
-    return {} if scores is None else {i.id: i.values.get(scores.primary_metric) for i in scores.items}
-
-
-def _order(prompts: Mapping[str, str], scores: Mapping[str, Mapping[str, float | None]]) -> list[str]:
-    """Prompts on which policies disagree most come first: those are the ones worth reading."""
-
-    def spread(prompt_id: str) -> float:
-        values = [v for found in scores.values() if (v := found.get(prompt_id)) is not None]
-        return max(values) - min(values) if len(values) > 1 else 0.0
-
-    return sorted(prompts, key=lambda i: (-spread(i), i))
-
-
-def _perplexities(policies: Sequence[RunData], benchmark: str) -> dict[str, float]:
-    """Log prompt perplexity under the first policy that has it: the reference, where it was evaluated."""
-    for policy in policies:
-        scores = policy.scores.get(benchmark)
-        found = {
-            i.id: v
-            for i in (scores.items if scores else ())
-            if (v := finite(i.extra.get("log_prompt_perplexity"))) is not None
-        }
-        if found:
-            return found
-    return {}
-
-
-def _quartiles(values: NDArray[np.float64]) -> list[float]:
-    return [float(q) for q in np.quantile(values, (0.25, 0.5, 0.75))] if values.size >= 4 else []
 
 
 def _verdicts(
     matrix: MatrixData, benchmark: str, listed: Mapping[str, int], room: int, words_room: int
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[Json], int]:
     """What each judge said, by prompt, and how many of its verdicts do not fit.
 
     A verdict is [first, second, preference for the first, reason, words]: its words with the answers in this order and
     swapped, or, of a judge that is not `paired`, on the first and on the second answer.
     """
-    found: list[list[dict[str, Any]]] = []
+    found: list[list[Json]] = []
     left_out = 0
     for record in sorted((matrix.output_dir / "comparisons").glob("*.json")):
         path = record.with_suffix(".jsonl")
@@ -142,111 +107,121 @@ def _verdicts(
             rows = read_comparisons(path) if path.exists() else []
         except ComparisonError as error:
             raise ReportError(str(error)) from error
-        rows = [
-            r
-            for r in rows
-            if r.get("benchmark") == benchmark and r["sample"] == 0 and r["first"] in listed and r["second"] in listed
-        ]
+        mine = (r for r in rows if r.get("benchmark") == benchmark and r["sample"] == 0)
+        rows = [r for r in mine if r["first"] in listed and r["second"] in listed]
         left_out += max(0, len(rows) - room)
         found.append(rows[:room])
         room -= len(found[-1])
     longest = words_room // (2 * max(1, sum(map(len, found))))
     longest = max(SHORTEST_WORDS, min(LONGEST_WORDS, longest))
-    out: list[dict[str, Any]] = []
+
+    def cut(text: Any, most: int) -> str | None:
+        return None if text is None else shorten(visible(str(text)), most)
+
+    out: list[Json] = []
     for rows in filter(None, found):
         said: dict[str, list[list[Any]]] = {}
         for row in rows:
-            said.setdefault(visible(str(row["prompt_id"])), []).append(
-                [
-                    listed[row["first"]],
-                    listed[row["second"]],
-                    finite(row["preference"]),
-                    None if row.get("reason") is None else shorten(visible(str(row["reason"])), LONGEST_WORDS),
-                    [None if w is None else shorten(visible(str(w)), longest) for w in row.get("words") or ()],
-                ]
-            )
+            words = [cut(w, longest) for w in row.get("words") or ()]
+            first, second, reason = listed[row["first"]], listed[row["second"]], cut(row.get("reason"), LONGEST_WORDS)
+            verdict = [first, second, finite(row["preference"]), reason, words]
+            said.setdefault(visible(str(row["prompt_id"])), []).append(verdict)
         paired = any(row.get(order) is not None for row in rows for order in ("forward", "backward"))
         out.append({"name": visible(str(rows[0]["judge"])), "paired": paired, "said": said})
     return out, left_out
 
 
-def samples(matrix: MatrixData, names: Mapping[str, str]) -> dict[str, Any]:
+def _benchmark(
+    name: str, answers: Mapping[str, Mapping[str, Answer]], policies: Sequence[RunData], room: int, longest: int
+) -> tuple[Json, int, int]:
+    """What the browser says of one benchmark, the judges apart; the characters it takes, and how many prompts do not fit.
+
+    `answers` are by run id and prompt id; `policies` may be more than those whose answers are shown. The log prompt perplexity
+    is the one under the first policy that has it: the reference, where it was evaluated.
+    """
+    scored = {p.run_id: p.scores[name] for p in policies if name in p.scores}
+    first = next(iter(scored.values()), None)
+    metric = first.primary_metric if first else ""
+    scores = {r: {i.id: i.values.get(s.primary_metric) for i in s.items} for r, s in scored.items() if r in answers}
+    measured = (
+        {i.id: v for i in s.items if (v := finite(i.extra.get("log_prompt_perplexity"))) is not None}
+        for s in scored.values()
+    )
+    perplexity = next(filter(None, measured), {})
+    texts = {i: answer.prompt for found in answers.values() for i, answer in found.items()}
+    # Prompts on which policies disagree most come first: those are the ones worth reading.
+    order = sorted(texts, key=lambda i: (-_spread([found.get(i) for found in scores.values()]), i))
+    logs = [perplexity.get(i) for i in order]
+    betas = {p.run_id: dict(zip(order, beta_at(p, logs), strict=True)) for p in policies if p.run_id in answers}
+    entries: list[Json] = []
+    used = 0
+    for prompt in order:
+        if used > room:
+            break
+        said: dict[int, list[Any]] = {}
+        for place, (run, found) in enumerate(answers.items()):
+            if answer := found.get(prompt):
+                cut = shorten(visible(answer.text), longest)
+                said[place] = [cut, scores.get(run, {}).get(prompt), answer.finish, betas[run][prompt]]
+        text = shorten(visible(texts[prompt]), longest)
+        used += len(text) + sum(len(shown[0]) for shown in said.values())
+        entries.append({"id": visible(prompt), "prompt": text, "logppl": perplexity.get(prompt), "answers": said})
+    values = {v for found in scores.values() for v in found.values() if v is not None}
+    known = [v for v in logs if v is not None]
+    entry = {
+        "name": visible(name),
+        "metric": metric,
+        "higher": first is None or first.metrics.get(metric, {}).get("higher_is_better") is not False,
+        "binary": bool(values) and values <= {0.0, 1.0},
+        "quartiles": np.quantile(known, (0.25, 0.5, 0.75)).tolist() if len(known) >= 4 else [],
+        "prompts": entries,
+    }
+    return entry, used, len(order) - len(entries)
+
+
+def _spread(scores: Sequence[float | None]) -> float:
+    values = [v for v in scores if v is not None]
+    return max(values) - min(values) if len(values) > 1 else 0.0
+
+
+def samples(matrix: MatrixData, names: Mapping[str, str]) -> Json:
     """The browser's data; `names` maps a run id to what the reader sees. Texts are made visible and cut.
 
     {"policies": [{"id", "name"}], "benchmarks": [{"name", "metric", "binary", "quartiles", "judges": [{"name", "paired",
     "said"}], "prompts": [{"id", "prompt", "logppl", "answers": {policy: [text, score, finish, beta]}}]}], "note"}. A policy is
     given by its position in `policies`.
     """
-    policies = _policies(matrix)
-    files = {b: {p.run_id: p.path / "generations" / f"{b}.jsonl" for p in policies} for b in matrix.benchmarks}
-    answered = [p for p in policies if any(_has_rows(of[p.run_id]) for of in files.values())]
+    trained = (r for r in matrix.runs if r.state in ("done", "running"))
+    policies = [*([matrix.reference] if matrix.reference else []), *trained]
+    answered = [p for p in policies if any(_has_rows(_generations(p, b)) for b in matrix.benchmarks)]
     shown = answered[:MOST_POLICIES]
-    per: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
-    for benchmark, of in files.items():
-        found = {p.run_id: load_generations(of[p.run_id]) for p in shown}
-        if any(found.values()):
-            per[benchmark] = found
+    loaded = {b: {p.run_id: load_generations(_generations(p, b)) for p in shown} for b in matrix.benchmarks}
+    kept = {b: answers for b, answers in loaded.items() if any(answers.values())}
     listed = {p.run_id: place for place, p in enumerate(shown)}
-    cells = sum(len(found[p.run_id]) for found in per.values() for p in shown)
+    cells = sum(len(found) for answers in kept.values() for found in answers.values())
     longest = LONGEST if not cells else max(SHORTEST, min(LONGEST, BUDGET // cells))
     room, dropped, unsaid, out = BUDGET, 0, 0, []
-    for position, (benchmark, found) in enumerate(per.items()):
-        share = room // (len(per) - position)
-        prompts = {i: row["prompt"] for p in shown for i, row in found[p.run_id].items()}
-        scores = {p.run_id: _score(p, benchmark) for p in shown}
-        perplexity = _perplexities(policies, benchmark)
-        order = _order(prompts, scores)
-        betas = {p.run_id: dict(zip(order, beta_at(p, [perplexity.get(i) for i in order]), strict=True)) for p in shown}
-        entries: list[dict[str, Any]] = []
-        used = 0
-        for prompt_id in order:
-            if used > share:
-                dropped += 1
-                continue
-            answers = {}
-            for run_id, place in listed.items():
-                row = found[run_id].get(prompt_id)
-                if row is not None:
-                    text = shorten(visible(row["text"]), longest)
-                    used += len(text)
-                    answers[place] = [text, scores[run_id].get(prompt_id), row["finish"], betas[run_id][prompt_id]]
-            prompt = shorten(visible(prompts[prompt_id]), longest)
-            used += len(prompt)
-            entries.append(
-                {"id": visible(prompt_id), "prompt": prompt, "logppl": perplexity.get(prompt_id), "answers": answers}
-            )
+    for position, (name, answers) in enumerate(kept.items()):
+        entry, used, over = _benchmark(name, answers, policies, room // (len(kept) - position), longest)
         room -= used
-        judges, over = _verdicts(matrix, benchmark, listed, MOST_VERDICTS // len(per), WORDS_BUDGET // len(per))
+        dropped += over
+        judges, over = _verdicts(matrix, name, listed, MOST_VERDICTS // len(kept), WORDS_BUDGET // len(kept))
         unsaid += over
-        values = {v for s in scores.values() for v in s.values() if v is not None}
-        out.append(
-            {
-                "name": visible(benchmark),
-                "metric": next((p.scores[benchmark].primary_metric for p in policies if benchmark in p.scores), ""),
-                "higher": _higher_is_better(policies, benchmark),
-                "binary": bool(values) and values <= {0.0, 1.0},
-                "quartiles": _quartiles(np.array([v for i in order if (v := perplexity.get(i)) is not None])),
-                "judges": judges,
-                "prompts": entries,
-            }
-        )
-    note = f"Answers longer than {longest:,} characters are cut."
-    if len(answered) > len(shown):
-        note += f" Of {len(answered)} policies the first {len(shown)} are here."
-    if dropped:
-        note += f" {dropped} prompts, those on which policies differ least, are left out."
-    if unsaid:
-        note += f" {unsaid} verdicts of judges are left out."
-    if dropped or unsaid or len(answered) > len(shown):
-        note += (
-            f" The page carries at most {BUDGET:,} characters of answers; all of them are in generations/ of the runs."
-        )
+        out.append({**entry, "judges": judges})
+    more = len(answered) > len(shown)
+    notes = (
+        (True, f"Answers longer than {longest:,} characters are cut."),
+        (more, f"Of {len(answered)} policies the first {len(shown)} are here."),
+        (dropped, f"{dropped} prompts, those on which policies differ least, are left out."),
+        (unsaid, f"{unsaid} verdicts of judges are left out."),
+        (
+            dropped or unsaid or more,
+            f"The page carries at most {BUDGET:,} characters of answers; all of them are in generations/ of the runs.",
+        ),
+    )
     policies_shown = [{"id": p.run_id, "name": visible(names.get(p.run_id, p.run_id))} for p in shown]
-    return {"policies": policies_shown, "benchmarks": out, "note": note}
+    return {"policies": policies_shown, "benchmarks": out, "note": " ".join(note for said, note in notes if said)}
 
 
-def _higher_is_better(policies: Sequence[RunData], benchmark: str) -> bool:
-    for policy in policies:
-        if scores := policy.scores.get(benchmark):
-            return scores.metrics.get(scores.primary_metric, {}).get("higher_is_better") is not False
-    return True
+def _generations(policy: RunData, benchmark: str) -> Path:
+    return policy.path / "generations" / f"{benchmark}.jsonl"

@@ -7,9 +7,15 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from reports.writing import jsonable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
 
 # Show text that a model wrote: nothing invisible, nothing that reorders the line, nothing that ends a script.
 
@@ -55,6 +61,33 @@ def script_json(value: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+# Filling the templates.
+
+
+def templates(escape: bool, **options: Any) -> Environment:
+    """The report's templates; `escape` makes whatever is put into them inert in HTML. A name that is not given is an error."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=escape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        **options,
+    )
+
+
+def page_parts(style: str, *scripts: str) -> dict[str, str]:
+    """`script`, `style` and `csp` of a self-contained page, from files beside the templates; scripts are joined in order."""
+    from markupsafe import Markup
+
+    # Not by way of jinja, which strips a last newline: the hash must be over exactly what the page holds.
+    script = Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in scripts))
+    sheet = Markup((TEMPLATES / style).read_text(encoding="utf-8"))
+    return {"script": script, "style": sheet, "csp": content_security_policy(script, sheet)}
 
 
 # The Content-Security-Policy of a self-contained page: its own script and style sheet, by hash, and nothing else.

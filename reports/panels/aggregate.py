@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from matplotlib.figure import Figure
 
-from reports.panels.base import Panel, facets, legend
-from reports.panels.style import Look
+from reports.panels.base import ZERO, Looks, Panel, Rows, facets, groups, label_rows, legend, mark
 from reports.runs.records import MatrixData
 from reports.schema import Summary
 from reports.writing import Row
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COLUMNS = ("label", "measure", "above", "value", "low", "high", "runs", "benchmarks")
 TITLES = {"iqm": "interquartile mean", "improvement": "chance to beat a baseline run", "profile": "performance profile"}
@@ -30,36 +25,29 @@ def _rows(_: MatrixData, summary: Summary) -> list[Row]:
     return out
 
 
-def _draw(rows: Sequence[Mapping[str, Any]], look: Mapping[str, Look]) -> Figure:
+def _draw(rows: Rows, look: Looks) -> Figure:
     """Bars are intervals over runs; the profile's lines say what share of runs and benchmarks scored above a threshold."""
-    labels = list(dict.fromkeys(r["label"] for r in rows))
-    measures = [m for m in TITLES if any(r["measure"] == m for r in rows)]
+    labels, found = list(groups(rows, "label")), groups(rows, "measure")
+    measures = [m for m in TITLES if m in found]
     figure, plots = facets(len(measures), max(2.6, 0.9 + 0.35 * len(labels)))
     for axes, measure in zip(plots, measures, strict=True):
-        for label in labels:
-            mine, seen = [r for r in rows if (r["label"], r["measure"]) == (label, measure)], look[label]
-            if measure == "profile":
+        axes.set_title(TITLES[measure])
+        if measure == "profile":
+            for label, mine in groups(found[measure], "label").items():
+                seen = look[label]
                 axes.step(
                     [r["above"] for r in mine], [r["value"] for r in mine], where="post", color=seen.color,
                     linestyle=seen.dash, marker=seen.marker, markevery=4, markersize=4, label=label,
                 )  # fmt: skip
-                continue
-            for row in mine:
-                y = labels.index(label)
-                if row["low"] is not None:
-                    axes.plot([row["low"], row["high"]], [y, y], color=seen.color, linewidth=2, solid_capstyle="butt")
-                axes.plot(row["value"], y, marker=seen.marker, color=seen.color, markersize=7)
-        axes.set_title(TITLES[measure])
-        if measure == "profile":
-            axes.set_xlabel("score")
-            axes.set_ylabel("share above")
+            axes.set(xlabel="score", ylabel="share above")
             continue
+        for row in found[measure]:
+            place = labels.index(row["label"])
+            mark(axes, row, ("value", "low", "high"), place, look[row["label"]], solid_capstyle="butt")
         if measure == "improvement":
-            axes.axvline(0.5, color="#333333", linewidth=1)
-        axes.set_yticks(range(len(labels)), labels if axes is plots[0] else [])
-        axes.set_ylim(len(labels) - 0.5, -0.5)
+            axes.axvline(0.5, color=ZERO, linewidth=1)
+        label_rows(axes, labels, axes is plots[0])
         axes.set_xlabel("score" if measure == "iqm" else "probability")
-        axes.grid(visible=False, axis="y")
     legend(figure, plots[-1:])
     return figure
 

@@ -16,11 +16,10 @@ ENTRY_POINT_GROUP = "dpo_beta_harness.report_panels"
 
 
 def all_panels() -> list[Panel]:
-    """Every panel that is drawn beside the gallery's own figures. Raises ReportError for a registered one that is none."""
-    from reports.panels import aggregate, comparison, frontier, judges, tuning
-    from reports.panels.beta import panels as beta_panels
+    """Every panel, in the order in which they are drawn. Raises ReportError for a registered one that is none."""
+    from reports.panels import aggregate, beta, comparison, forest, frontier, judges, tuning
 
-    panels: list[Panel] = [*beta_panels(), judges.PANEL, *comparison.PANELS]
+    panels: list[Panel] = [*forest.PANELS, *beta.PANELS, judges.PANEL, *comparison.PANELS]
     panels += [*frontier.PANELS, aggregate.PANEL, *tuning.PANELS]
     registry = Registry("report panel", {}, (ENTRY_POINT_GROUP,), (Panel,), ReportError)
     for name, target in sorted(registry.available().items()):

@@ -94,121 +94,119 @@ def association_rows(_: MatrixData, summary: Summary) -> list[Row]:
 _CURVE_COLUMNS = ("label", "against", "x", "n", "runs", "mean", "low", "high", "q10", "q90", "reason")
 
 
-def panels() -> list[Panel]:
-    """The panels of section "beta", in the order of the page."""
-    none = "No run has a beta that varies."
-    curve = (
-        "Dots: mean beta in bins of equally many pairs, averaged over the runs of a method; bars: 95 % t interval over runs "
-        "(none with one run). Light band: the middle 80 % of the pairs. "
-    )
-    return [
-        Panel(
-            "beta_fan",
-            "Beta while training",
-            "beta",
-            ("label", "kind", "step", "n", "q05", "q25", "q50", "q75", "q95", "run_id", "dynamic"),
-            fan_rows,
-            beta_drawing.fan,
-            "Median of beta over the pairs of all seeds (line), the middle half (dark band) and 90 % (light band). A cross marks "
-            "a step at which a learned beta was found collapsed. A dotted line is a method with a fixed beta. " + WHICH,
-            none,
+_NONE = "No run has a beta that varies."
+_CURVE = (
+    "Dots: mean beta in bins of equally many pairs, averaged over the runs of a method; bars: 95 % t interval over runs "
+    "(none with one run). Light band: the middle 80 % of the pairs. "
+)
+#: Of section "beta", in the order of the page.
+PANELS = [
+    Panel(
+        "beta_fan",
+        "Beta while training",
+        "beta",
+        ("label", "kind", "step", "n", "q05", "q25", "q50", "q75", "q95", "run_id", "dynamic"),
+        fan_rows,
+        beta_drawing.fan,
+        "Median of beta over the pairs of all seeds (line), the middle half (dark band) and 90 % (light band). A cross marks "
+        "a step at which a learned beta was found collapsed. A dotted line is a method with a fixed beta. " + WHICH,
+        _NONE,
+    ),
+    Panel(
+        "beta_associations",
+        "What beta goes with",
+        "beta",
+        (
+            "label",
+            "against",
+            "contains_beta",
+            "runs",
+            "within",
+            "within_low",
+            "within_high",
+            "within_detrended",
+            "within_detrended_low",
+            "within_detrended_high",
+            "pooled",
+            "pooled_low",
+            "pooled_high",
+            "between",
+            "between_low",
+            "between_high",
+            "null_mean",
+            "null_low",
+            "null_high",
+            "simpson",
         ),
-        Panel(
-            "beta_associations",
-            "What beta goes with",
-            "beta",
-            (
-                "label",
-                "against",
-                "contains_beta",
-                "runs",
-                "within",
-                "within_low",
-                "within_high",
-                "within_detrended",
-                "within_detrended_low",
-                "within_detrended_high",
-                "pooled",
-                "pooled_low",
-                "pooled_high",
-                "between",
-                "between_low",
-                "between_high",
-                "null_mean",
-                "null_low",
-                "null_high",
-                "simpson",
-            ),
-            association_rows,
-            beta_drawing.associations,
-            "Spearman correlation of beta over pairs. Filled: mean within runs with its 95 % t interval over runs. Hollow: all "
-            "rows pooled as if independent, which mixes differences between runs into it; a ring around both warns of opposite "
-            "signs (Simpson). Starred quantities contain beta, so part of theirs is algebra; the grey box is the loss's null, "
-            "with beta shuffled among the pairs of a step. " + WHICH,
-            none,
+        association_rows,
+        beta_drawing.associations,
+        "Spearman correlation of beta over pairs. Filled: mean within runs with its 95 % t interval over runs. Hollow: all "
+        "rows pooled as if independent, which mixes differences between runs into it; a ring around both warns of opposite "
+        "signs (Simpson). Starred quantities contain beta, so part of theirs is algebra; the grey box is the loss's null, "
+        "with beta shuffled among the pairs of a step. " + WHICH,
+        _NONE,
+    ),
+    Panel(
+        "beta_perplexity",
+        "Beta against prompt perplexity",
+        "beta",
+        _CURVE_COLUMNS,
+        curve_rows("log_prompt_perplexity"),
+        beta_drawing.curve("log prompt perplexity (nats per token)"),
+        _CURVE + WHICH,
+        "No run has both a beta that varies and prompt perplexities.",
+    ),
+    Panel(
+        "beta_delta",
+        "Beta against the margin delta",
+        "beta",
+        _CURVE_COLUMNS,
+        curve_rows("delta"),
+        beta_drawing.curve("log-ratio margin delta (nats), free of beta"),
+        _CURVE + "Delta does not contain beta, so this is what to read instead of the loss. " + WHICH,
+        _NONE,
+    ),
+    Panel(
+        "beta_loss",
+        "Beta against the loss (partly algebra)",
+        "beta",
+        _CURVE_COLUMNS,
+        curve_rows("loss"),
+        beta_drawing.curve("loss (nats per pair), contains beta"),
+        _CURVE
+        + "The loss is -log sigmoid(beta * delta): it contains beta, and part of any pattern here is algebra. At a loss "
+        "of 0.693 delta is zero; a large beta moves pairs away from there. " + WHICH,
+        _NONE,
+    ),
+    Panel(
+        "beta_lags",
+        "Does beta move first?",
+        "beta",
+        ("label", "against", "lag", "mean", "low", "high", "band", "runs", "reason"),
+        lag_rows,
+        beta_drawing.lags,
+        "Correlation of step-to-step changes of mean beta with those of another quantity `lag` logged steps later, mean over "
+        "runs; right of zero beta moved first. Bars: 95 % t interval over runs. Grey band: 95 % for one lag of one run whose "
+        "two series are independent. Lag 0 of the loss is partly algebra. " + WHICH,
+        "No run logged beta at enough steps, or none varies.",
+    ),
+    Panel(
+        "beta_controls",
+        "What the controls did to beta",
+        "beta",
+        (
+            "label",
+            "rule",
+            "control",
+            "parent",
+            "runs",
+            *(f"{n}{e}" for n in beta_drawing.PROFILE for e in ("", "_low", "_high")),
         ),
-        Panel(
-            "beta_perplexity",
-            "Beta against prompt perplexity",
-            "beta",
-            _CURVE_COLUMNS,
-            curve_rows("log_prompt_perplexity"),
-            beta_drawing.curve("log prompt perplexity (nats per token)"),
-            curve + WHICH,
-            "No run has both a beta that varies and prompt perplexities.",
-        ),
-        Panel(
-            "beta_delta",
-            "Beta against the margin delta",
-            "beta",
-            _CURVE_COLUMNS,
-            curve_rows("delta"),
-            beta_drawing.curve("log-ratio margin delta (nats), free of beta"),
-            curve + "Delta does not contain beta, so this is what to read instead of the loss. " + WHICH,
-            none,
-        ),
-        Panel(
-            "beta_loss",
-            "Beta against the loss (partly algebra)",
-            "beta",
-            _CURVE_COLUMNS,
-            curve_rows("loss"),
-            beta_drawing.curve("loss (nats per pair), contains beta"),
-            curve
-            + "The loss is -log sigmoid(beta * delta): it contains beta, and part of any pattern here is algebra. At a loss "
-            "of 0.693 delta is zero; a large beta moves pairs away from there. " + WHICH,
-            none,
-        ),
-        Panel(
-            "beta_lags",
-            "Does beta move first?",
-            "beta",
-            ("label", "against", "lag", "mean", "low", "high", "band", "runs", "reason"),
-            lag_rows,
-            beta_drawing.lags,
-            "Correlation of step-to-step changes of mean beta with those of another quantity `lag` logged steps later, mean over "
-            "runs; right of zero beta moved first. Bars: 95 % t interval over runs. Grey band: 95 % for one lag of one run whose "
-            "two series are independent. Lag 0 of the loss is partly algebra. " + WHICH,
-            "No run logged beta at enough steps, or none varies.",
-        ),
-        Panel(
-            "beta_controls",
-            "What the controls did to beta",
-            "beta",
-            (
-                "label",
-                "rule",
-                "control",
-                "parent",
-                "runs",
-                *(f"{n}{e}" for n in beta_drawing.PROFILE for e in ("", "_low", "_high")),
-            ),
-            control_rows,
-            beta_drawing.controls,
-            "A control is sound if it changes only what its name says: permuted keeps mean and spread and loses the link with "
-            "perplexity; inverse keeps the mean and turns the sign; matched_mean keeps the mean and has no spread. Mean over "
-            "runs, 95 % t interval; a quantity that is undefined (a fixed beta has no correlation) is not drawn. "
-            + WHICH,
-            "No control was run.",
-        ),
-    ]
+        control_rows,
+        beta_drawing.controls,
+        "A control is sound if it changes only what its name says: permuted keeps mean and spread and loses the link with "
+        "perplexity; inverse keeps the mean and turns the sign; matched_mean keeps the mean and has no spread. Mean over "
+        "runs, 95 % t interval; a quantity that is undefined (a fixed beta has no correlation) is not drawn. " + WHICH,
+        "No control was run.",
+    ),
+]

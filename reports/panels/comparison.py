@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
+from matplotlib.figure import Figure
 
-from reports.panels.base import PER_LINE, Panel, facets, legend
-from reports.panels.style import Look
+from reports.panels.base import PER_LINE, ZERO, Looks, Panel, Rows, facets, groups, label_rows, legend, mark, numbers
 from reports.runs.records import MatrixData
 from reports.schema import Summary
 from reports.writing import Row
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Rows = Sequence[Mapping[str, Any]]
-
 
 # --- differences of every seed
 
@@ -25,61 +16,48 @@ SEED_COLUMNS = ("benchmark", "metric", "label", "against", "seed", "difference",
 
 
 def _seed_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
-    out = []
-    for metric in summary.metrics:
-        if not (metric.benchmark_primary or metric.primary):
-            continue
-        for c in metric.comparisons:
-            if c.against != summary.baseline.value:
-                continue
-            d = c.difference
-            for seed, value in zip(c.seeds, c.seed_differences, strict=True):
-                out.append(
-                    {"benchmark": metric.benchmark, "metric": metric.metric, "label": c.label, "seed": seed}
-                    | {
-                        "against": c.against,
-                        "difference": value,
-                        "mean": d.value,
-                        "low": d.low,
-                        "high": d.high,
-                    }
-                    | {"n": c.n, "interval": d.method}
-                )
-    return out
+    return [
+        {
+            "benchmark": metric.benchmark,
+            "metric": metric.metric,
+            "label": c.label,
+            "against": c.against,
+            "seed": seed,
+            "difference": value,
+            "mean": c.difference.value,
+            "low": c.difference.low,
+            "high": c.difference.high,
+            "n": c.n,
+            "interval": c.difference.method,
+        }
+        for metric in summary.metrics
+        if metric.benchmark_primary or metric.primary
+        for c in metric.comparisons
+        if c.against == summary.baseline.value
+        for seed, value in zip(c.seeds, c.seed_differences, strict=True)
+    ]
 
 
-def _draw_seeds(rows: Rows, look: Mapping[str, Look]) -> Figure:
+def _draw_seeds(rows: Rows, look: Looks) -> Figure:
     """Open marks are seeds, the filled mark with its bar the mean and its interval."""
-    metrics = list(dict.fromkeys((r["benchmark"], r["metric"]) for r in rows))
-    labels = list(dict.fromkeys(r["label"] for r in rows))
+    metrics, labels = groups(rows, "benchmark", "metric"), list(groups(rows, "label"))
     figure, plots = facets(len(metrics), 0.9 + 0.42 * len(labels))
-    for axes, metric in zip(plots, metrics, strict=True):
-        axes.axvline(0, color="#333333", linewidth=1)
+    for position, (axes, ((benchmark, name), found)) in enumerate(zip(plots, metrics.items(), strict=True)):
+        axes.axvline(0, color=ZERO, linewidth=1)
+        by_label = groups(found, "label")
         for place, label in enumerate(labels):
-            mine = [r for r in rows if r["label"] == label and (r["benchmark"], r["metric"]) == metric]
-            if not mine:
+            if not (mine := by_label.get(label)):
                 continue
             seen = look[label]
-            spread = np.linspace(-0.12, 0.12, len(mine)) if len(mine) > 1 else [0.0]
+            spread = np.linspace(-0.12, 0.12, len(mine)) if len(mine) > 1 else np.zeros(1)
             axes.scatter(
-                [r["difference"] for r in mine],
-                place - 0.12 + np.asarray(spread),
-                marker=seen.marker,
-                s=22,
-                facecolors="white",
-                edgecolors=seen.color,
-                zorder=3,
-            )
-            if mine[0]["low"] is not None:
-                ends = [mine[0]["low"], mine[0]["high"]]
-                axes.plot(ends, [place + 0.22] * 2, color=seen.color, linewidth=2, solid_capstyle="butt")
-            axes.plot(mine[0]["mean"], place + 0.22, marker=seen.marker, color=seen.color, markersize=7)
-        axes.set_yticks(range(len(labels)), labels if axes is plots[0] or plots.index(axes) % PER_LINE == 0 else [])
-        axes.set_ylim(len(labels) - 0.5, -0.5)
+                [r["difference"] for r in mine], place - 0.12 + spread, marker=seen.marker, s=22, facecolors="white",
+                edgecolors=seen.color, zorder=3,
+            )  # fmt: skip
+            mark(axes, mine[0], ("mean", "low", "high"), place + 0.22, seen, solid_capstyle="butt")
+        label_rows(axes, labels, position % PER_LINE == 0)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_title(f"{metric[0]} / {metric[1]}")
-        axes.set_xlabel("difference to the baseline")
-        axes.grid(visible=False, axis="y")
+        axes.set(title=f"{benchmark} / {name}", xlabel="difference to the baseline")
     return figure
 
 
@@ -92,47 +70,47 @@ STRATA_COLUMNS = (
 
 
 def _strata_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
-    out = []
-    for c in summary.strata.comparisons:
-        if c.against != summary.baseline.value:
-            continue
-        slope = {f"slope{k}": getattr(c.slope, v) for k, v in (("", "value"), ("_low", "low"), ("_high", "high"))}
-        head = {k: getattr(c, k) for k in ("benchmark", "metric", "label", "against", "control")} | slope
-        head["slope_p"] = c.adjusted_p.value
-        for s in c.strata:
-            d = s.difference
-            out.append(
-                head
-                | {"quantile": s.quantile, "of": s.of, "low_log_perplexity": s.low}
-                | {"high_log_perplexity": s.high, "mean_log_perplexity": s.mean_log_prompt_perplexity}
-                | {"difference": d.value, "low": d.low, "high": d.high, "n": d.n, "seeds": d.seeds}
-            )
-    return out
+    return [
+        {
+            **{k: getattr(c, k) for k in ("benchmark", "metric", "label", "against", "control")},
+            "slope": c.slope.value,
+            "slope_low": c.slope.low,
+            "slope_high": c.slope.high,
+            "slope_p": c.adjusted_p.value,
+            "quantile": s.quantile,
+            "of": s.of,
+            "low_log_perplexity": s.low,
+            "high_log_perplexity": s.high,
+            "mean_log_perplexity": s.mean_log_prompt_perplexity,
+            "difference": s.difference.value,
+            **{k: getattr(s.difference, k) for k in ("low", "high", "n", "seeds")},
+        }
+        for c in summary.strata.comparisons
+        if c.against == summary.baseline.value
+        for s in c.strata
+    ]
 
 
-def _draw_strata(rows: Rows, look: Mapping[str, Look]) -> Figure:
+def _draw_strata(rows: Rows, look: Looks) -> Figure:
     """Difference to the baseline by stratum, at the stratum's mean log perplexity; methods are set apart sideways."""
-    metrics = list(dict.fromkeys((r["benchmark"], r["metric"]) for r in rows))
-    labels = list(dict.fromkeys(r["label"] for r in rows))
+    metrics, labels = groups(rows, "benchmark", "metric"), list(groups(rows, "label"))
     figure, plots = facets(len(metrics), 3.2, 4.2)
-    for axes, metric in zip(plots, metrics, strict=True):
-        mine = [r for r in rows if (r["benchmark"], r["metric"]) == metric]
-        places = [r["mean_log_perplexity"] for r in mine]
-        step = (max(places) - min(places) or 1.0) / (10 * max(len(labels), 2))
-        axes.axhline(0, color="#333333", linewidth=1)
+    for axes, ((benchmark, name), mine) in zip(plots, metrics.items(), strict=True):
+        step = (np.ptp(numbers(mine, "mean_log_perplexity")) or 1.0) / (10 * max(len(labels), 2))
+        axes.axhline(0, color=ZERO, linewidth=1)
+        by_label = groups(mine, "label")
         for number, label in enumerate(labels):
-            points = [r for r in mine if r["label"] == label]
-            seen, shift = look[label], step * (number - (len(labels) - 1) / 2)
-            x, y = [r["mean_log_perplexity"] + shift for r in points], [r["difference"] for r in points]
+            points, seen = by_label.get(label, []), look[label]
+            x = numbers(points, "mean_log_perplexity") + step * (number - (len(labels) - 1) / 2)
+            hollow = bool(points) and points[0]["control"]
             axes.plot(
-                x, y, color=seen.color, linestyle=seen.dash, marker=seen.marker, markersize=5, linewidth=1.2, label=label,
-                markerfacecolor="white" if points and points[0]["control"] else seen.color,
+                x, numbers(points, "difference"), color=seen.color, linestyle=seen.dash, marker=seen.marker, markersize=5,
+                linewidth=1.2, label=label, markerfacecolor="white" if hollow else seen.color,
             )  # fmt: skip
             for place, row in zip(x, points, strict=True):
                 if row["low"] is not None:
                     axes.plot([place, place], [row["low"], row["high"]], color=seen.color, linewidth=1)
-        axes.set_title(f"{metric[0]} / {metric[1]}")
-        axes.set_xlabel("log prompt perplexity (nats per token)")
+        axes.set(title=f"{benchmark} / {name}", xlabel="log prompt perplexity (nats per token)")
         axes.set_ylabel("difference to the baseline")
     legend(figure, plots)
     return figure

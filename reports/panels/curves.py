@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reports.panels.style import Look, looks, save, style
+from reports.panels.style import Look, looks
 from reports.runs.arms import Arm
 from reports.runs.records import RunData, finite
 from reports.writing import Row
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 #: Log key, axis label with unit, panel title.
 PANELS = (
@@ -60,38 +58,35 @@ def curve_columns(axis: Axis = BY_STEP) -> tuple[str, ...]:
     return ("measure", "label", axis.key, "mean", "low", "high", "seeds")
 
 
-@dataclass(frozen=True, slots=True)
-class _Logged:
-    """A run's steps that have a place on the axis, and those places, shape (n,); `all_placed` if no step lacks one."""
-
-    records: list[dict[str, Any]]
-    places: Floats
-    all_placed: bool
-
-
 class Curves:
     """What runs logged along one axis. Every series is made once: a matrix needs each for a table and several figures."""
 
     def __init__(self, axis: Axis = BY_STEP) -> None:
         self.axis = axis
-        self._logged: dict[str, _Logged] = {}
-        self._values: dict[tuple[str, str], Floats] = {}
+        self._placed: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
+        self._series: dict[tuple[str, str], tuple[Floats, Floats]] = {}
 
-    def logged(self, run: RunData) -> _Logged:
-        if run.run_id not in self._logged:
-            steps = run.steps
-            placed = [(x, r) for r in steps if (x := finite(r.get(self.axis.key))) is not None]
-            places = np.array([x for x, _ in placed], dtype=float)
-            self._logged[run.run_id] = _Logged([r for _, r in placed], places, len(placed) == len(steps))
-        return self._logged[run.run_id]
+    def logged(self, run: RunData) -> list[tuple[float, Mapping[str, Any]]]:
+        """The run's logged steps that have a place on the axis, each behind its place."""
+        if run.run_id not in self._placed:
+            placed = ((finite(record.get(self.axis.key)), record) for record in run.steps)
+            self._placed[run.run_id] = [(x, record) for x, record in placed if x is not None]
+        return self._placed[run.run_id]
 
     def of(self, run: RunData, key: str) -> tuple[Floats, Floats]:
         """Places on the axis and values of one logged key, shape (n,) each; what is absent or not finite is NaN."""
-        found = self.logged(run)
-        if (run.run_id, key) not in self._values:
-            values = [np.nan if (v := finite(r.get(key))) is None else v for r in found.records]
-            self._values[run.run_id, key] = np.array(values, dtype=float)
-        return found.places, self._values[run.run_id, key]
+        if (run.run_id, key) not in self._series:
+            logged = self.logged(run)
+            values = [np.nan if (v := finite(record.get(key))) is None else v for _, record in logged]
+            places = np.array([x for x, _ in logged], dtype=float)
+            self._series[run.run_id, key] = places, np.array(values, dtype=float)
+        return self._series[run.run_id, key]
+
+    def is_lost(self, run: RunData, key: str) -> bool:
+        """Whether a value stops being finite. A key that is absent was not measured; one that is there was lost."""
+        if np.isfinite(self.of(run, key)[1]).all():
+            return False
+        return any(record.get(key) is not None and finite(record[key]) is None for _, record in self.logged(run))
 
 
 def seed_band(curves: Sequence[tuple[Floats, Floats]]) -> dict[str, Floats]:
@@ -116,22 +111,14 @@ def seed_band(curves: Sequence[tuple[Floats, Floats]]) -> dict[str, Floats]:
 def curve_table(arms: Sequence[Arm], curves: Curves) -> list[Row]:
     """The numbers behind the curves: mean and range over seeds per measure, method and place on the axis."""
     rows: list[Row] = []
-    place = curves.axis.key
     for key, _, _ in PANELS:
         for arm in arms:
             band = seed_band([curves.of(run, key) for run in arm.runs if run.steps])
-            columns = (values.tolist() for values in band.values())
+            points = zip(*(values.tolist() for values in band.values()), strict=True)
+            shared = {"measure": key, "label": arm.label}
             rows += [
-                {
-                    "measure": key,
-                    "label": arm.label,
-                    place: int(x),
-                    "mean": mean,
-                    "low": low,
-                    "high": high,
-                    "seeds": int(n),
-                }
-                for x, mean, low, high, n in zip(*columns, strict=True)
+                {**shared, curves.axis.key: int(x), "mean": mean, "low": low, "high": high, "seeds": int(seeds)}
+                for x, mean, low, high, seeds in points
             ]
     return rows
 
@@ -154,83 +141,62 @@ def robust_limits(values: Floats) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
-def _ends(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, curves: Curves) -> int:
+def _ends(axes: Axes, arms: Sequence[Arm], look: Mapping[str, Look], key: str, curves: Curves) -> int:
     """A cross where a run's values stop being finite; returns how many runs that befell."""
-    count = 0
-    for arm in arms:
-        for run in arm.runs:
-            steps, values = curves.of(run, key)
-            logged = curves.logged(run)
-            if logged.all_placed and np.isfinite(values).all():
-                continue
-            # A key that is absent was not measured; one that is there without a finite value was lost.
-            if not any(r.get(key) is not None and finite(r.get(key)) is None for r in logged.records):
-                continue
-            count += 1
-            sound = np.flatnonzero(np.isfinite(values))
-            if sound.size:
-                at = sound[-1]
-                axes.plot(
-                    steps[at], values[at], marker="x", color=look[arm.label].color, markersize=8, mew=2, ls="none"
-                )
-    return count
+    lost = [(run, look[arm.label].color) for arm in arms for run in arm.runs if curves.is_lost(run, key)]
+    for run, color in lost:
+        steps, values = curves.of(run, key)
+        last = np.flatnonzero(np.isfinite(values))[-1:]
+        if last.size:
+            axes.plot(steps[last], values[last], marker="x", color=color, markersize=8, mew=2, ls="none")
+    return len(lost)
 
 
-def _panel(axes: Axes, arms: Sequence[Arm], look: dict[str, Look], key: str, made: Curves) -> bool:
+def _remark(axes: Axes, remarks: Sequence[str]) -> None:
+    """Say it in the corner of the plot, with room above the data."""
+    box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
+    axes.text(
+        0.01, 0.985, "\n".join(remarks), transform=axes.transAxes, va="top", fontsize=7, color="#8a3b12", bbox=box
+    )  # fmt: skip
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.12 * len(remarks) * (high - low))
+
+
+def _panel(axes: Axes, arms: Sequence[Arm], look: Mapping[str, Look], key: str, made: Curves) -> bool:
+    """Draw one measure of all arms; whether there was anything to draw."""
     lines = sum(len(a.runs) for a in arms) <= MOST_LINES
     seen: list[Floats] = []
     faint = 0.45 if len(arms) <= 4 else 0.2  # many methods: let the means be read
+    turns = min(len(arms), 4)
     for place, arm in enumerate(arms):
         curves = [c for run in arm.runs if np.isfinite((c := made.of(run, key))[1]).any()]
-        style_ = look[arm.label]
-        band = seed_band(curves)
+        one, band = look[arm.label], seed_band(curves)
         if not band["step"].size:
             continue
         seen += [values for _, values in curves]
         for steps, values in curves if len(curves) > 1 and lines else []:
-            axes.plot(steps, values, color=style_.color, linewidth=0.6, alpha=faint)
+            axes.plot(steps, values, color=one.color, linewidth=0.6, alpha=faint)
         # Markers take turns, so that curves that coincide remain distinguishable, in grey too.
-        turns = min(len(arms), 4)
         every = max(turns, band["step"].size // 6)
         first = place % turns * every // turns % band["step"].size
         axes.plot(
-            band["step"],
-            band["mean"],
-            color=style_.color,
-            linestyle=style_.dash,
-            marker=style_.marker,
-            markevery=(first, every),
-            markersize=4,
-            linewidth=1.8,
-            label=arm.label,
-        )
+            band["step"], band["mean"], color=one.color, linestyle=one.dash, marker=one.marker, markevery=(first, every),
+            markersize=4, linewidth=1.8, label=arm.label,
+        )  # fmt: skip
         if len(curves) > 1:
-            axes.fill_between(band["step"], band["low"], band["high"], color=style_.color, alpha=faint / 4, linewidth=0)
+            axes.fill_between(band["step"], band["low"], band["high"], color=one.color, alpha=faint / 4, linewidth=0)
     if not seen:
         return False
     remarks = []
     values = np.concatenate(seen)
-    limits = robust_limits(values)
-    if limits is not None:
+    if limits := robust_limits(values):
         axes.set_ylim(*limits)
         outside = int(((values < limits[0]) | (values > limits[1])).sum())
         remarks.append(f"{outside} of {values.size} values lie outside")
-    lost = _ends(axes, arms, look, key, made)
-    if lost:
+    if lost := _ends(axes, arms, look, key, made):
         remarks.append(f"{lost} run{'s' if lost > 1 else ''} ended in NaN or inf (x)")
     if remarks:
-        axes.text(
-            0.01,
-            0.985,
-            "\n".join(remarks),
-            transform=axes.transAxes,
-            va="top",
-            fontsize=7,
-            color="#8a3b12",
-            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
-        )
-        low, high = axes.get_ylim()
-        axes.set_ylim(low, high + 0.12 * len(remarks) * (high - low))  # room above the data
+        _remark(axes, remarks)
     return True
 
 
@@ -240,8 +206,6 @@ def training_curves(arms: Sequence[Arm], baseline: str | None = None, curves: Cu
     A run's line ends, with a cross, where its values stop being finite. Values far outside the rest are cut off and
     counted in the panel, so that one run that diverged does not flatten all the others.
     """
-    import matplotlib.pyplot as plt
-
     figure, grid = plt.subplots(2, 3, figsize=SIZE, sharex=True, layout="constrained")
     fill(figure, grid, arms, baseline, curves)
     return figure
@@ -252,7 +216,6 @@ def fill(
 ) -> None:
     """Draw the curves of the arms and their legend into the empty axes of `grid`, shape (2, 3)."""
     curves = curves or Curves()
-    axis = curves.axis
     look = looks([a.label for a in arms], baseline)
     if len(arms) == 1:  # nothing to distinguish
         look = {label: replace(one, dash="-") for label, one in look.items()}
@@ -264,29 +227,22 @@ def fill(
         axes.set_ylabel(unit)
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     for axes in grid[-1]:
-        axes.set_xlabel(axis.label)
+        axes.set_xlabel(curves.axis.label)
     if handles:
-        named = list(handles.items())[:MOST_NAMES]
-        more = len(handles) - len(named)
-        notes = [f"and {more} more: see tables/{axis.figure}.csv"] if more else []
-        if sum(len(a.runs) for a in arms) > MOST_LINES:
-            notes.append("lines: means over seeds, bands: their range, no line for each seed")
-        legend = figure.legend(
-            [h for _, h in named],
-            [name for name, _ in named],
-            title="; ".join(notes) or None,
-            loc="outside lower center",
-            ncols=min(4, len(named)),
-            frameon=False,
-            handlelength=3.5,
-        )
-        rows = -(-len(named) // 4)
-        width, height = SIZE
-        figure.set_size_inches(width, height + 0.2 * max(0, rows - 1))
-        legend.set_in_layout(True)
+        _legend(figure, handles, curves.axis, sum(len(a.runs) for a in arms))
 
 
-def save_training_curves(arms: Sequence[Arm], path: Path, baseline: str | None = None) -> None:
-    """Draw the training curves of the arms, by step, into a .png or .svg."""
-    with style():
-        save(training_curves(arms, baseline), path)
+def _legend(figure: Figure, handles: Mapping[str, Any], axis: Axis, runs: int) -> None:
+    """The methods' names below all plots, so many of them as fit; the figure grows with them."""
+    named = dict(list(handles.items())[:MOST_NAMES])
+    more = len(handles) - len(named)
+    notes = [f"and {more} more: see tables/{axis.figure}.csv"] if more else []
+    if runs > MOST_LINES:
+        notes.append("lines: means over seeds, bands: their range, no line for each seed")
+    legend = figure.legend(
+        list(named.values()), list(named), title="; ".join(notes) or None, loc="outside lower center",
+        ncols=min(4, len(named)), frameon=False, handlelength=3.5,
+    )  # fmt: skip
+    width, height = SIZE
+    figure.set_size_inches(width, height + 0.2 * max(0, -(-len(named) // 4) - 1))
+    legend.set_in_layout(True)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from reports.panels.base import Panel, facets, legend
-from reports.panels.style import Look
+from reports.panels.base import QUIET, ZERO, Looks, Panel, Rows, facets, groups, label_rows, legend, mark, numbers
 from reports.runs.records import REFERENCE_ID, MatrixData
 from reports.schema import OverReference, Summary
 from reports.writing import Row
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-Rows = Sequence[Mapping[str, Any]]
 
 # --- reward against what it costs
 
@@ -30,10 +26,8 @@ FRONTIER_COLUMNS = (
 
 def _means(points: Rows, key: str, over: OverReference | None) -> list[Row]:
     """A method's mean over its seeds, at the steps that all of them have; `over` is its row of `over_reference`."""
-    runs: dict[str, dict[Any, Mapping[str, Any]]] = {}
-    for p in points:
-        runs.setdefault(p["run_id"], {})["final" if p["final"] else p["step"]] = p
-    finished = [run for run in runs.values() if "final" in run] or list(runs.values())
+    runs = [{"final" if p["final"] else p["step"]: p for p in run} for run in groups(points, "run_id").values()]
+    finished = [run for run in runs if "final" in run] or runs
     rows = []
     for step in (s for s in finished[0] if all(s in run for run in finished)):
         here = [run[step] for run in finished]
@@ -47,25 +41,20 @@ def _means(points: Rows, key: str, over: OverReference | None) -> list[Row]:
 
 def _frontier_rows(key: str) -> Callable[[MatrixData, Summary], list[Row]]:
     def rows(matrix: MatrixData, summary: Summary) -> list[Row]:
-        found = summary.frontiers
-        kept = [
-            p
-            for p in map(dict, found.points)
-            if p[key] is not None and p["reward"] is not None and p["state"] != "failed"
-        ]
-        labels = list(dict.fromkeys(p["label"] for p in kept if p["label"] != REFERENCE_ID))
+        points = [dict(p) for p in summary.frontiers.points if p.state != "failed"]
+        kept = [p for p in points if p[key] is not None and p["reward"] is not None]
+        trained = groups([p for p in kept if p["label"] != REFERENCE_ID], "label")
         over = {row.label: row for row in summary.over_reference}
-        means = [m for n in labels for m in _means([p for p in kept if p["label"] == n], key, over.get(n))]
+        means = [m for label, found in trained.items() for m in _means(found, key, over.get(label))]
         of_one = [p | {"level": "reference" if p["label"] == REFERENCE_ID else "seed"} for p in kept]
-        every = of_one + means if labels else []
-        return [{c: p.get(c) for c in FRONTIER_COLUMNS} | {"metric": found.metric} for p in every]
+        every = of_one + means if trained else []
+        return [{c: p.get(c) for c in FRONTIER_COLUMNS} | {"metric": summary.frontiers.metric} for p in every]
 
     return rows
 
 
 def _root_axis(axes: Axes, furthest: float) -> None:
     """A square-root axis from 0 (Gao et al. 2210.10760 fit reward to it), with a tick half way to the first of the even ones."""
-    from matplotlib.ticker import MaxNLocator
 
     axes.set_xscale("function", functions=(lambda x: np.sign(x) * np.sqrt(np.abs(x)), lambda x: np.sign(x) * x * x))
     ticks = MaxNLocator(6, steps=[1, 2, 4, 10]).tick_values(0, furthest)
@@ -74,26 +63,22 @@ def _root_axis(axes: Axes, furthest: float) -> None:
     axes.set_xlim(-0.002 * furthest, 1.1 * furthest)
 
 
-def _draw_frontier(key: str, name: str) -> Callable[[Rows, Mapping[str, Look]], Figure]:
-    def draw(rows: Rows, look: Mapping[str, Look]) -> Figure:
+def _draw_frontier(key: str, name: str) -> Callable[[Rows, Looks], Figure]:
+    def draw(rows: Rows, look: Looks) -> Figure:
         """A thick line is a method through its checkpoints, a thin one a seed; the bar is the interval over the reference."""
-        import matplotlib.pyplot as plt
-
         # Drawn at the width of a telephone, so that its letters can be read there; the page enlarges it.
         figure, axes = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
-        starts = [r for r in rows if r["level"] == "reference"]
-        drawn = list(dict.fromkeys(r["label"] for r in rows if r["level"] == "method"))
-        for place, label in enumerate(drawn):
+        levels = groups(rows, "level")
+        starts, methods = levels.get("reference", []), groups(levels.get("method", []), "label")
+        seeds = groups(levels.get("seed", []), "label")
+        for place, (label, means) in enumerate(methods.items()):
             seen = look[label]
-            size = 5 + 1.5 * min(len(drawn) - 1 - place, 4)  # what coincides shows around what lies on it
-            runs: dict[str, list[Mapping[str, Any]]] = {}
-            for row in (r for r in rows if r["level"] == "seed" and r["label"] == label):
-                runs.setdefault(row["run_id"], []).append(row)
+            size = 5 + 1.5 * min(len(methods) - 1 - place, 4)  # what coincides shows around what lies on it
+            runs = groups(seeds[label], "run_id")
             for points in runs.values() if len(runs) > 1 else ():
-                x, y = ([r[k] for r in (*starts, *points)] for k in (key, "reward"))
+                x, y = (numbers([*starts, *points], k) for k in (key, "reward"))
                 axes.plot(x, y, color=seen.color, marker=".", markersize=3.5, linewidth=0.6, alpha=0.45)
-            means = [r for r in rows if r["level"] == "method" and r["label"] == label]
-            x, y = ([r[k] for r in (*starts, *means)] for k in (key, "reward"))
+            x, y = (numbers([*starts, *means], k) for k in (key, "reward"))
             axes.plot(
                 x, y, color=seen.color, linestyle=seen.dash, linewidth=1.8, marker=seen.marker, markersize=size, label=label,
                 markevery=range(len(starts), len(x)), markeredgecolor="white", markeredgewidth=0.6, zorder=4,
@@ -101,12 +86,12 @@ def _draw_frontier(key: str, name: str) -> Callable[[Rows, Mapping[str, Look]], 
             for row in (r for r in means if r["low"] is not None):
                 axes.plot([row[key]] * 2, [row["low"], row["high"]], color=seen.color, linewidth=1.2, zorder=3)
         for row in starts:
-            axes.axhline(row["reward"], color="#6b7280", linewidth=0.8, linestyle=":", zorder=1)
+            axes.axhline(row["reward"], color=QUIET, linewidth=0.8, linestyle=":", zorder=1)
             axes.plot(row[key], row["reward"], "k*", markersize=12, label="reference", zorder=5, clip_on=False)
         if key == "kl":
             _root_axis(axes, max(r[key] for r in rows) or 1.0)
-        axes.set_xlabel(name if key == "kl" else f"{name} ({rows[-1]['length_metric']})")
-        axes.set_ylabel(rows[0]["metric"])
+        unit = "" if key == "kl" else f" ({rows[-1]['length_metric']})"
+        axes.set(xlabel=f"{name}{unit}", ylabel=rows[0]["metric"])
         figure.set_figheight(3.2 + 0.18 * legend(figure, [axes]))
         return figure
 
@@ -131,47 +116,42 @@ PLACES = {"matched": "where both are furthest", "area": "mean over the shared ra
 def _rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     """Comparisons with the baseline that have a value: two places for KL, two for length."""
     found = summary.frontiers
-    out = []
-    for cost, comparisons in (("kl", found.comparisons), ("length", found.length.comparisons)):
-        for c in comparisons:
-            if c.against != summary.baseline.value:
-                continue
-            for place in PLACES:
-                at = getattr(c, place)
-                d = at.difference
-                row: Row = {"cost": cost, "label": c.label, "against": c.against, "where": place}
-                row |= {"difference": d.value, "low": d.low, "high": d.high, "n": d.n, "seeds": d.seeds}
-                row |= {"p": at.test.p_value, "points_per_run": c.points_per_run}
-                row |= {
-                    "adjusted_p": c.adjusted_p.value if place == "matched" else None,
-                    "metric": found.metric,
-                }
-                if d.value is not None:
-                    out.append(row)
-    return out
+    compared = [("kl", c) for c in found.comparisons] + [("length", c) for c in found.length.comparisons]
+    return [
+        {
+            "cost": cost,
+            "label": c.label,
+            "against": c.against,
+            "where": place,
+            "difference": at.difference.value,
+            **{key: getattr(at.difference, key) for key in ("low", "high", "n", "seeds")},
+            "p": at.test.p_value,
+            "adjusted_p": c.adjusted_p.value if place == "matched" else None,
+            "points_per_run": c.points_per_run,
+            "metric": found.metric,
+        }
+        for cost, c in compared
+        if c.against == summary.baseline.value
+        for place, at in (("matched", c.matched), ("area", c.area))
+        if at.difference.value is not None
+    ]
 
 
-def _draw(rows: Rows, look: Mapping[str, Look]) -> Figure:
+def _draw(rows: Rows, look: Looks) -> Figure:
     """Filled marks: where both are furthest from the reference; open marks: mean over the shared range."""
-    costs = list(dict.fromkeys(r["cost"] for r in rows))
-    labels = list(dict.fromkeys(r["label"] for r in rows))
+    costs, labels = groups(rows, "cost"), list(groups(rows, "label"))
     figure, plots = facets(len(costs), 0.9 + 0.42 * len(labels), 4.4)
-    for axes, cost in zip(plots, costs, strict=True):
-        axes.axvline(0, color="#333333", linewidth=1)
-        for row in (r for r in rows if r["cost"] == cost):
-            seen, y = look[row["label"]], labels.index(row["label"]) + (-0.15 if row["where"] == "matched" else 0.15)
-            if row["low"] is not None:
-                axes.plot([row["low"], row["high"]], [y, y], color=seen.color, linewidth=2, solid_capstyle="butt")
-            face = seen.color if row["where"] == "matched" else "white"
-            axes.plot(row["difference"], y, marker=seen.marker, color=seen.color, markersize=7, markerfacecolor=face)
-        for place, face in zip(PLACES, ("#333333", "white"), strict=True):
-            axes.plot([], [], "o", color="#333333", markerfacecolor=face, label=PLACES[place])
-        axes.set_yticks(range(len(labels)), labels if axes is plots[0] else [])
-        axes.set_ylim(len(labels) - 0.5, -0.5)
+    for axes, (cost, found) in zip(plots, costs.items(), strict=True):
+        axes.axvline(0, color=ZERO, linewidth=1)
+        for row in found:
+            area = row["where"] == "area"
+            place, columns = labels.index(row["label"]) + (0.15 if area else -0.15), ("difference", "low", "high")
+            mark(axes, row, columns, place, look[row["label"]], hollow=area, solid_capstyle="butt")
+        for words, face in zip(PLACES.values(), (ZERO, "white"), strict=True):
+            axes.plot([], [], "o", color=ZERO, markerfacecolor=face, label=words)
+        label_rows(axes, labels, axes is plots[0])
         axes.locator_params(axis="x", nbins=5)
-        axes.set_title(NAMES[cost])
-        axes.set_xlabel(f"difference to the baseline ({rows[0]['metric']})")
-        axes.grid(visible=False, axis="y")
+        axes.set(title=NAMES[cost], xlabel=f"difference to the baseline ({rows[0]['metric']})")
     legend(figure, plots)
     return figure
 

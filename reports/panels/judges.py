@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from matplotlib.figure import Figure
 
-from reports.panels.base import Panel
-from reports.panels.style import Look
+from reports.panels.base import ZERO, Looks, Panel, Rows, facets, groups, label_rows, mark
 from reports.runs.records import MatrixData
 from reports.schema import Summary
 from reports.writing import Row
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COLUMNS = (
     "benchmark",
@@ -59,44 +54,19 @@ def rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     ]
 
 
-def draw(table: Sequence[Mapping[str, Any]], look: Mapping[str, Look]) -> Figure:
+def draw(table: Rows, look: Looks) -> Figure:
     """Filled marks: plain win rate; open marks below them: length-controlled. The line at one half is the reference itself."""
-    import matplotlib.pyplot as plt
-
-    cells = list(dict.fromkeys((row["benchmark"], row["judge"]) for row in table))
-    labels = list(dict.fromkeys(row["label"] for row in table))
-    columns = min(len(cells), 3)
-    lines = -(-len(cells) // columns)
-    size = (3.6 * columns + 1.2, (1.2 + 0.5 * len(labels)) * lines)
-    figure, grid = plt.subplots(lines, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
-    for axes in grid.flat[len(cells) :]:
-        axes.set_visible(False)
-    for axes, cell in zip(grid.flat, cells, strict=False):
-        axes.axvline(0.5, color="#333333", linewidth=1)
-        for row in (row for row in table if (row["benchmark"], row["judge"]) == cell):
+    cells, labels = groups(table, "benchmark", "judge"), list(groups(table, "label"))
+    figure, plots = facets(len(cells), 1.2 + 0.5 * len(labels), margin=(1.2, 0), least=0, sharey=True)
+    for axes, ((benchmark, judge), found) in zip(plots, cells.items(), strict=True):
+        axes.axvline(0.5, color=ZERO, linewidth=1)
+        for row in found:
             place, seen = labels.index(row["label"]), look[row["label"]]
-            for key, offset, fill in (("", -0.12, seen.color), ("length_controlled", 0.18, "white")):
-                value = row[key or "win_rate"]
-                low, high = (row[f"{key}_{end}" if key else end] for end in ("low", "high"))
-                if value is None:
-                    continue
-                if low is not None and high is not None:
-                    axes.plot([low, high], [place + offset] * 2, color=seen.color, linewidth=0.9 if key else 2)
-                size_of = 5 if key else 7
-                axes.plot(
-                    value,
-                    place + offset,
-                    marker=seen.marker,
-                    color=seen.color,
-                    markersize=size_of,
-                    markerfacecolor=fill,
-                )
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_title(f"{cell[0]}, judged by {cell[1]}")
-        axes.set_xlabel("win rate against the reference")
-        axes.grid(visible=False, axis="y")
+            mark(axes, row, ("win_rate", "low", "high"), place - 0.12, seen)
+            controlled = ("length_controlled", "length_controlled_low", "length_controlled_high")
+            mark(axes, row, controlled, place + 0.18, seen, size=5, width=0.9, hollow=True)
+        label_rows(axes, labels)
+        axes.set(xlim=(-0.02, 1.02), title=f"{benchmark}, judged by {judge}", xlabel="win rate against the reference")
     return figure
 
 

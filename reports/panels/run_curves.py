@@ -9,6 +9,9 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from reports.panels.curves import SIZE, fill
 from reports.panels.style import save, style
 from reports.runs.arms import Arm
@@ -18,9 +21,6 @@ class RunCurves:
     """A figure of six panels at fixed places, for one run at a time. Its pictures do not depend on what it drew before."""
 
     def __init__(self) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
         with style():
             self.figure = Figure(figsize=SIZE)
             FigureCanvasAgg(self.figure)

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import seaborn
+from matplotlib.figure import Figure
 
 from trainers.common.files import write_bytes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: Okabe and Ito (2008), without the yellow that vanishes on white; the baseline gets near-black.
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195")
@@ -40,24 +42,16 @@ class Look:
 
 def looks(labels: Sequence[str], baseline: str | None = None) -> dict[str, Look]:
     """A look per label. Beyond seven methods hues repeat with another dash and marker."""
-    out: dict[str, Look] = {}
-    number = 0
-    for label in labels:
-        if label == baseline:
-            out[label] = Look(BASELINE_HUE, "-", "o")
-            continue
+    others = {}
+    for number, label in enumerate(label for label in labels if label != baseline):
         turn = number // len(HUES)
-        out[label] = Look(HUES[number % 7], DASHES[(number + 1 + 2 * turn) % 7], MARKERS[(number + 1 + turn) % 7])
-        number += 1
-    return out
+        others[label] = Look(HUES[number % 7], DASHES[(number + 1 + 2 * turn) % 7], MARKERS[(number + 1 + turn) % 7])
+    return {label: others.get(label, Look(BASELINE_HUE, "-", "o")) for label in labels}
 
 
 @contextmanager
 def style() -> Iterator[None]:
     """Seaborn's whitegrid with sizes for a page, the Agg canvas, and text kept as text in SVG."""
-    import matplotlib
-    import seaborn
-
     matplotlib.use("Agg")
     rc = {
         "figure.dpi": 110,
@@ -81,8 +75,6 @@ def style() -> Iterator[None]:
 
 def save(figure: Figure, *paths: Path) -> None:
     """Write a figure to each path (.png or .svg) and close it. No date is stored: equal data give equal bytes."""
-    import matplotlib.pyplot as plt
-
     for path in paths:
         kind = path.suffix.lstrip(".")
         buffer = BytesIO()

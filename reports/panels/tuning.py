@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from matplotlib.figure import Figure
 
-from reports.panels.base import Panel, facets, legend
+from reports.panels.base import Looks, Panel, Rows, facets, groups, legend, numbers
 from reports.panels.style import Look, looks
 from reports.runs.records import MatrixData
 from reports.schema import Summary
 from reports.writing import Row
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Rows = Sequence[Mapping[str, Any]]
 CURVE_COLUMNS = ("benchmark", "metric", "method", "n_settings", "seed", "value", "n", "low", "high")
 MAP_COLUMNS = (
     "benchmark",
@@ -48,96 +43,79 @@ def _curve_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     return out
 
 
-def _draw_curves(rows: Rows, look: Mapping[str, Look]) -> Figure:
+def _looks(rows: Rows, look: Looks) -> dict[str, Look]:
+    """By method, the look of its only arm, or one of its own where it has several settings."""
+    methods = list(groups(rows, "method"))
+    return {m: look.get(m, own) for m, own in looks(methods).items()}
+
+
+def _draw_curves(rows: Rows, look: Looks) -> Figure:
     """Thick: of the means over seeds. Thin: single seeds."""
-    metrics = list(dict.fromkeys((r["benchmark"], r["metric"]) for r in rows))
-    methods = list(dict.fromkeys(r["method"] for r in rows))
-    seen = _methods(methods, look)
+    metrics, seen = groups(rows, "benchmark", "metric"), _looks(rows, look)
     figure, plots = facets(len(metrics), 3.0)
-    for axes, metric in zip(plots, metrics, strict=True):
-        for method in methods:
-            mine = [r for r in rows if r["method"] == method and (r["benchmark"], r["metric"]) == metric]
-            one = seen[method]
-            for seed in dict.fromkeys(r["seed"] for r in mine if r["seed"] is not None):
-                line = [r for r in mine if r["seed"] == seed]
-                x, y = [r["n_settings"] for r in line], [r["value"] for r in line]
-                axes.plot(x, y, color=one.color, linewidth=0.6, alpha=0.5, marker="." if len(x) == 1 else None)
-            line = [r for r in mine if r["seed"] is None]
-            x, y = [r["n_settings"] for r in line], [r["value"] for r in line]
+    for axes, ((benchmark, name), found) in zip(plots, metrics.items(), strict=True):
+        by_method = groups(found, "method")
+        for method, one in seen.items():
+            lines = groups(by_method.get(method, []), "seed")
+            means = lines.pop(None, [])
+            for line in lines.values():
+                dot = "." if len(line) == 1 else None
+                x, y = numbers(line, "n_settings"), numbers(line, "value")
+                axes.plot(x, y, color=one.color, linewidth=0.6, alpha=0.5, marker=dot)
             axes.plot(
-                x, y, color=one.color, linestyle=one.dash, marker=one.marker, markersize=5, linewidth=2, label=method
-            )
-        axes.set_title(f"{metric[0]} / {metric[1]}")
-        axes.set_xlabel("settings tried (n)")
-        axes.set_ylabel("expected best of n")
+                numbers(means, "n_settings"), numbers(means, "value"), color=one.color, linestyle=one.dash,
+                marker=one.marker, markersize=5, linewidth=2, label=method,
+            )  # fmt: skip
+        axes.set(title=f"{benchmark} / {name}", xlabel="settings tried (n)", ylabel="expected best of n")
         axes.locator_params(axis="x", integer=True)
     legend(figure, plots)
     return figure
-
-
-def _methods(methods: Sequence[str], look: Mapping[str, Look]) -> dict[str, Look]:
-    """The look of a method's only arm, or one of its own where it has several settings."""
-    own = looks(methods)
-    return {m: look.get(m, own[m]) for m in methods}
 
 
 def _map_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     """The primary metric at each value of each setting that was varied; one row per seed, seed null for the mean."""
     out: list[Row] = []
     for row in summary.tuning.map:
-        if not row.primary:
-            continue
-        for name, value in row.settings.items():
+        for name, value in row.settings.items() if row.primary else ():
             if not isinstance(value, (int, float)) or isinstance(value, bool):
                 continue
             others = ", ".join(f"{k}={v}" for k, v in row.settings.items() if k != name)
-            head: Row = {
-                "benchmark": row.benchmark,
-                "metric": row.metric,
-                "method": row.method,
-                "label": row.label,
-            }
+            head: Row = {key: getattr(row, key) for key in ("benchmark", "metric", "method", "label")}
             head |= {"setting": name, "x": value, "other_settings": others}
-            mean = row.mean
-            shown = {"mean": mean.value, "low": mean.low, "high": mean.high}
-            out.append(head | shown | {"seed": None, "value": None})
-            out += [head | shown | {"seed": s.seed, "value": s.value} for s in row.per_seed]
+            head |= {"mean": row.mean.value, "low": row.mean.low, "high": row.mean.high}
+            out.append(head | {"seed": None, "value": None})
+            out += [head | {"seed": s.seed, "value": s.value} for s in row.per_seed]
     return out
 
 
-def _draw_map(rows: Rows, look: Mapping[str, Look]) -> Figure:
+def _draw_map(rows: Rows, look: Looks) -> Figure:
     """One plot per setting. Lines join the means of settings that are equal in all else; small marks are seeds."""
-    settings = list(dict.fromkeys(r["setting"] for r in rows))
-    methods = list(dict.fromkeys(r["method"] for r in rows))
-    seen = _methods(methods, look)
+    settings, seen = groups(rows, "setting"), _looks(rows, look)
     figure, plots = facets(len(settings), 3.2, 4.2)
-    for axes, setting in zip(plots, settings, strict=True):
-        mine = [r for r in rows if r["setting"] == setting]
-        for method in methods:
-            one = seen[method]
-            points = [r for r in mine if r["method"] == method and r["seed"] is not None]
+    for axes, (setting, mine) in zip(plots, settings.items(), strict=True):
+        by_method = groups(mine, "method")
+        for method, one in seen.items():
+            found = by_method.get(method, [])
+            points = [r for r in found if r["seed"] is not None]
             axes.scatter(
-                [r["x"] for r in points], [r["value"] for r in points], marker=one.marker, s=14, facecolors="white",
+                numbers(points, "x"), numbers(points, "value"), marker=one.marker, s=14, facecolors="white",
                 edgecolors=one.color, linewidths=0.7, zorder=3,
             )  # fmt: skip
-            means = [r for r in mine if r["method"] == method and r["seed"] is None]
-            for other in dict.fromkeys(r["other_settings"] for r in means):
-                line = sorted((r for r in means if r["other_settings"] == other), key=lambda r: r["x"])
+            for other, means in groups([r for r in found if r["seed"] is None], "other_settings").items():
+                line = sorted(means, key=lambda r: r["x"])
                 axes.plot(
-                    [r["x"] for r in line], [r["mean"] for r in line], color=one.color, linestyle=one.dash,
-                    marker=one.marker, markersize=6, linewidth=1.4, label=method,
+                    numbers(line, "x"), numbers(line, "mean"), color=one.color, linestyle=one.dash, marker=one.marker,
+                    markersize=6, linewidth=1.4, label=method,
                 )  # fmt: skip
                 if other:
-                    axes.annotate(
-                        other, (line[-1]["x"], line[-1]["mean"]), fontsize=6, xytext=(4, 0), textcoords="offset points"
-                    )
-        values = sorted({r["x"] for r in mine})
+                    end = line[-1]["x"], line[-1]["mean"]
+                    axes.annotate(other, end, fontsize=6, xytext=(4, 0), textcoords="offset points")
+        values = sorted(groups(mine, "x"))
         if values[0] > 0 and values[-1] >= 8 * values[0]:
             axes.set_xscale("log")
             axes.set_xticks(values, [f"{v:g}" for v in values])
             axes.minorticks_off()
-        axes.set_xlabel(setting)
-        axes.set_ylabel(f"{mine[0]['benchmark']} / {mine[0]['metric']}")
+        axes.set(xlabel=setting, ylabel=f"{mine[0]['benchmark']} / {mine[0]['metric']}")
     legend(figure, plots)
     return figure
 

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.runs.records import RunData
+from trainers.common.files import Json
+
+#: Rules whose runs repeat, or mirror, the betas of a parent method.
+CONTROL_RULES = ("matched_mean", "permuted", "inverse", "weight_only", "saturation_only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +22,22 @@ class Arm:
     label: str
     method: str
     rule: str | None
-    settings: dict[str, Any]
+    settings: Json
     runs: tuple[RunData, ...]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is one of the controls, by its rule or its name."""
+        return self.rule in CONTROL_RULES or self.method in CONTROL_RULES
+
+
+def contrasts(all_arms: Sequence[Arm], baseline: Arm | None) -> list[tuple[Arm, Arm]]:
+    """The pairs to compare: every arm with the baseline, and every method under test with every control."""
+    if baseline is None:
+        return []
+    tested = [a for a in all_arms if a.method != baseline.method and not a.is_control]
+    controls = [a for a in all_arms if a.is_control]
+    return [*((a, baseline) for a in all_arms if a is not baseline), *((a, c) for a in tested for c in controls)]
 
 
 def _short(value: Any) -> str:
@@ -28,6 +46,12 @@ def _short(value: Any) -> str:
 
 def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
+
+
+def differing(settings: Sequence[Json]) -> list[str]:
+    """The names of the settings whose values are not all the same, in order of first appearance."""
+    names = dict.fromkeys(name for one in settings for name in one)
+    return [name for name in names if len({_key(one.get(name)) for one in settings}) > 1]
 
 
 def arms(runs: Sequence[RunData]) -> list[Arm]:
@@ -41,7 +65,7 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
     times = Counter((run.method, _key(run.settings), run.seed) for run in runs if run.identity)
     repeated = {method for (method, _, _), count in times.items() if count > 1}
 
-    def settings_of(run: RunData) -> dict[str, Any]:
+    def settings_of(run: RunData) -> Json:
         parent = by_id.get((run.identity or {}).get("parent") or "") if run.method in repeated else None
         return run.settings if parent is None else {**parent.settings, **run.settings}
 
@@ -56,8 +80,7 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
         known = [settings_of(group[0]) for key, group in settings.items() if key != "unknown"]
         if "unknown" in settings and len(known) == 1:
             settings[_key(known[0])].extend(settings.pop("unknown"))
-        names = list(dict.fromkeys(name for s in known for name in s))
-        telling = [n for n in names if len({_key(s.get(n)) for s in known}) > 1]
+        telling = differing(known)
         for key, group in settings.items():
             label = method
             if key == "unknown" and known:
@@ -66,22 +89,13 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
                 values = settings_of(group[0])
                 label = f"{method}[{', '.join(f'{n}={_short(values.get(n))}' for n in telling)}]"
             rule = next((r.rule for r in group if r.rule), None)
-            replicates, repeats = _split_repeated_seeds(group)
-            named.append(Arm(label, method, rule, settings_of(group[0]), tuple(replicates)))
+            # Two runs with one seed differ in something that is not a setting (training, data): not replicates.
+            first = {r.seed: r for r in reversed(group)}
+            repeats = [r for r in group if r.seed is not None and first[r.seed] is not r]
+            replicates = tuple(r for r in group if r.seed is None or first[r.seed] is r)
+            named.append(Arm(label, method, rule, settings_of(group[0]), replicates))
             named += [Arm(f"{label} ({r.run_id})", method, r.rule, settings_of(r), (r,)) for r in repeats]
     return named
-
-
-def _split_repeated_seeds(group: Sequence[RunData]) -> tuple[list[RunData], list[RunData]]:
-    # Two runs with one seed differ in something that is not a setting (training, data): not replicates.
-    seen: set[int] = set()
-    replicates: list[RunData] = []
-    repeats: list[RunData] = []
-    for run in group:
-        (repeats if run.seed in seen else replicates).append(run)
-        if run.seed is not None:
-            seen.add(run.seed)
-    return replicates, repeats
 
 
 def arm_of(all_arms: Sequence[Arm]) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from reports.runs.records import RunData, Scores, error_text, load_scores, read_json
+from reports.runs.records import RunData, Scores, error_text, load_tables, read_json
+from reports.schema.runs import FailedCheckpoint
 
 FOLDER = "snapshots"
 
@@ -15,7 +15,6 @@ FOLDER = "snapshots"
 class Snapshot:
     """A policy of one run at one optimiser step; `final` marks the one the run ended with."""
 
-    run_id: str
     step: int | None
     final: bool
     scores: dict[str, Scores]
@@ -26,8 +25,8 @@ def _step(path: Path) -> int | None:
     return int(number) if path.name.startswith("step-") and number.isdigit() else None
 
 
-def failed_checkpoints(run: RunData) -> list[dict[str, Any]]:
-    """Checkpoints of the run that could not be evaluated: `step` and `error`, in order of step.
+def failed_checkpoints(run: RunData) -> list[FailedCheckpoint]:
+    """Checkpoints of the run that could not be evaluated, in order of step.
 
     Raises:
         ReportError: a status.json is damaged.
@@ -36,8 +35,8 @@ def failed_checkpoints(run: RunData) -> list[dict[str, Any]]:
     for path in (run.path / FOLDER).glob("step-*/status.json"):
         step, status = _step(path.parent), read_json(path)
         if step is not None and isinstance(status, dict) and status.get("state") == "failed":
-            found.append({"step": step, "error": error_text(status) or "no reason is on record"})
-    return sorted(found, key=lambda row: row["step"])
+            found.append(FailedCheckpoint(step=step, error=error_text(status) or "no reason is on record"))
+    return sorted(found, key=lambda row: row.step)
 
 
 def snapshots(run: RunData) -> list[Snapshot]:
@@ -46,11 +45,10 @@ def snapshots(run: RunData) -> list[Snapshot]:
     for path in (run.path / FOLDER).glob("step-*"):
         step = _step(path)
         if step is not None and path.is_dir():
-            scores = [load_scores(p) for p in sorted((path / "scores").glob("*.json"))]
-            found.append(Snapshot(run.run_id, step, False, {s.benchmark: s for s in scores}))
+            found.append(Snapshot(step, False, load_tables(path / "scores")))
     found.sort(key=lambda s: -1 if s.step is None else s.step)
     total = (run.status or {}).get("total_steps")
     last = None if total is None else int(total)
     # A checkpoint kept at the last step is the final policy: one point, not two.
     kept = [s for s in found if last is None or s.step != last]
-    return [*kept, Snapshot(run.run_id, last, True, run.scores)]
+    return [*kept, Snapshot(last, True, run.scores)]

@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainers.common.errors import UserError
+from trainers.common.files import Json
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-REFERENCE_ID = "reference"
+    from reports.schema.base import State
 
-#: Columns of example_metrics.parquet that the analyses read.
-EXAMPLE_COLUMNS = (
-    "step",
-    "example_id",
-    "prompt_tokens",
-    "log_prompt_perplexity",
-    "dynamic_beta",
-    "delta",
-    "loss",
-    "loss_at_beta0",
-    "weight",
-    "mask",
-    "beta_fallback",
-)
+REFERENCE_ID = "reference"
+#: What the judges said, beside the runs.
+COMPARISONS = "comparisons"
+#: Kinds scored by a rule that anyone can run again, for score files that do not say it themselves (`by_rule`).
+_RULED = frozenset({"constraints", "gold_reward", "gsm8k", "ifeval", "lm_eval"})
 
 
 class ReportError(UserError):
@@ -48,24 +41,42 @@ class Item:
     id: str
     values: dict[str, float | None]
     group: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One policy on one benchmark, as scores/<benchmark>.json holds it."""
+    """One policy on one benchmark, as scores/<benchmark>.json holds it.
+
+    Attributes:
+        metrics: by name the mean with `value`, `stderr`, `n` and `higher_is_better` (None for a description).
+        prompt_perplexity_under: the policy under which the prompt perplexity of the items was measured; None where the rows
+            carried it, or have none.
+        engine: what wrote the answers, with version and precision; None where the file does not say.
+        by_rule: whether a rule that anyone can run again gave the scores, and not a model's judgement.
+        descriptions: what a metric measures, by its name, where the benchmark says it.
+    """
 
     benchmark: str
     kind: str
     policy: str
-    metrics: dict[str, dict[str, Any]]
+    metrics: dict[str, Json]
     primary_metric: str
     items: tuple[Item, ...]
     noise: Any = None
-    #: The policy under which the prompt perplexity of the items was measured; None where the rows carried it, or have none.
     prompt_perplexity_under: str | None = None
-    #: What wrote the answers, with version and precision; None where the file does not say.
     engine: str | None = None
+    by_rule: bool = False
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+
+    def values(self, metric: str) -> dict[str, float]:
+        """The values of one metric that are known, by item id."""
+        return {item.id: v for item in self.items if (v := item.values.get(metric)) is not None}
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """The group of every item by its id; an item without one is a group of its own."""
+        return {item.id: item.id if item.group is None else item.group for item in self.items}
 
 
 def error_text(status: Mapping[str, Any] | None) -> str | None:
@@ -82,9 +93,9 @@ class RunData:
 
     run_id: str
     path: Path
-    identity: dict[str, Any] | None
-    status: dict[str, Any] | None
-    history: tuple[dict[str, Any], ...]
+    identity: Json | None
+    status: Json | None
+    history: tuple[Json, ...]
     scores: dict[str, Scores]
 
     @property
@@ -104,26 +115,26 @@ class RunData:
         return None if seed is None else int(seed)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Json:
         """Rule parameters and grid values together; the grid value wins."""
         identity = self.identity or {}
         return {**(identity.get("params") or {}), **(identity.get("hyper") or {})}
 
     @property
-    def state(self) -> str:
+    def state(self) -> State:
         """done, failed, running, pending, or missing when there is no status.json."""
-        return "missing" if not self.status else str(self.status.get("state", "missing"))
+        return "missing" if not self.status else self.status.get("state", "missing")
 
     @property
     def error(self) -> str | None:
         return error_text(self.status)
 
     @property
-    def steps(self) -> list[dict[str, Any]]:
+    def steps(self) -> list[Json]:
         """Logged training steps: the records that carry both `step` and `loss`."""
         return [r for r in self.history if "loss" in r and "step" in r]
 
-    def examples(self, columns: Sequence[str] = EXAMPLE_COLUMNS) -> pd.DataFrame | None:
+    def examples(self, columns: Sequence[str]) -> pd.DataFrame | None:
         """Rows of example_metrics.parquet with the columns asked for; None where the run recorded none."""
         table = self._table(columns)
         return None if table is None else table.to_pandas()
@@ -156,13 +167,22 @@ class MatrixData:
     output_dir: Path
     runs: tuple[RunData, ...]
     reference: RunData | None
-    config: dict[str, Any]
+    config: Json
 
     @property
     def benchmarks(self) -> list[str]:
         """Every benchmark that at least one policy was scored on, in the order of first appearance."""
-        policies = [*([self.reference] if self.reference else []), *self.runs]
-        return list(dict.fromkeys(name for run in policies for name in run.scores))
+        return list(dict.fromkeys(table.benchmark for table in self.tables))
+
+    @property
+    def policies(self) -> list[RunData]:
+        """The reference, where there is one, and all runs."""
+        return [*([self.reference] if self.reference else []), *self.runs]
+
+    @property
+    def tables(self) -> list[Scores]:
+        """The scores of every policy on every benchmark, the reference's first."""
+        return [scores for policy in self.policies for scores in policy.scores.values()]
 
 
 def read_json(path: Path) -> Any:
@@ -185,18 +205,15 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _object(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    value = read_json(path)
-    if not isinstance(value, dict):
+def _object(path: Path) -> Json | None:
+    value = read_json(path) if path.exists() else None
+    if not isinstance(value, dict | None):
         raise ReportError(f"{path}: expected an object, found {type(value).__name__}; delete it and rerun")
     return value
 
 
-def _history(path: Path, run_id: str) -> tuple[dict[str, Any], ...]:
-    by_run = _object(path) or {}
-    records = by_run.get(run_id, [])
+def _history(path: Path, run_id: str) -> tuple[Json, ...]:
+    records = (_object(path) or {}).get(run_id, [])
     if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
         raise ReportError(f"{path}: {run_id!r} must hold a list of records; delete it and rerun")
     return tuple(records)
@@ -225,33 +242,37 @@ def load_scores(path: Path) -> Scores:
             noise=raw.get("noise"),
             prompt_perplexity_under=raw.get("prompt_perplexity_under"),
             engine=raw.get("engine"),
+            by_rule=bool(raw.get("by_rule", raw["kind"] in _RULED)),
+            descriptions=dict(raw.get("descriptions") or {}),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ReportError(f"{path}: not a score file ({type(error).__name__}: {error}); delete it and rerun") from error
-    seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise ReportError(f"{path}: item id {item.id!r} appears twice; ids pair the policies, make them unique")
-        seen.add(item.id)
+    twice = next((name for name, count in Counter(item.id for item in items).items() if count > 1), None)
+    if twice is not None:
+        raise ReportError(f"{path}: item id {twice!r} appears twice; ids pair the policies, make them unique")
     return scores
+
+
+def load_tables(folder: Path) -> dict[str, Scores]:
+    """The scores of every file of a folder, by benchmark."""
+    return {scores.benchmark: scores for scores in map(load_scores, sorted(folder.glob("*.json")))}
 
 
 def load_run(path: Path, run_id: str | None = None, scores: bool = True) -> RunData:
     """Read one run directory (or the reference policy's), without its scores if so asked. Absent files leave empty fields."""
     identity = _object(path / "run.json")
     name = run_id or (str(identity["run_id"]) if identity and "run_id" in identity else path.name)
-    found = [load_scores(p) for p in sorted((path / "scores").glob("*.json"))] if scores else []
     return RunData(
         run_id=name,
         path=path,
         identity=identity,
         status=_object(path / "status.json"),
         history=_history(path / "log_history.json", name),
-        scores={s.benchmark: s for s in found},
+        scores=load_tables(path / "scores") if scores else {},
     )
 
 
-def load_config(output_dir: Path) -> dict[str, Any]:
+def load_config(output_dir: Path) -> Json:
     """The frozen matrix file of an output directory; empty where there is none."""
     path = output_dir / "matrix.yaml"
     if not path.exists():

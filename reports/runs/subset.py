@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from reports import schema
 from reports.runs.arms import arms
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, load_config, load_run
-
-#: Beside the runs of a source: what the judges said, and how the engine compares with transformers.
-_CARRIED = ("comparisons",)
+from reports.runs.records import COMPARISONS, REFERENCE_ID, MatrixData, ReportError, RunData, load_config, load_run
+from trainers.common.files import file_hash
+from trainers.common.scores_schema import parity_path
+from trainers.common.words import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,6 @@ def choose(names: Sequence[str], sources: Sequence[Source]) -> Subset:
     """
     known = list(sources)
     chosen: dict[tuple[Path, str], RunData] = {}
-    unfinished: list[str] = []
     for name in names:
         found = _find(name, known)
         single = len(found) == 1 and (found[0][1].run_id.startswith(name) or Path(name).is_dir())
@@ -69,20 +67,16 @@ def choose(names: Sequence[str], sources: Sequence[Source]) -> Subset:
                 raise ReportError(
                     f"{name}: the run is {run.state}, not done; finish it with run-matrix or leave it out"
                 )
-            if run.state != "done":
-                unfinished.append(run.run_id)
             chosen.setdefault((source.root.resolve(), run.run_id), run)
-    ids = [run_id for _, run_id in chosen]
-    for run_id in ids:
-        if ids.count(run_id) > 1:
+    for run_id, count in Counter(run_id for _, run_id in chosen).items():
+        if count > 1:
             places = ", ".join(str(root) for root, one in chosen if one == run_id)
             raise ReportError(f"{run_id}: the same run is in {places}; compare it from one of them")
     roots = {root for root, _ in chosen}
     used = tuple(s for s in known if s.root.resolve() in roots)
-    notes = []
-    if unfinished:
-        notes.append(f"Not finished, and listed as such: {', '.join(dict.fromkeys(unfinished))}.")
-    return Subset(tuple(chosen.values()), used, tuple(notes))
+    unfinished = [run.run_id for run in chosen.values() if run.state != "done"]
+    note = f"Not finished, and listed as such: {', '.join(unfinished)}."
+    return Subset(tuple(chosen.values()), used, (note,) if unfinished else ())
 
 
 def _find(name: str, known: list[Source]) -> list[tuple[Source, RunData]]:
@@ -93,26 +87,26 @@ def _find(name: str, known: list[Source]) -> list[tuple[Source, RunData]]:
         if source is None:
             source = read_source(root)
             known.append(source)
-        run_id = load_run(path).run_id
+        run_id = load_run(path, scores=False).run_id
         return [(source, run) for run in source.runs if run.run_id == run_id]
     every = [(source, run) for source in known for run in source.runs]
-    matches = (
-        [(s, r) for s, r in every if r.run_id == name]
-        or [(s, r) for s, r in every if s.labels[r.run_id] == name]
-        or [(s, r) for s, r in every if r.method == name]
-    )
-    if matches:
-        return matches
+    named = [(run.run_id, source.labels[run.run_id], run.method) for source, run in every]
+    for key in range(3):  # an id comes before a label, a label before a method
+        matches = [one for one, names in zip(every, named, strict=True) if names[key] == name]
+        if matches:
+            return matches
     matches = [(s, r) for s, r in every if len(name) > 3 and r.run_id.startswith(name)]
     if len(matches) > 1:
         listed = _some(r.run_id for _, r in matches)
         raise ReportError(f"{name!r} is the beginning of {len(matches)} runs; write it out: {listed}")
     if not matches:
-        names = list(dict.fromkeys(x for s, r in every for x in (s.labels[r.run_id], r.method, r.run_id)))
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {_some(names)}"
-        raise ReportError(f"no run, label or directory {name!r}{hint}")
+        known_names = [names[key] for names in named for key in (1, 2, 0)]
+        raise ReportError(f"no run, label or directory {name!r}; {_near(name, known_names)}")
     return matches
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    return nearest(name, known, f"there are: {_some(known)}")
 
 
 def _some(names: Iterable[str]) -> str:
@@ -121,8 +115,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _prints(run: RunData) -> dict[str, str]:
-    folder = run.path / "scores"
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("*.json"))}
+    return {p.name: file_hash(p) for p in sorted((run.path / "scores").glob("*.json"))}
 
 
 def _reference(sources: Sequence[Source]) -> tuple[RunData | None, list[str]]:
@@ -137,69 +130,61 @@ def _reference(sources: Sequence[Source]) -> tuple[RunData | None, list[str]]:
 
 def as_matrix(
     subset: Subset, output: Path, baseline: str | None = None, primary: str | None = None
-) -> tuple[MatrixData, dict[str, Any]]:
+) -> tuple[MatrixData, schema.Subset]:
     """The subset as a matrix whose report goes to `output`, and the `subset` entry of its summary.
 
     Baseline and primary metric are those of the matrix files, unless said otherwise here. Claims are not judged: they
     were declared for all runs, and picking some afterwards would be choosing the answer. Raises ReportError for a
     baseline or a metric that the runs do not have.
     """
-    notes = list(subset.notes)
-    reference, more = _reference(subset.sources)
-    notes += more
+    reference, about_reference = _reference(subset.sources)
+    notes = [*subset.notes, *about_reference]
     configs = [load_config(source.root) for source in subset.sources]
     report = dict(configs[0].get("report") or {}) if configs else {}
-    labels = [arm.label for arm in arms(subset.runs)]
-    methods = list(dict.fromkeys([*labels, *(r.method for r in subset.runs)]))
+    methods = list(dict.fromkeys([*(arm.label for arm in arms(subset.runs)), *(r.method for r in subset.runs)]))
     if baseline is not None and baseline not in methods:
-        near = difflib.get_close_matches(baseline, methods, n=1, cutoff=0.4)
-        raise ReportError(
-            f"--baseline {baseline}: not among the runs"
-            + (f"; did you mean {near[0]!r}?" if near else f"; there are: {_some(methods)}")
-        )
+        raise ReportError(f"--baseline {baseline}: not among the runs; {_near(baseline, methods)}")
     wanted = baseline or report.get("baseline")
     if wanted not in methods:
-        rules = [r.method for r in subset.runs if r.rule == "fixed"]
-        wanted = rules[0] if rules else methods[0]
+        wanted = next((r.method for r in subset.runs if r.rule == "fixed"), methods[0])
         notes.append(f"The baseline is {wanted}: the matrix file's is not among these runs.")
     report["baseline"] = wanted
     if primary is not None:
         metrics = sorted({f"{b}/{m}" for r in subset.runs for b, s in r.scores.items() for m in s.metrics})
         if primary not in metrics:
-            near = difflib.get_close_matches(primary, metrics, n=1, cutoff=0.3)
-            raise ReportError(
-                f"--primary {primary}: no run was scored on it"
-                + (f"; did you mean {near[0]!r}?" if near else f"; there are: {_some(metrics)}")
-            )
+            raise ReportError(f"--primary {primary}: no run was scored on it; {_near(primary, metrics)}")
         report["primary"] = primary
     for what, name in (("model", "weights_hash"), ("data", "content_hash")):
         values = {str((r.identity or {}).get(what, {}).get(name)) for r in subset.runs}
         if len(values) > 1:
             notes.append(f"Careful: the runs do not share the same {what}, so a difference may come from it.")
-    name = " + ".join(
-        dict.fromkeys(str(c.get("name") or s.root.name) for c, s in zip(configs, subset.sources, strict=True))
-    )
-    total = sum(len(source.runs) for source in subset.sources)
-    config = {**(configs[0] if configs else {}), "name": name, "report": report, "claims": []}
-    said = {
-        "sentence": f"{len(subset.runs)} of {total} runs were picked by hand. Declared claims are judged on the whole matrix "
-        "only, and everything here is exploratory.",
-        "sources": [str(source.root) for source in subset.sources],
-        "notes": notes,
+    names = [str(c.get("name") or s.root.name) for c, s in zip(configs, subset.sources, strict=True)]
+    config = {
+        **(configs[0] if configs else {}),
+        "name": " + ".join(dict.fromkeys(names)),
+        "report": report,
+        "claims": [],
     }
-    return MatrixData(output, tuple(replace(r) for r in subset.runs), reference, config), said
+    total = sum(len(source.runs) for source in subset.sources)
+    said = schema.Subset(
+        sentence=f"{len(subset.runs)} of {total} runs were picked by hand. Declared claims are judged on the whole matrix "
+        "only, and everything here is exploratory.",
+        sources=[str(source.root) for source in subset.sources],
+        notes=notes,
+    )
+    return MatrixData(output, subset.runs, reference, config), said
 
 
 def carry(subset: Subset, output: Path) -> None:
-    """Copy what lies beside the runs and the report reads: the judges' comparisons, where there is one source."""
-    for name in _CARRIED:
-        target = output / name
-        if target.exists():
-            shutil.rmtree(target)
-        if len(subset.sources) == 1 and (subset.sources[0].root / name).is_dir():
-            shutil.copytree(subset.sources[0].root / name, target)
-    parity = "parity.json"
-    (output / REFERENCE_ID / parity).unlink(missing_ok=True)
-    if len(subset.sources) == 1 and (subset.sources[0].root / REFERENCE_ID / parity).is_file():
+    """Copy what lies beside the runs and the report reads, where there is one source: the judges' comparisons, and how the
+    engine compares with transformers."""
+    shutil.rmtree(output / COMPARISONS, ignore_errors=True)
+    parity_path(output / REFERENCE_ID).unlink(missing_ok=True)
+    if len(subset.sources) != 1:
+        return
+    root = subset.sources[0].root
+    if (root / COMPARISONS).is_dir():
+        shutil.copytree(root / COMPARISONS, output / COMPARISONS)
+    if parity_path(root / REFERENCE_ID).is_file():
         (output / REFERENCE_ID).mkdir(exist_ok=True)
-        shutil.copy2(subset.sources[0].root / REFERENCE_ID / parity, output / REFERENCE_ID / parity)
+        shutil.copy2(parity_path(root / REFERENCE_ID), parity_path(output / REFERENCE_ID))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -13,14 +13,45 @@ Json = dict[str, Any]
 State = Literal["done", "failed", "running", "pending", "missing"]
 
 
+class Result(Protocol):
+    """A result of `reports.statistics`."""
+
+    def as_dict(self) -> Json:
+        """Its JSON, without NaN."""
+        ...
+
+
 class Record(BaseModel):
     """A part of summary.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
+    @classmethod
+    def from_result(cls, found: Result) -> Self:
+        """The record of a statistic's result. Raises ValidationError for a result of another kind."""
+        return cls.model_validate(found.as_dict())
+
     def plain(self) -> Json:
         """The part as JSON values, without the optional keys that it was made without."""
         return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+class Reasoned(Record):
+    """Has values that may be null."""
+
+    reason: str | None = Field(description="Why a value is null.")
+
+
+class Labelled(Record):
+    """Of one arm: a method at one setting."""
+
+    label: str
+
+
+class Between(Labelled):
+    """Of two arms; a difference is that of `label` minus that of `against`."""
+
+    against: str
 
 
 class Policy(Record):
@@ -30,15 +61,20 @@ class Policy(Record):
     seed: int | None
 
 
-class OnMetric(Record):
-    """Anything measured on one metric of a benchmark."""
+class Scored(Record):
+    """Of one metric of a benchmark."""
 
     benchmark: str
     metric: str
+
+
+class OnMetric(Scored):
+    """Of one metric of a benchmark, which may be the report's primary one."""
+
     primary: bool
 
 
-class Estimate(Record):
+class Estimate(Reasoned):
     """An estimate in the unit of its data, with its interval."""
 
     value: Number | None
@@ -50,10 +86,9 @@ class Estimate(Record):
     n: int = Field(ge=0, description="Items: prompts, rows or comparisons.")
     seeds: int | None = Field(description="Training seeds, where they are the unit.")
     note: str | None
-    reason: str | None
 
 
-class Test(Record):
+class Test(Reasoned):
     """A two-sided test."""
 
     __test__ = False  # not a pytest class
@@ -64,27 +99,51 @@ class Test(Record):
     seeds: int | None
     smallest_p: Number | None = Field(description="Minimum possible p of the design; null where that is no limit.")
     note: str | None
-    reason: str | None
 
 
-class Detectable(Record):
+class Tested(Record):
+    """A paired difference and the test that it is zero."""
+
+    difference: Estimate
+    test: Test
+
+
+class Value(Reasoned):
+    """A number, or why there is none."""
+
     value: Number | None
-    reason: str | None
 
 
-class AdjustedP(Record):
-    value: Number | None
+class Cell(Value):
+    """A number with its 95 % interval."""
+
+    low: Number | None
+    high: Number | None
+
+
+class AdjustedP(Value):
+    """A p-value corrected for the other tests of its family."""
+
     method: str
-    family_size: int
-    reason: str | None
+    family_size: int = Field(description="Tests corrected together.")
+
+
+class Adjusted(Record):
+    """Rests on a test whose p-value is corrected."""
+
+    adjusted_p: AdjustedP
 
 
 class Collapse(Record):
+    """The first logged step at which beta was found collapsed."""
+
     step: Number | None
     reason: str
     records: int = Field(description="Logged steps.")
 
 
 class SeedValue(Record):
+    """One seed's value, in the unit of the metric."""
+
     seed: int | None
     value: Number

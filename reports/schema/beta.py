@@ -1,59 +1,62 @@
-"""`summary.beta` and `summary.correlations`: what dynamic_beta goes with."""
+"""`summary.beta`: what dynamic_beta goes with. Intervals are 95 %; n counts rows or steps, the keys are in reports/README.md."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from reports.schema.base import Collapse, Number, Record
+from reports.schema.base import Cell, Collapse, Labelled, Number, Policy, Reasoned, Record
 
 
 class RowCounts(Record):
+    """Recorded examples, those analysed, and those left out."""
+
     recorded: int
     used: int
     masked: int
     fallback: int | None
 
 
-class Cell(Record):
-    """A number with its 95 % interval; where one is null, reason says why."""
+class TwoCorrelations(Record):
+    """Pearson's and Spearman's coefficient."""
 
-    value: Number | None
-    low: Number | None
-    high: Number | None
-    reason: str | None
-
-
-class FourCorrelations(Record):
     pearson: Cell
     spearman: Cell
+
+
+class FourCorrelations(TwoCorrelations):
+    """With Kendall's tau, over `kendall_rows` rows, and Chatterjee's xi."""
+
     kendall: Cell
     xi: Cell
-    n_eff: Number | None
+    n_eff: Number | None = Field(description="Rows that independent ones would be worth.")
     kendall_rows: int
 
 
-class TwoCorrelations(Record):
-    pearson: Cell
-    spearman: Cell
-
-
 class Partial(Record):
+    """Correlations with step, log perplexity, or step, delta and length held fixed."""
+
     step: TwoCorrelations
     log_perplexity: TwoCorrelations
     step_delta_length: TwoCorrelations
 
 
-class Association(Record):
+class _Against(Record):
+    """Beta against one recorded quantity; `contains_beta` says that it is computed from beta."""
+
     against: str
     contains_beta: bool
+
+
+class Association(Reasoned, _Against):
     n: int
-    reason: str | None
     raw: FourCorrelations
     detrended: FourCorrelations
     partial: Partial
 
 
-class LossNull(Record):
+class LossNull(Reasoned):
+    """The correlation of beta and loss beside those with beta shuffled among the pairs of a step."""
+
     observed: Number | None
     mean: Number | None
     low: Number | None
@@ -62,53 +65,63 @@ class LossNull(Record):
     draws: int
     n: int
     method: str
-    reason: str | None
 
 
 class LargestLag(Record):
+    """The lag (steps) with the largest coefficient, and whether it lies outside the band."""
+
     lag: int
     value: Number
     outside: bool
 
 
-class LagSeries(Record):
-    against: str
-    contains_beta: bool
+class LagSeries(Reasoned, _Against):
+    """Cross-correlation by lag in steps, with the band of no relation at each lag and over all."""
+
     n: int
     lags: list[int]
     values: list[Number]
     band: list[Number]
     band_all: list[Number]
     largest: LargestLag | None
-    reason: str | None
 
 
-class BetaQuantile(Record):
+class QuantileMeans(Record):
+    """Means over the rows of one quantile of log prompt perplexity."""
+
     quantile: int
     n: int
-    log_prompt_perplexity_low: Number
-    log_prompt_perplexity_high: Number
-    dynamic_beta: Number | None
-    loss: Number | None
-    loss_at_beta0: Number | None
-    delta: Number | None
+    dynamic_beta: Number | None = Field(description="1/nat.")
+    loss: Number | None = Field(description="Nats a pair.")
+    loss_at_beta0: Number | None = Field(description="Nats a pair, at the fixed pref_beta.")
     accuracy: Number | None
 
 
+class BetaQuantile(QuantileMeans):
+    """With the quantile's ends, in nats a token."""
+
+    log_prompt_perplexity_low: Number
+    log_prompt_perplexity_high: Number
+    delta: Number | None = Field(description="Nats.")
+
+
 class Explained(Record):
+    """Held-out share of the variance of log beta that the predictors explain."""
+
     added: str
     predictors: list[str]
     n: int
     r2: Cell
 
 
-class Probe(Record):
+class Probe(Reasoned):
+    """Held-out R2 of log beta on log perplexity, on components of the hidden state, and on both."""
+
     n: int
     components: int
     perplexity: Cell | None
     hidden: Cell | None
     both: Cell | None
-    reason: str | None
 
 
 class Learned(Record):
@@ -118,37 +131,37 @@ class Learned(Record):
 
 
 class BetaLevel(Record):
+    """Mean and standard deviation of log beta over n rows."""
+
     level: Number
     spread: Number
     n: int
 
 
 class SameExamples(Record):
+    """First and last visit of the examples seen twice: change of log beta, and rank correlation of the visits."""
+
     examples: int
     change: Cell
     order_kept: Cell
 
 
-class Drift(Record):
+class Drift(Reasoned):
+    """Log beta in the first and the last tenth of the steps, and its change per 100 steps (`slope`)."""
+
     first: BetaLevel | None
     last: BetaLevel | None
     slope: Cell
     same_examples: SameExamples | None
-    reason: str | None
 
 
-class Bounds(Record):
+class Bounds(Reasoned):
     at_lower: Number | None
     at_upper: Number | None
-    reason: str | None
 
 
-class RunBeta(Record):
-    run_id: str
-    label: str
-    seed: int | None
+class RunBeta(Reasoned, Labelled, Policy):
     dynamic: bool
-    reason: str | None
     step_reason: str | None
     rows: RowCounts | None
     examples: list[Association] | None
@@ -163,19 +176,22 @@ class RunBeta(Record):
 
 
 class GroupPartial(Record):
+    """Spearman's coefficient with the same held fixed, averaged over runs."""
+
     step: Cell
     log_perplexity: Cell
     step_delta_length: Cell
 
 
-class Simpson(Record):
+class Simpson(Reasoned):
+    """Whether the relation within runs and that of all rows in one heap have intervals on opposite sides of zero."""
+
     flag: bool | None
-    reason: str | None
 
 
-class GroupAssociation(Record):
-    against: str
-    contains_beta: bool
+class GroupAssociation(_Against):
+    """Several runs: within each, between their means, and with all rows in one heap."""
+
     runs: int
     within: Cell
     within_detrended: Cell
@@ -191,18 +207,17 @@ class BetaScore(Record):
     between: Cell
 
 
-class BetaGroup(Record):
-    label: str
+class BetaGroup(Reasoned, Labelled):
     runs: int
     dynamic_runs: int
-    reason: str | None
     examples: list[GroupAssociation]
     steps: list[GroupAssociation]
     scores: list[BetaScore]
 
 
-class BetaProfile(Record):
-    label: str
+class BetaProfile(Labelled):
+    """What an arm's betas are like, so that a control can be seen to do what its name says."""
+
     rule: str | None
     control: bool
     parent: str | None
@@ -215,6 +230,8 @@ class BetaProfile(Record):
 
 
 class FanPoint(Record):
+    """Quantiles of beta over the n rows around one step."""
+
     step: Number
     n: int
     q05: Number
@@ -229,14 +246,20 @@ class ArmCollapse(Record):
     step: Number | None
 
 
-class CurvePoint(Record):
-    x: Number
-    n: int
+class _RunMean(Reasoned):
+    """A mean over runs with its 95 % interval."""
+
     runs: int
     mean: Number
     low: Number | None
     high: Number | None
-    reason: str | None
+
+
+class CurvePoint(_RunMean):
+    """Mean beta of the rows around x, with their tenth and ninetieth percentile."""
+
+    x: Number
+    n: int
     q10: Number
     q90: Number
 
@@ -247,19 +270,15 @@ class BetaCurves(Record):
     loss: list[CurvePoint]
 
 
-class ArmLag(Record):
+class ArmLag(_RunMean):
+    """Mean cross-correlation at one lag."""
+
     against: str
     lag: int
-    mean: Number
-    low: Number | None
-    high: Number | None
-    reason: str | None
     band: Number
-    runs: int
 
 
-class BetaArm(Record):
-    label: str
+class BetaArm(Labelled):
     fan: list[FanPoint]
     collapses: list[ArmCollapse]
     curves: BetaCurves

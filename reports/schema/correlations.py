@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from reports.schema.base import Collapse, Estimate, Number, Record
-from reports.schema.beta import LossNull
+from reports.schema.base import Collapse, Estimate, Number, Record, Value
+from reports.schema.beta import LossNull, QuantileMeans
 
 
 class Correlations(Record):
+    """Beta against one quantity, over n rows or steps."""
+
     against: str
-    beta_free: bool
+    beta_free: bool = Field(description="Whether the quantity is computed without beta.")
     n: int
     pearson: Estimate
     spearman: Estimate
@@ -20,21 +22,17 @@ class Correlations(Record):
     spearman_detrended: Estimate
 
 
-class Quantile(Record):
-    n: int
-    dynamic_beta: Number | None
-    loss: Number | None
-    loss_at_beta0: Number | None
-    accuracy: Number | None
-    quantile: int
+class Quantile(QuantileMeans):
+    """With the quantile's ends, in nats a token."""
+
     log_prompt_perplexity_low: Number | None
     log_prompt_perplexity_high: Number | None
 
 
-class RunCorrelations(Record):
+class RunCorrelations(Value):
+    """One run; `value` is Spearman's coefficient of beta and loss over pairs."""
+
     run_id: str
-    value: Number | None
-    reason: str | None
     warning: str = Field(min_length=1)
     examples: list[Correlations] | None
     steps: list[Correlations] | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from reports.schema.base import Estimate, Json, Number, Record
+from reports.schema.base import Estimate, Json, Labelled, Number, Record, Scored
 
 
 class ForeignBeta(Record):
@@ -13,9 +13,10 @@ class ForeignBeta(Record):
     high: Number | None
 
 
-class ForeignSource(Record):
+class ForeignSource(Labelled):
+    """One run: what was read of it."""
+
     run_id: str
-    label: str
     directory: str
     formats: list[str]
     files: list[str]
@@ -29,16 +30,17 @@ class ForeignSource(Record):
 
 
 class Gap(Record):
+    """Something that was not recorded, and what cannot be said without it."""
+
     what: str
     means: str
     runs: list[str]
     all: bool
 
 
-class UnpairedScore(Record):
-    benchmark: str
-    metric: str
-    label: str
+class UnpairedScore(Labelled, Scored):
+    """A run's own level, and its difference from the baseline without pairing."""
+
     value: Number
     stderr: Number | None
     n: int | None

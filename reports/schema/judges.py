@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from reports.schema.base import Estimate, Json, Number, Policy, Record
+from reports.schema.base import Estimate, Json, Labelled, Number, Policy, Reasoned, Record
 
 
 class WinRate(Estimate):
@@ -31,8 +31,6 @@ class LengthControlled(Estimate):
 
 
 class Strength(Record):
-    """One method's place."""
-
     strength: Estimate = Field(description="Nats; the reference is at 0.")
     win_rate: Estimate
 
@@ -47,14 +45,13 @@ class BradleyTerry(Record):
     reason: str | None = None
 
 
-class Agreement(Record):
+class Agreement(Reasoned):
     """Two judges on the same comparisons."""
 
     judges: list[str]
     n: int
     same_verdict: Estimate | None
     kappa: Estimate | None = Field(description="Cohen's kappa.")
-    reason: str | None
 
 
 class JudgeError(Record):
@@ -69,26 +66,40 @@ class Position(Record):
     first_preference: Estimate
 
 
-class JudgedPair(Record):
-    first: str
-    second: str
-    win_rate: WinRate
-    position: Position | None
-
-
 class JudgedPolicy(Policy):
     win_rate: WinRate
 
 
-class JudgedArm(Record):
-    label: str
+class Judged(Record):
+    """The comparisons of two policies or of two methods."""
+
     win_rate: WinRate
     position: Position | None
+
+
+class JudgedPair(Judged):
+    first: str
+    second: str
+
+
+class JudgedArm(Judged, Labelled):
     length_controlled: LengthControlled
     policies: list[JudgedPolicy]
 
 
-class JudgeReport(Record):
+class JudgeVerdicts(Record):
+    """What one judge's comparisons on one benchmark say; all is empty where it made none."""
+
+    comparisons: int = Field(ge=0)
+    identical: int = Field(description="Comparisons of two equal answers, which tie unasked.", ge=0)
+    failed: dict[str, int] = Field(description="Comparisons without a verdict, by reason.")
+    pairs: list[JudgedPair]
+    bradley_terry: BradleyTerry | None = Field(description="Intervals come from a bootstrap over prompts.")
+    position: Position | None
+    against_reference: list[JudgedArm]
+
+
+class JudgeReport(JudgeVerdicts):
     name: str
     identity: Json | None = Field(description="What its verdicts depend on; null where it could not be built.")
     state: Literal["done", "failed"]
@@ -97,13 +108,6 @@ class JudgeReport(Record):
     tally: Json | None = Field(
         description="Requests: from the cache, asked, without a verdict by reason, and what they cost."
     )
-    comparisons: int = Field(ge=0)
-    identical: int = Field(description="Comparisons of two equal answers, which tie unasked.", ge=0)
-    failed: dict[str, int] = Field(description="Comparisons without a verdict, by reason.")
-    pairs: list[JudgedPair]
-    bradley_terry: BradleyTerry | None = Field(description="Intervals come from a bootstrap over prompts.")
-    position: Position | None
-    against_reference: list[JudgedArm]
 
 
 class JudgedBenchmark(Record):

@@ -6,13 +6,30 @@ from typing import Literal
 
 from pydantic import Field
 
-from reports.schema.base import AdjustedP, Detectable, Estimate, Number, Policy, Record, State, Test
+from reports.schema.base import (
+    Adjusted,
+    Between,
+    Estimate,
+    Labelled,
+    Number,
+    OnMetric,
+    Policy,
+    Reasoned,
+    Record,
+    State,
+    Test,
+    Value,
+)
+
+Code = Literal["better", "worse", "inconclusive", "unsettled", "no_data"]
+Family = Literal["declared", "exploratory"]
 
 
-class SeedsNeeded(Record):
-    exact_test: int
-    observed_effect: int | None
-    reason: str | None
+class SeedsNeeded(Reasoned):
+    """Seeds of each method that would settle a comparison."""
+
+    exact_test: int = Field(description="For the exact test to reach p = .05 at all.")
+    observed_effect: int | None = Field(description="To find a difference of the observed size at these prompts.")
 
 
 class PolicyScore(Estimate, Policy):
@@ -23,8 +40,9 @@ class AbsentRun(Policy):
     state: State
 
 
-class ArmScore(Record):
-    label: str
+class ArmScore(Labelled):
+    """One arm's mean over its seeds."""
+
     method: str
     rule: str | None
     mean: Estimate
@@ -33,10 +51,12 @@ class ArmScore(Record):
 
 
 class CheckpointPair(Record):
+    """Two policies on the prompts both answered; differences are `run_id` minus `against_run_id`."""
+
     run_id: str
     against_run_id: str
     seed: int | None
-    n: int
+    n: int = Field(description="Prompts that both answered.")
     difference: Estimate
     bootstrap: Estimate
     test: Test | None
@@ -46,67 +66,80 @@ class CheckpointPair(Record):
     minimum_detectable_effect: Number | None
 
 
-class Spread(Record):
+class Spread(Reasoned):
     """Standard deviations of one paired difference between seeds, between prompts, and left per cell."""
 
     seed: Number | None
     prompt: Number | None
     residual: Number | None
-    reason: str | None
 
 
-class ComparisonVerdict(Record):
-    code: Literal["better", "worse", "inconclusive", "unsettled", "no_data"]
-    sentence: str = Field(min_length=1)
-    seeds_needed: SeedsNeeded
+class Inferred(Record):
+    """What a verdict rests on: a paired difference with seeds and prompts as samples."""
 
-
-class Comparison(Record):
-    label: str
-    against: str
-    seeds: list[int | None]
-    unpaired_seeds: list[int]
-    checkpoints: list[CheckpointPair]
-    n: int
-    seed_differences: list[Number]
+    n: int = Field(description="Prompts that every policy answered.")
+    seed_differences: list[Number] = Field(description="Mean over the prompts of each shared seed.")
     difference: Estimate
     degrees_of_freedom: Number | None = Field(
         description="Satterthwaite degrees of freedom of the interval over seeds and prompts."
     )
     spread: Spread
     crossed_test: Test
-    minimum_detectable_effect: Detectable
+    minimum_detectable_effect: Value
+
+
+class Paired(Inferred, Between):
+    """One arm against another, or against the reference, before its p-value is corrected."""
+
+    seeds: list[int | None]
+    unpaired_seeds: list[int]
+    checkpoints: list[CheckpointPair]
     hierarchical: Estimate
     t_test: Test
     permutation: Test
-    family: Literal["declared", "exploratory"]
-    adjusted_p: AdjustedP
+
+
+class ComparisonVerdict(Record):
+    """What a comparison shows, and the seeds that would settle it."""
+
+    code: Code
+    sentence: str = Field(min_length=1)
+    seeds_needed: SeedsNeeded
+
+
+class Comparison(Adjusted, Paired):
+    """A comparison with its corrected p-value and its verdict."""
+
+    family: Family
     verdict: ComparisonVerdict
 
 
-class TieGroup(Record):
-    label: str
+class TieGroup(Labelled):
     mean: Number
     letters: str
 
 
-class TieGroups(Record):
+class TieGroups(Reasoned):
     """Compact letter display: arms that share a letter are not distinguishable."""
 
     groups: list[TieGroup]
     method: str | None
     pairs: int
     tested: int
-    reason: str | None
 
 
-class Metric(Record):
-    benchmark: str
-    metric: str
+class Metric(OnMetric):
+    """Every arm on one metric, and the comparisons between arms."""
+
+    description: str | None = Field(default=None, description="What the metric measures, as its benchmark says it.")
     higher_is_better: bool
     benchmark_primary: bool
-    primary: bool
     reference: Estimate | None
     methods: list[ArmScore]
     comparisons: list[Comparison]
     tie_groups: TieGroups
+
+    @property
+    def name(self) -> str:
+        """benchmark/metric."""
+        return f"{self.benchmark}/{self.metric}"

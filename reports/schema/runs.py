@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from reports.schema.base import Collapse, Json, Number, Record, State
+from reports.schema.base import Between, Collapse, Json, Labelled, Number, Policy, Reasoned, Record, Scored, State
 
 
 class FailedCheckpoint(Record):
@@ -14,14 +14,11 @@ class FailedCheckpoint(Record):
     error: str
 
 
-class RunEntry(Record):
+class RunEntry(Labelled, Policy):
     """One run; failed and missing ones have an entry too."""
 
-    run_id: str
     method: str
-    label: str
     rule: str | None
-    seed: int | None
     settings: Json
     state: State
     stage: str | None
@@ -46,7 +43,7 @@ class TokenDifference(Record):
     gap: Number | None = Field(description="Nats by which transformers prefers its own token there.")
 
 
-class GreedyAgreement(Record):
+class GreedyAgreement(Reasoned):
     """Prompts on which the engine's greedy answers equal those of transformers, with the reference's weights."""
 
     against: str | None
@@ -56,7 +53,6 @@ class GreedyAgreement(Record):
     share: Number | None
     max_new_tokens: int | None
     differences: list[TokenDifference]
-    reason: str | None
     sentence: str
 
 
@@ -85,46 +81,38 @@ class SharedPrompts(Record):
     threshold: Number | None = Field(description="Least Jaccard similarity of word trigrams that counts as near.")
 
 
-class Contamination(Record):
+class Contamination(Reasoned):
     """Benchmark prompts that are training prompts, by benchmark; null with a reason where that was not compared."""
 
     benchmarks: dict[str, SharedPrompts] | None
-    reason: str | None
 
 
-class NoiseRow(Record):
+class NoiseRow(Scored):
     """One policy evaluated twice on one metric."""
 
-    benchmark: str
-    metric: str
     policy: str
     first: Number | None
     second: Number | None
     difference: Number | None
-    item_difference: Number | None
-    stderr: Number | None
+    item_difference: Number | None = Field(description="Mean of the items' differences.")
+    stderr: Number | None = Field(description="Of `item_difference`.")
     n: int | None
     changed: Number | None = Field(description="Share of the items whose score changed.")
     how: str | None
 
 
-class BelowNoise(Record):
+class BelowNoise(Between, Scored):
     """A comparison whose difference is no larger than the floor."""
 
-    benchmark: str
-    metric: str
-    label: str
-    against: str
     difference: Number
     floor: Number
 
 
-class NoiseFloor(Record):
+class NoiseFloor(Reasoned):
     """Policies evaluated twice, and the comparisons whose difference is no larger than that."""
 
     rows: list[NoiseRow]
     below: list[BelowNoise]
-    reason: str | None
 
 
 class Provenance(Record):

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from reports.runs.records import ReportError, read_json
-from reports.schema.base import Record
+from reports.schema.base import Reasoned, Record
 from reports.schema.beta import Beta
 from reports.schema.correlations import RunCorrelations
 from reports.schema.foreign import Foreign
@@ -21,19 +21,17 @@ from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
 from reports.schema.verdict import Check, Claims, OverReference, TestCounts, Verdict
 
 
-class Baseline(Record):
+class Primary(Reasoned):
+    """benchmark/metric that the declared comparisons are about."""
+
+    value: str | None
+
+
+class Baseline(Reasoned):
     """The arm that the others are compared with, and how it was picked."""
 
     value: str | None
     note: str | None
-    reason: str | None
-
-
-class Primary(Record):
-    """benchmark/metric that the declared comparisons are about."""
-
-    value: str | None
-    reason: str | None
 
 
 class Counts(Record):
@@ -52,7 +50,7 @@ class Summary(Record):
     """summary.json. A null that is a result has a reason beside it."""
 
     schema_version: Literal[1]
-    kind: Literal["run", "matrix"] = Field(description="A run has nothing to be compared with.")
+    kind: Literal["run", "matrix"] = Field(description="A run is compared with the reference alone.")
     name: str | None = Field(description="The matrix file's name.")
     baseline: Baseline
     primary: Primary

@@ -4,32 +4,50 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from reports.schema.base import AdjustedP, Detectable, Estimate, Json, Number, OnMetric, Record, SeedValue, Test
+from reports.schema.base import (
+    Adjusted,
+    Between,
+    Estimate,
+    Json,
+    Labelled,
+    Number,
+    OnMetric,
+    Policy,
+    Reasoned,
+    Record,
+    Scored,
+    SeedValue,
+    Test,
+    Tested,
+    Value,
+)
 
 
-class Chosen(Record):
-    label: str
+class Chosen(Labelled):
+    """A setting, and the share of the choices that fell on it."""
+
     share: Number
 
 
-class BestComparison(OnMetric):
+class BestComparison(Adjusted, Tested, OnMetric):
+    """Two methods, each at its best setting, cross-fitted."""
+
     method: str
     against: str
     settings: int
     against_settings: int
     seeds: list[int | None]
-    n: int
+    n: int = Field(description="Prompts that every setting answered.")
     chosen: list[Chosen]
     against_chosen: list[Chosen]
     how: str | None
     seed_differences: list[Number]
-    difference: Estimate
-    test: Test
-    minimum_detectable_effect: Detectable
-    adjusted_p: AdjustedP
+    minimum_detectable_effect: Value
 
 
 class ExpectedPoint(Record):
+    """Expected best score of n settings drawn at random."""
+
     n_settings: int
     value: Number
     interval: Estimate
@@ -37,9 +55,11 @@ class ExpectedPoint(Record):
 
 
 class ExpectedBest(OnMetric):
+    """One method's expected best score by the number of settings tried."""
+
     method: str
     settings: int
-    n: int
+    n: int = Field(description="Prompts.")
     note: str
     points: list[ExpectedPoint]
 
@@ -47,107 +67,97 @@ class ExpectedBest(OnMetric):
 class SettingScore(OnMetric):
     method: str
     label: str
-    settings: Json
+    settings: Json = Field(description="Those that differ between the method's arms.")
     mean: Estimate
     per_seed: list[SeedValue]
 
 
-class Tuning(Record):
+class Tuning(Reasoned):
     """Methods at their best setting, expected best of n settings, and the mean at each setting."""
 
     comparisons: list[BestComparison]
     expected_best: list[ExpectedBest]
     map: list[SettingScore]
-    reason: str | None
 
 
-class FrontierPoint(Record):
-    label: str
-    run_id: str
-    seed: int | None
+class FrontierPoint(Reasoned, Policy, Labelled):
+    """One checkpoint of a run; means over prompts with their standard errors."""
+
     state: str
     step: int | None
     final: bool
-    kl: Number | None
+    kl: Number | None = Field(description="Nats an answer.")
     kl_stderr: Number | None
     reward: Number | None
     reward_stderr: Number | None
-    length: Number | None
+    length: Number | None = Field(description="In the unit of `length_metric`.")
     length_stderr: Number | None
     length_metric: str | None
-    reason: str | None
 
 
-class FrontierSeed(Record):
+class _AtSeed(Record):
+    """One seed's two runs: differences at the end of the range both reach, and on average over it."""
+
     seed: int
-    kl_low: Number
-    kl_high: Number
     matched: Number
     area: Number
 
 
-class FrontierDifference(Record):
-    difference: Estimate
-    test: Test
+class FrontierSeed(_AtSeed):
+    """One seed at equal KL, in nats an answer."""
+
+    kl_low: Number
+    kl_high: Number
+
+
+class LengthSeed(_AtSeed):
+    """One seed at equal mean length of the answers."""
+
+    length_low: Number
+    length_high: Number
+
+
+class FrontierDifference(Tested):
+    """A difference at equal KL, also with a bootstrap over prompts, KL prompts and seeds."""
+
     bootstrap: Estimate
 
 
-class FrontierComparison(Record):
-    benchmark: str
-    metric: str
-    label: str
-    against: str
-    n: int
-    kl_prompts: int
-    points_per_run: int | None
+class AtEqual(Adjusted, Reasoned, Between, Scored):
+    """Two arms at an equal KL or length: at the end of the range both reach (tested), and on average over it."""
+
+    n: int = Field(description="Prompts scored at every checkpoint.")
+    points_per_run: int | None = Field(description="The fewest of any run.")
     seeds_without_shared_range: list[int]
+    note: str | None
+    matched: Tested
+    area: Tested
+
+
+class FrontierComparison(AtEqual):
+    """Two arms at equal KL."""
+
+    kl_prompts: int
     per_seed: list[FrontierSeed]
     matched: FrontierDifference
     area: FrontierDifference
-    note: str | None
-    reason: str | None
-    adjusted_p: AdjustedP
 
 
-class LengthSeed(Record):
-    seed: int
-    length_low: Number
-    length_high: Number
-    matched: Number
-    area: Number
+class LengthComparison(AtEqual):
+    """Two arms at equal mean length of the answers."""
 
-
-class LengthDifference(Record):
-    difference: Estimate
-    test: Test
-
-
-class LengthComparison(Record):
-    benchmark: str
-    metric: str
-    label: str
-    against: str
-    n: int
     length_prompts: int
-    points_per_run: int | None
-    seeds_without_shared_range: list[int]
     per_seed: list[LengthSeed]
-    matched: LengthDifference
-    area: LengthDifference
-    note: str | None
-    reason: str | None
-    adjusted_p: AdjustedP
 
 
-class LengthFrontier(Record):
+class LengthFrontier(Reasoned):
     """The same at equal mean length of the answers; `metric` says which length."""
 
     metric: str | None
     comparisons: list[LengthComparison]
-    reason: str | None
 
 
-class Frontiers(Record):
+class Frontiers(Reasoned):
     """Reward, KL (nats an answer) and length of every run's checkpoints; differences at equal KL and at equal length."""
 
     kl_benchmark: str | None
@@ -155,10 +165,11 @@ class Frontiers(Record):
     points: list[FrontierPoint]
     comparisons: list[FrontierComparison]
     length: LengthFrontier
-    reason: str | None
 
 
 class Stratum(Record):
+    """The differences on the prompts of one quantile of log perplexity (nats a token)."""
+
     quantile: int
     of: int
     low: Number
@@ -168,26 +179,24 @@ class Stratum(Record):
     seed_differences: list[Number]
 
 
-class StrataComparison(OnMetric):
-    source: str
+class StrataComparison(Adjusted, Between, OnMetric):
+    """Two arms by prompt perplexity; `slope` is per nat of log perplexity, and `test` is that of the slope."""
+
+    source: str = Field(description="Where the perplexities come from.")
     higher_is_better: bool
     control: bool
-    label: str
-    against: str
     seeds: list[int | None]
-    n: int
+    n: int = Field(description="Prompts with a perplexity, or groups of them.")
     without_perplexity: int
     strata: list[Stratum]
     slope: Estimate
     test: Test
-    adjusted_p: AdjustedP
 
 
-class Strata(Record):
+class Strata(Reasoned):
     """Paired differences by quantile of log prompt perplexity, and their slope on it."""
 
     comparisons: list[StrataComparison]
-    reason: str | None
 
 
 class LeftOut(Record):
@@ -196,23 +205,22 @@ class LeftOut(Record):
 
 
 class ProfilePoint(Record):
+    """Share of runs and benchmarks with a score above."""
+
     above: Number
     share: Number
 
 
-class AggregateArm(Record):
-    label: str
+class AggregateArm(Reasoned, Labelled):
     runs: int = Field(description="Runs scored on all of the benchmarks.")
-    iqm: Estimate
-    improvement: Estimate | None
-    profile: list[ProfilePoint] = Field(description="Share of runs and benchmarks with a score above.")
-    reason: str | None
+    iqm: Estimate = Field(description="Interquartile mean of the scores.")
+    improvement: Estimate | None = Field(description="Chance that a run beats a run of the baseline.")
+    profile: list[ProfilePoint]
 
 
-class Aggregate(Record):
+class Aggregate(Reasoned):
     """Methods over all benchmarks whose primary scores lie between 0 and 1, each by its primary metric."""
 
     benchmarks: list[str]
     left_out: list[LeftOut]
     methods: list[AggregateArm]
-    reason: str | None

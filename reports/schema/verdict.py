@@ -6,15 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from reports.schema.base import Estimate, Json, Number, Record
-from reports.schema.metrics import SeedsNeeded
+from reports.schema.base import Between, Estimate, Json, Labelled, Number, Reasoned, Record
+from reports.schema.metrics import ComparisonVerdict
+
+ClaimVerdict = Literal["supported", "equivalent", "refuted", "inconclusive"]
+Assertion = Literal["gain", "variation", "perplexity"]
 
 
-class VerdictSentence(Record):
-    label: str
-    code: Literal["better", "worse", "inconclusive", "unsettled", "no_data"]
-    sentence: str = Field(min_length=1)
-    seeds_needed: SeedsNeeded
+class VerdictSentence(ComparisonVerdict, Labelled):
+    """The verdict on one method under test against the baseline, on the primary metric."""
 
 
 class Verdict(Record):
@@ -28,11 +28,10 @@ class Verdict(Record):
     sentences: list[VerdictSentence]
 
 
-class OverReference(Record):
+class OverReference(Labelled, Reasoned):
     """One method against the reference on the primary metric, paired by prompt."""
 
     method: str
-    label: str = Field(description="The method with the settings that tell its arms apart.")
     metric: str = Field(description="benchmark/metric: the primary metric.")
     difference: Number | None = Field(
         description="Mean over seeds and prompts of method - reference, paired by prompt."
@@ -42,36 +41,40 @@ class OverReference(Record):
     ci_high: Number | None = Field(description="Upper end of the 95 % interval.")
     n_seeds: int = Field(description="Seeds that were scored; the reference is one policy and has none.", ge=0)
     n_prompts: int = Field(description="Prompts that the reference and every seed answered.", ge=0)
-    reason: str | None = Field(description="Why a value is null.")
     covers: Literal["seeds and prompts", "prompts of one seed"] | None = Field(
         description="What the interval is over; null where there is none."
     )
 
 
-class ClaimP(Record):
+class ClaimP(Reasoned):
+    """Corrected two-sided p-values of the three verdicts on a claim."""
+
     supported: Number | None
     equivalent: Number | None
     refuted: Number | None
     method: str
     family_size: int
-    reason: str | None
 
 
 class Ladder(Record):
+    """Corrected p-values of the three assertions; the strongest with p <= .05 is what the gain is put down to."""
+
     gain: Number | None
     variation: Number | None
     perplexity: Number | None
 
 
-class ClaimComparison(Record):
+class ClaimComparison(Between):
+    """One comparison that a claim needs, oriented so that above zero the claim's method is better."""
+
     role: str
-    label: str
-    against: str
     difference: Estimate
     degrees_of_freedom: Number | None
 
 
 class Needed(Record):
+    """What would settle a claim; a null number is more than can be had."""
+
     against: str | None
     seeds: int | None
     prompts: int | None
@@ -79,11 +82,11 @@ class Needed(Record):
 
 class JudgedClaim(Record):
     name: str
-    claim: Json
+    claim: Json = Field(description="As it stands in the matrix file, with defaults.")
     declared: bool
     exploratory_because: str | None
-    verdict: Literal["supported", "equivalent", "refuted", "inconclusive"]
-    attribution: Literal["gain", "variation", "perplexity"] | None
+    verdict: ClaimVerdict
+    attribution: Assertion | None = Field(description="The strongest assertion that holds.")
     attribution_text: str
     sentence: str = Field(min_length=1)
     adjusted_p: ClaimP
@@ -93,12 +96,11 @@ class JudgedClaim(Record):
     notes: list[str]
 
 
-class Claims(Record):
+class Claims(Reasoned):
     """The claims of the matrix file: when they were frozen, what changed since, and the verdict on each."""
 
     frozen: str | None
     sha256: str | None
-    reason: str | None
     changes: list[str]
     judged: list[JudgedClaim]
 
@@ -113,6 +115,8 @@ class TestCounts(Record):
 
 
 class Check(Record):
+    """One line of the reviewer's checklist; `missing` means that nothing on disk speaks to it."""
+
     name: str
     state: Literal["pass", "fail", "missing"]
     evidence: str

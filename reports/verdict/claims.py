@@ -10,17 +10,23 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from trainers.common.files import Json, now
+
+if TYPE_CHECKING:
+    from reports.schema.verdict import Assertion
 
 #: What a claim asserts -> the comparisons that must all favour the method. "baseline" is the claim's `against`.
-ASSERTIONS: dict[str, tuple[str, ...]] = {
+ASSERTIONS: dict[Assertion, tuple[str, ...]] = {
     "gain": ("baseline",),
     "variation": ("baseline", "matched_mean"),
     "perplexity": ("baseline", "matched_mean", "permuted"),
 }
 POINTS = ("final", "matched_kl")
+_TEXTS = ("name", "method", "against", "metric")
 SCHEMA_VERSION = 1
 CLAIMS = "claims.json"
 
@@ -43,26 +49,31 @@ class Claim:
     method: str
     against: str
     metric: str
-    asserts: str = "gain"
+    asserts: Assertion = "gain"
     at: str = "final"
     min_effect: float = 0.0
 
     def __post_init__(self) -> None:
-        for key in ("name", "method", "against", "metric"):
-            value = getattr(self, key)
-            if not isinstance(value, str) or not value:
-                raise ClaimError(f"claim {self.name!r}: {key} is {value!r}; it must be a text")
-        if "/" not in self.metric:
-            raise ClaimError(f"claim {self.name!r}: metric is {self.metric!r}; write it as benchmark/metric")
-        if self.method == self.against:
-            raise ClaimError(f"claim {self.name!r}: method and against are both {self.method!r}; name two")
-        for key, known in (("asserts", tuple(ASSERTIONS)), ("at", POINTS)):
-            if getattr(self, key) not in known:
-                raise ClaimError(f"claim {self.name!r}: {key} is {getattr(self, key)!r}; known: {', '.join(known)}")
-        effect: Any = self.min_effect
-        number = isinstance(effect, (int, float)) and not isinstance(effect, bool)
-        if not number or not math.isfinite(effect) or effect < 0:
-            raise ClaimError(f"claim {self.name!r}: min_effect is {effect!r}; give a number of at least 0")
+        stated: dict[str, Any] = asdict(self)
+        effect, known = stated["min_effect"], {"asserts": tuple(ASSERTIONS), "at": POINTS}
+        number = isinstance(effect, (int, float)) and not isinstance(effect, bool) and math.isfinite(effect)
+        problems = [
+            *(
+                f"{k} is {stated[k]!r}; it must be a text"
+                for k in _TEXTS
+                if not stated[k] or not isinstance(stated[k], str)
+            ),
+            *([] if "/" in str(self.metric) else [f"metric is {self.metric!r}; write it as benchmark/metric"]),
+            *([f"method and against are both {self.method!r}; name two"] if self.method == self.against else []),
+            *(
+                f"{k} is {stated[k]!r}; known: {', '.join(names)}"
+                for k, names in known.items()
+                if stated[k] not in names
+            ),
+            *([] if number and effect >= 0 else [f"min_effect is {effect!r}; give a number of at least 0"]),
+        ]
+        if problems:
+            raise ClaimError(f"claim {self.name!r}: {problems[0]}")
 
 
 def parse_claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
@@ -72,25 +83,25 @@ def parse_claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
         ClaimError: an unknown or missing key, a bad value, or a name used twice.
     """
     known = [f.name for f in fields(Claim)]
-    claims: list[Claim] = []
+    claims: dict[str, Claim] = {}
     for number, row in enumerate(rows):
         where = f"claims[{number}]"
         if not isinstance(row, Mapping):
             raise ClaimError(f"{where} is {row!r}; it must be a mapping with {', '.join(known)}")
-        for key in row:
-            if key not in known:
-                raise ClaimError(f"{where}: unknown key {key!r}; known: {', '.join(known)}")
-        for key in ("name", "method", "against", "metric"):
-            if key not in row:
-                raise ClaimError(f"{where}: {key} is missing; add it")
+        unknown = next((key for key in row if key not in known), None)
+        if unknown is not None:
+            raise ClaimError(f"{where}: unknown key {unknown!r}; known: {', '.join(known)}")
+        lacking = next((key for key in _TEXTS if key not in row), None)
+        if lacking is not None:
+            raise ClaimError(f"{where}: {lacking} is missing; add it")
         claim = Claim(**row)
-        if any(claim.name == other.name for other in claims):
+        if claim.name in claims:
             raise ClaimError(f"{where}: duplicate claim name {claim.name!r}; names must be unique")
-        claims.append(claim)
-    return claims
+        claims[claim.name] = claim
+    return list(claims.values())
 
 
-def _row(claim: Claim) -> dict[str, Any]:
+def _row(claim: Claim) -> Json:
     return {**asdict(claim), "min_effect": float(claim.min_effect)}
 
 
@@ -99,11 +110,10 @@ def _hash(rows: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def freeze(claims: Sequence[Claim]) -> dict[str, Any]:
+def freeze(claims: Sequence[Claim]) -> Json:
     """The content of claims.json: the claims, their sha256, and the time (UTC, whole seconds)."""
     rows = [_row(claim) for claim in claims]
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"schema_version": SCHEMA_VERSION, "frozen": time, "sha256": _hash(rows), "claims": rows}
+    return {"schema_version": SCHEMA_VERSION, "frozen": now(), "sha256": _hash(rows), "claims": rows}
 
 
 def thaw(frozen: Mapping[str, Any]) -> tuple[list[Claim], datetime]:
@@ -125,7 +135,7 @@ def thaw(frozen: Mapping[str, Any]) -> tuple[list[Claim], datetime]:
     return parse_claims(rows), time
 
 
-def read_claims(root: Path) -> dict[str, Any] | None:
+def read_claims(root: Path) -> Json | None:
     """The content of a matrix's claims.json, or None if it has none.
 
     Raises:
@@ -135,10 +145,9 @@ def read_claims(root: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise ClaimError(f"{path}: not JSON ({error}); restore it, or delete it and its runs to declare anew") from None
-    return content
 
 
 def verify(frozen: Mapping[str, Any], claims: Sequence[Claim]) -> list[str]:
@@ -149,10 +158,19 @@ def verify(frozen: Mapping[str, Any], claims: Sequence[Claim]) -> list[str]:
         return [str(error)]
     old, new = {c.name: _row(c) for c in before}, {c.name: _row(c) for c in claims}
     when = f"the claims were frozen at {time.isoformat()}"
-    changes = [f"claim {name!r} was removed after {when}; it is judged as frozen" for name in old if name not in new]
-    changes += [f"claim {name!r} was added after {when}; it is exploratory" for name in new if name not in old]
-    for name in old:
-        if name in new and old[name] != new[name]:
-            keys = [f"{k} {old[name][k]!r} -> {new[name][k]!r}" for k in old[name] if old[name][k] != new[name][k]]
-            changes.append(f"claim {name!r} was changed after {when} ({', '.join(keys)}); it is judged as frozen")
-    return changes
+    changed = {
+        name: ", ".join(
+            f"{key} {value!r} -> {new[name][key]!r}" for key, value in row.items() if value != new[name][key]
+        )
+        for name, row in old.items()
+        if name in new
+    }
+    return [
+        *(f"claim {name!r} was removed after {when}; it is judged as frozen" for name in old if name not in new),
+        *(f"claim {name!r} was added after {when}; it is exploratory" for name in new if name not in old),
+        *(
+            f"claim {name!r} was changed after {when} ({keys}); it is judged as frozen"
+            for name, keys in changed.items()
+            if keys
+        ),
+    ]

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
-from numpy.typing import NDArray
-
-from reports.compare.comparison import CONTROL_RULES, Column, MatchedKL, column, columns_of, paired_grid
+from reports.compare.comparison import MatchedKL, column_pairs, columns_of, paired_grid
 from reports.compare.grids import arm_grids
 from reports.compare.tuning import cross_fitted
-from reports.runs.arms import Arm, arms
+from reports.runs.arms import CONTROL_RULES, Arm, arms
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData
 from reports.statistics.best_settings import BestMean
 from reports.statistics.crossed import CrossedMean, crossed_mean
 from reports.verdict.claims import Claim
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +42,10 @@ class Evidence:
     contrasts: Mapping[str, Contrast]
     link: str = "which prompt gets which beta"
     earliest: datetime | None = None
-    notes: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
 
 
 NOTHING = CrossedMean(None, None, None, 0, 0)
-
-
-def from_arrays(
-    label: str, baseline: str, scores: Mapping[str, Floats], link: str = "which prompt gets which beta"
-) -> Evidence:
-    """Evidence from arrays of shape (seeds, prompts): `method`, `baseline` and any of the controls; higher is better."""
-    found = {
-        role: Contrast(role, label, baseline if role == "baseline" else role, crossed_mean(scores["method"] - values))
-        for role, values in scores.items()
-        if role != "method"
-    }
-    return Evidence(label, found, link=link)
 
 
 def _find(all_arms: Sequence[Arm], name: str) -> list[Arm]:
@@ -93,12 +76,9 @@ class _Source:
     def __init__(self, matrix: MatrixData, claim: Claim, matched: MatchedKL | None) -> None:
         self.matrix, self.claim, self.matched = matrix, claim, matched
         self.benchmark, self.metric = claim.metric.split("/", 1)
-        policies = [*matrix.runs, *([matrix.reference] if matrix.reference else [])]
-        found = [
-            s.metrics[self.metric] for r in policies if (s := r.scores.get(self.benchmark)) and self.metric in s.metrics
-        ]
-        self.scored = bool(found)
-        self.sign = -1.0 if found and found[0].get("higher_is_better") is False else 1.0
+        tables = [s for s in matrix.tables if s.benchmark == self.benchmark and self.metric in s.metrics]
+        self.scored = bool(tables)
+        self.sign = -1.0 if tables and tables[0].metrics[self.metric].get("higher_is_better") is False else 1.0
 
     def scored_runs(self, arm: Arm) -> int:
         return len(columns_of(arm.runs, self.benchmark, self.metric))
@@ -112,19 +92,10 @@ class _Source:
             if isinstance(values, str):
                 return NOTHING, values
         else:
-            values = paired_grid(self._pairs(first, second))[1]
+            reference = self.matrix.reference.scores.get(self.benchmark) if self.matrix.reference else None
+            values = paired_grid(column_pairs(first, second, reference, self.benchmark, self.metric)[0])[1]
         found = crossed_mean(self.sign * values)
         return found, found.note if found.stderr is None else None
-
-    def _pairs(self, first: Arm, second: Arm | None) -> list[tuple[Column, Column]]:
-        mine = columns_of(first.runs, self.benchmark, self.metric)
-        if second is not None:
-            theirs = {c.seed: c for c in columns_of(second.runs, self.benchmark, self.metric)}
-        else:
-            scores = self.matrix.reference.scores.get(self.benchmark) if self.matrix.reference else None
-            fixed = None if scores is None else column(scores, self.metric, None)
-            theirs = {c.seed: fixed for c in mine if fixed is not None and fixed.values}
-        return [(c, theirs[c.seed]) for c in mine if c.seed in theirs]
 
     def baseline(self, mine: Sequence[Arm], theirs: Sequence[Arm | None]) -> tuple[Contrast, int]:
         """Every setting of the method against every one of the baseline, and the place of the method's that shows most."""

@@ -11,20 +11,23 @@ assertion whose comparisons all hold, corrected over the methods that claims are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from reports.compare.comparison import MatchedKL
 from reports.runs.records import MatrixData
+from reports.schema.verdict import Assertion, ClaimVerdict
 from reports.statistics.design import ALPHA, LEAST_SEEDS
 from reports.statistics.multiplicity import benjamini_hochberg, holm
 from reports.verdict.claims import ASSERTIONS, Claim, parse_claims, thaw
 from reports.verdict.evidence import Contrast, Evidence, gather
 
-VERDICTS = ("supported", "equivalent", "refuted", "inconclusive")
-Ladder = dict[str, float | None]
+#: What a claim can be found to be. A difference that is both above zero and surely below min_effect is equivalent: too small
+#: to be worth having, so that comes first.
+_CODES: tuple[ClaimVerdict, ...] = ("equivalent", "refuted", "supported")
+PValues = dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +37,29 @@ class Judged:
 
     claim: Claim
     evidence: Evidence
-    verdict: str
-    attribution: str | None
-    p: Ladder
-    ladder: Ladder
-    declared: bool
+    verdict: ClaimVerdict
+    attribution: Assertion | None
+    p: PValues
+    ladder: PValues
     family: int
     why_exploratory: str | None = None
 
+    @property
+    def declared(self) -> bool:
+        return self.why_exploratory is None
 
-def p_values(contrast: Contrast, min_effect: float) -> Ladder:
+    @property
+    def correction(self) -> str:
+        """How its p-values are corrected."""
+        return "Holm" if self.declared else "Benjamini-Hochberg"
+
+    @property
+    def needed(self) -> list[Contrast]:
+        """The comparisons that it needs, as far as they were run."""
+        return [c for c in required(self.claim.asserts, self.evidence) if c is not None]
+
+
+def p_values(contrast: Contrast, min_effect: float) -> PValues:
     """Two-sided p of better than zero, of inside +-min_effect, and of below min_effect; None below five seeds.
 
     Where there are several settings the p-values are of the best against the best, and pay for the choice.
@@ -51,29 +67,35 @@ def p_values(contrast: Contrast, min_effect: float) -> Ladder:
     mean = contrast.mean
     above, below, better = mean.p_above(-min_effect), mean.p_below(min_effect), mean.p_above()
     if mean.seeds < LEAST_SEEDS or above is None or below is None:
-        return {"supported": None, "equivalent": None, "refuted": None}
+        return {code: None for code in _CODES}
     doubled = {"supported": better, "equivalent": max(above, below) if min_effect > 0 else None, "refuted": below}
     return {k: None if p is None else min(1.0, 2 * p) for k, p in doubled.items()}
 
 
-def required(asserts: str, evidence: Evidence) -> list[Contrast | None]:
+def required(asserts: Assertion, evidence: Evidence) -> list[Contrast | None]:
     """The comparisons an assertion needs, None for a control that was not run."""
     return [evidence.contrasts.get(role) for role in ASSERTIONS[asserts]]
 
 
-def _combined(claim: Claim, asserts: str, evidence: Evidence) -> Ladder:
+def _combined(claim: Claim, asserts: Assertion, evidence: Evidence) -> PValues:
     """All comparisons must hold to support (the largest p counts); one suffices against (p times their number)."""
     contrasts = required(asserts, evidence)
     every = [p_values(c, claim.min_effect) for c in contrasts if c is not None]
-    supports = [p["supported"] for p in every]
-    result: Ladder = {"supported": None, "equivalent": None, "refuted": None}
-    if len(every) == len(contrasts) and None not in supports:
-        result["supported"] = max(p for p in supports if p is not None)
-    for code in ("equivalent", "refuted"):
-        known = [p for one in every if (p := one[code]) is not None]
-        if known:
-            result[code] = min(1.0, len(known) * min(known))
-    return result
+    known = {code: [p for one in every if (p := one[code]) is not None] for code in _CODES}
+    result: PValues = {code: min(1.0, len(ps) * min(ps)) if ps else None for code, ps in known.items()}
+    return result | {"supported": max(known["supported"]) if len(known["supported"]) == len(contrasts) else None}
+
+
+def _correct(
+    tables: Sequence[PValues],
+    members: Sequence[int],
+    keys: Iterable[str],
+    correct: Callable[[Sequence[float | None]], list[float | None]],
+) -> None:
+    """Put the p-values of the members, key by key, in place of those after correction."""
+    for key in keys:
+        for i, p in zip(members, correct([tables[i][key] for i in members]), strict=True):
+            tables[i][key] = p
 
 
 def judge(claims: Sequence[tuple[Claim, Evidence]], exploratory: Sequence[str | None] | None = None) -> list[Judged]:
@@ -84,41 +106,25 @@ def judge(claims: Sequence[tuple[Claim, Evidence]], exploratory: Sequence[str | 
     """
     why = list(exploratory) if exploratory is not None else [None] * len(claims)
     own = [_combined(claim, claim.asserts, evidence) for claim, evidence in claims]
-    rungs: list[Ladder] = [
+    rungs: list[PValues] = [
         {a: _combined(claim, a, evidence)["supported"] for a in ASSERTIONS} for claim, evidence in claims
     ]
-    families = [
-        ([i for i, w in enumerate(why) if w is None], holm),
-        ([i for i, w in enumerate(why) if w is not None], benjamini_hochberg),
-    ]
     sizes = [0] * len(claims)
-    for members, adjust in families:
-        for code in ("supported", "equivalent", "refuted"):
-            for i, p in zip(members, adjust([own[i][code] for i in members]), strict=True):
-                own[i][code] = p
+    for declared, correct in ((True, holm), (False, benjamini_hochberg)):
+        members = [i for i, w in enumerate(why) if (w is None) == declared]
+        _correct(own, members, _CODES, correct)
         # Claims that differ in what they assert share one ladder: it is corrected once, not once a claim.
-        first = {(c.method, c.against, c.metric, c.at): i for i in reversed(members) for c in [claims[i][0]]}
-        once = sorted(first.values())
-        for asserts in ASSERTIONS:
-            for i, p in zip(once, adjust([rungs[i][asserts] for i in once]), strict=True):
-                rungs[i][asserts] = p
+        question = {i: (c.method, c.against, c.metric, c.at) for i in members for c in [claims[i][0]]}
+        first = {asked: i for i, asked in reversed(question.items())}
+        _correct(rungs, sorted(first.values()), ASSERTIONS, correct)
         for i in members:
-            c = claims[i][0]
-            rungs[i] = rungs[first[c.method, c.against, c.metric, c.at]]
-        size = sum(own[i]["supported"] is not None for i in members)
-        for i in members:
-            sizes[i] = size
+            rungs[i] = rungs[first[question[i]]]
+            sizes[i] = sum(own[j]["supported"] is not None for j in members)
     judged = []
-    for i, (claim, evidence) in enumerate(claims):
-        # A difference that is both above zero and surely below min_effect is equivalent: too small to be worth having.
-        order = ("equivalent", "refuted", "supported")
-        verdict = next((code for code in order if holds(own[i][code])), "inconclusive")
-        held = [a for a in ASSERTIONS if holds(rungs[i][a])]
-        judged.append(
-            Judged(
-                claim, evidence, verdict, held[-1] if held else None, own[i], rungs[i], why[i] is None, sizes[i], why[i]
-            )
-        )
+    for (claim, evidence), p, ladder, size, reason in zip(claims, own, rungs, sizes, why, strict=True):
+        verdict: ClaimVerdict = next((code for code in _CODES if holds(p[code])), "inconclusive")
+        held = [a for a in ASSERTIONS if holds(ladder[a])]
+        judged.append(Judged(claim, evidence, verdict, held[-1] if held else None, p, ladder, size, reason))
     return judged
 
 
@@ -129,7 +135,7 @@ def holds(p: float | None) -> bool:
 def judge_matrix(
     matrix: MatrixData,
     claims: Sequence[Claim] | None = None,
-    frozen: dict[str, Any] | None = None,
+    frozen: Mapping[str, Any] | None = None,
     matched_kl: MatchedKL | None = None,
 ) -> list[Judged]:
     """Judge the frozen claims as they were frozen, and any other as exploratory.
@@ -141,18 +147,18 @@ def judge_matrix(
         ClaimError: a claim is malformed, or claims.json was changed.
     """
     current = parse_claims(matrix.config.get("claims") or []) if claims is None else list(claims)
-    before: list[Claim] = []
-    time: datetime | None = None
-    if frozen is not None:
-        before, time = thaw(frozen)
-    every = [*before, *(c for c in current if c not in before)]
-    evidence = [gather(matrix, claim, matched_kl) for claim in every]
-    why: list[str | None] = []
-    for number, found in enumerate(evidence):
-        if number >= len(before):
-            why.append("not among the frozen claims" if frozen is not None else "no claims were frozen before training")
-        elif time is not None and found.earliest is not None and found.earliest < time:
-            why.append(f"frozen at {time.isoformat()}, after its first run was created ({found.earliest.isoformat()})")
-        else:
-            why.append(None)
-    return judge(list(zip(every, evidence, strict=True)), why)
+    before, time = thaw(frozen) if frozen is not None else ([], None)
+    every = [
+        (claim, gather(matrix, claim, matched_kl)) for claim in (*before, *(c for c in current if c not in before))
+    ]
+    late = "not among the frozen claims" if frozen is not None else "no claims were frozen before training"
+    why = [_seen(found, time) for _, found in every[: len(before)]]
+    return judge(every, [*why, *[late] * (len(every) - len(before))])
+
+
+def _seen(evidence: Evidence, frozen: datetime | None) -> str | None:
+    """Why a frozen claim is exploratory all the same; None where it is not."""
+    first = evidence.earliest
+    if frozen is None or first is None or first >= frozen:
+        return None
+    return f"frozen at {frozen.isoformat()}, after its first run was created ({first.isoformat()})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from reports.compare.comparison import CONTROL_RULES
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData
 from reports.statistics.crossed import MeanSquares
@@ -16,10 +15,9 @@ class PilotError(ValueError):
 
 def _metric(matrix: MatrixData, metric: str | None) -> str:
     wanted = metric or (matrix.config.get("report") or {}).get("primary")
-    policies = [*matrix.runs, *([matrix.reference] if matrix.reference else [])]
-    known = dict.fromkeys(f"{s.benchmark}/{m}" for r in policies for s in r.scores.values() for m in s.metrics)
+    known = dict.fromkeys(f"{s.benchmark}/{m}" for s in matrix.tables for m in s.metrics)
     if wanted is None:
-        wanted = next((f"{s.benchmark}/{s.primary_metric}" for r in policies for s in r.scores.values()), None)
+        wanted = next((f"{s.benchmark}/{s.primary_metric}" for s in matrix.tables), None)
     if wanted not in known:
         raise PilotError(f"metric {wanted!r} was not scored; known: {', '.join(known) or 'none'}")
     return str(wanted)
@@ -42,7 +40,7 @@ def pilot_squares(
     methods = list(dict.fromkeys(a.method for a in all_arms))
     if baseline not in methods and baseline not in [a.label for a in all_arms]:
         raise PilotError(f"it has no method {baseline!r}; known: {', '.join(methods) or 'none'}")
-    tested = list(dict.fromkeys(a.method for a in all_arms if a.rule not in CONTROL_RULES and a.method != baseline))
+    tested = list(dict.fromkeys(a.method for a in all_arms if not a.is_control and a.method != baseline))
     found: dict[str, MeanSquares] = {}
     for method in tested:
         mean = gather(matrix, Claim("pilot", method, baseline, name)).contrasts["baseline"].mean

@@ -18,17 +18,26 @@ from typing import Any
 import numpy as np
 
 from reports.compare.comparison import tested
+from reports.compare.corrected import corrected
 from reports.page.text import plain_table
 from reports.statistics.association import within_runs
 from reports.statistics.crossed import hierarchical_difference
 from reports.statistics.design import power, power_against
 from reports.statistics.multiplicity import holm
 from reports.verdict.claims import ASSERTIONS, Claim
-from reports.verdict.evidence import from_arrays
 from reports.verdict.judged import judge
 from reports.verdict.methods import verdict
 from reports.writing import write_json
-from tests.simulation.worlds import EFFECT, GAINS, WORLDS, Simulated, World, pooled_correlation, simulate
+from tests.simulation.worlds import (
+    EFFECT,
+    GAINS,
+    WORLDS,
+    Simulated,
+    World,
+    from_arrays,
+    pooled_correlation,
+    simulate,
+)
 
 #: Half the simulated effect: what the claims say is worth having.
 MIN_EFFECT = EFFECT / 2
@@ -53,15 +62,12 @@ def _bootstrap_says(matrix: Simulated) -> bool:
 
 def report_says(scores: Mapping[str, Any]) -> dict[str, str]:
     """The codes of the report's own verdicts on both methods against the baseline, after Holm, as the page shows them."""
-    found = {m: tested(scores[m] - scores["baseline"]) for m in ("method", "rival")}
-    adjusted = holm([c["crossed_test"]["p_value"] for c in found.values()])
-    said = {}
-    for (name, comparison), p in zip(found.items(), adjusted, strict=True):
-        seeds, prompts = scores[name].shape
-        whole = comparison | {"label": name, "against": "baseline", "seeds": list(range(seeds)), "n": prompts}
-        whole["adjusted_p"] = {"value": p, "method": "Holm"}
-        said[name] = str(verdict(whole, "sim/score", higher_is_better=True)["code"])
-    return said
+    found = {m: tested(scores[m] - scores["baseline"], scores[m].shape[1]) for m in ("method", "rival")}
+    adjusted = corrected([c.crossed_test for c in found.values()], holm, "Holm")
+    return {
+        name: verdict(comparison, (name, "baseline"), "sim/score", True, p).code
+        for (name, comparison), p in zip(found.items(), adjusted, strict=True)
+    }
 
 
 def analyse(matrix: Simulated, world: World) -> dict[str, bool]:

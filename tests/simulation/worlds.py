@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from reports.statistics.crossed import crossed_mean
 from reports.statistics.design import Spread
+from reports.verdict.evidence import Contrast, Evidence
 
 Floats = NDArray[np.float64]
 ARMS = ("baseline", "method", "matched_mean", "permuted", "rival")
@@ -182,3 +185,15 @@ def pooled_correlation(x: Floats, y: Floats) -> int:
     """Sign of the Spearman correlation over the rows of all runs together, shape (runs, rows); 0 where p > .05."""
     result = stats.spearmanr(x.ravel(), y.ravel())
     return int(np.sign(result.statistic)) if result.pvalue <= ALPHA else 0
+
+
+def from_arrays(
+    label: str, baseline: str, scores: Mapping[str, Floats], link: str = "which prompt gets which beta"
+) -> Evidence:
+    """Evidence from arrays of shape (seeds, prompts): `method`, `baseline` and any of the controls; higher is better."""
+    found = {
+        role: Contrast(role, label, baseline if role == "baseline" else role, crossed_mean(scores["method"] - values))
+        for role, values in scores.items()
+        if role != "method"
+    }
+    return Evidence(label, found, link=link)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from harness.commands.options import DEFAULT_OUTPUT, short
 from harness.state import output_lock
-from reports.files.metrics import write_subset_files
-from reports.files.report import write_pages
+from reports.files.report import write_files
 from reports.page.terminal import print_summary
 from reports.runs.subset import Source, as_matrix, carry, choose, read_source
 from reports.schema import Summary
@@ -26,13 +25,13 @@ def run(options: argparse.Namespace) -> int:
     matrix, said = as_matrix(subset, options.output, options.baseline, options.primary)
     with output_lock(options.output):
         carry(subset, options.output)
-        summary = write_subset_files(matrix, said)
-        path = write_pages(matrix, summary)
+        summary = write_files(matrix, amend=lambda made: made.model_copy(update={"subset": said}))
+        path = options.output / "report.html"
     if options.json:
         print(json.dumps(_shown(summary, options.output, path), indent=1, ensure_ascii=False))
         return 0
     print_summary(options.output)
-    for note in said["notes"]:
+    for note in said.notes:
         print(f"- {note}")
     print(f"report: {short(path)}")
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from evals.benchmarks import registry
 from evals.judges.base import Judge, Question, Request
 from evals.judges.cache import Cost, Reply
 from evals.judges.registry import build as build_judge
@@ -155,3 +156,20 @@ def test_the_verifiable_judge_takes_any_reward(outside: Path) -> None:
     replies = dict(judge.ask(requests, Cost()))
     assert [round(replies[i].value or 0.0, 4) for i in range(3)] == COMPOUND
     assert build_judge("verifiable", {"reward": "constraints"}).identity() == build_judge("verifiable").identity()
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "by_rule", "said"),
+    [
+        ("constraints", {}, True, "share of the prompt's constraints"),
+        ("gold_reward", {"reward": "sentiment"}, True, "VADER's compound score of the answer (vaderSentiment "),
+        ("gold_reward", {"reward": "verifiable"}, True, "score of the judge VerifiableJudge"),
+        ("gsm8k", {}, True, ""),
+        ("prompts", {}, False, ""),
+        ("kl", {}, False, ""),
+    ],
+)
+def test_a_benchmark_says_what_scores_it(kind: str, params: dict[str, Any], by_rule: bool, said: str) -> None:
+    found = registry.build(kind, params)
+    assert found.by_rule is by_rule
+    assert str(dict(found.descriptions).get("gold_reward", "")).startswith(said)

@@ -63,7 +63,7 @@ def test_nothing_is_compared_twice(tmp_path: Path) -> None:
 
 def test_the_report_names_what_is_shared(tmp_path: Path) -> None:
     matrix: Any = SimpleNamespace(output_dir=tmp_path)
-    assert contamination_summary(matrix)["benchmarks"] is None
+    assert contamination_summary(matrix).benchmarks is None
     write_contamination(plan(tmp_path, [QUESTION]))
     said = contamination_sentence(contamination_summary(matrix))
     assert said == "shared prompts: mine 0 exact and 1 near of 3; quiz 1 exact and 0 near of 2"

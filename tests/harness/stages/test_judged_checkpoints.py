@@ -101,8 +101,8 @@ def test_the_report_has_their_scores_and_its_win_rates_are_of_final_policies(wor
         (2, 1.0)
     ]
     (entry,) = judges_summary(matrix)
-    methods = [method["label"] for method in entry["judges"][0]["against_reference"]]
-    policies = [p["run_id"] for m in entry["judges"][0]["against_reference"] for p in m["policies"]]
+    methods = [method.label for method in entry.judges[0].against_reference]
+    policies = [p.run_id for m in entry.judges[0].against_reference for p in m.policies]
     assert sorted(policies) == sorted(spec.run_id for spec in plan.specs)
     assert sorted(methods) == ["fixed", "foodpo"]
 

@@ -7,13 +7,13 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from reports.beta.across import between, pooled, simpson, within
 from reports.beta.associations import Against, effective, lag_correlation, ranks, unit
-from reports.beta.cells import cell, fisher_cell
+from reports.beta.cells import between, cell, fisher_cell, pooled, simpson, within
 from reports.beta.curves import binned, fan, perplexity_quantiles
 from reports.beta.drift import _slope, drift
 from reports.beta.learned import elasticity, explained, held_out_r2
 from reports.beta.null import permutation_null, sigmoid_loss
+from reports.schema.beta import Association
 from reports.statistics.association import chatterjee_xi, correlation, effective_sample_size
 
 
@@ -25,28 +25,30 @@ def ar(rng: np.random.Generator, n: int, memory: float) -> np.ndarray:
     return lfilter([1.0], [1.0, -memory], shocks)
 
 
-def one(x: np.ndarray, y: np.ndarray, **given: np.ndarray) -> dict:
-    return Against(x, np.arange(float(x.size)), {"held": given} if given else {}).row("y", y, False)
+def one(x: np.ndarray, y: np.ndarray, **given: np.ndarray) -> Association:
+    """`given` is what the partial coefficient `step` holds constant."""
+    held = {"step": given, "log_perplexity": {}, "step_delta_length": {}}
+    return Against(x, np.arange(float(x.size)), held).row("y", y, False)
 
 
 def test_cells_say_why_they_are_null() -> None:
-    assert cell(float("nan"))["reason"] and cell(1.0)["reason"] and cell(1.0, 0.0, 2.0)["reason"] is None
-    assert "too few" in fisher_cell(0.5, 3.9, "pearson")["reason"]
+    assert cell(float("nan")).reason and cell(1.0).reason and cell(1.0, 0.0, 2.0).reason is None
+    assert "too few" in fisher_cell(0.5, 3.9, "pearson").reason
     exact = fisher_cell(1.0, 50, "pearson")
-    assert exact["low"] <= exact["value"] <= exact["high"]
+    assert exact.low <= exact.value <= exact.high
 
 
 def test_coefficients_are_scipys() -> None:
     rng = np.random.default_rng(0)
     x = np.round(rng.normal(size=300), 1)  # ties
     y = np.round(0.5 * x + rng.normal(size=300), 1)
-    raw = one(x, y)["raw"]
-    assert raw["pearson"]["value"] == pytest.approx(stats.pearsonr(x, y).statistic, rel=1e-5)
-    assert raw["spearman"]["value"] == pytest.approx(stats.spearmanr(x, y).statistic, rel=1e-5)
-    assert raw["kendall"]["value"] == pytest.approx(stats.kendalltau(x, y).statistic, rel=1e-5)
-    assert raw["xi"]["value"] == pytest.approx(chatterjee_xi(x, y).estimate, rel=1e-5)
+    raw = one(x, y).raw
+    assert raw.pearson.value == pytest.approx(stats.pearsonr(x, y).statistic, rel=1e-5)
+    assert raw.spearman.value == pytest.approx(stats.spearmanr(x, y).statistic, rel=1e-5)
+    assert raw.kendall.value == pytest.approx(stats.kendalltau(x, y).statistic, rel=1e-5)
+    assert raw.xi.value == pytest.approx(chatterjee_xi(x, y).estimate, rel=1e-5)
     house = correlation(x, y, "spearman", serial=True)
-    assert (raw["spearman"]["low"], raw["spearman"]["high"]) == pytest.approx((house.low, house.high), rel=1e-4)
+    assert (raw.spearman.low, raw.spearman.high) == pytest.approx((house.low, house.high), rel=1e-4)
 
 
 def test_ranks_are_scipys_with_and_without_ties() -> None:
@@ -68,7 +70,7 @@ def test_partial_is_the_regression_residuals(kind: str) -> None:
     rng = np.random.default_rng(2)
     z, w = rng.normal(size=(2, 250))
     x, y = z + rng.normal(size=250), z - w + rng.normal(size=250)
-    seen = one(x, y, z=z, w=w)["partial"]["held"][kind]["value"]
+    seen = getattr(one(x, y, z=z, w=w).partial.step, kind).value
     columns = [stats.rankdata(c) for c in (x, y, z, w)] if kind == "spearman" else [x, y, z, w]
     design = sm.add_constant(np.column_stack(columns[2:]))
     left = [sm.OLS(c, design).fit().resid for c in columns[:2]]
@@ -79,10 +81,10 @@ def test_partial_is_null_where_nothing_is_left() -> None:
     rng = np.random.default_rng(3)
     z = rng.normal(size=100)
     row = one(2 * z + 1, rng.normal(size=100), z=z)
-    assert row["partial"]["held"]["pearson"]["value"] is None
-    assert "nothing varies" in row["partial"]["held"]["spearman"]["reason"]
+    assert row.partial.step.pearson.value is None
+    assert "nothing varies" in row.partial.step.spearman.reason
     constant = one(z, np.ones(100))
-    assert constant["raw"]["pearson"]["value"] is None and constant["reason"]
+    assert constant.raw.pearson.value is None and constant.reason
 
 
 def test_rows_without_a_number_are_left_out() -> None:
@@ -90,8 +92,8 @@ def test_rows_without_a_number_are_left_out() -> None:
     x, y = rng.normal(size=(2, 80))
     y[:20] = np.nan
     row = one(x, y, z=x**2)
-    assert row["n"] == 60
-    assert row["raw"]["pearson"]["value"] == pytest.approx(np.corrcoef(x[20:], y[20:])[0, 1], rel=1e-5)
+    assert row.n == 60
+    assert row.raw.pearson.value == pytest.approx(np.corrcoef(x[20:], y[20:])[0, 1], rel=1e-5)
 
 
 def test_size_of_intervals_under_autocorrelation() -> None:
@@ -101,8 +103,8 @@ def test_size_of_intervals_under_autocorrelation() -> None:
     for _ in range(300):
         x, y = ar(rng, 200, 0.9), ar(rng, 200, 0.9)
         naive += stats.pearsonr(x, y).pvalue < 0.05
-        found = one(x, y)["raw"]["pearson"]
-        honest += found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+        found = one(x, y).raw.pearson
+        honest += found.low is not None and (found.low > 0 or found.high < 0)
     assert naive / 300 > 0.35
     assert honest / 300 <= 0.12
 
@@ -116,11 +118,11 @@ def test_coverage_of_partial_and_raw_intervals(kind: str) -> None:
     for _ in range(300):
         z, x, e = rng.normal(size=(3, 150))
         y = 0.5 * x + np.sqrt(0.75) * e
-        found = one(x, y)["raw"][kind]
-        raw += found["low"] <= true <= found["high"]
+        found = getattr(one(x, y).raw, kind)
+        raw += found.low <= true <= found.high
         if kind == "pearson":
-            held = one(x + z, y + z, z=z)["partial"]["held"][kind]
-            partial += held["low"] <= true <= held["high"]
+            held = one(x + z, y + z, z=z).partial.step.pearson
+            partial += held.low <= true <= held.high
     assert 0.91 <= raw / 300 <= 0.99
     if kind == "pearson":
         assert 0.91 <= partial / 300 <= 0.99
@@ -131,12 +133,12 @@ def test_lags_find_who_moves_first() -> None:
     beta = np.cumsum(rng.normal(size=200))
     other = np.roll(beta, 3) + 0.1 * rng.normal(size=200)  # other(t + 3) repeats beta(t)
     found = lag_correlation(beta[5:], other[5:])
-    assert found["largest"]["lag"] == 3 and found["largest"]["outside"]
-    at = found["lags"].index(3)
+    assert found.largest.lag == 3 and found.largest.outside
+    at = found.lags.index(3)
     x, y = np.diff(beta[5:]), np.diff(other[5:])
-    assert found["values"][at] == pytest.approx(np.corrcoef(x[:-3], y[3:])[0, 1], abs=0.02)
-    assert lag_correlation(beta[:10], other[:10])["reason"]
-    assert lag_correlation(np.ones(50), other[:50])["largest"] is None
+    assert found.values[at] == pytest.approx(np.corrcoef(x[:-3], y[3:])[0, 1], abs=0.02)
+    assert lag_correlation(beta[:10], other[:10]).reason
+    assert lag_correlation(np.ones(50), other[:50]).largest is None
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.9])
@@ -146,8 +148,8 @@ def test_size_of_lag_bands(memory: float) -> None:
     one_lag, any_lag = [], 0
     for _ in range(300):
         found = lag_correlation(ar(rng, 150, memory), ar(rng, 150, memory))
-        one_lag.append(np.mean(np.abs(found["values"]) > np.array(found["band"])))
-        any_lag += found["largest"]["outside"]
+        one_lag.append(np.mean(np.abs(found.values) > np.array(found.band)))
+        any_lag += found.largest.outside
     assert 0.02 <= np.mean(one_lag) <= 0.08
     assert any_lag / 300 <= 0.10
 
@@ -160,8 +162,8 @@ def test_null_is_the_algebra() -> None:
         beta, delta = rng.lognormal(-2.3, 0.3, n), rng.normal(mean, 2.0, n)
         null = permutation_null(beta, delta, np.repeat(np.arange(n // 8), 8))
         direct = stats.spearmanr(beta, sigmoid_loss(beta, delta)).statistic
-        assert null["mean"] == pytest.approx(direct, abs=0.06) and null["n"] <= 1000
-        means.append(null["mean"])
+        assert null.mean == pytest.approx(direct, abs=0.06) and null.n <= 1000
+        means.append(null.mean)
     assert means[1] < means[0] < -0.05
 
 
@@ -170,13 +172,13 @@ def test_size_of_the_null_and_its_power() -> None:
     false = 0
     for seed in range(200):
         beta, delta = rng.lognormal(-2.3, 0.3, 160), rng.normal(2, 2, 160)
-        false += permutation_null(beta, delta, np.repeat(np.arange(20), 8), draws=59, seed=seed)["p_value"] <= 0.05
+        false += permutation_null(beta, delta, np.repeat(np.arange(20), 8), draws=59, seed=seed).p_value <= 0.05
     assert false / 200 <= 0.09
     linked = permutation_null(np.exp(0.3 * delta - 2.3), delta, np.repeat(np.arange(20), 8), draws=59)
-    assert linked["p_value"] == pytest.approx(1 / 60)
+    assert linked.p_value == pytest.approx(1 / 60)
     alone = permutation_null(beta, delta, np.arange(160), draws=19)
-    assert "neighbouring" in alone["method"] and alone["low"] < alone["high"]
-    assert permutation_null(beta, np.ones(160), np.arange(160))["reason"]
+    assert "neighbouring" in alone.method and alone.low < alone.high
+    assert permutation_null(beta, np.ones(160), np.arange(160)).reason
     assert sigmoid_loss(np.ones(3), np.array([0.0, 1e4, -1e4])) == pytest.approx([np.log(2), 0, 1e4])
 
 
@@ -189,25 +191,25 @@ def test_elasticity_is_the_clustered_regression() -> None:
     oracle = sm.OLS(np.log(beta), sm.add_constant(np.log(log_ppl))).fit(
         cov_type="cluster", cov_kwds={"groups": example, "use_correction": True}, use_t=True
     )
-    assert found["value"] == pytest.approx(oracle.params[1], rel=1e-5)
-    assert (found["low"], found["high"]) == pytest.approx(tuple(oracle.conf_int()[1]), rel=1e-4)
-    assert elasticity(0.1 * log_ppl, log_ppl, example)["value"] == pytest.approx(1)
-    assert elasticity(0.1 / log_ppl, log_ppl, example)["value"] == pytest.approx(-1)
-    assert elasticity(beta[:5], log_ppl[:5], example[:5])["value"] is None
+    assert found.value == pytest.approx(oracle.params[1], rel=1e-5)
+    assert (found.low, found.high) == pytest.approx(tuple(oracle.conf_int()[1]), rel=1e-4)
+    assert elasticity(0.1 * log_ppl, log_ppl, example).value == pytest.approx(1)
+    assert elasticity(0.1 / log_ppl, log_ppl, example).value == pytest.approx(-1)
+    assert elasticity(beta[:5], log_ppl[:5], example[:5]).value is None
 
 
 def test_held_out_share() -> None:
     rng = np.random.default_rng(12)
     x = rng.normal(size=(400, 2))
     groups = np.arange(400) // 2
-    assert held_out_r2(x @ [1.0, 2.0], x, groups)["value"] == pytest.approx(1, abs=1e-5)
-    assert held_out_r2(rng.normal(size=400), x, groups)["value"] < 0.02
-    half = held_out_r2(x[:, 0] + rng.normal(size=400), x, groups)["value"]
+    assert held_out_r2(x @ [1.0, 2.0], x, groups).value == pytest.approx(1, abs=1e-5)
+    assert held_out_r2(rng.normal(size=400), x, groups).value < 0.02
+    half = held_out_r2(x[:, 0] + rng.normal(size=400), x, groups).value
     assert half == pytest.approx(0.5, abs=0.08)
-    assert "too few" in held_out_r2(np.arange(9.0), np.ones((9, 3)), np.arange(9))["reason"]
+    assert "too few" in held_out_r2(np.arange(9.0), np.ones((9, 3)), np.arange(9)).reason
     columns = {"dynamic_beta": 0.05 * np.exp(x[:, 0]), "log_prompt_perplexity": np.exp(x[:, 0]), "step": np.ones(400)}
-    stages = {s["added"]: s["r2"] for s in explained(columns, groups)}
-    assert stages["perplexity"]["value"] > 0.99 and stages["step"]["value"] is None and stages["lengths"]["reason"]
+    stages = {s.added: s.r2 for s in explained(columns, groups)}
+    assert stages["perplexity"].value > 0.99 and stages["step"].value is None and stages["lengths"].reason
 
 
 def test_drift_and_its_interval() -> None:
@@ -215,15 +217,15 @@ def test_drift_and_its_interval() -> None:
     example = np.tile(np.arange(40), 10)
     beta = 0.1 * np.exp(0.01 * steps) * (1 + 0.1 * (example % 7))
     found = drift(beta, steps, example)
-    assert found["slope"]["value"] == pytest.approx(1.0, abs=0.05)
-    assert found["last"]["level"] - found["first"]["level"] == pytest.approx(0.9, abs=0.1)
-    assert found["same_examples"]["change"]["value"] == pytest.approx(0.9, abs=0.01)
-    assert drift(beta[:4], steps[:4], example[:4])["reason"]
+    assert found.slope.value == pytest.approx(1.0, abs=0.05)
+    assert found.last.level - found.first.level == pytest.approx(0.9, abs=0.1)
+    assert found.same_examples.change.value == pytest.approx(0.9, abs=0.01)
+    assert drift(beta[:4], steps[:4], example[:4]).reason
     rng = np.random.default_rng(13)
     clock, covered = np.arange(1.0, 201), 0
     for _ in range(300):
         s = _slope(clock, 0.02 * clock + ar(rng, 200, 0.6))
-        covered += s["low"] <= 2.0 <= s["high"]
+        covered += s.low <= 2.0 <= s.high
     assert 0.90 <= covered / 300 <= 0.99
 
 
@@ -232,14 +234,12 @@ def test_runs_are_the_unit() -> None:
     inside = within(r)
     z = np.arctanh(r)
     half = stats.t.ppf(0.975, 2) * stats.sem(z)
-    assert (inside["low"], inside["high"]) == pytest.approx(
-        (np.tanh(z.mean() - half), np.tanh(z.mean() + half)), rel=1e-4
-    )
-    assert within([0.3])["low"] is None and within([None])["reason"] == "no run has this correlation"
-    assert between([1, 2, 3, 4], [4, 3, 2, 1])["value"] == pytest.approx(-1)
-    assert between([1, 2, None], [1, 2, 3])["value"] is None
+    assert (inside.low, inside.high) == pytest.approx((np.tanh(z.mean() - half), np.tanh(z.mean() + half)), rel=1e-4)
+    assert within([0.3]).low is None and within([None]).reason == "no run has this correlation"
+    assert between([1, 2, 3, 4], [4, 3, 2, 1]).value == pytest.approx(-1)
+    assert between([1, 2, None], [1, 2, 3]).value is None
     x = np.arange(10.0)
-    assert pooled([(x, x), (x, x)])["value"] == pytest.approx(1) and pooled([])["reason"]
+    assert pooled([(x, x), (x, x)]).value == pytest.approx(1) and pooled([]).reason
 
 
 @pytest.mark.parametrize(("world", "low", "high"), [("none", 0.0, 0.04), ("reversal", 0.8, 1.0)])
@@ -255,24 +255,24 @@ def test_simpson_flag(world: str, low: float, high: float) -> None:
             slope = -0.5 if world == "reversal" else 0.0
             parts.append((x + shift, slope * x + 1.5 * shift + rng.normal(size=100)))
         inside = within([float(stats.spearmanr(a, b).statistic) for a, b in parts])
-        flags.append(simpson(inside, pooled(parts), 6)["flag"])
+        flags.append(simpson(inside, pooled(parts), 6).flag)
     assert low <= np.mean(flags) <= high
-    assert simpson(cell(0.1), cell(0.1), 1)["flag"] is None
+    assert simpson(cell(0.1), cell(0.1), 1).flag is None
 
 
 def test_curves_hold_every_row() -> None:
     rng = np.random.default_rng(15)
     parts = [(np.repeat(np.arange(50.0), 4), rng.random(200)) for _ in range(3)]
     rows = fan(parts)
-    assert sum(r["n"] for r in rows) == 600 and all(r["q05"] <= r["q50"] <= r["q95"] for r in rows)
+    assert sum(r.n for r in rows) == 600 and all(r.q05 <= r.q50 <= r.q95 for r in rows)
     points = binned([(b, 2 * b) for _, b in parts])
-    assert sum(p["n"] for p in points) == 600
-    assert all(p["mean"] == pytest.approx(2 * p["x"], rel=0.05) and p["low"] < p["high"] for p in points)
+    assert sum(p.n for p in points) == 600
+    assert all(p.mean == pytest.approx(2 * p.x, rel=0.05) and p.low < p.high for p in points)
     assert binned([(np.full(5, np.nan), np.ones(5))]) == [] and fan([]) == []
     table = perplexity_quantiles(
         {"log_prompt_perplexity": np.r_[np.nan, np.arange(99.0)], "delta": np.r_[1, np.arange(99.0)]}
     )
-    assert [r["quantile"] for r in table] == [1, 2, 3, 4, 5] and sum(r["n"] for r in table) == 99
-    assert table[-1]["accuracy"] == 1 and table[0]["dynamic_beta"] is None
+    assert [r.quantile for r in table] == [1, 2, 3, 4, 5] and sum(r.n for r in table) == 99
+    assert table[-1].accuracy == 1 and table[0].dynamic_beta is None
     assert perplexity_quantiles({}) == []
-    assert [r["n"] for r in perplexity_quantiles({"log_prompt_perplexity": np.full(9, 2.0)})] == [9]
+    assert [r.n for r in perplexity_quantiles({"log_prompt_perplexity": np.full(9, 2.0)})] == [9]

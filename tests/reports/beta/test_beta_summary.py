@@ -1,10 +1,9 @@
-"""`summary["beta"]` on run directories: its schema, what it says of each kind of run, and its figures."""
+"""`summary.beta` on run directories: its schema, what it says of each kind of run, and its figures."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import numpy as np
@@ -13,17 +12,16 @@ import pytest
 
 from reports.beta import beta_summary
 from reports.beta.correlation import correlations
-from reports.beta.probe import probe
+from reports.beta.learned import probe
 from reports.beta.rows import read_rows
 from reports.beta.run import FIXED, NO_ROWS
-from reports.panels.beta import panels
+from reports.panels.beta import PANELS
 from reports.panels.beta_drawing import chosen
 from reports.panels.style import looks, style
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData, ReportError, load_matrix, load_run
 from reports.schema import Summary
 from reports.schema.beta import Beta
-from reports.writing import jsonable
 from tests.reports.builder import FIXED as FIXED_METHOD
 from tests.reports.builder import FOODPO, HEAD, Method, write_matrix, write_run
 
@@ -31,14 +29,16 @@ SCHEMA = json.loads((Path(__file__).parents[3] / "reports" / "summary.schema.jso
 PERMUTED = Method("permuted", "permuted", 0.03, {"pref_beta": 0.1})
 
 
-def typed(beta: dict[str, Any]) -> Summary:
+def typed(beta: Beta) -> Summary:
     """A summary with nothing but this part."""
-    return Summary.model_construct(beta=Beta.model_validate(jsonable(beta)))
+    return Summary.model_construct(beta=beta)
 
 
-def check(beta: dict[str, Any]) -> None:
+def check(beta: Beta) -> None:
     document = {"$schema": SCHEMA["$schema"], "$ref": "#/$defs/Beta", "$defs": SCHEMA["$defs"]}
-    jsonschema.Draft202012Validator(document).validate(json.loads(json.dumps(jsonable(beta), allow_nan=False)))
+    plain = json.loads(json.dumps(beta.plain(), allow_nan=False))
+    jsonschema.Draft202012Validator(document).validate(plain)
+    assert Beta.model_validate(plain) == beta
 
 
 @pytest.fixture(scope="module")
@@ -49,54 +49,56 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> MatrixData:
 
 
 @pytest.fixture(scope="module")
-def beta(matrix: MatrixData) -> dict[str, Any]:
+def beta(matrix: MatrixData) -> Beta:
     return beta_summary(matrix, arms(matrix.runs))
 
 
-def test_schema_holds(beta: dict[str, Any]) -> None:
+def test_schema_holds(beta: Beta) -> None:
     check(beta)
 
 
-def test_fixed_beta_is_null_with_a_reason(beta: dict[str, Any]) -> None:
-    fixed = beta["runs"][0]
-    assert not fixed["dynamic"] and fixed["examples"] is None and fixed["reason"] == FIXED
-    assert fixed["perplexity_quantiles"]
+def test_fixed_beta_is_null_with_a_reason(beta: Beta) -> None:
+    fixed = beta.runs[0]
+    assert not fixed.dynamic and fixed.examples is None and fixed.reason == FIXED
+    assert fixed.perplexity_quantiles
 
 
-def test_dynamic_run_has_every_target(beta: dict[str, Any]) -> None:
-    run = beta["runs"][4]
-    rows = {r["against"]: r for r in run["examples"]}
-    assert rows["loss"]["contains_beta"] and not rows["delta"]["contains_beta"]
-    assert rows["log_prompt_perplexity"]["raw"]["spearman"]["value"] == pytest.approx(1)
-    assert rows["loss"]["partial"]["log_perplexity"]["pearson"]["reason"].startswith("nothing varies")
-    assert rows["prompt_tokens"]["reason"]
-    assert run["learned"]["elasticity"]["value"] == pytest.approx(1)
-    assert run["learned"]["explained"][0]["r2"]["value"] > 0.99
-    assert run["learned"]["probe"]["reason"]
-    assert run["null"]["mean"] < 0 and run["steps"] and run["lags"]
+def test_dynamic_run_has_every_target(beta: Beta) -> None:
+    run = beta.runs[4]
+    rows = {r.against: r for r in run.examples}
+    assert rows["loss"].contains_beta and not rows["delta"].contains_beta
+    assert rows["log_prompt_perplexity"].raw.spearman.value == pytest.approx(1)
+    assert rows["loss"].partial.log_perplexity.pearson.reason.startswith("nothing varies")
+    assert rows["prompt_tokens"].reason
+    assert run.learned.elasticity.value == pytest.approx(1)
+    assert run.learned.explained[0].r2.value > 0.99
+    assert run.learned.probe.reason
+    assert run.null.mean < 0 and run.steps and run.lags
 
 
-def test_groups_say_what_is_within_between_and_pooled(beta: dict[str, Any]) -> None:
-    everything, fixed, foodpo, _ = beta["matrix"]["groups"]
-    assert everything["label"] == "all runs" and everything["dynamic_runs"] == 8 and fixed["reason"]
-    row = next(r for r in foodpo["examples"] if r["against"] == "delta")
-    assert row["runs"] == 4 and row["simpson"]["flag"] is False
-    assert {s["benchmark"] for s in foodpo["scores"]} == {"constraints", "capitals"}
-    assert any(p["control"] for p in beta["matrix"]["profiles"])
+def test_groups_say_what_is_within_between_and_pooled(beta: Beta) -> None:
+    everything, fixed, foodpo, _ = beta.matrix.groups
+    assert everything.label == "all runs" and everything.dynamic_runs == 8 and fixed.reason
+    row = next(r for r in foodpo.examples if r.against == "delta")
+    assert row.runs == 4 and row.simpson.flag is False
+    assert {s.benchmark for s in foodpo.scores} == {"constraints", "capitals"}
+    assert any(p.control for p in beta.matrix.profiles)
 
 
-def test_view_for_the_table(beta: dict[str, Any]) -> None:
+def test_view_for_the_table(beta: Beta) -> None:
     view = correlations(beta)
-    jsonschema.Draft202012Validator(SCHEMA["properties"]["correlations"] | {"$defs": SCHEMA["$defs"]}).validate(view)
-    assert view[0]["value"] is None and view[0]["reason"] == FIXED
-    assert view[4]["value"] < 0 and "algebra" in view[4]["warning"]
+    jsonschema.Draft202012Validator(SCHEMA["properties"]["correlations"] | {"$defs": SCHEMA["$defs"]}).validate(
+        [row.plain() for row in view]
+    )
+    assert view[0].value is None and view[0].reason == FIXED
+    assert view[4].value < 0 and "algebra" in view[4].warning
 
 
 def test_collapse_is_reported(tmp_path: Path) -> None:
     run_id = write_run(tmp_path, HEAD, 0, steps=5)
     matrix = load_matrix(tmp_path, [run_id])
-    collapse = beta_summary(matrix, arms(matrix.runs))["runs"][0]["collapse"]
-    assert collapse["step"] == 5 and "variance" in collapse["reason"]
+    collapse = beta_summary(matrix, arms(matrix.runs)).runs[0].collapse
+    assert collapse.step == 5 and "variance" in collapse.reason
 
 
 def test_run_without_rows_is_analysed_by_steps(tmp_path: Path) -> None:
@@ -105,9 +107,9 @@ def test_run_without_rows_is_analysed_by_steps(tmp_path: Path) -> None:
     matrix = load_matrix(tmp_path, [run_id])
     beta = beta_summary(matrix, arms(matrix.runs))
     check(beta)
-    run = beta["runs"][0]
-    assert run["examples"] is None and run["reason"] == NO_ROWS and run["steps"]
-    assert "see the logged steps" in correlations(beta)[0]["reason"]
+    run = beta.runs[0]
+    assert run.examples is None and run.reason == NO_ROWS and run.steps
+    assert "see the logged steps" in correlations(beta)[0].reason
 
 
 def test_rows_of_other_tools_need_few_columns(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_rows_of_other_tools_need_few_columns(tmp_path: Path) -> None:
     matrix = load_matrix(tmp_path, [run_id])
     beta = beta_summary(matrix, arms(matrix.runs))
     check(beta)
-    assert [r["against"] for r in beta["runs"][0]["examples"]] == ["loss"] and beta["runs"][0]["null"] is None
+    assert [r.against for r in beta.runs[0].examples] == ["loss"] and beta.runs[0].null is None
     pd.DataFrame({"step": [1], "loss": [1.0]}).to_parquet(path)
     with pytest.raises(ReportError, match="'dynamic_beta' is missing"):
         read_rows(load_run(tmp_path / "runs" / run_id))
@@ -157,18 +159,18 @@ def test_probe_tells_hidden_from_perplexity(tmp_path: Path) -> None:
     table |= {"log_prompt_perplexity": rng.normal(3, 0.5, 256)}
     pd.DataFrame(table | {f"pc_{k:02d}": states[:, k] for k in range(16)}).to_parquet(path / "beta_probe.parquet")
     found = probe(load_run(path))
-    assert found["n"] == 256 and found["hidden"]["value"] > 0.95 and found["perplexity"]["value"] < 0.05
+    assert found.n == 256 and found.hidden.value > 0.95 and found.perplexity.value < 0.05
     (path / "beta_probe.parquet").write_bytes(b"broken")
     with pytest.raises(ReportError, match="not a probe file"):
         probe(load_run(path))
 
 
-def test_every_panel_draws_its_rows(matrix: MatrixData, beta: dict[str, Any]) -> None:
+def test_every_panel_draws_its_rows(matrix: MatrixData, beta: Beta) -> None:
     import matplotlib.pyplot as plt
 
     look = looks([a.label for a in arms(matrix.runs)], "fixed")
     with style():
-        for panel in panels():
+        for panel in PANELS:
             rows = panel.rows(matrix, typed(beta))
             assert rows and set().union(*rows) <= set(panel.columns), panel.name
             figure = panel.draw(rows, look)
@@ -181,7 +183,7 @@ def test_nothing_to_draw_without_a_moving_beta(tmp_path: Path) -> None:
     matrix = load_matrix(tmp_path, [run_id])
     beta = beta_summary(matrix, arms(matrix.runs))
     check(beta)
-    assert all(panel.rows(matrix, typed(beta)) == [] for panel in panels())
+    assert all(panel.rows(matrix, typed(beta)) == [] for panel in PANELS)
 
 
 def test_of_many_arms_one_of_each_method_comes_first() -> None:

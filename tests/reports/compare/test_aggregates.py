@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -13,7 +11,7 @@ from reports.panels.aggregate import PANEL
 from reports.panels.style import looks, style
 from reports.runs.records import MatrixData
 from reports.schema import Summary
-from reports.schema.tables import Aggregate
+from reports.schema.metrics import ArmScore, Metric, PolicyScore
 from reports.statistics.aggregates import (
     improvement_interval,
     interquartile_mean,
@@ -65,18 +63,15 @@ def test_intervals_over_runs_cover() -> None:
     assert "indicative: 3 runs" in str(iqm_interval(runs(0.5)[:3]).note)
 
 
-def entry(benchmark: str, scores: dict[str, list[float]], higher: bool = True, primary: bool = True) -> dict[str, Any]:
-    methods = [
-        {"label": label, "policies": [{"run_id": f"{label}-{i}", "value": v} for i, v in enumerate(values)]}
+def entry(benchmark: str, scores: dict[str, list[float]], higher: bool = True, primary: bool = True) -> Metric:
+    """The fields of a metric that the aggregate reads."""
+    policies = {
+        label: [PolicyScore.model_construct(run_id=f"{label}-{i}", value=v) for i, v in enumerate(values)]
         for label, values in scores.items()
-    ]
-    return {
-        "benchmark": benchmark,
-        "metric": "m",
-        "benchmark_primary": primary,
-        "higher_is_better": higher,
-        "methods": methods,
     }
+    methods = [ArmScore.model_construct(label=label, policies=found) for label, found in policies.items()]
+    kinds = {"benchmark_primary": primary, "higher_is_better": higher}
+    return Metric.model_construct(benchmark=benchmark, metric="m", methods=methods, **kinds)
 
 
 def test_only_comparable_benchmarks_and_whole_runs_count() -> None:
@@ -88,16 +83,17 @@ def test_only_comparable_benchmarks_and_whole_runs_count() -> None:
         entry("second", {"fixed": [0.0], "foodpo": [0.0]}, primary=False),
     ]
     found = aggregate_summary(metrics, "fixed")
-    assert found["benchmarks"] == ["up/m", "down/m"] and found["reason"] is None
+    assert found.benchmarks == ["up/m", "down/m"] and found.reason is None
     reasons = {"nats/m": "its scores are not between 0 and 1", "nothing/m": "no run was scored on it"}
-    assert {row["benchmark"]: row["reason"] for row in found["left_out"]} == reasons
-    fixed, foodpo = found["methods"]
-    assert (fixed["runs"], foodpo["runs"]) == (2, 2)  # foodpo's third run has no score on `down`
-    assert fixed["iqm"]["value"] == pytest.approx(0.55) and fixed["improvement"] is None
-    assert fixed["reason"] == "the baseline itself" and foodpo["reason"] is None
-    assert foodpo["improvement"]["value"] == 1.0 and foodpo["profile"][0] == {"above": 0.0, "share": 1.0}
-    assert aggregate_summary(metrics[:1], "fixed")["reason"].startswith("1 benchmark(s)")
-    rows = PANEL.rows(MatrixData, Summary.model_construct(aggregate=Aggregate.model_validate(found)))  # type: ignore[arg-type]
+    assert {row.benchmark: row.reason for row in found.left_out} == reasons
+    fixed, foodpo = found.methods
+    assert (fixed.runs, foodpo.runs) == (2, 2)  # foodpo's third run has no score on `down`
+    assert fixed.iqm.value == pytest.approx(0.55) and fixed.improvement is None
+    assert fixed.reason == "the baseline itself" and foodpo.reason is None
+    assert foodpo.improvement is not None and foodpo.improvement.value == 1.0
+    assert foodpo.profile[0].plain() == {"above": 0.0, "share": 1.0}
+    assert str(aggregate_summary(metrics[:1], "fixed").reason).startswith("1 benchmark(s)")
+    rows = PANEL.rows(MatrixData, Summary.model_construct(aggregate=found))  # type: ignore[arg-type]
     assert all(set(row) <= set(PANEL.columns) for row in rows)
     with style():
         figure = PANEL.draw(rows, looks(["fixed", "foodpo"], "fixed"))

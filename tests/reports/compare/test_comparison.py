@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from reports.compare.comparison import checkpoint_comparison, column, method_comparison
+from reports.compare.comparison import checkpoint_comparisons, column, method_comparison
 from reports.runs.arms import Arm
 from reports.runs.records import Item, RunData, Scores, load_matrix
+from reports.schema.base import AdjustedP
+from reports.schema.metrics import ComparisonVerdict
 from reports.summary import build_summary
 from reports.verdict.methods import verdict
 from tests.reports.builder import FIXED, FOODPO, HEAD, METHODS, Method, write_matrix
@@ -40,32 +41,32 @@ def test_seed_is_the_unit() -> None:
     b = {s: list(rng.normal(0.4, 0.1, 30)) for s in range(5)}
     result = method_comparison(arm("a", a), arm("b", b), None, "bench", "m")
     means = [np.mean(a[s]) - np.mean(b[s]) for s in range(5)]
-    assert result["seed_differences"] == pytest.approx(means)
-    assert result["t_test"]["p_value"] == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
-    assert result["permutation"]["smallest_p"] == 0.0625
-    assert len(result["checkpoints"]) == 5
-    assert result["checkpoints"][0]["n"] == 30
+    assert result.seed_differences == pytest.approx(means)
+    assert result.t_test.p_value == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
+    assert result.permutation.smallest_p == 0.0625
+    assert len(result.checkpoints) == 5
+    assert result.checkpoints[0].n == 30
 
 
 def test_only_shared_seeds_and_prompts_are_paired() -> None:
     a, b = arm("a", {0: [1, 1, 1], 1: [1, 1, 1]}), arm("b", {1: [0, 0], 2: [0, 0]})
     result = method_comparison(a, b, None, "bench", "m")
-    assert (result["seeds"], result["unpaired_seeds"], result["n"]) == ([1], [0, 2], 2)
-    assert result["difference"]["value"] == 1
-    assert result["difference"]["reason"]
+    assert (result.seeds, result.unpaired_seeds, result.n) == ([1], [0, 2], 2)
+    assert result.difference.value == 1
+    assert result.difference.reason
 
 
 def test_failed_runs_never_enter_a_mean() -> None:
     result = method_comparison(arm("a", {0: [1.0]}, "failed"), arm("b", {0: [0.0]}), None, "bench", "m")
-    assert result["difference"]["value"] is None
+    assert result.difference.value is None
 
 
 def test_ties_and_tests_of_a_checkpoint() -> None:
     a = column(scores("a", {"x": 1, "y": 1, "z": 0, "w": 1}), "m", 0)
     b = column(scores("b", {"x": 1, "y": 0, "z": 0, "w": 0, "extra": 1}), "m", 0)
-    result = checkpoint_comparison(a, b)
-    assert (result["wins"], result["ties"], result["losses"], result["n"]) == (2, 2, 0, 4)
-    assert result["test"]["method"] == "exact McNemar"
+    (result,) = checkpoint_comparisons([(a, b)])
+    assert (result.wins, result.ties, result.losses, result.n) == (2, 2, 0, 4)
+    assert result.test is not None and result.test.method == "exact McNemar"
 
 
 def test_grouped_items_are_clustered_and_flipped_together() -> None:
@@ -73,27 +74,27 @@ def test_grouped_items_are_clustered_and_flipped_together() -> None:
     names = {f"p{i}": f"g{i // 4}" for i in range(24)}
     a = column(scores("a", {i: float(rng.random()) for i in names}, names), "m", 0)
     b = column(scores("b", {i: float(rng.random()) for i in names}, names), "m", 0)
-    result = checkpoint_comparison(a, b)
-    assert result["difference"]["method"] == "clustered t interval over items"
-    assert result["test"]["n"] == 6
+    (result,) = checkpoint_comparisons([(a, b)])
+    assert result.difference.method == "clustered t interval over items"
+    assert result.test is not None and result.test.n == 6
 
 
-def compared(seeds: int, gap: float, spread: float = 0.01, higher_is_better: bool = True) -> dict[str, Any]:
+def compared(seeds: int, gap: float, spread: float = 0.01, higher_is_better: bool = True) -> ComparisonVerdict:
     rng = np.random.default_rng(2)
     base = {s: list(rng.normal(0.5, 0.05, 40)) for s in range(seeds)}
     moved = {s: [v + gap + spread * (s - seeds / 2) for v in base[s]] for s in base}
     result = method_comparison(arm("a", moved), arm("b", base), None, "bench", "m")
-    result["adjusted_p"] = {"value": result["t_test"]["p_value"], "method": "Holm"}
-    return verdict(result, "bench/m", higher_is_better)
+    adjusted = AdjustedP(value=result.t_test.p_value, method="Holm", family_size=1, reason=None)
+    return verdict(result, ("a", "b"), "bench/m", higher_is_better, adjusted)
 
 
 def test_two_seeds_settle_nothing_however_large_the_gap() -> None:
     result = compared(2, 10.0)
-    assert result["code"] == "unsettled"
-    assert "2 seeds cannot settle" in result["sentence"]
-    assert "S=2 cannot reach" in result["sentence"]
-    assert "at least 6 seeds" in result["sentence"]
-    assert "significant" not in result["sentence"]
+    assert result.code == "unsettled"
+    assert "2 seeds cannot settle" in result.sentence
+    assert "S=2 cannot reach" in result.sentence
+    assert "at least 6 seeds" in result.sentence
+    assert "significant" not in result.sentence
 
 
 @pytest.mark.parametrize(
@@ -107,17 +108,17 @@ def test_two_seeds_settle_nothing_however_large_the_gap() -> None:
     ],
 )
 def test_verdict_codes(gap: float, better: bool, code: str) -> None:
-    assert compared(6, gap, higher_is_better=better)["code"] == code
+    assert compared(6, gap, higher_is_better=better).code == code
 
 
 def test_inconclusive_names_what_it_could_have_seen() -> None:
-    sentence = compared(6, 0.004)["sentence"]
+    sentence = compared(6, 0.004).sentence
     assert "smallest difference this design detects" in sentence and "seeds would be needed" in sentence
 
 
 def test_identical_policies_are_not_better() -> None:
     result = compared(6, 0.0, spread=0.0)
-    assert result["code"] == "inconclusive" and "same mean" in result["sentence"]
+    assert result.code == "inconclusive" and "same mean" in result.sentence
 
 
 def test_holm_runs_over_the_declared_comparisons_only(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ def measured(root: Path, engines: dict[str, str]) -> list[str]:
 
 def test_policies_measured_by_different_engines_are_named(tmp_path: Path) -> None:
     ids = measured(tmp_path, {"fixed": "vllm 1 (float32)", "foodpo": "vllm 1 (bfloat16)"})
-    found = engine_summary(load_matrix(tmp_path, ids))["measured_by"]
-    assert found["engines"] == {"vllm 1 (bfloat16)": [ids[1]], "vllm 1 (float32)": [ids[0]]}
-    assert "measured by 2 different engines (vllm 1 (bfloat16) 1 of them; vllm 1 (float32)" in found["sentence"]
+    found = engine_summary(load_matrix(tmp_path, ids)).measured_by
+    assert found.engines == {"vllm 1 (bfloat16)": [ids[1]], "vllm 1 (float32)": [ids[0]]}
+    assert "measured by 2 different engines (vllm 1 (bfloat16) 1 of them; vllm 1 (float32)" in found.sentence
     write_report(tmp_path, ids)
     for name in ("report.md", "report.html"):
         assert "measured by 2 different engines" in re.sub("<[^>]+>", "", (tmp_path / name).read_text(encoding="utf-8"))
@@ -33,5 +33,5 @@ def test_policies_measured_by_different_engines_are_named(tmp_path: Path) -> Non
 
 def test_one_engine_needs_no_sentence(tmp_path: Path) -> None:
     ids = measured(tmp_path, {"fixed": "vllm 1 (float32)", "foodpo": "vllm 1 (float32)"})
-    found = engine_summary(load_matrix(tmp_path, ids))["measured_by"]
-    assert found == {"engines": {"vllm 1 (float32)": sorted(ids)}, "sentence": None}
+    found = engine_summary(load_matrix(tmp_path, ids)).measured_by
+    assert found.plain() == {"engines": {"vllm 1 (float32)": sorted(ids)}, "sentence": None}

@@ -15,16 +15,17 @@ from scipy import stats
 
 from reports.compare import over_reference
 from reports.files.metrics import write_run_files
-from reports.files.report import write_matrix
+from reports.files.report import write_report
 from reports.page.terminal import print_summary
 from reports.panels.all import all_panels
 from reports.panels.style import looks, style
 from reports.runs.records import load_matrix
 from reports.schema import Summary
+from reports.schema.metrics import Metric
+from reports.schema.verdict import OverReference, VerdictSentence
 from reports.summary import build_summary
 from tests.reports import example
-from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS
-from tests.reports.builder import write_matrix as write_runs
+from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS, write_matrix
 from tests.reports.chromium import CHROMIUM, browser
 
 PROMPTS = 12
@@ -49,7 +50,7 @@ def _kl(folder: Path, policy: str, values: np.ndarray) -> None:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str], dict[str, np.ndarray]]]:
     """Three methods, two seeds, KL at the end and, of the first seed, half way; beta_head finished one seed only."""
     root, rng = tmp_path_factory.mktemp("matrix"), np.random.default_rng(0)
-    ids = write_runs(root, METHODS, seeds=(0, 1), prompts=PROMPTS, failed=[("beta_head", 1)])
+    ids = write_matrix(root, METHODS, seeds=(0, 1), prompts=PROMPTS, failed=[("beta_head", 1)])
     rewards = {"reference": rng.normal(0.2, 0.2, PROMPTS)}
     _reward(root / "reference" / "scores" / "constraints.json", rewards["reference"])
     for place, run in enumerate(i for i in ids if i != "beta_head-0001ab"):
@@ -62,7 +63,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, lis
             middle.mkdir(parents=True)
             (middle / "constraints.json").write_text((folder / "constraints.json").read_text())
             _kl(middle, f"{run}@4", np.full(6, 1.0))
-    write_matrix(root, ids)
+    write_report(root, ids)
     yield root, ids, rewards
 
 
@@ -107,7 +108,10 @@ def test_every_report_says_it_in_its_first_lines(report: tuple[Path, list[str], 
         f"(95 % {fixed['ci_low']:+.3f} to {fixed['ci_high']:+.3f}), foodpo +"
     )
     assert "; 2 seeds x 12 prompts. beta_head +" in said
-    assert said.endswith("; 1 seed x 12 prompts (interval over prompts only, another seed may differ).")
+    assert (
+        "; 1 seed x 12 prompts (interval over prompts only, another seed may differ). An interval without zero" in said
+    )
+    assert said.endswith("which the verdict leaves open for want of seeds or prompts.")
     console = Console(width=80, record=True, file=(root / "terminal.txt").open("w"))
     print_summary(root, console)
     lines = console.export_text().splitlines()
@@ -122,26 +126,58 @@ def test_every_report_says_it_in_its_first_lines(report: tuple[Path, list[str], 
 
 
 def test_without_a_reference_or_with_one_run_it_says_so(tmp_path: Path) -> None:
-    ids = write_runs(tmp_path, [FIXED, FOODPO], seeds=(0,), reference=False)
+    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,), reference=False)
     summary = build_summary(load_matrix(tmp_path, ids)).plain()
     assert summary["over_reference"] == []
     assert summary["verdict"]["over_reference"] == (
         "The reference was not scored on constraints/gold_reward, so whether training helped is unknown."
     )
-    write_matrix(tmp_path, ids)
+    write_report(tmp_path, ids)
     assert "Not shown: the reference or every trained policy lacks a score" in (tmp_path / "report.md").read_text()
     alone = write_run_files(tmp_path / "runs" / ids[0])
     assert (alone.over_reference, alone.verdict.over_reference) == ([], None)
 
 
-def test_the_sentence_names_what_cannot_be_compared_and_counts_the_rest() -> None:
+def test_a_single_run_is_compared_with_the_reference_of_its_matrix(
+    report: tuple[Path, list[str], dict[str, np.ndarray]],
+) -> None:
+    root, ids, rewards = report
+    alone = write_run_files(root / "runs" / ids[0])
+    (row,) = alone.over_reference
+    difference = rewards[ids[0]] - rewards["reference"]
+    low, high = stats.t.interval(0.95, PROMPTS - 1, difference.mean(), stats.sem(difference))
+    assert [row.difference, row.ci_low, row.ci_high] == pytest.approx([difference.mean(), low, high])
+    assert (row.n_seeds, row.covers) == (1, "prompts of one seed")
+    assert str(alone.verdict.over_reference).startswith("Over the reference on constraints/gold_reward: fixed +")
+    assert "reference" in alone.verdict.headline
+
+
+def test_the_sentence_names_every_method_and_what_cannot_be_compared() -> None:
     row: dict[str, Any] = {"difference": -0.5, "ci_low": None, "ci_high": None, "n_seeds": 3, "n_prompts": 9}
-    rows = [{**row, "label": f"m{i}", "covers": None} for i in range(10)]
-    rows[1]["difference"] = None
-    primary = {"benchmark": "b", "metric": "loss", "higher_is_better": False}
+    rows = [OverReference.model_construct(**row, label=f"m{i}", covers=None) for i in range(10)]
+    rows[1] = rows[1].model_copy(update={"difference": None})
+    primary = Metric.model_construct(benchmark="b", metric="loss", higher_is_better=False, description="nats an answer")
     said = over_reference.sentence(rows, primary) or ""
-    assert said.startswith("Over the reference on b/loss (lower is better): m0 -0.500 (no interval), m2 -0.500")
-    assert said.endswith("m7 -0.500 (no interval); 3 seeds x 9 prompts. Not comparable: m1. 2 more in summary.json.")
+    assert said.startswith(
+        "Over the reference on b/loss (nats an answer; lower is better): m0 -0.500 (no interval), m2 -0.500"
+    )
+    assert said.endswith("m9 -0.500 (no interval); 3 seeds x 9 prompts. Not comparable: m1.")
+
+
+def test_an_open_verdict_beside_a_clear_gain_over_the_reference_is_explained() -> None:
+    """Only where a method's interval excludes zero on the good side, and a verdict leaves its question open."""
+    row = OverReference.model_construct(
+        label="m", difference=0.5, ci_low=0.1, ci_high=0.9, n_seeds=3, n_prompts=9, covers=None
+    )
+    primary = Metric.model_construct(benchmark="b", metric="reward", higher_is_better=True, description=None)
+
+    def said(code: str, low: float = 0.1, higher: bool = True) -> str:
+        verdicts = [VerdictSentence.model_construct(label="m", code=code)]
+        metric = primary.model_copy(update={"higher_is_better": higher})
+        return over_reference.sentence([row.model_copy(update={"ci_low": low})], metric, verdicts) or ""
+
+    assert "different question" in said("unsettled") and "different question" in said("inconclusive")
+    assert "different question" not in said("better") + said("unsettled", low=-0.1) + said("unsettled", higher=False)
 
 
 def test_the_headline_figure_starts_at_a_star_on_a_root_axis(

@@ -258,38 +258,34 @@ def rows(judge: str, flip: bool = False) -> list[dict[str, Any]]:
 
 def test_summary_orients_every_pair_and_counts_failures() -> None:
     judge = judge_summary(rows("llm"), "r", replicates=50)
-    assert set(judge["against_reference"]) == {"b", "c"}
-    assert (
-        judge["against_reference"]["b"]["win_rate"]["value"]
-        > 0.5
-        > judge["against_reference"]["c"]["win_rate"]["value"]
-    )
-    assert judge["failed"] == {"no verdict in the reply": 2}
-    assert judge["bradley_terry"]["ranking"] == ["b", "r", "c"]
-    assert judge["comparisons"] == 120 and len(judge["pairs"]) == 3
-    json.dumps(judge, allow_nan=False)
+    b, c = judge.against_reference
+    assert (b.label, c.label) == ("b", "c") and b.win_rate.value > 0.5 > c.win_rate.value
+    assert judge.failed == {"no verdict in the reply": 2}
+    assert judge.bradley_terry.ranking == ["b", "r", "c"]
+    assert judge.comparisons == 120 and len(judge.pairs) == 3
+    json.dumps(judge.plain(), allow_nan=False)
 
 
 def test_summary_does_not_depend_on_who_was_named_first() -> None:
     one, two = (judge_summary(rows("llm", flip), "r", replicates=50) for flip in (False, True))
-    assert one["against_reference"] == two["against_reference"]
-    assert one["position"]["consistency"] == two["position"]["consistency"]
+    assert one.against_reference == two.against_reference
+    assert one.position.consistency == two.position.consistency
 
 
 def test_agreement_of_two_judges() -> None:
     same = judge_agreement("x", "y", rows("x"), rows("y", flip=True))
-    assert same["judges"] == ["x", "y"] and same["n"] == 118
-    assert same["same_verdict"]["value"] == 1 and same["kappa"]["value"] == 1
+    assert same.judges == ["x", "y"] and same.n == 118
+    assert same.same_verdict.value == 1 and same.kappa.value == 1
     decided = [row for row in rows("z") if row["preference"] in (0.0, 1.0)]
     contrary = [{**row, "judge": "z", "preference": 1 - row["preference"]} for row in decided]
     opposed = judge_agreement("x", "z", rows("x"), contrary)
-    assert opposed["n"] == len(contrary) and opposed["same_verdict"]["value"] == 0
-    assert opposed["kappa"]["value"] < 0
+    assert opposed.n == len(contrary) and opposed.same_verdict.value == 0
+    assert opposed.kappa.value < 0
 
 
 def test_a_judge_of_single_answers_has_no_position_effect() -> None:
     plain = [{**row, "forward": None, "backward": None} for row in rows("rm")]
-    assert judge_summary(plain, "r", replicates=20)["position"] is None
+    assert judge_summary(plain, "r", replicates=20).position is None
 
 
 def test_a_judge_that_always_fails_is_reported_not_guessed() -> None:
@@ -297,11 +293,11 @@ def test_a_judge_that_always_fails_is_reported_not_guessed() -> None:
         {**row, "preference": None, "forward": None, "backward": None, "reason": "timeout"} for row in rows("llm")
     ]
     judge = judge_summary(failed, "r", replicates=20)
-    assert judge["against_reference"]["b"]["win_rate"]["value"] is None
-    assert judge["against_reference"]["b"]["length_controlled"]["reason"]
-    assert judge["bradley_terry"]["ranking"] is None and judge["bradley_terry"]["reason"]
-    assert judge["failed"] == {"timeout": 120}
-    json.dumps(judge, allow_nan=False)
+    assert judge.against_reference[0].win_rate.value is None
+    assert judge.against_reference[0].length_controlled.reason
+    assert judge.bradley_terry.ranking is None and judge.bradley_terry.reason
+    assert judge.failed == {"timeout": 120}
+    json.dumps(judge.plain(), allow_nan=False)
 
 
 def test_reading_names_file_and_line(tmp_path: Path) -> None:
@@ -315,14 +311,11 @@ def test_reading_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_length_control_in_the_summary_needs_four_policies() -> None:
-    few = judge_summary(rows("llm"), "r", replicates=20)["against_reference"]
-    assert few["b"]["length_controlled"]["value"] is None
-    assert "at least 4 policies" in few["b"]["length_controlled"]["reason"]
-    known = judge_summary(rows("llm"), "r", {f"q{k}": 0.0 for k in range(40)}, 20)["against_reference"]
-    assert 0.5 < known["b"]["length_controlled"]["value"] < 1
+    few = judge_summary(rows("llm"), "r", replicates=20).against_reference[0].length_controlled
+    assert few.value is None and "at least 4 policies" in few.reason
+    known = judge_summary(rows("llm"), "r", {f"q{k}": 0.0 for k in range(40)}, 20).against_reference[0]
+    assert 0.5 < known.length_controlled.value < 1
     more = [row for row in rows("llm") if row["second"] == "r"]
     many = [{**row, "first": name} for name in "bdefg" for row in more]
-    against = judge_summary(many, "r", replicates=20)["against_reference"]
-    assert len(against) == 5
-    assert all(0.5 < entry["length_controlled"]["value"] < 1 for entry in against.values())
-    assert all(entry["length_controlled"]["n"] == 39 for entry in against.values())
+    against = [arm.length_controlled for arm in judge_summary(many, "r", replicates=20).against_reference]
+    assert len(against) == 5 and all(0.5 < entry.value < 1 and entry.n == 39 for entry in against)

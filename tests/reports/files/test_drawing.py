@@ -1,4 +1,4 @@
-"""Figures drawn by two processes, and the report of a matrix in one go: the same files as made one by one."""
+"""The report of a matrix by two processes: the same files as by one."""
 
 from __future__ import annotations
 
@@ -8,27 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from reports.files import drawing, logged, processes
-from reports.files.metrics import write_matrix_files
-from reports.files.report import write_matrix, write_report
+from reports.files import gallery, logged, processes
+from reports.files.report import write_report
 from reports.runs.records import ReportError, load_matrix
-from tests.reports.builder import FIXED, FOODPO
-from tests.reports.builder import write_matrix as make_matrix
+from tests.reports.builder import FIXED, FOODPO, write_matrix
 
 
 def made(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_one_go_and_two_processes_write_what_was_written_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ids = make_matrix(tmp_path, [FIXED, FOODPO], seeds=(0, 1))
-    write_report(tmp_path, ids, summary=write_matrix_files(tmp_path, ids))
+def test_two_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0, 1))
+    write_report(tmp_path, ids)
     before = made(tmp_path)
     assert {"figures/paired_differences.svg", "training_curves.png"} <= set(before)
     (tmp_path / "training_curves.png").unlink()
-    monkeypatch.setattr(drawing, "METHODS_FOR_TWO", 1)
+    monkeypatch.setattr(gallery, "METHODS_FOR_TWO", 1)
     monkeypatch.setattr(logged, "RUNS_FOR_TWO", 1)
     monkeypatch.setattr(processes, "cores", lambda: 2)
     began: list[int] = []
@@ -39,7 +35,7 @@ def test_one_go_and_two_processes_write_what_was_written_before(
         return pool(workers)
 
     monkeypatch.setattr(processes, "pool", counted)
-    write_matrix(tmp_path, ids)
+    write_report(tmp_path, ids)
     assert began == [1, 1]
     after = made(tmp_path)
     assert set(after) == set(before)
@@ -47,15 +43,15 @@ def test_one_go_and_two_processes_write_what_was_written_before(
 
 
 def test_what_the_other_process_could_not_draw_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "METHODS_FOR_TWO", 0)
+    monkeypatch.setattr(gallery, "METHODS_FOR_TWO", 0)
     monkeypatch.setattr(processes, "cores", lambda: 2)
     monkeypatch.setattr(Future, "cancel", lambda _: False)  # all of it is left to the other
     with pytest.raises(KeyError, match="nothing"):
-        drawing.draw_figures({"nothing": []}, {}, tmp_path)
+        gallery.draw_figures({"nothing": []}, {}, tmp_path)
 
 
 def test_a_damaged_log_is_named_by_the_process_that_met_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = make_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,))
+    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,))
     monkeypatch.setattr(logged, "RUNS_FOR_TWO", 1)
     monkeypatch.setattr(processes, "cores", lambda: 2)
     matrix = load_matrix(tmp_path, ids)
@@ -65,8 +61,8 @@ def test_a_damaged_log_is_named_by_the_process_that_met_it(tmp_path: Path, monke
 
 
 def test_a_matrix_without_steps_has_empty_curves(tmp_path: Path) -> None:
-    ids = make_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,), missing=[("fixed", 0), ("foodpo", 0)])
-    write_matrix(tmp_path, ids)
+    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,), missing=[("fixed", 0), ("foodpo", 0)])
+    write_report(tmp_path, ids)
     assert (tmp_path / "training_curves.png").stat().st_size and not (
         tmp_path / "figures" / "training_curves.png"
     ).exists()

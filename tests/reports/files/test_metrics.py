@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 import reports
-from reports.files.metrics import COLUMNS, write_matrix_files, write_run_files
+from reports.files.metrics import COLUMNS, write_run_files
+from reports.files.report import write_report
 from reports.schema import Summary, schema_text
 from tests.reports.builder import FIXED, FOODPO, write_matrix, write_run
 
@@ -37,7 +38,7 @@ def check(path: Path) -> dict:
 def test_run_and_matrix_files_share_a_schema(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,))
     write_run_files(tmp_path / "runs" / ids[0])
-    write_matrix_files(tmp_path, ids)
+    write_report(tmp_path, ids)
     run_dir = tmp_path / "runs" / ids[0]
     for name in ("training_metrics.csv", "training_curves.png", "summary.json", "log_history.json"):
         assert (run_dir / name).stat().st_size and (tmp_path / name).stat().st_size
@@ -62,7 +63,7 @@ def test_a_running_run_has_its_own_scores_in_its_summary(tmp_path: Path) -> None
 
 def test_nan_is_null_and_diverged_is_said(tmp_path: Path) -> None:
     run_id = write_run(tmp_path, FOODPO, 0, nan_from=4)
-    write_matrix_files(tmp_path, [run_id])
+    write_report(tmp_path, [run_id])
     summary = check(tmp_path / "summary.json")
     assert summary["runs"][0]["diverged"]
     table = pd.read_csv(tmp_path / "training_metrics.csv")
@@ -93,7 +94,7 @@ def test_odd_matrices(tmp_path: Path, case: str) -> None:
         "no reference": {"methods": [FIXED, FOODPO], "reference": False},
     }
     ids = write_matrix(tmp_path, **options[case])
-    write_matrix_files(tmp_path, ids)
+    write_report(tmp_path, ids)
     summary = check(tmp_path / "summary.json")
     assert summary["counts"]["planned"] == len(ids)
     assert without_reason(summary) == []
@@ -105,7 +106,7 @@ def test_odd_matrices(tmp_path: Path, case: str) -> None:
 def test_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, [FIXED, FOODPO])
     names = ("training_metrics.csv", "summary.json", "training_curves.png")
-    write_matrix_files(tmp_path, ids)
+    write_report(tmp_path, ids)
     first = [(tmp_path / n).read_bytes() for n in names]
-    write_matrix_files(tmp_path, ids)
+    write_report(tmp_path, ids)
     assert first == [(tmp_path / n).read_bytes() for n in names]

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from reports.files.metrics import write_matrix_files
 from reports.files.report import write_report
 from reports.page.explain import explain_html
 from reports.page.html import markdown_cell
@@ -131,7 +130,7 @@ def test_checkpoints_that_could_not_be_evaluated_are_named_with_their_error(tmp_
         error = {"class": "EngineError", "message": f"<no> memory | at step {step}"}
         (folder / "status.json").write_text(json.dumps({"state": state, "error": error}))
     write_report(tmp_path, ids)
-    summary = json.loads(json.dumps(write_matrix_files(tmp_path, ids).plain()))
+    summary = json.loads((tmp_path / "summary.json").read_text())
     lost = [{"step": 4, "error": "EngineError: <no> memory | at step 4"}]
     assert [r["failed_checkpoints"] for r in summary["runs"]] == [[], lost]
     page, text = ((tmp_path / name).read_text() for name in ("report.html", "report.md"))
@@ -159,8 +158,8 @@ def test_what_could_not_be_drawn_is_said(report: Path) -> None:
     text, markdown = report.read_text(encoding="utf-8"), (report.parent / "report.md").read_text(encoding="utf-8")
     for panel in all_panels():
         drawn = (report.parent / "figures" / f"{panel.name}.svg").exists()
-        if panel.section == "judges":
-            continue  # its section is there only where there are judges
+        if panel.section in ("judges", "scores"):
+            continue  # these sections are there only where there are judges, or scores
         assert (f"panel-{panel.name}" in text) and (f"figures/{panel.name}.png" in markdown) == drawn
         assert drawn or html.escape(panel.absent, quote=False) in text.replace("&#39;", "'").replace("&#34;", '"')
 
@@ -220,7 +219,7 @@ def test_damaged_generation_names_file_and_line(tmp_path: Path) -> None:
 
 def test_terminal_summary_fits_80_columns(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, METHODS, failed=[("beta_head", 1)])
-    write_matrix_files(tmp_path, ids)
+    write_report(tmp_path, ids)
     console = Console(width=80, record=True, file=(tmp_path / "out.txt").open("w"))
     print_summary(tmp_path, console)
     text = console.export_text()

@@ -16,6 +16,7 @@ from scipy import stats
 
 import reports
 from reports.files.metrics import COLUMNS, MEASURES
+from reports.files.report import write_report
 from reports.foreign.analysis import analyse
 from reports.foreign.convert import place
 from reports.foreign.detect import find_runs
@@ -356,10 +357,8 @@ def test_own_runs_and_foreign_ones_together(tmp_path: Path) -> None:
 
 def test_csv_with_several_runs(tmp_path: Path) -> None:
     write_matrix(tmp_path / "matrix", [FIXED, FOODPO], seeds=(0, 1))
-    from reports.files.metrics import write_matrix_files
-
     ids = sorted(p.name for p in (tmp_path / "matrix" / "runs").iterdir())
-    write_matrix_files(tmp_path / "matrix", ids)
+    write_report(tmp_path / "matrix", ids)
     analyse([tmp_path / "matrix" / "training_metrics.csv"], tmp_path / "out")
     ours, theirs = (pd.read_csv(d / "training_metrics.csv") for d in (tmp_path / "matrix", tmp_path / "out"))
     columns = [c for c in MEASURES if c != "beta_collapse"]

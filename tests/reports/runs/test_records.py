@@ -57,7 +57,7 @@ def test_damaged_parquet_is_named(tmp_path: Path) -> None:
     path = tmp_path / "runs" / run_id / "example_metrics.parquet"
     path.write_bytes(b"PAR1 no")
     with pytest.raises(ReportError, match=r"example_metrics\.parquet"):
-        load_run(path.parent).examples()
+        load_run(path.parent).examples(["step"])
 
 
 def test_repeated_item_ids_are_refused(tmp_path: Path) -> None:

@@ -63,10 +63,10 @@ def test_several_outputs(root: Path, tmp_path: Path) -> None:
     assert [run.seed for run in subset.runs] == [0, 1, 0, 1, 2, 3]
     matrix, said = as_matrix(subset, tmp_path / "out")
     assert matrix.reference is not None  # the builder writes the same one
-    assert said["sources"] == [str(root), str(other)]
+    assert said.sources == [str(root), str(other)]
     (other / "reference" / "scores" / "capitals.json").unlink()
     matrix, said = as_matrix(subset, tmp_path / "out")
-    assert matrix.reference is None and "different reference policies" in said["notes"][-1]
+    assert matrix.reference is None and "different reference policies" in said.notes[-1]
     write_matrix(other, [FIXED], seeds=(0,))
     with pytest.raises(ReportError, match="the same run is in"):
         choose([str(p / "runs" / "fixed-0000ab") for p in (root, other)], [])
@@ -79,7 +79,7 @@ def test_baseline_and_metric_are_checked(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"--primary capitals/ac: .*did you mean 'capitals/acc'"):
         as_matrix(subset, tmp_path, primary="capitals/ac")
     matrix, said = as_matrix(choose(["foodpo", "beta_head"], [read_source(root)]), tmp_path)
-    assert matrix.config["report"]["baseline"] == "foodpo" and "not among these runs" in said["notes"][-1]
+    assert matrix.config["report"]["baseline"] == "foodpo" and "not among these runs" in said.notes[-1]
 
 
 def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,10 @@ import pytest
 from reports.runs.records import Item, MatrixData, ReportError, RunData, Scores
 from reports.statistics.multiplicity import holm
 from reports.verdict.claims import Claim, ClaimError, freeze, parse_claims, thaw, verify
-from reports.verdict.evidence import from_arrays, gather
+from reports.verdict.evidence import gather
 from reports.verdict.judged import Judged, judge, judge_matrix
-from reports.verdict.sentences import as_dict, sentence, to_settle
+from reports.verdict.sentences import judged_claim, sentence, to_settle
+from tests.simulation.worlds import from_arrays
 
 CLAIM = Claim("helps", "foodpo", "fixed", "bench/m", min_effect=0.05)
 ROW = {"name": "helps", "method": "foodpo", "against": "fixed", "metric": "bench/m", "min_effect": 0.05}
@@ -128,8 +129,8 @@ def test_inconclusive_says_what_would_settle_it() -> None:
     assert judged.verdict == "inconclusive"
     contrast = judged.evidence.contrasts["baseline"]
     settle = to_settle(contrast, 0.05)
-    assert settle is not None and settle["seeds"] is not None and settle["seeds"] > 50
-    assert f"about {settle['seeds']} seeds at 40 prompts, or no number of prompts at 5 seeds" in sentence(judged)
+    assert settle is not None and settle.seeds is not None and settle.seeds > 50
+    assert f"about {settle.seeds} seeds at 40 prompts, or no number of prompts at 5 seeds" in sentence(judged)
 
 
 def test_too_few_seeds_are_never_enough() -> None:
@@ -137,7 +138,7 @@ def test_too_few_seeds_are_never_enough() -> None:
     judged = judge([(CLAIM, from_arrays("foodpo", "fixed", arrays))])[0]
     assert (judged.verdict, judged.attribution, judged.family) == ("inconclusive", None, 0)
     assert "S=4 cannot reach" in sentence(judged)
-    assert "fewer than 5 paired seeds" in as_dict(judged)["adjusted_p"]["reason"]
+    assert "fewer than 5 paired seeds" in str(judged_claim(judged).adjusted_p.reason)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_the_best_setting_pays_for_being_picked() -> None:
     one_setting = judge_matrix(full, [pinned])[0].p["supported"]
     best = judge_matrix(full, [CLAIM])[0]
     assert one_setting is not None and best.p["supported"] == pytest.approx(3 * one_setting)
-    assert "shows most of 3 settings" in as_dict(best)["notes"][0]
+    assert "shows most of 3 settings" in judged_claim(best).notes[0]
     assert "best of 3 against best of 1 settings" in sentence(best)
 
 
@@ -308,7 +309,7 @@ def test_each_setting_is_held_against_its_own_controls() -> None:
     assert [c.second for c in contrasts.values()] == ["fixed", "mean[c=1]", "shuffled[c=1]"]
     assert {c.mean.seeds for c in contrasts.values()} == {6}
     assert judged[0].attribution == "variation"
-    json.dumps(as_dict(judged[0]), allow_nan=False)
+    json.dumps(judged_claim(judged[0]).plain(), allow_nan=False)
 
 
 def test_claims_over_settings_keep_their_size() -> None:
@@ -348,7 +349,7 @@ def test_missing_evidence_is_inconclusive_with_a_reason(change: dict[str, Any], 
     judged = judge_matrix(matrix(FULL), [dataclasses.replace(CLAIM, **change)])[0]
     assert judged.verdict == "inconclusive"
     assert words in sentence(judged)
-    json.dumps(as_dict(judged), allow_nan=False)
+    json.dumps(judged_claim(judged).plain(), allow_nan=False)
 
 
 def test_matched_kl_figures_come_from_the_caller() -> None:
@@ -393,7 +394,7 @@ def test_claims_of_the_matrix_file_are_read() -> None:
 
 
 def test_json_has_every_number_and_a_reason_for_every_null() -> None:
-    entry = as_dict(judge_matrix(matrix({"fixed": 0.5, "foodpo": 0.7}), [CLAIM], freeze([CLAIM]))[0])
+    entry = judged_claim(judge_matrix(matrix({"fixed": 0.5, "foodpo": 0.7}), [CLAIM], freeze([CLAIM]))[0]).plain()
     assert json.loads(json.dumps(entry, allow_nan=False)) == entry
     assert entry["claim"] == dataclasses.asdict(CLAIM)
     assert entry["comparisons"][0]["difference"]["seeds"] == 6

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reports.page.prose import numbers, sizes
+from reports.page.how import numbers, sizes
 
 
 def found(text: str, names: tuple[str, ...] = ()) -> list[str]:
