@@ -1,1 +1,1 @@
-"""Thin wrappers over TRL: one trainer class, one small module per beta rule."""
+"""TRL's trainers with a beta for each example: preference data, beta rules, losses, and one training run."""

@@ -8,23 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trainers.common.adapters import write_merged
+
 
 def merge(base: Path, adapter: Path, target: Path, dtype: str, trust_remote_code: bool = False) -> None:
     """Write the base model with a LoRA adapter merged into it, by one rename; `dtype` is that of the merged weights.
 
     Raises:
         FileNotFoundError: no adapter there.
+        trainers.common.adapters.AdapterError: it belongs to another model.
     """
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    if not (adapter / "adapter_config.json").is_file():
-        raise FileNotFoundError(f"{adapter} holds no adapter (adapter_config.json); retrain the run")
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
     staging = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
-    PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().save_pretrained(staging)
+    write_merged(base, adapter, staging, dtype, trust_remote_code)
     staging.rename(target)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from harness.config import MatrixConfig, MethodConfig, Source
 from harness.plan.model_hash import TRAIN_VERSION
 from trainers.common import Json, UserError, file_hash, fingerprint, nearest, stable
+from trainers.common.plugins import is_file_target
 from trainers.rules import catalogue
 from trainers.run import objectives
 
@@ -85,7 +86,7 @@ class RunSpec:
 
 def _rule(method: MethodConfig, index: int, source: Source) -> tuple[str, str | None]:
     rule = method.rule or method.name
-    if not catalogue.is_external(rule):
+    if not is_file_target(rule):
         return rule, None
     name, _, cls = rule.rpartition(":")
     path = (source.path.parent / Path(name).expanduser()).resolve()

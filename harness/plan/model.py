@@ -32,6 +32,7 @@ def starting_model(
 
 
 def _prepared(settings: ModelConfig, source: Source, model: ResolvedModel, log: Callable[[str], None]) -> Path:
+    from trainers.common.adapters import AdapterError
     from trainers.models.starting import StartError, prepare_start
 
     adapter = _adapter(settings, source, log) if settings.adapter is not None else None
@@ -44,7 +45,7 @@ def _prepared(settings: ModelConfig, source: Source, model: ResolvedModel, log: 
         log(f"merging the adapter {settings.adapter} into {model.name} (once); the reference has it too")
     try:
         return prepare_start(model.path, target, adapter, template, settings.dtype, settings.trust_remote_code)
-    except StartError as error:
+    except (AdapterError, StartError) as error:
         key = "adapter" if adapter is not None and "adapter" in str(error) else "chat_template"
         raise UserError(f"{source.at('model', key)} is {getattr(settings, key)!r}; {error}") from None
 

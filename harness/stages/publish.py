@@ -18,6 +18,7 @@ from harness.plan.plan import Plan
 from harness.state import RunRecord, RunStore, read_run
 from harness.state.policies import published_dir
 from trainers.common import Json, UserError, read_json, scores_schema, write_bytes
+from trainers.common.plugins import is_file_target
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, MODEL_CARD, TRAIN_RESULT
 from trainers.rules import catalogue
 
@@ -156,7 +157,7 @@ def _is_path(name: str) -> bool:
 
 def _rule(record: RunRecord) -> str:
     rule = str(record.rule)
-    return rule.rpartition(":")[2] if catalogue.is_external(rule) else rule
+    return rule.rpartition(":")[2] if is_file_target(rule) else rule
 
 
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "\n": " "})

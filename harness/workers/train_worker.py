@@ -50,17 +50,7 @@ def _every_trainer_calls(callback: Any) -> Any:
 def _read_job(job: Json) -> tuple[TrainJob, list[PreferencePair]]:
     from trainers.run.job import TrainJob
 
-    values = job["train_job"]
-    train_job = TrainJob(
-        **{
-            **values,
-            "run_dir": Path(values["run_dir"]),
-            "model_path": Path(values["model_path"]),
-            "reference_root": Path(values["reference_root"]),
-            "parent_dir": Path(values["parent_dir"]) if values["parent_dir"] is not None else None,
-            "snapshots": tuple(s) if isinstance(s := values["snapshots"], list) else s,
-        }
-    )
+    train_job = TrainJob(**job["train_job"])
     path = Path(job["data"]["path"])
     state = path.stat()
     return train_job, list(_pairs(path, job["data"]["limit"], job["data"]["seed"], state.st_mtime_ns, state.st_size))
@@ -69,7 +59,7 @@ def _read_job(job: Json) -> tuple[TrainJob, list[PreferencePair]]:
 @lru_cache(maxsize=2)
 def _pairs(path: Path, limit: int | None, seed: int, *state: int) -> list[PreferencePair]:
     """The pairs of a file, read once for all runs of this process while the file's `state` (time, size) is the same."""
-    from trainers.formats.pairs import load_pairs
+    from trainers.formats import load_pairs
 
     return load_pairs(path, limit, seed)
 
@@ -81,13 +71,10 @@ def _fit(
     report: Callable[[Progress], None],
     request: StopRequest,
 ) -> Json:
-    from trainers.run.objective_run import train_objective
     from trainers.run.train import train
 
     with _every_trainer_calls(request.callback(train_job.run_dir)):
-        if job.get("objective", "dpo") == "dpo":
-            return train(train_job, pairs, report)
-        return train_objective(train_job, job["objective"], pairs, report)
+        return train(train_job, pairs, report, job.get("objective", "dpo"))
 
 
 def train_beside(job: Json, request: StopRequest) -> None:

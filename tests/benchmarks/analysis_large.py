@@ -138,8 +138,8 @@ def _write_run(
 ) -> None:
     from harness.state.records import RunRecord
     from harness.state.store import RunStore
+    from trainers.common.files import write_json
     from trainers.common.training_schema import LOG_HISTORY, TRAIN_RESULT
-    from trainers.run.save import write_json
     from trainers.trainer.recording import ExampleRecorder
 
     rng = np.random.default_rng([seed, *map(ord, run_id)])

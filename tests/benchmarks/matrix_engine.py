@@ -105,7 +105,7 @@ def _run_empty(config: Path, output: Path, which: str) -> None:
 # --- in the processes of an empty matrix --------------------------------------------------------------------------------
 
 
-def _empty_training(job: Any, pairs: Any, on_progress: Callable[[Any], None]) -> dict[str, Any]:
+def _empty_training(job: Any, pairs: Any, on_progress: Callable[[Any], None], objective: str = "dpo") -> dict[str, Any]:
     """What `trainers.run.train.train` leaves, empty."""
     from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY, POLICY_DIR, TRAIN_RESULT
 

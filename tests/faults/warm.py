@@ -52,7 +52,7 @@ _HEAVY = (
     "reports.page.html",
     "reports.files.metrics",
     "reports.page.terminal",
-    "trainers.run.snapshots",
+    "trainers.run.callbacks",
     "trainers.trainer.dpo",
 )
 

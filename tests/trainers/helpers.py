@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainers.formats.pairs import PreferencePair
-from trainers.run.job import TrainJob
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from trainers.formats.pairs import PreferencePair, unpaired_rows
+from trainers.run.job import Progress, TrainJob
+from trainers.run.objectives import find
+from trainers.run.train import to_dataset
 
 
 def make_pairs(n: int = 16) -> list[PreferencePair]:
@@ -50,3 +58,72 @@ def make_job(model: Path, out: Path, rule: str = "fixed", **changes: Any) -> Tra
     training = changes.pop("training", {})
     settings["training"] = {**settings["training"], **training}
     return TrainJob(**{**settings, **changes})
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the trainer may catch it."""
+
+
+def killed_at(step: int) -> Callable[[Progress], None]:
+    """A progress callback that kills the run at this step."""
+
+    def kill(progress: Progress) -> None:
+        if progress.step == step:
+            raise Killed
+
+    return kill
+
+
+def logged(job: TrainJob) -> list[dict[str, Any]]:
+    """The records of the training steps."""
+    history = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id]
+    return [record for record in history if "loss" in record]
+
+
+def rows_of(job: TrainJob) -> pd.DataFrame:
+    return pd.read_parquet(job.run_dir / "example_metrics.parquet")
+
+
+def weights_of(job: TrainJob) -> dict[str, torch.Tensor]:
+    return dict(load_file(job.run_dir / "policy" / "model.safetensors"))
+
+
+def stock_run(
+    job: TrainJob, objective: str, pairs: list[PreferencePair], out: Path, **settings: Any
+) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+    """Logged steps and final weights of an unmodified TRL trainer on the same work."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+    from trl import DPOTrainer, KTOTrainer
+    from trl.experimental.orpo import ORPOTrainer
+
+    loss = job.params.get("pref_loss", "sigmoid")
+    args = find(objective).load_config_class()(
+        output_dir=str(out),
+        seed=job.seed,
+        data_seed=job.seed,
+        beta=job.params["pref_beta"],
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        dataloader_pin_memory=False,
+        use_cpu=True,
+        **{"dpo": {"loss_type": [loss]}, "kto": {"loss_type": loss}, "orpo": {}}[objective],
+        **{**job.training, **settings},
+    )
+    rows = Dataset.from_list(unpaired_rows(pairs, job.seed)) if objective == "kto" else to_dataset(pairs)
+    model = AutoModelForCausalLM.from_pretrained(job.model_path, dtype=torch.float32, attn_implementation="sdpa")
+    set_seed(job.seed)
+    trainer = {"dpo": DPOTrainer, "kto": KTOTrainer, "orpo": ORPOTrainer}[objective](
+        model=model,
+        args=args,
+        processing_class=AutoTokenizer.from_pretrained(job.model_path),
+        train_dataset=rows.remove_columns("example_index"),
+        peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **job.lora}) if job.lora else None,
+    )
+    trainer.train()
+    final = trainer.model.merge_and_unload() if job.lora else trainer.model
+    weights = {key: value.detach().clone() for key, value in final.state_dict().items()}
+    return [record for record in trainer.state.log_history if "loss" in record], weights

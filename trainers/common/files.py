@@ -102,13 +102,13 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, allow_nan: bool = False) -> None:
     """`write_bytes` of indented JSON.
 
     Raises:
-        ValueError: NaN or infinity in `value`.
+        ValueError: NaN or infinity in `value`, unless `allow_nan`: then they are written as Python writes them.
     """
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8"))
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=allow_nan) + "\n").encode("utf-8"))
 
 
 def read_json(path: Path) -> Any | None:

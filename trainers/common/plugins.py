@@ -1,6 +1,6 @@
 """Classes by name: built in, from an entry-point group, or from a file as `path/to/file.py:ClassName`.
 
-The one loader of benchmarks, judges and rewards. Importing it loads nothing heavy.
+The one loader of every sort of plugin. Importing it loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,8 @@ from pydantic import ConfigDict, ValidationError, validate_call
 
 from trainers.common.words import nearest
 
+#: Kinds of parameters that a config can name.
+_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 #: Decorator of an `__init__`: arguments must fit their annotations, types and bounds (`Registry.build` words the errors).
 checked = validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))
 
@@ -65,10 +68,7 @@ class Registry:
 
     def available(self) -> dict[str, str]:
         """Names with their targets: those of installed packages, then the built-in ones."""
-        found: dict[str, str] = {}
-        for group in reversed(self.groups):
-            found |= entry_points(group)
-        return {**found, **self.builtin}
+        return dict(ChainMap(dict(self.builtin), *map(entry_points, self.groups)))
 
     def source_file(self, name: str) -> Path | None:
         """The file of a plugin written as `path/to/file.py:ClassName`; None for one with a name."""
@@ -77,27 +77,20 @@ class Registry:
 
     def parameters(self, plugin: str | type) -> list[str] | None:
         """Names of a plugin's own parameters (by its name or class); None if it takes any."""
-        cls = self.load(plugin) if isinstance(plugin, str) else plugin
-        found = inspect.signature(cls).parameters.values()
-        if any(p.kind is p.VAR_KEYWORD for p in found):
-            return None
-        return [p.name for p in found if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        found = inspect.signature(self.load(plugin) if isinstance(plugin, str) else plugin).parameters.values()
+        return None if any(p.kind is p.VAR_KEYWORD for p in found) else [p.name for p in found if p.kind in _NAMED]
 
     def build(self, name: str, params: Mapping[str, Any] | None = None) -> Any:
         """The plugin, its parameters checked: unknown, missing or refused ones are errors with the nearest known name."""
         cls, what = self.load(name), f"{self.noun} {name!r}"
-        params = dict(params or {})
-        signature = inspect.signature(cls)
-        takes = [p for p in signature.parameters.values() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        names = [p.name for p in takes]
-        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-            for key in params:
-                if key not in names:
-                    hint = nearest(key, names, f"it takes {', '.join(names) or 'none'}")
-                    raise self.error(f"{what} has no parameter {key!r}; {hint}")
-        missing = [p.name for p in takes if p.default is p.empty and p.name not in params]
-        if missing:
-            raise self.error(f"{what} needs the parameter {missing[0]!r}; add it")
+        params, names = dict(params or {}), self.parameters(cls)
+        unknown = [key for key in params if names is not None and key not in names]
+        if unknown and names is not None:
+            hint = nearest(unknown[0], names, f"it takes {', '.join(names) or 'none'}")
+            raise self.error(f"{what} has no parameter {unknown[0]!r}; {hint}")
+        for parameter in inspect.signature(cls).parameters.values():
+            if parameter.kind in _NAMED and parameter.default is parameter.empty and parameter.name not in params:
+                raise self.error(f"{what} needs the parameter {parameter.name!r}; add it")
         try:
             built = cls(**params)
         except self.error as error:
@@ -116,11 +109,11 @@ class Registry:
         targets = self.available()
         if name in targets:
             return targets[name]
+        path = name.rpartition(":")[0]
         if not is_file_target(name):
             hint = nearest(name, targets, f"known {self.noun}s: {', '.join(sorted(targets))}")
             raise self.error(f"unknown {self.noun} {name!r}; {hint}")
-        path = Path(name.rpartition(":")[0])
-        if not path.is_file():
+        if not Path(path).is_file():
             raise self.error(f"{self.noun} {name!r}: no such file {path}; write path/to/file.py:ClassName")
         return name
 
@@ -142,8 +135,7 @@ class Registry:
     def _load_file(self, name: str, path: Path) -> ModuleType:
         what = f"{self.noun} {name!r}"
         spec = importlib.util.spec_from_file_location(f"{self.noun.split()[0]}_{path.stem}", path)
-        if spec is None or spec.loader is None:
-            raise self.error(f"{what}: {path} is not a Python file")
+        assert spec is not None and spec.loader is not None, "the name ends in .py"
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -52,9 +53,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, sign)
         except ProcessLookupError:
             break
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.05)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
     process.wait()
 
 

@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from trainers.common.files import Json
+from trainers.common.files import write_json as write_json
 from trainers.common.jsonl import write_text
 
 SCHEMA_VERSION = 1
 #: Raise when a change of this package changes scores, so that they are computed again.
 #: 2 knew the prompt perplexity under the reference for kinds kl and preference alone; 3 took the style of a constraint prompt
 #: for a cluster, and ran lm-eval tasks without their own number of examples.
-EVAL_VERSION = 4
+_EVAL_VERSION = 4
 #: Raise when a change of this package changes answers or log-probs, so that those on disk are not kept either.
 ANSWERS_VERSION = 2  # 1 served fully fine-tuned policies with tied embeddings on CPU with the head of the policy before
 GENERATIONS, SCORES, ENGINE_RECORD = "generations", "scores", "engine.json"
 #: Log-probs of given tokens, one row each; and what a second evaluation of the same policy writes.
 LOGPROBS, REPEAT = "logprobs", "repeat"
 REFERENCE = "reference"
-#: How often the engine's greedy answers are those of transformers.
-PARITY = "parity.json"
 
 
 def canonical(value: Any) -> str:
@@ -43,7 +42,7 @@ def digest(value: Any) -> str:
 
 def cell_fingerprint(policy: str, benchmark: str) -> str:
     """Identity of one policy on one benchmark."""
-    return digest({"policy": policy, "benchmark": benchmark, "version": EVAL_VERSION})
+    return digest({"policy": policy, "benchmark": benchmark, "version": _EVAL_VERSION})
 
 
 def generations_path(out: Path, benchmark: str) -> Path:
@@ -62,8 +61,8 @@ def scores_path(out: Path, benchmark: str) -> Path:
 
 
 def parity_path(out: Path) -> Path:
-    """Where the comparison of the engine with transformers lives, under the reference's directory."""
-    return Path(out) / PARITY
+    """Where it is kept how often the engine's greedy answers are those of transformers, under the reference's directory."""
+    return Path(out) / "parity.json"
 
 
 def read_json(path: Path) -> Json:
@@ -113,8 +112,3 @@ def sort_rows(path: Path, key: str) -> None:
     ordered = sorted(rows, key=lambda row: str(row[key]))
     if ordered != rows:
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file atomically."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))

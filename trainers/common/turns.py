@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from trainers.common.errors import UserError
 
@@ -53,7 +53,7 @@ def required(row: Mapping[str, Any], where: str, keys: Sequence[str], hint: str)
         raise DataError(f"{where}: missing {', '.join(missing)}; {hint}")
 
 
-def is_messages(value: Any) -> bool:
+def is_messages(value: Any) -> TypeGuard[list[Any]]:
     """Whether a value looks like chat messages: a non-empty list of objects."""
     return isinstance(value, list) and bool(value) and all(isinstance(part, dict) for part in value)
 
@@ -114,6 +114,11 @@ def before(row: Mapping[str, Any], where: str, system_key: str | None, history_k
     return turns
 
 
+def common_start(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """How many items two sequences begin with alike."""
+    return next((i for i, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
+
+
 def shared_start(chosen: Turns, rejected: Turns, where: str) -> tuple[Turns, Turns, Turns]:
     """(prompt, chosen, rejected) of two whole conversations: the prompt is what they share before an assistant's turn.
 
@@ -123,9 +128,7 @@ def shared_start(chosen: Turns, rejected: Turns, where: str) -> tuple[Turns, Tur
     """
     if chosen == rejected:
         raise identical(where)
-    n = 0
-    while n < min(len(chosen), len(rejected)) and chosen[n] == rejected[n]:
-        n += 1
+    n = common_start(chosen, rejected)
     # If one conversation is longer, or they differ from a question on, both answers begin at the last common answer.
     while n and not (_answers(chosen, n) and _answers(rejected, n)):
         n -= 1
@@ -143,8 +146,9 @@ def _answers(turns: Turns, n: int) -> bool:
 
 def identical(where: str) -> NoPreferenceError:
     """The error of a row with two equal answers."""
-    message = f"{where}: chosen and rejected are identical; remove the row (it carries no preference)"
-    return NoPreferenceError(message, "identical")
+    return NoPreferenceError(
+        f"{where}: chosen and rejected are identical; remove the row (it carries no preference)", "identical"
+    )
 
 
 def optional(row: Mapping[str, Any], key: str) -> str | None:

@@ -11,55 +11,55 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.common.files import Json
-from trainers.common.turns import DataError, NoPreferenceError, Turns, plain
+from trainers.common.turns import DataError, NoPreferenceError, plain
 from trainers.formats.load import Checked, check_rows, content_id
 from trainers.formats.pairs import PreferencePair, ranked
+from trainers.formats.rows import Row
 from trainers.formats.scripts import count_scripts, count_words, encoding_trouble
-from trainers.formats.source import Opened, open_source, open_stream
+from trainers.formats.source import format_of, open_stream
 from trainers.formats.split import prompt_groups
 
-Counting = Callable[[str], int]
+_Counting = Callable[[str], int]
+#: The turns of a pair.
+_SIDES = ("prompt", "chosen", "rejected")
 #: Errors listed one by one.
-LISTED = 10
+_LISTED = 10
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """A source with its pairs and errors, and the figures on it as JSON types."""
+    """The rows of a source, their pairs and errors, the figures on them as JSON types, and the source's own limit of pairs."""
 
-    opened: Opened
+    rows: list[Row]
     checked: Checked
     figures: Json
+    limit: int | None
 
 
 def inspect_source(
-    text: str, base: Path = Path(), tokens: Counting | None = None, first: int | None = None
+    text: str, base: Path = Path(), tokens: _Counting | None = None, first: int | None = None
 ) -> Inspected:
     """Figures on a source. Rows that cannot be used are counted and listed, not raised.
 
     Args:
-        text: see `open_source`.
+        text: see `open_stream`.
         tokens: counts the tokens of a text; without it lengths are in words and characters.
         first: read so many rows and no further, also of a data set of the hub.
 
     Raises:
         DataError: the source cannot be read at all.
     """
-    if first is None:
-        opened = open_source(text, base)
-    else:
-        stream = open_stream(text, base)
-        opened = stream.opened(list(itertools.islice(stream.rows, first)))
-    checked = check_rows(opened.rows, opened.form)
+    stream = open_stream(text, base, lazily=first is not None)
+    rows = list(itertools.islice(stream.rows, first))
+    form = format_of(stream, rows)
+    checked = check_rows(rows, form)
     pairs = checked.pairs
-    units: dict[str, Counting] = {"words": count_words, "characters": len}
-    if tokens is not None:
-        units["tokens"] = tokens
+    units: dict[str, _Counting] = {"words": count_words, "characters": len, **({"tokens": tokens} if tokens else {})}
     figures = {
         "source": text,
-        "format": {"name": opened.form.name, "title": opened.form.title},
-        "rows": len(opened.rows),
-        "first_rows_only": first is not None and len(opened.rows) == first,
+        "format": {"name": form.name, "title": form.title},
+        "rows": len(rows),
+        "first_rows_only": first is not None and len(rows) == first,
         "pairs": len(pairs),
         "prompts": len({_prompt(pair) for pair in pairs}),
         "groups": _groups(pairs),
@@ -69,9 +69,9 @@ def inspect_source(
         "duplicates": _duplicates(pairs),
         "encoding": _encoding(pairs),
         "scripts": _scripts(pairs),
-        "notes": opened.notes,
+        "notes": stream.notes,
     }
-    return Inspected(opened, checked, figures)
+    return Inspected(rows, checked, figures, stream.limit)
 
 
 def samples(pairs: Sequence[PreferencePair], count: int, seed: int = 0) -> list[PreferencePair]:
@@ -105,15 +105,11 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
     if not values:
         return None
     ordered = sorted(values)
-
-    def at(share: float) -> float:
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
     return {
         "mean": statistics.fmean(ordered),
         "median": statistics.median(ordered),
-        "p5": at(0.05),
-        "p95": at(0.95),
+        "p5": ordered[int(0.05 * len(ordered))],
+        "p95": ordered[int(0.95 * len(ordered))],
         "min": ordered[0],
         "max": ordered[-1],
     }
@@ -165,15 +161,15 @@ def _problems(errors: Sequence[DataError]) -> Json:
         "rows": len(errors),
         "without_preference": len(none),
         **{kind: sum(error.kind == kind for error in none) for kind in ("identical", "empty", "tied", "one_answer")},
-        "first": [str(error) for error in errors[:LISTED]],
+        "first": [str(error) for error in errors[:_LISTED]],
     }
 
 
-def _lengths(pairs: Sequence[PreferencePair], units: Mapping[str, Counting]) -> Json:
+def _lengths(pairs: Sequence[PreferencePair], units: Mapping[str, _Counting]) -> Json:
     lengths: Json = {}
     bias: Json = {}
     for unit, count in units.items():
-        sides = {side: [count(plain(_side(pair, side))) for pair in pairs] for side in ("prompt", "chosen", "rejected")}
+        sides = {side: [count(plain(getattr(pair, side))) for pair in pairs] for side in _SIDES}
         lengths[unit] = {side: spread(values) for side, values in sides.items()}
         differences = [c - r for c, r in zip(sides["chosen"], sides["rejected"], strict=True)]
         unequal = [d for d in differences if d]
@@ -187,16 +183,9 @@ def _lengths(pairs: Sequence[PreferencePair], units: Mapping[str, Counting]) -> 
     return {"lengths": lengths, "length_bias": bias}
 
 
-def _side(pair: PreferencePair, side: str) -> Turns:
-    turns: Turns = getattr(pair, side)
-    return turns
-
-
 def _duplicates(pairs: Sequence[PreferencePair]) -> dict[str, int]:
     whole = Counter(map(_whole, pairs))
-    loose = Counter(
-        "\0".join(_loose(plain(_side(p, side))) for side in ("prompt", "chosen", "rejected")) for p in pairs
-    )
+    loose = Counter("\0".join(_loose(plain(getattr(p, side))) for side in _SIDES) for p in pairs)
     reverse = {content_id(pair.prompt, pair.rejected, pair.chosen) for pair in pairs}
     per_prompt = Counter(map(_prompt, pairs))
     return {
@@ -214,8 +203,8 @@ def _encoding(pairs: Sequence[PreferencePair]) -> Json:
     first: dict[str, str] = {}
     for pair in pairs:
         trouble: set[str] = set()
-        for side in ("prompt", "chosen", "rejected"):
-            for kind in encoding_trouble(plain(_side(pair, side))):
+        for side in _SIDES:
+            for kind in encoding_trouble(plain(getattr(pair, side))):
                 trouble.add(kind)
                 first.setdefault(kind, f"{pair.source}:{pair.line} ({side})")
         counts.update(trouble)
@@ -227,7 +216,7 @@ def _scripts(pairs: Sequence[PreferencePair]) -> dict[str, float]:
     """Share of all letters by writing system, the largest first."""
     letters: Counter[str] = Counter()
     for pair in pairs:
-        for side in ("prompt", "chosen", "rejected"):
-            letters.update(count_scripts(plain(_side(pair, side))))
+        for side in _SIDES:
+            letters.update(count_scripts(plain(getattr(pair, side))))
     total = sum(letters.values())
     return {script: n / total for script, n in letters.most_common()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from trainers.common.turns import DataError, NoPreferenceError, Turns, text_of
 from trainers.formats.pairs import PreferencePair, checked_pair, subset
 from trainers.formats.registry import Comparison, Format
 from trainers.formats.rows import Row, not_an_object
-from trainers.formats.source import Opened, open_source, open_stream
+from trainers.formats.source import format_of, open_stream
 
 OnNoPreference = Literal["error", "drop"]
 
@@ -96,12 +97,10 @@ def _numbered(pair: PreferencePair, seen: dict[str, PreferencePair]) -> Preferen
     return replace(pair, id=name)
 
 
-_Accepted = tuple[list[PreferencePair], list[NoPreferenceError]]
-
-
-def _accepted(opened: Opened, without_preference: OnNoPreference, goes_on: bool = False) -> _Accepted:
+def _accepted(
+    checked: Checked, without_preference: OnNoPreference, goes_on: bool
+) -> tuple[list[PreferencePair], list[NoPreferenceError]]:
     """The pairs, and the rows to drop. `goes_on`: more rows follow, so an answer may still find its counterpart."""
-    checked = check_rows(opened.rows, opened.form)
     none = [error for error in checked.errors if isinstance(error, NoPreferenceError)]
     dropped = [error for error in none if not (goes_on and error.kind == "one_answer")]
     for error in checked.errors:
@@ -110,37 +109,57 @@ def _accepted(opened: Opened, without_preference: OnNoPreference, goes_on: bool 
     return checked.pairs, dropped
 
 
-def _streamed(part: Part, base: Path, without_preference: OnNoPreference) -> tuple[Opened, _Accepted]:
-    """The first pairs of a source, up to its limit.
+def _load(part: Part, base: Path, seed: int, without_preference: OnNoPreference, streaming: bool) -> tuple[str, Loaded]:
+    """The name of a source, and its pairs up to its limit: drawn from all of them, or with `streaming` the first ones.
 
-    Reads as many rows as the limit; where some of them are no pairs, it reads on in growing steps, since all rows are checked
-    together.
+    A stream reads as many rows as the limit; where some of them are no pairs, it reads on in growing steps, since all rows are
+    checked together.
 
     Raises:
-        DataError: no limit, or a row that cannot be used.
+        DataError: streaming without a limit, or a row that cannot be used.
     """
-    stream = open_stream(part.source, base)
-    wanted = min((limit for limit in (part.limit, stream.limit) if limit is not None), default=None)
-    if wanted is None:
+    stream = open_stream(part.source, base, lazily=streaming)
+    limits = [limit for limit in (stream.limit, part.limit) if limit is not None]
+    if streaming and not limits:
         raise DataError(f"{part.source}: streaming, but nothing says how many pairs to read; give a limit")
+    wanted = min(limits) if streaming else sys.maxsize
     rows: list[Row] = []
     while True:
         size = max(wanted, len(rows) // 2)
         more = list(itertools.islice(stream.rows, size))
         rows += more
-        opened = stream.opened(rows)
-        pairs, dropped = _accepted(opened, without_preference, goes_on=len(more) == size)
+        form = format_of(stream, rows)
+        pairs, dropped = _accepted(check_rows(rows, form), without_preference, goes_on=len(more) == size)
         if len(pairs) >= wanted or len(more) < size:
-            return opened, (pairs[:wanted], dropped)
+            break
+    pairs, notes = pairs[:wanted], list(stream.notes)
+    if not pairs:
+        raise DataError(f"{rows[0].file}: no row has a preference; the first: {dropped[0]}")
+    for limit in limits:
+        if limit > len(pairs):
+            notes.append(f"{part.source}: {limit} pairs requested, {len(pairs)} available; pairs are not repeated")
+        pairs = draw(pairs, limit, seed)
+    return stream.name, Loaded(pairs, [form.name], dropped, notes)
 
 
 def load_source(text: str, base: Path = Path(), without_preference: OnNoPreference = "error") -> Loaded:
-    """The pairs of one source; see `open_source` for how sources are written.
+    """The pairs of one source; see `trainers.formats.source.open_stream` for how sources are written.
 
     Raises:
         DataError: the first row that cannot be used, with file, line, key and the fix.
     """
     return load_mixture([Part(text)], base, 0, without_preference)
+
+
+def load_pairs(path: Path, limit: int | None = None, seed: int = 0) -> list[PreferencePair]:
+    """The pairs of a file, at most `limit` of them, drawn by a hash of seed and id.
+
+    The draw does not depend on the order of the file, and a larger limit keeps the rows of a smaller one.
+
+    Raises:
+        DataError: see `load_source`.
+    """
+    return subset(load_source(str(path)).pairs, limit, seed)
 
 
 def load_mixture(
@@ -167,40 +186,27 @@ def load_mixture(
     if any(weight is None for weight in weights) and any(weight is not None for weight in weights):
         lacking = next(part.source for part in parts if part.weight is None)
         raise DataError(f"{lacking}: no weight, but other sources have one; give every source a weight, or none")
-    drawn: list[list[PreferencePair]] = []
-    result = Loaded([], [])
-    names: list[str] = []
-    for part in parts:
-        if streaming:
-            opened, (pairs, dropped) = _streamed(part, base, without_preference)
-        else:
-            opened = open_source(part.source, base)
-            pairs, dropped = _accepted(opened, without_preference)
-        if not pairs:
-            raise DataError(f"{opened.rows[0].file}: no row has a preference; the first: {dropped[0]}")
-        result.dropped.extend(dropped)
-        result.notes.extend(opened.notes)
-        result.formats.append(opened.form.name)
-        for limit in (opened.limit, part.limit):
-            if limit is not None and limit > len(pairs):
-                result.notes.append(
-                    f"{part.source}: {limit} pairs requested, {len(pairs)} available; pairs are not repeated"
-                )
-            pairs = draw(pairs, limit, seed)
-        names.append(opened.name if opened.name not in names else f"{opened.name}-{len(names) + 1}")
-        drawn.append(pairs)
+    named = [_load(part, base, seed, without_preference, streaming) for part in parts]
+    loaded = [one for _, one in named]
     if len(parts) == 1:
-        result.pairs.extend(drawn[0])
-        return result
+        return loaded[0]
+    sizes = [len(one.pairs) for one in loaded]
     given = [weight for weight in weights if weight is not None]
-    counts = _shares([len(pairs) for pairs in drawn], given) if given else [len(pairs) for pairs in drawn]
-    for name, pairs, count in zip(names, drawn, counts, strict=True):
+    mixed: list[PreferencePair] = []
+    names: list[str] = []
+    for (name, one), count in zip(named, _shares(sizes, given) if given else sizes, strict=True):
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
         if count == 0:
-            raise DataError(f"{name}: its weight leaves no pair in the mixture; raise it, or remove the source")
-        for pair in draw(pairs, count, seed):
-            group = pair.group if pair.group.startswith("prompt-") else f"{name}/{pair.group}"
-            result.pairs.append(replace(pair, id=f"{name}/{pair.id}", group=group))
-    return result
+            raise DataError(f"{names[-1]}: its weight leaves no pair in the mixture; raise it, or remove the source")
+        for pair in draw(one.pairs, count, seed):
+            group = pair.group if pair.group.startswith("prompt-") else f"{names[-1]}/{pair.group}"
+            mixed.append(replace(pair, id=f"{names[-1]}/{pair.id}", group=group))
+    return Loaded(
+        mixed,
+        [name for one in loaded for name in one.formats],
+        [error for one in loaded for error in one.dropped],
+        [note for one in loaded for note in one.notes],
+    )
 
 
 def _shares(sizes: Sequence[int], weights: Sequence[float]) -> list[int]:

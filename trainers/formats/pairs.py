@@ -1,15 +1,14 @@
-"""Preference pairs: strict reading of files whose rows have prompt, chosen and rejected. Torch-free."""
+"""Preference pairs: what is checked of one, draws of some of them, and the single labelled answers that KTO trains on."""
 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from trainers.common.turns import DataError, NoPreferenceError, Turns, as_turns, identical, required
-from trainers.formats.rows import read_rows
+from trainers.common.turns import DataError, NoPreferenceError, Turns, identical
 
 
 @dataclass(frozen=True)
@@ -52,45 +51,6 @@ def checked_pair(pair: PreferencePair, where: str) -> PreferencePair:
     return pair
 
 
-def parse_row(row: Any, where: str, default_id: str, line: int = 0) -> PreferencePair:
-    """Validate one decoded row.
-
-    Raises:
-        DataError: missing or empty fields, identical answers, or a bad `beta`.
-    """
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: expected a JSON object with prompt, chosen and rejected, got {type(row).__name__}")
-    required(row, where, ("prompt", "chosen", "rejected"), "a preference row has prompt, chosen and rejected")
-    sides = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
-    prompt, chosen, rejected = (as_turns(row[key], role, where, key) for key, role in sides.items())
-    row_id = str(row.get("id", default_id))
-    pair = PreferencePair(row_id, prompt, chosen, rejected, str(row.get("group", row_id)), row.get("beta"), line)
-    return checked_pair(pair, where)
-
-
-def load_pairs(path: Path, limit: int | None = None, seed: int = 0) -> list[PreferencePair]:
-    """Read every row of `path`, then keep at most `limit` whole-file-validated rows chosen by `seed`.
-
-    The subset is drawn by a hash of (seed, id), so it does not depend on the order of the file and a larger limit
-    keeps the rows of a smaller one.
-
-    Raises:
-        DataError: see `parse_row`; also for an empty file or a repeated id.
-    """
-    path = Path(path)
-    pairs: list[PreferencePair] = []
-    seen: dict[str, int] = {}
-    for row in read_rows(path):
-        pair = parse_row(row.value, row.where, default_id=f"row-{row.line}", line=row.line)
-        if pair.id in seen:
-            raise DataError(f"{row.where}: id {pair.id!r} was used on line {seen[pair.id]}; ids must be unique")
-        seen[pair.id] = row.line
-        pairs.append(pair)
-    if not pairs:
-        raise DataError(f"{path}: no rows; a preference file needs at least one pair")
-    return subset(pairs, limit, seed)
-
-
 Key = Callable[[PreferencePair], str]
 
 
@@ -114,3 +74,40 @@ def ranked(pairs: Sequence[PreferencePair], seed: int, key: Key = _id) -> list[P
 def seeded_hash(seed: int, text: str) -> str:
     """64 hex digits."""
     return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
+
+
+def unpaired_rows(pairs: Sequence[PreferencePair], seed: int) -> list[dict[str, Any]]:
+    """Two rows a pair (chosen -> label True, rejected -> label False), in the order they are trained on.
+
+    KTO's sampler takes rows in order, and TRL estimates the KL term by giving each row of a micro-batch the answer of the row
+    before it. So the pairs are shuffled by `seed` here, labels alternate, and the two answers to one prompt stand half the
+    data apart: a neighbour's answer then belongs to another prompt, as the estimate asks for (four pairs or more).
+
+    Returns:
+        Rows with prompt, completion (chat turns), label and `example_index`, which is 2 * i for the chosen and 2 * i + 1 for
+        the rejected answer of pair i (see `row_ids`).
+    """
+    order = random.Random(seed).sample(range(len(pairs)), len(pairs))
+    rows = []
+    for place, chosen in enumerate(order):
+        rejected = order[(place + len(order) // 2) % len(order)]
+        rows += [
+            {
+                "prompt": pairs[chosen].prompt,
+                "completion": pairs[chosen].chosen,
+                "label": True,
+                "example_index": 2 * chosen,
+            },
+            {
+                "prompt": pairs[rejected].prompt,
+                "completion": pairs[rejected].rejected,
+                "label": False,
+                "example_index": 2 * rejected + 1,
+            },
+        ]
+    return rows
+
+
+def row_ids(pairs: Sequence[PreferencePair]) -> list[str]:
+    """The pair's id by `example_index`: once for its chosen and once for its rejected answer."""
+    return [pair.id for pair in pairs for _ in range(2)]

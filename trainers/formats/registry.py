@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.common.turns import DataError, Turns
-from trainers.formats.rows import Row, not_an_object
-
-#: Rows looked at to recognise a format.
-SAMPLE = 100
+from trainers.formats.rows import Row
 
 
 @dataclass(frozen=True)
@@ -48,24 +45,26 @@ class Format:
     read: Reader
 
 
-_FORMATS: dict[str, Format] = {}
+@dataclass(frozen=True)
+class Stream:
+    """A source before its rows are read.
 
-
-def register_format(form: Format) -> Format:
-    """Add a format; those registered first are preferred where several recognise a row.
-
-    Raises:
-        DataError: the name is taken.
+    Attributes:
+        name: short, for ids and tables.
+        shown: what messages call it.
+        form: None where the rows will tell.
+        limit: `num_samples` of LLaMA-Factory.
+        notes: what was skipped.
+        asked: the turns of a row before the answers, given the row and `file:line`; None where its keys will tell.
     """
-    if form.name in _FORMATS:
-        raise DataError(f"format {form.name!r} is already registered; choose another name")
-    _FORMATS[form.name] = form
-    return form
 
-
-def formats() -> tuple[Format, ...]:
-    """All formats, in the order they are tried."""
-    return tuple(_FORMATS.values())
+    name: str
+    shown: str
+    rows: Iterator[Row]
+    form: Format | None = None
+    limit: int | None = None
+    notes: list[str] = field(default_factory=list)
+    asked: Callable[[Values, str], Turns] | None = None
 
 
 def rowwise(parse: Callable[[Values, str], Comparison]) -> Reader:
@@ -79,35 +78,6 @@ def rowwise(parse: Callable[[Values, str], Comparison]) -> Reader:
                 yield row, error
 
     return read
-
-
-def detect(rows: Sequence[Row]) -> Format:
-    """The format that recognises most of the first rows.
-
-    Raises:
-        DataError: none recognises any.
-    """
-    sample = [row.value for row in rows[:SAMPLE] if isinstance(row.value, dict)]
-    counts = {form.name: sum(map(form.matches, sample)) for form in formats()}
-    best = max(formats(), key=lambda form: counts[form.name])
-    if counts[best.name]:
-        return best
-    first = rows[0]
-    if not sample:
-        raise not_an_object(first, "prompt, chosen and rejected")
-    row = next(row for row in rows if isinstance(row.value, dict))
-    raise DataError(f"{row.where}: {_unknown(row.value)}")
-
-
-def _unknown(row: Values) -> str:
-    keys = ", ".join(map(str, row)) or "none"
-    if isinstance(row.get("prompt"), str | list) and "completion" in row:
-        return f"a prompt and a completion but no label (keys: {keys}); {one_answer_only('this row')}"
-    known = "; ".join(f"{form.name}: {form.keys}" for form in formats())
-    return (
-        f"no known format of preference data (keys: {keys}); rename the keys, or say which column is which in a "
-        f"dataset_info.json; known formats: {known}"
-    )
 
 
 def one_answer_only(what: str) -> str:

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from typing import Any, TextIO
 from trainers.common.turns import DataError
 
 #: Endings by what is inside; `.gz` may follow those of text. Any other ending is read as JSONL.
-TABLES = {".csv": ",", ".tsv": "\t"}
-ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_TABLES = {".csv": ",", ".tsv": "\t"}
+_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+#: What stands between the rows of a JSON array.
+_BETWEEN_ROWS = re.compile(r"[\s,]*")
 #: What a JSON decoder raises: malformed text (also numbers with thousands of digits), or nesting beyond the stack.
 _UNREADABLE = (ValueError, RecursionError)
 
@@ -47,14 +50,16 @@ def read_rows(path: Path) -> Iterator[Row]:
         DataError: the file is missing, corrupt, not UTF-8, or a row cannot be decoded; with file, line and the fix.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; give a file of preference pairs ({', '.join(ENDINGS)}, or text as .gz)")
+        raise DataError(
+            f"{path}: no such file; give a file of preference pairs ({', '.join(_ENDINGS)}, or text as .gz)"
+        )
     name = path.name.lower().removesuffix(".gz")
     ending = Path(name).suffix
     try:
         if ending == ".parquet":
             yield from _parquet(path)
-        elif ending in TABLES:
-            yield from _table(path, TABLES[ending])
+        elif ending in _TABLES:
+            yield from _table(path, _TABLES[ending])
         elif ending == ".json":
             yield from _json(path)
         else:
@@ -92,55 +97,32 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 
 def _json(path: Path) -> Iterator[Row]:
-    """An array of rows; a file that is JSONL in all but its name is read as that."""
+    """An array of rows, each with the line it begins on; a file that is JSONL in all but its name is read as that."""
     with _open(path) as handle:
         text = handle.read()
-    place = _skip(text, 0)
-    if text[place : place + 1] != "[":
-        try:
-            value = json.loads(text)
-        except _UNREADABLE:
-            yield from _jsonl(path)
-            return
-        whole = isinstance(value, dict) and all(isinstance(part, list) for part in value.values())
-        if isinstance(value, dict) and ("chosen" in value or not whole):
-            yield Row(value, str(path), 1)
-            return
+    try:
+        value = json.loads(text)
+    except _UNREADABLE as error:
+        if text.lstrip().startswith("["):
+            cut = getattr(error, "pos", 0) >= len(text.rstrip())
+            fix = "the array is cut short" if cut else "check brackets and commas"
+            raise DataError(f"{path}:{getattr(error, 'lineno', 1)}: not valid JSON ({_reason(error)}); {fix}") from None
+        yield from _jsonl(path)
+        return
+    if isinstance(value, dict) and ("chosen" in value or not all(isinstance(part, list) for part in value.values())):
+        yield Row(value, str(path), 1)
+        return
+    if not isinstance(value, list):
         found = f"an object of {', '.join(value)}" if isinstance(value, dict) else type(value).__name__
         raise DataError(f"{path}:1: expected an array of rows, found {found}; write [row, row, ...]")
-    decoder = json.JSONDecoder()
-    line, counted = 1, 0
-    place = _skip(text, place + 1)
-    if text[place : place + 1] == "]":
-        return
-    while True:
-        line += text.count("\n", counted, place)
-        counted = place
-        try:
-            value, place = decoder.raw_decode(text, place)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg}); check brackets and commas") from None
-        except _UNREADABLE as error:
-            raise DataError(f"{path}:{line}: not valid JSON ({_reason(error)})") from None
-        yield Row(value, str(path), line)
-        place = _skip(text, place)
-        after = text[place : place + 1]
-        if after == "]" and not text[place + 1 :].strip():
-            return
-        if after != ",":
-            line += text.count("\n", counted, place)
-            found = f"{after!r}" if after else "the end of the file"
-            raise DataError(
-                f"{path}:{line}: not valid JSON (expected ',' or ']', found {found}); the array is cut short"
-            )
-        place = _skip(text, place + 1)
-
-
-def _skip(text: str, place: int) -> int:
-    """The next place that is not JSON white space."""
-    while place < len(text) and text[place] in " \t\r\n":
-        place += 1
-    return place
+    decoder, end = json.JSONDecoder(), text.index("[") + 1
+    line = 1 + text.count("\n", 0, end)
+    for row in value:
+        start = _BETWEEN_ROWS.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing too
+        line += text.count("\n", end, start)
+        yield Row(row, str(path), line)
+        _, end = decoder.raw_decode(text, start)
+        line += text.count("\n", start, end)
 
 
 def _table(path: Path, delimiter: str) -> Iterator[Row]:

@@ -1,62 +1,21 @@
-"""Data sources: a file, a folder, a data set of the hub, or an entry of a dataset_info.json."""
+"""Data sources: a file, a folder, a data set of the hub, or an entry of a dataset_info.json; and the format their rows are in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-from trainers.common.turns import DataError, Turns
+from trainers.common.turns import DataError
+from trainers.formats.readers.alpaca import ALPACA
+from trainers.formats.readers.hh_rlhf import HH_RLHF
 from trainers.formats.readers.hub import HUB, HubData, hub_rows, parse_hub
+from trainers.formats.readers.kto import KTO
 from trainers.formats.readers.llamafactory import DATASET_INFO, read_entry
-from trainers.formats.registry import Format, Values, detect
-from trainers.formats.rows import Row, read_rows
-
-
-@dataclass(frozen=True)
-class Opened:
-    """All rows of a source with the format they are in.
-
-    Attributes:
-        name: short, for ids and tables.
-        limit: `num_samples` of LLaMA-Factory.
-        notes: what was skipped.
-    """
-
-    name: str
-    rows: list[Row]
-    form: Format
-    limit: int | None = None
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A source before its rows are read.
-
-    Attributes:
-        shown: what messages call it.
-        form: None where the rows will tell.
-        asked: the turns of a row before the answers, given the row and `file:line`; None where its keys will tell.
-    """
-
-    name: str
-    shown: str
-    rows: Iterator[Row]
-    form: Format | None = None
-    limit: int | None = None
-    notes: list[str] = field(default_factory=list)
-    asked: Callable[[Values, str], Turns] | None = None
-
-    def opened(self, rows: list[Row]) -> Opened:
-        """The source in the format that its first rows show.
-
-        Raises:
-            DataError: there are none, or they are in no known format.
-        """
-        if not rows:
-            raise DataError(f"{self.shown}: no rows; a preference file needs at least one pair")
-        return Opened(self.name, rows, self.form or detect(rows), self.limit, self.notes)
+from trainers.formats.readers.sharegpt import MESSAGES, SHAREGPT
+from trainers.formats.readers.trl import TRL
+from trainers.formats.readers.ultrafeedback import BINARIZED, SCORED
+from trainers.formats.registry import Format, Stream, Values, one_answer_only
+from trainers.formats.rows import Row, not_an_object, read_rows
 
 
 def split_reference(text: str, base: Path) -> tuple[Path, str | None]:
@@ -68,24 +27,12 @@ def split_reference(text: str, base: Path) -> tuple[Path, str | None]:
     return base / Path(start).expanduser(), fragment
 
 
-def open_source(text: str, base: Path = Path()) -> Opened:
-    """Read every row of a source.
-
-    Args:
-        text: a path, `folder#split`, `dataset_info.json#name` or `hub:owner/name@revision#split`.
-        base: the folder that paths are relative to.
-
-    Raises:
-        DataError: it cannot be read, has no rows, or is in no known format.
-    """
-    stream = open_stream(text, base, lazily=False)
-    return stream.opened(list(stream.rows))
-
-
 def open_stream(text: str, base: Path = Path(), lazily: bool = True, prompts: bool = False) -> Stream:
     """A source whose rows are read one by one.
 
     Args:
+        text: a path, `folder#split`, `dataset_info.json#name` or `hub:owner/name@revision#split`.
+        base: the folder that paths are relative to.
         lazily: fetch data sets of the hub row by row too, instead of the whole split first.
         prompts: only the prompts are wanted, so an entry of a dataset_info.json need not hold preferences.
 
@@ -99,28 +46,57 @@ def open_stream(text: str, base: Path = Path(), lazily: bool = True, prompts: bo
     if path.is_dir() and (path / DATASET_INFO).is_file() and not (path / "state.json").is_file():
         path = path / DATASET_INFO
     if path.name == DATASET_INFO:
-        return _from_entry(path, fragment, lazily, prompts)
+        return read_entry(path, fragment, prompts, lazily)
     if path.is_dir():
         return Stream(path.name, str(path), hub_rows(HubData(str(path), split=fragment or "train"), lazily))
     if fragment is not None:
         raise DataError(
             f"{text}: '#' chooses from a folder or a {DATASET_INFO}, and {path} is neither; remove #{fragment}"
         )
-    return Stream(_stem(path), str(path), read_rows(path))
+    return Stream(path.name.split(".")[0] or path.name, str(path), read_rows(path))
 
 
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0] or path.name
+#: The more specific first: where several formats match a row, the first one reads it.
+FORMATS: tuple[Format, ...] = (HH_RLHF, SCORED, BINARIZED, KTO, SHAREGPT, MESSAGES, ALPACA, *TRL)
+#: Rows looked at to recognise a format.
+_SAMPLE = 100
 
 
-def _from_entry(path: Path, name: str | None, lazily: bool, prompts: bool) -> Stream:
-    entry = read_entry(path, name, prompts)
-    if entry.hub is not None:
-        rows = hub_rows(HubData(entry.hub, entry.folder, entry.subset, entry.revision, entry.split), lazily)
-    elif entry.file is not None and entry.file.is_dir():
-        folder = entry.file / entry.folder if entry.folder else entry.file
-        rows = hub_rows(HubData(str(folder), subset=entry.subset, split=entry.split), lazily)
-    else:
-        assert entry.file is not None
-        rows = read_rows(entry.file)
-    return Stream(entry.name, f"{path}#{entry.name}", rows, entry.form, entry.num_samples, entry.notes, entry.asked)
+def format_of(stream: Stream, rows: Sequence[Row]) -> Format:
+    """The format of a source's rows: its own, or what the first of them show.
+
+    Raises:
+        DataError: there are none, or they are in no known format.
+    """
+    if not rows:
+        raise DataError(f"{stream.shown}: no rows; a preference file needs at least one pair")
+    return stream.form or detect(rows)
+
+
+def detect(rows: Sequence[Row]) -> Format:
+    """The format that recognises most of the first rows.
+
+    Raises:
+        DataError: none recognises any.
+    """
+    sample = [row.value for row in rows[:_SAMPLE] if isinstance(row.value, dict)]
+    counts = {form.name: sum(map(form.matches, sample)) for form in FORMATS}
+    best = max(FORMATS, key=lambda form: counts[form.name])
+    if counts[best.name]:
+        return best
+    first = rows[0]
+    if not sample:
+        raise not_an_object(first, "prompt, chosen and rejected")
+    row = next(row for row in rows if isinstance(row.value, dict))
+    raise DataError(f"{row.where}: {_unknown(row.value)}")
+
+
+def _unknown(row: Values) -> str:
+    keys = ", ".join(map(str, row)) or "none"
+    if isinstance(row.get("prompt"), str | list) and "completion" in row:
+        return f"a prompt and a completion but no label (keys: {keys}); {one_answer_only('this row')}"
+    known = "; ".join(f"{form.name}: {form.keys}" for form in FORMATS)
+    return (
+        f"no known format of preference data (keys: {keys}); rename the keys, or say which column is which in a "
+        f"dataset_info.json; known formats: {known}"
+    )

@@ -10,20 +10,20 @@ from trainers.formats.pairs import PreferencePair, seeded_hash
 
 def prompt_groups(pairs: Sequence[PreferencePair]) -> list[int]:
     """For each pair the number of its group; pairs with the same `group` or the same prompt are in one, also by way of others."""
-    parent = list(range(len(pairs)))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
+    # a graph of pairs, each joined to the first pair of its group and to the first with its prompt
     first: dict[tuple[str, str], int] = {}
-    for i, pair in enumerate(pairs):
-        for key in (("group", pair.group), ("prompt", _prompt_key(pair))):
-            parent[root(i)] = root(first.setdefault(key, i))
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(i), len(numbers)) for i in range(len(pairs))]
+    joined = [
+        first.setdefault(key, i)
+        for i, pair in enumerate(pairs)
+        for key in (("group", pair.group), ("prompt", _prompt_key(pair)))
+    ]
+    places = [i for i in range(len(pairs)) for _ in range(2)]
+    graph = coo_array(([1] * len(joined), (places, joined)), shape=(len(pairs), len(pairs)))
+    _, numbers = connected_components(graph, directed=False)
+    return [int(number) for number in numbers]
 
 
 def _prompt_key(pair: PreferencePair) -> str:
@@ -53,7 +53,7 @@ def split_by_prompt(
             f"{len(keys)} prompt groups cannot be split at a share of {share}: a side would be empty; add prompts, or change it"
         )
     held = set(sorted(keys, key=lambda number: keys[number])[:count])
-    sides: tuple[list[PreferencePair], list[PreferencePair]] = ([], [])
-    for number, pair in zip(groups, pairs, strict=True):
-        sides[number in held].append(pair)
-    return sides
+    numbered = list(zip(groups, pairs, strict=True))
+    return [pair for number, pair in numbered if number not in held], [
+        pair for number, pair in numbered if number in held
+    ]

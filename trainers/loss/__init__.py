@@ -1,1 +1,1 @@
-"""Losses, log-probs and forward passes."""
+"""Losses, log-probs and forward passes on tensors; internal to `trainers`."""

@@ -2,56 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainers.loss.pair_rows import build_rows, shared_prompt_lengths
-
-
-@dataclass
-class ForwardPass:
-    """What a pass over B pairs gives.
-
-    Attributes:
-        outputs: what TRL reads: log_probs (2B, L-1), zero outside completions, entropy, mean_logits, is_top1.
-        prompt_nll: (B,) mean NLL of the prompt tokens that count, nats; prompt_tokens: (B,) how many they are.
-        hidden: (B, H) aggregated last hidden states, or None.
-        completion_hidden: (N, H) hidden states that predict the N completion tokens, detached, or None; `targets` (N,) are
-            these tokens and `rows` (N,) their rows among the 2B.
-    """
-
-    outputs: Any
-    prompt_nll: Tensor
-    prompt_tokens: Tensor
-    hidden: Tensor | None = None
-    completion_hidden: Tensor | None = None
-    targets: Tensor | None = None
-    rows: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class ForwardRequest:
-    """What to run: TRL's keyword arguments for the model, and what to keep.
-
-    `prompt_words` (B, L) bool limits the prompt's perplexity to these tokens.
-    """
-
-    kwargs: dict[str, Any]
-    completion_mask: Tensor
-    prompt_words: Tensor | None = None
-    aggregation: str | None = None
-    attach_ppl: bool = False
-    keep_hidden: bool = False
-
-    def prompt_targets(self) -> Tensor:
-        """(B, L-1) bool: prompt tokens, by the position that predicts them, whose NLL counts."""
-        half = len(self.completion_mask) // 2
-        prompt = self.kwargs["attention_mask"].bool() & ~self.completion_mask.bool()
-        targets = prompt[:half, 1:] & prompt[:half, :-1]
-        return targets if self.prompt_words is None else targets & self.prompt_words[:, 1:]
+from trainers.loss.pair_rows import ForwardPass, aggregate, build_rows, shared_prompt_lengths, token_log_probs
 
 
 def sequence_logps(log_probs: Tensor, completion_mask: Tensor, ld_alpha: float | None) -> Tensor:
@@ -66,75 +24,50 @@ def sequence_logps(log_probs: Tensor, completion_mask: Tensor, ld_alpha: float |
     return shared + ld_alpha * (log_probs * (position > shorter)).sum(dim=1)
 
 
-def run_forward(model: Any, backbone: Any, request: ForwardRequest, pad_token_id: int | None) -> ForwardPass:
+def run_forward(
+    model: Any,
+    backbone: Any,
+    kwargs: Mapping[str, Any],
+    completion_mask: Tensor,
+    pad_token_id: int | None,
+    prompt_words: Tensor | None = None,
+    aggregation: str | None = None,
+    attach_ppl: bool = False,
+    keep_hidden: bool = False,
+) -> ForwardPass:
     """Run `model` once. With a `pad_token_id` rows share the prompt where every pair has one; with None never.
 
     Args:
         model: the policy or reference as called in training (wrapped or not). backbone: its transformer without the LM head,
             whose output is hooked where hidden states are needed in the two-row layout.
+        kwargs: TRL's arguments for the model, among them input_ids, attention_mask and labels (2B, L).
+        completion_mask: (2B, L). prompt_words: (B, L) bool, limits the prompt's perplexity to these tokens.
+        aggregation, attach_ppl: of the rule (see `BetaRule`). keep_hidden: keep the states that predict completion tokens.
     """
-    if pad_token_id is not None:
-        ids, attention = request.kwargs["input_ids"], request.kwargs["attention_mask"]
-        lengths = shared_prompt_lengths(ids, attention, request.completion_mask)
-        if lengths is not None:
-            return _pair_rows(model, request, lengths, pad_token_id)
-    return _two_rows(model, backbone, request)
-
-
-def _pair_rows(model: Any, request: ForwardRequest, lengths: list[int], pad_token_id: int) -> ForwardPass:
-    ids, attention = request.kwargs["input_ids"], request.kwargs["attention_mask"]
-    rows = build_rows(ids, attention, request.completion_mask, lengths, pad_token_id, request.prompt_words)
-    scores = model(
-        pair_rows=rows,
-        aggregation=request.aggregation,
-        attach_ppl=request.attach_ppl,
-        keep_hidden=request.keep_hidden,
-    )
-    counts = torch.bincount(rows.prompt_row, minlength=len(lengths))
-    return ForwardPass(
-        scores,
-        scores.prompt_nll,
-        counts,
-        scores.hidden,
-        scores.completion_hidden,
-        rows.target,
-        rows.destination // rows.shape[1],
-    )
-
-
-def _two_rows(model: Any, backbone: Any, request: ForwardRequest) -> ForwardPass:
-    """Stock layout: unmask the prompt's labels in the chosen half, read its NLL, mask its log-probs back to zero."""
-    kwargs, completion = request.kwargs, request.completion_mask.bool()
-    ids, attention = kwargs["input_ids"], kwargs["attention_mask"].bool()
+    ids, attention, completion = kwargs["input_ids"], kwargs["attention_mask"], completion_mask.bool()
+    lengths = None if pad_token_id is None else shared_prompt_lengths(ids, attention, completion)
+    if lengths is not None and pad_token_id is not None:
+        rows = build_rows(ids, attention, lengths, pad_token_id, prompt_words)
+        return model(pair_rows=rows, aggregation=aggregation, attach_ppl=attach_ppl, keep_hidden=keep_hidden)
+    # stock layout: unmask the prompt's labels in the chosen half, read its NLL, mask its log-probs back to zero
     half = len(ids) // 2
-    is_prompt = attention & ~completion
-    labels = kwargs["labels"].clone()
-    labels[:half] = torch.where(is_prompt[:half], ids[:half], labels[:half])
-    captured: list[Tensor] = []
-    hook = None
-    if request.aggregation is not None or request.keep_hidden:
-
-        def keep(_module: Any, _args: Any, output: Any) -> None:
-            captured.append(output.last_hidden_state)
-
-        hook = backbone.register_forward_hook(keep)
-    try:
+    prompt = attention.bool() & ~completion
+    prompt[half:] = False
+    labels = torch.where(prompt, ids, kwargs["labels"])
+    wanted = aggregation is not None or keep_hidden
+    with last_hidden_states(backbone if wanted else None) as captured:
         outputs = model(**{**kwargs, "labels": labels})
-    finally:
-        if hook is not None:
-            hook.remove()
-    unmasked = is_prompt[:, 1:].clone()
-    unmasked[half:] = False
-    counted = request.prompt_targets()
-    log_probs = outputs.log_probs
-    source = log_probs[:half] if request.attach_ppl else log_probs[:half].detach()
+    counted = prompt[:half, 1:] & prompt[:half, :-1]
+    if prompt_words is not None:
+        counted = counted & prompt_words[:, 1:]
+    source = outputs.log_probs[:half] if attach_ppl else outputs.log_probs[:half].detach()
     count = counted.sum(1)
     prompt_nll = -(source * counted).sum(1) / count.clamp_min(1)
-    outputs.log_probs = log_probs.masked_fill(unmasked, 0)
+    outputs.log_probs = outputs.log_probs.masked_fill(prompt[:, 1:], 0)
     result = ForwardPass(outputs, prompt_nll, count)
-    if request.aggregation is not None:
-        result.hidden = _aggregate(captured[0], is_prompt, attention, half, request.aggregation)
-    if request.keep_hidden:
+    if aggregation is not None:
+        result.hidden = aggregate(captured[0][:half], prompt[:half], attention[:half].bool(), aggregation)
+    if keep_hidden:
         target_mask = completion[:, 1:]
         result.completion_hidden = captured[0][:, :-1][target_mask].detach()
         result.targets = ids[:, 1:][target_mask]
@@ -142,16 +75,19 @@ def _two_rows(model: Any, backbone: Any, request: ForwardRequest) -> ForwardPass
     return result
 
 
-def _aggregate(hidden: Tensor, is_prompt: Tensor, attention: Tensor, half: int, how: str) -> Tensor:
-    hidden, is_prompt, attention = hidden[:half], is_prompt[:half], attention[:half]
-    if how == "mean_prompt":
-        weights = is_prompt.to(hidden.dtype)
-        return torch.einsum("blh,bl->bh", hidden, weights) / weights.sum(1, keepdim=True)
-    last = (is_prompt if how == "last_prompt_token" else attention).sum(1) - 1
-    return hidden[torch.arange(half, device=hidden.device), last]
+@contextlib.contextmanager
+def last_hidden_states(backbone: Any) -> Iterator[list[Tensor]]:
+    """A list that gets the last hidden states (B, L, H) of every call of `backbone`, a transformer without its LM head; with
+    None it stays empty."""
+    captured: list[Tensor] = []
 
+    def keep(_module: Any, _args: Any, output: Any) -> None:
+        captured.append(output.last_hidden_state)
 
-# Log-ratios of chosen to rejected when the policy's logits move away from the reference or towards it (epsilon-DPO).
+    with contextlib.ExitStack() as stack:
+        if backbone is not None:
+            stack.callback(backbone.register_forward_hook(keep).remove)
+        yield captured
 
 
 #: Completion tokens whose logits are held at a time.
@@ -173,8 +109,6 @@ def perturbed_log_ratios(
     for start in range(0, len(hidden), _BLOCK):
         part = slice(start, start + _BLOCK)
         z, z_ref = head(hidden[part]).float(), reference_head(other[part]).float()
-        target = policy.targets[part, None]
         for kind, logits in enumerate((z, (1 + epsilon) * z - epsilon * z_ref, (1 - epsilon) * z + epsilon * z_ref)):
-            log_prob = logits.gather(-1, target).squeeze(-1) - torch.logsumexp(logits, dim=-1)
-            sums[kind].index_add_(0, policy.rows[part], log_prob)
+            sums[kind].index_add_(0, policy.rows[part], token_log_probs(logits, policy.targets[part]))
     return sums[:, :pairs] - sums[:, pairs:]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -31,8 +30,7 @@ class PairRows:
         source, target: (N,) flat index into B*R of the position that predicts a completion token, and that token.
         destination: (N,) flat index into 2B*(L-1) where TRL expects its log-prob.
         prompt_source, prompt_target, prompt_row: (P,) the same for prompt tokens after the first.
-        last_prompt, last_chosen: (B,) flat index into B*R.
-        prompt_mask: (B, R) bool.
+        prompt_mask, chosen_mask: (B, R) bool, the prompt, and the prompt with the chosen answer.
         shape: (2B, L-1).
     """
 
@@ -45,9 +43,8 @@ class PairRows:
     prompt_source: Tensor
     prompt_target: Tensor
     prompt_row: Tensor
-    last_prompt: Tensor
-    last_chosen: Tensor
     prompt_mask: Tensor
+    chosen_mask: Tensor
     shape: tuple[int, int]
 
 
@@ -57,23 +54,18 @@ def shared_prompt_lengths(input_ids: Tensor, attention_mask: Tensor, completion_
     Args:
         input_ids, attention_mask, completion_mask: TRL's (2B, L) batch, B chosen rows then B rejected rows.
     """
-    half = input_ids.size(0) // 2
-    is_prompt = (attention_mask.bool() & ~completion_mask.bool()).cpu()
-    ids = input_ids.cpu()
-    lengths: list[int] = []
-    for i in range(half):
-        n = int(is_prompt[i].sum())
-        same = n == int(is_prompt[half + i].sum()) and torch.equal(ids[i, :n], ids[half + i, :n])
-        if n == 0 or not same or not bool(is_prompt[i, :n].all()):
-            return None
-        lengths.append(n)
-    return lengths
+    is_prompt = attention_mask.bool() & ~completion_mask.bool()
+    lengths = is_prompt.sum(1, keepdim=True)
+    first, second = input_ids.masked_fill(~is_prompt, -1).chunk(2)
+    at_start = (is_prompt == (torch.arange(is_prompt.size(1), device=is_prompt.device) < lengths)).all()
+    if not at_start or not torch.equal(first, second) or not lengths.all():
+        return None
+    return lengths[: len(first), 0].tolist()
 
 
 def build_rows(
     input_ids: Tensor,
     attention_mask: Tensor,
-    completion_mask: Tensor,
     prompt_lengths: list[int],
     pad_token_id: int,
     prompt_words: Tensor | None = None,
@@ -82,92 +74,86 @@ def build_rows(
 
     `prompt_words` (B, L) bool limits the prompt tokens that are scored.
     """
-    device = input_ids.device
-    half, width = input_ids.size(0) // 2, input_ids.size(1) - 1
-    total = attention_mask.sum(1).tolist()
-    ids = input_ids.cpu()
-    rows: list[Tensor] = []
-    chosen_lengths: list[int] = []
-    for i, n in enumerate(prompt_lengths):
-        chosen, rejected = ids[i, n : total[i]], ids[half + i, n : total[half + i]]
-        chosen_lengths.append(len(chosen))
-        rows.append(torch.cat([ids[i, :n], chosen, ids[i, n - 1 : n], rejected]))
-    length = max(len(row) for row in rows)
-    packed = torch.full((half, length), pad_token_id, dtype=torch.long)
-    positions = torch.zeros((half, length), dtype=torch.long)
-    mask = torch.zeros((half, 1, length, length), dtype=torch.bool)
-    prompt_mask = torch.zeros((half, length), dtype=torch.bool)
-    causal = torch.ones((length, length), dtype=torch.bool).tril()
-    words = None if prompt_words is None else prompt_words.cpu()
-    source, target, destination, p_source, p_target, p_row, last, last_chosen = ([] for _ in range(8))
-    for i, (row, n, c) in enumerate(zip(rows, prompt_lengths, chosen_lengths, strict=True)):
-        end, split = len(row), n + c  # row[split] is the repeated last prompt token
-        packed[i, :end] = row
-        positions[i, :split] = torch.arange(split)
-        positions[i, split:end] = torch.arange(n - 1, n - 1 + end - split)
-        mask[i, 0] = causal
-        mask[i, 0, split:end, n - 1 : split] = False
-        mask[i, 0, end:, :end] = False  # padding sees padding only, so that no softmax row is empty
-        prompt_mask[i, :n] = True
-        base = i * length
-        source += [torch.arange(base + n - 1, base + split - 1), torch.arange(base + split, base + end - 1)]
-        target += [row[n:split], row[split + 1 : end]]
-        rejected_length = end - split - 1
-        destination += [
-            i * width + torch.arange(n - 1, n - 1 + c),
-            (half + i) * width + torch.arange(n - 1, n - 1 + rejected_length),
-        ]
-        scored = torch.arange(1, n) if words is None else 1 + words[i, 1:n].nonzero()[:, 0]
-        p_source.append(base + scored - 1)
-        p_target.append(row[scored])
-        p_row.append(torch.full((len(scored),), i))
-        last.append(base + n - 1)
-        last_chosen.append(base + split - 1)
+    device, half, width = input_ids.device, len(input_ids) // 2, input_ids.size(1) - 1
+    prompt = torch.tensor(prompt_lengths, device=device)[:, None]
+    # the repeated last prompt token stands at `split`, the end of a row is at `end`
+    split, rejected_total = attention_mask.sum(1, keepdim=True).chunk(2)
+    end = split + 1 + rejected_total - prompt
+    length = int(end.max())
+    place = torch.arange(length, device=device)
+    real, second = place < end, place >= split
+    position_ids = torch.where(second, place - split + prompt - 1, place).masked_fill(~real, 0)
+    trl_row = torch.arange(half, device=device)[:, None] + half * second
+    packed = input_ids[trl_row, position_ids].masked_fill(~real, pad_token_id)
 
-    def cat(parts: list[Tensor]) -> Tensor:
-        return torch.cat(parts).long().to(device)
+    first_only = (place >= prompt - 1) & ~second  # what the rejected answer must not see
+    alike = real[:, :, None] == real[:, None]  # padding sees padding only, so that no softmax row is empty
+    mask = (place[:, None] >= place) & alike & ~(second[:, :, None] & first_only[:, None])
 
+    predicts = (place >= prompt - 1) & (place != split - 1) & (place < end - 1)
+    pair, at = predicts.nonzero(as_tuple=True)
+    longest = max(prompt_lengths)
+    scored = (place < prompt)[:, 1:longest]
+    if prompt_words is not None:
+        scored = scored & prompt_words[:, 1:longest]
+    prompt_row, before = scored.nonzero(as_tuple=True)
     return PairRows(
-        input_ids=packed.to(device),
-        position_ids=positions.to(device),
-        attention_mask=mask.to(device),
-        source=cat(source),
-        target=cat(target),
-        destination=cat(destination),
-        prompt_source=cat(p_source),
-        prompt_target=cat(p_target),
-        prompt_row=cat(p_row),
-        last_prompt=torch.tensor(last, device=device),
-        last_chosen=torch.tensor(last_chosen, device=device),
-        prompt_mask=prompt_mask.to(device),
+        input_ids=packed,
+        position_ids=position_ids,
+        attention_mask=mask[:, None],
+        source=pair * length + at,
+        target=packed[pair, at + 1],
+        destination=trl_row[pair, at] * width + position_ids[pair, at],
+        prompt_source=prompt_row * length + before,
+        prompt_target=packed[prompt_row, before + 1],
+        prompt_row=prompt_row,
+        prompt_mask=place < prompt,
+        chosen_mask=place < split,
         shape=(2 * half, width),
     )
 
 
 @dataclass
 class PairScores:
-    """Per-token results in TRL's layout, zero where a position is not part of a completion.
-
-    Attributes:
-        log_probs, entropy, mean_logits: (2B, L-1); `is_top1` the same shape, bool. The names TRL reads.
-        prompt_nll: (B,) mean over the prompt's tokens after the first, nats; 0 for one-token prompts.
-        hidden: (B, H) aggregated last hidden states, or None.
-        completion_hidden: (N, H) hidden states that predict the completion tokens, detached, or None.
-    """
+    """Per-token results in TRL's layout (2B, L-1) and under the names TRL reads, zero where a position is not part of a
+    completion; `is_top1` is bool."""
 
     log_probs: Tensor
     entropy: Tensor
     mean_logits: Tensor
     is_top1: Tensor
-    prompt_nll: Tensor
-    hidden: Tensor | None
-    completion_hidden: Tensor | None = None
     aux_loss: None = None
 
 
-def _block_scores(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> tuple[Tensor, ...]:
+@dataclass
+class ForwardPass:
+    """What a pass over B pairs gives.
+
+    Attributes:
+        outputs: what TRL reads: log_probs (2B, L-1), zero outside completions, entropy, mean_logits, is_top1.
+        prompt_nll: (B,) mean NLL of the prompt tokens that count, nats; prompt_tokens: (B,) how many they are.
+        hidden: (B, H) aggregated last hidden states, or None.
+        completion_hidden: (N, H) hidden states that predict the N completion tokens, detached, or None; `targets` (N,) are
+            these tokens and `rows` (N,) their rows among the 2B.
+    """
+
+    outputs: Any
+    prompt_nll: Tensor
+    prompt_tokens: Tensor
+    hidden: Tensor | None = None
+    completion_hidden: Tensor | None = None
+    targets: Tensor | None = None
+    rows: Tensor | None = None
+
+
+def token_log_probs(logits: Tensor, target: Tensor) -> Tensor:
+    """(N,) log-prob of each target (N,) under logits (N, V)."""
+    return logits.gather(-1, target[:, None]).squeeze(-1) - torch.logsumexp(logits, dim=-1)
+
+
+def _block_scores(hidden: Tensor, head: torch.nn.Linear, target: Tensor) -> tuple[Tensor, ...]:
     """Log-prob of `target` (n,), and under no gradient entropy, mean logit and whether it is the argmax."""
-    logits = F.linear(hidden, weight, bias).float()
+    logits = head(hidden).float()
     lse = torch.logsumexp(logits, dim=-1)
     picked = logits.gather(-1, target[:, None]).squeeze(-1)
     with torch.no_grad():
@@ -178,31 +164,37 @@ def _block_scores(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: T
     return picked - lse, entropy, mean_logits, is_top1
 
 
-def _log_probs_only(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> Tensor:
-    logits = F.linear(hidden, weight, bias).float()
-    return logits.gather(-1, target[:, None]).squeeze(-1) - torch.logsumexp(logits, dim=-1)
-
-
-def _score(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> tuple[Tensor, ...]:
+def _score(hidden: Tensor, head: torch.nn.Linear, target: Tensor) -> tuple[Tensor, ...]:
     """`_block_scores` over blocks, recomputing logits in backward when there is more than one block."""
     parts = []
-    single = len(target) <= _BLOCK
-    for start in range(0, max(len(target), 1), _BLOCK):
-        args = (hidden[start : start + _BLOCK], weight, bias, target[start : start + _BLOCK])
-        if single or not torch.is_grad_enabled():
-            parts.append(_block_scores(*args))
+    recompute = len(target) > _BLOCK and torch.is_grad_enabled()
+    for states, tokens in zip(hidden.split(_BLOCK), target.split(_BLOCK), strict=True):
+        if recompute:
+            parts.append(checkpoint(_block_scores, states, head, tokens, use_reentrant=False))
         else:
-            parts.append(checkpoint(_block_scores, *args, use_reentrant=False))
+            parts.append(_block_scores(states, head, tokens))
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
-def aggregate(hidden: Tensor, rows: PairRows, how: str) -> Tensor:
-    """(B, H) hidden states of each pair: last_prompt_token, mean_prompt or last_completion_token (of the chosen)."""
+def _negative_log_likelihood(hidden: Tensor, head: torch.nn.Linear, target: Tensor) -> Tensor:
+    """(N,) in nats; logits are made block by block."""
+    blocks = zip(hidden.split(_BLOCK), target.split(_BLOCK), strict=True)
+    return -torch.cat([token_log_probs(head(states).float(), tokens) for states, tokens in blocks])
+
+
+def aggregate(hidden: Tensor, is_prompt: Tensor, attended: Tensor, how: str) -> Tensor:
+    """(B, H) from hidden states (B, L, H), padded on either side; `how` is an aggregation of `BetaRule`.
+
+    Args:
+        is_prompt, attended: (B, L) bool, the prompt, and the prompt with the answer that `last_completion_token` ends.
+    """
+    is_prompt, attended = is_prompt.to(hidden.device), attended.to(hidden.device)
     if how == "mean_prompt":
-        weights = rows.prompt_mask.to(hidden.dtype)
-        return torch.einsum("brh,br->bh", hidden, weights) / weights.sum(1, keepdim=True)
-    flat = hidden.reshape(-1, hidden.size(-1))
-    return flat[rows.last_prompt if how == "last_prompt_token" else rows.last_chosen]
+        weights = is_prompt.to(hidden.dtype)
+        return torch.einsum("blh,bl->bh", hidden, weights) / weights.sum(1, keepdim=True)
+    chosen = is_prompt if how == "last_prompt_token" else attended
+    last = chosen.size(1) - 1 - chosen.flip(1).int().argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
 def unsupported_reason(model: Any) -> str | None:
@@ -225,6 +217,8 @@ def unsupported_reason(model: Any) -> str | None:
 
 def add_pair_scoring(model: Any) -> None:
     """Teach `model` (a causal LM, not its PEFT or DDP wrapper) the call `model(pair_rows=rows, aggregation=...)`.
+
+    It gives a `ForwardPass`.
 
     The call goes through the module's forward, so that wrappers (PEFT, DDP, FSDP) see it. Any other call is passed on.
     """
@@ -255,30 +249,24 @@ def add_pair_scoring(model: Any) -> None:
         head = self.get_output_embeddings()
         flat = hidden.reshape(-1, hidden.size(-1))
         predicting = flat[rows.source]
-        log_probs, entropy, mean_logits, is_top1 = _score(predicting, head.weight, head.bias, rows.target)
+        log_probs, entropy, mean_logits, is_top1 = _score(predicting, head, rows.target)
         with torch.set_grad_enabled(torch.is_grad_enabled() and attach_ppl):
-            source = flat[rows.prompt_source]
-            pieces = [
-                _log_probs_only(source[i : i + _BLOCK], head.weight, head.bias, rows.prompt_target[i : i + _BLOCK])
-                for i in range(0, len(source), _BLOCK)
-            ]
-            nll = -torch.cat(pieces) if pieces else flat.new_zeros(0)
-            count = torch.bincount(rows.prompt_row, minlength=len(rows.input_ids)).clamp_min(1)
-            zeros = torch.zeros(len(rows.input_ids), dtype=nll.dtype, device=nll.device)
-            prompt_nll = zeros.index_add(0, rows.prompt_row, nll) / count
+            nll = _negative_log_likelihood(flat[rows.prompt_source], head, rows.prompt_target)
+            count = torch.bincount(rows.prompt_row, minlength=len(rows.input_ids))
+            prompt_nll = nll.new_zeros(len(count)).index_add(0, rows.prompt_row, nll) / count.clamp_min(1)
 
         def place(values: Tensor) -> Tensor:
             blank = values.new_zeros(rows.shape[0] * rows.shape[1])
             return blank.index_put((rows.destination,), values).view(rows.shape)
 
-        return PairScores(
-            log_probs=place(log_probs),
-            entropy=place(entropy),
-            mean_logits=place(mean_logits),
-            is_top1=place(is_top1),
-            prompt_nll=prompt_nll,
-            hidden=aggregate(hidden, rows, aggregation) if aggregation else None,
+        return ForwardPass(
+            PairScores(place(log_probs), place(entropy), place(mean_logits), place(is_top1)),
+            prompt_nll,
+            count,
+            hidden=aggregate(hidden, rows.prompt_mask, rows.chosen_mask, aggregation) if aggregation else None,
             completion_hidden=predicting.detach() if keep_hidden else None,
+            targets=rows.target,
+            rows=rows.destination // rows.shape[1],
         )
 
     model.forward = types.MethodType(forward, model)

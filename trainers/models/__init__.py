@@ -1,1 +1,3 @@
-"""Starting models: embedded, merged from adapters, with a beta head."""
+"""Starting models: carried by a package, merged from an adapter, or with a beta head."""
+
+__all__ = ["beta_head", "embedded", "starting"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trainers.common.files import read_json
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, POLICY_DIR
+from trainers.loss.forward import last_hidden_states
+from trainers.loss.pair_rows import aggregate
 from trainers.rules import catalogue
 from trainers.rules.base import RuleBatch
 from trainers.run.save import HEAD_CONFIG, save_rule
 
 RULE = "beta_head"
 #: Where `save_pretrained` puts the head: vLLM reads every *.safetensors at the top of a checkpoint and refuses unknown keys.
-HEAD_DIR = "beta_head"
+_HEAD_DIR = "beta_head"
 
 
 class BetaHeadError(ValueError):
@@ -106,17 +108,11 @@ class AutoModelForCausalLMWithBetaHead(nn.Module):
         if "position_ids" not in kwargs and not attended[:, 0].all():
             # transformers counts positions from the first column, padding included
             kwargs["position_ids"] = (attended.long().cumsum(1) - 1).clamp_min(0)
-        captured: list[Tensor] = []
-        hook = _causal_lm(self.policy).base_model.register_forward_hook(
-            lambda _module, _args, output: captured.append(output.last_hidden_state)
-        )
-        try:
+        with last_hidden_states(_causal_lm(self.policy).base_model) as captured:
             outputs = self.policy(
                 input_ids=input_ids, attention_mask=attention_mask, labels=labels, **{**kwargs, "return_dict": True}
             )
-        finally:
-            hook.remove()
-        beta = self._beta(_aggregate(captured[0], is_prompt, attended, self.params["aggregation"]))
+        beta = self._beta(aggregate(captured[0], is_prompt, attended, self.params["aggregation"]))
         rest = (getattr(outputs, name, None) for name in BetaHeadOutput._fields[3:])
         return BetaHeadOutput(outputs.logits, getattr(outputs, "loss", None), beta, *rest)
 
@@ -138,7 +134,7 @@ class AutoModelForCausalLMWithBetaHead(nn.Module):
         The policy's files carry no key of the head, so transformers and vLLM load the directory as they would the policy's. A
         PeftModel saves its adapter only; merge it first where a whole checkpoint is wanted. `kwargs` go to the policy.
         """
-        head = Path(directory) / HEAD_DIR
+        head = Path(directory) / _HEAD_DIR
         (head / BETA_HEAD).unlink(missing_ok=True)  # a save cut short must not leave the head of other weights
         self.policy.save_pretrained(directory, **kwargs)
         save_rule(self.beta_head, RULE, self.params, head)
@@ -152,12 +148,12 @@ class AutoModelForCausalLMWithBetaHead(nn.Module):
         Args:
             path: a directory that `save_pretrained` wrote, a finished run of this project (its directory, or `policy/` or
                 `adapter/` in it), or any causal LM that transformers loads, which then gets a new head, with a warning.
-            aggregation, pref_beta: of a new head (`last_prompt_token` and 0.1 unless given). A saved head knows its own; if
-                they are given all the same, they must agree.
-            kwargs: of `AutoModelForCausalLM.from_pretrained`. Remote code is not trusted unless asked for.
+            aggregation, pref_beta: of a new head (`last_prompt_token` and 0.1 unless given). A saved head has its own; if
+                given, they must agree with it.
+            kwargs: of `AutoModelForCausalLM.from_pretrained`. Remote code is not trusted by default.
 
         Raises:
-            BetaHeadError: a head of another rule, or with other parameters than asked for, or a damaged file.
+            BetaHeadError: a head of another rule, or with parameters other than the arguments, or a corrupt file.
             trainers.rules.catalogue.RuleError: a value that the rule refuses.
         """
         from transformers import AutoModelForCausalLM
@@ -201,17 +197,6 @@ def _prompt_tokens(attended: Tensor, lengths: Tensor | None, mask: Tensor | None
     return is_prompt
 
 
-def _aggregate(hidden: Tensor, is_prompt: Tensor, attended: Tensor, how: str) -> Tensor:
-    """(B, H) from hidden states (B, L, H), wherever the padding is."""
-    is_prompt, attended = is_prompt.to(hidden.device), attended.to(hidden.device)
-    if how == "mean_prompt":
-        weights = is_prompt.to(hidden.dtype)
-        return torch.einsum("blh,bl->bh", hidden, weights) / weights.sum(1, keepdim=True)
-    chosen = is_prompt if how == "last_prompt_token" else attended
-    last = chosen.size(1) - 1 - chosen.flip(1).int().argmax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), last]
-
-
 def _locate(path: str | Path) -> tuple[str | Path, Path | None]:
     """Where the policy is, and the file of its head if there is one."""
     root = Path(path)
@@ -220,7 +205,7 @@ def _locate(path: str | Path) -> tuple[str | Path, Path | None]:
     inner = (root / POLICY_DIR / "config.json", root / ADAPTER_DIR / "adapter_config.json")
     found = None if (root / "config.json").is_file() else next((path.parent for path in inner if path.is_file()), None)
     policy = found or root
-    places = [policy / HEAD_DIR / BETA_HEAD]
+    places = [policy / _HEAD_DIR / BETA_HEAD]
     if policy.name in (POLICY_DIR, ADAPTER_DIR):
         places.append(policy.parent / BETA_HEAD)
     return policy, next((place for place in places if place.is_file()), None)
@@ -236,15 +221,13 @@ def _saved_params(head: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
                 f"{head}: no {HEAD_CONFIG} beside it says how the head was trained; give {', '.join(missing)} as in training"
             )
         return catalogue.validate(RULE, asked)
+    saved = read_json(path)
+    if not isinstance(saved, dict) or not isinstance(saved.get("params"), dict) or "rule" not in saved:
+        raise BetaHeadError(f"{path}: not a JSON object with rule and params; save the model again")
+    if saved["rule"] != RULE:
+        raise BetaHeadError(f"{path}: written by rule {saved['rule']!r}; this class loads heads of rule {RULE!r} only")
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        rule, params = saved["rule"], dict(saved["params"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise BetaHeadError(f"{path}: not a JSON object with rule and params ({error}); save the model again") from None
-    if rule != RULE:
-        raise BetaHeadError(f"{path}: written by rule {rule!r}; this class loads heads of rule {RULE!r} only")
-    try:
-        params = catalogue.validate(RULE, params)
+        params = catalogue.validate(RULE, saved["params"])
     except catalogue.RuleError as error:
         raise BetaHeadError(f"{path}: {error}") from None
     for key, value in asked.items():

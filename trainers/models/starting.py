@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 import os
-import shutil
+import tempfile
 from pathlib import Path
+
+from trainers.common.adapters import write_merged
 
 
 class StartError(ValueError):
-    """An adapter or a template that does not fit the model; the message says why."""
+    """A chat template that cannot be used; the message says why."""
 
 
 def prepare_start(
     base: Path, target: Path, adapter: Path | None, template: str | None, dtype: str, trust_remote_code: bool = False
 ) -> Path:
-    """Write the checkpoint a matrix starts from to `target` by one rename, unless it is there.
+    """Write the checkpoint a matrix starts from to `target` atomically, unless it exists.
 
     With `adapter` its weights are merged into those of `base`, in `dtype`: policy and reference are then the same model at
-    step 0. With `template` (Jinja text) the tokenizer gets it in place of its own.
+    step 0. With `template` (Jinja text) it replaces the tokenizer's template.
 
     Raises:
-        StartError: the adapter is of another model, or the template is not Jinja.
+        trainers.common.adapters.AdapterError: the adapter is of another model.
+        StartError: the template is not Jinja.
     """
     from transformers import AutoTokenizer
 
     if target.is_dir():
         return target
-    staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as work:
+        staging = Path(work) / target.name
+        staging.mkdir()
         tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
         if template is not None:
             tokenizer.chat_template = template
             _try_template(tokenizer)
         if adapter is not None:
-            _merge(base, adapter, staging, dtype, trust_remote_code)
+            write_merged(base, adapter, staging, dtype, trust_remote_code)
         else:
             _link(base, staging)
         tokenizer.save_pretrained(staging)
         staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return target
 
 
@@ -54,20 +55,6 @@ def _try_template(tokenizer: object) -> None:
         )
     except jinja2.TemplateError as error:
         raise StartError(f"the chat template cannot be used: {error}") from None
-
-
-def _merge(base: Path, adapter: Path, staging: Path, dtype: str, trust_remote_code: bool) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
-    try:
-        merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise StartError(f"the adapter does not fit the model: {reason}") from None
-    merged.save_pretrained(staging)
 
 
 def _link(base: Path, staging: Path) -> None:

@@ -1,1 +1,3 @@
-"""Beta rules: one small module each, registered by name in `trainers.rules.catalogue`."""
+"""Beta rules: their interface (`base`), their names and parameters (`catalogue`), learned rules and controls."""
+
+__all__ = ["base", "catalogue"]

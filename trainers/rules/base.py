@@ -80,7 +80,7 @@ class RuleOutput:
 
     @property
     def beta_only(self) -> bool:
-        """Whether TRL's own loss with this beta is all that is asked for."""
+        """Whether TRL's own loss with this beta is all that is needed."""
         return self.weight is None and self.margin is None and self.mask is None and self.score is None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trainers.common.plugins import Registry, entry_points, is_file_target
+from trainers.common.plugins import Registry, entry_points
 from trainers.common.words import nearest
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ def _pref_loss(value: Any) -> str | None:
 
 
 PREF_BETA = Param(0.1, _positive, "the fixed beta, or the beta a dynamic rule starts from")
-PREF_LOSS = Param("sigmoid", _pref_loss, "TRL's loss_type")
-SIGMOID = Param("sigmoid", one_of("sigmoid"), "the loss this method is defined for")
-_BOTH = {"pref_beta": PREF_BETA, "pref_loss": PREF_LOSS}
+_PREF_LOSS = Param("sigmoid", _pref_loss, "TRL's loss_type")
+_SIGMOID = Param("sigmoid", one_of("sigmoid"), "the loss this method is defined for")
+_BOTH = {"pref_beta": PREF_BETA, "pref_loss": _PREF_LOSS}
 
 _PPL: dict[str, Param] = {
     "ppl_of": Param("prompt", one_of("prompt", "response", "both"), "whose perplexity"),
@@ -130,7 +130,7 @@ _LEARNED: dict[str, Param] = {
 
 _CONTROL: dict[str, Param] = {
     "pref_beta": Param(0.1, _positive, "beta0 that losses are compared at; the parent's unless given"),
-    "pref_loss": PREF_LOSS,
+    "pref_loss": _PREF_LOSS,
 }
 
 BUILTIN: dict[str, RuleInfo] = {
@@ -138,7 +138,7 @@ BUILTIN: dict[str, RuleInfo] = {
     for info in (
         RuleInfo(
             "fixed",
-            "trainers.rules.published.fixed:Fixed",
+            "trainers.rules.published.constant:Fixed",
             "beta = pref_beta (DPO, arXiv 2305.18290)",
             _BOTH,
             dynamic=False,
@@ -160,14 +160,14 @@ BUILTIN: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "beta_head",
-            "trainers.rules.beta_head:BetaHead",
+            "trainers.rules.learned:BetaHead",
             "beta(x) = softplus(v(h)), h the policy's last hidden state",
             {**_BOTH, **_LEARNED},
             learned=True,
         ),
         RuleInfo(
             "learnable",
-            "trainers.rules.learnable:Learnable",
+            "trainers.rules.learned:Learnable",
             "beta(x) = w * log PPL(x) * (1 + eps * tanh(NN(h)))",
             {
                 **_BOTH,
@@ -179,16 +179,14 @@ BUILTIN: dict[str, RuleInfo] = {
             },
             learned=True,
         ),
-        RuleInfo(
-            "dataset_beta", "trainers.rules.published.dataset_beta:DatasetBeta", "the dataset's column beta", _BOTH
-        ),
+        RuleInfo("dataset_beta", "trainers.rules.published.constant:DatasetBeta", "the dataset's column beta", _BOTH),
         RuleInfo(
             "beta_dpo",
             "trainers.rules.published.beta_dpo:BetaDPO",
             "one beta per batch from its margins, outliers filtered (arXiv 2407.08639)",
             {
                 "pref_beta": PREF_BETA,
-                "pref_loss": SIGMOID,
+                "pref_loss": _SIGMOID,
                 "a": Param(0.6, _non_negative, "how strongly beta follows the batch's margin"),
                 "keep": Param(0.8, _share, "share of the pairs that is kept"),
                 "momentum": Param(0.9, _below_one, "of the moving averages"),
@@ -201,7 +199,7 @@ BUILTIN: dict[str, RuleInfo] = {
             "beta / (1 + eps * step) from perturbed logits (arXiv 2502.13177); runs the reference in every step",
             {
                 "pref_beta": Param(0.01, _positive, "beta at the first step"),
-                "pref_loss": SIGMOID,
+                "pref_loss": _SIGMOID,
                 "epsilon": Param(0.01, _below_one, "size of the perturbation"),
             },
             reference_in_loop=True,
@@ -218,7 +216,7 @@ BUILTIN: dict[str, RuleInfo] = {
             "length-averaged scores, a margin that follows the reference (arXiv 2410.10148)",
             {
                 "pref_beta": Param(2.5, _positive, "beta of the length-averaged scores"),
-                "pref_loss": SIGMOID,
+                "pref_loss": _SIGMOID,
                 "gamma_beta_ratio": Param(0.6, _non_negative, "gamma / beta"),
                 "alpha": Param(0.2, _non_negative, "weight of the standardised log-ratio margin"),
                 "momentum": Param(0.9, _below_one, "of the moving averages"),
@@ -227,14 +225,14 @@ BUILTIN: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "inverse",
-            "trainers.rules.controls.inverse:Inverse",
+            "trainers.rules.controls:Inverse",
             "control: beta proportional to 1 / log PPL(x), FooDPO's mean",
             {**_BOTH, "pref_beta_scale": Param(0.5, _positive, "c of the FooDPO whose mean it has"), **_PPL},
             control="formula",
         ),
         RuleInfo(
             "matched_mean",
-            "trainers.rules.controls.replayed:MatchedMean",
+            "trainers.rules.controls:MatchedMean",
             "control: fixed beta = the parent run's mean beta",
             _CONTROL,
             dynamic=False,
@@ -242,14 +240,14 @@ BUILTIN: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "permuted",
-            "trainers.rules.controls.replayed:Permuted",
+            "trainers.rules.controls:Permuted",
             "control: the parent's betas shuffled across examples",
             {**_CONTROL, "window": Param(64, _count, "steps shuffled together where a step has one pair")},
             control="run",
         ),
         RuleInfo(
             "weight_only",
-            "trainers.rules.controls.replayed:WeightOnly",
+            "trainers.rules.controls:WeightOnly",
             "control: constant beta, loss weighted by the parent's beta_i / mean",
             _CONTROL,
             dynamic=False,
@@ -257,7 +255,7 @@ BUILTIN: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "saturation_only",
-            "trainers.rules.controls.replayed:SaturationOnly",
+            "trainers.rules.controls:SaturationOnly",
             "control: the parent's beta_i in the sigmoid, loss divided by beta_i / mean",
             _CONTROL,
             control="run",
@@ -268,21 +266,14 @@ BUILTIN: dict[str, RuleInfo] = {
 
 def available() -> dict[str, RuleInfo]:
     """All rules known by name: the built-in ones and those of installed packages."""
-    installed = {
-        name: RuleInfo(name, target, f"from {target}") for name, target in entry_points(ENTRY_POINT_GROUP).items()
-    }
-    return {**installed, **BUILTIN}
+    installed = entry_points(ENTRY_POINT_GROUP)
+    return {name: RuleInfo(name, target, f"from {target}") for name, target in installed.items()} | BUILTIN
 
 
 def _registry(*bases: type) -> Registry:
     return Registry(
         "rule", {name: rule.target for name, rule in BUILTIN.items()}, (ENTRY_POINT_GROUP,), bases, RuleError
     )
-
-
-def is_external(rule: str) -> bool:
-    """Whether `rule` is written as `path/to/file.py:ClassName`."""
-    return is_file_target(rule)
 
 
 def info(rule: str) -> RuleInfo:

@@ -1,4 +1,4 @@
-"""What learned betas share: bounds, an anchor to pref_beta, a detector's view of the bounds.
+"""Learned rules: their bounds and their anchor to pref_beta, a value head, and a correction of the perplexity rule.
 
 Inside the DPO loss a free beta has no optimum on separable data: d loss / d beta = -delta * sigmoid(-beta * delta), so a
 positive margin drives beta to infinity and a negative one to zero. Hence the safeguards here.
@@ -7,11 +7,13 @@ positive margin drives beta to infinity and a negative one to zero. Hence the sa
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from trainers.rules.base import BetaRule
+from trainers.rules.base import BetaRule, RuleBatch
 
 
 class LearnedBeta(BetaRule):
@@ -23,14 +25,14 @@ class LearnedBeta(BetaRule):
 
     def __init__(
         self,
-        pref_beta: float,
-        pref_loss: str,
-        head_learning_rate: float,
-        anchor: float,
-        beta_min_ratio: float,
-        beta_max_ratio: float,
-        aggregation: str,
-        head_gradient_to_policy: bool,
+        pref_beta: float = 0.1,
+        pref_loss: str = "sigmoid",
+        head_learning_rate: float = 1e-3,
+        anchor: float = 0.1,
+        beta_min_ratio: float = 0.1,
+        beta_max_ratio: float = 10.0,
+        aggregation: str = "last_prompt_token",
+        head_gradient_to_policy: bool = False,
     ) -> None:
         super().__init__(pref_beta, pref_loss)
         self.head_learning_rate = head_learning_rate
@@ -45,7 +47,6 @@ class LearnedBeta(BetaRule):
         return (hidden if self.head_gradient_to_policy else hidden.detach()).float()
 
     def clamp(self, beta: Tensor) -> Tensor:
-        """Beta within its bounds."""
         return beta.clamp(self.low, self.high)
 
     def penalty(self, beta: Tensor) -> Tensor | None:
@@ -62,3 +63,82 @@ class LearnedBeta(BetaRule):
 def inverse_softplus(value: float) -> float:
     """z with softplus(z) = value, stable for small and large values (value > 0)."""
     return value + math.log(-math.expm1(-value))
+
+
+class BetaHead(LearnedBeta):
+    """A linear head v with zero weights and the bias that makes beta start at exactly `pref_beta`.
+
+    `shared` are the parameters of `LearnedBeta`.
+    """
+
+    def __init__(self, hidden_size: int, pref_beta: float = 0.1, **shared: Any) -> None:
+        super().__init__(pref_beta, **shared)
+        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
+        self.value = nn.Linear(hidden_size, 1)
+        nn.init.zeros_(self.value.weight)
+        nn.init.constant_(self.value.bias, inverse_softplus(pref_beta))
+
+    def beta(self, batch: RuleBatch) -> Tensor:
+        return F.softplus(self.value(self.norm(self.features(batch.hidden))).squeeze(-1))
+
+
+class _TinyTransformer(nn.Module):
+    """One encoder layer over the hidden state cut into 8 tokens of equal width, mean-pooled."""
+
+    def __init__(self, hidden_size: int, width: int) -> None:
+        super().__init__()
+        self.pieces = next(n for n in (8, 4, 2, 1) if hidden_size % n == 0)
+        self.enter = nn.Linear(hidden_size // self.pieces, width)
+        heads = 4 if width % 4 == 0 else 1
+        self.layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, batch_first=True)
+        self.place = nn.Parameter(torch.randn(self.pieces, width) / math.sqrt(width))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        tokens = self.enter(hidden.unflatten(-1, (self.pieces, -1))) + self.place
+        return self.layer(tokens).mean(dim=1)
+
+
+class Learnable(LearnedBeta):
+    """w is kept as log w, so it stays positive; the last layer of NN starts at zero, so f(x) starts at 1.
+
+    `shared` are the parameters of `LearnedBeta`.
+    `initialise` sets w so that the mean beta over the training prompts starts at `pref_beta`.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        pref_beta: float = 0.1,
+        epsilon: float = 0.3,
+        network: str = "mlp",
+        width: int = 64,
+        ppl_of: str = "prompt",
+        ppl_tokens: str = "all",
+        **shared: Any,
+    ) -> None:
+        super().__init__(pref_beta, **shared)
+        self.epsilon = epsilon
+        self.ppl_of = ppl_of
+        self.ppl_tokens = ppl_tokens
+        self.log_w = nn.Parameter(torch.tensor(math.log(pref_beta)))
+        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
+        last = nn.Linear(hidden_size if network == "linear" else width, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        body: nn.Module
+        if network == "linear":
+            body = nn.Identity()
+        elif network == "mlp":
+            body = nn.Sequential(nn.Linear(hidden_size, width), nn.GELU())
+        else:
+            body = _TinyTransformer(hidden_size, width)
+        self.network = nn.Sequential(body, last)
+
+    def initialise(self, log_ppl: Tensor) -> None:
+        with torch.no_grad():
+            self.log_w.fill_(math.log(self.pref_beta / max(float(log_ppl.mean()), 1e-6)))
+
+    def beta(self, batch: RuleBatch) -> Tensor:
+        correction = 1 + self.epsilon * torch.tanh(self.network(self.norm(self.features(batch.hidden))).squeeze(-1))
+        log_ppl, known = self.log_perplexity(batch)
+        return self.where_known(self.log_w.exp() * log_ppl * correction, known)

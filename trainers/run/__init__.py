@@ -1,1 +1,3 @@
-"""One training run, from its job to its files."""
+"""One training run, from its job to its files. `job`, `objectives`, `memory` and `tracking` import nothing heavy."""
+
+__all__ = ["job", "memory", "objectives", "save", "tracking", "train"]

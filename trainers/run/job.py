@@ -1,15 +1,19 @@
-"""What one training run needs, and what it reports while it trains."""
+"""The job of one training run, and the progress it reports."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+import pydantic
+
+from trainers.common.files import Json
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(protected_namespaces=()))
 class TrainJob:
-    """Everything one training run needs.
+    """Everything one training run needs; also read from JSON, where paths are texts and steps a list.
 
     Attributes:
         training: fields of trl.DPOConfig the user set. lora: fields of peft.LoraConfig, or None for all weights.
@@ -26,7 +30,7 @@ class TrainJob:
     run_id: str
     run_dir: Path
     rule: str
-    params: dict[str, Any]
+    params: Json
     seed: int
     model_path: Path
     weights_hash: str
@@ -34,19 +38,19 @@ class TrainJob:
     attn_implementation: str
     trust_remote_code: bool
     reference_root: Path
-    training: dict[str, Any]
-    lora: dict[str, Any] | None
+    training: Json
+    lora: Json | None
     prefix_sharing: bool = True
     parent_dir: Path | None = None
     snapshots: bool | tuple[int, ...] = False
-    quantization: dict[str, Any] | None = None
+    quantization: Json | None = None
     group: str | None = None
     save: Literal["merged", "adapter", "both"] = "both"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One logged step, for whoever watches; `note` is something worth saying."""
+    """One logged step: its loss, mean beta and the estimated seconds left; `note` is a message to show instead."""
 
     step: int
     total_steps: int

@@ -35,7 +35,7 @@ def next_split(micro: int, split: int) -> int | None:
 
 
 def release_memory() -> None:
-    """Drop what a failed attempt left behind."""
+    """Drop what a failed attempt or a finished run left behind."""
     import torch
 
     gc.collect()

@@ -7,7 +7,7 @@ need a pair's margin, a head's own optimiser or the DPO loss itself have none.
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,9 @@ class Objective:
         pref_losses: values of `pref_loss`, the default first.
         rules: rules it takes, or None for all, those from outside included.
         only: rule parameters that have one possible value here.
+        has_reference: whether the loss compares the policy with a reference.
+        splits_batches: whether a micro-batch may be split without a change of the loss. KTO's KL term and ORPO's likelihood are
+            averages over it.
     """
 
     name: str
@@ -37,11 +40,12 @@ class Objective:
     pref_losses: tuple[str, ...]
     rules: tuple[str, ...] | None = None
     only: Mapping[str, Any] = field(default_factory=dict)
+    has_reference: bool = True
+    splits_batches: bool = False
 
     def load_config_class(self) -> Any:
         """The TRL configuration class (imports TRL)."""
-        module, _, name = self.config_class.rpartition(".")
-        return getattr(importlib.import_module(module), name)
+        return pkgutil.resolve_name(self.config_class)
 
 
 _SCALED = ("fixed", "foodpo")
@@ -50,7 +54,13 @@ _PROMPT_ONLY = {"ppl_of": "prompt", "ppl_tokens": "all", "attach_ppl": False}
 OBJECTIVES: dict[str, Objective] = {
     one.name: one
     for one in (
-        Objective("dpo", "pairs against a reference (arXiv 2305.18290)", "trl.DPOConfig", catalogue.PREF_LOSSES),
+        Objective(
+            "dpo",
+            "pairs against a reference (arXiv 2305.18290)",
+            "trl.DPOConfig",
+            catalogue.PREF_LOSSES,
+            splits_batches=True,
+        ),
         Objective(
             "kto",
             "single answers, desirable or not, against a reference (arXiv 2402.01306)",
@@ -66,6 +76,7 @@ OBJECTIVES: dict[str, Objective] = {
             ("orpo",),
             _SCALED,
             _PROMPT_ONLY,
+            has_reference=False,
         ),
     )
 }

@@ -1,16 +1,19 @@
-"""What a training run leaves on disk: its policy, its JSON files, its checkpoints."""
+"""The files of a training run: policy, JSON records, checkpoints."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.common.files import write_bytes
+from trainers.common.files import Json, read_json, write_bytes, write_json
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, CHECKPOINTS, EXAMPLE_PARTS, MODEL_CARD, POLICY_DIR
 from trainers.rules.base import BetaRule
+from trainers.run.job import TrainJob
+from trainers.run.start import load_model
 from trainers.trainer.recorded import is_sharded
 
 
@@ -18,21 +21,21 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written completely (trainer_state.json comes last but one, so check it parses)."""
     found: list[tuple[int, Path]] = []
     for path in folder.glob("checkpoint-*"):
-        try:
-            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        state = read_json(path / "trainer_state.json")
+        if isinstance(state, dict) and "global_step" in state:
             found.append((int(state["global_step"]), path))
-        except (OSError, ValueError, KeyError):
+        else:
             shutil.rmtree(path, ignore_errors=True)
     return max(found)[1] if found else None
 
 
 def clean_up(run_dir: Path) -> None:
-    """Remove what only a resumed run needs: call it once the run's completion is on disk."""
+    """Remove what only a resumed run needs; call it after the run's completion is on disk."""
     for name in (CHECKPOINTS, EXAMPLE_PARTS):
         shutil.rmtree(run_dir / name, ignore_errors=True)
 
 
-def whole_state(trainer: Any) -> dict[str, Any] | None:
+def whole_state(trainer: Any) -> Json | None:
     """The policy's state gathered from all processes, or None where every process has it; call it on all of them."""
     return trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded(trainer) else None
 
@@ -47,32 +50,24 @@ def sort_adapter_config(folder: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
-def save_policy(
-    trainer: Any,
-    tokenizer: Any,
-    run_dir: Path,
-    lora: bool,
-    state: dict[str, Any] | None,
-    base: Callable[[], Any],
-    keep: str = "both",
-) -> None:
+def save_policy(trainer: Any, job: TrainJob, state: Json | None) -> None:
     """Write the policy as one plain checkpoint (adapters merged) in the precision it was trained in, by one rename.
 
-    What the rule learned goes beside it, with the rule's name and parameters. `state` is what `whole_state` gave; with LoRA
-    sharded or quantised weights cannot be merged in place, so the adapter is merged into `base()`, the starting weights as
-    they are, loaded anew. `keep` is of `TrainJob.save`; an adapter that is kept alone has the tokenizer beside it.
+    The rule's state is saved beside it, with its name and parameters. `state` is what `whole_state` returned. With LoRA,
+    sharded or quantised weights cannot be merged in place, so the adapter is merged into the unquantised starting weights.
+    An adapter kept alone (`TrainJob.save`) gets the tokenizer beside it.
     """
-
+    run_dir, tokenizer = job.run_dir, trainer.processing_class
     staging, target, adapter = run_dir / f".{POLICY_DIR}.tmp", run_dir / POLICY_DIR, run_dir / ADAPTER_DIR
     shutil.rmtree(staging, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.rule.state_dict():
         save_rule(trainer.rule, trainer.rule.rule_name, trainer.rule.rule_params, run_dir)
-    if lora:
+    if job.lora is not None:
         shutil.rmtree(adapter, ignore_errors=True)
         model.save_pretrained(adapter, state_dict=state)
         sort_adapter_config(adapter)
-        if keep == "adapter":
+        if job.save == "adapter":
             tokenizer.save_pretrained(adapter)
             (adapter / MODEL_CARD).unlink(missing_ok=True)  # PEFT's form to fill in
             shutil.rmtree(target, ignore_errors=True)
@@ -80,19 +75,15 @@ def save_policy(
         if state is not None or getattr(model.get_base_model(), "is_quantized", False):
             from peft import PeftModel
 
-            model, state = PeftModel.from_pretrained(base(), adapter), None
+            base = load_model(dataclasses.replace(job, quantization=None))
+            model, state = PeftModel.from_pretrained(base, adapter), None
         model = model.merge_and_unload()
     model.save_pretrained(staging, state_dict=state)
     tokenizer.save_pretrained(staging)
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
-    if keep == "merged":
+    if job.save == "merged":
         shutil.rmtree(adapter, ignore_errors=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file atomically; NaN, as in the log of a diverged evaluation, is written as Python writes it."""
-    write_bytes(path, json.dumps(value, indent=1).encode())
 
 
 #: Lies beside the head's weights: {"rule": its name, "params": its parameters}.

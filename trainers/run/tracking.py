@@ -1,4 +1,4 @@
-"""Experiment trackers of transformers (`report_to`): one group a matrix, tags of the run, and nothing sent unless asked for.
+"""Experiment trackers of transformers (`report_to`): one group for each matrix, tags for each run, offline by default.
 
 Without `report_to` runs are shown by Trackio where it is installed, which keeps its records in a file on this machine. The
 trackers are told through the environment variables they document. A variable the user has set is left as it is.
@@ -13,10 +13,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from trainers.run.job import TrainJob
+from trainers.run.job import TrainJob
 
 #: What trackers write into a matrix's output directory.
 TRACKING = "tracking"
@@ -37,13 +36,9 @@ def tracked_by(job: TrainJob) -> list[str]:
 
 def default_is_installed() -> bool:
     """Whether the default tracker is a package here; a folder of its name is none."""
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import distributions
 
-    try:
-        version(DEFAULT)
-    except PackageNotFoundError:
-        return False
-    return True
+    return any(distributions(name=DEFAULT))
 
 
 def reported_to(job: TrainJob) -> list[str]:
@@ -62,7 +57,7 @@ def reported_to(job: TrainJob) -> list[str]:
 
 
 def shelter(trainer: Any, job: TrainJob) -> None:
-    """A tracker nobody asked for must not fail a run: after its first error, which is logged, it is told nothing more."""
+    """Keep the default tracker from failing a run: after its first error, which is logged, it is not called again."""
     if "report_to" in job.training:
         return
     for callback in trainer.callback_handler.callbacks:
@@ -75,14 +70,12 @@ def shelter(trainer: Any, job: TrainJob) -> None:
 
 def _sheltered(event: Callable[..., Any], failed: list[Exception]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        if failed:
-            return None
         try:
-            return event(*args, **kwargs)
+            return None if failed else event(*args, **kwargs)
         except Exception as error:
             failed.append(error)
             _log.warning(
-                "%s failed (%s); the run goes on without it (training.report_to: none keeps it off)", DEFAULT, error
+                "%s failed (%s); the run continues untracked (training.report_to: none switches it off)", DEFAULT, error
             )
             return None
 
@@ -123,7 +116,7 @@ def environment(job: TrainJob) -> dict[str, str]:
 
 @contextlib.contextmanager
 def tracking(job: TrainJob) -> Iterator[None]:
-    """Set `environment` for the length of a run; the next run in this process gets its own, and a record of its own."""
+    """Set `environment` for one run, and close the trackers' records at its end."""
     if not tracked_by(job):
         yield
         return
@@ -133,10 +126,10 @@ def tracking(job: TrainJob) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _tell("mlflow", "end_run", "FAILED")  # left open, the next run would go on in its record
+        _tell("mlflow", "end_run", "FAILED")  # otherwise the next run would continue its record
         raise
     finally:
-        # They would log the next run into this one's record, and W&B reads its tags from the variables only once.
+        # Otherwise they log the next run into this one's record; W&B reads its tags from the variables only once.
         for name, last in (("wandb", "finish"), ("wandb", "teardown"), ("swanlab", "finish")):
             _tell(name, last)
         for key in ours:

@@ -1,1 +1,1 @@
-"""The trainers: TRL's classes with a beta rule, recording and a reference store."""
+"""TRL's trainers with a rule, recorded rows and cached reference scores; internal to `trainers`."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+#: TRL's collated tensors by name.
+Batch = dict[str, Tensor]
 #: Columns of the dataset that go with a pair into the loss, beside TRL's own.
 PAIR_COLUMNS = ("example_index", "pair_beta", "ref_entropy", "prompt_words")
 
@@ -18,12 +22,15 @@ class PairCollator:
 
     inner: DataCollatorForPreference
 
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        batch: dict[str, Any] = self.inner(examples)
-        for name in PAIR_COLUMNS:
-            if name not in examples[0] or name == "prompt_words":
-                continue
-            batch[name] = torch.tensor([example[name] for example in examples])
+    @classmethod
+    def around(cls, collator: Any) -> PairCollator:
+        """`collator` itself where it is a `PairCollator`, else one around it."""
+        return collator if isinstance(collator, cls) else cls(collator)
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
+        batch: Batch = self.inner(examples)
+        given = [name for name in PAIR_COLUMNS if name in examples[0] and name != "prompt_words"]
+        batch |= {name: torch.tensor([example[name] for example in examples]) for name in given}
         if "prompt_words" in examples[0]:
             words = torch.zeros(len(examples), batch["input_ids"].size(1), dtype=torch.bool)
             for row, example in zip(words, examples, strict=True):

@@ -7,92 +7,49 @@ the policy, reads the prompt's log-likelihood and hidden states from the same fo
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import TrainerCallback
 from trl.trainer.utils import add_fused_lm_head
 
-from trainers.loss.example_rows import example_rows, rule_loss, wpo_weights
 from trainers.loss.forward import sequence_logps
-from trainers.loss.pair_rows import add_pair_scoring, unsupported_reason
-from trainers.loss.stand_in import PairInputs, PolicyStandIn
-from trainers.rules.base import BetaRule
-from trainers.trainer import recording
+from trainers.loss.stand_in import PairInputs, PolicyStandIn, example_rows, rule_loss, wpo_weights
+from trainers.rules.base import BetaRule, RuleBatch
 from trainers.trainer.collapse import CollapseDetector
-from trainers.trainer.collator import PAIR_COLUMNS, PairCollator
+from trainers.trainer.collator import PAIR_COLUMNS, Batch
 from trainers.trainer.probe import BetaProbe
-from trainers.trainer.recorded import DivergedError, is_sharded, keeping_dtypes
-from trainers.trainer.recording import NUMERIC_COLUMNS, ExampleRecorder
-from trainers.trainer.reference import ReferenceMixin, completion_entropy
-from trainers.trainer.reference_store import ReferenceStore, log_perplexities
+from trainers.trainer.recorded import is_sharded
+from trainers.trainer.reference import ReferenceTrainer, completion_entropy
 
-RULE_STATE = "rule.safetensors"
-PROBE_STATE = "probe.safetensors"
-REFERENCE_STATE = "reference.safetensors"
-_LOSS = NUMERIC_COLUMNS.index("loss")
+_RULE_STATE = "rule.safetensors"
+_PROBE_STATE = "probe.safetensors"
 
 
-class DynamicBetaDPOTrainer(ReferenceMixin):
+class DynamicBetaDPOTrainer(ReferenceTrainer):
     """DPO with the beta of each pair given by `rule`.
 
     Args:
         rule: the beta rule; its parameters, if any, are trained with the learning rate `rule.head_learning_rate`.
-        recorder: receives one row per example and step.
-        store: reference scores by content, used where `precompute_ref_log_probs` is on; else the reference runs in every step.
-        prefix_sharing: run prompt + chosen + rejected as one row where the model allows it. `sharing_reason` says why
-            it is off, if it is.
-        kwargs: of trl.DPOTrainer. `train_dataset` has an integer column `example_index`.
+        kwargs: of `ReferenceTrainer` and trl.DPOTrainer. `train_dataset` has an integer column `example_index`.
     """
 
-    data_collator: Any
-    precompute_ref_logps: bool
-
-    def __init__(
-        self,
-        *args: Any,
-        rule: BetaRule,
-        recorder: ExampleRecorder,
-        store: ReferenceStore,
-        prefix_sharing: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        self.rule = rule
-        self.recorder = recorder
-        self.store = store
-        self.prefix_sharing = prefix_sharing
-        self.sharing_reason: str | None = None if prefix_sharing else "switched off"
-        self.reference_forwards = 0
-        self.reference_scores = []
-        self._pair_scoring_added = False
-        self._rows: list[Tensor] = []
-        self._clock: float | None = None
-        self._unlogged: list[np.ndarray] = []
+    def __init__(self, *args: Any, rule: BetaRule, **kwargs: Any) -> None:
         self.head_grad_norm: float | None = None
         self.collapse = CollapseDetector(rule)
-        self.probe = BetaProbe()
-        super().__init__(*args, **kwargs)
-        self.rule.to(self.accelerator.device)
-        if not isinstance(self.data_collator, PairCollator):
-            self.data_collator = PairCollator(self.data_collator)
-        # from here on TRL always finds the reference's log-probs in the batch: from the store, or from the step itself
+        super().__init__(*args, rule=rule, **kwargs)
         if rule.perturbation is not None and is_sharded(self):
             raise ValueError(
                 "this rule reads the LM head outside the model's forward, which sharded weights do not allow; use DDP"
             )
-        self.reference_in_loop = not self.precompute_ref_logps
-        self.precompute_ref_logps = True
         if rule.perturbation is not None and not self.reference_in_loop:
             raise ValueError("this rule needs the reference's logits: set precompute_ref_log_probs to False")
         if rule.needs_reference_entropy and self.ref_model is not None:
             # TRL asks its reference for log-probs only
             add_fused_lm_head(self._causal_lm(self.ref_model), outputs=("log_probs", "entropy"))
-        self.add_callback(RuleCallback(self))
+        self.add_callback(_RuleCallback(self))
 
     def initialise_rule(self) -> None:
         """Hand the rule the reference's log-perplexities of the training set, once."""
@@ -100,48 +57,27 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
             self._prepare_scoring()
             size = self.args.per_device_train_batch_size
             for start in range(0, len(self.train_dataset), size):
-                examples = [self.train_dataset[i] for i in range(start, min(start + size, len(self.train_dataset)))]
-                batch = {key: value.to(self.accelerator.device) for key, value in self._collate(examples).items()}
-                self.reference_scores += self._reference_batch(batch)
-        values = log_perplexities(self.reference_scores, self.rule.ppl_of) or [1.0]
-        self.rule.initialise(torch.tensor(values, dtype=torch.float64))
-
-    def _collate(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        collator = (
-            self.data_collator if isinstance(self.data_collator, PairCollator) else PairCollator(self.data_collator)
+                indices = range(start, min(start + size, len(self.train_dataset)))
+                self.reference_scores += self._reference_batch(self.collate(self.train_dataset, indices))
+        scores = {
+            name: torch.tensor([getattr(score, name) for score in self.reference_scores], dtype=torch.float64)
+            for name in ("prompt_nll", "prompt_tokens", "response_nll", "response_tokens")
+        }
+        seen = RuleBatch(
+            log_ppl=scores["prompt_nll"],
+            has_ppl=scores["prompt_tokens"] > 0,
+            hidden=None,
+            example_index=torch.arange(len(self.reference_scores)),
+            response_log_ppl=scores["response_nll"],
+            prompt_tokens=scores["prompt_tokens"],
+            response_tokens=scores["response_tokens"],
         )
-        return collator(examples)
-
-    def _prepare_scoring(self) -> None:
-        """Decide on prefix sharing once TRL has patched the model's forward (it does so in its `__init__`)."""
-        if self._pair_scoring_added:
-            return
-        model = self._causal_lm()
-        if self.prefix_sharing:
-            self.sharing_reason = self._sharing_refused() or unsupported_reason(model)
-            self.prefix_sharing = self.sharing_reason is None
-        if self.prefix_sharing:
-            add_pair_scoring(model)
-            if self.ref_model is not None:
-                add_pair_scoring(self._causal_lm(self.ref_model))
-        self._pair_scoring_added = True
-
-    def _sharing_refused(self) -> str | None:
-        if is_sharded(self):
-            return "sharded weights (FSDP, DeepSpeed): not tried with rows that share the prompt"
-        if self.use_weighting:
-            return "WPO weighting needs scores that rows with a shared prompt do not carry"
-        if self.aux_loss_enabled:
-            return "the router's auxiliary loss counts tokens of the two-row layout"
-        return None
+        values, known = self.rule.log_perplexity(seen)
+        self.rule.initialise(values[known] if known.any() else torch.ones(1, dtype=torch.float64))
 
     # -- the loss --------------------------------------------------------------------------------------------
 
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        self._signature_columns += [name for name in PAIR_COLUMNS if name not in self._signature_columns]
-
-    def _pair_inputs(self, inputs: dict[str, Any]) -> PairInputs:
+    def _pair_inputs(self, inputs: Batch) -> PairInputs:
         """Take what is not TRL's out of `inputs`, and put the reference's log-probs in if they are computed in the loop."""
         extra = {name: inputs.pop(name, None) for name in PAIR_COLUMNS}
         reference = None
@@ -161,7 +97,7 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
             **extra,
         )
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+    def _compute_loss(self, model: Any, inputs: Batch, return_outputs: bool) -> Any:
         self._prepare_scoring()
         inputs = dict(inputs)
         policy = PolicyStandIn(self, model, self._pair_inputs(inputs))
@@ -177,76 +113,16 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
         if self.model.training and batch.hidden is not None and isinstance(self.beta, Tensor):
             self.probe.add(batch.step, batch.example_index, self.beta, batch.log_ppl, batch.hidden)
         weighting = wpo_weights(policy.pass_.outputs, inputs["completion_mask"]) if self.use_weighting else None
-        self._rows.append(example_rows(self, policy, inputs["attention_mask"], weighting))
+        columns = example_rows(self, policy, inputs["attention_mask"], weighting)
+        self.add_rows(columns, policy.pass_.prompt_nll.detach(), policy.pass_.prompt_tokens)
         return (loss, result[1]) if return_outputs else loss
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        value = super()._get_grad_norm(model, grad_norm=grad_norm)
-        # before the optimiser's step, so that the weights and the last checkpoint stay good; a loss scaler skips such
-        # steps by itself and lowers its scale
-        if value is not None and self.accelerator.scaler is None and not np.isfinite(float(value)):
-            raise DivergedError(self._divergence(f"the gradient norm is {float(value)}"))
-        return value
-
-    def _divergence(self, what: str) -> str:
-        folder = Path(self.args.output_dir)
-        steps = sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*") if path.is_dir())
-        kept = f"the last good checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint before it"
-        return f"{what} at step {self.state.global_step + 1}; {kept}; lower the learning rate"
-
-    # -- logging ---------------------------------------------------------------------------------------------
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        training = self.model.training
-        rows = self._gather_rows()
-        if training:
-            rows = self._record(rows)
-            self._unlogged.clear()
-        if rows is not None:
-            prefix = "" if training else "eval_"
-            logs.update({prefix + key: value for key, value in recording.summary(rows).items()})
-        if training and rows is not None:
-            now = time.perf_counter()
-            if self._clock is not None:
-                logs["step_time_s"] = (now - self._clock) / max(self.args.logging_steps, 1)
-                logs["tokens_per_second"] = recording.tokens(rows) / (now - self._clock)
-            self._clock = now
-            logs["examples_seen"] = self.state.global_step * self._global_batch()
-            logs["peak_memory_bytes"] = recording.peak_memory()
-            if self.head_grad_norm is not None:
-                logs["head_grad_norm"] = self.head_grad_norm
-            reason = self.collapse.update(rows, self.state.global_step)
-            if reason is not None:
-                logs["beta_collapse"] = reason  # type: ignore[assignment]
-        super().log(logs, start_time)
-
-    def _gather_rows(self) -> np.ndarray | None:
-        if not self._rows:
-            return None
-        gathered = torch.cat(self._rows)
-        self._rows.clear()
-        if self.accelerator.num_processes > 1:
-            gathered = self.accelerator.gather(gathered)
-        rows: np.ndarray = gathered.cpu().numpy()
-        if self.model.training and not np.isfinite(rows[:, _LOSS]).all():
-            raise DivergedError(self._divergence("a loss is NaN or infinite"))
-        return rows
-
-    def _record(self, rows: np.ndarray | None) -> np.ndarray | None:
-        """Hand `rows` to the recorder; at a log, returns all rows since the last one, a checkpoint between or not."""
-        if rows is not None:
-            if self.accelerator.is_main_process:
-                self.recorder.add(rows)
-            self._unlogged.append(rows)
-        return np.concatenate(self._unlogged) if self._unlogged else None
-
-    def _global_batch(self) -> int:
-        args = self.args
-        return args.per_device_train_batch_size * args.gradient_accumulation_steps * self.accelerator.num_processes
-
-    def start_clock(self) -> None:
-        """Mark the beginning of the first step, so that its time is known too."""
-        self._clock = time.perf_counter()
+    def notes(self, rows: np.ndarray) -> dict[str, Any]:
+        found = {
+            "head_grad_norm": self.head_grad_norm,
+            "beta_collapse": self.collapse.update(rows, self.state.global_step),
+        }
+        return {key: value for key, value in found.items() if value is not None}
 
     # -- optimiser and checkpoints ---------------------------------------------------------------------------
 
@@ -258,45 +134,16 @@ class DynamicBetaDPOTrainer(ReferenceMixin):
             optimizer.add_param_group({"params": parameters, "lr": self.rule.head_learning_rate, "weight_decay": 0.0})
         return optimizer
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        # before TRL's part: that ends with trainer_state.json, which makes the checkpoint count as whole
-        self._record(self._gather_rows())
-        if self.accelerator.is_main_process:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            states = {RULE_STATE: self.rule.state_dict(), PROBE_STATE: self.probe.state_dict()}
-            if self.args.sync_ref_model:  # TR-DPO: the reference has moved too
-                states[REFERENCE_STATE] = self.accelerator.unwrap_model(self.ref_model).state_dict()
-            for name, state in states.items():
-                if state:
-                    folder.mkdir(parents=True, exist_ok=True)
-                    save_file({key: value.detach().cpu().clone() for key, value in state.items()}, folder / name)
-            self.recorder.flush(self.state.global_step)
-        super()._save_checkpoint(model, trial)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with keeping_dtypes(self.model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        folder = Path(resume_from_checkpoint)
-        if (folder / RULE_STATE).is_file():
-            self.rule.load_state_dict(load_file(folder / RULE_STATE))
-        if (folder / PROBE_STATE).is_file():
-            self.probe.load_state_dict(load_file(folder / PROBE_STATE))
-        if self.args.sync_ref_model:
-            self.accelerator.unwrap_model(self.ref_model).load_state_dict(load_file(folder / REFERENCE_STATE))
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Checkpoints are internal; the policy gets its card once, when it is saved."""
+    def checkpoint_states(self) -> dict[str, nn.Module | BetaProbe]:
+        return {_RULE_STATE: self.rule, _PROBE_STATE: self.probe, **super().checkpoint_states()}
 
 
-class RuleCallback(TrainerCallback):
+class _RuleCallback(TrainerCallback):
     """Averages the rule's gradients over ranks before the optimiser's step (DDP does not see them), notes their norm,
     and lets the rule change its state after the step."""
 
     def __init__(self, trainer: DynamicBetaDPOTrainer) -> None:
         self.trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.start_clock()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         gradients = [p.grad for p in self.trainer.rule.parameters() if p.grad is not None]

@@ -8,22 +8,18 @@ the log-probs of the same forward pass.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from trl import KTOTrainer
 
-from trainers.trainer.collator import PairCollator
-from trainers.trainer.dpo import REFERENCE_STATE
-from trainers.trainer.recorded import RecordedTrainer
-from trainers.trainer.recording import NUMERIC_COLUMNS
+from trainers.trainer.collator import Batch
+from trainers.trainer.recorded import RecordedWithReference
 
 
-def kto_losses(log_ratio: Tensor, kl: Tensor | float, beta: Tensor | float, label: Tensor) -> Tensor:
+def _kto_losses(log_ratio: Tensor, kl: Tensor | float, beta: Tensor | float, label: Tensor) -> Tensor:
     """(B,) 1 - sigmoid(s * beta * (log_ratio - kl)) with s = 1 where `label`, else -1.
 
     Equation 7 of the paper without its weights; with kl = 0 it is APO-zero's unpaired loss (arXiv 2408.06266).
@@ -32,20 +28,15 @@ def kto_losses(log_ratio: Tensor, kl: Tensor | float, beta: Tensor | float, labe
     return 1 - torch.sigmoid(sign * beta * (log_ratio - kl))
 
 
-class KTOStandIn:
+class _KTOStandIn:
     """What TRL calls as `model`: one forward that also yields the prompts' perplexity, and from it the betas.
 
     After the call: `logps` (B,) with their gradient, `prompt_nll` and `prompt_tokens` (B,), `beta`, `aux_loss`.
     """
 
-    def __init__(self, trainer: DynamicBetaKTOTrainer, model: Any, inputs: dict[str, Any], index: Tensor) -> None:
+    def __init__(self, trainer: DynamicBetaKTOTrainer, model: Any, inputs: Batch, index: Tensor) -> None:
         self.trainer, self.model, self.index = trainer, model, index
         self.completion = inputs["completion_mask"].bool()
-        self.logps: Tensor
-        self.prompt_nll: Tensor
-        self.prompt_tokens: Tensor
-        self.beta: float | Tensor
-        self.aux_loss: Tensor | None
 
     def __call__(self, **kwargs: Any) -> Any:
         if not kwargs.get("fused_lm_head"):
@@ -63,48 +54,32 @@ class KTOStandIn:
         return outputs
 
 
-class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
+class DynamicBetaKTOTrainer(RecordedWithReference, KTOTrainer):
     """KTO with the beta of each answer given by `rule`; `train_dataset` has an integer column `example_index`."""
 
-    data_collator: Any
-    precompute_ref_logps: bool
+    sharing_reason = "objective kto runs TRL's own rows"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.reference_forwards = 0
-        super().__init__(*args, **kwargs)
-        self.data_collator = PairCollator(self.data_collator)
-        # from here on TRL always finds the reference's log-probs in the batch: computed before training, or in the step
-        self.reference_in_loop = not self.precompute_ref_logps
-        self.precompute_ref_logps = True
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        if "example_index" not in self._signature_columns:
-            self._signature_columns += ["example_index"]
-
-    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+    def compute_ref_log_probs(self, model: Any, inputs: Batch) -> tuple[Tensor, Tensor | None]:
         self.reference_forwards += 1
-        logps: tuple[Tensor, Tensor | None] = super().compute_ref_log_probs(model, inputs)
-        return logps
+        return super().compute_ref_log_probs(model, inputs)
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         """TRL's pass over the same batches, kept in memory: its cache file is out of other ranks' reach."""
         logps: list[float] = []
         kl_logps: list[float] = []
         for start in range(0, len(dataset), batch_size):
-            batch = self.data_collator([dataset[i] for i in range(start, min(start + batch_size, len(dataset)))])
-            batch = {key: value.to(self.accelerator.device) for key, value in batch.items()}
+            batch = self.collate(dataset, range(start, min(start + batch_size, len(dataset))))
             own, mismatched = self.compute_ref_log_probs(self.ref_model or self.model, batch)
             logps += own.double().tolist()
             kl_logps += mismatched.double().tolist() if mismatched is not None else []
         dataset = dataset.add_column("ref_logps", logps)
         return dataset.add_column("ref_KL_logps", kl_logps) if kl_logps else dataset
 
-    def _compute_kl_logps(self, model: Any, batch: dict[str, Any]) -> Any:
+    def _compute_kl_logps(self, model: Any, batch: Batch) -> Any:
         # mismatched answers only estimate the KL term: no rule to ask
-        return super()._compute_kl_logps(model.model if isinstance(model, KTOStandIn) else model, batch)
+        return super()._compute_kl_logps(model.model if isinstance(model, _KTOStandIn) else model, batch)
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+    def _compute_loss(self, model: Any, inputs: Batch, return_outputs: bool) -> Any:
         inputs = dict(inputs)
         index = inputs.pop("example_index", torch.arange(len(inputs["input_ids"]), device=inputs["input_ids"].device))
         if self.reference_in_loop:
@@ -112,7 +87,7 @@ class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
             inputs["ref_logps"] = logps
             if kl_logps is not None:
                 inputs["ref_KL_logps"] = kl_logps
-        policy = KTOStandIn(self, model, inputs, index)
+        policy = _KTOStandIn(self, model, inputs, index)
         self.beta = self.rule.pref_beta
         result = super()._compute_loss(policy, inputs, return_outputs)
         loss = result[0] if return_outputs else result
@@ -121,7 +96,7 @@ class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
         mode = "train" if self.model.training else "eval"
         kl = float(self._metrics[mode]["kl"][-1])
         if isinstance(policy.beta, Tensor):
-            losses = self._label_weights(label) * kto_losses(log_ratio, kl, policy.beta, label)
+            losses = self._label_weights(label) * _kto_losses(log_ratio, kl, policy.beta, label)
             loss = losses.mean()
             if self.aux_loss_enabled:
                 loss = loss + self.router_aux_loss_coef * policy.aux_loss
@@ -145,19 +120,19 @@ class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
 
     @torch.no_grad()
     def _add_example_rows(
-        self, policy: KTOStandIn, inputs: dict[str, Any], log_ratio: Tensor, kl: float, label: Tensor
+        self, policy: _KTOStandIn, inputs: Batch, log_ratio: Tensor, kl: float, label: Tensor
     ) -> None:
         """A row has the columns of its own answer, chosen or rejected; those of the other one are null, and so is delta."""
         beta = torch.as_tensor(policy.beta, dtype=torch.float64, device=log_ratio.device).expand_as(log_ratio)
         tokens = inputs["completion_mask"].sum(1)
         weight = self._label_weights(label).double()
-        losses = kto_losses(log_ratio, kl, beta, label)
+        losses = _kto_losses(log_ratio, kl, beta, label)
         columns = {
             "example_index": policy.index,
             "prompt_tokens": inputs["attention_mask"].sum(1) - tokens,
             "dynamic_beta": beta,
             "loss": weight * losses,
-            "loss_at_beta0": kto_losses(log_ratio, kl, self.rule.pref_beta, label),
+            "loss_at_beta0": _kto_losses(log_ratio, kl, self.rule.pref_beta, label),
             "weight": weight,
             "gradient_weight": weight * beta * losses * (1 - losses),
         }
@@ -169,23 +144,3 @@ class DynamicBetaKTOTrainer(RecordedTrainer, KTOTrainer):
             ):
                 columns[column] = values.double().masked_fill(~mask, float("nan"))
         self.add_rows(columns, policy.prompt_nll, policy.prompt_tokens)
-
-    def count_tokens(self, rows: Any) -> float:
-        start = NUMERIC_COLUMNS.index("prompt_tokens")
-        return float(torch.from_numpy(rows[:, start : start + 3]).nansum())
-
-    # -- a reference that moves (TR-DPO's synchronisation) is part of a checkpoint -----------------------------
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if self.args.sync_ref_model and self.accelerator.is_main_process:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            state = self.accelerator.unwrap_model(self.ref_model).state_dict()
-            save_file({key: value.detach().cpu().clone() for key, value in state.items()}, folder / REFERENCE_STATE)
-        super()._save_checkpoint(model, trial)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.args.sync_ref_model:
-            state = load_file(Path(resume_from_checkpoint) / REFERENCE_STATE)
-            self.accelerator.unwrap_model(self.ref_model).load_state_dict(state)

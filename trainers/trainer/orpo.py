@@ -14,10 +14,12 @@ from torch import Tensor
 from trl.experimental.orpo import ORPOTrainer
 from trl.experimental.orpo.orpo_trainer import log1mexp
 
+from trainers.loss.pair_rows import token_log_probs
+from trainers.trainer.collator import Batch
 from trainers.trainer.recorded import RecordedTrainer
 
 
-class ORPOStandIn:
+class _ORPOStandIn:
     """What TRL calls as `model`: the same forward, whose logits also give the prompts' perplexity, and from it the betas.
 
     After the call: `prompt_nll` and `prompt_tokens` (B,); `chosen_nll` and `chosen_targets` (B,), the summed negative
@@ -29,11 +31,6 @@ class ORPOStandIn:
     ) -> None:
         self.trainer, self.model, self.index = trainer, model, index
         self.answer_tokens = torch.cat([(part != -100).sum(1) for part in labels])
-        self.prompt_nll: Tensor
-        self.prompt_tokens: Tensor
-        self.prompt_lengths: Tensor
-        self.chosen_nll: Tensor
-        self.chosen_targets: Tensor
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, **kwargs: Any) -> Any:
         outputs = self.model(input_ids, attention_mask=attention_mask, **kwargs)
@@ -47,7 +44,7 @@ class ORPOStandIn:
             for i in range(half):  # one row of float32 logits at a time
                 targets = input_ids[i, 1 : lengths[i]]
                 logits = outputs.logits[i, : len(targets)].float()
-                nll = torch.logsumexp(logits, -1) - logits.gather(-1, targets[:, None])[:, 0]
+                nll = -token_log_probs(logits, targets)
                 prompt.append(nll[: self.prompt_tokens[i]].sum())
                 whole.append(nll.sum())
         self.prompt_nll = torch.stack(prompt) / self.prompt_tokens.clamp_min(1)
@@ -63,6 +60,7 @@ class DynamicBetaORPOTrainer(RecordedTrainer, ORPOTrainer):
     """
 
     train_dataset: Any
+    sharing_reason = "objective orpo runs TRL's own rows"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -73,12 +71,11 @@ class DynamicBetaORPOTrainer(RecordedTrainer, ORPOTrainer):
         ]
         if len(whole) < len(self.train_dataset):
             self.train_dataset = self.train_dataset.select(whole)
-        self._policy: ORPOStandIn
 
-    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
+    def concatenated_forward(self, model: Any, batch: Batch) -> Any:
         labels = (batch["chosen_labels"], batch["rejected_labels"])
         index = torch.as_tensor(batch.get("example_index", range(len(labels[0]))), device=labels[0].device)
-        self._policy = ORPOStandIn(self, model, labels, index)
+        self._policy = _ORPOStandIn(self, model, labels, index)
         return super().concatenated_forward(self._policy, batch)
 
     def odds_ratio_loss(self, policy_chosen_logps: Tensor, policy_rejected_logps: Tensor) -> Any:

@@ -22,36 +22,31 @@ class BetaProbe:
     """Keeps the prompt states of the last 256 pairs on this process; reads tensors that training made anyway."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[np.ndarray, Tensor]] = []
+        self._kept: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def add(self, step: int, example_index: Tensor, beta: Tensor, log_ppl: Tensor, hidden: Tensor) -> None:
         """One micro-batch: example_index, beta, log_ppl of shape (B,), hidden of shape (B, H)."""
         columns = (torch.full_like(beta, step), example_index, beta, log_ppl)
-        numbers = torch.stack([c.detach().double().cpu() for c in columns], dim=1).numpy()
-        self._parts.append((numbers, hidden.detach().float().cpu()))
-        while sum(len(n) for n, _ in self._parts[1:]) >= MOST_PAIRS:
-            self._parts.pop(0)
+        numbers = torch.stack([c.detach().double().cpu() for c in columns], dim=1)
+        fresh = {"numbers": numbers, "hidden": hidden.detach().float().cpu()}
+        for name, values in fresh.items():
+            self._kept[name] = torch.cat([self._kept.get(name, values[:0]), values])[-MOST_PAIRS:]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """For a checkpoint: a run that resumes from it leaves the same file as one that was never stopped."""
-        if not self._parts:
-            return {}
-        numbers = torch.from_numpy(np.concatenate([n for n, _ in self._parts])[-MOST_PAIRS:])
-        return {"numbers": numbers, "hidden": torch.cat([h for _, h in self._parts])[-MOST_PAIRS:]}
+        """For a checkpoint; a resumed run then writes the same file as an uninterrupted one."""
+        return self._kept
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` gave."""
-        self._parts = [(state["numbers"].numpy(), state["hidden"])]
+        """Restore what `state_dict` returned."""
+        self._kept = dict(state)
 
     def write(self, run_dir: Path, example_ids: Sequence[str]) -> Path | None:
         """`beta_probe.parquet`: example_id, step, dynamic_beta, log_prompt_perplexity and the first 16 principal components of
         the states (standardised columns pc_00..., unit variance); None, and no file, with fewer than 8 pairs."""
-        rows = sum(len(n) for n, _ in self._parts)
-        if rows < 8:
+        if not self._kept or len(self._kept["numbers"]) < 8:
             return None
-        numbers = np.concatenate([n for n, _ in self._parts])[-MOST_PAIRS:]
-        states = torch.cat([h for _, h in self._parts])[-MOST_PAIRS:].double().numpy()
+        numbers, states = self._kept["numbers"].numpy(), self._kept["hidden"].double().numpy()
         states = states - states.mean(axis=0)
         left, _, _ = np.linalg.svd(states, full_matrices=False)
         parts = left[:, :COMPONENTS] * np.sqrt(len(states))

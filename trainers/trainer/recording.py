@@ -59,9 +59,7 @@ class ExampleRecorder:
     def start(self, resumed_step: int) -> None:
         """Drop rows of steps after `resumed_step` (0 for a fresh start): they are about to be trained again."""
         self._rows.clear()
-        if not self.parts.is_dir():
-            return
-        for path in self.parts.iterdir():
+        for path in self.parts.glob("*"):
             if path.suffix != ".parquet" or int(path.stem.split("-")[1]) > resumed_step:
                 path.unlink()
 
@@ -77,19 +75,14 @@ class ExampleRecorder:
     def _table(self, rows: np.ndarray) -> pa.Table:
         columns = dict(zip(NUMERIC_COLUMNS, rows.T, strict=True))
         index = columns.pop("example_index").astype(int)
-        arrays: list[pa.Array] = []
-        for field in SCHEMA:
-            if field.name == "run_id":
-                arrays.append(pa.array([self.run_id] * len(index), type=field.type))
-            elif field.name == "example_id":
-                arrays.append(pa.array([self.example_ids[i] for i in index], type=field.type))
-            elif pa.types.is_floating(field.type):
-                arrays.append(pa.array(columns[field.name], type=field.type, from_pandas=True))
-            else:
-                kind = bool if pa.types.is_boolean(field.type) else int
-                values = columns[field.name]
-                arrays.append(pa.array(np.nan_to_num(values).astype(kind), type=field.type, mask=np.isnan(values)))
-        return pa.Table.from_arrays(arrays, schema=SCHEMA)
+        arrays = {
+            "run_id": pa.array([self.run_id] * len(index)),
+            "example_id": pa.array([self.example_ids[i] for i in index]),
+        }
+        for name, values in columns.items():
+            known = np.where(np.isnan(values), 0, values).astype(_TYPES[name].to_pandas_dtype())
+            arrays[name] = pa.array(known, type=_TYPES[name], mask=np.isnan(values))
+        return pa.Table.from_pydict(arrays, schema=SCHEMA)
 
     def flush(self, step: int) -> None:
         """Write what was added since the last flush as the part ending at `step`."""
@@ -116,8 +109,9 @@ class ExampleRecorder:
         with replacing(target) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
             waiting = SCHEMA.empty_table()
             for path in paths:
-                part = pq.read_table(path, schema=SCHEMA, page_checksum_verification=True)
-                waiting = pa.concat_tables([waiting, part])
+                waiting = pa.concat_tables(
+                    [waiting, pq.read_table(path, schema=SCHEMA, page_checksum_verification=True)]
+                )
                 while len(waiting) >= _GROUP_ROWS:
                     writer.write_table(waiting.slice(0, _GROUP_ROWS).combine_chunks(), row_group_size=_GROUP_ROWS)
                     waiting = waiting.slice(_GROUP_ROWS)
@@ -148,9 +142,10 @@ def summary(rows: np.ndarray) -> dict[str, float]:
 
 
 def tokens(rows: np.ndarray) -> float:
-    """Tokens of the rows as stock TRL counts them: the prompt twice, and both answers."""
+    """Tokens of the rows (n, len(NUMERIC_COLUMNS)) as stock TRL counts them: the prompt once with each of a row's answers."""
     start = NUMERIC_COLUMNS.index("prompt_tokens")
-    return float((2 * rows[:, start] + rows[:, start + 1] + rows[:, start + 2]).sum())
+    prompt, answers = rows[:, start], rows[:, start + 1 : start + 3]
+    return float(np.nansum(answers) + (prompt * np.isfinite(answers).sum(axis=1)).sum())
 
 
 def reset_peak_memory() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,23 +13,52 @@ from torch import Tensor
 from trl import DPOTrainer
 from trl.trainer.utils import use_adapter
 
-from trainers.loss.forward import ForwardPass, ForwardRequest, run_forward, sequence_logps
+from trainers.loss.forward import ForwardPass, run_forward, sequence_logps
+from trainers.loss.pair_rows import add_pair_scoring, unsupported_reason
+from trainers.trainer.collator import Batch
+from trainers.trainer.recorded import RecordedWithReference, is_sharded
 from trainers.trainer.reference_store import ReferenceScore, ReferenceStore, content_key
 
 
-class ReferenceMixin(DPOTrainer):
-    """What `DynamicBetaDPOTrainer` knows of the reference. Expects `store`, `prefix_sharing` and `_prepare_scoring`."""
+class ReferenceTrainer(RecordedWithReference, DPOTrainer):
+    """The reference side of `DynamicBetaDPOTrainer`, and how its passes are laid out.
 
-    store: ReferenceStore
-    prefix_sharing: bool
-    reference_forwards: int
-    reference_scores: list[ReferenceScore]
+    Args:
+        store: reference scores by content, used where `precompute_ref_log_probs` is on; else the reference runs in every step.
+        prefix_sharing: run prompt + chosen + rejected as one row where the model allows it. `sharing_reason` says why
+            it is off, if it is.
+    """
+
+    def __init__(self, *args: Any, store: ReferenceStore, prefix_sharing: bool = True, **kwargs: Any) -> None:
+        self.store = store
+        self.prefix_sharing = prefix_sharing
+        self.sharing_reason = None if prefix_sharing else "switched off"
+        self.reference_scores: list[ReferenceScore] = []
+        self._pair_scoring_added = False
+        super().__init__(*args, **kwargs)
 
     def _prepare_scoring(self) -> None:
-        raise NotImplementedError
+        """Decide on prefix sharing once TRL has patched the model's forward (it does so in its `__init__`)."""
+        if self._pair_scoring_added:
+            return
+        model = self._causal_lm()
+        if self.prefix_sharing:
+            self.sharing_reason = self._sharing_refused() or unsupported_reason(model)
+            self.prefix_sharing = self.sharing_reason is None
+        if self.prefix_sharing:
+            add_pair_scoring(model)
+            if self.ref_model is not None:
+                add_pair_scoring(self._causal_lm(self.ref_model))
+        self._pair_scoring_added = True
 
-    def _collate(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        raise NotImplementedError
+    def _sharing_refused(self) -> str | None:
+        if is_sharded(self):
+            return "sharded weights (FSDP, DeepSpeed): not tried with rows that share the prompt"
+        if self.use_weighting:
+            return "WPO weighting needs scores that rows with a shared prompt do not carry"
+        if self.aux_loss_enabled:
+            return "the router's auxiliary loss counts tokens of the two-row layout"
+        return None
 
     def _causal_lm(self, model: Any = None) -> Any:
         """The causal LM underneath PEFT and DDP; of the policy, or of `model`."""
@@ -47,7 +76,7 @@ class ReferenceMixin(DPOTrainer):
         with torch.no_grad(), context, self.accelerator.autocast():
             yield model
 
-    def _truncated(self, example: dict[str, Any]) -> tuple[list[int], list[int], list[int]]:
+    def _truncated(self, example: Mapping[str, Any]) -> tuple[list[int], list[int], list[int]]:
         """Token ids of prompt, chosen and rejected as they reach the model."""
         prompt, limit = example["prompt_ids"], self.args.max_length
         if limit is None:
@@ -83,8 +112,7 @@ class ReferenceMixin(DPOTrainer):
                 if number % self.accelerator.num_processes != self.accelerator.process_index:
                     continue  # another process runs this batch
                 part = missing[start : start + batch_size]
-                batch = self._collate([dataset[index] for _, index in part])
-                batch = {key: value.to(self.accelerator.device) for key, value in batch.items()}
+                batch = self.collate(dataset, [index for _, index in part])
                 fresh.update(zip((key for key, _ in part), self._reference_batch(batch), strict=True))
             fresh = dict(gather_object(list(fresh.items())))
             if self.accelerator.is_main_process:
@@ -92,7 +120,7 @@ class ReferenceMixin(DPOTrainer):
             known.update(fresh)
         return [known[key] for key in keys]
 
-    def _reference_forward(self, batch: dict[str, Any], keep_hidden: bool = False) -> ForwardPass:
+    def _reference_forward(self, batch: Batch, keep_hidden: bool = False) -> ForwardPass:
         """One pass of the reference over a collated batch, in the same layout as the policy's."""
         self.reference_forwards += 1
         completion_mask = batch["completion_mask"]
@@ -103,12 +131,12 @@ class ReferenceMixin(DPOTrainer):
             "labels": batch["input_ids"].masked_fill(completion_mask == 0, -100),
             "fused_lm_head": True,
         }
-        request = ForwardRequest(kwargs, completion_mask, batch.get("prompt_words"), keep_hidden=keep_hidden)
         pad = self._tokenizer.pad_token_id if self.prefix_sharing else None
         with self._reference_mode() as model:
-            return run_forward(model, self._causal_lm(model).base_model, request, pad)
+            backbone, words = self._causal_lm(model).base_model, batch.get("prompt_words")
+            return run_forward(model, backbone, kwargs, completion_mask, pad, words, keep_hidden=keep_hidden)
 
-    def _reference_batch(self, batch: dict[str, Any]) -> list[ReferenceScore]:
+    def _reference_batch(self, batch: Batch) -> list[ReferenceScore]:
         done, completion_mask = self._reference_forward(batch), batch["completion_mask"]
         chosen, rejected = sequence_logps(done.outputs.log_probs, completion_mask, self.ld_alpha).chunk(2)
         response_tokens = sum(completion_mask[:, 1:].sum(1).chunk(2))

@@ -7,17 +7,16 @@ reference weights, precision, `ld_alpha`, library versions, and how the forward 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from trainers.common.files import replacing, write_bytes
 
@@ -72,21 +71,6 @@ def content_key(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence
     return digest.hexdigest()[:32]
 
 
-def log_perplexities(scores: Sequence[ReferenceScore], of: str) -> list[float]:
-    """Log-perplexity of each pair's prompt, response or both, not below 0, where there is one (see `BetaRule.ppl_of`)."""
-    values: list[float] = []
-    for score in scores:
-        parts = {
-            "prompt": [(score.prompt_nll, score.prompt_tokens)],
-            "response": [(score.response_nll, score.response_tokens)],
-        }
-        chosen = parts["prompt"] + parts["response"] if of == "both" else parts[of]
-        tokens = sum(count for _, count in chosen)
-        if tokens > 0:
-            values.append(max(sum(nll * count for nll, count in chosen) / tokens, 0.0))
-    return values
-
-
 class ReferenceStore:
     """A Parquet file of scores under `root/<identity key>/`, grown under a file lock and replaced atomically."""
 
@@ -99,25 +83,17 @@ class ReferenceStore:
         if not described.exists() or described.read_bytes() != text:  # missing or corrupt
             write_bytes(described, text)
 
-    def filling(self) -> AbstractContextManager[None]:
+    def filling(self) -> FileLock:
         """Hold this while computing missing scores, so that only one of several runs started together computes them."""
-        return self._locked(".filling.lock")
-
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        with (self.directory / name).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return FileLock(self.directory / ".filling.lock")
 
     def load(self) -> dict[str, ReferenceScore]:
         """All stored scores by content key. A corrupt file is moved to `scores.corrupt` and counts as empty."""
         if not self.path.exists():
             return {}
         try:
-            table = pq.read_table(self.path, page_checksum_verification=True).to_pydict()
-            keys = table.pop("key")
-            columns = zip(*(table[name] for name in ReferenceScore.__dataclass_fields__), strict=True)
-            return {key: ReferenceScore(*values) for key, values in zip(keys, columns, strict=True)}
+            rows = pq.read_table(self.path, page_checksum_verification=True).to_pylist()
+            return {row.pop("key"): ReferenceScore(**row) for row in rows}
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the system cannot read it now; the file itself is not corrupt
@@ -126,10 +102,7 @@ class ReferenceStore:
 
     def add(self, scores: dict[str, ReferenceScore]) -> None:
         """Merge `scores` with what is stored."""
-        with self._locked(".lock"):
-            merged = {**self.load(), **scores}
-            columns: dict[str, list[object]] = {"key": list(merged)}
-            for name in ReferenceScore.__dataclass_fields__:
-                columns[name] = [getattr(score, name) for score in merged.values()]
+        with FileLock(self.directory / ".lock"):
+            rows = [{"key": key, **vars(score)} for key, score in {**self.load(), **scores}.items()]
             with replacing(self.path) as temporary:
-                pq.write_table(pa.table(columns), temporary, write_page_checksum=True)
+                pq.write_table(pa.Table.from_pylist(rows), temporary, write_page_checksum=True)

@@ -24,8 +24,7 @@ from harness.plan.references import data_source, resolve_model
 from harness.progress import Progress, stderr_line
 from trainers.common import Json, UserError
 from trainers.common.jsonl import write_jsonl
-from trainers.formats.prompts import read_prompts
-from trainers.formats.readers.single import read_answers
+from trainers.formats.single import read_answers, read_prompts
 from trainers.formats.source import open_stream
 
 _LONGEST = 1024

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         }
         reports.append(figures)
         named[text] = found.checked.pairs
-        trained.append(draw(found.checked.pairs, found.opened.limit, 0))
+        trained.append(draw(found.checked.pairs, found.limit, 0))
     code = 0
     if options.learnability and model is not None and tokens is not None:
         code = _learnability(ResolvedModel(options.model, model), tokens, trained, heldout, reports)

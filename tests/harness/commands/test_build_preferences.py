@@ -11,7 +11,7 @@ import pytest
 
 from evals.preferences.data_card import write_card
 from tests.harness.conftest import write_jsonl
-from trainers.formats.pairs import load_pairs
+from trainers.formats import load_pairs
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = ROOT / "trainers" / "data" / "constraint_pairs"

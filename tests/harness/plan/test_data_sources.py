@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainers.formats.pairs import load_pairs
+from trainers.formats import load_pairs
 
 LINE = "  train: pairs.jsonl"
 

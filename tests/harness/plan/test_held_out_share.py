@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from trainers.formats import Part, load_mixture
-from trainers.formats.pairs import load_pairs
+from trainers.formats import Part, load_mixture, load_pairs
 from trainers.formats.rows import Row
 
 TRAIN = "  train: pairs.jsonl"
@@ -177,4 +176,4 @@ def test_inspect_data_reads_the_first_rows(tmp_path: Path) -> None:
     found = inspect_source("p.jsonl", tmp_path, first=4)
     assert found.figures["rows"] == 4 and found.figures["first_rows_only"] is True
     assert inspect_source("p.jsonl", tmp_path, first=40).figures["first_rows_only"] is False
-    assert isinstance(found.opened.rows[0], Row)
+    assert isinstance(found.rows[0], Row)

@@ -12,7 +12,7 @@ import pytest
 
 from trainers.common.turns import DataError
 from trainers.formats import load_source
-from trainers.formats.readers.single import read_answers
+from trainers.formats.single import read_answers
 
 ANSWER = "尼罗河很长。The Rhine is 1,233 km long. It flows north."
 QUESTION = "Name two rivers."

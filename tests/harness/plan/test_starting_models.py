@@ -15,7 +15,7 @@ from harness.prepare import make_plan
 from harness.stages.publish import check_push, push_policies, write_card
 from harness.state.store import RunStore
 from trainers.common.errors import UserError
-from trainers.run.loading import quantized
+from trainers.run.start import quantized
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"

@@ -9,7 +9,7 @@ import pytest
 
 from evals.constraints import gold_reward
 from trainers.common.turns import DataError
-from trainers.formats.pairs import load_pairs
+from trainers.formats import load_pairs
 
 SHIPPED = Path(__file__).resolve().parents[3] / "trainers" / "data" / "constraint_pairs"
 

@@ -21,9 +21,18 @@ from pyarrow import parquet
 from trl.data_utils import extract_prompt
 
 from trainers.common.turns import DataError, NoPreferenceError
-from trainers.formats import Format, Part, formats, load_mixture, load_source, split_by_prompt, to_jsonl
+from trainers.formats import (
+    FORMATS,
+    Format,
+    Part,
+    PreferencePair,
+    load_mixture,
+    load_pairs,
+    load_source,
+    split_by_prompt,
+    to_jsonl,
+)
 from trainers.formats.load import check_rows
-from trainers.formats.pairs import PreferencePair, load_pairs
 from trainers.formats.rows import Row
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -341,7 +350,7 @@ def test_messages_as_pandas_writes_them(tmp_path: Path) -> None:
 
 
 def test_every_format_is_in_these_tests() -> None:
-    assert {form.name for form in formats()} == {*WRITERS, "kto", "trl-standard-implicit"}
+    assert {form.name for form in FORMATS} == {*WRITERS, "kto", "trl-standard-implicit"}
 
 
 # --- mistakes
@@ -404,7 +413,7 @@ ANYTHING = st.recursive(
 )
 
 
-@pytest.mark.parametrize("form", formats(), ids=lambda form: form.name)
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_a_row_holds_it_is_a_pair_or_an_error_with_its_line(form: Format, data: st.DataObject) -> None:
@@ -452,8 +461,8 @@ def test_rows_of_no_known_format(tmp_path: Path) -> None:
         ("not.jsonl.gz", b'{"prompt": 1}', "not a whole gzip file"),
         ("not.parquet", b"PAR0", "not a Parquet file"),
         ("bad.json", b'[{"prompt": "p",\n  "chosen" }]', ":2: not valid JSON"),
-        ("cut.json", b'[\n{"prompt": "p"}\n', "found the end of the file"),
-        ("comma.json", b'[{"a": 1}\n{"a": 2}]', ":2: not valid JSON (expected ','"),
+        ("cut.json", b'[\n{"prompt": "p"}\n', "the array is cut short"),
+        ("comma.json", b'[{"a": 1}\n{"a": 2}]', ":2: not valid JSON (Expecting ','"),
         ("object.json", b'{"train": [{"prompt": "p"}]}', "expected an array of rows"),
         ("array.jsonl", b'[\n{"prompt": "p"}]', "name it .json"),
         ("deep.jsonl", b"[" * 100_000, "nested too deeply"),
@@ -639,7 +648,7 @@ def test_hub_data_sets_are_asked_for_as_written(monkeypatch: pytest.MonkeyPatch)
         return [GOOD]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    plain = {"name": None, "data_dir": None, "revision": None, "split": "train"}
+    plain = {"name": None, "data_dir": None, "revision": None, "split": "train", "streaming": False}
     for source, changed in (
         ("hub:org/name", {}),
         ("hub:org/name@v1.0#test", {"revision": "v1.0", "split": "test"}),
@@ -673,7 +682,8 @@ def test_an_entry_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "revision": "r1",
     }
     loaded = entry_of(tmp_path, {**entry, "columns": {"prompt": "question"}}, [GOOD])
-    assert asked == [("org/name", {"name": "zh", "data_dir": "f", "revision": "r1", "split": "test"})]
+    wanted = {"name": "zh", "data_dir": "f", "revision": "r1", "split": "test", "streaming": False}
+    assert asked == [("org/name", wanted)]
     assert loaded.formats == ["alpaca-ranking"]
 
 

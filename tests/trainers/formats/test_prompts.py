@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainers.common.turns import DataError
-from trainers.formats.prompts import read_prompts
+from trainers.formats.single import read_prompts
 
 Q = "Name two rivers."
 

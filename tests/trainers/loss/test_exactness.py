@@ -2,52 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from tests.trainers.helpers import make_job, make_pairs
-from trainers.run.train import to_dataset, train
-
-
-def stock_trl(
-    job: Any, pairs: Any, out: Path, cached: bool = True
-) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
-    """Losses, gradient norms and final weights of an unmodified trl.DPOTrainer on the same work."""
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
-    from trl import DPOConfig, DPOTrainer
-
-    args = DPOConfig(
-        output_dir=str(out),
-        seed=job.seed,
-        data_seed=job.seed,
-        beta=job.params["pref_beta"],
-        logging_steps=1,
-        report_to="none",
-        disable_tqdm=True,
-        precompute_ref_log_probs=cached,
-        loss_type=[job.params.get("pref_loss", "sigmoid")],
-        save_strategy="no",
-        dataloader_pin_memory=False,
-        **job.training,
-    )
-    model = AutoModelForCausalLM.from_pretrained(job.model_path, dtype=torch.float32, attn_implementation="sdpa")
-    set_seed(job.seed)
-    trainer = DPOTrainer(
-        model=model,
-        args=args,
-        processing_class=AutoTokenizer.from_pretrained(job.model_path),
-        train_dataset=to_dataset(pairs).remove_columns("example_index"),
-        peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **job.lora}) if job.lora else None,
-    )
-    trainer.train()
-    model = trainer.model.merge_and_unload() if job.lora else trainer.model
-    return trainer.state.log_history, {key: value.detach().clone() for key, value in model.state_dict().items()}
+from tests.trainers.helpers import logged, make_job, make_pairs, rows_of, stock_run, weights_of
+from trainers.run.train import train
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "in_loop"])
@@ -56,8 +18,7 @@ def test_constant_rule_is_bit_identical_to_stock_trl(tiny_model: Path, tmp_path:
     pairs = make_pairs()
     training = {} if cached else {"precompute_ref_log_probs": False}
     job = make_job(tiny_model, tmp_path / "ours", lora=lora, prefix_sharing=False, training=training)
-    stock_job = make_job(tiny_model, tmp_path / "stock_job", lora=lora)
-    stock, weights = stock_trl(stock_job, pairs, tmp_path / "stock", cached)
+    stock, weights = stock_run(job, "dpo", pairs, tmp_path / "stock", precompute_ref_log_probs=cached)
     result = train(job, pairs, lambda _: None)
     assert result["reference_in_loop"] is not cached
     _assert_same_run(job, stock, weights)
@@ -77,33 +38,29 @@ def test_constant_rule_is_bit_identical_to_stock_trl(tiny_model: Path, tmp_path:
 def test_bit_identity_under_other_settings(tiny_model: Path, tmp_path: Path, training: dict[str, Any]) -> None:
     pairs = make_pairs()
     job = make_job(tiny_model, tmp_path / "ours", prefix_sharing=False, training=training)
-    stock, weights = stock_trl(job, pairs, tmp_path / "stock")
+    stock, weights = stock_run(job, "dpo", pairs, tmp_path / "stock", precompute_ref_log_probs=True)
     train(job, pairs, lambda _: None)
     _assert_same_run(job, stock, weights)
 
 
 def _assert_same_run(job: Any, stock: list[dict[str, float]], weights: dict[str, torch.Tensor]) -> None:
-    ours = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id]
+    ours = logged(job)
     for step in range(4):
         for key in ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "logps/chosen", "entropy"):
             assert ours[step][key] == stock[step][key], (step, key)
-    saved = load_file(job.run_dir / "policy" / "model.safetensors")
-    for key, value in saved.items():
+    for key, value in weights_of(job).items():
         assert torch.equal(value, weights[key]), key
 
 
 @pytest.mark.parametrize("rule", ["foodpo", "learnable", "beta_head"])
 def test_prefix_sharing_changes_no_result(tiny_model: Path, tmp_path: Path, rule: str) -> None:
-    import pandas as pd
-
     frames, losses = [], []
     for sharing in (False, True):
         job = make_job(tiny_model, tmp_path / f"{sharing}", rule, prefix_sharing=sharing)
         result = train(job, make_pairs(), lambda _: None)
         assert result["prefix_sharing"] is sharing
-        frames.append(pd.read_parquet(job.run_dir / "example_metrics.parquet"))
-        history = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id]
-        losses.append([record["loss"] for record in history if "loss" in record])
+        frames.append(rows_of(job))
+        losses.append([record["loss"] for record in logged(job)])
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     assert list(frames[0].example_id) == list(frames[1].example_id)
     for column in ("log_prompt_perplexity", "dynamic_beta", "policy_chosen_logp", "ref_rejected_logp", "delta", "loss"):
@@ -111,13 +68,12 @@ def test_prefix_sharing_changes_no_result(tiny_model: Path, tmp_path: Path, rule
 
 
 def test_prompt_perplexity_equals_a_plain_forward(tiny_model: Path, tmp_path: Path) -> None:
-    import pandas as pd
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     job = make_job(tiny_model, tmp_path, "foodpo", training={"max_steps": 1})
     pairs = make_pairs()
     train(job, pairs, lambda _: None)
-    rows = pd.read_parquet(tmp_path / "example_metrics.parquet")
+    rows = rows_of(job)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     by_id = {pair.id: pair for pair in pairs}

@@ -71,7 +71,7 @@ def make_rows(sequences: list[tuple[Tensor, Tensor, Tensor]]) -> PairRows:
     batch = trl_batch(sequences)
     lengths = shared_prompt_lengths(*batch)
     assert lengths == [len(prompt) for prompt, _, _ in sequences]
-    return build_rows(*batch, lengths, pad_token_id=2)
+    return build_rows(*batch[:2], lengths, pad_token_id=2)
 
 
 def token_log_probs(model: Any, ids: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def gradients(model: Any, rows: PairRows, attach: bool) -> dict[str, Tensor]:
     rule = catalogue.build("foodpo", {"pref_beta": 0.4, "pref_beta_scale": 0.5, "attach_ppl": attach}, 32)
     has = torch.tensor([p > 1 for p, _, _ in LENGTHS])
     beta = rule.beta(RuleBatch(scores.prompt_nll, has, None, torch.arange(len(has))))
-    chosen, rejected = scores.log_probs.sum(1).chunk(2)
+    chosen, rejected = scores.outputs.log_probs.sum(1).chunk(2)
     loss = -torch.nn.functional.logsigmoid(beta * (chosen - rejected - REF)).mean()
     loss.backward()
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
@@ -192,7 +192,7 @@ def test_rows_equal_a_plain_forward(model: Any, lengths: list[tuple[int, int, in
         exact[rows.destination] = table.gather(-1, rows.target[:, None]).squeeze(-1)
     tolerance = 1e-5 if eager else 1e-9  # eager attention rounds its softmax to float32, whatever the weights
     torch.testing.assert_close(exact.view(rows.shape), expected, rtol=0, atol=tolerance)
-    torch.testing.assert_close(scores.log_probs.double(), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(scores.outputs.log_probs.double(), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(scores.prompt_nll.double(), nll, rtol=0, atol=1e-5)
     assert [x.item() == 0 for x in scores.prompt_nll] == [n == 1 for n, _, _ in lengths]
 

@@ -14,7 +14,7 @@ import torch
 from tests.trainers.helpers import make_job, make_pairs
 from trainers.rules import catalogue
 from trainers.rules.base import RuleBatch
-from trainers.rules.controls.parent_run import ParentRun, ParentRunError
+from trainers.rules.controls import ParentRun, ParentRunError
 from trainers.run.train import train
 
 

@@ -71,10 +71,9 @@ def bigram_model(table: dict[tuple[int, int], float], vocabulary: int = 8) -> An
 def answers(model: Any) -> tuple[float, float]:
     """Summed log-probs of the answers (1, 2) and (3, 4) to the prompt (5, 0)."""
     ids = torch.tensor([[5, 0, 1, 2], [5, 0, 3, 4]])
-    completion = torch.tensor([[0, 0, 1, 1]] * 2)
     with torch.no_grad():
-        scores = model(pair_rows=build_rows(ids, torch.ones_like(ids), completion, [2], pad_token_id=7))
-    chosen, rejected = scores.log_probs.sum(1).tolist()
+        scores = model(pair_rows=build_rows(ids, torch.ones_like(ids), [2], pad_token_id=7))
+    chosen, rejected = scores.outputs.log_probs.sum(1).tolist()
     return chosen, rejected
 
 

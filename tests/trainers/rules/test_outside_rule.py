@@ -90,7 +90,7 @@ def test_a_rule_of_an_installed_package(
     monkeypatch.syspath_prepend(str(site))
     plugins.entry_points.cache_clear()
     assert "from_outside" in catalogue.available()
-    assert catalogue.info("fixed").target == "trainers.rules.published.fixed:Fixed", (
+    assert catalogue.info("fixed").target == "trainers.rules.published.constant:Fixed", (
         "a built-in rule cannot be replaced"
     )
     assert_formula(recorded(tiny_model, tmp_path / "run", "from_outside"), 0.5)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from tests.trainers.helpers import make_job, make_pairs
+from tests.trainers.helpers import make_job, make_pairs, rows_of, weights_of
 from trainers.run.job import Progress
 from trainers.run.train import train
 from trainers.trainer.recorded import DivergedError
@@ -57,19 +56,16 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
     result = train(job, make_pairs(), watch)
     assert (result["micro_batch"], result["gradient_accumulation_steps"]) == (2, 4)
     assert result["resumed_from_step"] == (0 if from_step == 1 else 2)
-    assert [note.split(";")[0] for note in notes] == ["out of memory"] * 2
+    assert [note.split(":")[0] for note in notes] == ["out of memory"] * 2
     assert "1/4" in notes[-1]
 
     plain = make_job(tiny_model, tmp_path / "plain", training=training)
     train(plain, make_pairs(), lambda _: None)
-    frames = [
-        pd.read_parquet(run / "example_metrics.parquet").sort_values(["step", "example_id"]).reset_index(drop=True)
-        for run in (job.run_dir, plain.run_dir)
-    ]
+    frames = [rows_of(run).sort_values(["step", "example_id"]).reset_index(drop=True) for run in (job, plain)]
     assert frames[0][["step", "example_id"]].equals(frames[1][["step", "example_id"]])
     assert frames[0].delta.to_numpy() == pytest.approx(frames[1].delta.to_numpy(), abs=2e-2)
-    weights = [load_file(run / "policy" / "model.safetensors") for run in (job.run_dir, plain.run_dir)]
-    assert max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0]) < 1e-3
+    left, right = weights_of(job), weights_of(plain)
+    assert max(float((left[key] - right[key]).abs().max()) for key in left) < 1e-3
 
 
 def test_out_of_memory_with_single_pairs_says_what_to_do(tiny_model: Path, tmp_path: Path) -> None:

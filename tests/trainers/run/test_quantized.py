@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 
 from tests.trainers.helpers import make_job, make_pairs
 from trainers.run.job import TrainJob
-from trainers.run.loading import load_model
-from trainers.run.objective_run import train_objective
+from trainers.run.start import load_model
 from trainers.run.train import train
 
 pytestmark = [
@@ -70,7 +69,7 @@ def test_a_quantised_run_resumes_to_the_same_adapter(tiny_model: Path, tmp_path:
     def run(job: TrainJob, on_progress: Any) -> dict[str, Any]:
         if objective == "dpo":
             return train(job, make_pairs(16), on_progress)
-        return train_objective(job, objective, make_pairs(16), on_progress)
+        return train(job, make_pairs(16), on_progress, objective)
 
     settings = {"training": {"save_steps": 2}}
     run(job_of(tiny_model, tmp_path / "whole", EIGHT, **settings), lambda progress: None)
@@ -87,7 +86,7 @@ def test_a_quantised_run_resumes_to_the_same_adapter(tiny_model: Path, tmp_path:
 @pytest.mark.parametrize("objective", ["kto", "orpo"])
 def test_other_objectives(tiny_model: Path, tmp_path: Path, objective: str) -> None:
     job = job_of(tiny_model, tmp_path, EIGHT)
-    result = train_objective(job, objective, make_pairs(16), lambda progress: None)
+    result = train(job, make_pairs(16), lambda progress: None, objective)
     assert result["steps"] == 4 and (tmp_path / "policy" / "model.safetensors").is_file()
 
 

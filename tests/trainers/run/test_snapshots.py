@@ -1,4 +1,4 @@
-"""Policies on the way: the weights of a run that ends there, and nothing else changes."""
+"""Intermediate checkpoints hold the weights of a run that ends there, and keeping them changes nothing else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from evals.engine.merge import merge
-from tests.trainers.helpers import make_job, make_pairs
-from trainers.run.job import Progress, TrainJob
+from tests.trainers.helpers import Killed, killed_at, make_job, make_pairs
+from trainers.run.job import TrainJob
 from trainers.run.train import train
 
 CONSTANT = {"lr_scheduler_type": "constant", "max_steps": 4, "save_steps": 2}
@@ -72,16 +72,8 @@ def test_adapters_are_kept_and_merge_to_the_policy(tiny_model: Path, tmp_path: P
 def test_a_resumed_run_keeps_the_same(tiny_model: Path, tmp_path: Path) -> None:
     whole = trained(tiny_model, tmp_path / "whole", snapshots=(1, 3))
     broken = make_job(tiny_model, tmp_path / "broken", training=CONSTANT, snapshots=(1, 3))
-
-    class Killed(BaseException):
-        pass
-
-    def kill(progress: Progress) -> None:
-        if progress.step == 3:
-            raise Killed
-
     with pytest.raises(Killed):
-        train(broken, make_pairs(), kill)
+        train(broken, make_pairs(), killed_at(3))
     assert train(broken, make_pairs(), lambda _: None)["resumed_from_step"] == 2
     for step in (1, 3):
         left, right = (job.run_dir / "snapshots" / f"step-{step}" / "policy" for job in (whole, broken))
@@ -89,9 +81,8 @@ def test_a_resumed_run_keeps_the_same(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_other_objectives_keep_too(tiny_model: Path, tmp_path: Path) -> None:
-    from trainers.run.objective_run import train_objective
 
     job = make_job(tiny_model, tmp_path / "kto", training=CONSTANT, snapshots=(2,))
     job.params["pref_loss"] = "kto"
-    train_objective(job, "kto", make_pairs(), lambda _: None)
+    train(job, make_pairs(), lambda _: None, "kto")
     assert sorted(kept(job)) == [2]

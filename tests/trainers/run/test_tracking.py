@@ -15,7 +15,8 @@ import pytest
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
-from trainers.formats.pairs import PreferencePair, parse_row
+from tests.trainers.helpers import make_pairs
+from trainers.formats.pairs import PreferencePair
 from trainers.run import tracking as tracking_module
 from trainers.run.job import TrainJob
 from trainers.run.tracking import environment, reported_to, tracked_by, tracking
@@ -43,8 +44,7 @@ def _job(tiny_model: Path, output: Path, seed: int = 0, report_to: Any = "tensor
 
 @pytest.fixture(scope="module")
 def pairs() -> list[PreferencePair]:
-    rows = [{"id": str(i), "prompt": f"Say {i}.", "chosen": f"{i}!", "rejected": "No."} for i in range(4)]
-    return [parse_row(row, f"rows:{i}", row["id"], i) for i, row in enumerate(rows, start=1)]
+    return make_pairs(4)
 
 
 class _Tracker(TrainerCallback):

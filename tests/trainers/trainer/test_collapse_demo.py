@@ -10,7 +10,7 @@ import pytest
 
 import trainers
 from tests.trainers.helpers import make_job
-from trainers.formats.pairs import PreferencePair, load_pairs
+from trainers.formats import PreferencePair, load_pairs
 from trainers.models.embedded import prepare_model
 from trainers.run.train import train
 

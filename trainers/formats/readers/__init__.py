@@ -1,1 +1,1 @@
-"""One module for each format of preference data."""
+"""One module for each format of preference data; `trainers.formats.source` lists them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainers.common.turns import DataError, Turns, before, optional, required, text_of
@@ -49,7 +48,9 @@ def alpaca(columns: AlpacaColumns) -> Format:
             "alpaca-kto",
             "LLaMA-Factory alpaca, labelled answers",
             f"{columns.prompt}, {columns.response}, {columns.kto_tag}",
-            _matching({columns.prompt: str, columns.kto_tag: bool}),
+            lambda row: (
+                isinstance(row.get(columns.prompt or ""), str) and isinstance(row.get(columns.kto_tag or ""), bool)
+            ),
             paired(answered, columns.kto_tag),
         )
 
@@ -61,13 +62,11 @@ def alpaca(columns: AlpacaColumns) -> Format:
         "alpaca-ranking",
         "LLaMA-Factory alpaca ranking",
         f"{columns.prompt}, {columns.query}, {columns.chosen}, {columns.rejected}",
-        _matching({columns.prompt: str, columns.chosen: str, columns.rejected: str}),
+        lambda row: all(
+            isinstance(row.get(key or ""), str) for key in (columns.prompt, columns.chosen, columns.rejected)
+        ),
         rowwise(parse),
     )
-
-
-def _matching(kinds: Mapping[str | None, type]):  # type: ignore[no-untyped-def]
-    return lambda row: all(isinstance(row.get(key), kind) for key, kind in kinds.items())
 
 
 ALPACA = alpaca(AlpacaColumns())

@@ -13,7 +13,7 @@ _START = re.compile(r"\s*Human:")
 _ROLE = {"Human": "user", "Assistant": "assistant"}
 
 
-def dialogue(value: Any, where: str, key: str) -> Turns:
+def _dialogue(value: Any, where: str, key: str) -> Turns:
     """The turns of a dialogue, without the white space around them.
 
     Raises:
@@ -27,7 +27,7 @@ def dialogue(value: Any, where: str, key: str) -> Turns:
 
 def _parse(row: Values, where: str) -> Comparison:
     required(row, where, ("chosen", "rejected"), "a dialogue row has chosen and rejected")
-    chosen, rejected = (dialogue(row[key], where, key) for key in ("chosen", "rejected"))
+    chosen, rejected = (_dialogue(row[key], where, key) for key in ("chosen", "rejected"))
     return Comparison(*shared_start(chosen, rejected, where), optional(row, "id"), optional(row, "group"))
 
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainers.common.turns import DataError
 from trainers.formats.rows import Row
@@ -49,8 +48,7 @@ def parse_hub(text: str) -> HubData:
         raise DataError(
             f"{text}: write hub:OWNER/NAME, then if needed /FOLDER, :SUBSET, @REVISION and #SPLIT, in this order"
         )
-    found = match.groupdict()
-    return HubData(found["name"], found["folder"], found["subset"], found["revision"], found["split"] or "train")
+    return HubData(**{key: part for key, part in match.groupdict().items() if part is not None})
 
 
 def hub_rows(data: HubData, streaming: bool = False) -> Iterator[Row]:
@@ -67,10 +65,14 @@ def hub_rows(data: HubData, streaming: bool = False) -> Iterator[Row]:
     datasets.disable_progress_bars()
     if streaming and "[" in data.split:
         raise DataError(f"{data}: a stream has no slices; name the split alone, and set a limit")
-    lazily: dict[str, Any] = {"streaming": True} if streaming else {}
     try:
         rows = datasets.load_dataset(
-            data.name, name=data.subset, data_dir=data.folder, revision=data.revision, split=data.split, **lazily
+            data.name,
+            name=data.subset,
+            data_dir=data.folder,
+            revision=data.revision,
+            split=data.split,
+            streaming=streaming,
         )
         for number, value in enumerate(rows, start=1):
             yield Row(value, str(data), number)

@@ -6,16 +6,17 @@ A column that the entry's `columns` leaves out is not read, as in LLaMA-Factory;
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainers.common.files import Json
 from trainers.common.turns import DataError, Turns
 from trainers.common.words import nearest
 from trainers.formats.readers.alpaca import AlpacaColumns, alpaca, asked
+from trainers.formats.readers.hub import HubData, hub_rows
 from trainers.formats.readers.sharegpt import OPENAI, ShareGptColumns, Tags, conversation, sharegpt
-from trainers.formats.registry import Format, Values
+from trainers.formats.registry import Format, Stream, Values
+from trainers.formats.rows import Row, read_rows
 
 DATASET_INFO = "dataset_info.json"
 _KEYS = {
@@ -28,27 +29,10 @@ _TAGS = {"role_tag", "content_tag", "user_tag", "assistant_tag", "observation_ta
 _MEDIA = ("images", "videos", "audios")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One data set of a dataset_info.json; either `file` or `hub` is set. `asked` reads the turns of a row before its answers."""
-
-    name: str
-    form: Format
-    asked: Callable[[Values, str], Turns]
-    file: Path | None = None
-    hub: str | None = None
-    revision: str | None = None
-    subset: str | None = None
-    split: str = "train"
-    folder: str | None = None
-    num_samples: int | None = None
-    notes: list[str] = field(default_factory=list)
-
-
-def read_entry(path: Path, name: str | None, prompts: bool = False) -> Entry:
+def read_entry(path: Path, name: str | None, prompts: bool = False, lazily: bool = True) -> Stream:
     """The entry `name` of a dataset_info.json (which may be left out where only one holds preferences).
 
-    With `prompts` only the prompts are wanted, and it need not hold preferences.
+    With `prompts` only the prompts are wanted, and it need not hold preferences; `lazily` as in `hub_rows`.
 
     Raises:
         DataError: no such file or entry, no preference data, a wrong value, or a source that is not supported.
@@ -80,23 +64,10 @@ def read_entry(path: Path, name: str | None, prompts: bool = False) -> Entry:
     limit = entry.get("num_samples")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise DataError(f"{where}: num_samples is {limit!r}; it must be a whole number of at least 1")
-    file, hub = _place(entry, path, where)
     for key in ("subset", "split", "folder", "revision"):
         if not isinstance(entry.get(key), str | None):
             raise DataError(f"{where}: {key} is {entry[key]!r}; it must be a text")
-    return Entry(
-        name,
-        form,
-        turns_of,
-        file,
-        hub,
-        entry.get("revision"),
-        entry.get("subset"),
-        entry.get("split") or "train",
-        entry.get("folder"),
-        limit,
-        notes,
-    )
+    return Stream(name, where, _rows(entry, path, where, lazily), form, limit, notes, turns_of)
 
 
 def _read(path: Path) -> Json:
@@ -153,10 +124,12 @@ def _format(
     return sharegpt(shared, named), lambda row, at: conversation(row, at, shared, named)
 
 
-def _place(entry: Json, path: Path, where: str) -> tuple[Path | None, str | None]:
+def _rows(entry: Json, path: Path, where: str, lazily: bool) -> Iterator[Row]:
+    """The rows of the entry's data set of the hub, or of its file or folder, which is relative to dataset_info.json."""
     hub, file = entry.get("hf_hub_url"), entry.get("file_name")
+    subset, folder, split = entry.get("subset"), entry.get("folder"), entry.get("split") or "train"
     if isinstance(hub, str) and hub:
-        return None, hub
+        return hub_rows(HubData(hub, folder, subset, entry.get("revision"), split), lazily)
     for key in ("ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"):
         if entry.get(key):
             raise DataError(
@@ -164,4 +137,7 @@ def _place(entry: Json, path: Path, where: str) -> tuple[Path | None, str | None
             )
     if not isinstance(file, str) or not file:
         raise DataError(f"{where}: missing file_name or hf_hub_url; one of them says where the rows are")
-    return path.parent / file, None
+    place = path.parent / file
+    if place.is_dir():
+        return hub_rows(HubData(str(place / (folder or "")), subset=subset, split=split), lazily)
+    return read_rows(place)

@@ -10,6 +10,7 @@ from trainers.common.turns import (
     DataError,
     as_turns,
     before,
+    common_start,
     identical,
     is_messages,
     messages,
@@ -59,9 +60,7 @@ def _implicit_texts(row: Values, where: str) -> Comparison:
     chosen, rejected = text_of(row["chosen"], where, "chosen"), text_of(row["rejected"], where, "rejected")
     if chosen == rejected:
         raise identical(where)
-    n = 0
-    while n < min(len(chosen), len(rejected)) and chosen[n] == rejected[n]:
-        n += 1
+    n = common_start(chosen, rejected)
     if n and chosen[n - 1] == " ":
         n -= 1
     if not chosen[:n].strip():

@@ -56,7 +56,6 @@ def _parse_scored(row: Values, where: str) -> Comparison:
     required(row, where, [key], "a row with scored completions has an instruction")
     if not is_messages(completions):
         raise DataError(f"{where}: 'completions' must be a non-empty list of {{response, overall_score}}")
-    assert isinstance(completions, list)
     scored: list[tuple[float, str]] = []
     for i, completion in enumerate(completions):
         score = _score(completion)
@@ -67,10 +66,10 @@ def _parse_scored(row: Values, where: str) -> Comparison:
         scored.append((score, text_of(completion.get("response"), where, f"completions[{i}].response")))
     best, worst = max(scored, key=lambda one: one[0]), min(scored, key=lambda one: one[0])
     if best[0] == worst[0]:
-        message = (
-            f"{where}: all {len(scored)} completions have the score {best[0]:g}, so none is preferred; remove the row"
+        raise NoPreferenceError(
+            f"{where}: all {len(scored)} completions have the score {best[0]:g}, so none is preferred; remove the row",
+            "tied",
         )
-        raise NoPreferenceError(message, "tied")
     prompt = [*before(row, where, "system", None), {"role": "user", "content": text_of(row[key], where, key)}]
     return Comparison(prompt, _answer(best[1]), _answer(worst[1]), optional(row, "id"), optional(row, "group"))
 

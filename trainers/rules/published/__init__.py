@@ -1,1 +1,1 @@
-"""Rules from the literature and the constant ones."""
+"""Rules from the literature and the constant ones; reached by name through `trainers.rules.catalogue`."""

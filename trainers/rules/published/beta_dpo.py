@@ -15,7 +15,7 @@ class BetaDPO(BetaRule):
     the mean over the pairs kept.
 
     mu and sigma are moving averages over training batches, updated before they are used and never in evaluation. B is
-    the micro-batch over all ranks: with gradient accumulation each micro-batch has a beta of its own. `a` 0 and `keep` 1
+    the micro-batch over all ranks: with gradient accumulation each micro-batch has its own beta. `a` 0 and `keep` 1
     give DPO.
     """
 

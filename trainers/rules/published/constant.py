@@ -1,10 +1,20 @@
-"""A beta chosen offline for every pair: the dataset's column `beta`."""
+"""Betas known before training: one for all pairs (DPO, arXiv 2305.18290), or the dataset's column `beta`."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from trainers.rules.base import BetaRule, RuleBatch
+
+
+class Fixed(BetaRule):
+    """beta = pref_beta for every pair, as a Python float: the loss is TRL's own to the last bit."""
+
+    def __init__(self, hidden_size: int, pref_beta: float = 0.1, pref_loss: str = "sigmoid") -> None:
+        super().__init__(pref_beta, pref_loss)
+
+    def beta(self, batch: RuleBatch) -> float:
+        return self.pref_beta
 
 
 class DatasetBeta(BetaRule):

@@ -1,1 +1,0 @@
-"""Control rules: they repeat or break what another run's rule did."""
