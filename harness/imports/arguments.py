@@ -12,7 +12,7 @@ _EVALUATION = "policies are evaluated after training, by the benchmarks under ev
 _PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"
 _HUB = "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push"
 _FINAL = "the last policy is the one that is compared"
-_RESUME = "a matrix that is started again resumes by itself, which needs whole checkpoints"
+_RESUME = "a restarted matrix resumes automatically, which needs complete checkpoints"
 
 #: Arguments of transformers that have no part in a matrix file, with the reason.
 LEFT = {

@@ -52,7 +52,7 @@ LEFT = {
     **dict.fromkeys(("hf_hub_token", "ms_hub_token", "om_hub_token"), _TOKENS),
     **dict.fromkeys(
         ("ray_run_name", "ray_num_workers", "resources_per_worker", "ray_init_kwargs"),
-        "a matrix has executors of its own",
+        "a matrix names its executor under 'executor'",
     ),
     **dict.fromkeys(
         ("use_swanlab", "swanlab_project", "swanlab_run_name", "swanlab_mode"), "write training.report_to: swanlab"

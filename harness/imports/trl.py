@@ -50,7 +50,7 @@ LEFT = {
     "logits_to_keep": _LAYOUT,
     "use_logits_to_keep": _LAYOUT,
     "tool_format": "tools are not shown to the model",
-    "bnb_4bit_quant_storage": "weights are stored as bitsandbytes does by itself",
+    "bnb_4bit_quant_storage": "weights are stored in bitsandbytes' default dtype",
 }
 
 
@@ -74,7 +74,7 @@ def convert(source: Source, target: Path) -> tuple[Json, list[str], list[str]]:
     matrix = assemble(
         keys, seed, comparison(original, original["pref_beta"]), model=model, data=data, training=training, lora=lora
     )
-    return matrix, keys.notes, ["Settings that stand in neither file are TRL's defaults."]
+    return matrix, keys.notes, ["Settings in neither file take TRL's defaults."]
 
 
 def _original(keys: Keys) -> Json:
