@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import html
-import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from harness.checks.static import check_static
-from harness.cli import DEFAULT_OUTPUT
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import load, override
+from harness.commands.options import DEFAULT_OUTPUT
+from harness.config import MatrixConfig, load, override
 from harness.executors.local import worker_environment
-from harness.state.store import RunStore, read_run
+from harness.state import RunRecord, RunStore, read_run, whole_rows
 from harness.state.survey import frozen_matrix, shown_state
-from trainers.common import scores_schema as eval_schema
-from trainers.common.errors import UserError
-from trainers.common.files import read_json
+from trainers.common import Json, UserError, read_json, scores_schema
 from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY
 
 #: Columns that say which run a row is of, first in every frame.
@@ -51,17 +46,12 @@ class Matrix:
     @cached_property
     def runs(self) -> pd.DataFrame:
         """What would be run: one row a run, with the method's parameters. Ids are known once model and data are."""
-        rows = [
-            {
-                "method": s.method,
-                "rule": s.rule,
-                "seed": s.seed,
-                "objective": s.objective,
-                "parent_method": s.parent_method,
-            }
-            | _prefixed("param", s.params)
-            for s in self._specs
-        ]
+        shown = ("method", "rule", "seed", "objective")
+        rows = []
+        for spec in self._specs:
+            parent = spec.parent_run.method if spec.parent_run is not None else None
+            keys = {key: getattr(spec, key) for key in shown} | {"parent_method": parent}
+            rows.append(keys | _prefixed("param", spec.params))
         return pd.DataFrame(rows)
 
     def run(self, output: str | Path = DEFAULT_OUTPUT, *options: str) -> Results:
@@ -74,17 +64,8 @@ class Matrix:
             trainers.common.errors.UserError: the command refused the matrix or the options, or was interrupted; it has said why.
         """
         changes = [word for one in self.overrides for word in ("--set", one)]
-        command = [
-            sys.executable,
-            "-m",
-            "harness",
-            "run-matrix",
-            str(self.path),
-            "--output",
-            str(output),
-            *changes,
-            *options,
-        ]
+        words = ["run-matrix", str(self.path), "--output", str(output), *changes, *options]
+        command = [sys.executable, "-m", "harness", *words]
         code = subprocess.run(command, env=worker_environment(), check=False).returncode
         if code not in (0, 1):  # 1: some runs failed, and the frame of runs says which
             raise UserError(f"run-matrix ended with code {code}; its messages say why")
@@ -104,29 +85,25 @@ class Results:
     def __init__(self, output: str | Path = DEFAULT_OUTPUT) -> None:
         self.output = Path(output)
         frozen = frozen_matrix(self.output)
-        self.name = str(frozen["name"])
-        self.run_ids: list[str] = list(frozen["runs"])
+        self.name = frozen.name
+        self.run_ids = frozen.runs
         #: The matrix as resolved before the first run.
-        self.config: dict[str, Any] = frozen["config"]
+        self.config = frozen.config
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row a run, the reference first: state, error, `param.*`, `hyper.*` and its metrics as `benchmark/metric`."""
         rows = []
         for run_id, folder in self._folders():
-            record = read_run(folder) or {}
-            status = RunStore(folder).status()
-            error: Mapping[str, Any] = status["error"] or {}
+            record, status = read_run(folder) or RunRecord(run_id=run_id), RunStore(folder).status()
+            error = status.error.message if status.error is not None else None
+            state = {"state": shown_state(status), "error": error, "fingerprint": record.fingerprint}
             rows.append(
                 self._identity(run_id)
-                | {"objective": record.get("objective"), "parent": record.get("parent")}
-                | {
-                    "state": shown_state(status),
-                    "error": error.get("message"),
-                    "fingerprint": record.get("fingerprint"),
-                }
-                | _prefixed("param", record.get("params") or {})
-                | _prefixed("hyper", record.get("hyper") or {})
+                | {"objective": record.objective, "parent": record.parent}
+                | state
+                | _prefixed("param", record.params)
+                | _prefixed("hyper", record.hyper)
                 | {f"{s['benchmark']}/{s['metric']}": s["value"] for s in self._scores_of(run_id, folder)}
             )
         return _whole_seeds(pd.DataFrame(rows))
@@ -157,58 +134,45 @@ class Results:
         for run_id in self.run_ids:
             file = self.output / "runs" / run_id / EXAMPLE_METRICS
             if file.is_file():
-                frame = pd.read_parquet(file)
-                identity = self._identity(run_id)
-                for i, key in enumerate(IDENTITY[1:], start=1):
-                    frame.insert(i, key, identity[key])
-                frames.append(frame)
-        return (
-            pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*IDENTITY, "step", "example_id"])
-        )
+                frame = pd.read_parquet(file).assign(**self._identity(run_id))
+                frames.append(frame[[*IDENTITY, *frame.columns.difference(IDENTITY, sort=False)]])
+        empty = pd.DataFrame(columns=[*IDENTITY, "step", "example_id"])
+        return pd.concat(frames, ignore_index=True) if frames else empty
 
     @cached_property
     def samples(self) -> pd.DataFrame:
         """One row a run (or the reference), benchmark, prompt and sample: the texts, and the prompt's values as `value.*`."""
-        rows: list[dict[str, Any]] = []
+        keys, rows = ("benchmark", "prompt_id", "sample", "prompt", "text", "finish_reason"), []
         for run_id, folder in self._folders():
-            for file in sorted((folder / eval_schema.GENERATIONS).glob("*.jsonl")):
-                items = (eval_schema.read_scores(folder, file.stem) or {}).get("items") or []
+            for file in sorted((folder / scores_schema.GENERATIONS).glob("*.jsonl")):
+                items = (scores_schema.read_scores(folder, file.stem) or {}).get("items") or []
                 values = {str(item.get("id")): item.get("values") or {} for item in items}
-                for row in _lines(file):
-                    kept = {
-                        key: row.get(key)
-                        for key in ("benchmark", "prompt_id", "sample", "prompt", "text", "finish_reason")
-                    }
-                    rows.append(
-                        self._identity(run_id) | kept | _prefixed("value", values.get(str(row.get("prompt_id")), {}))
-                    )
-        return _whole_seeds(
-            pd.DataFrame(rows)
-            if rows
-            else pd.DataFrame(columns=[*IDENTITY, "benchmark", "prompt_id", "prompt", "text"])
-        )
+                for row in whole_rows(file):
+                    measured = _prefixed("value", values.get(str(row.get("prompt_id")), {}))
+                    rows.append(self._identity(run_id) | {key: row.get(key) for key in keys} | measured)
+        return _whole_seeds(pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*IDENTITY, *keys]))
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
-        yield eval_schema.REFERENCE, self.output / eval_schema.REFERENCE
+        yield scores_schema.REFERENCE, self.output / scores_schema.REFERENCE
         for run_id in self.run_ids:
             yield run_id, self.output / "runs" / run_id
 
-    def _identity(self, run_id: str) -> dict[str, Any]:
-        record = (read_run(self.output / "runs" / run_id) if run_id != eval_schema.REFERENCE else None) or {}
-        method = record.get("method", run_id.rpartition("-")[0] or run_id)
-        return {"run_id": run_id, "method": method, "rule": record.get("rule"), "seed": record.get("seed")}
+    def _identity(self, run_id: str) -> Json:
+        record = read_run(self.output / "runs" / run_id) if run_id != scores_schema.REFERENCE else None
+        record = record or RunRecord(run_id=run_id, method=run_id.rpartition("-")[0] or run_id)
+        return {"run_id": run_id, "method": record.method, "rule": record.rule, "seed": record.seed}
 
-    def _scores_of(self, run_id: str, folder: Path) -> list[dict[str, Any]]:
+    def _scores_of(self, run_id: str, folder: Path) -> list[Json]:
         rows = []
-        for file in sorted((folder / eval_schema.SCORES).glob("*.json")):
-            found = eval_schema.read_scores(folder, file.stem) or {}
+        for file in sorted((folder / scores_schema.SCORES).glob("*.json")):
+            found = scores_schema.read_scores(folder, file.stem) or {}
             for metric, one in (found.get("metrics") or {}).items():
                 numbers = {key: one.get(key) for key in ("value", "stderr", "n")}
                 rows.append(self._identity(run_id) | {"benchmark": file.stem, "metric": metric} | numbers)
         return rows
 
     def __repr__(self) -> str:
-        states = self.runs["state"][self.runs["run_id"] != eval_schema.REFERENCE].value_counts(sort=False)
+        states = self.runs["state"][self.runs["run_id"] != scores_schema.REFERENCE].value_counts(sort=False)
         return f"<Results of {self.name!r}: " + ", ".join(f"{count} {state}" for state, count in states.items()) + ">"
 
     def _repr_html_(self) -> str:
@@ -230,20 +194,8 @@ def _whole_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({"seed": "Int64"})
 
 
-def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+def _prefixed(prefix: str, values: Json) -> Json:
     return {f"{prefix}.{key}": value for key, value in values.items()}
-
-
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSONL file; a torn or damaged line is left out."""
-    with file.open(encoding="utf-8") as handle:
-        for line in handle:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
 
 
 def _html(frame: pd.DataFrame) -> str:

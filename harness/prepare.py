@@ -10,13 +10,12 @@ from harness.checks.lengths import fitting
 from harness.checks.report import check_claims, check_report
 from harness.checks.static import check_static
 from harness.checks.trackers import check_trackers
-from harness.commands.data.learnability import pairs_hash, recall
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source, load, override
+from harness.commands.data.learnability import of_data_card, pairs_hash, recall
+from harness.config import MatrixConfig, Source, load, override
 from harness.plan.benchmarks import engine_identity, metrics_of, resolve_benchmark, resolve_task
 from harness.plan.data import load_data
 from harness.plan.judges import judged_metrics, resolve_judges
-from harness.plan.matrix import RunSpec, expand
+from harness.plan.matrix import RunSpec
 from harness.plan.model import starting_model
 from harness.plan.model_hash import model_hash
 from harness.plan.plan import Plan
@@ -33,12 +32,20 @@ def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overr
     source = override(load(config_path), overrides)
     config, drafts = check_static(source)
     check_output(config, output)
-    return _resolve(config, source, drafts, output.resolve(), log)
+    return resolve(config, source, drafts, output.resolve(), log)
 
 
-def _resolve(
+def resolve(
     config: MatrixConfig, source: Source, drafts: Sequence[RunSpec], output: Path, log: Callable[[str], None]
 ) -> Plan:
+    """The plan of a checked matrix: its model, data, devices and judges, each reached once.
+
+    Args:
+        drafts: the runs of `harness.checks.static.check`, which know neither weights nor data.
+
+    Raises:
+        UserError: something is not there, or does not go together.
+    """
     check_trackers(config, source)
     data_file, every, pairs, held_file = load_data(config, source, log)
     check_betas(drafts, pairs, data_file)
@@ -58,8 +65,10 @@ def _resolve(
     shortest = min((n for n in lengths if n is not None), default=None)
     pairs = fitting(pairs, data_file, model.path, shortest, config.data.without_preference == "drop", log)
     data_hash, weights = pairs_hash(pairs), model_hash(model.path)
-    specs = expand(config, source, weights, data_hash)
+    specs = [draft.with_hashes(weights, data_hash) for draft in drafts]
     known = recall(every, weights)
+    if known is None and isinstance(config.data.train, str):
+        known = of_data_card(data_file, config.model.name_or_path)
     if known is not None and known.warning is not None:
         log(known.warning)
     return Plan(config, source, output, model, weights, data_file, data_hash, pairs, specs, benchmarks, judges, known)

@@ -47,6 +47,11 @@ class Progress:
         self.console.print(f"[dim]{elapsed:>7}[/dim]  {_escape(text)}", soft_wrap=True)
         self._last = time.monotonic()
 
+    def end(self, text: str) -> None:
+        """A milestone that ends what the live bar shows."""
+        self.clear()
+        self.say(text)
+
     def tick(self, what: str, done: float, total: float, eta: float | None = None, note: str = "") -> None:
         """`done` of `total` of `what`; shown live, or now and then as a line."""
         tail = f"{note}  about {duration(eta)} left" if eta is not None else note

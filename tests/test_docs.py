@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from harness.cli import VERBS, build_parser
+from harness.cli import build_parsers
+from harness.commands import VERBS
 from harness.config.matrix_file import MatrixConfig, parse
 from harness.config.source import load
 
@@ -53,7 +54,7 @@ def commands(text: str) -> list[str]:
 
 
 def parses(words: list[str]) -> argparse.Namespace:
-    return build_parser(words[0]).parse_args(words)
+    return build_parsers(words[0])[0].parse_args(words)
 
 
 @pytest.mark.parametrize("block", blocks("yaml", "yml"), ids=str)

@@ -70,7 +70,7 @@ class Gsm8k(AnswerBenchmark):
             question, answer = text_of(row, ("question", "prompt"), where), text_of(row, ("answer",), where)
             target = marked_answer(answer) if "####" in answer else number(answer.strip())
             if target is None:
-                raise BenchmarkError(f"{where}: 'answer' ends in no '#### n' and is no number itself: {answer!r:.80}")
+                raise BenchmarkError(f"{where}: 'answer' does not end in '#### n' and is not a number: {answer!r:.80}")
             found.append({"id": row["id"], "prompt": question, "target": str(target), "group": row.get("group")})
         return found
 

@@ -119,7 +119,7 @@ def resolve(constraint: Mapping[str, Any]) -> tuple[str, Constraint, Args]:
     except ValidationError as error:
         raise ConstraintError(
             f"a constraint is a mapping with 'kind' and 'args', got {constraint!r} ({problem_of(error)}); its arguments "
-            "stand under 'args'"
+            "belong under 'args'"
         ) from None
     cls = KINDS.load(spec.kind)
     try:

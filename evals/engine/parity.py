@@ -55,7 +55,7 @@ class Parity(BaseModel):
     total: int = Field(description="answers that were compared")
     share: float | None = Field(default=None, description="agree / total")
     differences: list[Difference] = []
-    reason: str | None = Field(default="the comparison did not end", description="why there is no share")
+    reason: str | None = Field(default="the comparison did not finish", description="why there is no share")
 
 
 def compare(

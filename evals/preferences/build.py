@@ -20,6 +20,7 @@ from evals.preferences.rejected import RejectedPairs, add_rejected
 from evals.progress import batches
 from evals.rewards.base import Reward, RewardError, scores
 from evals.rewards.constraints import Constraints
+from trainers.common.errors import UserError
 from trainers.common.files import Json
 from trainers.common.jsonl import dump, read_jsonl, write_jsonl, write_text
 from trainers.common.scores_schema import append_rows
@@ -28,7 +29,7 @@ Sampler = Callable[[list[str], int, int], Sequence[Sequence[Completion]]]
 """(prompts, k, seed) -> k completions for each prompt; the same call must give the same answer."""
 
 
-class BuildError(ValueError):
+class BuildError(UserError):
     """A build that cannot start or go on; the message names the file and the fix."""
 
 

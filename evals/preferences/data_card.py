@@ -116,7 +116,7 @@ def _share(part: int, whole: int) -> str:
 def _section(record: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> str:
     parts = [
         f"## {record['file']}",
-        f"Made by `{record['command']}`. Shares stand with their 95 % Wilson intervals.",
+        f"Made by `{record['command']}`. Shares are given with 95 % Wilson intervals.",
         _table(("", ""), [*_facts(record, pairs), *_more_facts(record, pairs)]),
     ]
     if "yield_by_constraint" in record:

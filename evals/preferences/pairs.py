@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.constraints import RULE
+from trainers.common.errors import UserError
 from trainers.common.files import Json
 
 
-class PairError(ValueError):
+class PairError(UserError):
     """A row from which no pair can be made: a missing key, or an option out of range."""
 
 

@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainers.common.errors import UserError
+
 SHARES: Mapping[str, float] = {"train": 0.7, "dev": 0.1, "test": 0.2}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-class SplitError(ValueError):
+class SplitError(UserError):
     """Prompts that cannot be split as asked; the message names the column and the fix."""
 
 

@@ -7,10 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainers.common.errors import UserError
+
 Row = Mapping[str, Any]
 
 
-class RewardError(ValueError):
+class RewardError(UserError):
     """A reward that cannot work as configured, or a prompt it cannot score; the message names the fix."""
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Path_, Source
+from harness.config import MatrixConfig, Path_, Source, refuse
 from harness.plan.matrix import RunSpec
-from trainers.common.errors import UserError
+from trainers.common import UserError
 from trainers.formats.pairs import PreferencePair
 from trainers.rules import catalogue
 from trainers.run.objectives import ObjectiveError, check_training
@@ -55,9 +54,7 @@ def check_combinations(config: MatrixConfig, source: Source, specs: Sequence[Run
         if spec.objective != "dpo":
             _check_objective(spec, where)
             continue
-        _check_loss(spec, where)
-        _check_reference(spec, config, where)
-        _check_batch(spec, where)
+        refuse(*((wrong, f"{where(key)}: {text}") for wrong, key, text in _refused(spec, config)))
 
 
 def _check_objective(spec: RunSpec, where: Where) -> None:
@@ -67,54 +64,65 @@ def _check_objective(spec: RunSpec, where: Where) -> None:
         raise UserError(f"{where('')}: {error}") from None
 
 
-def _check_loss(spec: RunSpec, where: Where) -> None:
-    loss, training = spec.params.get("pref_loss", "sigmoid"), spec.training
-    smoothing = training.get("label_smoothing", 0.0)
-    if loss == "exo_pair" and smoothing <= 0:
-        raise UserError(
-            f"{where('label_smoothing')}: pref_loss exo_pair needs training.label_smoothing above 0 (it is {smoothing}); "
-            "the EXO paper recommends 0.001"
-        )
-    if loss == "robust" and not 0 <= smoothing < 0.5:
-        raise UserError(
-            f"{where('label_smoothing')}: pref_loss robust needs label_smoothing in [0, 0.5), not {smoothing}"
-        )
-    divergence = training.get("f_divergence_type", "reverse_kl")
-    if divergence != "reverse_kl" and (loss not in _DIVERGENCE_LOSSES or spec.rule == "alpha_dpo"):
-        what = "rule alpha_dpo" if spec.rule == "alpha_dpo" else f"pref_loss {loss}"
-        raise UserError(f"{where('f_divergence_type')}: {what} has no f_divergence_type {divergence!r}; use reverse_kl")
-    if training.get("use_weighting") and spec.rule in _OWN_LOSS:
-        raise UserError(f"{where('use_weighting')}: rule {spec.rule} weighs pairs itself; set use_weighting to false")
-    if training.get("loss_weights") is not None and list(training["loss_weights"]) != [1.0]:
-        raise UserError(
-            f"{where('loss_weights')}: pref_loss is a single loss here, so loss_weights has no meaning; remove it"
-        )
-
-
-def _check_reference(spec: RunSpec, config: MatrixConfig, where: Where) -> None:
-    cached = spec.training.get("precompute_ref_log_probs")
-    if cached and spec.rule in catalogue.BUILTIN and catalogue.info(spec.rule).reference_in_loop:
-        raise UserError(
-            f"{where('precompute_ref_log_probs')}: rule {spec.rule} needs the reference's logits in every step; remove "
-            "precompute_ref_log_probs"
-        )
-    if spec.training.get("sync_ref_model") and config.lora is not None:
-        raise UserError(f"{where('sync_ref_model')}: it needs a separate reference, which LoRA lacks; set lora to null")
-    if spec.training.get("sync_ref_model") and cached:
-        raise UserError(
-            f"{where('sync_ref_model')}: a moving reference cannot be precomputed; remove precompute_ref_log_probs"
-        )
-
-
-def _check_batch(spec: RunSpec, where: Where) -> None:
-    training = spec.training
-    spread = spec.rule == "beta_dpo" or (spec.rule == "alpha_dpo" and spec.params["alpha"] > 0)
-    if spread and training.get("per_device_train_batch_size", 8) < 2:
-        raise UserError(
-            f"{where('per_device_train_batch_size')}: rule {spec.rule} needs the spread of a batch; set "
-            "per_device_train_batch_size to 2 or more"
-        )
-    if spec.params.get("ppl_tokens") == "user" and training.get("truncation_mode") == "keep_end":
-        raise UserError(
-            f"{where('truncation_mode')}: ppl_tokens user needs the whole prompt; set truncation_mode to keep_start"
-        )
+def _refused(spec: RunSpec, config: MatrixConfig) -> list[tuple[bool, str, str]]:
+    """Whether a run has settings that exclude one another, the key to point at, and what to say."""
+    training, rule = spec.training, spec.rule
+    loss, smoothing = spec.params.get("pref_loss", "sigmoid"), training.get("label_smoothing", 0.0)
+    divergence, weights = training.get("f_divergence_type", "reverse_kl"), training.get("loss_weights")
+    moving, cached = bool(training.get("sync_ref_model")), bool(training.get("precompute_ref_log_probs"))
+    in_loop = rule in catalogue.BUILTIN and catalogue.info(rule).reference_in_loop
+    spread = rule == "beta_dpo" or (rule == "alpha_dpo" and spec.params["alpha"] > 0)
+    what = "rule alpha_dpo" if rule == "alpha_dpo" else f"pref_loss {loss}"
+    return [
+        (
+            loss == "exo_pair" and smoothing <= 0,
+            "label_smoothing",
+            f"pref_loss exo_pair needs training.label_smoothing above 0 (it is {smoothing}); "
+            "the EXO paper recommends 0.001",
+        ),
+        (
+            loss == "robust" and not 0 <= smoothing < 0.5,
+            "label_smoothing",
+            f"pref_loss robust needs label_smoothing in [0, 0.5), not {smoothing}",
+        ),
+        (
+            divergence != "reverse_kl" and (loss not in _DIVERGENCE_LOSSES or rule == "alpha_dpo"),
+            "f_divergence_type",
+            f"{what} has no f_divergence_type {divergence!r}; use reverse_kl",
+        ),
+        (
+            bool(training.get("use_weighting")) and rule in _OWN_LOSS,
+            "use_weighting",
+            f"rule {rule} weighs pairs itself; set use_weighting to false",
+        ),
+        (
+            weights is not None and list(weights) != [1.0],
+            "loss_weights",
+            "pref_loss is a single loss here, so loss_weights has no meaning; remove it",
+        ),
+        (
+            cached and in_loop,
+            "precompute_ref_log_probs",
+            f"rule {rule} needs the reference's logits in every step; remove precompute_ref_log_probs",
+        ),
+        (
+            moving and config.lora is not None,
+            "sync_ref_model",
+            "it needs a separate reference, which LoRA lacks; set lora to null",
+        ),
+        (
+            moving and cached,
+            "sync_ref_model",
+            "a moving reference cannot be precomputed; remove precompute_ref_log_probs",
+        ),
+        (
+            spread and training.get("per_device_train_batch_size", 8) < 2,
+            "per_device_train_batch_size",
+            f"rule {rule} needs the spread of a batch; set per_device_train_batch_size to 2 or more",
+        ),
+        (
+            spec.params.get("ppl_tokens") == "user" and training.get("truncation_mode") == "keep_end",
+            "truncation_mode",
+            "ppl_tokens user needs the whole prompt; set truncation_mode to keep_start",
+        ),
+    ]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from evals.benchmarks import registry as benchmark_kinds
-from harness.config.evaluation import BenchmarkConfig
+from harness.config import BenchmarkConfig, MatrixConfig, MethodConfig
 from harness.config.fields import OWNED, known_fields
-from harness.config.matrix_file import MatrixConfig, MethodConfig
 from harness.plan.benchmarks import COMMON
-from trainers.common.files import Json
+from trainers.common import Json
 from trainers.rules import catalogue
-from trainers.run.objectives import OBJECTIVES
+from trainers.run.objectives import OBJECTIVES, Objective
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _PYTHON_FILE = r"\.py:[A-Za-z_][A-Za-z0-9_]*$"
@@ -57,12 +56,15 @@ def matrix_schema() -> Json:
     method, benchmark = definitions["MethodConfig"], definitions["BenchmarkConfig"]
     method["properties"]["training"] = {"$ref": "#/$defs/Training"}
     method["properties"]["rule"] = _named(catalogue.available(), "A beta rule, or path/to/file.py:ClassName.")
-    method["allOf"] = [*_rule_cases(), *_objective_cases()]
+    method["allOf"] = [_rule_case(name, info) for name, info in catalogue.BUILTIN.items()]
+    method["allOf"] += [
+        _objective_case(name, one, one.rules) for name, one in OBJECTIVES.items() if one.rules is not None
+    ]
     benchmark["properties"]["kind"] = {
         **_named(benchmark_kinds.available(), "A kind of benchmark, or path/to/file.py:ClassName."),
         "default": BenchmarkConfig.model_fields["kind"].default,
     }
-    benchmark["allOf"] = _kind_cases()
+    benchmark["allOf"] = [_kind_case(kind) for kind in benchmark_kinds.BUILTIN]
     return schema
 
 
@@ -101,43 +103,33 @@ def _has_rule(name: str) -> Json:
 _DPO = {"properties": {"objective": {"const": "dpo"}}}
 
 
-def _rule_cases() -> list[Json]:
-    cases = []
-    own = list(MethodConfig.model_fields)
-    for name, info in catalogue.BUILTIN.items():
-        params = {key: _parameter(param) for key, param in info.params.items()}
-        grid = {
-            "properties": {key: {"items": value} for key, value in params.items()},
-            "propertyNames": {"enum": [*params]},
-        }
-        then = {"propertyNames": {"enum": [*own, *params]}, "properties": {**params, "grid": grid}}
-        cases.append({"if": {"allOf": [_has_rule(name), _DPO]}, "then": then})
-    return cases
+def _rule_case(name: str, info: catalogue.RuleInfo) -> Json:
+    params = {key: _parameter(param) for key, param in info.params.items()}
+    grid = {
+        "properties": {key: {"items": value} for key, value in params.items()},
+        "propertyNames": {"enum": [*params]},
+    }
+    names = {"enum": [*MethodConfig.model_fields, *params]}
+    return {
+        "if": {"allOf": [_has_rule(name), _DPO]},
+        "then": {"propertyNames": names, "properties": {**params, "grid": grid}},
+    }
 
 
-def _objective_cases() -> list[Json]:
-    cases = []
-    for name, objective in OBJECTIVES.items():
-        if objective.rules is None:
-            continue
-        params = {k: _parameter(p) for rule in objective.rules for k, p in catalogue.BUILTIN[rule].params.items()}
-        params["pref_loss"] = {"enum": list(objective.pref_losses), "default": objective.pref_losses[0]}
-        then = {
-            "propertyNames": {"enum": [*MethodConfig.model_fields, *params]},
-            "properties": {**params, "rule": {"enum": list(objective.rules)}},
-        }
-        cases.append({"if": {"required": ["objective"], "properties": {"objective": {"const": name}}}, "then": then})
-    return cases
+def _objective_case(name: str, objective: Objective, rules: Sequence[str]) -> Json:
+    params = {key: _parameter(param) for rule in rules for key, param in catalogue.BUILTIN[rule].params.items()}
+    params["pref_loss"] = {"enum": list(objective.pref_losses), "default": objective.pref_losses[0]}
+    then = {
+        "propertyNames": {"enum": [*MethodConfig.model_fields, *params]},
+        "properties": {**params, "rule": {"enum": list(rules)}},
+    }
+    return {"if": {"required": ["objective"], "properties": {"objective": {"const": name}}}, "then": then}
 
 
-def _kind_cases() -> list[Json]:
-    cases = []
-    default = BenchmarkConfig.model_fields["kind"].default
-    for kind in benchmark_kinds.BUILTIN:
-        cls = benchmark_kinds.find(kind)
-        names = [*COMMON, *cls.takes, *benchmark_kinds.parameters(cls)]
-        condition: Json = {"properties": {"kind": {"const": kind}}}
-        if kind != default:
-            condition["required"] = ["kind"]
-        cases.append({"if": condition, "then": {"propertyNames": {"enum": list(dict.fromkeys(names))}}})
-    return cases
+def _kind_case(kind: str) -> Json:
+    cls = benchmark_kinds.find(kind)
+    names = dict.fromkeys([*COMMON, *cls.takes, *benchmark_kinds.parameters(cls)])
+    condition: Json = {"properties": {"kind": {"const": kind}}}
+    if kind != BenchmarkConfig.model_fields["kind"].default:
+        condition["required"] = ["kind"]
+    return {"if": condition, "then": {"propertyNames": {"enum": list(names)}}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from trainers.common.errors import UserError
+from trainers.common import UserError
 from trainers.formats.pairs import PreferencePair
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
-from trainers.common.errors import UserError
-from trainers.common.words import nearest
+from harness.config import MatrixConfig, Source, refuse
+from trainers.common import UserError, nearest
 
 #: Names of benchmarks (and of `benchmark@judge`) with their metrics; None where any metric may come (lm-eval).
 Measured = Mapping[str, tuple[str, ...] | None]
@@ -33,15 +31,16 @@ def check_claims(config: MatrixConfig, source: Source, measured: Measured) -> No
     names: set[str] = set()
     for i, claim in enumerate(config.claims):
         at = partial(source.at, "claims", i)
-        if claim.name in names:
-            raise UserError(f"{at('name')}: duplicate claim name {claim.name!r}; names must be unique")
+        named = {"method": claim.method, "against": claim.against}
+        refuse(
+            (claim.name in names, f"{at('name')}: duplicate claim name {claim.name!r}; names must be unique"),
+            *((name not in methods, f"{at(key)} is {name!r}; {nearest(name, methods)}") for key, name in named.items()),
+            (
+                claim.method == claim.against,
+                f"{at('against')} is {claim.against!r}, the claim's own method; name another",
+            ),
+        )
         names.add(claim.name)
-        for key in ("method", "against"):
-            value = getattr(claim, key)
-            if value not in methods:
-                raise UserError(f"{at(key)} is {value!r}; {nearest(value, methods)}")
-        if claim.method == claim.against:
-            raise UserError(f"{at('against')} is {claim.against!r}, the claim's own method; name another")
         _check_metric(claim.metric, at("metric"), measured)
         controls = {m.rule or m.name for m in config.methods if m.parent == claim.method}
         lacking = [rule for rule in _NEEDED_CONTROLS[claim.asserts] if rule not in controls]

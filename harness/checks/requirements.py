@@ -6,6 +6,8 @@ import importlib.metadata
 
 from packaging.requirements import Requirement
 
+from trainers.common import UserError
+
 DISTRIBUTION = "dpo-beta-harness"
 
 
@@ -41,3 +43,13 @@ def outside(*names: str) -> list[tuple[str, str]]:
             problem = f"{name} {installed} is installed; this project supports {name}{requirement.specifier}"
             found.append((problem, f"pip install '{name}{requirement.specifier}'"))
     return found
+
+
+def check_versions() -> None:
+    """Refuse base requirements outside their ranges.
+
+    Raises:
+        UserError: a line for each, with the command that mends it.
+    """
+    if found := outside():
+        raise UserError("\n".join(f"{problem}; run: {fix}" for problem, fix in found))

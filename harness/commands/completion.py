@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
-_EPILOG = """It completes after `dpo-beta-harness` and after `python -m harness`.
-
-examples:
-  source <(python -m harness completion bash)     # or in ~/.bashrc
-  source <(python -m harness completion zsh)      # or in ~/.zshrc
-  python -m harness completion fish | source      # or in config.fish"""
-_SHELLS = ("bash", "zsh", "fish")
+from harness.cli import build_parsers
+from harness.commands import VERBS
 
 _BASH = r"""# bash completion of dpo-beta-harness and python -m harness
 _dpo_beta_harness_words() {{
@@ -56,20 +52,14 @@ end
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
-    parser.add_argument("shell", choices=_SHELLS, help="the shell the script is for")
-
-
 def run(options: argparse.Namespace) -> int:
+    """Print the script."""
     print(script(options.shell), end="")
     return 0
 
 
 def script(shell: str) -> str:
     """The completion script; verbs and options come from the parsers themselves."""
-    from harness.cli import VERBS
-
     found = {verb: _options(verb) for verb in VERBS}
     if shell == "fish":
         return _FISH_HEAD + _fish(found)
@@ -81,24 +71,18 @@ def script(shell: str) -> str:
     return text if shell == "bash" else _ZSH + text
 
 
-def _options(verb: str) -> list[tuple[list[str], str]]:
+def _options(verb: str) -> list[tuple[Sequence[str], str]]:
     """(option strings, help) of a verb; defaults are written out."""
-    from harness.cli import build_parser
-
-    parser = build_parser(verb)
-    verbs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    actions = [action for action in verbs.choices[verb]._actions if action.option_strings]
+    actions = [action for action in build_parsers(verb)[1]._actions if action.option_strings]
     return [(action.option_strings, (action.help or "") % vars(action)) for action in actions]
 
 
-def _fish(found: dict[str, list[tuple[list[str], str]]]) -> str:
-    from harness.cli import VERBS
-
+def _fish(found: dict[str, list[tuple[Sequence[str], str]]]) -> str:
     lines = []
     for command in ("dpo-beta-harness", "python", "python3"):
-        for verb, text in VERBS.items():
+        for verb, declared in VERBS.items():
             start = f"complete -c {command} -n '__dpo_beta_harness_at "
-            lines.append(f"{start}none' -f -a {verb} -d {_quoted(text)}")
+            lines.append(f"{start}none' -f -a {verb} -d {_quoted(declared.help)}")
             for names, about in found[verb]:
                 flags = " ".join(f"-l {n[2:]}" if n.startswith("--") else f"-s {n[1:]}" for n in names)
                 lines.append(f"{start}{verb}' {flags} -d {_quoted(about)}")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from trainers.common.files import Json
+from trainers.common import Json
 
 Name = typing.Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Seed = typing.Annotated[int, Field(ge=0, lt=2**32)]  # what numpy and torch both take
@@ -17,6 +17,17 @@ class Strict(BaseModel):
     """A mapping of the matrix file with no keys but its fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class WithParams(BaseModel):
+    """A mapping of the matrix file whose further keys are parameters of what it names."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    @property
+    def params(self) -> Json:
+        """The parameters as written."""
+        return dict(self.model_extra or {})
 
 
 _Step = typing.Annotated[int, Field(gt=0)]
@@ -52,14 +63,12 @@ class EngineSettings(Strict):
     lora: Literal["merge", "adapters"] = "merge"
 
 
-class BenchmarkConfig(BaseModel):
+class BenchmarkConfig(WithParams):
     """Rows that every policy is measured on. Keys beside the ones below are parameters of its kind (beta0, ...).
 
     `kind` is a name of evals.benchmarks.registry or `path/to/file.py:ClassName`, relative to the matrix file. Kind
     preference takes data.heldout where `prompts` is not said. With `noise`, the reference is evaluated twice.
     """
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     name: Name
     kind: str = "constraints"
@@ -71,11 +80,6 @@ class BenchmarkConfig(BaseModel):
     samples: int = Field(1, gt=0)
     seed: int = 0
     noise: bool = False
-
-    @property
-    def params(self) -> Json:
-        """Parameters of the kind as written."""
-        return dict(self.model_extra or {})
 
 
 class LmEvalConfig(Strict):
@@ -96,7 +100,7 @@ class LmEvalConfig(Strict):
     noise: bool = False
 
 
-class JudgeConfig(BaseModel):
+class JudgeConfig(WithParams):
     """A judge of the answers. Keys beside the ones below are parameters of its kind (model, base_url, template, ...).
 
     `kind` is a name of evals.judges.registry or `path/to/file.py:ClassName`, relative to the matrix file. It judges the answers
@@ -105,18 +109,11 @@ class JudgeConfig(BaseModel):
     identity.
     """
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
     name: Name
     kind: str
     benchmarks: typing.Annotated[list[str], Field(min_length=1)] | None = None
     pairs: Literal["all", "reference"] = "all"
     checkpoints: bool = False
-
-    @property
-    def params(self) -> Json:
-        """Parameters of the kind as written."""
-        return dict(self.model_extra or {})
 
 
 class EvaluationConfig(Strict):

@@ -9,12 +9,9 @@ import dataclasses
 import importlib.metadata
 import math
 import re
-from typing import Any
 
 from harness.config.source import Path_, Source, dotted
-from trainers.common.errors import UserError
-from trainers.common.files import Json, cache_dir, read_json, write_json
-from trainers.common.words import nearest
+from trainers.common import Json, UserError, cache_dir, nearest, read_json, write_json
 from trainers.run.objectives import OBJECTIVES
 
 #: DPOConfig fields the harness sets itself, with what to write instead.
@@ -57,12 +54,6 @@ def known_fields() -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def _kind(value: Any) -> str:
-    if value is None:
-        return "none"
-    return {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", list: "list"}.get(type(value), "?")
-
-
 def check_objective_fields(objective: str, training: Json, source: Source) -> None:
     """Refuse settings of the matrix's `training` that a method's objective does not have.
 
@@ -96,7 +87,7 @@ def check_fields(section: str, values: Json, source: Source, prefix: Path_, obje
             raise UserError(f"{where}: unknown key {dotted(key)} (value {value!r}) of {owner}; {nearest(name, fields)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{where}: {dotted(key)} is {value!r}; give a finite number")
-        accepted, kind = fields[name], _kind(value)
+        accepted, kind = fields[name], "none" if value is None else type(value).__name__
         good = not accepted or kind in accepted or (kind == "int" and "float" in accepted)
         if not good:
             kinds = " or ".join("null" if one == "none" else one for one in accepted)

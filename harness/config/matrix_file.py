@@ -7,13 +7,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 
-from harness.config.evaluation import EvaluationConfig, Name, Seed, Strict
+from harness.config.evaluation import EvaluationConfig, Name, Seed, Strict, WithParams
 from harness.config.source import Path_, Source, dotted
-from trainers.common.errors import UserError
-from trainers.common.files import Json
-from trainers.common.words import nearest
+from trainers.common import Json, UserError, nearest
 
 
 class QuantizationConfig(Strict):
@@ -93,14 +91,12 @@ class DataConfig(Strict):
         return [DataSource(source=self.train)] if isinstance(self.train, str) else self.train
 
 
-class MethodConfig(BaseModel):
+class MethodConfig(WithParams):
     """One method. Keys beside the ones below are parameters of its rule (pref_beta, pref_beta_scale, ...).
 
     `parent` names the method a control belongs to: the control has a run for each of the parent's runs, with its seed,
     hyper-parameters and training settings.
     """
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     name: Name
     rule: str | None = None
@@ -109,11 +105,6 @@ class MethodConfig(BaseModel):
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     seeds: list[Seed] | None = None
     training: Json = Field(default_factory=dict)
-
-    @property
-    def params(self) -> Json:
-        """Parameters of the rule as written."""
-        return dict(self.model_extra or {})
 
 
 class ReportConfig(Strict):
@@ -142,13 +133,11 @@ class PushConfig(Strict):
     private: bool = True
 
 
-class ExecutorConfig(BaseModel):
+class ExecutorConfig(WithParams):
     """Where runs are trained; no part of any identity. Keys beside `kind` are settings of the executor.
 
     `kind` is a name of harness.executors.registry or `path/to/file.py:ClassName`, relative to the matrix file.
     """
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     kind: str = "local"
 

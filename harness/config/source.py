@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 Path_ = tuple[str | int, ...]
 
@@ -108,6 +108,20 @@ def parse_value(text: str, where: str) -> Any:
         raise UserError(
             f"{where}: the value is not YAML ({getattr(error, 'problem', None) or 'cannot be read'})"
         ) from None
+
+
+def refuse(*cases: tuple[bool, str]) -> None:
+    """Raise for the first case that holds.
+
+    Args:
+        cases: whether something is wrong, and what to say of it: where, the value, and the fix.
+
+    Raises:
+        UserError: there is such a case.
+    """
+    for wrong, message in cases:
+        if wrong:
+            raise UserError(message)
 
 
 def dotted(key: Path_) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, ParamSpec, TypeVar
 
-from harness.state.store import STATUS
-from trainers.common.files import file_hash
+from harness.state import STATUS
+from trainers.common import file_hash
 
 #: Seconds between tries of what must not fail; then it is given up.
 RETRY_SECONDS = (1.0, 3.0, 10.0)
@@ -43,6 +43,7 @@ def insisting(action: Callable[P, T]) -> Callable[P, T]:
 
 
 def failure_text(error: Exception) -> str:
+    """What to tell of a store that failed several times."""
     return f"executor.artifacts failed {len(RETRY_SECONDS) + 1} times: {type(error).__name__}: {error}"
 
 
@@ -95,6 +96,7 @@ def push_folder(fs: Any, root: str, folder: Path, known: dict[str, tuple[int, in
 
 
 def remove(fs: Any, path: str) -> None:
+    """Remove a file of the store, if it is there."""
     if fs.exists(path):
         fs.rm_file(path)
 

@@ -30,8 +30,8 @@ from harness.executors.artifact_store import (
 )
 from harness.executors.base import Job
 from harness.plan.plan import Plan
-from trainers.common.errors import UserError
-from trainers.common.files import file_hash
+from trainers.common import UserError, file_hash
+from trainers.common.files import replacing
 
 INPUTS, _STOPS = "inputs", "stops"
 PUSH_SECONDS, PULL_SECONDS = 5.0, 2.0
@@ -90,14 +90,11 @@ class Mirror:
         names: dict[str, str] = {}
         for path, stored in self.inputs.items():
             target = Path(self._scratch) / stored
-            if not target.exists():
-                if fs.isdir(f"{root}/{stored}"):
-                    pull_folder(fs, f"{root}/{stored}", target)
-                else:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            if not target.exists() and fs.isdir(f"{root}/{stored}"):
+                pull_folder(fs, f"{root}/{stored}", target)
+            elif not target.exists():
+                with replacing(target) as temporary:
                     fs.get_file(f"{root}/{stored}", str(temporary))
-                    os.replace(temporary, target)
             names[path] = str(target)
         for name in self.before:
             folder = Path(self._scratch) / "out" / name
@@ -190,13 +187,11 @@ class Artifacts:
         try:
             self._fs, self._root = file_system(url)
         except ValueError as error:
-            where = plan.source.where(("executor", "artifacts"))
-            raise UserError(f"{where}: executor.artifacts is {url!r}; {error}") from None
+            raise UserError(f"{plan.source.at('executor', 'artifacts')} is {url!r}; {error}") from None
         self.url = url if "://" in url else str(Path(url).expanduser().resolve())
         self._fs, self._root = file_system(self.url)
         self._stored: dict[str, str] = {}
 
-    @insisting
     def begin_training(self, job: Job) -> Remote:
         """Put what the run reads into the store, and take away what an earlier try of it told.
 
@@ -205,15 +200,12 @@ class Artifacts:
         """
         run_id = job["train_job"]["run_id"]
         run = f"runs/{run_id}"
-        self._forget(f"{_STOPS}/ray-{run_id}.stop", f"work/ray-{run_id}.events.jsonl")
+        told = [f"{_STOPS}/ray-{run_id}.stop", f"work/ray-{run_id}.events.jsonl"]
         before = [run, "shared/reference"]
         if job["train_job"]["parent_dir"] is not None:
             before.append(str(Path(job["train_job"]["parent_dir"]).relative_to(self.plan.output)))
-        for name in before:
-            push_folder(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
-        return Remote(self._mirror(job, before, [run, "shared/reference", "work"]), self.plan.output)
+        return self._begin(job, told, before, [run, "shared/reference", "work"])
 
-    @insisting
     def begin_evaluation(self, job: Job, events: Path) -> Remote:
         """Put what the evaluation reads into the store: policies, prompts, answers there are already.
 
@@ -223,16 +215,18 @@ class Artifacts:
         Raises:
             StoreError: the store failed several times.
         """
-        self._forget(str(events.relative_to(self.plan.output)))
-        folders = {str(Path(policy["out"]).relative_to(self.plan.output)) for policy in job["policies"]}
-        for name in sorted(folders):
-            push_folder(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
-        return Remote(self._mirror(job, sorted(folders), [*sorted(folders), "work"]), self.plan.output)
+        folders = sorted({str(Path(policy["out"]).relative_to(self.plan.output)) for policy in job["policies"]})
+        return self._begin(job, [str(events.relative_to(self.plan.output))], folders, [*folders, "work"])
 
-    def _forget(self, *names: str) -> None:
+    @insisting
+    def _begin(self, job: Job, told: list[str], before: list[str], after: list[str]) -> Remote:
+        """Remove what an earlier try told, and put the folders `before` into the store."""
         self._fs.invalidate_cache()
-        for name in names:
+        for name in told:
             remove(self._fs, f"{self._root}/{name}")
+        for name in before:
+            push_folder(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
+        return Remote(self._mirror(job, before, after), self.plan.output)
 
     def _mirror(self, job: Job, before: list[str], after: list[str]) -> Mirror:
         inputs: dict[str, str] = {}

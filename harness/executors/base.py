@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from trainers.common.files import Json
+from trainers.common import Json
 
 if TYPE_CHECKING:
     from evals.supervise import JobResult

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from harness.plan.plan import Plan
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 
 def launch_arguments(plan: Plan, accelerate: str | None, gpus_per_run: int) -> list[str] | None:
@@ -25,10 +25,8 @@ def launch_arguments(plan: Plan, accelerate: str | None, gpus_per_run: int) -> l
         return ["--multi_gpu", "--num_machines", "1", "--num_processes", str(gpus_per_run), "--main_process_port", "0"]
     path = _path(plan, accelerate)
     if not path.is_file():
-        where = plan.source.where(("executor", "accelerate"))
-        raise UserError(
-            f"{where}: executor.accelerate is {accelerate!r}; no such file: {path} (paths are relative to the matrix file)"
-        )
+        at = plan.source.at("executor", "accelerate")
+        raise UserError(f"{at} is {accelerate!r}; no such file: {path} (paths are relative to the matrix file)")
     processes = ["--num_processes", str(gpus_per_run)] if gpus_per_run > 1 else []
     return ["--config_file", str(path), *processes, "--main_process_port", "0"]
 

@@ -17,8 +17,7 @@ from harness.executors.base import Ended, Event, Job, Polled
 from harness.executors.launch import launch_arguments
 from harness.plan.plan import Plan
 from harness.workers.train_worker import PROCESS_ENDS
-from trainers.common.events import EventTail
-from trainers.common.files import write_json
+from trainers.common import EventTail, write_json
 
 
 def worker_environment(gpus: list[str] | None = None, threads: int | None = None) -> dict[str, str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
+
+from harness.plan.machine import nvidia_smi
 from harness.plan.plan import Plan
-from harness.state.store import RunStore
-from trainers.common.files import Json, parameter_count
+from harness.state import RunStore
+from trainers.common import Json, read_json
+from trainers.common.files import parameter_count
 from trainers.common.training_schema import LOG_HISTORY
 
 _GIB = 2**30
@@ -18,7 +21,7 @@ _GIB = 2**30
 BASE_BYTES = 1 * _GIB
 
 
-def run_bytes(plan: Plan, training: Json, known: dict[str, int] | None = None) -> int:
+def run_bytes(plan: Plan, training: Json, known: dict[str, int]) -> int:
     """Bytes one run is expected to take at its peak.
 
     `known` keeps the peaks that were found (run id -> bytes), so that a finished run is read once.
@@ -26,7 +29,6 @@ def run_bytes(plan: Plan, training: Json, known: dict[str, int] | None = None) -
     The highest peak that a finished run of this matrix logged; before there is one: weights, gradients and the two moments of
     Adam for what is trained, a frozen copy, and activations.
     """
-    known = {} if known is None else known
     for spec in plan.specs:
         if spec.run_id not in known and (peak := _logged_peak(plan, spec.run_id)) is not None:
             known[spec.run_id] = peak
@@ -43,40 +45,27 @@ def run_bytes(plan: Plan, training: Json, known: dict[str, int] | None = None) -
 
 def _logged_peak(plan: Plan, run_id: str) -> int | None:
     directory = plan.output / "runs" / run_id
-    if "train" not in RunStore(directory).status()["stages"]:
+    if "train" not in RunStore(directory).status().stages:
         return None
-    try:
-        records = json.loads((directory / LOG_HISTORY).read_text(encoding="utf-8"))[run_id]
-    except (OSError, ValueError, KeyError):
-        return None
-    peaks = [record["peak_memory_bytes"] for record in records if record.get("peak_memory_bytes")]
-    return int(max(peaks)) if peaks else None
+    records = (read_json(directory / LOG_HISTORY) or {}).get(run_id, [])
+    return max((int(record.get("peak_memory_bytes") or 0) for record in records), default=0) or None
 
 
 def free_ram() -> int:
     """Bytes of memory that can be had without swapping: of the machine, or of the control group if that has fewer."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        values = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
-        free = int(values["MemAvailable"].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        if limit != "max":
-            free = min(free, int(limit) - int((group / "memory.current").read_text(encoding="ascii")))
-    except (OSError, ValueError):
-        pass
+    free, group = psutil.virtual_memory().available, Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # no control group, or "max"
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        free = min(free, limit - int((group / "memory.current").read_text(encoding="ascii")))
     return free
 
 
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process; 0 if it is gone or cannot be seen."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError, IndexError):
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def fits(needed: int, running: Iterable[tuple[int, int]], free: int) -> bool:
@@ -97,11 +86,5 @@ def visible_gpus() -> list[str]:
 
 
 def gpu_free_bytes() -> dict[str, int]:
-    """Index -> free bytes of every NVIDIA GPU, by nvidia-smi (no CUDA library is loaded)."""
-    command = ["nvidia-smi", "--query-gpu=index,memory.free", "--format=csv,noheader,nounits"]
-    try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    pairs = [line.split(",") for line in lines if line.strip()]
-    return {index.strip(): int(free) * 2**20 for index, free in pairs}
+    """Index -> free bytes of every NVIDIA GPU."""
+    return {index: int(free) * 2**20 for index, free in nvidia_smi("index", "memory.free")}

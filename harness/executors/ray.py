@@ -17,11 +17,11 @@ from harness.executors.base import CANCELLED, Ended, Event, Job, Polled
 from harness.executors.launch import launch_arguments
 from harness.executors.local import worker_environment
 from harness.executors.ray_resources import RaySettings, StageResources, stage_resources
+from harness.executors.ray_stage import evaluate_stage, train_stage
 from harness.plan.plan import Plan
-from harness.state.failures import MAX_ATTEMPTS, is_transient
+from harness.state import MAX_ATTEMPTS, is_transient
 from harness.workers.quiet import SETTINGS
-from trainers.common.errors import UserError
-from trainers.common.events import EventTail
+from trainers.common import EventTail, Json, UserError
 
 _LAST = ("run_done", "run_failed")
 
@@ -38,10 +38,6 @@ class RaySeat(base.Seat):
         self._group: Any = None
 
     def start(self, job: Job) -> None:
-        import ray
-
-        from harness.executors.ray_stage import train_stage
-
         executor, run_id = self._executor, job["train_job"]["run_id"]
         folder = executor.folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,12 +61,11 @@ class RaySeat(base.Seat):
         if launch is not None:
             self._group, options["scheduling_strategy"] = executor.on_one_node(asked)
         threads = executor.settings.threads or max(int(asked.cpus), 1)
-        task = ray.remote(train_stage).options(**options)
+        task = executor.ray.remote(train_stage).options(**options)
         self._ref = task.remote(job, str(folder), threads, self._remote.mirror if self._remote else None)
 
     def poll(self) -> Polled:
-        import ray
-
+        ray = self._executor.ray
         if self._unstarted is not None:
             return Polled([], self._unstarted)
         done, _ = ray.wait([self._ref], timeout=0)
@@ -78,7 +73,7 @@ class RaySeat(base.Seat):
         try:
             fetched = self._remote is None or self._remote.pull(final=bool(done))
             if done and fetched:
-                ended = _outcome(self._ref)
+                ended = _outcome(ray, self._ref)
         except StoreError as error:
             ended = Ended(1, str(error), transient=True)
         events = self._tail.read()
@@ -95,8 +90,6 @@ class RaySeat(base.Seat):
         return Polled([*events, *self._held], ended)
 
     def stop(self) -> None:
-        import ray
-
         if self._ref is None:
             return
         self._stop.touch()
@@ -106,21 +99,17 @@ class RaySeat(base.Seat):
                 self._remote.ask_to_stop(self._stop.name)
             except StoreError:
                 told = False
-        if (
-            not told or not self._started
+        if not (
+            told and self._started
         ):  # it may wait for a free node, or for one that Ray gave up to let go of the run
-            ray.cancel(self._ref, force=False)
+            self._executor.ray.cancel(self._ref, force=False)
 
     def kill(self) -> None:
-        import ray
-
         if self._ref is not None:
-            ray.cancel(self._ref, force=True)
+            self._executor.ray.cancel(self._ref, force=True)
 
 
-def _outcome(ref: Any) -> Ended:
-    import ray
-
+def _outcome(ray: Any, ref: Any) -> Ended:
     try:
         ended: Ended = ray.get(ref)
         return ended
@@ -137,7 +126,7 @@ def _may_pass(cause: BaseException) -> bool:
     return isinstance(cause, ConnectionError | TimeoutError) or is_transient(cause)
 
 
-def runtime_environment() -> dict[str, Any]:
+def runtime_environment() -> Json:
     """Of every process on a node: the project can be imported, and GPUs that a task did not ask for are hidden from it."""
     python_path = worker_environment()["PYTHONPATH"]
     return {"env_vars": {"PYTHONPATH": python_path, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"} | SETTINGS}
@@ -154,54 +143,45 @@ class RayExecutor(base.Executor):
         super().__init__(plan, settings)
         self.folder = plan.output / "work"
         self._seats: list[RaySeat] = []
-        self._connect()
-        import ray
-
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.ray = self._connected()
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         self.asked = stage_resources(plan, settings, nodes)
         self.artifacts = Artifacts(plan, settings.artifacts) if settings.artifacts is not None else None
 
-    def _connect(self) -> None:
+    def _connected(self) -> Any:
+        """The package `ray`, which this executor alone needs, connected to the cluster."""
         try:
             import ray
         except ModuleNotFoundError:
-            where = self.plan.source.where(("executor", "kind"))
-            raise UserError(
-                f"{where}: executor.kind is 'ray', which is not installed; pip install 'dpo-beta-harness[ray]'"
-            ) from None
+            at = self.plan.source.at("executor", "kind")
+            raise UserError(f"{at} is 'ray', which is not installed; pip install 'dpo-beta-harness[ray]'") from None
         if not ray.is_initialized():
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            common: dict[str, Any] = {
+            own = {"address": "local", "include_dashboard": False, "object_store_memory": 100 * 2**20}
+            common: Json = {
                 "log_to_driver": False,
                 "logging_level": "error",
                 "namespace": "dpo-beta-harness",
                 "runtime_env": runtime_environment(),
+                **(own if self.settings.address is None else {"address": self.settings.address}),
             }
-            if self.settings.address is None:
-                common |= {"address": "local", "include_dashboard": False, "object_store_memory": 100 * 2**20}
-            else:
-                common |= {"address": self.settings.address}
             handler = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(**common)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                where = self.plan.source.where(("executor", "address"))
-                first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                first = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise UserError(
-                    f"{where}: executor.address is {self.settings.address!r}; no cluster there ({first}); "
+                    f"{self.plan.source.at('executor', 'address')} is {self.settings.address!r}; no cluster there ({first}); "
                     "start one with: ray start --head, or leave address out"
                 ) from None
             finally:
                 signal.signal(signal.SIGTERM, handler)  # Ray puts its own there, which would lose the current step
+        return ray
 
-    def options(self, asked: StageResources) -> dict[str, Any]:
+    def options(self, asked: StageResources) -> Json:
         """Options of a task. Retries are ours, since a run resumes from its checkpoint and tries are counted."""
-        return {
-            "num_cpus": asked.cpus,
-            "num_gpus": asked.gpus,
-            "resources": dict(asked.resources),
-            "max_retries": 0,
-        }
+        amounts = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "resources": dict(asked.resources)}
+        return {**amounts, "max_retries": 0}
 
     def on_one_node(self, asked: StageResources) -> tuple[Any, Any]:
         """A placement group that keeps all of a run's GPUs on one node, and the strategy that uses it."""
@@ -224,10 +204,7 @@ class RayExecutor(base.Executor):
         self._seats.remove(seat)
 
     def evaluate(self, job: Job, job_path: Path, on_event: Callable[[Event], None]) -> JobResult:
-        import ray
-
-        from harness.executors.ray_stage import evaluate_stage
-
+        ray = self.ray
         for attempt in range(1, MAX_ATTEMPTS + 1):
             events = job_path.with_suffix(".ray.jsonl")
             events.unlink(missing_ok=True)
@@ -236,15 +213,13 @@ class RayExecutor(base.Executor):
                 remote = self.artifacts.begin_evaluation(job, events) if self.artifacts is not None else None
                 task = ray.remote(evaluate_stage).options(**self.options(self.asked["evaluate"]))
                 ref = task.remote(job, str(job_path), str(events), remote.mirror if remote else None)
-                over = False
-                while not over:
-                    done, _ = ray.wait([ref], timeout=0.2)
-                    fetched = remote is None or remote.pull(final=bool(done))
-                    over = bool(done) and fetched
+                done, fetched = False, False
+                while not (done and fetched):
+                    time.sleep(0.2 * done)  # the task is over, but the store failed: not at once again
+                    done = bool(ray.wait([ref], timeout=0.2)[0])
+                    fetched = remote is None or remote.pull(final=done)
                     for event in tail.read():
                         on_event(event)
-                    if done and not over:
-                        time.sleep(0.2)
                 result: JobResult = ray.get(ref)
                 return result
             except (StoreError, ray.exceptions.RayError) as error:

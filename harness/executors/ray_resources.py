@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.executors import base
 from harness.executors.launch import gpus_of_launch
 from harness.plan.plan import Plan
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 
 class StageResources(BaseModel):
@@ -24,6 +24,7 @@ class StageResources(BaseModel):
         return {"CPU": self.cpus, "GPU": float(self.gpus), **self.resources}
 
     def fit_one_of(self, nodes: list[dict[str, float]]) -> bool:
+        """Whether one of the nodes (amounts by name) has all of it."""
         return any(all(node.get(name, 0.0) >= count for name, count in self.amounts().items()) for node in nodes)
 
 

@@ -15,9 +15,8 @@ from harness.executors.artifacts import Mirror
 from harness.executors.base import CANCELLED, Ended, Event, Job
 from harness.executors.local import ProcessSeat
 from harness.plan.machine import this_environment
+from harness.state import Held, RunStore, output_lock
 from harness.state.environment import note_trainer
-from harness.state.lock import Held, output_lock
-from harness.state.store import RunStore
 
 _POLL_SECONDS = 0.1
 _kept: ProcessSeat | None = None  # Ray reuses its processes for tasks on CPUs, so imports are paid once in each

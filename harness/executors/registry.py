@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from harness.config.matrix_file import MatrixConfig, explain
-from harness.config.source import Source
+from harness.config import MatrixConfig, Source, explain
 from harness.executors.base import Executor, Settings
-from trainers.common.errors import UserError
+from trainers.common import UserError
 from trainers.common.plugins import Registry
 
 if TYPE_CHECKING:

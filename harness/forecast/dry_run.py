@@ -1,23 +1,73 @@
-"""`--dry-run`: the plan as tables and as a JSON record."""
+"""`--dry-run`: the stages of a matrix, what is done of each and what the rest costs, as tables and as a JSON record."""
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
 
 from rich.console import Console
 from rich.table import Table
 
 from evals.engine.base import EngineConfig, choose_backend
-from harness.forecast.estimate import Estimate, JudgeCost, estimate
-from harness.forecast.stages import stages
+from harness.forecast.estimate import Estimate, JudgeCost, estimate, is_judged
 from harness.plan.matrix import RunSpec
+from harness.plan.plan import Plan
 from harness.progress import duration
 from harness.state.survey import RunState, survey
+from trainers.common import Json
+from trainers.common.scores_schema import REFERENCE
 
-if TYPE_CHECKING:
-    from harness.plan.plan import Plan
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the graph: `done` of `total` (runs, or policies), after the stages named in `needs`.
+
+    `seconds` is what is left of it, None where that is part of another stage's figure.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    done: int
+    total: int
+    seconds: float | None
+
+
+#: Tokens, log-probs and entropies of the pairs under the starting weights: one stage for all runs.
+SHARED = "reference pass"
+
+
+def stages(plan: Plan, states: Sequence[RunState], cost: Estimate) -> list[Stage]:
+    """The graph of the runs in `states`, every stage after those it needs.
+
+    Tokens and reference log-probs are made once and shared; a control waits for the runs of its parent; every policy is
+    evaluated once it is trained; judges compare what was evaluated; the report shows everything.
+    """
+    by_method: dict[str, list[RunState]] = defaultdict(list)
+    for state in states:
+        by_method[state.spec.method].append(state)
+    anything = any(state.trained for state in states)
+    found = [Stage(SHARED, (), int(anything), 1, 0.0 if anything else None)]
+    for method, runs in sorted(by_method.items(), key=lambda item: item[1][0].spec.parent is not None):
+        parent = runs[0].spec.parent_run
+        needs = (SHARED,) if parent is None else (SHARED, f"train {parent.method}")
+        done = sum(run.trained for run in runs)
+        found.append(Stage(f"train {method}", needs, done, len(runs), cost.train_seconds.get(method, 0.0)))
+    if plan.benchmarks:
+        scored = sum(state.cells == len(plan.benchmarks) for state in states)
+        served = all(plan.cell_done(plan.reference, benchmark) for benchmark in plan.benchmarks)
+        found.append(Stage(f"evaluate {REFERENCE}", (), int(served), 1, None))
+        trained = tuple(f"train {method}" for method in by_method)
+        found.append(Stage("evaluate policies", trained, scored, len(states), cost.eval_seconds))
+    if plan.judges:
+        known = [judge.seconds for judge in cost.judges if judge.seconds is not None]
+        judged = sum(is_judged(plan, state) for state in states)
+        left = sum(known) if len(known) == len(cost.judges) else None
+        found.append(Stage("judge", ("evaluate policies",), judged, len(states), left))
+    complete = all(stage.done == stage.total for stage in found) and (plan.output / "report.html").is_file()
+    found.append(Stage("report", ("all of the above",), int(complete), 1, None))
+    return found
 
 
 # What `run-matrix --dry-run` shows: the stage graph, the runs, and what is left to pay.
@@ -70,8 +120,7 @@ def _judge(judge: JudgeCost) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        right = column in ("done", "left", "runs")
-        table.add_column(column, overflow="fold", justify="right" if right else "left")
+        table.add_column(column, overflow="fold", justify="right" if column in ("done", "left") else "left")
     return table
 
 
@@ -88,19 +137,17 @@ def _graph(plan: Plan, states: Sequence[RunState], cost: Estimate) -> Table:
 def _runs(plan: Plan, states: Sequence[RunState]) -> Table:
     table = _table("run", "parameters", "seed", "train", "evaluate")  # its id begins with the method
     for state in states:
-        cells = "cached" if state.cells == len(plan.benchmarks) else "to do"
-        if 0 < state.cells < len(plan.benchmarks):
-            cells = f"{state.cells}/{len(plan.benchmarks)} cached"
-        spec = state.spec
+        spec, total = state.spec, len(plan.benchmarks)
+        cells = {total: "cached", 0: "to do"}.get(state.cells, f"{state.cells}/{total} cached")
         trained = "cached" if state.trained else "to do"
-        table.add_row(spec.run_id, _parameters(spec), str(spec.seed), trained, cells)
+        table.add_row(spec.run_id, _parameters(spec), str(spec.seed), trained, cells if total else "cached")
     return table
 
 
 def _groups(plan: Plan, states: Sequence[RunState]) -> Table:
-    groups: dict[tuple[str, str], list[RunState]] = {}
+    groups: dict[tuple[str, str], list[RunState]] = defaultdict(list)
     for state in states:
-        groups.setdefault((state.spec.method, _parameters(state.spec)), []).append(state)
+        groups[state.spec.method, _parameters(state.spec)].append(state)
     table = _table("method", "parameters", "seeds", "trained", "evaluated")
     for (method, parameters), runs in list(groups.items())[:_ROWS]:
         trained, scored = sum(r.trained for r in runs), sum(r.cells == len(plan.benchmarks) for r in runs)
@@ -119,19 +166,16 @@ def _parameters(spec: RunSpec) -> str:
 
 def _ranges(numbers: Sequence[int]) -> str:
     """0-4,7 for 0, 1, 2, 3, 4, 7."""
-    found: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if found and number == found[-1][-1] + 1:
-            found[-1] = [found[-1][0], number]
-        else:
-            found.append([number])
-    return ",".join("-".join(map(str, ends)) for ends in found)
+    # numbers that follow one another have the same distance to their place
+    runs = itertools.groupby(enumerate(sorted(set(numbers))), key=lambda item: item[1] - item[0])
+    spans = [[number for _, number in group] for _, group in runs]
+    return ",".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
 
 
 # What `run-matrix --dry-run --json` prints.
 
 
-def plan_record(plan: Plan, selected: Sequence[RunSpec]) -> dict[str, Any]:
+def plan_record(plan: Plan, selected: Sequence[RunSpec]) -> Json:
     """The selected runs with what is done of each, the stages, and what the rest would cost (seconds, bytes)."""
     states = survey(plan, selected)
     cost = estimate(plan, states)
@@ -154,8 +198,8 @@ def plan_record(plan: Plan, selected: Sequence[RunSpec]) -> dict[str, Any]:
         "model": plan.model.name,
         "training_pairs": len(plan.pairs),
         "benchmarks": [benchmark.name for benchmark in plan.benchmarks],
-        "learnability": dataclasses.asdict(plan.learnability) if plan.learnability is not None else None,
+        "learnability": asdict(plan.learnability) if plan.learnability is not None else None,
         "runs": runs,
-        "stages": [dataclasses.asdict(stage) for stage in stages(plan, states, cost)],
-        "estimate": dataclasses.asdict(cost),
+        "stages": [asdict(stage) for stage in stages(plan, states, cost)],
+        "estimate": asdict(cost),
     }

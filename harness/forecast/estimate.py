@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evals.judges.worker import cell_name
 from harness.forecast.speed import Speed, cell_kind, examples, items, measured, pair_tokens, recall
 from harness.plan.entries import LM_EVAL, PlannedJudge
 from harness.plan.plan import Plan
+from harness.state import whole_rows
 from harness.state.survey import RunState
 from trainers.common import scores_schema
 from trainers.common.files import parameter_count
@@ -51,19 +52,16 @@ def judge_costs(plan: Plan, states: Sequence[RunState], flops: Callable[[], floa
 
     steps = [plan.config.evaluation.checkpoints_of(state.spec.seed) for state in states]
     checkpoints = sum(len(of_run) for of_run in steps if not isinstance(of_run, bool))  # true: known when trained
+    measured = plan.config.evaluation.checkpoint_benchmarks
     found = []
     for judge in plan.judges:
         judged = sum(_is_judged(plan, state, judge) for state in states)
         total = 0
         for name in judge.benchmarks:
-            number = judge.answers[name]
-            measured = plan.config.evaluation.checkpoint_benchmarks
             kept = judge.checkpoints and (measured is None or name in measured)
-            more = checkpoints if kept else 0
-            if judge.compares:
-                total += 2 * number * (_pairs(states, judge.pairs) + more)  # both orders
-            else:
-                total += number * (1 + len(states) + more)
+            questions = 2 * _pairs(states, judge.pairs) if judge.compares else 1 + len(states)  # pairs in both orders
+            more = (2 if judge.compares else 1) * checkpoints if kept else 0
+            total += judge.answers[name] * (questions + more)
         left = round(total * (1 - judged / len(states))) if states else 0
         built = build_judge(judge.kind, judge.params)
         speed = _seconds_each(plan, judge, built, flops) if left else 0.0
@@ -78,8 +76,6 @@ def is_judged(plan: Plan, state: RunState) -> bool:
 
 
 def _is_judged(plan: Plan, state: RunState, judge: PlannedJudge) -> bool:
-    from evals.judges.worker import cell_name
-
     folder = plan.run_dir(state.spec)
     return all(scores_schema.scores_path(folder, cell_name(b, judge.name)).is_file() for b in judge.benchmarks)
 
@@ -92,14 +88,7 @@ def _pairs(states: Sequence[RunState], which: str) -> int:
 
 def _seconds_each(plan: Plan, judge: PlannedJudge, built: Judge, flops: Callable[[], float]) -> float | None:
     """Seconds a request: as measured in this output, else what the judge says."""
-    times = []
-    try:
-        for line in events_path(plan, judge.name).read_text(encoding="utf-8").splitlines():
-            event = json.loads(line)
-            if event["event"] == "progress":
-                times.append(float(event["time"]))
-    except (OSError, ValueError, KeyError):  # none yet, or torn: what was read up to there counts
-        pass
+    times = [event["time"] for event in whole_rows(events_path(plan, judge.name)) if event["event"] == "progress"]
     if len(times) > 1:
         return (times[-1] - times[0]) / (len(times) - 1)
     return built.seconds_each(flops)
@@ -151,14 +140,14 @@ def estimate(plan: Plan, states: Sequence[RunState]) -> Estimate:
     here, before = measured(plan, states), recall(plan)
     waiting = [state.spec for state in states if not state.trained]
     pair_token = here.pair_token or before.pair_token
-    rate = matmul_rate() * _EFFICIENCY if pair_token is None or not _items_known(plan, here, before) else 0.0
-    rough = pair_token is None
+    rough, unknown = pair_token is None, {cell_kind(one) for one in plan.benchmarks} - {*here.item, *before.item}
+    rate = matmul_rate() * _EFFICIENCY if rough or unknown else 0.0
     if pair_token is None:
         pair_token = (6.0 if plan.config.lora is None else 4.0) * parameters / rate
-    train: dict[str, float] = {}
+    train: dict[str, float] = defaultdict(float)
     for spec in waiting:
-        seconds = pair_token * pair_tokens(plan) * examples(plan, spec.training)
-        train[spec.method] = train.get(spec.method, 0.0) + seconds + (_START_SECONDS if not train and rough else 0.0)
+        start = _START_SECONDS if rough and not train else 0.0
+        train[spec.method] += start + pair_token * pair_tokens(plan) * examples(plan, spec.training)
     basis = here.source or before.source or f"a rough model of this CPU ({rate / 1e9:.0f} GFLOP/s)"
     width = 4 if plan.config.model.dtype == "float32" else 2
     trainable = parameters if plan.config.lora is None else parameters // 20
@@ -168,7 +157,7 @@ def estimate(plan: Plan, states: Sequence[RunState]) -> Estimate:
     engine_memory = parameters * 4 + plan.config.evaluation.engine.kv_cache_gib * _GIB
     free = shutil.disk_usage(next(p for p in (plan.output, *plan.output.parents) if p.exists())).free
     return Estimate(
-        train,
+        dict(train),
         _evaluation(plan, states, here, before, parameters, rate),
         max(training_memory, engine_memory) + _GIB,
         len(waiting) * (trainable if plan.config.save == "adapter" else parameters) * width,
@@ -177,10 +166,6 @@ def estimate(plan: Plan, states: Sequence[RunState]) -> Estimate:
         rough and bool(waiting),
         judge_costs(plan, states, lambda: rate or matmul_rate() * _EFFICIENCY),
     )
-
-
-def _items_known(plan: Plan, *speeds: Speed) -> bool:
-    return all(any(cell_kind(benchmark) in speed.item for speed in speeds) for benchmark in plan.benchmarks)
 
 
 def _evaluation(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
 
 from harness.plan.entries import LM_EVAL, PlannedBenchmark
 from harness.plan.machine import gpus
 from harness.plan.plan import Plan
+from harness.state import whole_rows
 from harness.state.survey import RunState, survey
-from trainers.common.files import cache_dir, fingerprint, now, read_json, write_json
+from trainers.common import Json, cache_dir, fingerprint, now, read_json, write_json
 
+_FILE = "speeds.json"
 _BYTES_PER_TOKEN = 3.5  # of text; enough for an estimate
 
 
@@ -41,7 +41,7 @@ def pair_tokens(plan: Plan) -> float:
     return plan.mean_pair_bytes / _BYTES_PER_TOKEN + 40
 
 
-def examples(plan: Plan, training: Mapping[str, Any]) -> int:
+def examples(plan: Plan, training: Json) -> int:
     """Pairs a run trains on, each epoch counted."""
     steps = int(training.get("max_steps", -1))
     batch = int(training.get("per_device_train_batch_size", 8)) * int(training.get("gradient_accumulation_steps", 1))
@@ -76,15 +76,7 @@ def _evaluation(plan: Plan) -> tuple[float | None, dict[str, float]]:
     by_name = {benchmark.name: benchmark for benchmark in plan.benchmarks}
     seconds: dict[str, list[float]] = {}
     engine, last = None, None
-    try:
-        lines = (plan.output / "work" / "evaluate.events.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None, {}
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
+    for event in whole_rows(plan.output / "work" / "evaluate.events.jsonl"):
         kind = event.get("event")
         if kind == "engine_started":
             engine = float(event["seconds"])
@@ -97,17 +89,12 @@ def _evaluation(plan: Plan) -> tuple[float | None, dict[str, float]]:
     return engine, {kind: statistics.median(values) for kind, values in seconds.items()}
 
 
-def _file() -> Path:
-    return cache_dir() / "speeds.json"
-
-
-def _known() -> dict[str, Any]:
-    """What the file holds; empty where it cannot be read: an estimate must not end a matrix."""
-    try:
-        known = read_json(_file())
-    except OSError:
-        return {}
-    return known if isinstance(known, dict) else {}
+def _known() -> Json:
+    """Speeds by key; empty where the file cannot be read: an estimate must not end a matrix."""
+    with contextlib.suppress(OSError):
+        known = read_json(cache_dir() / _FILE)
+        return known if isinstance(known, dict) else {}
+    return {}
 
 
 def _key(plan: Plan) -> str:
@@ -127,13 +114,9 @@ def _key(plan: Plan) -> str:
 
 
 def recall(plan: Plan) -> Speed:
-    """What earlier matrices of this model took on this machine; empty where there was none."""
-    known = _known()
-    entry = known.get(_key(plan))
-    try:
-        return Speed(entry["pair_token"], entry["engine"], entry["item"], entry["source"]) if entry else Speed()
-    except (KeyError, TypeError):
-        return Speed()
+    """What earlier matrices of this model took on this machine; empty where there was none, or one of another version."""
+    entry = _known().get(_key(plan), {})
+    return Speed(**entry) if entry.keys() == asdict(Speed()).keys() else Speed()
 
 
 def remember(plan: Plan) -> None:
@@ -141,11 +124,11 @@ def remember(plan: Plan) -> None:
     new = measured(plan, survey(plan, plan.specs))
     if new.pair_token is None and not new.item:
         return
-    old, known = recall(plan), _known()
+    old = recall(plan)
     entry = Speed(
         old.pair_token if new.pair_token is None else new.pair_token,
         old.engine if new.engine is None else new.engine,
         {**old.item, **new.item},
         f"runs of this model on this machine, last {now()[:10]}",
     )
-    write_json(_file(), {**known, _key(plan): asdict(entry)})
+    write_json(cache_dir() / _FILE, {**_known(), _key(plan): asdict(entry)})

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
 
 from harness.config.fields import OWNED, check_fields, known_fields
 from harness.imports.draft import Keys
-from trainers.common.files import Json
+from trainers.common import Json
 
 _EVALUATION = "policies are evaluated after training, by the benchmarks under evaluation"
 _PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"
 _HUB = "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push"
 _FINAL = "the last policy is the one that is compared"
-_RESUME = "a matrix that is started again resumes by itself, which needs whole checkpoints"
+_RESUME = "a restarted matrix resumes automatically, which needs complete checkpoints"
 
 #: Arguments of transformers that have no part in a matrix file, with the reason.
 LEFT = {
@@ -60,7 +60,7 @@ def take_training(keys: Keys) -> Json:
     """
     training: Json = {}
     if "warmup_ratio" in keys:
-        ratio = keys.number("warmup_ratio", 0.0)
+        ratio = keys.read("warmup_ratio", float, 0.0)
         if ratio and not keys.source.value.get("warmup_steps"):
             keys.leave("warmup_steps", "0: warmup_ratio holds")
             training["warmup_steps"] = ratio  # below 1 it is a share of all steps
@@ -75,20 +75,18 @@ def take_training(keys: Keys) -> Json:
             if value is None:
                 continue  # null is what an argument is that nobody sets
             if isinstance(value, str) and "float" in fields[key] and "str" not in fields[key]:
-                value = _number(value)
+                with contextlib.suppress(ValueError):
+                    value = float(value)
             check_fields("training", {key: value}, keys.source, ())
             training[key] = value
     return training
 
 
-def _number(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 def precision(training: Json, lora: bool, pure: bool = False) -> str:
     """The dtype weights are loaded in: that of the computation where they stay frozen or are trained in it, else float32."""
-    half = "bfloat16" if training.get("bf16") else "float16" if training.get("fp16") else "float32"
-    return half if lora or pure else "float32"
+    return half_of(training) if lora or pure else "float32"
+
+
+def half_of(training: Json) -> str:
+    """The dtype of the computation."""
+    return "bfloat16" if training.get("bf16") else "float16" if training.get("fp16") else "float32"

@@ -11,9 +11,16 @@ from typing import Any
 
 import yaml
 
-from harness.config.source import Source
-from trainers.common.errors import UserError
-from trainers.common.files import Json
+from harness.config import Source
+from trainers.common import Json, UserError
+
+_KINDS: dict[type, tuple[Any, str]] = {
+    str: (str, "a text"),
+    int: ((int, float), "a number"),
+    float: ((int, float), "a number"),
+    bool: (bool, "true or false"),
+    list: (list, "names with commas between them, or a list of names"),
+}
 
 
 @dataclass
@@ -50,56 +57,51 @@ class Keys:
         value = self._open.pop(key, None)
         return default if value is None else value
 
-    def text(self, key: str, default: str | None = None) -> str | None:
-        """`take`, and it must be a text.
+    def read(self, key: str, kind: type, default: Any = None) -> Any:
+        """`take`, as a value of `kind`: str, int, float, bool, or list (of names: a YAML list, or a text with commas).
+
+        A text such as 5e-6, which YAML 1.1 does not read as a number, is taken as one.
 
         Raises:
             UserError: it is something else.
         """
-        return self._typed(key, default, str, "a text")
-
-    def number(self, key: str, default: float | None = None) -> Any:
-        """`take`, and it must be a number; a text such as 5e-6, which YAML 1.1 does not read as one, is taken as one.
-
-        Raises:
-            UserError: it is something else.
-        """
-        value = self._open.get(key)
-        if isinstance(value, str):
+        value = self.take(key)
+        if value is None:
+            return default
+        types, expected = _KINDS[kind]
+        wanted = value
+        if isinstance(value, str) and kind in (int, float):
             with contextlib.suppress(ValueError):
-                self._open[key] = float(value)
-        return self._typed(key, default, (int, float), "a number")
-
-    def flag(self, key: str, default: bool = False) -> bool:
-        """`take`, and it must be true or false.
-
-        Raises:
-            UserError: it is something else.
-        """
-        return bool(self._typed(key, default, bool, "true or false"))
-
-    def _typed(self, key: str, default: Any, kinds: Any, expected: str) -> Any:
-        value = self._open.get(key)
-        wrong = value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool))
-        if wrong:
+                wanted = float(value)
+        elif isinstance(value, str) and kind is list:
+            wanted = value.split(",")
+        good = isinstance(wanted, types) and (kind is bool or not isinstance(wanted, bool))
+        if kind is list and good:
+            good = all(isinstance(part, str) for part in wanted)
+        if not good:
             raise UserError(f"{self.where(key)}: {key} is {value!r}; it must be {expected}")
-        return self.take(key, default)
+        return [part.strip() for part in wanted if part.strip()] if kind is list else kind(wanted)
 
-    def names(self, key: str) -> list[str]:
-        """`take`, as a list: a YAML list, or a text with commas.
+    def mapped(self, fields: Mapping[str, tuple[str, type, Any]]) -> Json:
+        """Fields that are a key under another name: field -> key, kind and default; without default only where it is set."""
+        found = {field: self.read(*source) for field, source in fields.items()}
+        return {
+            field: value for field, value in found.items() if value is not None and value is not False and value != []
+        }
+
+    def choice(self, key: str, choices: Mapping[str, Any], default: str, expected: str = "it must be one of") -> Any:
+        """What `choices` has for the value of `key`.
 
         Raises:
-            UserError: it is something else.
+            UserError: a value that is not in there.
         """
-        where, value = self.where(key), self.take(key, [])
-        parts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-            raise UserError(
-                f"{where}: {key} is {value!r}; it must be names with commas between them, or a list of names"
-            )
-        return [part.strip() for part in parts if part.strip()]
+        value = self.read(key, str, default)
+        if value not in choices:
+            raise UserError(f"{self.where(key)}: {key} is {value!r}; {expected} {', '.join(choices)}")
+        return choices[value]
 
     def where(self, key: str) -> str:
+        """`file:line` of a key."""
         return self.source.where((key,))
 
     def leave(self, key: str, why: str) -> None:
@@ -109,9 +111,9 @@ class Keys:
             self.note(key, value, why)
 
     def note(self, key: str, value: Any, why: str) -> None:
-        shown = re.sub(
-            r"\s+", " ", "(hidden)" if "token" in key and key.startswith(("hub", "hf", "ms")) else repr(value)
-        )
+        """Say of `key` why its value is not imported as it is; tokens are not repeated."""
+        secret = "token" in key and key.startswith(("hub", "hf", "ms"))
+        shown = "(hidden)" if secret else re.sub(r"\s+", " ", repr(value))
         line = self.source.lines.get((key,), 1)
         self._notes.append((line, f"line {line}: {key}: {shown[:80]}: {why}"))
 
@@ -125,15 +127,18 @@ class Keys:
 READ_FIRST = "every run sees the same pairs, read before it starts; data.streaming and a limit read so many and no more"
 
 
-def take_share(keys: Keys, key: str, share: float, data: Json) -> None:
+def take_share(keys: Keys, key: str, data: Json) -> None:
     """Held-out pairs as a share of the training data, where the configuration says so and names no set of its own."""
+    share = keys.read(key, float)
+    if not share:
+        return
     if "heldout" in data:
         keys.note(key, share, "the held-out set that is named is taken")
     elif 0 < share < 1:
-        data["heldout_share"] = float(share)
+        data["heldout_share"] = share
         keys.note(key, share, "held out as data.heldout_share: by prompt, not by row, so these are other pairs")
     else:
-        keys.note(key, share, "a number of pairs: set data.heldout_share, between 0 and 1")
+        keys.note(key, keys.source.value[key], "a number of pairs: set data.heldout_share, between 0 and 1")
 
 
 def matrix_name(path: Path) -> str:
@@ -142,39 +147,55 @@ def matrix_name(path: Path) -> str:
     return name or "imported"
 
 
-#: The methods an imported run is compared with, at equal settings: name -> what a matrix file says of it.
-def comparison(original: Json, beta: float, loss: Json) -> list[Json]:
-    """The original and the methods to compare it with, at its beta.
+def assemble(keys: Keys, seed: int, methods: list[Json], **sections: Json | None) -> Json:
+    """The matrix: its sections (None where there is none), the methods, and three seeds from the original's on."""
+    given = {name: section for name, section in sections.items() if section is not None}
+    return {"name": matrix_name(keys.source.path), **given, "methods": methods, "seeds": [seed, seed + 1, seed + 2]}
+
+
+def starting_model(keys: Keys, dtype: str, attention: str | None, loading: Json) -> Json:
+    """The section `model`, as far as LLaMA-Factory and TRL have the same keys for it.
 
     Args:
-        original: the first method, called `original`. beta: its pref_beta. loss: {"pref_loss": ...} where it is not sigmoid.
+        loading: what is said of the model elsewhere (revision, trust_remote_code), where these keys are not written.
+
+    Raises:
+        UserError: no model is named.
     """
+    name = keys.read("model_name_or_path", str)
+    if name is None:
+        raise UserError(f"{keys.source.path}: model_name_or_path is missing; add it")
+    revision = keys.read("model_revision", str, loading.get("revision", "main"))
+    trusted = keys.read("trust_remote_code", bool) or loading.get("trust_remote_code")
+    more = {"revision": revision if revision != "main" else None, "attn_implementation": attention}
+    more["trust_remote_code"] = True if trusted else None
+    return {"name_or_path": name, "dtype": dtype} | {key: value for key, value in more.items() if value is not None}
+
+
+def comparison(original: Json, beta: float) -> list[Json]:
+    """The original and the methods to compare it with, at equal settings.
+
+    Args:
+        original: the first method, called `original`. beta: pref_beta of the others.
+    """
+    loss = {"pref_loss": original["pref_loss"]} if "pref_loss" in original else {}
     methods = [original]
     if original["rule"] != "fixed":
         methods.append({"name": "fixed", "rule": "fixed", "pref_beta": beta, **loss})
-    dynamic = original["name"]
     if original["rule"] != "foodpo":
-        dynamic = "foodpo"
         methods.append({"name": "foodpo", "rule": "foodpo", "pref_beta": beta, "pref_beta_scale": 0.5, **loss})
     if original.get("objective", "dpo") != "dpo":  # it has no head and no controls
         own = {key: original[key] for key in ("objective", "training") if key in original}
         return [method | own for method in methods]
-    methods.append({"name": "learnable", "rule": "learnable", "pref_beta": beta, **loss})
-    methods.append({"name": "beta_head", "rule": "beta_head", "pref_beta": beta, **loss})
+    methods += [{"name": rule, "rule": rule, "pref_beta": beta, **loss} for rule in ("learnable", "beta_head")]
+    dynamic = next(method["name"] for method in methods if method["rule"] == "foodpo")
     # controls: the same mean beta, and the same betas on other pairs
     methods += [{"name": rule, "rule": rule, "parent": dynamic} for rule in ("matched_mean", "permuted")]
     return methods
 
 
 class _Dumper(yaml.SafeDumper):
-    """Block style, with short lists and mappings of plain values on one line, and numbers as YAML 1.2 reads them."""
-
-
-def _float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
-    text = repr(value)
-    if "e" in text and "." not in text:
-        text = text.replace("e", ".0e")
-    return dumper.represent_scalar("tag:yaml.org,2002:float", text)
+    """Block style, with lists of plain values on one line."""
 
 
 def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
@@ -182,7 +203,6 @@ def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=plain)
 
 
-_Dumper.add_representer(float, _float)
 _Dumper.add_representer(list, _list)
 
 
@@ -195,8 +215,8 @@ def render(matrix: Json, notes: list[str], origin: Path, tool: str, hints: list[
         head += [f"#   {note}" for note in notes]
     else:
         head += ["# Every key of that file was imported."]
-    sections = []
-    for key, value in matrix.items():
-        text = yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-        sections.append(text.rstrip())
+    sections = [
+        yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000).rstrip()
+        for key, value in matrix.items()
+    ]
     return "\n".join(head) + "\n" + "\n\n".join(sections) + "\n"

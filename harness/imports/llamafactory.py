@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from harness.config.source import Source
-from harness.imports.arguments import precision, take_training
-from harness.imports.draft import READ_FIRST, Keys, comparison, matrix_name, take_share
-from trainers.common.errors import UserError
-from trainers.common.files import Json
+from harness.config import Source
+from harness.imports.arguments import half_of, precision, take_training
+from harness.imports.draft import READ_FIRST, Keys, assemble, comparison, starting_model, take_share
+from trainers.common import Json, UserError
 
 _STAGES = ("dpo", "foodpo", "kto")
 _ATTENTION = {
@@ -52,7 +52,7 @@ LEFT = {
     **dict.fromkeys(("hf_hub_token", "ms_hub_token", "om_hub_token"), _TOKENS),
     **dict.fromkeys(
         ("ray_run_name", "ray_num_workers", "resources_per_worker", "ray_init_kwargs"),
-        "a matrix has executors of its own",
+        "a matrix names its executor under 'executor'",
     ),
     **dict.fromkeys(
         ("use_swanlab", "swanlab_project", "swanlab_run_name", "swanlab_mode"), "write training.report_to: swanlab"
@@ -96,175 +96,125 @@ def convert(source: Source, target: Path, dataset_dir: Path | None = None) -> tu
         UserError: a stage or a kind of fine-tuning that has no counterpart, or a value of the wrong type.
     """
     keys = Keys(source)
-    stage = keys.text("stage", "sft")
-    if stage not in _STAGES:
-        raise UserError(
-            f"{keys.where('stage')}: stage is {stage!r}; preference training is compared here: stage {', '.join(_STAGES)}"
-        )
-    kind = keys.text("finetuning_type", "lora")
-    if kind not in ("lora", "full"):
-        raise UserError(
-            f"{keys.where('finetuning_type')}: finetuning_type is {kind!r}; lora and full can be taken over"
-        )
-    original, training = _original(keys, str(stage))
-    lora = _lora(keys) if kind == "lora" else None
-    pure = keys.flag("pure_bf16")
-    if pure:
-        training["bf16"] = True
+    stage = keys.choice("stage", {name: name for name in _STAGES}, "sft", "preference training is compared here: stage")
+    kinds = {"lora": True, "full": False}
+    with_lora = keys.choice("finetuning_type", kinds, "lora", "these can be taken over:")
+    original, own = _original(keys, stage)
+    lora = _lora(keys) if with_lora else None
+    pure = keys.read("pure_bf16", bool, False)
     data = _data(keys, target, dataset_dir)
-    length = int(keys.number("cutoff_len", 2048))
-    checkpointing = not keys.flag("disable_gradient_checkpointing")
-    workers = keys.take("preprocessing_num_workers")
-    seed = int(keys.number("seed", 42))
-    given = take_training(keys)
+    seed = keys.read("seed", int, 42)
     # what LLaMA-Factory leaves to transformers' defaults, which are not TRL's
-    defaults = {"learning_rate": 5.0e-5, "num_train_epochs": 3.0, "per_device_train_batch_size": 8, "bf16": False}
-    training = {**defaults, "gradient_checkpointing": checkpointing, "max_length": length, **training, **given}
-    if workers:
-        training["dataset_num_proc"] = int(workers)
-    model = _model(keys, training, lora is not None, pure)
-    _template(keys)
+    training = {
+        **{"learning_rate": 5.0e-5, "num_train_epochs": 3.0, "per_device_train_batch_size": 8, "bf16": False},
+        "gradient_checkpointing": not keys.read("disable_gradient_checkpointing", bool),
+        "max_length": keys.read("cutoff_len", int, 2048),
+        **own,
+        **({"bf16": True} if pure else {}),
+    }
+    workers = keys.mapped({"dataset_num_proc": ("preprocessing_num_workers", int, None)})
+    training |= {**take_training(keys), **workers}
+    model = _model(keys, training, with_lora, pure)
+    keys.leave("template", "the model's own chat template is used: compare them, or give model.chat_template")
     keys.leave_rest(LEFT)
     beta = original["pref_beta"]
-    loss = {key: original[key] for key in ("pref_loss",) if key in original}
     if original["rule"] == "alpha_dpo":
-        beta, loss = 0.1, {}
+        beta = 0.1
         keys.remark("pref_loss simpo is rule alpha_dpo with alpha 0; the methods beside it start from beta 0.1")
-    matrix = {
-        "name": matrix_name(source.path),
-        "model": model,
-        "data": data,
-        "training": training,
-        **({"lora": lora} if lora is not None else {}),
-        "methods": comparison(original, beta, loss),
-        "seeds": [seed, seed + 1, seed + 2],
-    }
     hints = ["cutoff_len is max_length here: TRL cuts the end of prompt and answer, LLaMA-Factory shares the room out."]
-    return matrix, keys.notes, hints
+    methods = comparison(original, beta)
+    return assemble(keys, seed, methods, model=model, data=data, training=training, lora=lora), keys.notes, hints
 
 
 def _original(keys: Keys, stage: str) -> tuple[Json, Json]:
-    beta = float(keys.number("pref_beta", 0.1))
-    where, loss = keys.where("pref_loss"), keys.text("pref_loss", "sigmoid")
-    scale, gamma = keys.number("pref_beta_scale"), keys.number("simpo_gamma", 0.5)
-    smoothing = keys.number("dpo_label_smoothing", 0.0)
-    weights = {name: keys.number(f"kto_{name}_weight", 1.0) for name in ("chosen", "rejected")}
-    training: Json = {"label_smoothing": float(smoothing)} if smoothing else {}
-    method: Json = {"name": "original", "rule": "fixed", "pref_beta": beta}
+    """The method, and settings of every method's training."""
+    method: Json = {"name": "original", "rule": "fixed", "pref_beta": keys.read("pref_beta", float, 0.1)}
+    loss, scale = keys.read("pref_loss", str, "sigmoid"), keys.read("pref_beta_scale", float)
+    gamma, smoothing = keys.read("simpo_gamma", float, 0.5), keys.read("dpo_label_smoothing", float)
+    weights = {
+        "desirable_weight": keys.read("kto_chosen_weight", float, 1.0),
+        "undesirable_weight": keys.read("kto_rejected_weight", float, 1.0),
+    }
+    training = {"label_smoothing": smoothing} if smoothing else {}
     if stage == "kto":
-        training |= {"desirable_weight": weights["chosen"], "undesirable_weight": weights["rejected"]}
-        return {**method, "objective": "kto", "training": training}, {}
-    if scale is not None and stage != "foodpo":
-        keys.note("pref_beta_scale", scale, "stage is dpo, which does not scale beta; the method foodpo beside it does")
+        return {**method, "objective": "kto", "training": training | weights}, {}
     if stage == "foodpo":
-        method |= {"rule": "foodpo", "pref_beta_scale": float(0.5 if scale is None else scale)}
-    if loss in ("sigmoid", "hinge", "ipo"):
-        return method | ({} if loss == "sigmoid" else {"pref_loss": loss}), training
-    if loss == "orpo" and stage == "dpo":
-        return {**method, "objective": "orpo"}, training
-    if loss == "simpo" and stage == "dpo":
-        own = {"rule": "alpha_dpo", "alpha": 0.0, "gamma_beta_ratio": float(gamma) / beta}
-        return {**method, **own}, training
-    raise UserError(
-        f"{where}: pref_loss is {loss!r} with stage {stage!r}; sigmoid, hinge, ipo, and with stage dpo orpo and simpo can be "
-        "taken over"
-    )
+        method |= {"rule": "foodpo", "pref_beta_scale": 0.5 if scale is None else scale}
+    elif scale is not None:
+        keys.note("pref_beta_scale", scale, "stage is dpo, which does not scale beta; the method foodpo beside it does")
+    losses: dict[str, Json] = {"sigmoid": {}, "hinge": {"pref_loss": "hinge"}, "ipo": {"pref_loss": "ipo"}}
+    if stage == "dpo":
+        simpo = {"rule": "alpha_dpo", "alpha": 0.0, "gamma_beta_ratio": gamma / method["pref_beta"]}
+        losses |= {"orpo": {"objective": "orpo"}, "simpo": simpo}
+    if loss not in losses:
+        raise UserError(
+            f"{keys.where('pref_loss')}: pref_loss is {loss!r} with stage {stage!r}; sigmoid, hinge, ipo, and with stage dpo "
+            "orpo and simpo can be taken over"
+        )
+    return method | losses[loss], training
 
 
 def _lora(keys: Keys) -> Json:
-    rank = int(keys.number("lora_rank", 8))
-    targets = keys.names("lora_target") or ["all"]
-    lora: Json = {
-        "r": rank,
-        "lora_alpha": int(keys.number("lora_alpha", 2 * rank)),
-        "lora_dropout": float(keys.number("lora_dropout", 0.0)),
-        "target_modules": "all-linear" if targets == ["all"] else targets,
-    }
-    saved = keys.names("additional_target")
-    if saved:
-        lora["modules_to_save"] = saved
-    for key in ("use_rslora", "use_dora"):
-        if keys.flag(key):
-            lora[key] = True
-    steps = int(keys.number("pissa_iter", 16))
+    rank, steps = keys.read("lora_rank", int, 8), keys.read("pissa_iter", int, 16)
     keys.leave("pissa_convert", "the adapter is saved as PEFT saves it")
-    if keys.flag("pissa_init"):
+    fields: dict[str, tuple[str, type, Any]] = {
+        "lora_alpha": ("lora_alpha", int, 2 * rank),
+        "lora_dropout": ("lora_dropout", float, 0.0),
+        "target_modules": ("lora_target", list, ["all"]),
+        "modules_to_save": ("additional_target", list, None),
+        "use_rslora": ("use_rslora", bool, None),
+        "use_dora": ("use_dora", bool, None),
+    }
+    lora = {"r": rank, **keys.mapped(fields)}
+    if lora["target_modules"] == ["all"]:
+        lora["target_modules"] = "all-linear"
+    if keys.read("pissa_init", bool):
         lora["init_lora_weights"] = "pissa" if steps < 0 else f"pissa_niter_{steps}"
     return lora
 
 
 def _model(keys: Keys, training: Json, lora: bool, pure: bool) -> Json:
-    name = keys.text("model_name_or_path")
-    if name is None:
-        raise UserError(f"{keys.source.path}: model_name_or_path is missing; add it")
-    model: Json = {"name_or_path": name, "dtype": precision(training, lora, pure)}
-    revision = keys.text("model_revision", "main")
-    if revision != "main":
-        model["revision"] = revision
-    where, attention = keys.where("flash_attn"), keys.text("flash_attn", "auto")
-    if attention not in _ATTENTION:
-        raise UserError(f"{where}: flash_attn is {attention!r}; it must be one of {', '.join(_ATTENTION)}")
-    model["attn_implementation"] = _ATTENTION[attention]
-    if keys.flag("trust_remote_code"):
-        model["trust_remote_code"] = True
-    adapters = keys.names("adapter_name_or_path")
-    if adapters:
-        model["adapter"] = adapters[0]
-        why = "merged into the starting weights, so that the reference has it too; LLaMA-Factory's reference is without it"
-        keys.note("adapter_name_or_path", adapters[0], why)
-        for other in adapters[1:]:
-            keys.note("adapter_name_or_path", other, "one adapter can be the start; merge this one yourself first")
+    attention = keys.choice("flash_attn", _ATTENTION, "auto")
+    model = starting_model(keys, precision(training, lora, pure), attention, {})
+    for i, adapter in enumerate(keys.read("adapter_name_or_path", list, [])):
+        why = "one adapter can be the start; merge this one yourself first"
+        if i == 0:
+            model["adapter"] = adapter
+            why = "merged into the starting weights, so that the reference has it too; LLaMA-Factory's reference is without it"
+        keys.note("adapter_name_or_path", adapter, why)
     quantization = _quantization(keys, training)
     return model | ({"quantization": quantization} if quantization else {})
 
 
 def _quantization(keys: Keys, training: Json) -> Json | None:
-    where, bits = keys.where("quantization_bit"), keys.take("quantization_bit")
-    method, kind = keys.text("quantization_method", "bnb"), keys.text("quantization_type", "nf4")
-    double = keys.flag("double_quantization", True)
+    bits, method = keys.take("quantization_bit"), keys.read("quantization_method", str, "bnb")
+    kind, double = keys.read("quantization_type", str, "nf4"), keys.read("double_quantization", bool, True)
     if bits is None:
         return None
     if method not in ("bnb", "bitsandbytes") or bits not in (4, 8):
-        raise UserError(f"{where}: quantization_bit is {bits!r} by {method!r}; 4 and 8 bits by bnb can be taken over")
+        raise UserError(
+            f"{keys.where('quantization_bit')}: quantization_bit is {bits!r} by {method!r}; 4 and 8 bits by bnb can be taken over"
+        )
     if bits == 8:
         return {"load_in_8bit": True}
-    compute = "bfloat16" if training.get("bf16") else "float16" if training.get("fp16") else "float32"
-    return {
-        "load_in_4bit": True,
-        "bnb_4bit_quant_type": kind,
-        "bnb_4bit_use_double_quant": double,
-        "bnb_4bit_compute_dtype": compute,
-    }
-
-
-def _template(keys: Keys) -> None:
-    name = keys.take("template")
-    if name is not None:
-        why = "the model's own chat template is used: compare them, or give model.chat_template"
-        keys.note("template", name, why)
+    own = {"bnb_4bit_quant_type": kind, "bnb_4bit_use_double_quant": double}
+    return {"load_in_4bit": True, **own, "bnb_4bit_compute_dtype": half_of(training)}
 
 
 def _data(keys: Keys, target: Path, given: Path | None) -> Json:
-    where, names = keys.where("dataset"), keys.names("dataset")
+    names, limit = keys.read("dataset", list), keys.read("max_samples", int)
     if not names:
-        raise UserError(f"{where}: dataset is missing; name the data sets of dataset_info.json")
-    limit = keys.number("max_samples")
-    written = keys.text("dataset_dir", "data")
-    folder = str(written)
+        raise UserError(f"{keys.where('dataset')}: dataset is missing; name the data sets of dataset_info.json")
+    folder = keys.read("dataset_dir", str, "data")
     sources = [_source(name, folder, keys, target, given) for name in names]
-    data: Json
-    if len(sources) == 1 and limit is None:
-        data = {"train": sources[0]}
-    else:
-        data = {"train": [{"source": one} | ({"limit": int(limit)} if limit else {}) for one in sources]}
-    held = keys.names("eval_dataset")
-    if held:
-        data["heldout"] = _source(held[0], folder, keys, target, given)
-        for other in held[1:]:
-            keys.note("eval_dataset", other, "one held-out source can be named; join the files")
-    share = keys.number("val_size")
-    if share:
-        take_share(keys, "val_size", share, data)
+    listed = [{"source": one} | ({"limit": limit} if limit else {}) for one in sources]
+    data: Json = {"train": sources[0] if len(sources) == 1 and limit is None else listed}
+    held, *others = keys.read("eval_dataset", list) or [None]
+    if held is not None:
+        data["heldout"] = _source(held, folder, keys, target, given)
+    for other in others:
+        keys.note("eval_dataset", other, "one held-out source can be named; join the files")
+    take_share(keys, "val_size", data)
     # LLaMA-Factory skips such rows with a warning
     return {**data, "without_preference": "drop"}
 

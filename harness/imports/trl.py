@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from harness.config.source import Source
+from harness.config import Source
 from harness.imports.arguments import precision, take_training
-from harness.imports.draft import READ_FIRST, Keys, comparison, matrix_name, take_share
-from trainers.common.errors import UserError
-from trainers.common.files import Json
+from harness.imports.draft import READ_FIRST, Keys, assemble, comparison, starting_model, take_share
+from trainers.common import Json, UserError
 from trainers.rules.catalogue import PREF_LOSSES
 
 _LENGTHS = "TRL has no separate limits any more: max_length is the limit of prompt and answer together"
@@ -50,7 +50,7 @@ LEFT = {
     "logits_to_keep": _LAYOUT,
     "use_logits_to_keep": _LAYOUT,
     "tool_format": "tools are not shown to the model",
-    "bnb_4bit_quant_storage": "weights are stored as bitsandbytes does by itself",
+    "bnb_4bit_quant_storage": "weights are stored in bitsandbytes' default dtype",
 }
 
 
@@ -64,66 +64,59 @@ def convert(source: Source, target: Path) -> tuple[Json, list[str], list[str]]:
         UserError: no model or data, a loss that has no counterpart, or a value of the wrong type.
     """
     keys = Keys(source)
-    original = _original(keys)
-    lora = _lora(keys)
-    data = _data(keys, target)
-    seed = int(keys.number("seed", 42))
-    loading = _loading(keys)
+    original, lora, data = _original(keys), _lora(keys), _data(keys, target)
+    seed, loading = keys.read("seed", int, 42), _loading(keys)
     training = take_training(keys)
     if "fp16" not in training:
         training.setdefault("bf16", True)  # TRL's default, which the harness leaves to the machine
     model = _model(keys, loading, training, lora is not None)
     keys.leave_rest(LEFT)
-    loss = {key: original[key] for key in ("pref_loss",) if key in original}
-    matrix = {
-        "name": matrix_name(source.path),
-        "model": model,
-        "data": data,
-        "training": training,
-        **({"lora": lora} if lora is not None else {}),
-        "methods": comparison(original, original["pref_beta"], loss),
-        "seeds": [seed, seed + 1, seed + 2],
-    }
-    return matrix, keys.notes, ["Settings that stand in neither file are TRL's defaults."]
+    matrix = assemble(
+        keys, seed, comparison(original, original["pref_beta"]), model=model, data=data, training=training, lora=lora
+    )
+    return matrix, keys.notes, ["Settings in neither file take TRL's defaults."]
 
 
 def _original(keys: Keys) -> Json:
-    method: Json = {"name": "original", "rule": "fixed", "pref_beta": float(keys.number("beta", 0.1))}
-    where, losses = keys.where("loss_type"), keys.names("loss_type") or ["sigmoid"]
+    beta, (loss, *others) = keys.read("beta", float, 0.1), keys.read("loss_type", list) or ["sigmoid"]
     keys.leave("loss_weights", "one loss is trained here")
-    if losses[0] not in PREF_LOSSES:
-        raise UserError(f"{where}: loss_type is {losses[0]!r}; these can be taken over: {', '.join(PREF_LOSSES)}")
-    for other in losses[1:]:
+    if loss not in PREF_LOSSES:
+        raise UserError(
+            f"{keys.where('loss_type')}: loss_type is {loss!r}; these can be taken over: {', '.join(PREF_LOSSES)}"
+        )
+    for other in others:
         keys.note("loss_type", other, "one loss is trained here, the first: the original run differs")
-    return method | ({} if losses[0] == "sigmoid" else {"pref_loss": losses[0]})
+    own = {} if loss == "sigmoid" else {"pref_loss": loss}
+    return {"name": "original", "rule": "fixed", "pref_beta": beta, **own}
+
+
+#: Field of peft.LoraConfig -> TRL's key, its type, and TRL's default.
+_LORA: dict[str, tuple[str, type, Any]] = {
+    "r": ("lora_r", int, 16),
+    "lora_alpha": ("lora_alpha", int, 32),
+    "lora_dropout": ("lora_dropout", float, 0.05),
+    "target_modules": ("lora_target_modules", list, None),
+    "target_parameters": ("lora_target_parameters", list, None),
+    "modules_to_save": ("lora_modules_to_save", list, None),
+    "use_rslora": ("use_rslora", bool, None),
+    "use_dora": ("use_dora", bool, None),
+}
 
 
 def _lora(keys: Keys) -> Json | None:
-    names = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters")
-    if not keys.flag("use_peft"):
-        for key in (*names, "lora_modules_to_save", "use_rslora", "use_dora"):
+    if not keys.read("use_peft", bool):
+        for key, _, _ in _LORA.values():
             keys.leave(key, "use_peft is not true, so TRL trains all weights")
         return None
-    lora: Json = {
-        "r": int(keys.number("lora_r", 16)),
-        "lora_alpha": int(keys.number("lora_alpha", 32)),
-        "lora_dropout": float(keys.number("lora_dropout", 0.05)),
-    }
-    targets = keys.names("lora_target_modules")
-    if targets:
-        lora["target_modules"] = targets[0] if targets == ["all-linear"] else targets
-    for key, field in (("lora_target_parameters", "target_parameters"), ("lora_modules_to_save", "modules_to_save")):
-        found = keys.names(key)
-        if found:
-            lora[field] = found
-    return lora | {key: True for key in ("use_rslora", "use_dora") if keys.flag(key)}
+    lora = keys.mapped(_LORA)
+    return lora | ({"target_modules": "all-linear"} if lora.get("target_modules") == ["all-linear"] else {})
 
 
 def _loading(keys: Keys) -> Json:
     """`model_init_kwargs` of the training arguments, which say how the model is loaded."""
-    where, value = keys.where("model_init_kwargs"), keys.take("model_init_kwargs", {})
+    value = keys.take("model_init_kwargs", {})
     if not isinstance(value, dict):
-        raise UserError(f"{where}: model_init_kwargs is {value!r}; it must be a mapping")
+        raise UserError(f"{keys.where('model_init_kwargs')}: model_init_kwargs is {value!r}; it must be a mapping")
     known = ("dtype", "torch_dtype", "attn_implementation", "revision", "trust_remote_code")
     for key in [key for key in value if key not in known]:
         keys.note("model_init_kwargs", f"{key}: {value[key]!r}", "not a setting of a matrix file")
@@ -131,56 +124,40 @@ def _loading(keys: Keys) -> Json:
 
 
 def _model(keys: Keys, loading: Json, training: Json, lora: bool) -> Json:
-    name = keys.text("model_name_or_path")
-    if name is None:
-        raise UserError(f"{keys.source.path}: model_name_or_path is missing; add it")
-    dtype = loading.get("dtype", loading.get("torch_dtype"))
-    where, older, newer = keys.where("dtype"), keys.take("torch_dtype"), keys.take("dtype")
-    dtype = newer or older or dtype or "float32"
+    older, newer = keys.take("torch_dtype"), keys.take("dtype")
+    dtype = newer or older or loading.get("dtype", loading.get("torch_dtype")) or "float32"
     if dtype == "auto":
         dtype = precision(training, lora)
         keys.note("dtype", "auto", f"that of the weights is not known from here; written as {dtype}")
     if dtype not in ("float32", "bfloat16", "float16"):
-        raise UserError(f"{where}: dtype is {dtype!r}; it must be auto, float32, bfloat16 or float16")
-    model: Json = {"name_or_path": name, "dtype": dtype}
-    revision = keys.text("model_revision", loading.get("revision", "main"))
-    if revision != "main":
-        model["revision"] = revision
-    attention = keys.text("attn_implementation", loading.get("attn_implementation"))
-    if attention is not None:
-        model["attn_implementation"] = attention
-    if keys.flag("trust_remote_code") or loading.get("trust_remote_code"):
-        model["trust_remote_code"] = True
-    bits = {key: True for key in ("load_in_4bit", "load_in_8bit") if keys.flag(key)}
-    kind, nested = keys.text("bnb_4bit_quant_type", "nf4"), keys.flag("use_bnb_nested_quant")
+        raise UserError(f"{keys.where('dtype')}: dtype is {dtype!r}; it must be auto, float32, bfloat16 or float16")
+    attention = keys.read("attn_implementation", str, loading.get("attn_implementation"))
+    model = starting_model(keys, dtype, attention, loading)
+    bits = keys.mapped({key: (key, bool, None) for key in ("load_in_4bit", "load_in_8bit")})
+    kind, nested = keys.read("bnb_4bit_quant_type", str, "nf4"), keys.read("use_bnb_nested_quant", bool, False)
     if "load_in_4bit" in bits:
-        own = {"bnb_4bit_quant_type": kind, "bnb_4bit_use_double_quant": nested, "bnb_4bit_compute_dtype": dtype}
-        return {**model, "quantization": {**bits, **own}}
+        bits |= {"bnb_4bit_quant_type": kind, "bnb_4bit_use_double_quant": nested, "bnb_4bit_compute_dtype": dtype}
     return {**model, "quantization": bits} if bits else model
 
 
 def _data(keys: Keys, target: Path) -> Json:
-    name, config = keys.text("dataset_name"), keys.text("dataset_config")
-    train, test = keys.text("dataset_train_split", "train"), keys.text("dataset_test_split", "test")
-    share = keys.number("test_split_size")
-    where, mixture = keys.where("datasets"), keys.take("datasets")
-    if mixture is None:
-        if name is None:
-            raise UserError(f"{keys.source.path}: dataset_name is missing, and so is datasets; add one of them")
-        data: Json = {"train": _place(name, config, str(train), keys, target)}
+    name, config = keys.read("dataset_name", str), keys.read("dataset_config", str)
+    train, test = keys.read("dataset_train_split", str, "train"), keys.read("dataset_test_split", str, "test")
+    mixture = keys.take("datasets")
+    data: Json = {}
+    if mixture is not None:
+        if name is not None:
+            keys.note("dataset_name", name, "datasets holds, as in TRL")
+        if not isinstance(mixture, list) or not all(isinstance(one, dict) and "path" in one for one in mixture):
+            raise UserError(f"{keys.where('datasets')}: datasets must be a list of mappings, each with a path")
+        data["train"] = [{"source": source} for one in mixture for source in _parts(one, keys, target)]
+    elif name is not None:
+        data["train"] = _place(name, config, train, keys, target)
         if keys.source.value.get("dataset_test_split") or keys.source.value.get("eval_strategy", "no") != "no":
-            data["heldout"] = _place(name, config, str(test), keys, target)
-        if share:
-            take_share(keys, "test_split_size", share, data)
-        return data
-    if name is not None:
-        keys.note("dataset_name", name, "datasets holds, as in TRL")
-    if not isinstance(mixture, list) or not all(isinstance(one, dict) and "path" in one for one in mixture):
-        raise UserError(f"{where}: datasets must be a list of mappings, each with a path")
-    sources = [{"source": source} for one in mixture for source in _parts(one, keys, target)]
-    data = {"train": sources}
-    if share:
-        take_share(keys, "test_split_size", share, data)
+            data["heldout"] = _place(name, config, test, keys, target)
+    else:
+        raise UserError(f"{keys.source.path}: dataset_name is missing, and so is datasets; add one of them")
+    take_share(keys, "test_split_size", data)
     return data
 
 

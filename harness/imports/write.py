@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.checks.static import check_static
-from harness.config.source import Source, load
+from harness.config import Source, load
 from harness.imports.draft import render
-from trainers.common.errors import UserError
-from trainers.common.files import Json, write_bytes
+from trainers.common import Json, UserError, write_bytes
 
 #: What every imported policy is measured on at first: prompts whose answers a program can check; they ship with the project.
 _BENCHMARKS = [

@@ -17,15 +17,11 @@ from evals.rewards.registry import placed
 from harness.checks.report import Measured
 from harness.checks.requirements import outside
 from harness.checks.settings import check_adapters
-from harness.config.evaluation import BenchmarkConfig, LmEvalConfig
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
+from harness.config import BenchmarkConfig, LmEvalConfig, MatrixConfig, Source
 from harness.plan.data import heldout_file, prompts_file
 from harness.plan.entries import LM_EVAL, PlannedBenchmark
 from harness.plan.machine import gpus
-from trainers.common.errors import UserError
-from trainers.common.files import Json, file_hash, fingerprint
-from trainers.common.words import nearest
+from trainers.common import Json, UserError, file_hash, fingerprint, nearest
 
 #: Keys that every kind reads.
 COMMON = ("name", "kind", "prompts", "limit", "noise")

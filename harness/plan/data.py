@@ -9,11 +9,9 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.config.matrix_file import DataConfig, MatrixConfig
-from harness.config.source import Path_, Source
+from harness.config import DataConfig, MatrixConfig, Path_, Source
 from harness.plan.references import EMBEDDED, data_path, data_source
-from trainers.common.errors import UserError
-from trainers.common.files import cache_dir, write_bytes
+from trainers.common import UserError, cache_dir, write_bytes
 from trainers.common.turns import DataError
 from trainers.formats import Part, load_mixture, load_source, split_by_prompt, to_jsonl
 from trainers.formats.pairs import PreferencePair, subset
@@ -32,11 +30,7 @@ def heldout_file(reference: str, base: Path, where: str, without_preference: str
     if reference.startswith(EMBEDDED) or (Path(reference).suffix == ".jsonl" and (base / reference).is_file()):
         return data_path(reference, base, where, key)
     source = data_source(reference, base, where, key)
-    try:
-        loaded = load_source(source, without_preference="drop" if without_preference == "drop" else "error")
-    except DataError as error:
-        raise UserError(str(error)) from None
-    return _kept(loaded.pairs)
+    return _kept(load_source(source, without_preference="drop" if without_preference == "drop" else "error").pairs)
 
 
 def hold_out(
@@ -56,11 +50,14 @@ def hold_out(
 
 
 def _kept(pairs: list[PreferencePair]) -> Path:
-    """The pairs as a file named by its content, in the user's cache directory."""
-    content = to_jsonl(pairs).encode()
-    path = cache_dir() / "heldout" / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
+    return _cached("heldout", to_jsonl(pairs))
+
+
+def _cached(folder: str, text: str) -> Path:
+    """The text as a file named by its content, in the user's cache directory."""
+    content = text.encode()
+    path = cache_dir() / folder / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
     return path
 
@@ -95,11 +92,7 @@ def prompts_file(reference: str, base: Path, where: str, key: str, limit: int | 
             raise UserError(
                 f"{where}: {key} is {reference!r}; row {row.line} is not JSON ({error}); write its prompts to a JSONL file"
             ) from None
-    content = "".join(lines).encode()
-    path = cache_dir() / "prompts" / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
-    if not path.is_file():
-        write_bytes(path, content)
-    return path
+    return _cached("prompts", "".join(lines))
 
 
 def stream_limit(data: DataConfig) -> int | None:
@@ -122,15 +115,10 @@ def load_data(
         parts.append(
             Part(data_source(one.source, base, source.where(place), key), one.weight, stream_limit(data) or one.limit)
         )
-    try:
-        loaded = load_mixture(
-            parts, seed=data.seed, without_preference=data.without_preference, streaming=data.streaming
-        )
-        if data.heldout is not None:
-            held = data_source(data.heldout, base, source.where(("data", "heldout")), "data.heldout")
-            load_source(held, without_preference=data.without_preference)
-    except DataError as error:
-        raise UserError(str(error)) from None
+    loaded = load_mixture(parts, seed=data.seed, without_preference=data.without_preference, streaming=data.streaming)
+    if data.heldout is not None:
+        held = data_source(data.heldout, base, source.where(("data", "heldout")), "data.heldout")
+        load_source(held, without_preference=data.without_preference)
     for note in loaded.notes:
         log(note)
     if loaded.dropped:

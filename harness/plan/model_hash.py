@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainers.common.files import cache_dir, file_hash, fingerprint, read_json, write_json
+from trainers.common import cache_dir, file_hash, fingerprint, read_json, write_json
 
 #: Raise when a change of `trainers` changes the numbers of a run, so that runs are trained again.
 TRAIN_VERSION = 2

@@ -8,17 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.commands.data.learnability import Learnability
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
+from harness.config import MatrixConfig, Source
 from harness.plan.benchmarks import contamination_of
 from harness.plan.entries import PlannedBenchmark, PlannedJudge, Policy
 from harness.plan.machine import source_version, this_environment
 from harness.plan.matrix import RunSpec
 from harness.plan.references import ResolvedModel
+from harness.state import Environment, RunRecord
 from harness.state.policies import policy_entry
-from harness.state.records import Environment
-from trainers.common import scores_schema as eval_schema
-from trainers.common.files import Json, now
+from trainers.common import Json, now, scores_schema
 from trainers.formats.pairs import PreferencePair
 
 
@@ -40,6 +38,7 @@ class Plan:
     learnability: Learnability | None = None
 
     def run_dir(self, spec: RunSpec) -> Path:
+        """Where a run lies."""
         return self.output / "runs" / spec.run_id
 
     @property
@@ -50,7 +49,7 @@ class Plan:
     @property
     def reference_dir(self) -> Path:
         """Where the evaluation of the reference policy lies."""
-        return self.output / eval_schema.REFERENCE
+        return self.output / scores_schema.REFERENCE
 
     @cached_property
     def mean_pair_bytes(self) -> float:
@@ -63,9 +62,9 @@ class Plan:
         """Versions and hardware, for the record."""
         return this_environment()
 
-    def run_record(self, spec: RunSpec) -> Json:
+    def run_record(self, spec: RunSpec) -> RunRecord:
         """The content of run.json."""
-        return {
+        record = {
             "schema_version": 1,
             "run_id": spec.run_id,
             "method": spec.method,
@@ -75,7 +74,7 @@ class Plan:
             "params": spec.params,
             "hyper": spec.hyper,
             "parent": spec.parent,
-            "parent_method": spec.parent_method,
+            "parent_method": spec.parent_run.method if spec.parent_run is not None else None,
             "fingerprint": spec.fingerprint,
             "model": {"name": self.model.name, "weights_hash": self.model_hash},
             "data": {
@@ -87,10 +86,11 @@ class Plan:
             },
             "training": spec.training,
             "lora": self.config.lora,
-            **self.environment,
+            **self.environment.plain(),
             "source": source_version(),
             "created": now(),
         }
+        return RunRecord.model_validate(record)
 
     @cached_property
     def contamination(self) -> dict[str, Json]:
@@ -135,7 +135,7 @@ class Plan:
     @property
     def reference(self) -> Policy:
         """The starting model, which every run is compared with."""
-        return Policy(eval_schema.REFERENCE, str(self.model.path), self.model_hash, str(self.reference_dir))
+        return Policy(scores_schema.REFERENCE, str(self.model.path), self.model_hash, str(self.reference_dir))
 
     def policies(self, trained: Sequence[RunSpec]) -> list[Policy]:
         """The reference and the trained runs."""
@@ -143,5 +143,5 @@ class Plan:
 
     def cell_done(self, policy: Policy, benchmark: PlannedBenchmark) -> bool:
         """Whether a policy has valid scores on a benchmark."""
-        cell = eval_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
-        return eval_schema.is_scored(Path(policy.out), benchmark.name, cell)
+        cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
+        return scores_schema.is_scored(Path(policy.out), benchmark.name, cell)

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config.matrix_file import ModelConfig
-from trainers.common.errors import UserError
-from trainers.common.words import nearest
+import trainers
+from harness.config import ModelConfig, refuse
+from trainers.common import UserError, nearest
+from trainers.formats.readers.hub import HUB
+from trainers.formats.source import split_reference
+from trainers.models.embedded import EmbeddedModelError, is_prepared, prepare_model, target_dir
 
 EMBEDDED = "embedded:"
 #: Packaged data by `set/split`, relative to the trainers package's data folder.
@@ -32,8 +35,6 @@ def data_path(reference: str, base: Path, where: str, key: str) -> Path:
         name = reference.removeprefix(EMBEDDED)
         if name not in DATA:
             raise UserError(f"{where}: {key} is {reference!r}; no such embedded data; {nearest(name, DATA)}")
-        import trainers
-
         return Path(trainers.__path__[0]) / "data" / DATA[name]
     path = Path(reference).expanduser()
     path = path if path.is_absolute() else base / path
@@ -50,17 +51,13 @@ def data_source(reference: str, base: Path, where: str, key: str) -> str:
     Raises:
         UserError: an unknown embedded name, or no such file or folder.
     """
-    from trainers.formats.readers.hub import HUB
-    from trainers.formats.source import split_reference
-
     if reference.startswith(HUB):
         return reference
     if reference.startswith(EMBEDDED):
         return str(data_path(reference, base, where, key))
     path, part = split_reference(reference, base)
     if not path.exists():
-        like_hub = reference.count("/") == 1 and not reference.startswith((".", "~", "/")) and not path.suffix
-        hint = f"; a data set of the hub is written hub:{reference}" if like_hub else ""
+        hint = f"; a data set of the hub is written hub:{reference}" if is_hub_id(reference) and not path.suffix else ""
         raise UserError(
             f"{where}: {key} is {reference!r}; no such file: {path} (paths are relative to the matrix file){hint}"
         )
@@ -86,8 +83,6 @@ def resolve_model(model: ModelConfig, where: str, log: Callable[[str], None], be
     """
     name = model.name_or_path
     if name.startswith(EMBEDDED):
-        from trainers.models.embedded import EmbeddedModelError, is_prepared, prepare_model, target_dir
-
         short = name.removeprefix(EMBEDDED)
         try:
             if not is_prepared(target_dir(short)):
@@ -95,15 +90,20 @@ def resolve_model(model: ModelConfig, where: str, log: Callable[[str], None], be
             return ResolvedModel(name, prepare_model(short))
         except EmbeddedModelError as error:
             raise UserError(f"{where}: model.name_or_path: {error}") from None
-    for path in (Path(name).expanduser(), beside / name):
-        if path.is_dir():  # absolute: workers may run in another directory
-            return ResolvedModel(name, checked_model_dir(path.absolute(), where))
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    path = next((path for path in (Path(name).expanduser(), beside / name) if path.is_dir()), None)
+    if path is None and not is_hub_id(name):
         raise UserError(
             f"{where}: model.name_or_path is {name!r}; no such directory; give a checkpoint directory, "
             "a hub id (owner/name) or embedded:smollm2-135m-instruct"
         )
-    return ResolvedModel(name, checked_model_dir(download(model, where, log), where))
+    # absolute: workers may run in another directory
+    path = path.absolute() if path is not None else download(model, where, log)
+    return ResolvedModel(name, checked_model_dir(path, where))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name may be `owner/name` on the hub, and is not written as a path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def download(model: ModelConfig, where: str, log: Callable[[str], None]) -> Path:
@@ -138,10 +138,19 @@ def checked_model_dir(path: Path, where: str) -> Path:
     Raises:
         UserError: naming what is missing.
     """
-    if not (path / "config.json").is_file():
-        raise UserError(f"{where}: {path} has no config.json; give a checkpoint directory as save_pretrained writes it")
-    if not any(path.glob("*.safetensors")):
-        raise UserError(f"{where}: {path} has no weights (*.safetensors); save the model with save_pretrained")
-    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
-        raise UserError(f"{where}: {path} has no tokenizer; save it there with tokenizer.save_pretrained")
+    tokenizer = [path / name for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")]
+    refuse(
+        (
+            not (path / "config.json").is_file(),
+            f"{where}: {path} has no config.json; give a checkpoint directory as save_pretrained writes it",
+        ),
+        (
+            not any(path.glob("*.safetensors")),
+            f"{where}: {path} has no weights (*.safetensors); save the model with save_pretrained",
+        ),
+        (
+            not any(file.is_file() for file in tokenizer),
+            f"{where}: {path} has no tokenizer; save it there with tokenizer.save_pretrained",
+        ),
+    )
     return path

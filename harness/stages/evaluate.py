@@ -15,11 +15,9 @@ from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.stages.report import outdate
-from harness.state.failures import BACK_OFF_SECONDS, MAX_ATTEMPTS, record_is_transient
+from harness.state import BACK_OFF_SECONDS, MAX_ATTEMPTS, Failure, RunStore, record_is_transient, set_aside
 from harness.state.policies import benchmarks_of, label_of, missing_steps, set_torn_aside, snapshot_policies
-from harness.state.store import RunStore, set_aside
-from trainers.common import scores_schema
-from trainers.common.files import Json
+from trainers.common import Json, scores_schema
 
 
 class PolicyClock:
@@ -58,19 +56,19 @@ STAGE = "evaluate"
 
 def evaluate_policies(
     plan: Plan, trained: Sequence[RunSpec], progress: Progress, retry_failed: bool = False
-) -> dict[str, Json]:
+) -> dict[str, Failure]:
     """Fill in every missing policy x benchmark cell and mark the policies. A policy that fails is recorded.
 
     Corrupt scores and generations are quarantined and regenerated. Transient failures are tried again after a while; others,
     recorded by an earlier call for the same cells, only with `retry_failed`.
 
     Returns:
-        What failed, now or in an earlier call: policy -> class, message, traceback.
+        What failed, now or in an earlier call, by policy.
     """
     evaluation = _Evaluation(plan, trained, progress)
     policies = [p for p in evaluation.policies if retry_failed or not evaluation.failed_before(p)]
     skipped = [p for p in evaluation.policies if p not in policies]
-    before: dict[str, Json] = {p.run_id: {**(RunStore(Path(p.out)).status()["error"] or {})} for p in skipped}
+    before = {p.run_id: error for p in skipped if (error := RunStore(Path(p.out)).status().error) is not None}
     if before:
         progress.say(f"{len(before)} policies failed before with a permanent error; --retry-failed tries again")
     if not plan.benchmarks:
@@ -78,7 +76,7 @@ def evaluate_policies(
     for policy in policies:
         evaluation.set_damaged_aside(policy)
     policies = [p for p in policies if evaluation.is_complete(p) or not evaluation.is_torn(p)]
-    failed: dict[str, Json] = {}
+    failed: dict[str, Failure] = {}
     again = [p for p in policies if not evaluation.is_complete(p)]
     if not again and plan.benchmarks:
         progress.say(f"all {len(policies)} policies are evaluated")
@@ -94,8 +92,9 @@ def evaluate_policies(
             )
             time.sleep(seconds)
         progress.say(f"evaluating {len(again)} of {len(policies)} policies on {len(plan.benchmarks)} benchmarks")
-        now_failed = {run_id: {**error, "attempts": attempt} for run_id, error in evaluation.run(again).items()}
-        failed = {**{p: e for p, e in failed.items() if p not in {a.run_id for a in again}}, **now_failed}
+        tried = {policy.run_id for policy in again}
+        now_failed = evaluation.run(again, attempt)
+        failed = {run_id: error for run_id, error in failed.items() if run_id not in tried} | now_failed
         again = [p for p in again if p.run_id in failed and record_is_transient(failed[p.run_id])]
     for policy in policies:
         evaluation.record(policy, failed.get(policy.run_id))
@@ -131,8 +130,8 @@ class _Evaluation:
     def failed_before(self, policy: Policy) -> bool:
         """Whether an earlier call recorded a failure of these cells that would come again."""
         status = RunStore(Path(policy.out)).status()
-        error = status["error"] if status["state"] == "failed" else None
-        return bool(error and error.get("cells") == self.fingerprint(policy) and not record_is_transient(error))
+        error = status.error if status.state == "failed" else None
+        return error is not None and error.cells == self.fingerprint(policy) and not record_is_transient(error)
 
     def set_damaged_aside(self, policy: Policy) -> None:
         """Quarantine scores, generations and kept results that are not what was marked, or cannot be read.
@@ -152,9 +151,8 @@ class _Evaluation:
                     scores_schema.logprobs_path(out / scores_schema.REPEAT, benchmark.name),
                     cache_path(out, benchmark.name),
                 ]
-            for path in kept:
-                if str(path.relative_to(out)) not in proved and path.is_file() and not _is_readable(path):
-                    bad.append(str(path.relative_to(out)))
+            unproved = [path for path in kept if str(path.relative_to(out)) not in proved and path.is_file()]
+            bad += [str(path.relative_to(out)) for path in unproved if not _is_readable(path)]
             if scores.is_file() and scores_schema.read_scores(out, benchmark.name) is None:
                 bad.append(str(scores.relative_to(out)))
             if str(rows.relative_to(out)) in bad:
@@ -175,18 +173,18 @@ class _Evaluation:
             )
         return bool(bad)
 
-    def record(self, policy: Policy, error: Json | None) -> None:
+    def record(self, policy: Policy, error: Failure | None) -> None:
         """Mark a complete policy, or write down why it is not."""
         out = Path(policy.out)
         store = RunStore(out)
         fingerprint = self.fingerprint(policy)
         if error is not None:
             # settings of the engine that change no answer are not in the fingerprint: whether it starts now, only a try can tell
-            cells = None if error.get("engine") == NOT_STARTED else fingerprint
-            more = {"attempts": error["attempts"], "transient": record_is_transient(error), "cells": cells}
-            store.fail(error["class"], error["message"], error["traceback"], **more)
+            cells = None if error.engine == NOT_STARTED else fingerprint
+            more = {"attempts": error.attempts, "transient": record_is_transient(error), "cells": cells}
+            store.fail(error.kind, error.message, error.traceback, **more)
         elif self.is_complete(policy):
-            marked = store.is_done(STAGE, fingerprint, verify=False) and store.status()["state"] == "done"
+            marked = store.is_done(STAGE, fingerprint, verify=False) and store.status().state == "done"
             # the reference may have scored tokens again, for other policies, under another engine
             if marked and not (self._ran and policy is self.policies[0] and store.damaged(STAGE, fingerprint)):
                 return
@@ -196,7 +194,7 @@ class _Evaluation:
             files = [str(path.relative_to(out)) for path in paths if path.is_file()]
             store.mark_stage(STAGE, fingerprint, files, self.clock.seconds[policy.run_id], last=True)
 
-    def run(self, policies: Sequence[Policy]) -> dict[str, Json]:
+    def run(self, policies: Sequence[Policy], attempt: int) -> dict[str, Failure]:
         """One job of the evaluation worker over `policies`; returns what failed of them.
 
         The reference is always listed, since benchmarks compare with it, but evaluated only if it is among them.
@@ -221,8 +219,8 @@ class _Evaluation:
         }
         with executor_of(self.plan) as executor:
             result = executor.evaluate(job, work / "evaluate.json", self._show)
-        asked = {policy.run_id for policy in policies}
-        return {run_id: dict(error) for run_id, error in result.failed.items() if run_id in asked}
+        told = {p.run_id: result.failed[p.run_id] for p in policies if p.run_id in result.failed}
+        return {run_id: Failure.model_validate({**error, "attempts": attempt}) for run_id, error in told.items()}
 
     def _show(self, event: Json) -> None:
         progress, policy = self.progress, event.get("policy")
@@ -244,17 +242,14 @@ class _Evaluation:
         elif kind == "progress":
             progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"])
         elif kind == "policy_done":
-            progress.clear()
-            progress.say(f"evaluated {name}")
+            progress.end(f"evaluated {name}")
             self.record(next(p for p in self.policies if p.run_id == policy), None)
         elif kind == "policy_failed":
-            progress.clear()
-            progress.say(f"failed {name}: {event['error']}: {event['message'].strip().partition(chr(10))[0]}")
+            progress.end(f"failed {name}: {event['error']}: {event['message'].strip().partition(chr(10))[0]}")
         elif kind == "engine_failed":
             progress.say(f"the engine did not start: {event['message'].strip()}")
         elif kind == "worker_died":
-            progress.clear()
-            progress.say(f"the evaluation process died{f' (in {name})' if policy else ''}; restarting it")
+            progress.end(f"the evaluation process died{f' (in {name})' if policy else ''}; restarting it")
 
 
 def _is_readable(path: Path) -> bool:

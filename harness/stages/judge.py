@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from evals.judges.worker import DONE, CellEntry, cell_name, discard, record_path, write_failure
+from evals.supervise import run_worker
 from harness.forecast.estimate import events_path as events_path_of
 from harness.plan.entries import JudgeCell, PlannedJudge
 from harness.plan.matrix import RunSpec
@@ -15,8 +17,7 @@ from harness.progress import Progress
 from harness.stages.report import outdate
 from harness.state.judged_files import is_recorded, keep_checksums, set_damaged_aside
 from harness.state.policies import benchmarks_of, snapshot_policies
-from trainers.common import scores_schema
-from trainers.common.files import Json, file_hash, fingerprint, read_json
+from trainers.common import EventTail, Json, file_hash, fingerprint, read_json, scores_schema, tail
 
 #: Raise when a change of `evals.judges.worker` changes what it writes.
 #: 1 did not write where prompt perplexities are from, and not what the judge wrote; 2 took styles of prompts for clusters.
@@ -57,8 +58,6 @@ def judge_policies(plan: Plan, progress: Progress) -> list[str]:
 
 def _cells(plan: Plan) -> Iterator[JudgeCell]:
     """Every judge on every benchmark of it, with the policies that have answers and the pairs to compare."""
-    from evals.judges.worker import cell_name
-
     benchmarks, reference = {entry.name: entry for entry in plan.benchmarks}, plan.reference
     for judge in plan.judges:
         for name in judge.benchmarks:
@@ -92,16 +91,11 @@ def pairs_of(specs: Sequence[RunSpec], which: str) -> list[tuple[str, str]]:
 
 
 def _record(plan: Plan, cell: str) -> Json | None:
-    from evals.judges.comparisons import record_path
-
     record = read_json(record_path(plan.output, cell))
     return record if isinstance(record, dict) else None
 
 
 def _is_done(plan: Plan, cell: JudgeCell) -> bool:
-    from evals.judges.comparisons import record_path
-    from evals.judges.worker import DONE
-
     record = _record(plan, cell.name) or {}
     if record.get("fingerprint") != cell.fingerprint or record.get("state") != DONE:
         return False
@@ -118,9 +112,6 @@ class _Judge:
 
     def run(self, cells: Sequence[JudgeCell]) -> None:
         """Judge `cells`, starting the worker again when it dies; each ends with a record on disk."""
-        from evals.judges.worker import CellEntry, discard, write_failure
-        from trainers.common.events import tail
-
         folders = [self.plan.reference_dir, *(self.plan.run_dir(spec) for spec in self.plan.specs)]
         folders += [Path(policy.out) for policy in snapshot_policies(self.plan, self.plan.specs)]
         for cell in cells:
@@ -132,8 +123,7 @@ class _Judge:
             if not todo:
                 break
             crashes = 1 if ended or replies else crashes + 1
-            self.progress.clear()
-            self.progress.say(f"the process of judge {self.entry.name} died with exit code {code}")
+            self.progress.end(f"the process of judge {self.entry.name} died with exit code {code}")
             if crashes >= MAX_CRASHES:
                 log = self.work / "judge.log"
                 message = f"the judge's process died {crashes} times (exit code {code}); see {log}: {tail(log, 3)}"
@@ -146,9 +136,6 @@ class _Judge:
 
     def _once(self, cells: Sequence[JudgeCell]) -> tuple[set[str], bool, int | None]:
         """One worker process: the cells it ended, whether a reply came, and its exit code."""
-        from evals.supervise import run_worker
-        from trainers.common.events import EventTail
-
         job_path, events_path = self.work / "judge.json", events_path_of(self.plan, self.entry.name)
         events_path.unlink(missing_ok=True)
         judge = {key: getattr(self.entry, key) for key in ("name", "kind", "params", "code")}
@@ -179,10 +166,9 @@ class _Judge:
         if event["event"] == "progress":
             self.progress.tick(f"judge {event['cell']}", event["done"], event["total"], event["eta_s"], "requests")
         elif event["event"] == "cell_done":
-            self.progress.clear()
             record = _record(self.plan, event["cell"]) or {}
             tally: dict[str, int] = next((judge["tally"] for judge in record.get("judges", {}).values()), {})
-            self.progress.say(
+            self.progress.end(
                 f"judged {event['cell']}: {record.get('rows', 0)} comparisons, {tally.get('asked', 0)} requests, "
                 f"{tally.get('cached', 0)} from the cache"
             )

@@ -5,27 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import Source
+from harness.config import MatrixConfig, Source, refuse
+from harness.plan.matrix import RunSpec
+from harness.plan.plan import Plan
+from harness.state import RunRecord, RunStore, read_run
 from harness.state.policies import published_dir
-from harness.state.store import RunStore, read_run
-from trainers.common import scores_schema as eval_schema
-from trainers.common.errors import UserError
-from trainers.common.files import read_json, write_bytes
+from trainers.common import Json, UserError, read_json, scores_schema, write_bytes
 from trainers.common.plugins import is_file_target
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, MODEL_CARD, TRAIN_RESULT
 from trainers.rules import catalogue
-
-if TYPE_CHECKING:
-    from harness.plan.matrix import RunSpec
-    from harness.plan.plan import Plan
 
 _LONGEST = 96  # of a repository's name, says the hub
 
@@ -43,20 +38,23 @@ def check_push(config: MatrixConfig, source: Source, run_ids: Sequence[str]) -> 
         raise UserError(f"--push: {source.path} names no place; add push_to_hub: {{prefix: owner/name}}")
     where = source.where(("push_to_hub",))
     longest = max(run_ids, key=len)
-    if len(f"{place.prefix}-{longest}".partition("/")[2]) > _LONGEST:
-        raise UserError(
+    refuse(
+        (
+            len(f"{place.prefix}-{longest}".partition("/")[2]) > _LONGEST,
             f"{where}: push_to_hub.prefix is {place.prefix!r}; with run {longest!r} the name is longer than {_LONGEST} "
-            "letters; shorten it"
-        )
-    if config.save == "adapter" and config.model.adapter is not None:
-        raise UserError(
+            "letters; shorten it",
+        ),
+        (
+            config.save == "adapter" and config.model.adapter is not None,
             f"{source.where(('save',))}: save is 'adapter', and model.adapter is merged into the starting weights; nobody could "
-            "load the new adapter without these: set save to merged or both, or leave --push out"
-        )
-    if constants.HF_HUB_OFFLINE:
-        raise UserError(f"{where}: --push needs the hub, and HF_HUB_OFFLINE is set; unset it, or leave --push out")
-    if get_token() is None:
-        raise UserError(f"{where}: --push needs a token of the hub; set HF_TOKEN, or run hf auth login")
+            "load the new adapter without these: set save to merged or both, or leave --push out",
+        ),
+        (
+            constants.HF_HUB_OFFLINE,
+            f"{where}: --push needs the hub, and HF_HUB_OFFLINE is set; unset it, or leave --push out",
+        ),
+        (get_token() is None, f"{where}: --push needs a token of the hub; set HF_TOKEN, or run hf auth login"),
+    )
 
 
 @contextmanager
@@ -71,7 +69,7 @@ def upload_folder(plan: Plan, spec: RunSpec) -> Iterator[Path]:
         copy = Path(shutil.copytree(folder, Path(scratch) / folder.name))
         config = json.loads((copy / "adapter_config.json").read_text(encoding="utf-8"))
         name = plan.config.model.name_or_path
-        config["base_model_name_or_path"] = Path(name).name if name.startswith((".", "/", "~")) else name
+        config["base_model_name_or_path"] = _public(name)
         config["revision"] = plan.config.model.revision
         (copy / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
         yield copy
@@ -92,7 +90,7 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
     assert place is not None  # check_push came first
     api, pushed = HfApi(), 0
     for spec in specs:
-        if RunStore(plan.run_dir(spec)).status()["state"] != "done":
+        if RunStore(plan.run_dir(spec)).status().state != "done":
             log(f"not uploaded (not finished): {spec.label}")
             continue
         name = f"{place.prefix}-{spec.run_id}"
@@ -128,36 +126,45 @@ def write_card(run_dir: Path, matrix: str) -> Path | None:
     return path
 
 
-def card(run_dir: Path, record: dict[str, Any], matrix: str) -> str:
+def card(run_dir: Path, record: RunRecord, matrix: str) -> str:
     """The card's text: front matter the hub reads, then provenance, metrics and how to load it."""
-    base = str(record["model"]["name"])
-    library = "peft" if _adapter_alone(run_dir) else "transformers"
-    head: dict[str, Any] = {"library_name": library, "pipeline_tag": "text-generation"}
-    if base.count("/") == 1 and not base.startswith((".", "/", "~")):
+    base = record.model.name if record.model is not None else ""
+    alone = published_dir(run_dir) == run_dir / ADAPTER_DIR
+    head: Json = {"library_name": "peft" if alone else "transformers", "pipeline_tag": "text-generation"}
+    if base.count("/") == 1 and not _is_path(base):
         head |= {"base_model": base}
-    head |= {"tags": ["trl", str(record.get("objective", "dpo")), "preference-optimization", f"beta-{_rule(record)}"]}
+    head |= {"tags": ["trl", record.objective or "dpo", "preference-optimization", f"beta-{_rule(record)}"]}
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
-        f"# {record['run_id']}",
-        f"One run of the matrix `{_plain(matrix)}`: method `{record['method']}`, seed {record['seed']}. A single seed says "
+        f"# {record.run_id}",
+        f"One run of the matrix `{_plain(matrix)}`: method `{record.method}`, seed {record.seed}. A single seed says "
         "little about a method; the report of the whole matrix compares methods over all seeds, with intervals.",
         _provenance(record, run_dir),
         _metrics(run_dir),
-        _loading(run_dir),
+        _loading(run_dir, alone),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _rule(record: dict[str, Any]) -> str:
-    rule = str(record["rule"])
+def _public(name: str) -> str:
+    """A folder by its name alone, since a card may be made public; anything else as it is."""
+    return Path(name).name if _is_path(name) else name
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~"))
+
+
+def _rule(record: RunRecord) -> str:
+    rule = str(record.rule)
     return rule.rpartition(":")[2] if is_file_target(rule) else rule
 
 
+_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "\n": " "})
+
+
 def _plain(value: Any) -> str:
-    text = str(value)
-    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(old, new)
-    return text
+    return str(value).translate(_MARKUP)
 
 
 def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
@@ -165,44 +172,42 @@ def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
 
 
-def _settings(values: dict[str, Any] | None) -> str:
+def _settings(values: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{key} {value}" for key, value in (values or {}).items()) or "none"
 
 
-def _provenance(record: dict[str, Any], run_dir: Path) -> str:
-    data, model = record["data"], record["model"]
+def _provenance(record: RunRecord, run_dir: Path) -> str:
+    data, model = record.data, record.model
+    assert data is not None and model is not None  # a finished run has both
     rule, result = _rule(record), read_json(run_dir / TRAIN_RESULT)
     known = catalogue.BUILTIN.get(rule)
-    train = data["train"]
+    train = data.train
     sources = [train] if isinstance(train, str) else [str(one["source"]) for one in train]
-    names = ", ".join(Path(one).name if one.startswith((".", "/", "~")) else one for one in sources)
-    start = str(model["name"])
     rows: list[tuple[Any, ...]] = [
-        # a folder by its name alone: a card may be made public
-        ("starting model", Path(start).name if start.startswith((".", "/", "~")) else start),
-        ("its weights (SHA-256)", model["weights_hash"]),
-        ("objective", record.get("objective", "dpo")),
+        ("starting model", _public(model.name)),
+        ("its weights (SHA-256)", model.weights_hash),
+        ("objective", record.objective or "dpo"),
         ("rule for beta", f"{rule}: {known.summary}" if known else rule),
-        ("parameters", _settings(record["params"])),
-        ("control of", record["parent"]) if record.get("parent") else (),
-        ("training pairs", f"{data['n_pairs']} from {names}"),
-        ("their content (SHA-256)", data["content_hash"]),
-        ("training settings", _settings(record["training"])),
-        ("LoRA", _settings(record["lora"]) if record["lora"] is not None else "none: all weights"),
-        ("seed", record["seed"]),
-        ("fingerprint", record["fingerprint"]),
+        ("parameters", _settings(record.params)),
+        ("control of", record.parent) if record.parent else (),
+        ("training pairs", f"{data.n_pairs} from {', '.join(map(_public, sources))}"),
+        ("their content (SHA-256)", data.content_hash),
+        ("training settings", _settings(record.training)),
+        ("LoRA", _settings(record.lora) if record.lora is not None else "none: all weights"),
+        ("seed", record.seed),
+        ("fingerprint", record.fingerprint),
     ]
     if isinstance(result, dict):
         rows.append(("steps, pairs", f"{result['steps']}, {result['examples']}"))
         rows.append(("precision", result["precision"]) if "precision" in result else ())
-    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in record["versions"].items())))
+    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())))
     return "## Provenance\n\n" + _table(("what", "value"), [row for row in rows if row])
 
 
 def _metrics(run_dir: Path) -> str:
     rows = []
-    for path in sorted((run_dir / eval_schema.SCORES).glob("*.json")):
-        scores = eval_schema.read_json(path)
+    for path in sorted((run_dir / scores_schema.SCORES).glob("*.json")):
+        scores = scores_schema.read_json(path)
         for name, metric in scores.get("metrics", {}).items():
             value, error = metric.get("value"), metric.get("stderr")
             shown = "undefined" if value is None else f"{value:.4g}"
@@ -211,21 +216,22 @@ def _metrics(run_dir: Path) -> str:
     return "## Measured\n\n" + _table(("benchmark", "metric", "value", "standard error", "n"), rows) if rows else ""
 
 
-def _adapter_alone(run_dir: Path) -> bool:
-    return published_dir(run_dir) == run_dir / ADAPTER_DIR
+_USE = """## Use
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("PATH_OR_ID")
+tokenizer = AutoTokenizer.from_pretrained("PATH_OR_ID")
+```"""
 
 
-def _loading(run_dir: Path) -> str:
-    lines = ["## Use", "```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
-    lines += ['model = AutoModelForCausalLM.from_pretrained("PATH_OR_ID")']
-    lines += ['tokenizer = AutoTokenizer.from_pretrained("PATH_OR_ID")', "```"]
-    if _adapter_alone(run_dir):
-        lines += [
-            "",
-            "This is a LoRA adapter: with `peft` installed, the starting model named above is loaded with it.",
-        ]
+def _loading(run_dir: Path, alone: bool) -> str:
+    parts = [_USE]
+    if alone:
+        parts.append("This is a LoRA adapter: with `peft` installed, the starting model named above is loaded with it.")
     elif (run_dir / ADAPTER_DIR).is_dir():
-        lines += ["", f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too."]
+        parts.append(f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too.")
     if (run_dir / BETA_HEAD).is_file():
-        lines += ["", f"What the rule learned lies in the run as `{BETA_HEAD}`; answers do not need it."]
-    return "\n".join(lines).replace("## Use\n", "## Use\n\n", 1)
+        parts.append(f"What the rule learned lies in the run as `{BETA_HEAD}`; answers do not need it.")
+    return "\n\n".join(parts)

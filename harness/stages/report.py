@@ -8,9 +8,8 @@ from typing import Any
 from harness.plan.entries import LM_EVAL
 from harness.plan.plan import Plan
 from harness.progress import Progress
-from harness.state.store import RunStore
-from trainers.common import scores_schema
-from trainers.common.files import file_hash, fingerprint, read_json, write_json
+from harness.state import RunStore
+from trainers.common import file_hash, fingerprint, read_json, scores_schema, write_json
 
 #: Raise when a change of `reports` should show in reports that exist already.
 REPORT_VERSION = 4
@@ -22,8 +21,8 @@ def _state(plan: Plan) -> str:
     runs: dict[str, Any] = {}
     for spec in plan.specs:
         status = RunStore(plan.run_dir(spec)).status()
-        stages = {name: stage["fingerprint"] for name, stage in status["stages"].items()}
-        runs[spec.run_id] = [status["state"], stages, status["error"]]
+        stages = {name: mark.fingerprint for name, mark in status.stages.items()}
+        runs[spec.run_id] = [status.state, stages, status.error.plain() if status.error is not None else None]
     reference = {
         benchmark.name: (scores_schema.read_scores(plan.reference_dir, benchmark.name) or {}).get("fingerprint")
         for benchmark in plan.benchmarks

@@ -13,12 +13,10 @@ from harness.stages.evaluate import evaluate_policies
 from harness.stages.judge import judge_policies
 from harness.stages.report import make_report, outdate, write_contamination
 from harness.stages.train import TooManyFailures, train_runs
+from harness.state import Environment, RunStore, record_is_transient
 from harness.state.clean import remove_path, temporary
 from harness.state.environment import mismatches, note_trainer
-from harness.state.failures import record_is_transient
-from harness.state.records import Environment
 from harness.state.run_locks import RunClaims
-from harness.state.store import RunStore
 from harness.workers.orphans import wait_for_orphan
 from harness.workers.signals import StopSignals
 
@@ -61,7 +59,7 @@ def run_matrix(
         for path in stores[spec.run_id].create(plan.run_record(spec)):
             progress.say(f"{spec.label}: {path.relative_to(plan.run_dir(spec))} is corrupt: quarantined, regenerating")
     waiting = _waiting(plan, specs, stores, progress)
-    if finish_only and any(stores[spec.run_id].status()["state"] != "failed" for spec in waiting):
+    if finish_only and any(stores[spec.run_id].status().state != "failed" for spec in waiting):
         raise Untrained
     settled = waiting if finish_only else [] if retry_failed else _settled(waiting, stores)
     waiting = [spec for spec in waiting if spec not in settled]
@@ -87,13 +85,13 @@ def run_matrix(
         progress.say(f"ending early: {max_failures} failed (--max-failures)")
     write_contamination(plan)
     made = make_report(plan, progress)
-    failed = [spec for spec in specs if stores[spec.run_id].status()["state"] == "failed"]
+    failed = [spec for spec in specs if stores[spec.run_id].status().state == "failed"]
     unscored = not all(plan.cell_done(plan.reference, benchmark) for benchmark in plan.benchmarks)
     if not waiting and not made and not failed and not unscored and not unjudged:
         progress.say("nothing to do: all runs, evaluations and the report are up to date")
     for spec in failed:
-        if error := stores[spec.run_id].status()["error"]:
-            progress.say(f"failed: {spec.label}: {error['class']}: {error['message']}")
+        if error := stores[spec.run_id].status().error:
+            progress.say(f"failed: {spec.label}: {error.kind}: {error.message}")
     return 1 if failed or unscored or lost or unjudged else 0
 
 
@@ -109,7 +107,7 @@ def prepare(plan: Plan, claims: RunClaims, progress: Progress, retry_failed: boo
     settled = [] if retry_failed else _settled(left, stores)
     left = [spec for spec in left if spec not in settled]
     for spec in left:
-        if stores[spec.run_id].status()["state"] == "failed" and claims.free(spec):
+        if stores[spec.run_id].status().state == "failed" and claims.free(spec):
             stores[spec.run_id].forget("train")
     _compare_environments(plan, [], stores, progress)
     return left
@@ -132,10 +130,10 @@ def _settled(waiting: Sequence[RunSpec], stores: dict[str, RunStore]) -> list[Ru
     settled: list[RunSpec] = []
     for spec in waiting:
         status = stores[spec.run_id].status()
-        error = status["error"]
-        if status["state"] != "failed" or error is None or record_is_transient(error):
+        error = status.error
+        if status.state != "failed" or error is None or record_is_transient(error):
             continue
-        if error["class"] != "ParentRunError" or spec.parent in [other.run_id for other in settled]:
+        if error.kind != "ParentRunError" or spec.parent in [other.run_id for other in settled]:
             settled.append(spec)
     return settled
 
@@ -144,7 +142,7 @@ def _compare_environments(
     plan: Plan, waiting: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress
 ) -> None:
     here = settings_of(plan.config, plan.source)[0].here
-    current: Environment = plan.environment if here else {"versions": plan.environment["versions"]}
+    current = plan.environment if here else Environment(versions=plan.environment.versions)
     for text, run_ids in mismatches(stores.values(), current).items():
         progress.say(f"{text} since {len(run_ids)} run{_s(run_ids)} began; the last digits of new results may differ")
     for spec in waiting if here else []:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
 from harness.executors.base import Ended, Event, Executor, Seat
 from harness.executors.registry import executor_of
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import Progress
-from harness.state.failures import BACK_OFF_SECONDS, EXIT_IO, MAX_ATTEMPTS, record_is_transient
-from harness.state.store import RunStore
+from harness.state import BACK_OFF_SECONDS, EXIT_IO, MAX_ATTEMPTS, RunStore, record_is_transient
+from harness.state.run_locks import RunClaims
 from harness.workers.signals import Stopped, StopSignals
+from trainers.common import tail
 from trainers.common.processes import Patience
 
 _POLL_SECONDS = 0.05
@@ -28,25 +31,13 @@ class TooManyFailures(Exception):
     """`--max-failures` is reached."""
 
 
-class Claims(Protocol):
-    """Who may work on a run, where several schedulers share an output (see `harness.state.run_locks`)."""
-
-    def take(self, spec: RunSpec) -> bool:
-        """Whether the run is ours now and still to be trained."""
-
-    def settled(self, spec: RunSpec) -> bool:
-        """Whether someone has brought the run to its end."""
-
-    def give_back(self, spec: RunSpec) -> None: ...
-
-
 def train_runs(
     plan: Plan,
     waiting: Sequence[RunSpec],
     progress: Progress,
     stops: StopSignals,
     max_failures: int | None = None,
-    claims: Claims | None = None,
+    claims: RunClaims | None = None,
 ) -> None:
     """Train every waiting run. A run that fails or takes its process down is recorded; the rest goes on.
 
@@ -74,21 +65,24 @@ def train_runs(
                 crew.kill()
             raise
         finally:
-            crew.give_all_back()
+            if claims is not None:
+                claims.give_all_back()
     stops.check()
 
 
-@dataclass
-class _InWork:
-    """A run on its seat."""
+@dataclass(eq=False)
+class _Run:
+    """A run to train: its tries, the furthest step one reached, and when the next may start (seconds, monotonic)."""
 
     spec: RunSpec
-    seat: Seat
-    begun: bool = False
+    store: RunStore
+    attempts: int = 1
+    furthest: int = 0
+    not_before: float = 0.0
 
 
 class _Crew:
-    """Waiting runs, running runs, and the count of failures."""
+    """Waiting runs, running runs on their seats, and the count of failures."""
 
     def __init__(
         self,
@@ -98,164 +92,142 @@ class _Crew:
         progress: Progress,
         stops: StopSignals,
         max_failures: int | None,
-        claims: Claims | None,
+        claims: RunClaims | None,
     ) -> None:
         self.plan, self.executor, self.progress, self.stops, self.claims = plan, executor, progress, stops, claims
-        self.number = {spec.run_id: i for i, spec in enumerate(waiting, start=1)}
-        self.labels = {spec.run_id: spec.label for spec in plan.specs}
-        self.stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in waiting}
-        if claims is None:
-            for store in self.stores.values():  # a failure of an earlier attempt must not count as this one's
-                store.forget("train")
-        self.waiting, self.in_work = list(waiting), list[_InWork]()
-        self.attempts = dict.fromkeys(self.number, 1)
-        self._furthest, self._not_before = dict.fromkeys(self.number, 0), dict.fromkeys(self.number, 0.0)
-        self._owned: set[str] = set()
-        self._failures_left = max_failures
+        labels = {spec.run_id: f"[{i}/{len(waiting)}] {spec.label}" for i, spec in enumerate(waiting, start=1)}
+        self.names = defaultdict(lambda: f"[0/{len(waiting)}] ", labels)
+        self.waiting = [_Run(spec, RunStore(plan.run_dir(spec))) for spec in waiting]
+        self.running: dict[_Run, Seat] = {}
+        for run in (
+            self.waiting if claims is None else ()
+        ):  # a failure of an earlier attempt must not count as this one's
+            run.store.forget("train")
+        self._failures_left = math.inf if max_failures is None else max_failures
         self._told = False
 
     def run(self) -> None:
         patience = Patience(_POLL_SECONDS)
-        while self.waiting or self.in_work:
+        while self.waiting or self.running:
             if not self._told:
                 self._assign()
-            news = [self._watch(one) for one in list(self.in_work)]
-            over = self._failures_left is not None and self._failures_left <= 0
-            if not self._told and (over or self.stops.requested is not None):
-                self._told = True
-                for one in self.in_work:
-                    one.seat.stop()
-                if not over:
-                    self.progress.clear()
-                    self.progress.say("finishing and saving the current step; press Ctrl-C again to stop at once")
-            if self._told and not self.in_work:
+            news = [self._watch(run) for run in list(self.running)]
+            if not self._told and (self._failures_left <= 0 or self.stops.requested is not None):
+                self._tell()
+            if self._told and not self.running:
                 break
             if any(news):
                 patience.reset()
             else:
                 patience.sleep()
-        if self._failures_left is not None and self._failures_left <= 0 and self.stops.requested is None:
+        if self._failures_left <= 0 and self.stops.requested is None:
             raise TooManyFailures
 
+    def _tell(self) -> None:
+        """Ask every running run to end."""
+        self._told = True
+        for seat in self.running.values():
+            seat.stop()
+        if self._failures_left > 0:
+            self.progress.end("finishing and saving the current step; press Ctrl-C again to stop at once")
+
     def kill(self) -> None:
-        for one in self.in_work:
+        for seat in self.running.values():
             with suppress(OSError):
-                one.seat.kill()
-
-    def give_all_back(self) -> None:
-        for spec in self.plan.specs:
-            self._give_back(spec)
-
-    def _give_back(self, spec: RunSpec) -> None:
-        if self.claims is not None and spec.run_id in self._owned:
-            self.claims.give_back(spec)
-            self._owned.discard(spec.run_id)
+                seat.kill()
 
     def _assign(self) -> None:
-        unfinished = {spec.run_id for spec in self.waiting} | {one.spec.run_id for one in self.in_work}
-        for spec in list(self.waiting):
-            if spec.parent in unfinished or time.monotonic() < self._not_before[spec.run_id]:
+        unfinished = {run.spec.run_id for run in (*self.waiting, *self.running)}
+        for run in list(self.waiting):
+            spec = run.spec
+            if spec.parent in unfinished or time.monotonic() < run.not_before:
                 continue
-            if self.claims is not None and spec.run_id not in self._owned and self.claims.settled(spec):
-                self.waiting.remove(spec)
+            if self.claims is not None and self.claims.settled(spec):
+                self.waiting.remove(run)
                 continue
-            job = {**self.plan.train_job(spec), "attempt": self.attempts[spec.run_id]}
+            job = {**self.plan.train_job(spec), "attempt": run.attempts}
             seat = self.executor.seat(job)
             if seat is None:
                 return
-            if self.claims is not None and spec.run_id not in self._owned:
-                if not self.claims.take(spec):
-                    self.executor.release(seat, usable=True)
-                    self._not_before[spec.run_id] = time.monotonic() + 1.0
-                    continue
-                self._owned.add(spec.run_id)
-            if self.attempts[spec.run_id] > 1 or self.claims is not None:
-                self.stores[spec.run_id].forget_failure()
-            self.waiting.remove(spec)
-            self.in_work.append(_InWork(spec, seat))
+            if self.claims is not None and not self.claims.take(spec):
+                self.executor.release(seat, usable=True)
+                run.not_before = time.monotonic() + 1.0
+                continue
+            if run.attempts > 1 or self.claims is not None:
+                run.store.forget_failure()
+            self.waiting.remove(run)
+            self.running[run] = seat
             seat.start(job)
 
-    def _watch(self, one: _InWork) -> bool:
-        polled = one.seat.poll()
-        run_id, over = one.spec.run_id, False
+    def _watch(self, run: _Run) -> bool:
+        """Show what a running run told; whether it told anything."""
+        polled, over = self.running[run].poll(), False
         for event in polled.events:
-            over = over or (event.get("run_id") == run_id and event["event"] in ("run_done", "run_failed"))
-            _show(event, self.labels, self.number, self.plan, self.progress)
+            over = over or (event.get("run_id") == run.spec.run_id and event["event"] in ("run_done", "run_failed"))
+            _show(event, self.names[event.get("run_id", "")], self.plan, self.progress)
         if polled.ended is None and not over:
             return bool(polled.events)
-        self.in_work.remove(one)
-        self.executor.release(one.seat, usable=polled.ended is None)
-        store = self.stores[run_id]
-        done = store.is_done("train", one.spec.fingerprint, verify=False)
+        seat = self.running.pop(run)
+        self.executor.release(seat, usable=polled.ended is None)
+        done = run.store.is_done("train", run.spec.fingerprint, verify=False)
         if polled.ended is not None and not over and not done and not self._told:
-            self._record_death(one, polled.ended)
-        failed = not done and store.status()["state"] == "failed"
-        if failed and not self._told and self._may_try_again(one.spec):
-            self.waiting.insert(0, one.spec)
+            self._record_death(run, seat.log, polled.ended)
+        failed = not done and run.store.status().state == "failed"
+        if failed and not self._told and self._may_try_again(run):
+            self.waiting.insert(0, run)
             return True
-        if failed and self._failures_left is not None:
-            self._failures_left -= 1
-        self._give_back(one.spec)
+        self._failures_left -= failed
+        if self.claims is not None:
+            self.claims.give_back(run.spec)
         return True
 
-    def _record_death(self, one: _InWork, ended: Ended) -> None:
+    def _record_death(self, run: _Run, log: Path, ended: Ended) -> None:
         code = ended.code
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        log = one.seat.log
-        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:]) if log.is_file() else ""
         message = ended.message or f"training process ended with {how}"
         by_code = code < 0 or code in (0, EXIT_IO)  # 0: someone else told it to stop
-        more = {
-            "transient": by_code if ended.transient is None else ended.transient,
-            "attempts": self.attempts[one.spec.run_id],
-        }
-        self.stores[one.spec.run_id].fail("WorkerDied", message, tail, **more)
-        self.progress.clear()
-        self.progress.say(f"failed: {one.spec.label}: {message} (see {log})")
+        transient = by_code if ended.transient is None else ended.transient
+        trace = tail(log, 40) if log.is_file() else ""
+        run.store.fail("WorkerDied", message, trace, transient=transient, attempts=run.attempts)
+        self.progress.end(f"failed: {run.spec.label}: {message} (see {log})")
 
-    def _may_try_again(self, spec: RunSpec) -> bool:
-        status = self.stores[spec.run_id].status()
-        if status["error"] is None or not record_is_transient(status["error"]):
+    def _may_try_again(self, run: _Run) -> bool:
+        status = run.store.status()
+        if status.error is None or not record_is_transient(status.error):
             return False
-        if status["step"] > self._furthest[spec.run_id]:
-            self._furthest[spec.run_id], self.attempts[spec.run_id] = status["step"], 1
-        if self.attempts[spec.run_id] >= MAX_ATTEMPTS:
+        if status.step > run.furthest:
+            run.furthest, run.attempts = status.step, 1
+        if run.attempts >= MAX_ATTEMPTS:
             return False
-        self.attempts[spec.run_id] += 1
-        seconds = BACK_OFF_SECONDS[self.attempts[spec.run_id] - 2]
-        self._not_before[spec.run_id] = time.monotonic() + seconds
-        tries = f"try {self.attempts[spec.run_id]} of {MAX_ATTEMPTS}"
-        self.progress.say(f"{spec.label} failed with a transient error: {tries}, in {seconds:g}s")
+        seconds = BACK_OFF_SECONDS[run.attempts - 1]
+        run.attempts, run.not_before = run.attempts + 1, time.monotonic() + seconds
+        tries = f"try {run.attempts} of {MAX_ATTEMPTS}"
+        self.progress.say(f"{run.spec.label} failed with a transient error: {tries}, in {seconds:g}s")
         return True
 
 
-def _show(event: Event, labels: dict[str, str], number: dict[str, int], plan: Plan, progress: Progress) -> None:
-    run_id = event.get("run_id", "")
-    name = f"[{number.get(run_id, 0)}/{len(number)}] {labels.get(run_id, run_id)}"
-    if event["event"] == "started":
+def _show(event: Event, name: str, plan: Plan, progress: Progress) -> None:
+    kind = event["event"]
+    if kind == "started":
         progress.say("training process started; importing torch, transformers and trl")
-    elif event["event"] == "run_started":
+    elif kind == "run_started":
         progress.say(f"train {name}: tokenising, reference log-probs")
-    elif event["event"] == "progress" and event["step"]:
+    elif kind == "progress" and event["step"]:
         loss, beta = event["loss"], event["dynamic_beta"]
         note = f"loss {loss:.4f}  beta {beta:.4f}" if loss is not None and beta is not None else ""
         progress.tick(f"train {name}: step", event["step"], event["total_steps"], event["eta_seconds"], note)
-    elif event["event"] == "note":
-        progress.clear()
-        progress.say(f"train {name}: {event['text']}")
-    elif event["event"] == "run_done":
+    elif kind == "note":
+        progress.end(f"train {name}: {event['text']}")
+    elif kind == "run_done":
         from reports.files.metrics import write_run_files
 
-        seconds = RunStore(plan.output / "runs" / run_id).status()["stages"]["train"]["seconds"]
-        progress.clear()
-        progress.say(f"trained {name} in {seconds:.0f}s")
+        folder = plan.output / "runs" / event["run_id"]
+        progress.end(f"trained {name} in {RunStore(folder).status().stages['train'].seconds:.0f}s")
         try:
-            write_run_files(plan.output / "runs" / run_id)
+            write_run_files(folder)
         except Exception as error:  # a figure must not end a matrix; the report makes these files again
             progress.say(f"metrics of {name} not written yet: {type(error).__name__}: {error}")
-    elif event["event"] == "run_stopped":
-        progress.clear()
-        progress.say(f"stopped {name}" + (f" after step {event['step']}" if event["step"] else " before a step"))
-    elif event["event"] == "run_failed":
-        progress.clear()
-        progress.say(f"failed {name}: {event['error']}: {event['message'].splitlines()[0] if event['message'] else ''}")
+    elif kind == "run_stopped":
+        progress.end(f"stopped {name}" + (f" after step {event['step']}" if event["step"] else " before a step"))
+    elif kind == "run_failed":
+        progress.end(f"failed {name}: {event['error']}: {event['message'].partition(chr(10))[0]}")

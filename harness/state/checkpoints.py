@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainers.common.files import file_hash, push, read_json, write_json
+from harness.state.records import differing
+from trainers.common import file_hash, push, read_json, write_json
 from trainers.common.training_schema import CHECKPOINTS, EXAMPLE_PARTS
 
 SEAL = "checksums.json"
@@ -36,16 +37,6 @@ def is_sealed(folder: Path) -> bool:
 
 def damaged(run_dir: Path) -> dict[Path, list[str]]:
     """Sealed checkpoints of a run that are not what was sealed: folder -> files that are missing or differ."""
-    found: dict[Path, list[str]] = {}
-    for folder in sorted((run_dir / CHECKPOINTS).glob("checkpoint-*")):
-        sums = read_json(folder / SEAL)
-        if not isinstance(sums, dict):
-            continue
-        bad = [
-            name
-            for name, checksum in sums.items()
-            if not (run_dir / name).is_file() or file_hash(run_dir / name) != checksum
-        ]
-        if bad:
-            found[folder] = bad
-    return found
+    sealed = [folder for folder in sorted((run_dir / CHECKPOINTS).glob("checkpoint-*")) if is_sealed(folder)]
+    found = {folder: differing(run_dir, read_json(folder / SEAL) or {}) for folder in sealed}
+    return {folder: bad for folder, bad in found.items() if bad}

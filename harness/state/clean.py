@@ -8,12 +8,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.state.judged_files import FOLDER as JUDGED
+from harness.state.records import FrozenMatrix
 from harness.state.store import QUARANTINE, RUN, RunStore, read_run
-from trainers.common import scores_schema as eval_schema
-from trainers.common.files import read_json
+from trainers.common import read_json, scores_schema
 from trainers.common.training_schema import CHECKPOINTS, EXAMPLE_PARTS, SNAPSHOTS
 
 
@@ -26,7 +25,7 @@ class Leftover:
     why: str
 
 
-def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
+def leftovers(output: Path, frozen: FrozenMatrix) -> list[Leftover]:
     """Everything under `output` that the matrix of `frozen` (matrix.json) does not need.
 
     Kept: its runs, the reference, shared scores and data that one of its runs names, the report, logs, and whatever this
@@ -38,29 +37,29 @@ def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
         if not any(path.is_relative_to(other.path) for other in found):
             found.append(Leftover(path, _size(path), why))
 
-    runs = [output / "runs" / run_id for run_id in frozen["runs"]]
+    runs = [output / "runs" / run_id for run_id in frozen.runs]
     for path in _entries(output / "runs"):
         if path not in runs and (path / RUN).is_file():
             add(path, "run no longer in the matrix")
     for path, why in _unused_shared(output, runs):
         add(path, why)
-    benchmarks = {entry["name"] for entry in frozen["config"]["evaluation"]["benchmarks"]}
-    benchmarks |= {entry["task"] for entry in frozen["config"]["evaluation"]["lm_eval"]}
-    judged = {f"{b}@{judge['name']}" for b in benchmarks for judge in frozen["config"]["evaluation"].get("judges", [])}
+    evaluation = frozen.config["evaluation"]
+    benchmarks = {one["name"] for one in evaluation["benchmarks"]} | {one["task"] for one in evaluation["lm_eval"]}
+    judged = {f"{b}@{judge['name']}" for b in benchmarks for judge in evaluation.get("judges", [])}
     benchmarks |= judged
     for path in _entries(output / "comparisons") + _entries(output / "shared" / JUDGED):
         if path.stem not in judged and path.suffix in (".json", ".jsonl") and not path.name.startswith("."):
             add(path, "judge no longer in the matrix")
     kept = [path for run in runs for path in _entries(run / SNAPSHOTS)]
-    for directory in [*runs, *kept, output / eval_schema.REFERENCE]:
-        for folder in (eval_schema.GENERATIONS, eval_schema.SCORES):
+    for directory in [*runs, *kept, output / scores_schema.REFERENCE]:
+        for folder in (scores_schema.GENERATIONS, scores_schema.SCORES):
             for path in _entries(directory / folder):
-                known = path.stem in benchmarks or path.name == eval_schema.ENGINE_RECORD
+                known = path.stem in benchmarks or path.name == scores_schema.ENGINE_RECORD
                 if path.suffix in (".json", ".jsonl") and not path.name.startswith(".") and not known:
                     add(path, "benchmark or judge no longer in the matrix")
         if (directory / QUARANTINE).is_dir():
             add(directory / QUARANTINE, "quarantined files")
-        if "train" in RunStore(directory).status()["stages"]:
+        if "train" in RunStore(directory).status().stages:
             for name in (CHECKPOINTS, EXAMPLE_PARTS):
                 if (directory / name).exists():
                     add(directory / name, "needed by unfinished runs only")
@@ -73,15 +72,15 @@ def leftovers(output: Path, frozen: dict[str, Any]) -> list[Leftover]:
 
 def _unused_shared(output: Path, runs: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Shared files of other weights or other pairs than those of the runs; all are kept while a run is not known."""
-    records = [read_run(run) for run in runs]
-    if any(record is None for record in records):
+    records = [record for run in runs if (record := read_run(run)) and record.model and record.data]
+    if len(records) < len(runs):
         return
-    weights = {record["model"]["weights_hash"] for record in records if record}
+    weights = {record.model.weights_hash for record in records if record.model}
     for path in _entries(output / "shared" / "reference"):
         identity = read_json(path / "identity.json")
         if isinstance(identity, dict) and identity.get("weights") not in weights:
             yield path, "reference scores of a model no longer in the matrix"
-    pairs = {f"train_pairs-{record['data']['content_hash'][:16]}.jsonl" for record in records if record}
+    pairs = {f"train_pairs-{record.data.content_hash[:16]}.jsonl" for record in records if record.data}
     for path in sorted(output.glob("train_pairs-*.jsonl")):
         if path.name not in pairs:
             yield path, "training pairs no longer in the matrix"
@@ -98,9 +97,7 @@ def temporary(output: Path) -> list[Path]:
     """Files and folders that a killed process left half-written. Whoever holds the lock of `output` may remove them."""
     found: list[Path] = []
     for folder, folders, files in os.walk(output):
-        for name in [*folders, *files]:
-            if _TEMPORARY.fullmatch(name):
-                found.append(Path(folder, name))
+        found += [Path(folder, name) for name in [*folders, *files] if _TEMPORARY.fullmatch(name)]
         folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
     return found
 

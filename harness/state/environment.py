@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from harness.state.records import Environment
 from harness.state.store import RunStore, read_run, write_run
-from trainers.common.files import now
+from trainers.common import now
 from trainers.common.training_schema import CHECKPOINTS
 
 
-def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """What differs of the parts in `current`, as `torch 2.12.0 -> 2.13.0`; empty if nothing does."""
+def differences(recorded: Environment, current: Environment) -> list[str]:
+    """What differs of the parts that are set in `current`, as `torch 2.12.0 -> 2.13.0`; empty if nothing does."""
     found: list[str] = []
-    for part in sorted({"versions", "hardware"} & current.keys(), reverse=True):
-        old, new = recorded.get(part) or {}, current.get(part) or {}
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                found.append(f"{key} {_shown(old.get(key))} -> {_shown(new.get(key))}")
+    before, after = recorded.plain(), current.plain()
+    for part in ("versions", "hardware"):
+        old, new = before.get(part) or {}, after.get(part) or {}
+        changed = [key for key in sorted({*old, *new}) if part in after and old.get(key) != new.get(key)]
+        found += [f"{key} {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in changed]
     return found
 
 
@@ -33,7 +33,7 @@ def mismatches(stores: Iterable[RunStore], current: Environment) -> dict[str, li
     found: dict[str, list[str]] = {}
     for store in stores:
         status, record = store.status(), read_run(store.directory)
-        if record is None or not (status["step"] or status["stages"]):
+        if record is None or not (status.step or status.stages):
             continue
         for text in differences(record, current):
             found.setdefault(text, []).append(store.directory.name)
@@ -45,9 +45,10 @@ def note_change(store: RunStore, current: Environment) -> None:
     record = read_run(store.directory)
     if record is None:
         return
-    earlier = record.get("resumed_under") or []
+    earlier = record.resumed_under
     if differences(earlier[-1] if earlier else record, current):
-        write_run(store.directory, {**record, "resumed_under": [*earlier, {**current, "at": now()}]})
+        under = [*earlier, current.model_copy(update={"at": now()})]
+        write_run(store.directory, record.model_copy(update={"resumed_under": under}))
 
 
 def note_trainer(store: RunStore, current: Environment) -> None:
@@ -56,4 +57,4 @@ def note_trainer(store: RunStore, current: Environment) -> None:
     if any((store.directory / CHECKPOINTS).glob("checkpoint-*")):
         note_change(store, current)
     elif record is not None and differences(record, current):
-        write_run(store.directory, {**record, **current})
+        write_run(store.directory, record.model_copy(update=dict(current)))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
-from typing import Any
 
-from trainers.common.errors import UnreadableError
+from harness.state.records import Failure
+from trainers.common import UnreadableError
 
 #: How often a run is tried when its failures are transient, and the seconds waited before each further try.
 MAX_ATTEMPTS, BACK_OFF_SECONDS = 3, (2.0, 15.0)
@@ -39,14 +38,14 @@ def is_transient(error: BaseException) -> bool:
     return any(words in str(error) for words in _TORN_WORDS)
 
 
-def record_is_transient(error: Mapping[str, Any]) -> bool:
+def record_is_transient(error: Failure) -> bool:
     """`is_transient` of a failure as it was recorded; the recorder's own word counts where it gave one."""
-    if error.get("transient") is not None:
-        return bool(error["transient"])
+    if error.transient is not None:
+        return error.transient
     from trainers.run.memory import OUT_OF_MEMORY_WORDS
 
     passing = (*_DISK_WORDS, *_TORN_WORDS, *OUT_OF_MEMORY_WORDS)
-    return error["class"] in _TRANSIENT_CLASSES or any(words in error["message"] for words in passing)
+    return error.kind in _TRANSIENT_CLASSES or any(words in error.message for words in passing)
 
 
 def disk_line(number: int, path: object) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evals.judges.worker import record_path
 from harness.plan.entries import JudgeCell
 from harness.state.records import differing, verified, with_checksum
 from harness.state.store import set_aside
-from trainers.common import scores_schema
-from trainers.common.files import file_hash, read_json, write_json
+from trainers.common import file_hash, read_json, scores_schema, write_json
 
 if TYPE_CHECKING:
     from harness.plan.plan import Plan
@@ -23,8 +23,6 @@ def _record(plan: Plan, cell: JudgeCell) -> Path:
 
 def keep_checksums(plan: Plan, cell: JudgeCell) -> None:
     """Write down what the files of a judged cell are; call it when all of them are there."""
-    from evals.judges.comparisons import record_path
-
     account = record_path(plan.output, cell.name)
     scores = [scores_schema.scores_path(Path(policy.out), cell.name) for policy in cell.policies]
     files = [path for path in (account, account.with_suffix(".jsonl"), *scores) if path.is_file()]
@@ -37,7 +35,7 @@ def set_damaged_aside(plan: Plan, cell: JudgeCell) -> list[str]:
     record = verified(read_json(_record(plan, cell)))
     if record is None or record.get("fingerprint") != cell.fingerprint:
         return []
-    bad = differing(plan.output, record)
+    bad = differing(plan.output, record["files"])
     for name in bad:
         if (plan.output / name).is_file():
             set_aside(plan.output / name, plan.output)

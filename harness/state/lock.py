@@ -18,8 +18,7 @@ from typing import IO, Any, TypedDict, cast
 
 from harness.progress import stderr_line
 from harness.state.failures import disk_errno, disk_line
-from trainers.common.errors import UserError
-from trainers.common.files import now, write_json
+from trainers.common import UserError, now, write_json
 
 LOCK, HOLDER = ".lock", ".lock.json"
 #: Seconds between two beats of a holder, and beats that must fail to come before another host's lock counts as stale.

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.config.matrix_file import MatrixConfig
-from harness.config.source import OverriddenSource, load
+from harness.config import MatrixConfig, OverriddenSource, load
 from harness.plan.plan import Plan
-from reports.verdict.claims import CLAIMS
-from trainers.common.errors import UserError
-from trainers.common.files import now, read_json, write_json
+from reports.verdict.claims import CLAIMS, parse_claims
+from reports.verdict.claims import freeze as frozen_claims
+from trainers.common import UserError, now, read_json, write_bytes, write_json
 from trainers.formats import to_jsonl
 
 MATRIX = "matrix.yaml"
@@ -54,8 +53,6 @@ def freeze(plan: Plan) -> None:
 
     matrix.json is the first file of an output: it says whose the directory is, so that a kill after it blocks nothing.
     """
-    from trainers.common.files import write_bytes
-
     record = {
         "schema_version": 1,
         "name": plan.config.name,
@@ -78,8 +75,6 @@ def freeze(plan: Plan) -> None:
 
 def freeze_claims(plan: Plan) -> None:
     """Write claims.json before the first run; never changed afterwards, so later claims are exploratory."""
-    from reports.verdict.claims import CLAIMS, freeze, parse_claims
-
     if plan.config.claims and not (plan.output / CLAIMS).exists():
         claims = parse_claims([claim.model_dump() for claim in plan.config.claims])
-        write_json(plan.output / CLAIMS, freeze(claims))
+        write_json(plan.output / CLAIMS, frozen_claims(claims))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.plan.entries import PlannedBenchmark, Policy
+from harness.state.records import differing
 from harness.state.store import RunStore, set_aside
-from trainers.common.files import Json, file_hash, fingerprint, read_json
+from trainers.common import Json, fingerprint, read_json
 from trainers.common.training_schema import ADAPTER_DIR, POLICY_DIR, SNAPSHOT_RECORD, SNAPSHOTS, snapshot_dir
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def set_torn_aside(policy: Policy) -> list[str]:
     out = Path(policy.out)
     weights = out / (POLICY_DIR if policy.adapter is None else ADAPTER_DIR)
     files = (_record(out) or {}).get("files") or {}
-    bad = [n for n, checksum in files.items() if not (weights / n).is_file() or file_hash(weights / n) != checksum]
+    bad = differing(weights, files)
     if bad:
         for path in (out / SNAPSHOT_RECORD, weights):  # the record first: without it the folder counts for nothing
             if path.exists():
@@ -86,11 +87,11 @@ def set_torn_aside(policy: Policy) -> list[str]:
 def missing_steps(plan: Plan, spec: RunSpec) -> list[int]:
     """Steps before a trained run's last one that were asked for by number and not kept (it was trained before that)."""
     wanted = plan.config.evaluation.checkpoints_of(spec.seed)
-    total = RunStore(plan.run_dir(spec)).status()["total_steps"]
+    total = RunStore(plan.run_dir(spec)).status().total_steps
     if isinstance(wanted, bool):
         return []
     kept = kept_steps(plan, spec)
-    return [step for step in sorted(wanted) if step not in kept and step < int(total or 0)]
+    return [step for step in sorted(wanted) if step not in kept and step < total]
 
 
 def snapshot_policies(plan: Plan, trained: Sequence[RunSpec]) -> list[Policy]:

@@ -1,80 +1,150 @@
-"""run.json and status.json: their keys, and the checksum by which corruption is found."""
+"""run.json, status.json and matrix.json as objects, and the checksum by which corruption is found."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, Self
 
-from trainers.common.files import Json, file_hash
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trainers.common import Json, file_hash
 from trainers.common.training_schema import TRAIN_RESULT
 
 CHECKSUM = "checksum"
 #: Of records with a checksum. Those of version 1 had none, and stay readable.
 SCHEMA_VERSION = 2
 STAGES = ("train", "evaluate")
-_STATUS_KEYS = ("state", "stage", "step", "total_steps", "error", "stages")
 
 
-class Hardware(TypedDict):
-    """`cpus` this process may use; names of its `gpus`."""
+class Record(BaseModel):
+    """A record on disk, or a part of one. Keys that this version does not know are kept."""
 
-    machine: str
-    cpus: int
-    gpus: list[str]
+    model_config = ConfigDict(extra="allow", populate_by_name=True, frozen=True)
 
+    @classmethod
+    def of(cls, value: Any) -> Self | None:
+        """The record that was read as `value`; None if it lacks something or is of another form."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError:
+            return None
 
-class Environment(TypedDict, total=False):
-    """Versions of packages, and hardware, as run.json records them."""
-
-    versions: dict[str, str]
-    hardware: Hardware
-
-
-#: A failure of a run or policy; `cells` is the identity of what failed, `engine` whether one was started.
-Failure = TypedDict(
-    "Failure",
-    {
-        "class": str,
-        "message": str,
-        "traceback": NotRequired[str],
-        "transient": NotRequired[bool | None],
-        "attempts": NotRequired[int],
-        "errno": NotRequired[int | None],
-        "cells": NotRequired[str | None],
-        "engine": NotRequired[str],
-    },
-)
+    def plain(self) -> Json:
+        """What is written: the keys that were set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-class StageMark(TypedDict):
-    """A finished stage: `seconds` it took, and the SHA-256 of its `files` (paths relative to the run)."""
+class Hardware(Record):
+    """The machine of a process."""
 
-    state: NotRequired[str]
+    machine: str | None = Field(default=None, description="architecture")
+    cpus: int | None = Field(default=None, description="cores this process may use")
+    gpus: list[str] = Field(default=[], description="names")
+
+
+class Environment(Record):
+    """What a run was started under."""
+
+    versions: dict[str, str] = Field(default={}, description="of packages, by name")
+    hardware: Hardware = Hardware()
+
+
+class StartingModel(Record):
+    """The starting weights of a run."""
+
+    name: str = Field(description="as the matrix file has it")
+    weights_hash: str = Field(description="SHA-256")
+
+
+class TrainingData(Record):
+    """The pairs a run trains on."""
+
+    train: Any = Field(default=None, description="data.train of the matrix file: a source, or a list of them")
+    content_hash: str = Field(description="SHA-256 of the pairs")
+    n_pairs: int = 0
+    heldout_overlap: int = Field(default=0, description="benchmark prompts that are also training prompts")
+    contamination: dict[str, Json] = Field(
+        default={}, description="exact and near duplicates among the prompts, by benchmark"
+    )
+
+
+class RunRecord(Environment):
+    """run.json: what a run is. Written once; `resumed_under` is added to."""
+
+    run_id: str
+    method: str | None = None
+    rule: str | None = None
+    objective: str | None = Field(default=None, description="dpo where an early record lacks it")
+    seed: int | None = None
+    params: Json = Field(default={}, description="of the rule, defaults filled in")
+    hyper: Json = Field(default={}, description="what the grid chose")
+    parent: str | None = Field(default=None, description="id of the run that a control repeats")
+    fingerprint: str | None = Field(default=None, description="SHA-256 of what determines the numbers")
+    model: StartingModel | None = None
+    data: TrainingData | None = None
+    training: Json = {}
+    lora: Json | None = None
+    resumed_under: list[Environment] = Field(
+        default=[], description="other environments it resumed under, each with its time"
+    )
+
+
+class Failure(Record):
+    """A failure of a run or policy."""
+
+    kind: str = Field(alias="class", description="class of the exception")
+    message: str
+    traceback: str = ""
+    transient: bool | None = Field(
+        None, description="whether another try may succeed; None where the recorder did not know"
+    )
+    attempts: int = 1
+    cells: str | None = Field(default=None, description="identity of the benchmarks that failed")
+    engine: str | None = Field(default=None, description="whether an engine was started")
+
+
+class StageMark(Record):
+    """A finished stage."""
+
     fingerprint: str
     seconds: float
-    files: dict[str, str]
+    files: dict[str, str] = Field(description="SHA-256 by path relative to the run")
+
+    def is_there(self, directory: Path, fingerprint: str) -> bool:
+        """Whether this is the stage of `fingerprint`, and its files exist; their content is not read."""
+        there = (os.path.isfile(os.path.join(directory, file)) for file in self.files)
+        return self.fingerprint == fingerprint and all(there)
 
 
-class Status(TypedDict):
-    """status.json: the optimiser step of `total_steps`, what was logged there, and who works on the run."""
+class Status(Record):
+    """status.json: how far a run is."""
 
-    run_id: NotRequired[str]
-    state: str
+    state: str = Field(description="pending, running, failed or done")
     stage: str
-    step: int
+    step: int = Field(description="optimiser steps done")
     total_steps: int
     error: Failure | None
-    stages: dict[str, StageMark]
-    loss: NotRequired[float | None]
-    dynamic_beta: NotRequired[float | None]
-    eta_seconds: NotRequired[float | None]
-    pid: NotRequired[int | None]
-    host: NotRequired[str]
-    heartbeat: NotRequired[str]
-    stopped: NotRequired[str | None]
+    stages: dict[str, StageMark] = Field(description="finished ones")
+    loss: float | None = Field(default=None, description="logged at `step`")
+    dynamic_beta: float | None = Field(default=None, description="logged at `step`")
+    eta_seconds: float | None = None
+    pid: int | None = Field(default=None, description="process that works on the run")
+    host: str | None = None
+    heartbeat: str | None = Field(default=None, description="UTC, ISO 8601")
+    stopped: str | None = Field(default=None, description="signal that ended the last call")
+
+
+class FrozenMatrix(Record):
+    """matrix.json: the matrix of an output directory as resolved before the first run."""
+
+    name: str
+    config: Json = Field(description="the matrix file, defaults filled in")
+    runs: list[str] = Field(description="run ids, in the order they are trained")
 
 
 def _sum(record: Mapping[str, Any]) -> str:
@@ -98,40 +168,28 @@ def verified(value: Any) -> Json | None:
     return record if _sum(record) == value[CHECKSUM] else None
 
 
-def as_status(value: Any) -> Status | None:
-    """`verified`, and with everything that a status holds."""
-    status = verified(value)
-    if status is None or any(key not in status for key in _STATUS_KEYS):
-        return None
-    stages, error = status["stages"], status["error"]
-    known = isinstance(stages, dict) and all(_is_stage(stage) for stage in stages.values())
-    told = error is None or (isinstance(error, dict) and {"class", "message"} <= error.keys())
-    return cast(Status, status) if known and told else None
+def whole_rows(path: Path) -> list[Json]:
+    """The JSON objects of a file of JSON lines. Torn and damaged lines are left out; a file that cannot be read has none."""
+    rows = []
+    with contextlib.suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
 
 
-def _is_stage(stage: Any) -> bool:
-    return (
-        isinstance(stage, dict) and {"fingerprint", "seconds"} <= stage.keys() and isinstance(stage.get("files"), dict)
-    )
-
-
-def differing(directory: Path, stage: Mapping[str, Any]) -> list[str]:
-    """Files of a finished stage that are missing or not what was recorded."""
-    paths = {file: directory / file for file in stage["files"]}
-    return [f for f, checksum in stage["files"].items() if not paths[f].is_file() or file_hash(paths[f]) != checksum]
+def differing(directory: Path, files: Mapping[str, str]) -> list[str]:
+    """Those of `files` (SHA-256 by path relative to `directory`) that are missing or not what was recorded."""
+    paths = {file: directory / file for file in files}
+    return [f for f, checksum in files.items() if not paths[f].is_file() or file_hash(paths[f]) != checksum]
 
 
 def proved(directory: Path, value: Any) -> Json:
     """What files prove of a corrupt status: stages all of whose files are what it says, and the steps of training."""
     told = value.get("stages") if isinstance(value, dict) else None
-    stages: Json = told if isinstance(told, dict) else {}
-    kept: Json = {}
-    for name in STAGES:
-        stage = stages.get(name)
-        if stage is not None and _is_stage(stage) and stage["files"] and not differing(directory, stage):
-            kept[name] = stage
-    found: Json = {"stages": kept}
-    if TRAIN_RESULT in kept.get("train", {}).get("files", {}):
-        steps = json.loads((directory / TRAIN_RESULT).read_text(encoding="utf-8"))["steps"]
-        found |= {"step": steps, "total_steps": steps}
-    return found
+    marks = {name: StageMark.of(told.get(name)) for name in STAGES} if isinstance(told, dict) else {}
+    kept = {name: mark for name, mark in marks.items() if mark and mark.files and not differing(directory, mark.files)}
+    if "train" not in kept or TRAIN_RESULT not in kept["train"].files:
+        return {"stages": kept}
+    steps = json.loads((directory / TRAIN_RESULT).read_text(encoding="utf-8"))["steps"]
+    return {"stages": kept, "step": steps, "total_steps": steps}

@@ -16,7 +16,7 @@ from harness.state.environment import note_trainer
 from harness.state.failures import MAX_ATTEMPTS, record_is_transient
 from harness.state.lock import Held, holder_lives, holder_of, lock_file, output_lock, try_lock, works_elsewhere
 from harness.state.store import RunStore
-from trainers.common.errors import UserError
+from trainers.common import UserError
 
 #: What a worker is that has the output to itself, in the record of its lock.
 EVALUATES = "worker: evaluates"
@@ -61,6 +61,9 @@ class RunClaims:
         self._held: dict[str, ExitStack] = {}
 
     def take(self, spec: RunSpec) -> bool:
+        """Whether the run is ours now and still to be trained."""
+        if spec.run_id in self._held:
+            return True
         run_dir, stack = self._plan.run_dir(spec), ExitStack()
         try:
             stack.enter_context(output_lock(run_dir))
@@ -85,14 +88,23 @@ class RunClaims:
             return False
 
     def settled(self, spec: RunSpec) -> bool:
+        """Whether someone else has brought the run to its end."""
+        if spec.run_id in self._held:
+            return False
         store = RunStore(self._plan.run_dir(spec))
         if store.is_done("train", spec.fingerprint, verify=False):
             return True
         status = store.status()
-        error = status["error"]
-        if status["state"] != "failed" or error is None:
+        if status.state != "failed" or status.error is None:
             return False
-        return not record_is_transient(error) or int(error.get("attempts", 1)) >= MAX_ATTEMPTS
+        return not record_is_transient(status.error) or status.error.attempts >= MAX_ATTEMPTS
 
     def give_back(self, spec: RunSpec) -> None:
-        self._held.pop(spec.run_id).close()
+        """Let other workers have the run, where it is ours."""
+        if spec.run_id in self._held:
+            self._held.pop(spec.run_id).close()
+
+    def give_all_back(self) -> None:
+        """`give_back` of every run that is ours."""
+        while self._held:
+            self._held.popitem()[1].close()

@@ -7,12 +7,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from harness.state.records import Status, as_status, differing, proved, verified, with_checksum
-from trainers.common.files import Json, file_hash, now, push, read_json, write_json
+from harness.state.records import Failure, RunRecord, StageMark, Status, differing, proved, verified, with_checksum
+from trainers.common import file_hash, now, push, read_json, write_json
 
 RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
 #: Seconds between heartbeats of a run in its status.json.
@@ -22,18 +22,22 @@ _changing = threading.RLock()  # status.json is read, changed and written by the
 
 
 def _empty(**known: Any) -> Status:
-    status: Any = {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None, "stages": {}}
-    return cast(Status, status | known)
+    status = {"state": "pending", "stage": "train", "step": 0, "total_steps": 0, "error": None, "stages": {}}
+    return Status.model_validate(status | known)
 
 
-def read_run(directory: Path) -> Json | None:
-    """A run's run.json (see `harness.plan.plan.Plan.run_record`); None if it is missing or corrupt."""
-    return verified(read_json(directory / RUN))
+def read_run(directory: Path) -> RunRecord | None:
+    """A run's run.json; None if it is missing or corrupt."""
+    return RunRecord.of(verified(read_json(directory / RUN)))
 
 
-def write_run(directory: Path, record: Json) -> None:
+def write_run(directory: Path, record: RunRecord) -> None:
     """Write a run's run.json, with its checksum."""
-    write_json(directory / RUN, with_checksum(record))
+    write_json(directory / RUN, with_checksum(record.plain()))
+
+
+def _read_status(value: Any) -> Status | None:
+    return Status.of(verified(value))
 
 
 def set_aside(path: Path, root: Path) -> Path:
@@ -54,7 +58,7 @@ class RunStore:
         self.directory = Path(directory)
         self._last_progress = -float("inf")
 
-    def create(self, record: Json) -> list[Path]:
+    def create(self, record: RunRecord) -> list[Path]:
         """Write `run.json` once, and an initial status if there is none; returns corrupt files that were quarantined."""
         self.directory.mkdir(parents=True, exist_ok=True)
         damaged: list[Path] = []
@@ -64,7 +68,7 @@ class RunStore:
                 damaged.append(set_aside(self.directory / RUN, self.directory))
             write_run(self.directory, record)
         with _changing:
-            if as_status(read_json(self.directory / STATUS)) is None:
+            if _read_status(read_json(self.directory / STATUS)) is None:
                 status, aside = self._mended()
                 damaged += [aside] if aside is not None else []
                 self._write(status)
@@ -72,28 +76,27 @@ class RunStore:
 
     def status(self) -> Status:
         """The status; a missing or corrupt file reads as pending."""
-        status = as_status(read_json(self.directory / STATUS))
-        return status if status is not None else _empty(run_id=self.directory.name)
+        return _read_status(read_json(self.directory / STATUS)) or _empty(run_id=self.directory.name)
 
     def _mended(self) -> tuple[Status, Path | None]:
         """The status; a corrupt file is quarantined (where to comes second), and what files prove of it is kept."""
         path = self.directory / STATUS
         there = path.exists()  # before it is read: another process may write it meanwhile
         value = read_json(path)
-        status = as_status(value)
+        status = _read_status(value)
         if status is not None:
             return status, None
         if not there:
             return _empty(), None
         return _empty(**proved(self.directory, value)), set_aside(path, self.directory)
 
-    def _write(self, status: Mapping[str, Any]) -> None:
-        record = {**status, "run_id": self.directory.name, "updated": now()}
-        write_json(self.directory / STATUS, with_checksum(record))
+    def _write(self, status: Status, **values: Any) -> None:
+        values |= {"run_id": self.directory.name, "updated": now()}
+        write_json(self.directory / STATUS, with_checksum(status.model_copy(update=values).plain()))
 
     def _change(self, **values: Any) -> None:
         with _changing:
-            self._write({**self._mended()[0], **values})
+            self._write(self._mended()[0], **values)
 
     def start(self, stage: str) -> None:
         """Mark the run as running `stage`, in this process."""
@@ -145,28 +148,23 @@ class RunStore:
         files = list(files)
         for path in {self.directory / file for file in files} | {(self.directory / file).parent for file in files}:
             push(path)
-        stage = {
-            "state": "done",
-            "fingerprint": fingerprint,
-            "seconds": round(seconds, 3),
-            "files": {file: file_hash(self.directory / file) for file in files},
-        }
+        sums = {file: file_hash(self.directory / file) for file in files}
+        mark = {"state": "done", "fingerprint": fingerprint, "seconds": round(seconds, 3), "files": sums}
         with _changing:
             status, _ = self._mended()
-            state = {"state": "done" if last else "running", "stage": name, "error": None, "stopped": None}
-            self._write({**status, "stages": {**status["stages"], name: stage}, **state})
+            stages = {**status.stages, name: StageMark.model_validate(mark)}
+            state = "done" if last else "running"
+            self._write(status, stages=stages, state=state, stage=name, error=None, stopped=None)
 
     def damaged(self, name: str, fingerprint: str) -> list[str] | None:
         """Files of stage `name` that are missing or not what was recorded; None if it is not complete for `fingerprint`."""
-        stage = self.status()["stages"].get(name)
-        if stage is None or stage["fingerprint"] != fingerprint:
-            return None
-        return differing(self.directory, stage)
+        mark = self.status().stages.get(name)
+        return None if mark is None or mark.fingerprint != fingerprint else differing(self.directory, mark.files)
 
     def files(self, name: str) -> set[str]:
         """Files whose checksums stage `name` recorded."""
-        stage = self.status()["stages"].get(name)
-        return set() if stage is None else set(stage["files"])
+        mark = self.status().stages.get(name)
+        return set() if mark is None else set(mark.files)
 
     def is_done(self, name: str, fingerprint: str, verify: bool = True) -> bool:
         """Whether stage `name` is complete for `fingerprint`.
@@ -174,12 +172,10 @@ class RunStore:
         With `verify`, every file is compared with its checksum; a corrupt one goes to `quarantine/` and the stage's marker is
         dropped. Without, nothing is read but the status, files need only be there, and nothing is written.
         """
-        if not verify:
-            stage = self.status()["stages"].get(name)
-            if stage is None or stage["fingerprint"] != fingerprint:
-                return False
-            return all((self.directory / file).is_file() for file in stage["files"])
-        return self.check(name, fingerprint) == []
+        if verify:
+            return self.check(name, fingerprint) == []
+        mark = self.status().stages.get(name)
+        return mark is not None and mark.is_there(self.directory, fingerprint)
 
     def check(self, name: str, fingerprint: str) -> list[str] | None:
         """`damaged`; such files are quarantined, so that the stage is done again."""
@@ -195,9 +191,8 @@ class RunStore:
         """Drop the marker of a stage and any recorded failure, so that it is done again."""
         with _changing:
             status, _ = self._mended()
-            stages = {key: stage for key, stage in status["stages"].items() if key != name}
-            again = {"step": 0} if name == "train" else {}
-            self._write({**status, "stages": stages, "state": "pending", "error": None, **again})
+            stages = {key: mark for key, mark in status.stages.items() if key != name}
+            self._write(status, stages=stages, state="pending", error=None, step=0 if name == "train" else status.step)
 
     def forget_failure(self) -> None:
         """Drop a recorded failure; the step reached stays, so that it can be seen whether the next try gets further."""
@@ -205,5 +200,5 @@ class RunStore:
 
     def fail(self, error_class: str, message: str, trace: str, **more: Any) -> None:
         """Record a failure; `more` is what else is known of it (transient, errno). Finished stages stay finished."""
-        error = {"class": error_class, "message": message, "traceback": trace, **more}
+        error = Failure.model_validate({"class": error_class, "message": message, "traceback": trace, **more})
         self._change(state="failed", error=error, pid=None)

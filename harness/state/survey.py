@@ -10,11 +10,9 @@ from pathlib import Path
 
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
-from harness.state.records import StageMark, Status
+from harness.state.records import FrozenMatrix, Status
 from harness.state.store import RunStore
-from trainers.common import scores_schema
-from trainers.common.errors import UserError
-from trainers.common.files import Json, read_json
+from trainers.common import UserError, read_json, scores_schema
 
 
 @dataclass(frozen=True)
@@ -32,33 +30,26 @@ def survey(plan: Plan, specs: Sequence[RunSpec]) -> list[RunState]:
     found = []
     for spec, policy in zip(specs, plan.policies(specs)[1:], strict=True):
         store = RunStore(plan.run_dir(spec))
-        stages = store.status()["stages"] if store.directory.is_dir() else {}
-        folder = str(store.directory)
-        trained = _is_done(folder, stages.get("train"), spec.fingerprint)
+        stages = store.status().stages if store.directory.is_dir() else {}
+        train, evaluated = stages.get("train"), stages.get("evaluate")
+        trained = train is not None and train.is_there(store.directory, spec.fingerprint)
         cells = [scores_schema.cell_fingerprint(spec.fingerprint, one.fingerprint) for one in plan.benchmarks]
-        if _is_done(folder, stages.get("evaluate"), scores_schema.digest(cells)):
+        if evaluated is not None and evaluated.is_there(store.directory, scores_schema.digest(cells)):
             count = len(cells)
         else:  # some may be scored all the same; the score files tell
             count = sum(plan.cell_done(policy, benchmark) for benchmark in plan.benchmarks) if stages else 0
-        seconds = stages["train"].get("seconds") if trained else None
-        found.append(RunState(spec, trained, count, seconds))
+        found.append(RunState(spec, trained, count, train.seconds if train is not None and trained else None))
     return found
 
 
-def _is_done(folder: str, stage: StageMark | None, fingerprint: str) -> bool:
-    if stage is None or stage["fingerprint"] != fingerprint:
-        return False
-    return all(os.path.isfile(os.path.join(folder, file)) for file in stage["files"])
-
-
-def frozen_matrix(output: Path) -> Json:
+def frozen_matrix(output: Path) -> FrozenMatrix:
     """matrix.json of an output directory.
 
     Raises:
         UserError: there is none.
     """
-    frozen = read_json(output / "matrix.json")
-    if not isinstance(frozen, dict):
+    frozen = FrozenMatrix.of(read_json(output / "matrix.json"))
+    if frozen is None:
         raise UserError(
             f"--output {output} holds no matrix; run: python -m harness run-matrix CONFIG --output {output}"
         )
@@ -67,15 +58,14 @@ def frozen_matrix(output: Path) -> Json:
 
 def shown_state(status: Status) -> str:
     """The state; a run whose process on this machine is gone, or that was told to stop, is `interrupted`, not running."""
-    pid = status.get("pid")
-    if status["state"] == "pending" and status.get("stopped"):
+    if status.state == "pending" and status.stopped:
         return "interrupted"
-    here = status.get("host") in (None, socket.gethostname())
-    if pid and here and status["state"] == "running" and "train" not in status["stages"]:
+    here = status.host in (None, socket.gethostname())
+    if status.pid and here and status.state == "running" and "train" not in status.stages:
         try:
-            os.kill(int(pid), 0)
+            os.kill(status.pid, 0)
         except ProcessLookupError:
             return "interrupted"
         except PermissionError:
             pass
-    return str(status["state"])
+    return status.state

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.workers.quiet import quiet
 from harness.workers.stop_request import StopRequest, TrainingStopped
 from harness.workers.train_worker import cell, train_beside
-from trainers.common.events import Events
+from trainers.common import Events
 
 
 class AgreedStop(StopRequest):

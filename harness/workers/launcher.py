@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.state.store import RunStore
+from harness.state import RunStore
 from harness.workers.stop_request import TrainingStopped
-from trainers.common.files import Json, write_json
+from trainers.common import Json, write_json
 
 #: torchrun kills what has not ended so many seconds after it was itself told to stop (30 without this): a step may take longer.
 _SHUTDOWN_SECONDS = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "3600"}
@@ -38,8 +38,7 @@ def run_launched(job: Json, events: Path) -> None:
         _stop(process)
         process.wait()
         raise
-    status = RunStore(run_dir).status()
-    if code and status["state"] != "failed":
+    if code and RunStore(run_dir).status().state != "failed":
         raise RuntimeError(f"accelerate launch ended with code {code}: {shlex.join(command)}")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import time
 from pathlib import Path
+
+import psutil
+
+from harness.state import whole_rows
 
 _PATIENCE_SECONDS = 10.0
 #: Module of a worker -> the stem of its job and events files.
@@ -23,12 +26,14 @@ def wait_for_orphan(work: Path) -> None:
     """
     for module, stem in _WORKERS.items():
         for events in sorted(work.glob(f"{stem}*.events.jsonl")):  # each judge tells its events in a separate file
-            _wait(module, work / f"{stem}.json", _started_pid(events))
+            pids = [event["pid"] for event in whole_rows(events) if isinstance(event.get("pid"), int)]
+            if pids:
+                _wait(module, work / f"{stem}.json", pids[-1])
 
 
-def _wait(module: str, job: Path, pid: int | None) -> None:
+def _wait(module: str, job: Path, pid: int) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while pid is not None and _runs_job(pid, module, job):
+    while _runs_job(pid, module, job):
         if time.monotonic() > deadline:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # the worker leads its own group
@@ -36,19 +41,9 @@ def _wait(module: str, job: Path, pid: int | None) -> None:
         time.sleep(0.1)
 
 
-def _started_pid(events: Path) -> int | None:
-    pid = None
-    with contextlib.suppress(OSError):
-        for line in events.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-                pid = event.get("pid", pid)
-    return pid if isinstance(pid, int) else None
-
-
 def _runs_job(pid: int, module: str, job: Path) -> bool:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
+        words = psutil.Process(pid).cmdline()
+    except psutil.Error:
         return False
-    return module.encode() in words and os.fsencode(job) in words
+    return module in words and str(job) in words

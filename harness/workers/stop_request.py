@@ -7,6 +7,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from harness.state.checkpoints import seal
+
 
 class TrainingStopped(BaseException):
     """The run was asked to stop; `step` is on disk. Not an Exception, so that nothing takes it for a failure."""
@@ -44,8 +46,6 @@ class StopRequest:
     def callback(self, run_dir: Path) -> Any:
         """What Trainer calls: seals checkpoints, and ends training after the step in which the request came."""
         from transformers import TrainerCallback
-
-        from harness.state.checkpoints import seal
 
         request = self
 

@@ -20,13 +20,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.state.failures import EXIT_IO, disk_errno, is_transient
-from harness.state.store import RunStore, set_aside
+from harness.state import EXIT_IO, RunStore, disk_errno, is_transient, set_aside
 from harness.workers.launcher import run_launched
 from harness.workers.quiet import quiet
 from harness.workers.stop_request import StopRequest, TrainingStopped
-from trainers.common.events import Events, EventTail
-from trainers.common.files import Json
+from trainers.common import Events, EventTail, Json
 from trainers.common.processes import Patience, die_with_parent
 
 if TYPE_CHECKING:

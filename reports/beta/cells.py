@@ -104,7 +104,7 @@ def simpson(inside: Cell, together: Cell, runs: int) -> Simpson:
     The flag is null where the question cannot be asked: one run, or no interval inside runs.
     """
     if runs < 2:
-        return Simpson(flag=None, reason="one run: nothing is pooled")
+        return Simpson(flag=None, reason="a single run: nothing to pool")
     if inside.low is None or together.low is None:
         return Simpson(flag=None, reason=inside.reason or together.reason)
     return Simpson(flag=_sign(inside) * _sign(together) < 0, reason=None)

@@ -141,7 +141,7 @@ def _without_comparison(summary: Summary) -> str:
         return f"{runs} read. No documents could be paired; the unpaired intervals below are all that can be said."
     if summary.metrics:
         return f"{runs} read. The scores have nothing to be compared with."
-    return f"{runs} read. There are no scores, so nothing is said about which policy is better."
+    return f"{runs} read. No scores were found, so the report does not compare policies."
 
 
 def _source(placed: Placed, run: RunData, label: str) -> ForeignSource:

@@ -25,7 +25,7 @@ def all_panels() -> list[Panel]:
     for name, target in sorted(registry.available().items()):
         panel = registry.load(name)
         if not isinstance(panel, Panel):
-            raise ReportError(f"report panel {name!r}: {target} is no reports.panels.base.Panel")
+            raise ReportError(f"report panel {name!r}: {target} is not a reports.panels.base.Panel")
         if panel.name in {known.name for known in panels}:
             raise ReportError(f"report panel {name!r}: there is a panel {panel.name!r} already; give it another name")
         panels.append(panel)

@@ -137,7 +137,7 @@ PANELS = (
         draw=_draw_strata,
         caption="Prompts are split into equally large strata by log perplexity; marks are the mean paired difference to the "
         "baseline, bars its 95 % interval over seeds and prompts. Open marks are controls. The table holds the slope of the "
-        "difference a nat of log perplexity with its adjusted p: a stratum by itself is no test.",
+        "difference a nat of log perplexity with its adjusted p: a single stratum is not a test.",
         absent="Prompt perplexity is not recorded for the prompts, or no two methods share seeds and prompts.",
     ),
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.common.errors import UserError
 from trainers.common.files import Json
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ COMPARISONS = "comparisons"
 _RULED = frozenset({"constraints", "gold_reward", "gsm8k", "ifeval", "lm_eval"})
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """A file of the matrix cannot be read, or is not what its name promises."""
 
 

@@ -82,7 +82,7 @@ class Needed(Record):
 
 class JudgedClaim(Record):
     name: str
-    claim: Json = Field(description="As it stands in the matrix file, with defaults.")
+    claim: Json = Field(description="As written in the matrix file, with defaults.")
     declared: bool
     exploratory_because: str | None
     verdict: ClaimVerdict

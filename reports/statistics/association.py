@@ -90,7 +90,7 @@ def correlation(
     if a.size < 4:
         return undefined(kind, a.size, "fewer than four pairs of finite values")
     if not varies(a) or not varies(b):
-        return undefined(kind, a.size, "one of the two does not vary, so there is no correlation")
+        return undefined(kind, a.size, "one variable is constant; the correlation is undefined")
     if kind == "kendall":
         value = float(stats.kendalltau(a, b).statistic)
     else:

@@ -181,7 +181,7 @@ def letters(names: Sequence[str], different: Iterable[tuple[str, str]]) -> dict[
     columns: list[set[str]] = [set(names)]
     for a, b in different:
         if a not in place or b not in place or a == b:
-            raise ValueError(f"letters: ({a!r}, {b!r}) is no pair of the names")
+            raise ValueError(f"letters: ({a!r}, {b!r}) is not a pair of the names")
         split: list[set[str]] = []
         for column in columns:
             if a in column and b in column:

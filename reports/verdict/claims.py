@@ -147,7 +147,9 @@ def read_claims(root: Path) -> Json | None:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ClaimError(f"{path}: not JSON ({error}); restore it, or delete it and its runs to declare anew") from None
+        raise ClaimError(
+            f"{path}: not JSON ({error}); restore it, or delete it and its runs to declare new claims"
+        ) from None
 
 
 def verify(frozen: Mapping[str, Any], claims: Sequence[Claim]) -> list[str]:

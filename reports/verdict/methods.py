@@ -124,7 +124,7 @@ def headline(sentences: Sequence[VerdictSentence], failed: int, planned: int) ->
     if planned == 0:
         return "The matrix has no runs, so there is nothing to compare."
     if not sentences:
-        return f"No comparison could be made: there is no baseline, or no method beside it.{lost}"
+        return f"No comparison is possible: the baseline, or a method to compare with it, is missing.{lost}"
     labels: dict[Code, list[str]] = {}
     for one in sentences:
         labels.setdefault(one.code, []).append(one.label)

@@ -136,6 +136,7 @@ def _rows(rng: np.random.Generator, beta0: float) -> np.ndarray:
 def _write_run(
     output: Path, run_id: str, rule: str, beta: float, seed: int, gain: float, difficulty: np.ndarray
 ) -> None:
+    from harness.state.records import RunRecord
     from harness.state.store import RunStore
     from trainers.common.files import write_json
     from trainers.common.training_schema import LOG_HISTORY, TRAIN_RESULT
@@ -144,7 +145,7 @@ def _write_run(
     rng = np.random.default_rng([seed, *map(ord, run_id)])
     directory = output / "runs" / run_id
     store = RunStore(directory)
-    store.create(_record(run_id, rule, beta, seed))
+    store.create(RunRecord.model_validate(_record(run_id, rule, beta, seed)))
     rows = _rows(rng, beta)
     recorder = ExampleRecorder(directory, run_id, [f"train-{i:04d}" for i in range(_PAIRS)])
     recorder.add(rows)

@@ -13,6 +13,7 @@ import pytest
 
 from evals.supervise import run_job
 from harness.state.failures import record_is_transient
+from harness.state.records import Failure
 from trainers.common import scores_schema
 
 
@@ -114,7 +115,7 @@ def test_an_engine_that_cannot_start_as_configured_is_started_once(tmp_path: Pat
     assert set(result.failed) == {"one", "two"} and result.done == []
     error = result.failed["one"]
     assert error["class"] == "EngineError" and "lower data_parallel_size" in error["message"]
-    assert not record_is_transient(error)
+    assert not record_is_transient(Failure.model_validate(error))
 
 
 def test_a_worker_that_always_dies_is_given_up(tmp_path: Path, tiny_model: Path) -> None:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from trainers.common.errors import UserError
+
 Message = dict[str, str]
 Turns = list[Message]
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A preference file that cannot be used; the message names the file, the line and the fix."""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainers.common.errors import UserError
 from trainers.common.files import cache_dir, file_hash, read_json, write_json
 from trainers.common.words import nearest
 
@@ -18,7 +19,7 @@ _MARKER = "prepared.json"
 _FORMAT = 1
 
 
-class EmbeddedModelError(ValueError):
+class EmbeddedModelError(UserError):
     """An embedded model that is unknown or whose package is missing."""
 
 

@@ -183,7 +183,7 @@ class RecordedTrainer(Trainer):
     def _divergence(self, what: str) -> str:
         folder = Path(self.args.output_dir)
         steps = sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*") if path.is_dir())
-        kept = f"the last good checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint before it"
+        kept = f"the last good checkpoint is from step {steps[-1]}" if steps else "no earlier checkpoint exists"
         return f"{what} at step {self.state.global_step + 1}; {kept}; lower the learning rate"
 
     # -- checkpoints -----------------------------------------------------------------------------------------

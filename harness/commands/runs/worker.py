@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from harness.cli import DEFAULT_OUTPUT
-from harness.progress import stderr_line
-
-if TYPE_CHECKING:
-    from harness.plan.plan import Plan
-    from harness.workers.signals import StopSignals
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, help="matrix file")
-    parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="default: %(default)s; shared by all")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the matrix file; dotted key"
-    )
-    parser.add_argument("--retry-failed", action="store_true", help="try runs again that failed for a lasting reason")
-    parser.add_argument("--train-only", action="store_true", help="end when all runs are trained; do not evaluate")
+from harness.prepare import make_plan
+from harness.progress import Progress, stderr_line
+from harness.stages.report import outdate
+from harness.stages.run import Untrained, prepare, run_matrix
+from harness.stages.train import train_runs
+from harness.state import output_lock
+from harness.state.output import freeze
+from harness.state.run_locks import EVALUATES, RunClaims, shared_output
+from harness.workers.signals import StopSignals
 
 
 def run(options: argparse.Namespace) -> int:
-    from harness.prepare import make_plan
-    from harness.workers.signals import StopSignals
-
-    with StopSignals() as stops:
-        return _work(make_plan(options.config, options.output, stderr_line, options.set), options, stops)
-
-
-def _work(plan: Plan, options: argparse.Namespace, stops: StopSignals) -> int:
-    from harness.progress import Progress
-    from harness.stages.report import outdate
-    from harness.stages.run import Untrained, prepare, run_matrix
-    from harness.stages.train import train_runs
-    from harness.state.lock import output_lock
-    from harness.state.output import freeze
-    from harness.state.run_locks import EVALUATES, RunClaims, shared_output
-
+    """Train runs as long as there are some to take, then evaluate, or wait for the worker that does."""
     retry_failed = options.retry_failed
-    with Progress() as progress:
+    with StopSignals() as stops, Progress() as progress:
+        plan = make_plan(options.config, options.output, stderr_line, options.set)
         while True:
             with shared_output(plan.output, progress.say):
                 claims = RunClaims(plan)

@@ -189,7 +189,7 @@ def test_at_least_and_at_most_are_complements(text: str, n: int) -> None:
         ({"kind": "bullets", "args": {"n": 0}}, r"n is 0; it must be at least 1"),
         ({"kind": "bullets", "args": {"n": True}}, "n is True; it must be a valid integer"),
         ({"kind": "bullets", "args": {"n": 1, "m": 2}}, r"m is 2; it is not known; it takes: n \("),
-        ({"kind": "bullets", "n": 1}, "stand under 'args'"),
+        ({"kind": "bullets", "n": 1}, "belong under 'args'"),
         ({"kind": "no_commas", "args": []}, "args is .*valid dictionary"),
         ({"kind": "number_words", "args": {"relation": "about", "n": 3}}, "one of at_least, at_most"),
         ({"kind": "required_words", "args": {"words": "dog"}}, "non-empty list"),

@@ -110,4 +110,4 @@ def test_one_that_took_the_process_down_is_not_tried_again(
         patch.setattr("evals.engine.parity.TransformersEngine", dies)
         measure(engine, CONFIG, entry, PROMPTS, 2)
     assert measure(engine, CONFIG, entry, PROMPTS, 2) is None
-    assert scores_schema.read_json(tmp_path / "parity.json")["reason"] == "the comparison did not end"
+    assert scores_schema.read_json(tmp_path / "parity.json")["reason"] == "the comparison did not finish"

@@ -28,7 +28,7 @@ def test_a_control_has_a_run_for_each_of_its_parents(world: Any) -> None:
         parent = runs["foodpo", seed]
         for name in ("mean", "shuffled", "turned"):
             control = runs[name, seed]
-            assert control.parent == parent.run_id and control.parent_method == "foodpo"
+            assert control.parent == parent.run_id and control.parent_run.method == "foodpo"
             assert control.training == parent.training
             assert control.params["pref_beta"] == 0.2
             assert specs.index(control) > specs.index(parent)

@@ -163,13 +163,10 @@ def test_mistakes_are_named_before_anything_is_sampled(
 
 
 def test_the_command_of_the_shipped_pairs_is_written_as_before() -> None:
-    import argparse
+    from harness.cli import build_parsers
+    from harness.commands.data.preference_arguments import command_line
 
-    from harness.commands.data.preference_arguments import add_arguments, command_line
-
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
     written = json.loads((SHIPPED / "train.build.json").read_text(encoding="utf-8"))["command"]
-    options = parser.parse_args(written.split()[4:])
+    options = build_parsers("build-preferences")[0].parse_args(written.split()[3:])
     said = command_line(options, {"train": [None] * 896, "heldout": [None] * 288})
     assert said == written.replace(" --out", " --top-p 1.0 --out")  # the option is younger than the data

@@ -17,9 +17,10 @@ from harness.state.clean import leftovers, temporary
 from harness.state.environment import differences, mismatches, note_change, note_trainer
 from harness.state.lock import output_lock
 from harness.state.output import freeze
+from harness.state.records import Hardware
 from harness.state.run_locks import RunClaims
 from harness.state.store import RunStore
-from harness.state.survey import shown_state
+from harness.state.survey import frozen_matrix, shown_state
 from trainers.common.files import read_json, write_json
 
 
@@ -69,7 +70,7 @@ def test_a_finished_run_needs_no_checkpoints(world: Any) -> None:
     _, stores = _create(world)
     store = stores[0]
     (store.directory / "checkpoints" / "checkpoint-2").mkdir(parents=True)
-    frozen = read_json(world.output / "matrix.json")
+    frozen = frozen_matrix(world.output)
     assert leftovers(world.output, frozen) == []
     store.mark_stage("train", "f", [], 1.0)
     assert [one.path for one in leftovers(world.output, frozen)] == [store.directory / "checkpoints"]
@@ -102,10 +103,12 @@ def test_status_tells_running_from_interrupted(world: Any) -> None:
     dead.wait()
     stores[0].start("train")
     status = stores[0].status()
-    assert (status["pid"], status["host"]) == (os.getpid(), socket.gethostname())
+    assert (status.pid, status.host) == (os.getpid(), socket.gethostname())
     assert shown_state(status) == "running"
-    assert shown_state({**status, "pid": dead.pid}) == "interrupted"
-    assert shown_state({**status, "pid": dead.pid, "host": "another-host"}) == "running", "not to be known from here"
+    assert shown_state(status.model_copy(update={"pid": dead.pid})) == "interrupted"
+    assert shown_state(status.model_copy(update={"pid": dead.pid, "host": "another-host"})) == "running", (
+        "not to be known from here"
+    )
     stores[1].stop("SIGTERM", 3)
     found = collect(world.output)
     assert [row["state"] for row in found["runs"]] == ["running", "interrupted", "pending", "pending"]
@@ -122,10 +125,10 @@ def test_a_heartbeat_goes_on_beside_the_work(world: Any, monkeypatch: pytest.Mon
     with store.heartbeat(every=0.01):
         for step in range(1, 200):
             store.progress(step, 200, every=0.0, loss=0.5)
-            if store.status()["heartbeat"].startswith("beat") and step > 50:
+            if store.status().heartbeat.startswith("beat") and step > 50:
                 break
-    assert store.status()["step"] == step, "a beat must not undo what the work wrote"
-    assert store.status()["loss"] == 0.5
+    assert store.status().step == step, "a beat must not undo what the work wrote"
+    assert store.status().loss == 0.5
 
 
 def test_watch_ends_when_all_is_done(world: Any, cli: Any) -> None:
@@ -161,26 +164,26 @@ def test_watch_ends_when_all_is_trained_and_nobody_evaluates(
 def test_a_worker_notes_under_what_it_trains(world: Any) -> None:
     """Another one may have made the record of the run; one that goes on from a checkpoint is noted as well."""
     plan, (store, *_) = _create(world)
-    other = {**plan.environment, "hardware": {"machine": "other", "cpus": 1, "gpus": []}}
+    other = plan.environment.model_copy(update={"hardware": Hardware(machine="other", cpus=1, gpus=[])})
     note_trainer(store, other)
     record = read_json(store.directory / "run.json")
-    assert record["hardware"] == other["hardware"] and "resumed_under" not in record
+    assert record["hardware"] == other.hardware.plain() and "resumed_under" not in record
     (store.directory / "checkpoints" / "checkpoint-2").mkdir(parents=True)
     claims = RunClaims(plan)
     assert claims.take(plan.specs[0])
     claims.give_back(plan.specs[0])
     record = read_json(store.directory / "run.json")
-    assert record["hardware"] == other["hardware"]
-    assert [entry["hardware"] for entry in record["resumed_under"]] == [plan.environment["hardware"]]
+    assert record["hardware"] == other.hardware.plain()
+    assert [entry["hardware"] for entry in record["resumed_under"]] == [plan.environment.hardware.plain()]
 
 
 def test_other_versions_on_resume_are_reported_and_recorded(world: Any) -> None:
     plan, (store, other, *_) = _create(world)
-    changed = {**plan.environment, "versions": {**plan.environment["versions"], "torch": "0.1"}}
+    changed = plan.environment.model_copy(update={"versions": {**plan.environment.versions, "torch": "0.1"}})
     assert mismatches([store, other], changed) == {}, "nothing is begun yet"
     store.progress(3, 10)
     (text,) = mismatches([store, other], changed)
-    assert text == f"torch {plan.environment['versions']['torch']} -> 0.1"
+    assert text == f"torch {plan.environment.versions['torch']} -> 0.1"
     note_change(store, changed)
     note_change(store, changed)
     record = read_json(store.directory / "run.json")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.cli import VERBS, build_parser
+from harness.cli import build_parsers
+from harness.commands import VERBS
 from harness.commands.completion import script
 
 
@@ -17,7 +18,7 @@ from harness.commands.completion import script
 def test_help_has_examples_and_fits_80_columns(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
-        build_parser(verb).parse_args([verb, "--help"])
+        build_parsers(verb)[0].parse_args([verb, "--help"])
     text = capsys.readouterr().out
     assert "examples:\n" in text
     assert max(map(len, text.splitlines())) <= 80

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.commands.data.learnability import Learnability, Settings, keep, pairs_hash, recall
-from harness.commands.data.learnability_run import Named, _sides
+from harness.commands.data.learnability import Learnability, Named, Settings, keep, pairs_hash, recall
+from harness.commands.data.learnability_run import _sides
 from tests.harness.conftest import World, write_jsonl
 from trainers.formats import load_source
 from trainers.formats.load import content_id
@@ -73,6 +73,31 @@ def record(**changes: Any) -> Learnability:
     names = {"data": "d", "data_hash": "d", "heldout": None, "heldout_hash": None, "model": "m", "model_hash": "m"}
     rest = {"n_train": 64, "steps": 16, "settings": Settings(), "measured": "2026-01-01"}
     return Learnability(**{**values, **names, **rest, **changes})
+
+
+@pytest.mark.parametrize(("ci_high", "warned"), [(0.54, True), (0.57, False)])
+def test_the_data_card_is_read_where_nothing_was_measured(world: World, ci_high: float, warned: bool) -> None:
+    """The embedded pairs have one: `<name>.build.json` says with which model, and what a short run reached."""
+    from harness.prepare import make_plan
+
+    told = {"accuracy": 0.5, "ci_low": 0.46, "ci_high": ci_high, "pairs": 400}
+    card = world.pairs.with_suffix(".build.json")
+    for policy, known in ((str(world.model), True), ("another/model", False)):
+        card.write_text(json.dumps({"policy": policy, "learnability": told}), encoding="utf-8")
+        said: list[str] = []
+        plan = make_plan(world.config, world.output, said.append)
+        assert (plan.learnability is not None) is known
+        assert any("did not learn these preferences" in line for line in said) is (warned and known)
+
+
+@pytest.mark.parametrize("name", ["constraint-pairs", "sentiment"])
+def test_the_shipped_pairs_have_one(name: str) -> None:
+    from harness.commands.data.learnability import of_data_card
+    from harness.commands.options import DEFAULT_MODEL
+    from harness.plan.references import data_path
+
+    found = of_data_card(data_path(f"embedded:{name}/train", Path(), "test", "train"), DEFAULT_MODEL)
+    assert found is not None and found.ci_low < found.accuracy < found.ci_high
 
 
 def test_found_for_the_whole_source_and_this_model_only(world: World) -> None:

@@ -86,8 +86,8 @@ def test_a_launch_of_one_process_is_stopped_after_its_step(small: SmallMatrix) -
         small.pause(0.0)
     assert told == ["run_started", "progress", "run_stopped"], seat.log.read_text()[-4000:]
     status = store.status()
-    assert (status["state"], status["stopped"], status["error"]) == ("pending", "SIGTERM", None)
-    assert 1 <= status["step"] < 4 and is_sealed(store.directory / "checkpoints" / f"checkpoint-{status['step']}")
+    assert (status.state, status.stopped, status.error) == ("pending", "SIGTERM", None)
+    assert 1 <= status.step < 4 and is_sealed(store.directory / "checkpoints" / f"checkpoint-{status.step}")
 
 
 def test_no_run_is_given_to_a_process_whose_cuda_may_be_dead(

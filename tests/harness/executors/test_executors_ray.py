@@ -105,7 +105,7 @@ def test_nodes_without_a_shared_file_system(small: SmallMatrix, single: Any, tmp
     output.mkdir()
     freeze(plan)
     record = plan.run_dir(plan.specs[0]) / "run.json"
-    write_json(record, {**plan.run_record(plan.specs[0]), "hardware": {"machine": "of the driver"}})
+    write_json(record, {**plan.run_record(plan.specs[0]).plain(), "hardware": {"machine": "of the driver"}})
     ray.shutdown()
     try:
         small.train(output, "executor.kind=ray", f"executor.artifacts=file://{tmp_path / 'store'}", THREADS)
@@ -113,7 +113,7 @@ def test_nodes_without_a_shared_file_system(small: SmallMatrix, single: Any, tmp
         ray.shutdown()
     assert differences(single, small.trained(output)) == []
     assert any((tmp_path / "store" / "inputs").rglob("model.safetensors"))
-    assert read_json(record)["hardware"] == plan.environment["hardware"], "that of the node"
+    assert read_json(record)["hardware"] == plan.environment.hardware.plain(), "that of the node"
 
 
 def test_asking_for_what_no_node_has_is_refused(small: SmallMatrix, cluster: Any) -> None:

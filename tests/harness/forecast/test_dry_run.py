@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from harness.forecast import dry_run, speed
-from harness.forecast.dry_run import _ranges
+from harness.forecast.dry_run import SHARED, _ranges, stages
 from harness.forecast.estimate import estimate
-from harness.forecast.stages import SHARED, stages
 from harness.state.store import RunStore
 from harness.state.survey import survey
 from trainers.common import scores_schema

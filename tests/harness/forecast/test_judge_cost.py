@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.forecast.dry_run import show_plan
+from harness.forecast.dry_run import show_plan, stages
 from harness.forecast.estimate import estimate, events_path
-from harness.forecast.stages import stages
 from harness.state.survey import survey
 from tests.harness.stages.test_judges_in_matrix import PROMPTS, VERIFIABLE, add, evaluated, judge, llm
 

@@ -277,7 +277,12 @@ def test_trl_qlora_with_several_data_sets(tmp_path: Path) -> None:
     ("tool", "old", "new", "said"),
     [
         ("LLaMA-Factory", "stage: dpo", "stage: sft", "run config.yaml:7: stage is 'sft'"),
-        ("LLaMA-Factory", "type: lora", "type: freeze", "finetuning_type is 'freeze'; lora and full"),
+        (
+            "LLaMA-Factory",
+            "type: lora",
+            "type: freeze",
+            "finetuning_type is 'freeze'; these can be taken over: lora, full",
+        ),
         (
             "LLaMA-Factory",
             "lora_rank: 64",

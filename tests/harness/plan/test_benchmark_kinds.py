@@ -169,7 +169,7 @@ def test_training_prompts_among_the_benchmarks_are_on_record(world: Any) -> None
     add(world, "name: held\nkind: preference\nprompts: pairs.jsonl")
     plan = world.plan()
     assert plan.heldout_overlap == 4
-    counts = plan.run_record(plan.specs[0])["data"]["contamination"]
+    counts = plan.run_record(plan.specs[0]).data.contamination
     assert counts == {"constraints": {"exact": 0, "near": 0}, "held": {"exact": 4, "near": 0}}
 
 

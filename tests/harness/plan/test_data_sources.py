@@ -43,7 +43,7 @@ def test_a_data_set_of_llamafactory_reaches_the_worker(world: Any, llamafactory:
     worker = load_pairs(Path(data["path"]), data["limit"], data["seed"])
     assert [pair.content() for pair in worker] == [pair.content() for pair in plan.pairs] and len(worker) == 6
     assert plan.pairs[2].prompt == [{"role": "user", "content": "第2题"}]
-    assert plan.run_record(plan.specs[0])["data"]["train"] == "data/dataset_info.json#zh"
+    assert plan.run_record(plan.specs[0]).data.train == "data/dataset_info.json#zh"
 
 
 def test_the_pairs_do_not_follow_a_file_that_changes(world: Any) -> None:
@@ -65,7 +65,7 @@ def test_a_mixture(world: Any, llamafactory: Path) -> None:
     world.replace(LINE, f"  train: {parts}")
     plan = world.plan()
     assert [pair.id.split("/")[0] for pair in plan.pairs] == ["pairs"] * 4 + ["zh"] * 4
-    record = plan.run_record(plan.specs[0])
+    record = plan.run_record(plan.specs[0]).plain()
     assert record["data"]["train"][1] == {"source": "data/dataset_info.json#zh", "weight": 1.0, "limit": 5}
     json.dumps(record, allow_nan=False)
     from harness.state.output import freeze

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.plan.selection import Selection, select
+from harness.plan.matrix import Selection, select
 from harness.prepare import make_plan
 from harness.state.output import freeze
 from trainers.common.errors import UserError

@@ -9,6 +9,7 @@ import pytest
 from evals.supervise import NOT_STARTED
 from harness.progress import Progress
 from harness.stages.evaluate import _Evaluation
+from harness.state.records import Failure
 from trainers.common import scores_schema
 
 
@@ -45,9 +46,9 @@ def test_an_engine_that_did_not_start_is_tried_by_the_next_call(evaluation: _Eva
     """What kept it from starting (devices, memory) is in no fingerprint."""
     reference = evaluation.policies[0]
     error = {"class": "EngineError", "message": "too few devices", "traceback": "", "attempts": 1}
-    evaluation.record(reference, error)
+    evaluation.record(reference, Failure.model_validate(error))
     assert evaluation.failed_before(reference)
-    evaluation.record(reference, {**error, "engine": NOT_STARTED})
+    evaluation.record(reference, Failure.model_validate({**error, "engine": NOT_STARTED}))
     assert not evaluation.failed_before(reference)
 
 

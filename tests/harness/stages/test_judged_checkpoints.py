@@ -109,16 +109,17 @@ def test_the_report_has_their_scores_and_its_win_rates_are_of_final_policies(wor
 
 def test_clean_lists_what_a_removed_judge_left_of_policies_on_the_way(world: Any) -> None:
     from harness.state.clean import leftovers
+    from harness.state.records import FrozenMatrix
 
     world.replace(BENCHMARK, BENCHMARK + "  checkpoints: [2]\n")
     add(world, JUDGED)
     plan = evaluated(world)
     folder = keep(plan, plan.specs[0], 2, "a b")
     assert judge(plan) == []
-    frozen = {"runs": [spec.run_id for spec in plan.specs], "config": plan.config.model_dump()}
+    frozen = FrozenMatrix(name="small", runs=[spec.run_id for spec in plan.specs], config=plan.config.model_dump())
     path = scores_schema.scores_path(folder, "constraints@gold")
     assert path not in [left.path for left in leftovers(plan.output, frozen)]
-    frozen["config"]["evaluation"]["judges"] = []
+    frozen.config["evaluation"]["judges"] = []
     assert path in [left.path for left in leftovers(plan.output, frozen)]
 
 

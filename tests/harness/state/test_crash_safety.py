@@ -16,6 +16,7 @@ from harness.progress import Progress
 from harness.stages.evaluate import evaluate_policies
 from harness.state import store as store_module
 from harness.state.output import freeze
+from harness.state.records import RunRecord
 from harness.state.store import RunStore
 from trainers.common import scores_schema
 from trainers.common.files import read_json, write_json
@@ -60,7 +61,7 @@ def test_a_file_is_on_disk_before_its_name_and_its_name_before_the_next_file(
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files come from /proc")
 def test_a_marker_comes_after_the_files_it_stands_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = RunStore(tmp_path / "run")
-    store.create({"run_id": "run"})
+    store.create(RunRecord(run_id="run"))
     (store.directory / "policy").mkdir()
     (store.directory / "policy" / "w").write_bytes(b"weights")
     seen = _traced(monkeypatch)
@@ -129,8 +130,8 @@ def test_evaluations_of_finished_runs_survive_a_later_failure(world: Any, monkey
         again = evaluate_policies(plan, later, progress)
     assert list(again) == list(failed) and engine.asked == [], "told by every call, and not tried again"
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
-    assert [store.status()["state"] for store in stores[:3]] == ["done", "done", "failed"]
-    assert stores[2].status()["stages"]["train"]["state"] == "done", "a failed evaluation is no failed training"
+    assert [store.status().state for store in stores[:3]] == ["done", "done", "failed"]
+    assert "train" in stores[2].status().stages, "a failed evaluation is no failed training"
 
 
 def test_a_flipped_digit_in_kept_log_probs_is_found(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_a_flipped_digit_in_kept_log_probs_is_found(world: Any, monkeypatch: pyt
         assert evaluate_policies(plan, [spec], progress) == {}
     assert not path.exists() and (store.directory / "quarantine" / "logprobs" / "constraints.jsonl.1").is_file()
     assert engine.asked == asked, "the scores are whole"
-    assert store.status()["state"] == "done"
+    assert store.status().state == "done"
 
 
 @pytest.mark.parametrize("clock", ["1970-01-01T00:00:00+00:00", "2199-12-31T23:59:59+00:00"])
@@ -163,7 +164,7 @@ def test_a_clock_that_jumps_changes_no_state(world: Any, monkeypatch: pytest.Mon
         stores[3].progress(1, 2, every=0.0)
     assert [row["state"] for row in collect(plan.output)["runs"]] == ["trained", "trained", "failed", "trained"]
     assert all(s.is_done("train", spec.fingerprint) for s, spec in zip(stores, plan.specs, strict=True))
-    assert stores[1].status()["heartbeat"] == clock
+    assert stores[1].status().heartbeat == clock
     assert [spec.run_id for spec in world.plan().specs] == [spec.run_id for spec in plan.specs]
 
 

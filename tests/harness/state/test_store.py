@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness.state.lock import output_lock
-from harness.state.records import as_status, verified
+from harness.state.records import RunRecord, Status, verified
 from harness.state.store import RunStore, read_run
 from trainers.common.errors import UnreadableError, UserError
 from trainers.common.files import read_json, write_bytes, write_json
@@ -24,7 +24,7 @@ from trainers.common.files import read_json, write_bytes, write_json
 @pytest.fixture
 def store(tmp_path: Path) -> RunStore:
     made = RunStore(tmp_path / "fixed-0123456789ab")
-    made.create({"run_id": "fixed-0123456789ab"})
+    made.create(RunRecord(run_id="fixed-0123456789ab"))
     (made.directory / "policy").mkdir()
     (made.directory / "policy" / "w.bin").write_bytes(b"weights")
     return made
@@ -98,7 +98,7 @@ def test_a_truncated_status_reads_as_pending(store: RunStore, keep: int) -> None
     store.mark_stage("train", "f1", ["policy/w.bin"], 1.5)
     path = store.directory / "status.json"
     path.write_bytes(path.read_bytes()[:keep])
-    assert store.status()["state"] == "pending"
+    assert store.status().state == "pending"
     assert not store.is_done("train", "f1")
     store.start("train")
     assert json.loads(path.read_text())["state"] == "running"
@@ -108,14 +108,14 @@ def test_a_failure_keeps_finished_stages(store: RunStore) -> None:
     store.mark_stage("train", "f1", ["policy/w.bin"], 1.5)
     store.fail("OutOfMemoryError", "no room", "Traceback ...")
     status = store.status()
-    assert status["state"] == "failed"
-    assert status["error"]["class"] == "OutOfMemoryError"
+    assert status.state == "failed"
+    assert status.error.kind == "OutOfMemoryError"
     assert store.is_done("train", "f1")
 
 
 def test_creating_again_keeps_the_record(store: RunStore) -> None:
-    store.create({"run_id": "another"})
-    assert read_run(store.directory) == {"run_id": "fixed-0123456789ab", "schema_version": 2}
+    store.create(RunRecord(run_id="another"))
+    assert read_run(store.directory).plain() == {"run_id": "fixed-0123456789ab", "schema_version": 2}
 
 
 def _flipped(data: bytes) -> Iterator[Any]:
@@ -129,7 +129,7 @@ def _flipped(data: bytes) -> Iterator[Any]:
 
 def test_no_flipped_bit_is_taken_for_a_record(store: RunStore) -> None:
     store.mark_stage("train", "f1", ["policy/w.bin"], 1.5)
-    for name, read in (("run.json", verified), ("status.json", as_status)):
+    for name, read in (("run.json", verified), ("status.json", lambda value: Status.of(verified(value)))):
         data = (store.directory / name).read_bytes()
         found = [read(value) for value in _flipped(data)]
         assert read(json.loads(data)) is not None and len(found) > 500
@@ -148,10 +148,10 @@ def test_of_a_damaged_status_is_kept_what_files_prove(store: RunStore) -> None:
     store.mark_stage("evaluate", "f2", ["policy/w.bin"], 1.5, last=True)
     status = store.directory / "status.json"
     _flip(status, '"evaluate": {', '"evaluatf": {')
-    assert store.status()["stages"] == {}, "nothing is believed before it is proved"
-    assert store.create({"run_id": "x"}) == [store.directory / "quarantine" / "status.json.1"]
+    assert store.status().stages == {}, "nothing is believed before it is proved"
+    assert store.create(RunRecord(run_id="x")) == [store.directory / "quarantine" / "status.json.1"]
     found = store.status()
-    assert list(found["stages"]) == ["train"] and (found["step"], found["total_steps"], found["state"]) == (
+    assert list(found.stages) == ["train"] and (found.step, found.total_steps, found.state) == (
         4,
         4,
         "pending",
@@ -159,14 +159,14 @@ def test_of_a_damaged_status_is_kept_what_files_prove(store: RunStore) -> None:
     assert store.is_done("train", "f1")
     (store.directory / "policy" / "w.bin").write_bytes(b"other")
     _flip(status, '"step": 4', '"step": 5')
-    store.create({"run_id": "x"})
-    assert store.status()["stages"] == {}
+    store.create(RunRecord(run_id="x"))
+    assert store.status().stages == {}
 
 
 def test_a_damaged_run_record_is_written_anew(store: RunStore) -> None:
     _flip(store.directory / "run.json", "fixed-0", "fixee-0")
-    assert [path.name for path in store.create({"run_id": "fixed-0123456789ab", "seed": 3})] == ["run.json.1"]
-    assert read_run(store.directory) == {"run_id": "fixed-0123456789ab", "seed": 3, "schema_version": 2}
+    assert [path.name for path in store.create(RunRecord(run_id="fixed-0123456789ab", seed=3))] == ["run.json.1"]
+    assert read_run(store.directory).plain() == {"run_id": "fixed-0123456789ab", "seed": 3, "schema_version": 2}
 
 
 def test_records_of_earlier_versions_are_read(store: RunStore) -> None:
@@ -178,11 +178,11 @@ def test_records_of_earlier_versions_are_read(store: RunStore) -> None:
     }
     write_json(path, old)
     write_json(store.directory / "run.json", {"run_id": "old", "schema_version": 1})
-    assert store.create({"run_id": "new"}) == [] and store.is_done("train", "f1")
-    assert read_run(store.directory) == {"run_id": "old", "schema_version": 1}
+    assert store.create(RunRecord(run_id="new")) == [] and store.is_done("train", "f1")
+    assert read_run(store.directory).plain() == {"run_id": "old", "schema_version": 1}
     write_json(path, {{"stages": "stbges"}.get(key, key): value for key, value in old.items()})
-    assert store.damaged("train", "f1") is None and store.status()["state"] == "pending"
-    assert len(store.create({"run_id": "new"})) == 1
+    assert store.damaged("train", "f1") is None and store.status().state == "pending"
+    assert len(store.create(RunRecord(run_id="new"))) == 1
 
 
 def test_a_file_that_cannot_be_read_now_is_not_damaged(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +200,7 @@ def test_a_file_that_cannot_be_read_now_is_not_damaged(world: Any, capsys: pytes
             path
         )  # to itself: the system refuses to read it, with an errno that is not that of a missing file
         with pytest.raises(UnreadableError, match="cannot be read"):
-            store.create({"run_id": "x"})
+            store.create(RunRecord(run_id="x"))
         if name == "status.json":
             with pytest.raises(UnreadableError):
                 store.progress(1, 2)
@@ -210,7 +210,7 @@ def test_a_file_that_cannot_be_read_now_is_not_damaged(world: Any, capsys: pytes
         assert not (store.directory / "quarantine").exists()
         path.unlink()
         kept.rename(path)
-    assert store.create({"run_id": "x"}) == []
+    assert store.create(RunRecord(run_id="x")) == []
 
 
 def test_one_process_per_output(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from harness.state.failures import disk_errno, disk_line, is_transient, record_is_transient
+from harness.state.records import Failure
 from harness.workers.signals import Stopped, StopSignals
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -200,7 +201,7 @@ def test_a_disk_that_fills_up_in_training_is_one_line_and_loses_nothing(tiny_mod
 )
 def test_which_failures_are_transient(error: Exception, transient: bool) -> None:
     assert is_transient(error) is transient
-    recorded = {"class": type(error).__name__, "message": str(error), "transient": None}
+    recorded = Failure.model_validate({"class": type(error).__name__, "message": str(error), "transient": None})
     assert record_is_transient(recorded) is transient
 
 

@@ -167,7 +167,7 @@ def test_unknown_declared_metric_and_baseline_are_said(tmp_path: Path) -> None:
     config = {"report": {"baseline": "nobody", "primary": "nothing/here"}}
     summary = build_summary(load_matrix(tmp_path, ids, config)).plain()
     assert "nobody" in summary["baseline"]["reason"] and "nothing/here" in summary["primary"]["reason"]
-    assert "No comparison could be made" in summary["verdict"]["headline"]
+    assert "No comparison is possible" in summary["verdict"]["headline"]
 
 
 def test_gain_is_held_against_the_controls(tmp_path: Path) -> None:

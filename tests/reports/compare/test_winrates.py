@@ -101,7 +101,9 @@ def test_kappa_is_statsmodels(pairs: list[tuple[int, int]]) -> None:
         return
     theirs = cohens_kappa(table)
     assert ours.estimate == pytest.approx(theirs.kappa, abs=1e-12)
-    if ours.stderr is not None:
+    if ours.stderr is not None and not np.isnan(
+        theirs.std_kappa
+    ):  # theirs: the root of a variance that rounding made negative
         assert ours.stderr == pytest.approx(theirs.std_kappa, abs=1e-7)
 
 

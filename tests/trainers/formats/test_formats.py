@@ -443,7 +443,7 @@ def test_rows_of_no_known_format(tmp_path: Path) -> None:
     assert "rows.jsonl:1: no known format" in message and "keys: text, label" in message and "hh-rlhf" in message
     assert "expected a JSON object" in refused(tmp_path, [[1]])  # type: ignore[list-item]
     assert "share no prompt" in refused(tmp_path, [{"chosen": answer("a"), "rejected": answer("b")}])
-    assert "share no beginning" in refused(tmp_path, [{"chosen": "a", "rejected": "b"}])
+    assert "no common prefix" in refused(tmp_path, [{"chosen": "a", "rejected": "b"}])
     binarized = ultrafeedback_binarized([turn("user", "q")], "a", "b") | {"prompt": "another"}
     assert "'prompt' is not among the turns" in refused(tmp_path, [binarized])
 

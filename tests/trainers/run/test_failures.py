@@ -88,7 +88,7 @@ def test_divergence_stops_with_the_last_good_checkpoint(
     training = {"max_steps": 12, "num_train_epochs": 3, "save_steps": 3, "logging_steps": logging_steps}
     job = make_job(tiny_model, tmp_path / "run", f"{path}:Wild", run_id="wild", training=training)
     with pytest.raises(
-        DivergedError, match="at step 6; the last good checkpoint is of step 3; lower the learning rate"
+        DivergedError, match="at step 6; the last good checkpoint is from step 3; lower the learning rate"
     ):
         train(job, make_pairs(), lambda _: None)
     kept = sorted((job.run_dir / "checkpoints").glob("checkpoint-*"))

@@ -64,7 +64,9 @@ def _implicit_texts(row: Values, where: str) -> Comparison:
     if n and chosen[n - 1] == " ":
         n -= 1
     if not chosen[:n].strip():
-        raise DataError(f"{where}: 'chosen' and 'rejected' share no beginning, so there is no prompt; add a 'prompt'")
+        raise DataError(
+            f"{where}: 'chosen' and 'rejected' have no common prefix, so no prompt can be extracted; add a 'prompt'"
+        )
     return Comparison(
         [{"role": "user", "content": chosen[:n]}],
         [{"role": "assistant", "content": chosen[n:]}],
