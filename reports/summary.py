@@ -14,6 +14,7 @@ from reports.compare.comparison import arm_summary, column, method_comparison, p
 from reports.compare.contamination import contamination_summary
 from reports.compare.corrected import corrected
 from reports.compare.engine import engine_summary
+from reports.compare.grids import arm_grids, lender
 from reports.compare.judges import judges_summary
 from reports.compare.noise_floor import noise_floor
 from reports.compare.over_reference import over_reference, run_over_reference, sentence
@@ -116,15 +117,19 @@ def _description(matrix: MatrixData, known: _Known) -> str | None:
     return said or (f"reward {name}" if name and known.metric == "gold_reward" else None)
 
 
-def _pick_baseline(matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None) -> tuple[Arm | None, str | None]:
-    """The baseline's arm; of several settings the one with the best primary metric, the hardest to beat."""
+def _baseline_family(matrix: MatrixData, all_arms: Sequence[Arm]) -> list[Arm]:
+    """Every setting of the baseline."""
     report = matrix.config.get("report") or {}
     name = report.get("baseline") or "fixed"
     family = [a for a in all_arms if a.method == name or a.label == name]
-    if not family and "baseline" not in report:
-        family = [a for a in all_arms if a.rule == name]
+    return family or ([] if "baseline" in report else [a for a in all_arms if a.rule == name])
+
+
+def _pick_baseline(matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None) -> tuple[Arm | None, str | None]:
+    """The baseline's arm; of several settings the one with the best primary metric, the hardest to beat."""
+    family = _baseline_family(matrix, all_arms)
     if not family:
-        return None, f"no run of the baseline {name!r}"
+        return None, f"no run of the baseline {(matrix.config.get('report') or {}).get('baseline') or 'fixed'!r}"
     if len(family) == 1 or primary is None:
         return family[0], None
     known = next(k for k in _metrics_of(matrix) if k.name == primary)
@@ -133,7 +138,7 @@ def _pick_baseline(matrix: MatrixData, all_arms: Sequence[Arm], primary: str | N
         mean = arm_summary(arm, known.benchmark, known.metric).mean.value
         return float("-inf") if mean is None else mean if known.higher_is_better else -mean
 
-    note = f"best of {len(family)} settings on {primary}, chosen on the same prompts: the hardest to beat"
+    note = f"best of {len(family)} settings on {primary}, the hardest to beat; comparisons with it pay for the choice"
     return max(family, key=level), note
 
 
@@ -158,11 +163,20 @@ def _metrics(
     """Every metric with its comparisons, whose p-values are corrected: the declared by Holm, the others by their own family."""
     reference = matrix.reference.scores if matrix.reference else {}
     pairs: list[tuple[Arm, Arm | None]] = [*contrasts(all_arms, baseline)]
-    paired = [
-        (k, method_comparison(first, second, reference.get(k.benchmark), k.benchmark, k.metric))
-        for k in known
-        for first, second in (*pairs, *((arm, None) for arm in all_arms if k.benchmark in reference))
-    ]
+    family = _baseline_family(matrix, all_arms)
+
+    def compared(k: _Known) -> list[Paired]:
+        lend = lender(arm_grids(all_arms, k.benchmark, k.metric))
+        found = []
+        for first, second in (*pairs, *((arm, None) for arm in all_arms if k.benchmark in reference)):
+            # The baseline's setting was picked on the primary metric: there its luck is in the difference.
+            chosen = second is not None and second is baseline and k.name == primary
+            others = [a for a in family if chosen and a is not second and a is not first]
+            asked = reference.get(k.benchmark), k.benchmark, k.metric, lend, others, k.higher_is_better
+            found.append(method_comparison(first, second, *asked))
+        return found
+
+    paired = [(k, comparison) for k in known for comparison in compared(k)]
     # Declared is a method under test, no control and no other setting of the baseline, against it on the primary metric.
     tested = {a.label for a in all_arms if baseline and a.method != baseline.method and not a.is_control}
     declared = [
@@ -319,7 +333,7 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
         )
     beta = beta_summary(matrix, all_arms, analysed)
     summary = Summary(
-        schema_version=1,
+        schema_version=2,
         kind="run" if kind == "run" else "matrix",
         name=matrix.config.get("name"),
         baseline=Baseline(

@@ -13,8 +13,9 @@ from reports.runs.records import REFERENCE_ID, RunData, Scores
 from reports.schema.base import Estimate, Test, Value
 from reports.schema.metrics import AbsentRun, ArmScore, CheckpointPair, Inferred, Paired, PolicyScore, Spread
 from reports.statistics import results
+from reports.statistics.best_settings import BestMean
 from reports.statistics.crossed import NAME as CROSSED
-from reports.statistics.crossed import CrossedMean, crossed_mean, hierarchical_difference
+from reports.statistics.crossed import CrossedMean, Prior, crossed_mean, hierarchical_difference
 from reports.statistics.design import components, minimum_detectable_effect
 from reports.statistics.intervals import group_columns, mean_interval, paired_bootstrap, wilson
 from reports.statistics.paired import (
@@ -36,6 +37,8 @@ from reports.statistics.paired import (
 
 Floats = NDArray[np.float64]
 BOOTSTRAP_DRAWS = 2000
+#: What the other arms lend a comparison of two arms (labels) on some seeds and items, in so many columns of items.
+Lend = Callable[[str, str, Sequence[int | None], Sequence[str], int], Prior | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def interval_of(mean: CrossedMean, differences: Floats) -> results.Estimate:
     return mean.interval()
 
 
-def crossed_test(mean: CrossedMean) -> results.Test:
+def crossed_test(mean: CrossedMean | BestMean) -> results.Test:
     """Two-sided test that the mean difference is zero over seeds and prompts."""
     above, below = mean.p_above(), mean.p_below()
     p = 1.0 if mean.estimate == 0 and mean.seeds > 1 else None
@@ -119,9 +122,20 @@ def _spread(mean: CrossedMean) -> Spread:
     return Spread(seed=found.seed, prompt=found.prompt, residual=found.residual, reason=None)
 
 
-def tested(differences: Floats, n: int) -> Inferred:
-    """What a verdict rests on, from paired differences of shape (seeds, groups of items) over `n` items."""
-    mean = crossed_mean(differences)
+def tested(
+    differences: Floats, n: int, lent: Prior | None = None, others: Sequence[CrossedMean] = (), sign: float = 1.0
+) -> Inferred:
+    """What a verdict rests on, from paired differences of shape (seeds, groups of items) over `n` items.
+
+    `lent`: what other arms say of the spread over seeds. `others`: the means of `sign` times the differences from further
+    settings that the second side was picked from, larger being better; interval and test then pay for the choice.
+    """
+    mean = crossed_mean(differences, lent)
+    interval, test = interval_of(mean, differences), crossed_test(mean)
+    if others and mean.estimate is not None and mean.seeds > 1:
+        picked = replace(mean, estimate=sign * mean.estimate)
+        best = BestMean(((picked, *others),), picked.estimate)
+        interval, test = best.interval() if sign > 0 else best.interval().turned(), crossed_test(best)
     detectable = None
     if mean.stderr is not None and mean.degrees is not None and mean.degrees >= 1:
         detectable = minimum_detectable_effect(mean.stderr, mean.degrees)
@@ -129,10 +143,12 @@ def tested(differences: Floats, n: int) -> Inferred:
     return Inferred(
         n=n,
         seed_differences=[float(d) for d in differences.mean(axis=1)] if differences.size else [],
-        difference=Estimate.from_result(interval_of(mean, differences)),
+        difference=Estimate.from_result(interval),
         degrees_of_freedom=mean.degrees,
+        borrowed=mean.borrowed,
+        alone=None if mean.alone is None else Estimate.from_result(mean.alone.interval()),
         spread=_spread(mean),
-        crossed_test=Test.from_result(crossed_test(mean)),
+        crossed_test=Test.from_result(test),
         minimum_detectable_effect=Value(value=detectable, reason=why),
     )
 
@@ -231,19 +247,36 @@ def column_pairs(
     return [(c, theirs[c.seed]) for c in mine if c.seed in theirs], sorted(s for s in alone if s is not None)
 
 
-def method_comparison(arm: Arm, other: Arm | None, reference: Scores | None, benchmark: str, metric: str) -> Paired:
+def method_comparison(
+    arm: Arm,
+    other: Arm | None,
+    reference: Scores | None,
+    benchmark: str,
+    metric: str,
+    lend: Lend | None = None,
+    settings: Sequence[Arm] = (),
+    higher_is_better: bool = True,
+) -> Paired:
     """One arm against another arm (paired by seed) or, when `other` is None, against the reference policy.
 
     The difference is arm - other. Seeds that only one side finished are listed and take no part. `difference` and
     `crossed_test` take seeds and prompts as samples; `t_test` and `permutation` hold the prompts fixed and are shown beside
     them; the hierarchical bootstrap resamples both and is too narrow with few seeds. `checkpoints` holds the prompt-level
-    comparison of each seed.
+    comparison of each seed. `lend` says what other arms know of the spread over seeds; `settings` are further ones of the
+    other side, from which `other` was picked as the best: interval and test pay for that choice.
     """
     pairs, unpaired = column_pairs(arm, other, reference, benchmark, metric)
     checkpoints = checkpoint_comparisons(pairs)
     usable = [p for p, c in zip(pairs, checkpoints, strict=True) if c.n]
     ids, grid = paired_grid(usable)
-    found = tested(grid, len(ids))
+    sign = 1.0 if higher_is_better else -1.0
+    lent = None if other is None else _lent(lend, arm, other, usable, ids, grid)
+    rivals = []
+    for one in settings:
+        against = column_pairs(arm, one, reference, benchmark, metric)[0]
+        items, cells = paired_grid(against)
+        rivals.append(crossed_mean(sign * cells, _lent(lend, arm, one, against, items, cells)))
+    found = tested(grid, len(ids), lent, rivals, sign)
     per_seed = np.array(found.seed_differences)
     permutation = seed_permutation(per_seed) if per_seed.size <= EXACT_SEEDS else sign_flip(per_seed)
     bootstrap = hierarchical_difference(grid, np.zeros_like(grid), replicates=BOOTSTRAP_DRAWS)
@@ -258,6 +291,12 @@ def method_comparison(arm: Arm, other: Arm | None, reference: Scores | None, ben
         t_test=Test.from_result(seed_t_test(per_seed)),
         permutation=Test.from_result(permutation),
     )
+
+
+def _lent(
+    lend: Lend | None, arm: Arm, other: Arm, pairs: Sequence[tuple[Column, Column]], ids: Sequence[str], grid: Floats
+) -> Prior | None:
+    return None if lend is None else lend(arm.label, other.label, [a.seed for a, _ in pairs], ids, grid.shape[1])
 
 
 #: Differences of two arms at a matched KL, shape (seeds, 1) or (seeds, prompts), or a sentence saying why not.

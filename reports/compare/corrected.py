@@ -18,11 +18,10 @@ def corrected(
     correct: Callable[[list[float | None]], list[float | None]] = benjamini_hochberg,
     method: str = "Benjamini-Hochberg",
 ) -> list[AdjustedP]:
-    """The p-values of one family after correction; a test without one counts for nothing and says why."""
+    """The p-values of one family after correction; a test without one keeps its place in the family and says why."""
     values = correct([test.p_value for test in tests])
-    size = sum(p is not None for p in values)
     return [
-        AdjustedP(value=p, method=method, family_size=size, reason=test.reason if p is None else None)
+        AdjustedP(value=p, method=method, family_size=len(values), reason=test.reason if p is None else None)
         for test, p in zip(tests, values, strict=True)
     ]
 

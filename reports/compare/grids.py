@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from reports.compare.comparison import Column, Floats, align, columns_of
+from reports.compare.comparison import Column, Floats, Lend, align, columns_of
 from reports.runs.arms import Arm
+from reports.statistics.crossed import Prior
 from reports.statistics.intervals import group_columns
+from reports.statistics.moderated import prior
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,31 @@ def aligned(grids: Sequence[ScoreGrid]) -> tuple[tuple[int | None, ...], tuple[s
         items = [at[i] for i in ids]
         out[row] = g.values[[g.seeds.index(s) for s in seeds]][:, items]
     return seeds, ids, out
+
+
+def lender(grids: Mapping[str, ScoreGrid]) -> Lend:
+    """What the other arms say of a comparison's spread over seeds (statistics.moderated), from the grids of all arms.
+
+    An arm that lacks a seed or an item of the comparison lends nothing; fewer than three arms lend nothing at all.
+    """
+
+    def lent(first: str, second: str, seeds: Sequence[int | None], ids: Sequence[str], columns: int) -> Prior | None:
+        wanted = set(ids)
+        there = [g for g in grids.values() if set(seeds) <= set(g.seeds) and wanted <= set(g.ids)]
+        labels = [g.label for g in there]
+        if not wanted or first not in labels or second not in labels:
+            return None
+        levels = [_levels(g, seeds, wanted) for g in there]
+        return prior(levels, labels.index(first), labels.index(second), columns)
+
+    return lent
+
+
+def _levels(grid: ScoreGrid, seeds: Sequence[int | None], ids: set[str]) -> Floats:
+    """Mean score of every seed over the items."""
+    rows = grid.values[[grid.seeds.index(s) for s in seeds]]
+    means: Floats = rows[:, [i in ids for i in grid.ids]].mean(axis=1)
+    return means
 
 
 def grouped(grid: ScoreGrid, ids: Sequence[str], values: Floats) -> Floats:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from reports.runs.arms import Arm, differing
 from reports.schema.base import Estimate, SeedValue, Test, Value
 from reports.schema.metrics import Metric, TieGroup, TieGroups
 from reports.schema.tables import BestComparison, Chosen, ExpectedBest, ExpectedPoint, SettingScore, Tuning
-from reports.statistics import results
 from reports.statistics.best_settings import best_difference, expected_best, tuned
 from reports.statistics.crossed import crossed_mean
 from reports.statistics.design import ALPHA, LEAST_SEEDS
@@ -61,12 +59,6 @@ def cross_fitted(first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: 
     return float((tuned(mine).scores - tuned(theirs).scores).mean())
 
 
-def _turned(found: results.Estimate) -> results.Estimate:
-    """The estimate of the opposite difference."""
-    value, low, high = (None if v is None else -v for v in (found.estimate, found.high, found.low))
-    return replace(found, estimate=value, low=low, high=high)
-
-
 def _compare(entry: Metric, method: str, against: str, families: Mapping[str, list[ScoreGrid]]) -> BestComparison:
     """Both sides at their best: the estimate at settings chosen elsewhere than where they are compared."""
     first, second = families[method], families[against]
@@ -84,7 +76,7 @@ def _compare(entry: Metric, method: str, against: str, families: Mapping[str, li
     found = best_difference(mine, theirs, estimate)
     reason = None if found.detectable is not None else found.difference.note or "not defined for these data"
     # Back to the metric's own direction.
-    difference = found.difference if sign > 0 else _turned(found.difference)
+    difference = found.difference if sign > 0 else found.difference.turned()
     return BestComparison(
         benchmark=entry.benchmark,
         metric=entry.metric,

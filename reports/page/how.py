@@ -23,6 +23,7 @@ from reports.schema import (
     VerdictSentence,
 )
 from reports.statistics.design import LEAST_SEEDS
+from reports.statistics.family import MEANINGS
 
 #: Not inside a name, a version, a date or a fraction of another number.
 _NUMBER = r"(?<![\w.:@/#-])[+-]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?(?:\s?%)?(?![\w\]]|[-:.]\d)"
@@ -198,6 +199,7 @@ def of_claim(entry: JudgedClaim) -> str:
     parts = [of_estimate(c.difference, f"{c.label} - {c.against}") for c in entry.comparisons[:MOST]]
     p = entry.adjusted_p
     parts.append(f"p-value: t test over seeds and prompts, after {p.method} over {p.family_size} claims.")
+    parts.append(f"{entry.verdict.capitalize()}: {MEANINGS[entry.verdict]}.")
     parts.append("Seeds and prompts needed: by the spread seen here, with power .80.")
     return " ".join(parts)
 

@@ -81,7 +81,7 @@ def _claims(summary: Summary) -> list[Row]:
                 **{key: getattr(c, key) for key in ("role", "label", "against")},
                 "difference": c.difference.value,
                 **{key: getattr(c.difference, key) for key in ("low", "high", "method", "n", "seeds")},
-                "adjusted_p": claim.adjusted_p.supported,
+                "adjusted_p": claim.adjusted_p.better,
             }
             for c in claim.comparisons
         ] or [head]

@@ -83,6 +83,11 @@ class Inferred(Record):
     degrees_of_freedom: Number | None = Field(
         description="Satterthwaite degrees of freedom of the interval over seeds and prompts."
     )
+    borrowed: Number = Field(
+        default=0,
+        description="Degrees of freedom of the spread over seeds that the other arms lent; absent in version 1.",
+    )
+    alone: Estimate | None = Field(default=None, description="The difference without what was lent; null without.")
     spread: Spread
     crossed_test: Test
     minimum_detectable_effect: Value

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from reports.runs.records import ReportError, read_json
-from reports.schema.base import Reasoned, Record
+from reports.schema.base import Json, Reasoned, Record
 from reports.schema.beta import Beta
 from reports.schema.correlations import RunCorrelations
 from reports.schema.foreign import Foreign
@@ -49,7 +49,7 @@ class Counts(Record):
 class Summary(Record):
     """summary.json. A null that is a result has a reason beside it."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2] = Field(description="Version 1 is read, with its verdicts in the words of version 2.")
     kind: Literal["run", "matrix"] = Field(description="A run is compared with the reference alone.")
     name: str | None = Field(description="The matrix file's name.")
     baseline: Baseline
@@ -80,10 +80,36 @@ class Summary(Record):
     subset: Subset | None = Field(default=None, description="Only in a comparison of picked runs.")
 
 
+def _in_words_of_now(summary: Any) -> Any:
+    """The claims of version 1 in the words of version 2; anything else as it is.
+
+    That version also said "refuted" where an improvement of min_effect was excluded and nothing else shown. Where no
+    comparison lies below zero this is undecided.
+    """
+    if not isinstance(summary, dict) or summary.get("schema_version") != 1:
+        return summary
+
+    def renamed(entry: Json) -> Json:
+        below = [c["difference"]["high"] for c in entry["comparisons"]]
+        worse = any(high is not None and high < 0 for high in below)
+        words = {"supported": "better", "refuted": "worse" if worse else "undecided", "inconclusive": "undecided"}
+        p = dict(entry["adjusted_p"])
+        names = {"better_by_more": None, "better": p.pop("supported"), "worse": p.pop("refuted")}
+        return entry | {"verdict": words.get(entry["verdict"], entry["verdict"]), "adjusted_p": names | p}
+
+    claims = summary["claims"]
+    # Its first files say nothing of the reference.
+    said = {"over_reference": None} | summary["verdict"]
+    summary = {"over_reference": []} | summary | {"verdict": said}
+    return summary | {"claims": claims | {"judged": [renamed(entry) for entry in claims["judged"]]}}
+
+
 def read_summary(path: Path) -> Summary:
-    """The summary in a file. Raises ReportError for a file that is no summary of this version."""
+    """The summary in a file, of either version. Raises ReportError for a file that is none."""
     try:
-        return Summary.model_validate(read_json(path))
+        return Summary.model_validate(_in_words_of_now(read_json(path)))
+    except (KeyError, TypeError) as error:
+        raise ReportError(f"{path}: no summary ({error!r}); write it again with the report command") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

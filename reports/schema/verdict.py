@@ -9,7 +9,8 @@ from pydantic import Field
 from reports.schema.base import Between, Estimate, Json, Labelled, Number, Reasoned, Record
 from reports.schema.metrics import ComparisonVerdict
 
-ClaimVerdict = Literal["supported", "equivalent", "refuted", "inconclusive"]
+#: Explained in `reports.statistics.family`, with what each was called in version 1.
+ClaimVerdict = Literal["better by more than m", "better", "equivalent", "worse", "undecided"]
 Assertion = Literal["gain", "variation", "perplexity"]
 
 
@@ -47,13 +48,14 @@ class OverReference(Labelled, Reasoned):
 
 
 class ClaimP(Reasoned):
-    """Corrected two-sided p-values of the three verdicts on a claim."""
+    """Corrected two-sided p-values of the verdicts on a claim."""
 
-    supported: Number | None
+    better_by_more: Number | None = Field(description="Of better by more than m, the claim's min_effect.")
+    better: Number | None
     equivalent: Number | None
-    refuted: Number | None
+    worse: Number | None
     method: str
-    family_size: int
+    family_size: int = Field(description="Claims that are corrected together.")
 
 
 class Ladder(Record):
@@ -70,6 +72,16 @@ class ClaimComparison(Between):
     role: str
     difference: Estimate
     degrees_of_freedom: Number | None
+    borrowed: Number = Field(
+        default=0,
+        description="Degrees of freedom of the spread over seeds that the other arms lent; absent in version 1.",
+    )
+    alone: Estimate | None = Field(default=None, description="The difference without what was lent; null without.")
+    failed_at_worst: Estimate | None = Field(
+        default=None,
+        description="The difference with failed runs of the method at the worst score and those it is "
+        "compared with at the best; null where no run failed.",
+    )
 
 
 class Needed(Record):
@@ -94,6 +106,7 @@ class JudgedClaim(Record):
     comparisons: list[ClaimComparison]
     needed: Needed
     notes: list[str]
+    failures: list[str] = Field(default=[], description="Failed, diverged and collapsed runs; absent in version 1.")
 
 
 class Claims(Reasoned):

@@ -41,6 +41,16 @@ WORDS = {
     "worse": "refuted",
     "undecided": "inconclusive",
 }
+#: What each says, at the corrected level; m is the claim's `min_effect`.
+MEANINGS = {
+    "better by more than m": "every comparison that the claim needs lies above m",
+    "better": "every comparison that the claim needs lies above zero",
+    "equivalent": "one of them lies within m of zero either way, too small a difference to be worth having",
+    "worse": "one of them lies below zero",
+    "undecided": "none of these is shown, or there are fewer than five paired seeds",
+}
+#: The words that say that the claim holds.
+HELPS = ("better by more than m", "better")
 
 
 class Comparison(Protocol):
@@ -200,16 +210,23 @@ def with_failures(
     the worst score for the claim and at the best one: a failed run of the first arm at `worst` and one of the second at
     `best`, and the reverse.
     """
+    difference = first - second
+    observed = crossed_mean(difference[np.isfinite(difference).all(axis=1)], lent)
+    bounds = failure_bounds(first, second, worst, best)
+    return observed if bounds is None else Weaker(observed, *bounds)
+
+
+def failure_bounds(first: Floats, second: Floats, worst: float, best: float) -> tuple[CrossedMean, CrossedMean] | None:
+    """The two means beside the observed one in `with_failures`; None where no run failed."""
     lost, gone = np.isnan(first.mean(axis=1)), np.isnan(second.mean(axis=1))
-    observed = crossed_mean((first - second)[~lost & ~gone], lent)
     if not (lost | gone).any():
-        return observed
+        return None
 
     def bound(own: float, other: float) -> CrossedMean:
         filled = np.where(lost[:, None], own, first) - np.where(gone[:, None], other, second)
         return crossed_mean(filled)
 
-    return Weaker(observed, bound(worst, best), bound(best, worst))
+    return bound(worst, best), bound(best, worst)
 
 
 # From scores to comparisons: what the report does with the runs of a matrix, and the simulations with theirs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -28,6 +28,11 @@ class Estimate:
     stderr: float | None = None
     confidence: float = 0.95
     note: str | None = None
+
+    def turned(self) -> Estimate:
+        """The estimate of the opposite difference."""
+        value, low, high = (None if v is None else -v for v in (self.estimate, self.high, self.low))
+        return replace(self, estimate=value, low=low, high=high)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready: non-finite numbers become null, and a null estimate or interval has a `reason`."""

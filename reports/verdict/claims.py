@@ -27,7 +27,8 @@ ASSERTIONS: dict[Assertion, tuple[str, ...]] = {
 }
 POINTS = ("final", "matched_kl")
 _TEXTS = ("name", "method", "against", "metric")
-SCHEMA_VERSION = 1
+#: Version 1 had no seeds and no looks, and its hash was that of the claims alone.
+SCHEMA_VERSION = 2
 CLAIMS = "claims.json"
 
 
@@ -105,19 +106,44 @@ def _row(claim: Claim) -> Json:
     return {**asdict(claim), "min_effect": float(claim.min_effect)}
 
 
-def _hash(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = json.dumps(list(rows), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+def _hash(plan: Any) -> str:
+    text = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def freeze(claims: Sequence[Claim]) -> Json:
-    """The content of claims.json: the claims, their sha256, and the time (UTC, whole seconds)."""
-    rows = [_row(claim) for claim in claims]
-    return {"schema_version": SCHEMA_VERSION, "frozen": now(), "sha256": _hash(rows), "claims": rows}
+def freeze(claims: Sequence[Claim], seeds: Sequence[int] = (), looks: Sequence[int] = ()) -> Json:
+    """The content of claims.json: the claims, the seeds, at which numbers of seeds they are looked at, the sha256 of all
+    that, and the time (UTC, whole seconds). Without `seeds` any are taken as declared."""
+    plan = {"claims": [_row(claim) for claim in claims], "seeds": list(seeds), "looks": list(looks)}
+    return {"schema_version": SCHEMA_VERSION, "frozen": now(), "sha256": _hash(plan), **plan}
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Which seeds were declared, and at which numbers of them the claims are judged; both empty in version 1."""
+
+    declared: tuple[int, ...] = ()
+    looks: tuple[int, ...] = ()
+
+    def undeclared(self, found: Sequence[int]) -> str | None:
+        """Why claims on these seeds are exploratory; None where they are as declared."""
+        count = len(found)
+        if self.looks:
+            planned = ", ".join(map(str, self.looks))
+            return None if count in self.looks else f"{count} seeds is none of the declared looks ({planned} seeds)"
+        added = [s for s in found if s not in self.declared]
+        if not self.declared or not added:
+            return None
+        return f"seed{'' if len(added) == 1 else 's'} {', '.join(map(str, added))} added after freezing, without declared looks"
+
+
+def frozen_seeds(frozen: Mapping[str, Any]) -> Seeds:
+    """The seeds and looks of claims.json, whose hash `thaw` has checked."""
+    return Seeds(tuple(frozen.get("seeds", ())), tuple(frozen.get("looks", ())))
 
 
 def thaw(frozen: Mapping[str, Any]) -> tuple[list[Claim], datetime]:
-    """The claims of claims.json and when they were frozen.
+    """The claims of claims.json, of either version, and when they were frozen.
 
     Raises:
         ClaimError: the file was changed after it was written, or is not such a file.
@@ -125,7 +151,10 @@ def thaw(frozen: Mapping[str, Any]) -> tuple[list[Claim], datetime]:
     try:
         rows, digest = frozen["claims"], frozen["sha256"]
         time = datetime.fromisoformat(frozen["frozen"])
-        same = _hash(rows) == digest
+        old = frozen.get("schema_version", 1) == 1
+        same = (
+            _hash(list(rows) if old else {"claims": rows, "seeds": frozen["seeds"], "looks": frozen["looks"]}) == digest
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ClaimError(f"claims.json: not a file of frozen claims ({type(error).__name__}: {error})") from error
     if not same:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 
 from reports.schema.base import Estimate
 from reports.schema.verdict import ClaimComparison, ClaimP, JudgedClaim, Ladder, Needed
 from reports.statistics.best_settings import BestMean
+from reports.statistics.crossed import CrossedMean
 from reports.statistics.design import ALPHA, LEAST_SEEDS, components, needed
+from reports.statistics.family import HELPS
 from reports.verdict.claims import ASSERTIONS
 from reports.verdict.evidence import Contrast
-from reports.verdict.judged import Judged, holds, p_values
+from reports.verdict.judged import Judged, alone
 
 
 def to_settle(contrast: Contrast, min_effect: float) -> Needed | None:
@@ -35,19 +36,36 @@ def _least(judged: Judged) -> Contrast:
     """The comparison on which the verdict fell: the one with the smallest p."""
 
     def p(contrast: Contrast) -> float:
-        value = p_values(contrast, judged.claim.min_effect)[judged.verdict]
-        return math.inf if value is None else value
+        return float(alone(contrast, judged.claim.min_effect).p[judged.verdict])
 
     return min(judged.needed, key=p)
 
 
 def _weakest(judged: Judged) -> Contrast | None:
-    """The needed comparison that stands in the way: an absent one first, then the one with the largest p."""
-    return max(judged.needed, key=lambda c: math.inf if (p := c.mean.p_above()) is None else p, default=None)
+    """The needed comparison that stands in the way: the one with the largest p, which is 1 where it could not be tested."""
+    return max(judged.needed, key=lambda c: float(alone(c, 0.0).p["better"]), default=None)
 
 
 def _counted(number: int | None, what: str) -> str:
     return f"no number of {what}s" if number is None else f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _interval(mean: CrossedMean | BestMean) -> str:
+    interval = mean.interval()
+    if interval.estimate is None or interval.low is None or interval.high is None:
+        return f"no interval: {interval.note}"
+    return f"{interval.estimate:+.3f} (95 % interval {interval.low:+.3f} to {interval.high:+.3f})"
+
+
+def borrowed_text(contrast: Contrast) -> str | None:
+    """How much of the spread over seeds other arms lent to a comparison, and the answer without; None where nothing was."""
+    mean = contrast.mean.pair if isinstance(contrast.mean, BestMean) else contrast.mean
+    if mean.alone is None:
+        return None
+    return (
+        f"{contrast.first} against {contrast.second}: the other arms lent {mean.borrowed:.1f} degrees of freedom to the "
+        f"{mean.seeds - 1} of its own spread over seeds; without them {_interval(mean.alone)}"
+    )
 
 
 def _shown(contrast: Contrast) -> str:
@@ -68,14 +86,14 @@ def attribution_text(judged: Judged) -> str:
     evidence, held, link = judged.evidence, judged.attribution, judged.evidence.link
     absent = [r for r in ASSERTIONS["perplexity"] if r not in evidence.contrasts]
 
-    def shown(role: str, code: str) -> bool:
-        return holds(p_values(evidence.contrasts[role], judged.claim.min_effect)[code])
+    def shown(role: str, *words: str) -> bool:
+        return alone(evidence.contrasts[role], judged.claim.min_effect).word in words
 
     if held is None:
         return "no gain over the baseline is shown, so there is none to explain"
     if held == "perplexity":
         text = f"{link} helps: it beats a fixed beta of the same average and its own betas shuffled over the prompts"
-        if "inverse" in evidence.contrasts and not shown("inverse", "supported"):
+        if "inverse" in evidence.contrasts and not shown("inverse", *HELPS):
             text += ", but it is not shown to beat the scaling turned round (inverse)"
         return text
     if absent:
@@ -97,18 +115,34 @@ def sentence(judged: Judged) -> str:
     if lacking:
         shown.append(f"no control {' or '.join(lacking)} of {evidence.label}")
     where = f"{claim.metric} at matched KL" if claim.at == "matched_kl" else claim.metric
-    text = f"{claim.name} ({kind}{claim.asserts}): {judged.verdict}: {evidence.label} on {where} {', '.join(shown)}"
-    p = judged.p["supported" if judged.verdict == "inconclusive" else judged.verdict]
+    word = judged.verdict.replace("more than m", f"more than {claim.min_effect:g}")
+    text = f"{claim.name} ({kind}{claim.asserts}): {word}: {evidence.label} on {where} {', '.join(shown)}"
+    p = judged.p["better" if judged.verdict == "undecided" else judged.verdict]
     if p is not None:
         text += f"; {judged.correction} p = {p:.2g} over {_counted(judged.family, 'claim')}"
     if judged.verdict == "equivalent":
         text += f", within {claim.min_effect:g} of {_least(judged).second} either way"
-    elif judged.verdict == "refuted":
-        size = f"an improvement of {claim.min_effect:g} or more over" if claim.min_effect else "any improvement over"
-        text += f", {size} {_least(judged).second} is excluded"
-    elif judged.verdict == "inconclusive":
+    elif judged.verdict == "worse":
+        text += f", it is worse than {_least(judged).second}"
+    elif judged.verdict == "undecided":
         text += _open(judged)
-    return f"{text}; {attribution_text(judged)}."
+    return "; ".join([text, *_failures(judged), *_explained(judged)]) + "."
+
+
+def _failures(judged: Judged) -> list[str]:
+    """Runs that failed, diverged or collapsed, and the comparisons with the failed ones at the worst score."""
+    bounded = [c for c in judged.needed if c.bounds is not None]
+    worst = [f"{_interval(c.bounds[0])} against {c.second}" for c in bounded if c.bounds is not None]
+    said = f"with failed runs at the worst score {', '.join(worst)}; the weaker verdict stands"
+    return [*judged.evidence.failures, *([said] if worst else [])]
+
+
+def _explained(judged: Judged) -> list[str]:
+    """What the gain is put down to, where that does not go beyond the verdict."""
+    held, order = judged.attribution, list(ASSERTIONS)
+    if held is None or judged.verdict in HELPS or order.index(held) < order.index(judged.claim.asserts):
+        return [attribution_text(judged)]
+    return []
 
 
 def _open(judged: Judged) -> str:
@@ -138,7 +172,7 @@ def judged_claim(judged: Judged) -> JudgedClaim:
     if lacking:
         reasons.append(f"not run: {', '.join(lacking)}")
     if claim.min_effect == 0:
-        reasons.append("equivalence needs min_effect above 0")
+        reasons.append("equivalent and better by more than m need min_effect above 0")
     settle = None if weakest is None else to_settle(weakest, claim.min_effect)
     return JudgedClaim(
         name=claim.name,
@@ -150,20 +184,29 @@ def judged_claim(judged: Judged) -> JudgedClaim:
         attribution_text=attribution_text(judged),
         sentence=sentence(judged),
         adjusted_p=ClaimP(
-            **judged.p, method=judged.correction, family_size=judged.family, reason="; ".join(reasons) or None
+            better_by_more=judged.p["better by more than m"],
+            **{word: judged.p[word] for word in ("better", "equivalent", "worse")},
+            method=judged.correction,
+            family_size=judged.family,
+            reason="; ".join(reasons) or None,
         ),
         ladder=Ladder(**judged.ladder),
         comparisons=[_comparison(c) for c in contrasts.values()],
         needed=settle or Needed(against=weakest.second if weakest else None, seeds=None, prompts=None),
-        notes=list(judged.evidence.notes),
+        notes=[*judged.evidence.notes, *(text for c in judged.needed if (text := borrowed_text(c)) is not None)],
+        failures=list(judged.evidence.failures),
     )
 
 
 def _comparison(contrast: Contrast) -> ClaimComparison:
+    mean = contrast.mean.pair if isinstance(contrast.mean, BestMean) else contrast.mean
     return ClaimComparison(
         role=contrast.role,
         label=contrast.first,
         against=contrast.second,
         difference=Estimate.from_result(contrast.mean.interval()),
         degrees_of_freedom=contrast.mean.degrees,
+        borrowed=mean.borrowed,
+        alone=None if mean.alone is None else Estimate.from_result(mean.alone.interval()),
+        failed_at_worst=None if contrast.bounds is None else Estimate.from_result(contrast.bounds[0].interval()),
     )

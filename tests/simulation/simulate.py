@@ -22,7 +22,9 @@ from reports.compare.corrected import corrected
 from reports.page.text import plain_table
 from reports.statistics.association import within_runs
 from reports.statistics.crossed import hierarchical_difference
-from reports.statistics.design import power, power_against
+from reports.statistics.design import SimulatedDesign
+from reports.statistics.family import HELPS
+from reports.statistics.moderated import prior
 from reports.statistics.multiplicity import holm
 from reports.verdict.claims import ASSERTIONS, Claim
 from reports.verdict.judged import judge
@@ -62,7 +64,15 @@ def _bootstrap_says(matrix: Simulated) -> bool:
 
 def report_says(scores: Mapping[str, Any]) -> dict[str, str]:
     """The codes of the report's own verdicts on both methods against the baseline, after Holm, as the page shows them."""
-    found = {m: tested(scores[m] - scores["baseline"], scores[m].shape[1]) for m in ("method", "rival")}
+    levels = np.array([cells.mean(axis=1) for cells in scores.values()])
+    names, prompts = list(scores), scores["baseline"].shape[1]
+    found = {
+        m: tested(
+            scores[m] - scores["baseline"], prompts,
+            prior(levels, names.index(m), names.index("baseline"), prompts),
+        )
+        for m in ("method", "rival")
+    }  # fmt: skip
     adjusted = corrected([c.crossed_test for c in found.values()], holm, "Holm")
     return {
         name: verdict(comparison, (name, "baseline"), "sim/score", True, p).code
@@ -77,13 +87,13 @@ def analyse(matrix: Simulated, world: World) -> dict[str, bool]:
     rival = from_arrays("rival", "baseline", {"method": scores["rival"], "baseline": scores["baseline"]})
     judged = judge([(c, rival if c.method == "rival" else own) for c in CLAIMS])
     true = {c.name: c.method == "method" and world.true(c.asserts) for c in CLAIMS}
-    said: dict[str, bool] = {f"supported:{j.claim.name}": j.verdict == "supported" for j in judged}
-    said["false_supported"] = any(j.verdict == "supported" and not true[j.claim.name] for j in judged)
-    said["false_against"] = any(j.verdict in ("refuted", "equivalent") and true[j.claim.name] for j in judged)
+    said: dict[str, bool] = {f"supported:{j.claim.name}": j.verdict in HELPS for j in judged}
+    said["false_supported"] = any(j.verdict in HELPS and not true[j.claim.name] for j in judged)
+    said["false_against"] = any(j.verdict in ("worse", "equivalent") and true[j.claim.name] for j in judged)
     said["called_perplexity"] = judged[0].attribution == "perplexity"
     said["called_variation"] = judged[0].attribution == "variation"
     for claim in CLAIMS[:3]:  # alone in its matrix: what `power` predicts
-        said[f"alone:{claim.name}"] = judge([(claim, own)])[0].verdict == "supported"
+        said[f"alone:{claim.name}"] = judge([(claim, own)])[0].verdict in HELPS
     codes = report_says(scores)
     effects = {"method": world.gain, "rival": 0.0}
     right = {m: {"better"} if effects[m] > 0 else set() for m in codes}
@@ -106,16 +116,13 @@ def analyse(matrix: Simulated, world: World) -> dict[str, bool]:
 def predicted_power(world: World, seeds: int, prompts: int) -> dict[str, float]:
     """What `power` says of each true claim, declared alone."""
     effects = world.effects
-    predicted = {}
-    for asserts, roles in ASSERTIONS.items():
-        differences = [world.gain - effects[role] for role in roles]
-        if world.true(asserts):
-            predicted[asserts] = (
-                power(world.spread, differences[0], seeds, prompts)
-                if len(roles) == 1
-                else power_against(world.spread, differences, seeds, prompts)
-            )
-    return predicted
+    return {
+        asserts: SimulatedDesign(world.spread, [seeds], prompts, asserts=len(roles)).found(
+            min(world.gain - effects[role] for role in roles)
+        )[0]
+        for asserts, roles in ASSERTIONS.items()
+        if world.true(asserts)
+    }
 
 
 def run_world(world: World, matrices: int, seeds: int, prompts: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from scipy import stats
 
 from reports.statistics.crossed import crossed_mean
 from reports.statistics.design import Spread
+from reports.statistics.moderated import prior
 from reports.verdict.evidence import Contrast, Evidence
 
 Floats = NDArray[np.float64]
@@ -190,10 +191,15 @@ def pooled_correlation(x: Floats, y: Floats) -> int:
 def from_arrays(
     label: str, baseline: str, scores: Mapping[str, Floats], link: str = "which prompt gets which beta"
 ) -> Evidence:
-    """Evidence from arrays of shape (seeds, prompts): `method`, `baseline` and any of the controls; higher is better."""
-    found = {
-        role: Contrast(role, label, baseline if role == "baseline" else role, crossed_mean(scores["method"] - values))
-        for role, values in scores.items()
-        if role != "method"
-    }
+    """Evidence from arrays of shape (seeds, prompts): `method`, `baseline` and any of the controls; higher is better.
+
+    The arms given lend one another their spread over seeds, as those of a matrix do.
+    """
+    levels, names = np.array([cells.mean(axis=1) for cells in scores.values()]), list(scores)
+    found = {}
+    for role, values in scores.items():
+        if role != "method":
+            lent = prior(levels, names.index("method"), names.index(role), values.shape[1])
+            name = baseline if role == "baseline" else role
+            found[role] = Contrast(role, label, name, crossed_mean(scores["method"] - values, lent))
     return Evidence(label, found, link=link)

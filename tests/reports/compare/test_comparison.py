@@ -10,10 +10,12 @@ import pytest
 from scipy import stats
 
 from reports.compare.comparison import Column, checkpoint_comparisons, column, method_comparison, paired_grid
+from reports.compare.comparison import tested as inferred
 from reports.runs.arms import Arm
 from reports.runs.records import Item, RunData, Scores, load_matrix
 from reports.schema.base import AdjustedP
 from reports.schema.metrics import ComparisonVerdict
+from reports.statistics.crossed import crossed_mean
 from reports.statistics.intervals import clustered
 from reports.summary import build_summary
 from reports.verdict.methods import verdict
@@ -128,7 +130,7 @@ def test_holm_runs_over_the_declared_comparisons_only(tmp_path: Path) -> None:
     declared = [c for m in summary["metrics"] for c in m["comparisons"] if c["family"] == "declared"]
     assert [c["label"] for c in declared] == ["foodpo", "beta_head"]
     assert summary["tests"]["declared"] == 2
-    p = sorted(c["t_test"]["p_value"] for c in declared)
+    p = sorted(c["crossed_test"]["p_value"] for c in declared)
     assert sorted(c["adjusted_p"]["value"] for c in declared) == pytest.approx(
         sorted([min(1, 2 * p[0]), max(min(1, 2 * p[0]), p[1])])
     )
@@ -210,3 +212,42 @@ def test_unequal_groups_spread_as_the_clustered_error_says() -> None:
     cells = paired_grid([(first, second)])[1][0]
     assert cells.size == 6 and cells.mean() == pytest.approx(values.mean())
     assert cells.std(ddof=1) / np.sqrt(6) == pytest.approx(clustered(values, groups))
+
+
+def test_the_best_of_many_baselines_makes_no_method_worse() -> None:
+    """Nothing differs; the luckiest of six settings of the baseline is the one compared with."""
+    rounds, plain, paid = 300, 0, 0
+    for number in range(rounds):
+        rng = np.random.default_rng([8, number])
+        arms_of = 0.1 * rng.normal(size=(7, 5, 1)) + 0.2 * rng.normal(size=(7, 5, 12))
+        method, *settings = arms_of
+        settings.sort(key=lambda cells: -cells.mean())
+        others = [crossed_mean(method - one) for one in settings[1:]]
+        for own, count in (([], 0), (others, 1)):
+            found = inferred(method - settings[0], 12, None, own)
+            low, high = found.difference.low, found.difference.high
+            assert low is not None and high is not None and found.crossed_test.p_value is not None
+            worse = found.crossed_test.p_value <= 0.05 and high < 0
+            plain, paid = plain + (worse and not count), paid + (worse and bool(count))
+    assert plain / rounds > 0.06 and paid / rounds <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / rounds)
+
+
+def test_a_lower_better_metric_pays_in_its_own_direction() -> None:
+    rng = np.random.default_rng(1)
+    method, picked, other = (level + 0.05 * rng.normal(size=(5, 20)) for level in (0.2, 0.4, 0.5))
+    found = inferred(method - picked, 20, None, [crossed_mean(other - method)], -1.0)
+    assert found.difference.value == pytest.approx((method - picked).mean())
+    assert found.difference.high is not None and found.difference.high < 0 and (found.crossed_test.p_value or 1) < 0.05
+
+
+def test_other_arms_lend_their_spread_over_seeds(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, METHODS, seeds=range(5), prompts=12, steps=2)
+    summary = build_summary(load_matrix(tmp_path, ids)).plain()
+    primary = next(m for m in summary["metrics"] if m["primary"])
+    rows = {(c["label"], c["against"]): c for c in primary["comparisons"]}
+    row = rows["foodpo", "fixed"]
+    assert 0 < row["borrowed"] <= 8 and row["alone"]["value"] == row["difference"]["value"]
+    assert row["alone"]["low"] != row["difference"]["low"]
+    alone = build_summary(load_matrix(tmp_path, [i for i in ids if i.split("-")[0] in ("fixed", "foodpo")])).plain()
+    (pair,) = [c for m in alone["metrics"] if m["primary"] for c in m["comparisons"] if c["against"] == "fixed"]
+    assert pair["borrowed"] == 0 and pair["alone"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 from reports.runs.records import Item, MatrixData, ReportError, RunData, Scores
+from reports.statistics.family import HELPS
 from reports.statistics.multiplicity import holm
-from reports.verdict.claims import Claim, ClaimError, freeze, parse_claims, thaw, verify
+from reports.verdict.claims import Claim, ClaimError, freeze, frozen_seeds, parse_claims, thaw, verify
 from reports.verdict.evidence import gather
 from reports.verdict.judged import Judged, judge, judge_matrix
 from reports.verdict.sentences import judged_claim, sentence, to_settle
@@ -28,8 +30,12 @@ def grid(level: float, seeds: int = 6, prompts: int = 80, noise: float = 0.1, se
     return level + noise * np.random.default_rng([seed, seeds, prompts]).normal(size=(seeds, prompts))
 
 
+def grids(noise: float = 0.1, **levels: float) -> dict[str, np.ndarray]:
+    return {role: grid(level, noise=noise, seed=i) for i, (role, level) in enumerate(levels.items())}
+
+
 def one(claim: Claim, **levels: float) -> Judged:
-    arrays = {role: grid(level, seed=i) for i, (role, level) in enumerate(levels.items())}
+    arrays = grids(**levels)
     return judge([(claim, from_arrays("foodpo", "fixed", arrays, link="prompt perplexity"))])[0]
 
 
@@ -86,6 +92,19 @@ def test_every_later_change_is_named() -> None:
     assert "'other' was added" in added and "exploratory" in added
 
 
+def test_seeds_and_looks_are_frozen_and_version_1_is_read() -> None:
+    frozen = freeze([CLAIM], [0, 1, 2], [6, 10])
+    assert thaw(frozen)[0] == [CLAIM] and frozen_seeds(frozen).looks == (6, 10)
+    assert freeze([CLAIM], [0, 1, 2], [6, 11])["sha256"] != frozen["sha256"]
+    with pytest.raises(ClaimError, match="changed after freezing"):
+        thaw(frozen | {"looks": [6, 8, 10]})
+    rows = frozen["claims"]
+    text = json.dumps(rows, sort_keys=True, separators=(",", ":"))
+    old = {"schema_version": 1, "frozen": frozen["frozen"], "claims": rows}
+    old["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    assert thaw(old)[0] == [CLAIM] and frozen_seeds(old).undeclared([7]) is None
+
+
 def test_a_tampered_file_is_refused() -> None:
     frozen = freeze([CLAIM])
     frozen["claims"][0]["min_effect"] = 0.0
@@ -102,31 +121,31 @@ def test_a_tampered_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "verdict"), [(0.2, "supported"), (-0.2, "refuted"), (0.0, "equivalent"), (0.02, "equivalent")]
+    ("gain", "verdict"), [(0.2, "better by more than m"), (-0.2, "worse"), (0.0, "equivalent"), (0.02, "equivalent")]
 )
 def test_verdicts_of_clear_cases(gain: float, verdict: str) -> None:
     judged = one(CLAIM, method=0.5 + gain, baseline=0.5)
     assert judged.verdict == verdict
     text = sentence(judged)
-    assert f"helps (gain): {verdict}: foodpo on bench/m" in text
+    assert f"helps (gain): {verdict.replace('than m', 'than 0.05')}: foodpo on bench/m" in text
     assert "6 seeds x 80 prompts" in text and "95 % interval" in text
     assert text.count(". ") == 0 and text.endswith(".")
 
 
-def test_an_improvement_that_is_excluded_refutes_without_being_worse() -> None:
-    """Below min_effect for sure, yet the interval reaches below -min_effect: not equivalent."""
+def test_worse_says_than_what() -> None:
+    """Below zero for sure; the interval reaches below -min_effect: not equivalent."""
     rng = np.random.default_rng(0)
     d = np.linspace(-0.25, 0.0, 6)[:, None] + 0.01 * rng.normal(size=(6, 80))
     judged = judge([(CLAIM, from_arrays("foodpo", "fixed", {"method": d, "baseline": np.zeros((6, 80))}))])[0]
-    assert judged.verdict == "refuted"
-    assert "an improvement of 0.05 or more over fixed is excluded" in sentence(judged)
+    assert judged.verdict == "worse"
+    assert "it is worse than fixed" in sentence(judged)
 
 
-def test_inconclusive_says_what_would_settle_it() -> None:
+def test_undecided_says_what_would_settle_it() -> None:
     rng = np.random.default_rng(1)
     d = 0.03 + 0.2 * rng.normal(size=(5, 1)) + 0.3 * rng.normal(size=(5, 40))
     judged = judge([(CLAIM, from_arrays("foodpo", "fixed", {"method": d, "baseline": np.zeros((5, 40))}))])[0]
-    assert judged.verdict == "inconclusive"
+    assert judged.verdict == "undecided"
     contrast = judged.evidence.contrasts["baseline"]
     settle = to_settle(contrast, 0.05)
     assert settle is not None and settle.seeds is not None and settle.seeds > 50
@@ -136,7 +155,7 @@ def test_inconclusive_says_what_would_settle_it() -> None:
 def test_too_few_seeds_are_never_enough() -> None:
     arrays = {"method": grid(0.9, seeds=4), "baseline": grid(0.1, seeds=4, seed=1)}
     judged = judge([(CLAIM, from_arrays("foodpo", "fixed", arrays))])[0]
-    assert (judged.verdict, judged.attribution, judged.family) == ("inconclusive", None, 0)
+    assert (judged.verdict, judged.attribution, judged.family) == ("undecided", None, 1)
     assert "S=4 cannot reach" in sentence(judged)
     assert "fewer than 5 paired seeds" in str(judged_claim(judged).adjusted_p.reason)
 
@@ -155,7 +174,7 @@ def test_too_few_seeds_are_never_enough() -> None:
 )  # fmt: skip
 def test_controls_separate_what_helps(levels: dict[str, float], attribution: str, words: str) -> None:
     judged = one(CLAIM, method=0.7, baseline=0.5, **levels)
-    assert (judged.verdict, judged.attribution) == ("supported", attribution)
+    assert (judged.verdict, judged.attribution) == ("better by more than m", attribution)
     assert words in sentence(judged)
 
 
@@ -167,19 +186,19 @@ def test_no_gain_means_nothing_to_explain() -> None:
 
 def test_a_perplexity_claim_needs_all_three() -> None:
     claim = dataclasses.replace(CLAIM, asserts="perplexity")
-    assert one(claim, method=0.7, baseline=0.5, matched_mean=0.5, permuted=0.5).verdict == "supported"
+    assert one(claim, method=0.7, baseline=0.5, matched_mean=0.5, permuted=0.5).verdict == "better by more than m"
     level = one(claim, method=0.7, baseline=0.5, matched_mean=0.5, permuted=0.7)
     assert level.verdict == "equivalent"
     assert "within 0.05 of permuted either way" in sentence(level)
     without = one(claim, method=0.7, baseline=0.5, matched_mean=0.5)
-    assert without.verdict == "inconclusive" and "no control permuted of foodpo" in sentence(without)
+    assert without.verdict == "undecided" and "no control permuted of foodpo" in sentence(without)
 
 
 def test_small_but_sure_gain_is_not_a_gain_worth_having() -> None:
     judged = one(CLAIM, method=0.525, baseline=0.5)
-    assert judged.p["supported"] is not None and judged.p["supported"] <= 0.05
+    assert judged.p["better"] is not None and judged.p["better"] <= 0.05
     assert judged.verdict == "equivalent"
-    assert one(dataclasses.replace(CLAIM, min_effect=0.0), method=0.525, baseline=0.5).verdict == "supported"
+    assert one(dataclasses.replace(CLAIM, min_effect=0.0), method=0.525, baseline=0.5).verdict == "better"
 
 
 def test_holm_over_the_declared_claims() -> None:
@@ -188,12 +207,12 @@ def test_holm_over_the_declared_claims() -> None:
         arrays = {"method": grid(level, noise=0.15, seed=10 + i), "baseline": grid(0.5, noise=0.15, seed=20 + i)}
         claim = Claim(f"c{i}", f"m{i}", "fixed", "bench/m")
         pairs.append((claim, from_arrays(f"m{i}", "fixed", arrays)))
-    alone = [judge([pair])[0].p["supported"] for pair in pairs]
+    alone = [judge([pair])[0].p["better"] for pair in pairs]
     together = judge(pairs)
-    assert [j.p["supported"] for j in together] == pytest.approx(holm(alone))
+    assert [j.p["better"] for j in together] == pytest.approx(holm(alone))
     assert {j.family for j in together} == {3}
     mixed = judge(pairs, [None, "found later", "found later"])
-    assert mixed[0].p["supported"] == pytest.approx(alone[0])
+    assert mixed[0].p["better"] == pytest.approx(alone[0])
     assert [j.declared for j in mixed] == [True, False, False]
     assert "exploratory" in sentence(mixed[1]) and "Benjamini-Hochberg" in sentence(mixed[1])
 
@@ -233,7 +252,7 @@ def test_evidence_of_a_matrix() -> None:
     expected = grid(0.7, seed=1).mean() - grid(0.5, seed=0).mean()
     assert mean.estimate == pytest.approx(expected)
     judged = judge_matrix(matrix(FULL), [CLAIM], freeze([CLAIM]))[0]
-    assert (judged.verdict, judged.attribution, judged.declared) == ("supported", "variation", True)
+    assert (judged.verdict, judged.attribution, judged.declared) == ("better by more than m", "variation", True)
 
 
 def test_a_control_of_another_method_does_not_count() -> None:
@@ -247,16 +266,110 @@ def test_a_control_of_another_method_does_not_count() -> None:
 
 
 def test_lower_is_better_is_turned_round() -> None:
-    assert (
-        judge_matrix(matrix({"fixed": 0.7, "foodpo": 0.5}, higher_is_better=False), [CLAIM])[0].verdict == "supported"
-    )
-    assert judge_matrix(matrix({"fixed": 0.7, "foodpo": 0.5}), [CLAIM])[0].verdict == "refuted"
+    turned = matrix({"fixed": 0.7, "foodpo": 0.5}, higher_is_better=False)
+    assert judge_matrix(turned, [CLAIM])[0].verdict == "better by more than m"
+    assert judge_matrix(matrix({"fixed": 0.7, "foodpo": 0.5}), [CLAIM])[0].verdict == "worse"
 
 
 def test_items_of_one_group_are_one_prompt() -> None:
     groups = [f"g{i // 4}" for i in range(80)]
     mean = gather(matrix({"fixed": 0.5, "foodpo": 0.7}, groups=groups), CLAIM).contrasts["baseline"].mean
     assert mean.prompts == 20
+
+
+def test_failed_runs_are_named_and_the_weaker_verdict_stands() -> None:
+    """Two of six runs failed: on the others the gain is plain, with the failed ones at the worst score it is not."""
+    full = matrix({"fixed": 0.5, "foodpo": 0.7})
+    status = {"state": "failed", "error": {"class": "Diverged", "message": "loss is nan"}}
+    runs = [
+        dataclasses.replace(r, status=status, scores={}) if r.method == "foodpo" and r.seed in (2, 4) else r
+        for r in full.runs
+    ]
+    more = [
+        run(m, s, grid(level, 8, seed=i)[s])
+        for i, (m, level) in enumerate({"fixed": 0.5, "foodpo": 0.7}.items())
+        for s in (6, 7)
+    ]
+    broken = MatrixData(Path("."), (*runs, *more), None, {})
+    assert judge_matrix(full, [CLAIM])[0].verdict == "better by more than m"
+    judged = judge_matrix(broken, [CLAIM])[0]
+    contrast = judged.evidence.contrasts["baseline"]
+    assert contrast.mean.seeds == 6 and contrast.bounds is not None and contrast.bounds[0].seeds == 8
+    assert judged.verdict == "undecided"
+    text = sentence(judged)
+    assert "2 of 8 runs of foodpo failed (seeds 2, 4)" in text and "the weaker verdict stands" in text
+    entry = judged_claim(judged)
+    assert entry.failures == ["2 of 8 runs of foodpo failed (seeds 2, 4)"]
+    assert entry.comparisons[0].failed_at_worst is not None
+    lowest = min(v for r in broken.runs if r.scores for v in r.scores["bench"].values("m").values())
+    own = [r.scores["bench"].values("m") for r in broken.runs if r.method == "fixed" and r.seed in (2, 4)]
+    kept = [contrast.mean.estimate or 0.0] * 6 + [lowest - float(np.mean(list(v.values()))) for v in own]
+    assert entry.comparisons[0].failed_at_worst.value == pytest.approx(np.mean(kept))
+    assert "finished; that cannot exclude a failure rate of" in entry.notes[0]
+    whole = judged_claim(judge_matrix(full, [CLAIM])[0])
+    assert whole.notes[0] == "6 of 6 runs of foodpo finished; that cannot exclude a failure rate of 39 %"
+
+
+def test_failed_runs_at_a_matched_kl_are_bounded_too() -> None:
+    full = matrix({"fixed": 0.5, "foodpo": 0.7})
+    runs = [
+        dataclasses.replace(r, status={"state": "failed"}) if (r.method, r.seed) == ("foodpo", 5) else r
+        for r in full.runs
+    ]
+    judged = judge_matrix(
+        MatrixData(Path("."), tuple(runs), None, {}),
+        [dataclasses.replace(CLAIM, at="matched_kl")],
+        matched_kl=lambda *_: 0.2 + 0.01 * np.arange(5.0)[:, None],
+    )[0]
+    assert judged.verdict == "undecided" and "1 of 6 runs of foodpo failed (seed 5)" in sentence(judged)
+
+
+def test_a_matrix_lends_its_spread_over_seeds_and_says_how_much() -> None:
+    judged = judge_matrix(matrix(FULL), [CLAIM])[0]
+    contrast = judged.evidence.contrasts["baseline"]
+    assert 0 < contrast.mean.borrowed <= 8 and contrast.mean.alone is not None
+    entry = judged_claim(judged)
+    assert "the other arms lent" in entry.notes[-1] and "without them +0.2" in entry.notes[-1]
+    assert (
+        entry.comparisons[0].alone is not None and entry.comparisons[0].alone.low != entry.comparisons[0].difference.low
+    )
+
+
+def test_one_sentence_has_one_verdict() -> None:
+    """Nothing is put down to a control beyond what the claim itself is found to be."""
+    small = one(CLAIM, method=0.525, baseline=0.5, matched_mean=0.5, permuted=0.5)
+    assert small.verdict == "equivalent" and "helps:" not in sentence(small).split("equivalent")[1]
+    gain, rest = CLAIM, dataclasses.replace(CLAIM, name="why", asserts="perplexity")
+    arrays = {
+        role: grid(level, seed=i)
+        for i, (role, level) in enumerate({"method": 0.7, "baseline": 0.5, "matched_mean": 0.5}.items())
+    }
+    evidence = from_arrays("foodpo", "fixed", arrays)
+    first, second = judge([(gain, evidence), (rest, evidence)])
+    assert (first.verdict, second.verdict) == ("better by more than m", "undecided")
+    assert first.attribution == second.attribution == "variation"
+    ladder = [judge([(gain, evidence)])[0].p["better"], first.p["better"]]
+    assert ladder[0] == ladder[1]  # a second rung of one ladder costs the first nothing
+
+
+def test_claims_of_one_ladder_share_a_level() -> None:
+    """The three nested claims and a rival: two ladders, not four tests."""
+    arrays = {
+        role: grid(level, noise=0.3, seed=i)
+        for i, (role, level) in enumerate(
+            {"method": 0.6, "baseline": 0.5, "matched_mean": 0.5, "permuted": 0.5}.items()
+        )
+    }
+    evidence = from_arrays("foodpo", "fixed", arrays)
+    own = [(dataclasses.replace(CLAIM, name=a, asserts=a), evidence) for a in ("gain", "variation", "perplexity")]
+    rival = (
+        dataclasses.replace(CLAIM, name="rival", method="rival"),
+        from_arrays("rival", "fixed", {"method": grid(0.5, seed=8), "baseline": arrays["baseline"]}),
+    )
+    alone = [judge([pair])[0].p["better"] for pair in own]
+    family = judge([*own, rival])
+    assert [j.p["better"] for j in family[:3]] == pytest.approx([min(1.0, 2 * (p or 0.0)) for p in alone])
+    assert {j.family for j in family} == {4}
 
 
 def settings_of(method: str, levels: list[float], first: int, rule: str | None = None) -> list[RunData]:
@@ -275,9 +388,9 @@ def test_the_best_setting_pays_for_being_picked() -> None:
     full = MatrixData(Path("."), tuple(runs), None, {})
     assert gather(full, CLAIM).label == "foodpo[c=2]"
     pinned = dataclasses.replace(CLAIM, method="foodpo[c=2]")
-    one_setting = judge_matrix(full, [pinned])[0].p["supported"]
+    one_setting = judge_matrix(full, [pinned])[0].p["better"]
     best = judge_matrix(full, [CLAIM])[0]
-    assert one_setting is not None and best.p["supported"] == pytest.approx(3 * one_setting)
+    assert one_setting is not None and best.p["better"] == pytest.approx(3 * one_setting)
     assert "shows most of 3 settings" in judged_claim(best).notes[0]
     assert "best of 3 against best of 1 settings" in sentence(best)
 
@@ -287,9 +400,9 @@ def test_every_setting_of_the_baseline_has_to_be_beaten() -> None:
     full = MatrixData(Path("."), tuple(runs), None, {})
     whole = judge_matrix(full, [CLAIM])[0]
     each = [judge_matrix(full, [dataclasses.replace(CLAIM, against=f"fixed[c={i}]")])[0] for i in range(3)]
-    assert whole.p["supported"] == max(j.p["supported"] for j in each if j.p["supported"] is not None)
-    below = [j.p["refuted"] for j in each if j.p["refuted"] is not None]
-    assert whole.p["refuted"] == pytest.approx(min(1.0, 3 * min(below)))
+    assert whole.p["better"] == max(j.p["better"] for j in each if j.p["better"] is not None)
+    below = [j.p["worse"] for j in each if j.p["worse"] is not None]
+    assert whole.p["worse"] == pytest.approx(min(1.0, 3 * min(below)))
     contrast = whole.evidence.contrasts["baseline"]
     assert contrast.second == "fixed[c=1]"
     assert contrast.mean.estimate == pytest.approx(grid(0.6, seed=9).mean() - grid(0.56, seed=1).mean())
@@ -327,9 +440,9 @@ def test_claims_over_settings_keep_their_size() -> None:
             return runs
 
         null = MatrixData(Path("."), (*arm("fixed", 2, 0.5), *arm("foodpo", 4, 0.5)), None, {})
-        supported += judge_matrix(null, [CLAIM])[0].verdict == "supported"
+        supported += judge_matrix(null, [CLAIM])[0].verdict in HELPS
         better = MatrixData(Path("."), (*arm("fixed", 4, 0.5), *arm("foodpo", 1, 0.55)), None, {})
-        refuted += judge_matrix(better, [CLAIM])[0].verdict in ("refuted", "equivalent")
+        refuted += judge_matrix(better, [CLAIM])[0].verdict in ("worse", "equivalent")
     error = np.sqrt(0.025 * 0.975 / rounds)
     assert supported / rounds <= 0.025 + 3 * error
     assert refuted / rounds <= 0.025 + 3 * error
@@ -345,9 +458,9 @@ def test_claims_over_settings_keep_their_size() -> None:
         ({"against": "reference"}, "no seed and prompt that both sides finished"),
     ],
 )
-def test_missing_evidence_is_inconclusive_with_a_reason(change: dict[str, Any], words: str) -> None:
+def test_missing_evidence_is_undecided_with_a_reason(change: dict[str, Any], words: str) -> None:
     judged = judge_matrix(matrix(FULL), [dataclasses.replace(CLAIM, **change)])[0]
-    assert judged.verdict == "inconclusive"
+    assert judged.verdict == "undecided"
     assert words in sentence(judged)
     json.dumps(judged_claim(judged).plain(), allow_nan=False)
 
@@ -362,7 +475,7 @@ def test_matched_kl_figures_come_from_the_caller() -> None:
 
     judged = judge_matrix(matrix({"fixed": 0.5, "foodpo": 0.5}), [claim], matched_kl=figures)[0]
     assert asked == [("foodpo", "fixed", "bench/m")]
-    assert judged.verdict == "supported"
+    assert judged.verdict == "better by more than m"
     assert "at matched KL" in sentence(judged) and "6 seeds" in sentence(judged)
     refused = judge_matrix(
         matrix({"fixed": 0.5, "foodpo": 0.5}), [claim], matched_kl=lambda *_: "KL ranges do not meet"
@@ -385,6 +498,19 @@ def test_only_what_was_frozen_before_the_runs_is_declared() -> None:
     weaker = dataclasses.replace(CLAIM, min_effect=0.0)
     as_frozen, new = judge_matrix(matrix(FULL), [weaker], frozen)
     assert (as_frozen.claim.min_effect, as_frozen.declared, new.declared) == (0.05, True, False)
+
+
+def test_seeds_added_later_are_exploratory_unless_looks_were_declared() -> None:
+    full = matrix({"fixed": 0.5, "foodpo": 0.52})
+    as_planned = judge_matrix(full, [CLAIM], freeze([CLAIM], range(6)))[0]
+    added = judge_matrix(full, [CLAIM], freeze([CLAIM], range(5)))[0]
+    assert as_planned.declared and added.why_exploratory == "seed 5 added after freezing, without declared looks"
+    looked = judge_matrix(full, [CLAIM], freeze([CLAIM], range(6), [6, 10]))[0]
+    assert looked.declared and "look at 6 seeds" in looked.correction and "looks at 6, 10" in sentence(looked)
+    before, after = as_planned.p["better"], looked.p["better"]
+    assert before is not None and after is not None and after > 1.2 * before  # charged for both looks
+    between = judge_matrix(full, [CLAIM], freeze([CLAIM], range(5), [5, 10]))[0]
+    assert between.why_exploratory == "6 seeds is none of the declared looks (5, 10 seeds)"
 
 
 def test_claims_of_the_matrix_file_are_read() -> None:
