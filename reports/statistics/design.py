@@ -18,13 +18,10 @@ from reports.statistics.multiplicity import Look
 
 Floats = NDArray[np.float64]
 
-# Before training: what a design of S seeds and P prompts can find, from three standard deviations.
+# Before training: about what a design of S seeds and P prompts can find, from three standard deviations.
 #
 # A paired difference of two methods under seed s on prompt p is delta + A_s + B_p + E_sp. Its mean over the design has
 # variance sd_seed^2 / S + sd_prompt^2 / P + sd_residual^2 / (S P): more prompts never replace seeds, nor seeds prompts.
-
-
-DRAWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,51 +76,6 @@ def power(spread: Spread, effect: float, seeds: int, prompts: int, alpha: float 
     found = float(stats.nct.sf(critical, degrees, abs(effect) / math.sqrt(variance)))
     # scipy's noncentral t is undefined far out, where the answer is certain.
     return found if math.isfinite(found) else 1.0
-
-
-def power_against(
-    spread: Spread, effects: Sequence[float], seeds: int, prompts: int, alpha: float = 0.05, draws: int = DRAWS
-) -> float:
-    """Chance that one method is found better than every one of several others at once, by simulation.
-
-    `effects` are its true differences to each. All differences share the method's own runs, so they are correlated at
-    one half, and all of them must be significant: what a perplexity effect has to show against the baseline,
-    `matched_mean` and `permuted`. `spread` is that of one difference.
-    """
-    expected = expected_squares(spread, seeds, prompts)
-    rng, others = np.random.default_rng(0), len(effects)
-    half = 1 / math.sqrt(2)  # spread of one method, of which a difference has two
-
-    def differences(sd: float, units: int) -> np.ndarray:
-        own, other = rng.normal(0, sd * half, (draws, 1, units)), rng.normal(0, sd * half, (draws, others, units))
-        result: np.ndarray = own - other
-        return result
-
-    per_seed = differences(math.sqrt(expected.seed / prompts), seeds)
-    by_prompts = differences(spread.prompt / math.sqrt(prompts), 1)[:, :, 0]
-    means = np.asarray(effects)[None] + per_seed.mean(axis=2) + by_prompts
-    seed_square = prompts * per_seed.var(axis=2, ddof=1)
-    rest_units = (seeds - 1) * (prompts - 1)
-    rest = expected.residual * rng.chisquare(rest_units, seed_square.shape) / rest_units
-    prompt_square = expected.prompt * rng.chisquare(prompts - 1, seed_square.shape) / (prompts - 1)
-    total = seed_square + prompt_square - rest
-    spread_of = seed_square**2 / (seeds - 1) + prompt_square**2 / (prompts - 1) + rest**2 / rest_units
-    alone = total <= seed_square
-    degrees = np.where(alone, seeds - 1, total**2 / spread_of)
-    error = np.sqrt(np.maximum(total, seed_square) / (seeds * prompts))
-    return float((stats.t.sf(means / error, degrees) <= alpha / 2).all(axis=1).mean())
-
-
-def detectable(spread: Spread, seeds: int, prompts: int, alpha: float = 0.05, wanted: float = 0.8) -> float:
-    """Smallest true difference found with chance `wanted`."""
-    low = 0.0
-    high = math.sqrt(variance_of_mean(expected_squares(spread, seeds, prompts))[0])
-    while power(spread, high, seeds, prompts, alpha) < wanted:
-        low, high = high, 2 * high
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if power(spread, middle, seeds, prompts, alpha) < wanted else (low, middle)
-    return high
 
 
 def needed(
@@ -186,6 +138,7 @@ def minimum_detectable_effect(stderr: float, degrees: float | None = None) -> fl
 
 
 MOST_PROMPTS = 200  # simulated; more are stood for by these, with the spread that their mean has
+FEWEST_PROMPTS, MOST_CELLS = 20, 4000  # and with many seeds by fewer
 _ROLES = ("method", "baseline", "matched_mean", "permuted")
 
 
@@ -235,12 +188,13 @@ class SimulatedDesign:
         names = [*_ROLES[: asserts + 1], *(f"rival {i}" for i in range(rivals))]
         asked = [Asserted("method", _ROLES[1 : i + 2]) for i in range(asserts)]
         asked += [Asserted(name, ("baseline",)) for name in names[asserts + 1 :]]
-        shown = min(prompts, MOST_PROMPTS)
+        shown = min(prompts, MOST_PROMPTS, max(FEWEST_PROMPTS, MOST_CELLS // self.looks[-1]))
         scale = math.sqrt(shown / prompts / 2)
         rng = np.random.default_rng(0)
         self._chunks: list[list[list[Claimed]]] = []
         cells = len(names) * settings * self.looks[-1] * shown
-        for size in _sizes(draws, max(1, 8_000_000 // cells)):
+        self._sizes = _sizes(draws, max(1, 8_000_000 // cells))
+        for size in self._sizes:
             scores = {}
             for name in names:
                 count = settings if name in _ROLES else 1
@@ -255,16 +209,15 @@ class SimulatedDesign:
         """Chance that the strongest claim is found where the method is `effect` better than all it is compared with, and
         the seeds used on average: a matrix stops at the look that finds it."""
         hits, used = [], []
-        for looks in self._chunks:
-            done, seeds = None, np.asarray(float(self.looks[-1]))
+        for size, looks in zip(self._sizes, self._chunks, strict=True):
+            done, seeds = np.zeros(size, dtype=bool), np.full(size, float(self.looks[-1]))
             for now, plan, claims in zip(self.looks, self._plan, looks, strict=True):
                 moved = [replace(c, needs=tuple(_Shifted(n, effect) for n in c.needs if n is not None)) for c in claims]
                 ruling = judge_family([*moved[: self.asserts], *claims[self.asserts :]], look=plan)[self.asserts - 1]
-                hit = np.asarray(ruling.p["better"] <= ALPHA)
-                fresh = hit if done is None else hit & ~done
-                seeds = np.where(fresh, now, seeds)
-                done = hit if done is None else done | hit
-            hits.append(np.asarray(done, dtype=float))
+                hit = (ruling.p["better"] <= ALPHA) & ~done
+                seeds[hit] = now
+                done |= hit
+            hits.append(done)
             used.append(seeds)
         return float(np.concatenate(hits).mean()), float(np.concatenate(used).mean())
 
@@ -279,6 +232,50 @@ class SimulatedDesign:
             middle = (low + high) / 2
             low, high = (middle, high) if self.found(middle)[0] < wanted else (low, middle)
         return high
+
+
+MOST_SEEDS = 1000  # simulated; of more the noncentral t has to serve
+
+
+def simulated_needed(
+    spread: Spread,
+    effect: float,
+    *,
+    seeds: int | None = None,
+    prompts: int | None = None,
+    rivals: int = 0,
+    wanted: float = 0.8,
+    limit: int = 10_000,
+    draws: int = 1000,
+) -> int | None:
+    """`needed` by simulation, to about 2 %: seeds (given `prompts`) or prompts (given `seeds`) for one claim of a gain.
+
+    `rivals` as in SimulatedDesign. None where no number up to `limit` does, or where there are too few seeds to judge.
+    """
+    least = LEAST_SEEDS if prompts is not None else 2
+    guess = needed(spread, effect, seeds=seeds, prompts=prompts, alpha=ALPHA / (1 + rivals), least=least, limit=limit)
+    if seeds is not None and seeds < LEAST_SEEDS:
+        return None
+    if guess is None or (seeds is None and guess > MOST_SEEDS):
+        return guess
+
+    def enough(count: int) -> bool:
+        shape = ([seeds], count) if seeds is not None else ([count], prompts)
+        return SimulatedDesign(spread, *shape, rivals=rivals, draws=draws).found(effect)[0] >= wanted  # type: ignore[arg-type]
+
+    low, high = least - 1, guess
+    while not enough(high):
+        low, high = high, math.ceil(high * 1.25)
+        if high > limit:
+            return None
+    if low < least:
+        low = max(least - 1, math.floor(high / 1.25))
+        while low >= least and enough(low):
+            low, high = max(least - 1, math.floor(low / 1.25)), low
+    while high - low > max(1, high // 50):
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def _sizes(total: int, most: int) -> list[int]:

@@ -94,6 +94,7 @@ A pilot with at least 2 seeds measures them: --pilot OUTPUT_DIR.
 
 examples:
   python -m harness power --effect 0.05 --seeds 3,5,10 --prompts 100,500
+  python -m harness power --effect 0.05 --looks 6,10
   python -m harness power --effect 0.05 --pilot output/dpo_metrics""",
         (
             argument("--effect", type=_POSITIVE, required=True, help="true difference to find, in the metric's unit"),
@@ -114,11 +115,12 @@ examples:
             ),
             argument(
                 "--claims",
-                type=whole(1, 10_000),
+                type=whole(1, 100),
                 default=1,
                 metavar="N",
-                help="claims declared, for Bonferroni; default: 1",
+                help="claims declared, corrected together as the report does; default: 1",
             ),
+            argument("--looks", type=wholes(2, 1000), default=[], metavar="SEEDS", help="planned looks, such as 6,10"),
             JSON,
         ),
     ),

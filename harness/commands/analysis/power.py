@@ -11,9 +11,20 @@ from harness.commands.options import print_json
 from harness.state.survey import frozen_matrix
 from reports.page.text import plain_table
 from reports.runs.records import ReportError, load_matrix
-from reports.statistics.design import LEAST_SEEDS, Spread, components, detectable, needed, power, power_against
+from reports.statistics.design import (
+    ALPHA,
+    LEAST_SEEDS,
+    MOST_PROMPTS,
+    SimulatedDesign,
+    Spread,
+    components,
+    simulated_needed,
+)
 from reports.verdict.pilot import PilotError, pilot_squares
 from trainers.common import Json, UserError
+
+#: Simulated matrices a design, and scores in all of them: what a minute of one core allows.
+FEWEST_DRAWS, MOST_DRAWS, CELLS = 200, 2000, 250_000_000
 
 
 def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
@@ -53,29 +64,44 @@ def _stated(options: argparse.Namespace) -> tuple[Spread, str]:
         raise UserError(f"--sd-seed, --sd-prompt, --sd-residual: {error}") from None
 
 
-def _report(spread: Spread, options: argparse.Namespace, alpha: float) -> Json:
-    every = (options.effect,) * 3
-    cells = [
-        {
-            "seeds": seeds,
-            "prompts": prompts,
-            "power": power(spread, options.effect, seeds, prompts, alpha),
-            "power_three": power_against(spread, every, seeds, prompts, alpha, draws=5000),
-            "detectable": detectable(spread, seeds, prompts, alpha),
-            "judged": seeds >= LEAST_SEEDS,
-        }
-        for seeds in options.seeds
-        for prompts in options.prompts
-    ]
-    ask: Json = {"alpha": alpha, "limit": 10_000, "least": LEAST_SEEDS}
+def _report(spread: Spread, options: argparse.Namespace) -> Json:
+    """All by simulation of the function that judges a report. Rivals: one claim of a gain for each further claim."""
+    rivals, three = options.claims - 1, max(0, options.claims - 3)
+    arms = 4 + three + 2 + rivals  # of both designs together
+    cells = []
+    for seeds in options.seeds:
+        for prompts in options.prompts:
+            size = len(options.seeds) * len(options.prompts) * arms * seeds * min(prompts, MOST_PROMPTS)
+            draws = min(MOST_DRAWS, max(FEWEST_DRAWS, CELLS // size))
+            alone = SimulatedDesign(spread, [seeds], prompts, rivals=rivals, draws=draws)
+            controls = SimulatedDesign(spread, [seeds], prompts, asserts=3, rivals=three, draws=draws)
+            cells.append(
+                {
+                    "seeds": seeds,
+                    "prompts": prompts,
+                    "power": alone.found(options.effect)[0],
+                    "power_three": controls.found(options.effect)[0],
+                    "detectable": alone.detectable(),
+                    "judged": seeds >= LEAST_SEEDS,
+                }
+            )
+    ask: Json = {"rivals": rivals, "draws": max(FEWEST_DRAWS, 2 * MOST_DRAWS // (4 + rivals))}
     return {
         "sd": asdict(spread),
         "designs": cells,
-        "seeds_needed": {str(p): needed(spread, options.effect, prompts=p, **ask) for p in options.prompts},
+        "looks": [_looked(spread, options, prompts, rivals) for prompts in options.prompts if options.looks],
+        "seeds_needed": {str(p): simulated_needed(spread, options.effect, prompts=p, **ask) for p in options.prompts},
         "prompts_needed": {
-            str(s): needed(spread, options.effect, seeds=s, alpha=alpha, limit=1_000_000) for s in options.seeds
+            str(s): simulated_needed(spread, options.effect, seeds=s, limit=1_000_000, **ask) for s in options.seeds
         },
     }
+
+
+def _looked(spread: Spread, options: argparse.Namespace, prompts: int, rivals: int) -> Json:
+    """What declared looks find, and the seeds trained on average: a matrix stops at the look that finds the effect."""
+    design = SimulatedDesign(spread, sorted(set(options.looks)), prompts, rivals=rivals)
+    found, seeds = design.found(options.effect)
+    return {"looks": list(design.looks), "prompts": prompts, "power": found, "seeds_on_average": seeds}
 
 
 def _show(report: Json, options: argparse.Namespace) -> None:
@@ -86,7 +112,7 @@ def _show(report: Json, options: argparse.Namespace) -> None:
     def grid(key: str, form: str) -> None:
         for block in blocks:
             rows = [
-                [f"{s} seeds{'' if s >= LEAST_SEEDS else '*'}", *(format(by[s, p][key], form) for p in block)]
+                [f"{s} seeds{'' if s >= LEAST_SEEDS else '*'}", *(_cell(by[s, p][key], form) for p in block)]
                 for s in options.seeds
             ]
             print(plain_table(["prompts", *map(str, block)], rows))
@@ -97,6 +123,11 @@ def _show(report: Json, options: argparse.Namespace) -> None:
     grid("power_three", ".0%")
     print("\nsmallest difference found with chance 80 %")
     grid("detectable", ".3g")
+    if report["looks"]:
+        looks = ", ".join(map(str, report["looks"][0]["looks"]))
+        print(f"\nwith looks at {looks} seeds, alpha spent by Pocock's function")
+        rows = [[str(r["prompts"]), f"{r['power']:.0%}", f"{r['seeds_on_average']:.1f}"] for r in report["looks"]]
+        print(plain_table(["prompts", "found", "seeds on average"], rows))
     few = [s for s in options.seeds if s < LEAST_SEEDS]
     if few:
         print(f"* below {LEAST_SEEDS} seeds no claim is judged, whatever the numbers")
@@ -108,6 +139,10 @@ def _show(report: Json, options: argparse.Namespace) -> None:
     print(plain_table(rows[0], rows[1:]))
 
 
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
 def _deviations(spread: Spread) -> str:
     return f"  seed {spread.seed:.3g}, prompt {spread.prompt:.3g}, residual {spread.residual:.3g}"
 
@@ -115,18 +150,17 @@ def _deviations(spread: Spread) -> str:
 def run(options: argparse.Namespace) -> int:
     """Print the tables, or one JSON object; nothing is written."""
     options.seeds, options.prompts = sorted(set(options.seeds)), sorted(set(options.prompts))
-    alpha = 0.05 / options.claims
     cautious = None
     if options.pilot is not None:
         spread, cautious, source = _measured(options)
     else:
         spread, source = _stated(options)
-    report = _report(cautious or spread, options, alpha)
+    report = _report(cautious or spread, options)
     if options.json:
         given = {
             "effect": options.effect,
             "claims": options.claims,
-            "alpha": alpha,
+            "alpha": ALPHA,
             "source": source,
             "sd_measured": None if cautious is None else asdict(spread),
         }
@@ -138,7 +172,7 @@ def run(options: argparse.Namespace) -> int:
         print("used: the 80 % upper bounds, since a small pilot may underestimate")
         print(_deviations(cautious))
     print(
-        f"two-sided alpha {alpha:.3g} ({options.claims} claim{'' if options.claims == 1 else 's'}), paired by seed and prompt\n"
+        f"two-sided alpha {ALPHA:.3g} over {options.claims} claim{'' if options.claims == 1 else 's'}, paired by seed, prompt\n"
     )
     _show(report, options)
     return 0

@@ -12,7 +12,7 @@ import pytest
 
 from reports.runs.arms import arms
 from reports.runs.records import load_matrix
-from reports.statistics.design import Spread, components, detectable, needed, power
+from reports.statistics.design import Spread, components, needed, power
 from reports.verdict.pilot import PilotError, pilot_squares
 from tests.reports.builder import write_matrix
 
@@ -46,12 +46,15 @@ def test_stated_deviations(cli: Cli) -> None:
     ]  # fmt: skip
     for design in result["designs"]:
         shape = design["seeds"], design["prompts"]
-        assert design["power"] == pytest.approx(power(spread, 0.06, *shape))
-        assert design["detectable"] == pytest.approx(detectable(spread, *shape))
-        assert design["power_three"] < design["power"]
         assert design["judged"] == (design["seeds"] >= 5)
-    assert result["seeds_needed"]["100"] == needed(spread, 0.06, prompts=100, least=5)
-    assert result["prompts_needed"]["5"] == needed(spread, 0.06, seeds=5)
+        if design["judged"]:  # simulated; the noncentral t is nearly right for one claim
+            assert design["power"] == pytest.approx(power(spread, 0.06, *shape), abs=0.05)
+            assert design["power_three"] < design["power"]
+            assert power(spread, design["detectable"], *shape) == pytest.approx(0.8, abs=0.05)
+        else:
+            assert (design["power"], design["power_three"], design["detectable"]) == (0, 0, None)
+    assert result["seeds_needed"]["100"] == pytest.approx(needed(spread, 0.06, prompts=100, least=5), abs=1)
+    assert result["prompts_needed"]["5"] == pytest.approx(needed(spread, 0.06, seeds=5), rel=0.1)
     assert result["prompts_needed"]["3"] is None
     text = " ".join(cli(*arguments).stdout.split())
     assert "needed to find 0.06" in text and "at 3 seeds no number of prompts" in text
@@ -66,8 +69,18 @@ def test_claims_cost_power(cli: Cli) -> None:
         return found
 
     one, four = at(1), at(4)
-    assert four["alpha"] == pytest.approx(one["alpha"] / 4)
-    assert four["designs"][0]["power"] < one["designs"][0]["power"]
+    assert four["alpha"] == one["alpha"] == 0.05
+    assert four["designs"][0]["power"] < one["designs"][0]["power"] - 0.05
+    # The audit's ordinary world: three nested claims and a rival, 29.8 % before.
+    assert four["designs"][0]["power_three"] >= 0.55 - 3 * (0.55 * 0.45 / 2000) ** 0.5
+
+
+def test_planned_looks_save_seeds(cli: Cli) -> None:
+    arguments = ("power", "--effect", 0.06, "--seeds", 6, "--prompts", 200, *GIVEN, "--looks", "10,6")
+    (row,) = json.loads(cli(*arguments, "--json").stdout)["looks"]
+    assert row["looks"] == [6, 10] and row["prompts"] == 200
+    assert row["power"] >= 0.9 and row["seeds_on_average"] <= 7
+    assert "with looks at 6, 10 seeds" in cli(*arguments).stdout
 
 
 def test_output_and_help_fit_80_columns(cli: Cli, tmp_path: Path) -> None:
@@ -120,7 +133,9 @@ def test_a_continuous_score_of_another_range(cli: Cli, tmp_path: Path) -> None:
     two = json.loads(cli("power", "--effect", 0.1, "--pilot", stretched, *ask).stdout)
     assert {name: 2 * value for name, value in one["sd"].items()} == pytest.approx(two["sd"])
     for a, b in zip(one["designs"], two["designs"], strict=True):
-        assert a["power"] == pytest.approx(b["power"]) and 2 * a["detectable"] == pytest.approx(b["detectable"])
+        assert a["power"] == pytest.approx(b["power"])
+        if a["judged"]:
+            assert 2 * a["detectable"] == pytest.approx(b["detectable"], rel=5e-3)
     stated = [json.loads(cli("power", "--effect", 0.05 * w, "--range", w, *ask).stdout) for w in (1, 2)]
     assert [d["power"] for d in stated[0]["designs"]] == pytest.approx([d["power"] for d in stated[1]["designs"]])
 
@@ -144,7 +159,7 @@ def test_unfinished_pilot_uses_what_is_shared(tmp_path: Path) -> None:
         (("--effect", "0.1", "--prompts", "many"), "'many'"),
         (("--effect", "0.1", "--sd-seed", "-1"), "of at least 0"),
         (("--effect", "0.1", "--sd-seed", "0", "--sd-prompt", "0", "--sd-residual", "0"), "not all 0"),
-        (("--effect", "0.1", "--claims", "0"), "give a whole number of 1 to 10000"),
+        (("--effect", "0.1", "--claims", "0"), "give a whole number of 1 to 100"),
         (("--effect", "0.1", "--metric", "a/b"), "belongs to a pilot"),
         (("--effect", "0.1", "--pilot", "nowhere"), "holds no matrix"),
         (("--effect", "0.1", "--sede", "3"), "did you mean '--seeds'?"),
