@@ -1,7 +1,7 @@
 # make run    install if needed, then train, evaluate and compare the demo matrix
 # make test   install if needed, then every test
 # make check  ruff and mypy
-# make simulate  error rates of the verdicts on 500 matrices a world (eleven minutes)
+# make simulate  error rates and power on 2,000 matrices a world, and of naive analyses on 500 (under an hour)
 # make faults  200 kills and faults over a fast matrix (under an hour); make faults RUNS=n SEED=n
 # make bench  measured ratios (tests/benchmarks); make bench ONLY=prefix runs some
 #
@@ -73,6 +73,7 @@ bench: $(STAMP)
 	@$(VENV)/bin/python -m tests.benchmarks $(ONLY)
 
 simulate: $(STAMP)
+	@$(VENV)/bin/python -m tests.simulation.rates
 	@$(VENV)/bin/python -m tests.simulation.simulate --matrices 500
 
 RUNS ?= 200

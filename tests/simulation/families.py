@@ -215,16 +215,21 @@ WORLDS = (
     *(_noisy(arm, factor) for arm in ("baseline", "method", "permuted", "rival") for factor in (3, 10)),
     _noisy("baseline", 5),
     Family("seeds_dominate", "seeds spread far", spread=DOMINATING),
-    Family("seeds_dominate_10_times_noisier", "and those of one arm farther", spread=DOMINATING, noisier={"baseline": 10}),
     Family(
-        "sixteen_arms", "and one of sixteen arms spreads 3 times as far", spread=DOMINATING, noisier={"baseline": 3},
+        "seeds_dominate_10_times_noisier", "seeds spread far, those of one arm 10 times farther",
+        spread=DOMINATING, noisier={"baseline": 10},
+    ),
+    Family(
+        "sixteen_arms", "seeds spread far, those of one of sixteen arms 3 times farther",
+        spread=DOMINATING, noisier={"baseline": 3},
         arms=(*ARMS, *(f"other {i}" for i in range(11))),
     ),
     Family("prompts_dominate", "methods differ by prompt", spread=Spread(0.01, 0.50, 0.30)),
     Family("heavy_tails", "seeds follow t with 3 degrees of freedom", spread=DOMINATING, seed_law=heavy),
     Family("left_skewed", "seeds are skewed to the left", spread=DOMINATING, seed_law=left_skewed),
     Family(
-        "left_skewed_method", "seeds of the method alone are", spread=DOMINATING, seed_law=left_skewed, skewed_arm="method"
+        "left_skewed_method", "seeds of the method alone are skewed to the left",
+        spread=DOMINATING, seed_law=left_skewed, skewed_arm="method"
     ),
     Family("collapsing", "one seed in ten collapses, in every arm", spread=Spread(0.03, 0.14, 0.42), seed_law=collapsing),
     Family("clusters", "prompts share passages", spread=Spread(0.02, 0.30, 0.42), clusters=True),

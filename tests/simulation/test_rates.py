@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulation import families, trends
 from tests.simulation.families import FAMILY, FOUND, PERPLEXITY, WORLDS, Family
-from tests.simulation.rates import LEAST, MOST_SEEDS, broken, read
+from tests.simulation.rates import LEAST, MOST_SEEDS, broken, read, table
 
 BY_NAME = {world.name: world for world in WORLDS}
 SMALL = 250
@@ -24,6 +24,11 @@ def test_committed_rates_hold_their_bounds() -> None:
     assert all(0 <= value <= 1 for name, value in found.items() if name.split(".")[0] in ("false", "before", "power"))
     rows = json.loads((Path(__file__).parent / "simulation.json").read_text(encoding="utf-8"))
     assert all(set(row) == {"name", "value"} for row in rows)
+
+
+def test_the_page_shows_the_committed_rates() -> None:
+    page = (Path(__file__).parents[2] / "reports" / "STATISTICS.md").read_text(encoding="utf-8")
+    assert table(read()) in page and f"{read()['looks.seeds_06']:.1f} seeds on average" in page
 
 
 @pytest.mark.parametrize(
