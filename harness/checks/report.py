@@ -27,6 +27,8 @@ _NEEDED_CONTROLS = {"gain": (), "variation": ("matched_mean",), "perplexity": ("
 
 def check_claims(config: MatrixConfig, source: Source, measured: Measured) -> None:
     """Refuse claims that nothing in the matrix could settle."""
+    if config.looks:
+        _check_looks(config, source)
     methods = {method.name: method for method in config.methods}
     names: set[str] = set()
     for i, claim in enumerate(config.claims):
@@ -49,6 +51,22 @@ def check_claims(config: MatrixConfig, source: Source, measured: Measured) -> No
                 f"{at('asserts')} is {claim.asserts!r}, which needs the control {lacking[0]}; add a method with rule: "
                 f"{lacking[0]} and parent: {claim.method}"
             )
+
+
+def _check_looks(config: MatrixConfig, source: Source) -> None:
+    from reports.statistics.multiplicity import LEAST_SEEDS
+
+    looks, count = config.looks, len(config.seeds)
+    refuse(
+        (
+            looks != sorted(set(looks)) or looks[0] < LEAST_SEEDS,
+            f"{source.at('looks')} is {looks}; give rising numbers of seeds, the first at least {LEAST_SEEDS}",
+        ),
+        (
+            count not in looks,
+            f"{source.at('looks')} is {looks}, and seeds has {count}; give as many seeds as one of the looks has",
+        ),
+    )
 
 
 def _check_metric(metric: str, where: str, measured: Measured) -> None:

@@ -161,6 +161,10 @@ class MatrixConfig(Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     claims: list[ClaimConfig] = Field(default_factory=list)
+    looks: list[int] = Field(
+        default_factory=list,
+        description="Numbers of seeds, rising, at which the claims may be judged; frozen with them. Empty: once, at `seeds`.",
+    )
     executor: ExecutorConfig = ExecutorConfig()
     push_to_hub: PushConfig | None = None
 

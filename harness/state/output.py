@@ -77,4 +77,4 @@ def freeze_claims(plan: Plan) -> None:
     """Write claims.json before the first run; never changed afterwards, so later claims are exploratory."""
     if plan.config.claims and not (plan.output / CLAIMS).exists():
         claims = parse_claims([claim.model_dump() for claim in plan.config.claims])
-        write_json(plan.output / CLAIMS, frozen_claims(claims))
+        write_json(plan.output / CLAIMS, frozen_claims(claims, plan.config.seeds, plan.config.looks))

@@ -24,6 +24,7 @@ def test_claims_are_frozen_once(world: Any) -> None:
     before = path.read_bytes()
     claims, _ = thaw(json.loads(before))
     assert [(claim.name, claim.min_effect) for claim in claims] == [("foo-wins", 0.02)]
+    assert json.loads(before)["seeds"] == list(world.plan().config.seeds) and json.loads(before)["looks"] == []
     world.replace("min_effect: 0.02", "min_effect: 0.01")
     plan = world.plan()
     freeze(plan)
@@ -53,6 +54,9 @@ def test_changing_a_claim_trains_nothing_again(world: Any) -> None:
         ("min_effect: 0.02", "asserts: better", ["claims[0].asserts", "'better'"]),
         ("min_effect: 0.02", "min_effct: 0.02", ["unknown key claims[0].min_effct", "did you mean 'min_effect'?"]),
         ("min_effect: 0.02", "min_effect: -1", ["claims[0].min_effect", "-1"]),
+        ("\nclaims:", "\nlooks: [6, 10]\nclaims:", ["looks is [6, 10]", "give as many seeds as one of the looks has"]),
+        ("\nclaims:", "\nlooks: [10, 6]\nclaims:", ["give rising numbers of seeds, the first at least 5"]),
+        ("\nclaims:", "\nlooks: [3, 6]\nclaims:", ["give rising numbers of seeds, the first at least 5"]),
     ],
 )
 def test_mistakes_in_claims(world: Any, old: str, new: str, words: list[str]) -> None:

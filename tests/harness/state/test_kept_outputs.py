@@ -18,6 +18,7 @@ import pytest
 
 from harness import Results, load_results
 from harness.cli import main
+from reports.schema import read_summary
 from trainers.common.files import file_hash
 
 pytestmark = pytest.mark.slow
@@ -78,6 +79,7 @@ def test_the_archive_is_small_and_says_what_made_it(study: Path) -> None:
 def test_a_finished_output_is_reported_and_nothing_else(study: Path, tmp_path: Path, capfd: Any) -> None:
     output = study / "finished"
     before, summary = kept(output), json.loads((output / "summary.json").read_text())
+    assert read_summary(output / "summary.json").schema_version == summary["schema_version"] == 1
     assert len(before) > 100
     run(output)
     after = kept(output)
