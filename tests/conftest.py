@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.warm import Harness
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -41,6 +44,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from trainers.tiny import build_tiny_model
 
     return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def warm_harness() -> Iterator[Harness]:
+    """Starts `python -m harness` without paying for its imports each time."""
+    harness = Harness()
+    yield harness
+    harness.close()
 
 
 @pytest.fixture(scope="session")
