@@ -39,10 +39,10 @@ def main() -> int:
         return 0
     # before torch is imported: a pool of threads would not survive the forks
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
-    from tests.faults import warm
     from tests.faults.campaign import Campaign
+    from tests.warm import import_everything
 
-    warm.import_everything()
+    import_everything()
     root = Path(tempfile.mkdtemp(prefix="faults-"))
     os.environ["DPO_HARNESS_CACHE"] = str(root / "cache")
     campaign = Campaign(root, options.seed)

@@ -6,12 +6,13 @@ import json
 import os
 import struct
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.warm import Harness
 
 MATRIX = """\
 name: small
@@ -109,17 +110,11 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+def cli(warm_harness: Harness) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python -m harness ...` in a process of its own, 80 columns wide."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "harness", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            cwd=Path(__file__).resolve().parents[2],
-            env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
-        )
+        warm_harness.start(arguments, {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"})
+        return warm_harness.wait()
 
     return run

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 RULE = """
@@ -38,7 +38,7 @@ report: {baseline: fixed, primary: constraints/gold_reward}
 """
 
 
-def test_failed_runs_do_not_stop_the_matrix(tiny_model: Path, tmp_path: Path) -> None:
+def test_failed_runs_do_not_stop_the_matrix(tiny_model: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     (tmp_path / "rules.py").write_text(RULE)
     (tmp_path / "matrix.yaml").write_text(MATRIX.replace("MODEL", str(tiny_model)))
     pairs = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(4)]
@@ -46,8 +46,8 @@ def test_failed_runs_do_not_stop_the_matrix(tiny_model: Path, tmp_path: Path) ->
     prompt = {"id": "b0", "prompt": "Say it.", "constraints": [{"kind": "no_commas", "args": {}}]}
     (tmp_path / "prompts.jsonl").write_text(json.dumps(prompt) + "\n")
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "harness", "run-matrix", str(tmp_path / "matrix.yaml"), "--output", str(output)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+    command = ["run-matrix", tmp_path / "matrix.yaml", "--output", output]
+    result = cli(*command)
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
     status = {
@@ -63,11 +63,11 @@ def test_failed_runs_do_not_stop_the_matrix(tiny_model: Path, tmp_path: Path) ->
     page = (output / "report.html").read_text()
     assert "no beta today" in page and "exit code 9" in page
 
-    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+    again = cli(*command)
     assert again.returncode == 1
     assert "2 runs failed before with a permanent error; --retry-failed tries again" in again.stderr
     assert "training process started" not in again.stderr
 
-    again = subprocess.run([*command, "--retry-failed"], capture_output=True, text=True, cwd=ROOT, timeout=600)
+    again = cli(*command, "--retry-failed")
     assert again.returncode == 1
     assert "training 2 runs (1 already trained)" in again.stderr

@@ -518,22 +518,18 @@ def build_reward_model(folder: Path, tiny: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_run_matrix_with_three_judges(tiny_model: Path, tmp_path: Path) -> None:
+def test_run_matrix_with_three_judges(tiny_model: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     from tests.harness.conftest import PAIRS, write_jsonl
 
     write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
     write_jsonl(tmp_path / "prompts.jsonl", PROMPTS)
     build_reward_model(tmp_path / "rm", tiny_model)
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "harness", "run-matrix", str(tmp_path / "m.yaml"), "--output", str(output)]
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=500)
-
+    command = ["run-matrix", tmp_path / "m.yaml", "--output", output]
     up = threading.Event()
     with chat_server(lambda content, before: Said("[[A]]") if up.is_set() else Said(status=500)) as server:
         (tmp_path / "m.yaml").write_text(MATRIX.replace("MODEL", str(tiny_model)).replace("URL", server.url))
-        first = run()
+        first = cli(*command)
         assert first.returncode == 1, first.stderr
         assert "failed: judge constraints@llm: UnansweredError" in first.stderr and "Traceback" not in first.stderr
         assert "judged constraints@rm: " in first.stderr
@@ -545,7 +541,7 @@ def test_run_matrix_with_three_judges(tiny_model: Path, tmp_path: Path) -> None:
         assert summary["counts"]["done"] == 2 and "UnansweredError" in (output / "report.html").read_text()
 
         up.set()
-        second = run()
+        second = cli(*command)
         assert second.returncode == 0, second.stderr
         assert "judged constraints@llm" in second.stderr and "judged constraints@rm" not in second.stderr
     summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
@@ -556,7 +552,7 @@ def test_run_matrix_with_three_judges(tiny_model: Path, tmp_path: Path) -> None:
         assert comparison["label"] == "foodpo" and comparison["n"] == len(PROMPTS)
     (claim,) = summary["claims"]["judged"]
     assert claim["claim"]["metric"] == "constraints@rm/win_rate" and claim["comparisons"]
-    third = run()
+    third = cli(*command)
     assert third.returncode == 0 and "nothing to do" in third.stderr, third.stderr
 
 

@@ -47,10 +47,11 @@ def test_a_rule_file_is_found_beside_the_matrix_file(world: Any) -> None:
 
 
 def test_a_dry_run_leaves_status_files_alone(world: Any) -> None:
+    from harness.state.records import RunRecord
     from harness.state.store import RunStore
 
     store = RunStore(world.root / "run")
-    store.create({"run_id": "run"})
+    store.create(RunRecord(run_id="run"))
     (store.directory / "w").write_bytes(b"x")
     store.mark_stage("train", "f", ["w"], 1.0)
     (store.directory / "w").unlink()

@@ -18,6 +18,7 @@ import pytest
 from harness.state.failures import disk_errno, disk_line, is_transient, record_is_transient
 from harness.state.records import Failure
 from harness.workers.signals import Stopped, StopSignals
+from tests.warm import Harness
 
 ROOT = Path(__file__).resolve().parents[3]
 RULES = """
@@ -28,7 +29,7 @@ class Slow(BetaRule):
     def __init__(self, hidden_size, pref_beta=0.1):
         super().__init__(pref_beta)
     def beta(self, batch):
-        time.sleep(0.4)
+        time.sleep(0.2)
         return self.pref_beta
 
 def first_time(name):
@@ -74,7 +75,7 @@ def _matrix(folder: Path, model: Path, methods: list[str], steps: int) -> list[s
     pairs = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(4)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     config, output = str(folder / "matrix.yaml"), str(folder / "out")
-    return [sys.executable, "-m", "harness", "run-matrix", config, "--output", output]
+    return ["run-matrix", config, "--output", output]
 
 
 def _status(output: Path, method: str) -> dict[str, Any]:
@@ -83,23 +84,24 @@ def _status(output: Path, method: str) -> dict[str, Any]:
     return {"state": "absent", "step": 0}
 
 
-def _start_and_wait_for_step(command: list[str], output: Path, step: int) -> subprocess.Popen[str]:
-    process = subprocess.Popen(command, cwd=ROOT, text=True, stderr=subprocess.PIPE, start_new_session=True)
+def _start_and_wait_for_step(harness: Harness, command: list[str], output: Path, step: int) -> int:
+    harness.start(command)
     deadline = time.monotonic() + 300
     while not (_status(output, "slow")["state"] == "running" and _status(output, "slow")["step"] >= step):
-        assert process.poll() is None, process.communicate()[1]
+        assert (early := harness.ended()) is None, early.stderr
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return process
+    assert harness.pid
+    return harness.pid
 
 
-def test_signals_leave_a_checkpoint_to_go_on_from(tiny_model: Path, tmp_path: Path) -> None:
+def test_signals_leave_a_checkpoint_to_go_on_from(tiny_model: Path, tmp_path: Path, warm_harness: Harness) -> None:
     command, output = _matrix(tmp_path, tiny_model, ["Slow"], 16), tmp_path / "out"
 
-    process = _start_and_wait_for_step(command, output, 2)
-    os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group
-    error = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, error
+    os.killpg(_start_and_wait_for_step(warm_harness, command, output, 2), signal.SIGINT)  # as a terminal's Ctrl-C
+    ended = warm_harness.wait(120)
+    error = ended.stderr
+    assert ended.returncode == 130, error
     assert "finishing and saving" in error and "Resume with: python -m harness run-matrix" in error
     assert "Traceback" not in error
     stopped = _status(output, "slow")
@@ -108,32 +110,35 @@ def test_signals_leave_a_checkpoint_to_go_on_from(tiny_model: Path, tmp_path: Pa
     assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"checkpoint-{stopped['step']}"]
     assert (folder / "checkpoints" / f"checkpoint-{stopped['step']}" / "checksums.json").is_file()
 
-    process = _start_and_wait_for_step(command, output, stopped["step"] + 2)
-    os.killpg(process.pid, signal.SIGTERM)  # as Slurm does
-    error = process.communicate(timeout=120)[1]
-    assert process.returncode == 143, error
+    os.killpg(_start_and_wait_for_step(warm_harness, command, output, stopped["step"] + 2), signal.SIGTERM)  # as Slurm
+    ended = warm_harness.wait(120)
+    assert ended.returncode == 143, ended.stderr
     later = _status(output, "slow")
     assert later["state"] == "pending" and later["step"] > stopped["step"]
 
-    process = _start_and_wait_for_step(command, output, later["step"])
+    process = _start_and_wait_for_step(warm_harness, command, output, later["step"])
     worker = _status(output, "slow")["pid"]
     for _ in range(2):
-        process.send_signal(signal.SIGINT)
+        os.kill(process, signal.SIGINT)
         time.sleep(0.05)
-    assert process.wait(timeout=60) == 130
-    assert "resumes from its last checkpoint" in process.communicate()[1]
+    ended = warm_harness.wait(60)
+    assert ended.returncode == 130 and "resumes from its last checkpoint" in ended.stderr
     assert not Path(f"/proc/{worker}").exists()
 
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    warm_harness.start(command)
+    result = warm_harness.wait()
     assert result.returncode == 0, result.stderr
     assert json.loads((folder / "train_result.json").read_text())["resumed_from_step"] == later["step"]
     history = json.loads((folder / "log_history.json").read_text())[folder.name]
     assert [record["step"] for record in history if "loss" in record] == list(range(1, 17))
 
 
-def test_what_may_pass_is_tried_again_and_what_may_not_is_not(tiny_model: Path, tmp_path: Path) -> None:
+def test_what_may_pass_is_tried_again_and_what_may_not_is_not(
+    tiny_model: Path, tmp_path: Path, warm_harness: Harness
+) -> None:
     command, output = _matrix(tmp_path, tiny_model, ["KilledOnce", "FullOnce", "Wrong"], 2), tmp_path / "out"
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=400)
+    warm_harness.start(command)
+    result = warm_harness.wait()
     assert result.returncode == 1, result.stderr
     assert _status(output, "killedonce")["state"] == _status(output, "fullonce")["state"] == "done"
     assert "signal SIGKILL" in result.stderr and "try 2 of 3" in result.stderr
@@ -142,16 +147,17 @@ def test_what_may_pass_is_tried_again_and_what_may_not_is_not(tiny_model: Path, 
     assert "Traceback" in error["traceback"] and error["transient"] is False
 
 
-def test_max_failures_ends_the_matrix_early(tiny_model: Path, tmp_path: Path) -> None:
+def test_max_failures_ends_the_matrix_early(tiny_model: Path, tmp_path: Path, warm_harness: Harness) -> None:
     command, output = _matrix(tmp_path, tiny_model, ["Wrong", "Slow"], 60), tmp_path / "out"
-    result = subprocess.run([*command, "--max-failures", "1"], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    warm_harness.start([*command, "--max-failures", "1"])
+    result = warm_harness.wait()
     assert result.returncode == 1
     assert "ending early: 1 failed" in result.stderr
     assert "train" not in _status(output, "slow")["stages"]
 
 
 def test_a_full_disk_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
-    command = _matrix(tmp_path, tiny_model, ["Slow"], 2)
+    command = [sys.executable, "-m", "harness", *_matrix(tmp_path, tiny_model, ["Slow"], 2)]
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
@@ -162,7 +168,9 @@ def test_a_full_disk_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
     assert "File too large" in errors[0] and "run the same command again" in errors[0]
 
 
-def test_a_disk_that_fills_up_in_training_is_one_line_and_loses_nothing(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_in_training_is_one_line_and_loses_nothing(
+    tiny_model: Path, tmp_path: Path, warm_harness: Harness
+) -> None:
     disk = tmp_path / "out"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True).returncode:
@@ -170,12 +178,14 @@ def test_a_disk_that_fills_up_in_training_is_one_line_and_loses_nothing(tiny_mod
     try:
         command = _matrix(tmp_path, tiny_model, ["FullOnce"], 2)
         (tmp_path / "full").touch()
-        full = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+        warm_harness.start(command)
+        full = warm_harness.wait()
         errors = [line for line in full.stderr.splitlines() if line.startswith("error: ")]
         assert full.returncode == 2 and len(errors) == 1 and "Traceback" not in full.stderr, full.stderr
         assert "No space left on device" in errors[0] and "free some space" in errors[0]
         subprocess.run(["mount", "-o", "remount,size=16M", str(disk)], check=True)
-        result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+        warm_harness.start(command)
+        result = warm_harness.wait()
         assert result.returncode == 0, result.stderr
     finally:
         subprocess.run(["umount", str(disk)], check=False)
