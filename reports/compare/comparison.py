@@ -15,17 +15,19 @@ from reports.schema.metrics import AbsentRun, ArmScore, CheckpointPair, Inferred
 from reports.statistics import results
 from reports.statistics.best_settings import BestMean
 from reports.statistics.crossed import NAME as CROSSED
-from reports.statistics.crossed import CrossedMean, Prior, crossed_mean, hierarchical_difference
+from reports.statistics.crossed import CrossedMean, Prior, crossed_mean, hierarchical_difference, studentised_sign_flip
 from reports.statistics.design import components, minimum_detectable_effect
 from reports.statistics.intervals import group_columns, mean_interval, paired_bootstrap, wilson
 from reports.statistics.paired import (
     EXACT_SEEDS,
     mcnemar,
+    rank_test,
     seed_interval,
     seed_permutation,
     seed_t_test,
     sign_flip,
     sign_flips,
+    trimmed_test,
 )
 
 # Policies compared on one metric: paired by prompt and seed, with both of them as samples.
@@ -280,6 +282,7 @@ def method_comparison(
     per_seed = np.array(found.seed_differences)
     permutation = seed_permutation(per_seed) if per_seed.size <= EXACT_SEEDS else sign_flip(per_seed)
     bootstrap = hierarchical_difference(grid, np.zeros_like(grid), replicates=BOOTSTRAP_DRAWS)
+    trimmed, trimmed_p = trimmed_test(per_seed)
     return Paired(
         **dict(found),
         label=arm.label,
@@ -290,6 +293,10 @@ def method_comparison(
         hierarchical=Estimate.from_result(bootstrap),
         t_test=Test.from_result(seed_t_test(per_seed)),
         permutation=Test.from_result(permutation),
+        trimmed=Estimate.from_result(trimmed),
+        trimmed_test=Test.from_result(trimmed_p),
+        rank_test=Test.from_result(rank_test(per_seed)),
+        studentised=Test.from_result(studentised_sign_flip(grid)),
     )
 
 

@@ -102,6 +102,10 @@ class Paired(Inferred, Between):
     hierarchical: Estimate
     t_test: Test
     permutation: Test
+    trimmed: Estimate | None = Field(default=None, description="Mean without the outermost seeds; absent in version 1.")
+    trimmed_test: Test | None = None
+    rank_test: Test | None = Field(default=None, description="Signed ranks over seeds.")
+    studentised: Test | None = Field(default=None, description="Signs of whole seeds, the error made anew for each.")
 
 
 class ComparisonVerdict(Record):

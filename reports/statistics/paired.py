@@ -180,6 +180,8 @@ def trimmed_test(differences: ArrayLike, cut: float = 0.2, confidence: float = 0
 def rank_test(differences: ArrayLike) -> Test:
     """Wilcoxon's signed-rank test over seeds, exact over all sign patterns of the ranks (zeros dropped, ties averaged)."""
     d = np.asarray(differences, dtype=float)
+    if not d.size:
+        return Test(None, "signed-rank test over seeds", 0, 0, note="no paired seed")
     moving = d[d != 0]
     ranks = np.sign(moving) * stats.rankdata(np.abs(moving))
     found = sign_flip(ranks)

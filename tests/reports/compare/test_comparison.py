@@ -11,12 +11,14 @@ from scipy import stats
 
 from reports.compare.comparison import Column, checkpoint_comparisons, column, method_comparison, paired_grid
 from reports.compare.comparison import tested as inferred
+from reports.files.report import write_report
 from reports.runs.arms import Arm
 from reports.runs.records import Item, RunData, Scores, load_matrix
 from reports.schema.base import AdjustedP
 from reports.schema.metrics import ComparisonVerdict
 from reports.statistics.crossed import crossed_mean
 from reports.statistics.intervals import clustered
+from reports.statistics.paired import rank_test
 from reports.summary import build_summary
 from reports.verdict.methods import verdict
 from tests.reports.builder import FIXED, FOODPO, HEAD, METHODS, Method, write_matrix
@@ -251,3 +253,21 @@ def test_other_arms_lend_their_spread_over_seeds(tmp_path: Path) -> None:
     alone = build_summary(load_matrix(tmp_path, [i for i in ids if i.split("-")[0] in ("fixed", "foodpo")])).plain()
     (pair,) = [c for m in alone["metrics"] if m["primary"] for c in m["comparisons"] if c["against"] == "fixed"]
     assert pair["borrowed"] == 0 and pair["alone"] is None
+
+
+def test_other_analyses_stand_apart_from_the_verdict(tmp_path: Path) -> None:
+    """The first table holds one inference a row: difference, interval, adjusted p, verdict."""
+    ids = write_matrix(tmp_path, METHODS, seeds=range(5), prompts=12, steps=2)
+    write_report(tmp_path, ids)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    row = next(c for m in summary["metrics"] if m["primary"] for c in m["comparisons"])
+    per_seed = row["seed_differences"]
+    assert row["rank_test"]["p_value"] == rank_test(per_seed).p_value
+    assert row["trimmed"]["value"] == pytest.approx(np.mean(sorted(per_seed)[1:-1]))
+    assert row["studentised"]["method"].startswith("studentised sign-flip")
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    main, _, other = text.split("## Paired differences")[1].partition("### Other analyses")
+    assert "| difference | 95 % interval | adjusted p | verdict |" in main and "bootstrap" not in main
+    assert "hierarchical bootstrap" in other and "rank p" in other
+    folded = page.split("<summary>Other analyses</summary>")
+    assert len(folded) > 1 and "bootstrap" not in folded[0].split('id="h-differences"')[1]
