@@ -105,7 +105,9 @@ class Paired(Inferred, Between):
     trimmed: Estimate | None = Field(default=None, description="Mean without the outermost seeds; absent in version 1.")
     trimmed_test: Test | None = None
     rank_test: Test | None = Field(default=None, description="Signed ranks over seeds.")
-    studentised: Test | None = Field(default=None, description="Signs of whole seeds, the error made anew for each.")
+    studentised: Test | None = Field(
+        default=None, description="Signs of whole seeds, the error computed again for each."
+    )
 
 
 class ComparisonVerdict(Record):

@@ -219,7 +219,7 @@ FLIPS = 1023  # random sign patterns where all of them would be more
 
 def studentised_sign_flip(differences: ArrayLike, seed: int = 0) -> Test:
     """Two-sided test of the mean of differences, shape (S, P): the signs of whole seeds are flipped, and the statistic is
-    the crossed mean over its standard error, made anew for every pattern; exact up to ten seeds.
+    the crossed mean over its standard error, computed again for every pattern; exact up to ten seeds.
 
     Needs no normal seeds, but symmetric ones. Of a plain mean the standard error would not depend on the signs.
     """

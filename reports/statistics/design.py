@@ -161,7 +161,7 @@ class _Shifted:
 
 
 class SimulatedDesign:
-    """Matrices of a design in which nothing differs: `looks` numbers of seeds (one: no interim look) and `prompts`.
+    """Matrices of a design without any difference: `looks` numbers of seeds (one: no interim look) and `prompts`.
 
     Args:
         spread: of a paired difference of two methods; each has half of the variance.
