@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from reports.runs.records import Item, MatrixData, ReportError, RunData, Scores
+from reports.schema.summary import _in_words_of_now
 from reports.statistics.family import HELPS
 from reports.statistics.multiplicity import holm
 from reports.verdict.claims import Claim, ClaimError, freeze, frozen_seeds, parse_claims, thaw, verify
@@ -526,3 +527,25 @@ def test_json_has_every_number_and_a_reason_for_every_null() -> None:
     assert entry["comparisons"][0]["difference"]["seeds"] == 6
     assert entry["ladder"]["perplexity"] is None
     assert "not run: matched_mean, permuted" in entry["adjusted_p"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("old", "high", "word"),
+    [
+        ("supported", 0.2, "better"),
+        ("equivalent", 0.01, "equivalent"),
+        ("refuted", -0.1, "worse"),
+        ("refuted", 0.02, "undecided"),  # an improvement of min_effect was excluded, and nothing else shown
+        ("inconclusive", None, "undecided"),
+    ],
+)
+def test_verdicts_of_version_1_are_read_in_the_words_of_now(old: str, high: float | None, word: str) -> None:
+    p = {"supported": 0.1, "equivalent": 0.2, "refuted": 0.3, "method": "Holm", "family_size": 1, "reason": None}
+    entry = {"verdict": old, "adjusted_p": p, "comparisons": [{"difference": {"high": high}}]}
+    kept = {"schema_version": 1, "verdict": {"headline": "x"}, "claims": {"judged": [entry]}}
+    (now,) = _in_words_of_now(kept)["claims"]["judged"]
+    assert now["verdict"] == word
+    assert {k: now["adjusted_p"][k] for k in ("better_by_more", "better", "equivalent", "worse")} == {
+        "better_by_more": None, "better": 0.1, "equivalent": 0.2, "worse": 0.3
+    }  # fmt: skip
+    assert _in_words_of_now(kept | {"schema_version": 2})["claims"]["judged"] == [entry]
