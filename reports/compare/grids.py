@@ -61,24 +61,27 @@ def lender(grids: Mapping[str, ScoreGrid]) -> Lend:
 
     An arm that lacks a seed or an item of the comparison lends nothing; fewer than three arms lend nothing at all.
     """
+    items = {label: frozenset(g.ids) for label, g in grids.items()}
+    means = {label: dict(zip(g.seeds, g.values.mean(axis=1).tolist(), strict=True)) for label, g in grids.items()}
+
+    def levels(grid: ScoreGrid, seeds: Sequence[int | None], wanted: frozenset[str]) -> list[float]:
+        """Mean score of every seed over the items wanted."""
+        own = means[grid.label]
+        if len(wanted) < len(grid.ids):
+            kept = grid.values[:, [i in wanted for i in grid.ids]].mean(axis=1)
+            own = dict(zip(grid.seeds, kept.tolist(), strict=True))
+        return [own[s] for s in seeds]
 
     def lent(first: str, second: str, seeds: Sequence[int | None], ids: Sequence[str], columns: int) -> Prior | None:
-        wanted = set(ids)
-        there = [g for g in grids.values() if set(seeds) <= set(g.seeds) and wanted <= set(g.ids)]
+        wanted = frozenset(ids)
+        there = [g for g in grids.values() if set(seeds) <= set(g.seeds) and wanted <= items[g.label]]
         labels = [g.label for g in there]
         if not wanted or first not in labels or second not in labels:
             return None
-        levels = [_levels(g, seeds, wanted) for g in there]
-        return prior(levels, labels.index(first), labels.index(second), columns)
+        table = [levels(g, seeds, wanted) for g in there]
+        return prior(table, labels.index(first), labels.index(second), columns)
 
     return lent
-
-
-def _levels(grid: ScoreGrid, seeds: Sequence[int | None], ids: set[str]) -> Floats:
-    """Mean score of every seed over the items."""
-    rows = grid.values[[grid.seeds.index(s) for s in seeds]]
-    means: Floats = rows[:, [i in ids for i in grid.ids]].mean(axis=1)
-    return means
 
 
 def grouped(grid: ScoreGrid, ids: Sequence[str], values: Floats) -> Floats:
