@@ -129,7 +129,7 @@ def test_a_real_trl_run_is_read_whole(trl_output: Path, tmp_path: Path) -> None:
     lacks = missing(summary)
     assert {"no rows per example", "no column of beta", "no training seed", "no scores"} <= set(lacks)
     assert "no training log" not in lacks
-    assert "no scores" in summary["verdict"]["headline"]
+    assert "No scores were found" in summary["verdict"]["headline"]
 
 
 def test_real_lm_eval_folders_are_paired(evaluated: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_registered_panel_is_in_the_report(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("target", "said"), [("json:loads", "is no reports"), ("report_extra_module:TAKEN", "already")]
+    ("target", "said"), [("json:loads", "is not a reports"), ("report_extra_module:TAKEN", "already")]
 )
 def test_what_is_no_new_panel_is_refused(
     tmp_path: Path, target: str, said: str, monkeypatch: pytest.MonkeyPatch
