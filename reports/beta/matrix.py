@@ -9,14 +9,15 @@ from typing import Literal
 import numpy as np
 
 from reports.beta.associations import KENDALL_ROWS
-from reports.beta.cells import Floats, between, mean_cell, mean_fields, pooled, simpson, within
+from reports.beta.cells import Floats, between, cell, mean_cell, mean_fields, pooled, simpson, within
 from reports.beta.curves import binned, fan
-from reports.beta.null import DRAWS, WARNING
+from reports.beta.null import DRAWS, WARNING, sigmoid_loss
 from reports.beta.null import MOST_ROWS as NULL_ROWS
 from reports.beta.rows import MOST_ROWS
 from reports.beta.run import CONTAINS_BETA, GIVEN, KEPT_ROWS, LAG_TARGETS, STEP_TARGETS, TARGETS, Analysed, analyse_run
 from reports.runs.arms import Arm, arm_of
 from reports.runs.records import MatrixData, finite
+from reports.schema.base import Cell
 from reports.schema.beta import (
     ArmCollapse,
     ArmLag,
@@ -30,6 +31,7 @@ from reports.schema.beta import (
     GroupPartial,
     MatrixBeta,
 )
+from reports.statistics.association import within_runs
 
 ALL = "all runs"
 CURVES = ("log_prompt_perplexity", "delta", "loss")
@@ -44,7 +46,8 @@ METHODS = {
     "detrended": "both as residuals of a straight line in the step",
     "partial": "residuals of both (of their ranks for Spearman) on what is held constant: "
     + "; ".join(f"{name}: {', '.join(of)}" for name, of in GIVEN.items()),
-    "within": "mean of Fisher z of the runs' Spearman, t interval over runs",
+    "linked": "rank correlation inside runs less that with the betas of the other runs, t interval over runs",
+    "within": "mean of Fisher z of the runs' Spearman, t interval over runs (too narrow where runs share a trend)",
     "between": "Spearman of the runs' means, one point a run",
     "pooled": "Spearman of all rows as if they were independent: the naive analysis, shown to be compared with",
     "simpson": "within and pooled have intervals on opposite sides of zero",
@@ -94,8 +97,29 @@ def _mean(values: Floats | None) -> float | None:
     return finite(known.mean()) if known.size else None
 
 
-def _level(members: Sequence[Analysed], level: Literal["examples", "steps"]) -> list[GroupAssociation]:
-    """Within, between, pooled and the flag for every target, over example rows or over logged steps."""
+def _linked(columns: Sequence[Mapping[str, Floats]], name: str) -> Cell:
+    """`within_runs` of beta and another quantity over the runs of one method; of the loss, given delta.
+
+    The loss contains beta, so it is computed again with the betas of the other runs.
+    """
+    of = "delta" if name == "loss" else name
+    if name in CONTAINS_BETA and name != "loss":
+        return cell(None, reason="contains beta, and only the loss can be computed again with other betas")
+    if any(of not in c or not np.isfinite(c[of]).all() for c in columns):
+        return cell(None, reason=f"not every row of every run has {of}")
+    steps = [c["step"] for c in columns]
+    if len(columns) < 2 or any(not np.array_equal(steps[0], other) for other in steps):
+        return cell(None, reason="takes two runs with the same number of pairs in every step")
+    beta, other = (np.stack([c[key] for c in columns]) for key in ("dynamic_beta", of))
+    found = within_runs(beta, other, steps[0], remake=sigmoid_loss if name == "loss" else None)
+    return cell(found.estimate, found.low, found.high, found.note)
+
+
+def _level(members: Sequence[Analysed], level: Literal["examples", "steps"], alone: bool) -> list[GroupAssociation]:
+    """Linked, within, between, pooled and the flag for every target, over example rows or over logged steps.
+
+    `alone`: the runs are of one method, so that they can be compared with one another.
+    """
     rows = level == "examples"
     columns = [a.kept if rows else a.steps for a in members]
     tables = [{row.against: row for row in getattr(a.entry, level) or ()} for a in members]
@@ -115,6 +139,9 @@ def _level(members: Sequence[Analysed], level: Literal["examples", "steps"]) -> 
                 against=name,
                 contains_beta=name in CONTAINS_BETA,
                 runs=len(found),
+                linked=_linked([c for c, t in zip(columns, tables, strict=True) if t], name)
+                if alone and rows
+                else None,
                 within=inside,
                 within_detrended=within([row.detrended.spearman.value for row in found]),
                 within_partial=GroupPartial(**partial),
@@ -144,8 +171,8 @@ def _group(label: str, members: Sequence[Analysed]) -> BetaGroup:
         runs=len(members),
         dynamic_runs=dynamic,
         reason=None if dynamic else "no run of this group has a beta that varies",
-        examples=_level(members, "examples"),
-        steps=_level(members, "steps"),
+        examples=_level(members, "examples", label != ALL),
+        steps=_level(members, "steps", label != ALL),
         scores=_scores(members),
     )
 

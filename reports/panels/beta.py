@@ -81,9 +81,13 @@ def association_rows(_: MatrixData, summary: Summary) -> list[Row]:
     for group in summary.beta.matrix.groups[1:]:
         for row in group.examples:
             entry = {"label": group.label, "against": row.against, "contains_beta": row.contains_beta}
-            for name in ("within", "within_detrended", "pooled", "between"):
+            for name in ("linked", "within", "within_detrended", "pooled", "between"):
                 cell = getattr(row, name)
-                entry |= {name: cell.value, f"{name}_low": cell.low, f"{name}_high": cell.high}
+                entry |= {
+                    name: cell and cell.value,
+                    f"{name}_low": cell and cell.low,
+                    f"{name}_high": cell and cell.high,
+                }
             if row.against == "loss" and group.label in nulls:
                 mine = nulls[group.label]
                 entry |= {f"null_{k}": sum(getattr(n, k) for n in mine) / len(mine) for k in ("mean", "low", "high")}
@@ -121,6 +125,9 @@ PANELS = [
             "against",
             "contains_beta",
             "runs",
+            "linked",
+            "linked_low",
+            "linked_high",
             "within",
             "within_low",
             "within_high",
@@ -140,7 +147,8 @@ PANELS = [
         ),
         association_rows,
         beta_drawing.associations,
-        "Spearman correlation of beta over pairs. Filled: mean within runs with its 95 % t interval over runs. Hollow: all "
+        "Spearman correlation of beta over pairs. Filled: inside runs, beyond what the runs of a method share (trend in the "
+        "step, algebra of the loss), with its 95 % t interval over runs; without an interval: mean of the runs' own. Hollow: all "
         "rows pooled as if independent, which mixes differences between runs into it; a ring around both warns of opposite "
         "signs (Simpson). Starred quantities contain beta, so part of theirs is algebra; the grey box is the loss's null, "
         "with beta shuffled among the pairs of a step. " + WHICH,

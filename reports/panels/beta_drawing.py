@@ -154,7 +154,8 @@ def associations(rows: Rows, look: Looks) -> Figure:
                 axes.barh(y, row["null_high"] - row["null_low"], left=row["null_low"], height=0.7, color=NULL)
             if row["pooled"] is not None:
                 axes.plot(row["pooled"], y + 0.2, markersize=5, markeredgecolor=ZERO, **ring)
-            mark(axes, row, ("within", "within_low", "within_high"), y - 0.1, look[label], size=5)
+            shown = {**row, "linked": row["within"]} if row["linked"] is None else row
+            mark(axes, shown, ("linked", "linked_low", "linked_high"), y - 0.1, look[label], size=5)
             if row["simpson"]:
                 axes.plot(0, y, markersize=15, markeredgecolor="black", clip_on=False, **ring)
         label_rows(axes, [NAMES.get(n, n) for n in names])

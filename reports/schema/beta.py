@@ -193,6 +193,11 @@ class GroupAssociation(_Against):
     """Several runs: within each, between their means, and with all rows in one heap."""
 
     runs: int
+    linked: Cell | None = Field(
+        default=None,
+        description="Association inside runs beyond what the runs share: trend in the step, memory, the algebra of the loss. "
+        "Null over methods, and in outputs written before it was computed.",
+    )
     within: Cell
     within_detrended: Cell
     within_partial: GroupPartial

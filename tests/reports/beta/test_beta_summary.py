@@ -9,10 +9,14 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from reports.beta import beta_summary
+from reports.beta.cells import within
 from reports.beta.correlation import correlations
 from reports.beta.learned import probe
+from reports.beta.matrix import _linked
+from reports.beta.null import sigmoid_loss
 from reports.beta.rows import read_rows
 from reports.beta.run import FIXED, NO_ROWS
 from reports.panels.beta import PANELS
@@ -24,6 +28,7 @@ from reports.schema import Summary
 from reports.schema.beta import Beta
 from tests.reports.builder import FIXED as FIXED_METHOD
 from tests.reports.builder import FOODPO, HEAD, Method, write_matrix, write_run
+from tests.simulation.trends import CLOCK, saturating
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "reports" / "summary.schema.json").read_text(encoding="utf-8"))
 PERMUTED = Method("permuted", "permuted", 0.03, {"pref_beta": 0.1})
@@ -81,6 +86,10 @@ def test_groups_say_what_is_within_between_and_pooled(beta: Beta) -> None:
     assert everything.label == "all runs" and everything.dynamic_runs == 8 and fixed.reason
     row = next(r for r in foodpo.examples if r.against == "delta")
     assert row.runs == 4 and row.simpson.flag is False
+    assert row.linked and row.linked.low is not None and row.linked.low <= row.linked.value <= row.linked.high
+    assert all(one.linked is None for one in (*everything.examples, *foodpo.steps))
+    weight = next(r for r in foodpo.examples if r.against == "gradient_weight")
+    assert weight.linked.value is None and "contains beta" in weight.linked.reason
     assert {s.benchmark for s in foodpo.scores} == {"constraints", "capitals"}
     assert any(p.control for p in beta.matrix.profiles)
 
@@ -189,3 +198,17 @@ def test_nothing_to_draw_without_a_moving_beta(tmp_path: Path) -> None:
 def test_of_many_arms_one_of_each_method_comes_first() -> None:
     labels = [f"{m}[c={c}]" for m in "abc" for c in range(5)]
     assert chosen(labels, 4) == ["a[c=0]", "a[c=1]", "b[c=0]", "c[c=0]"]
+
+
+def test_a_trend_that_runs_share_is_no_link() -> None:
+    """The mean of the runs' own correlations announces it in every matrix; found by `linked` in about one of twenty."""
+    rng, announced = np.random.default_rng(5), {"linked": 0, "within": 0}
+    for _ in range(60):
+        beta, delta = saturating(rng, 5)
+        columns = [{"dynamic_beta": b, "delta": d, "step": CLOCK} for b, d in zip(beta, delta, strict=True)]
+        own = [float(spearmanr(b, sigmoid_loss(b, d)).statistic) for b, d in zip(beta, delta, strict=True)]
+        for name, found in (("linked", _linked(columns, "loss")), ("within", within(own))):
+            announced[name] += found.low > 0 or found.high < 0
+    assert announced["within"] >= 55 and announced["linked"] <= 8
+    short = [columns[0], {k: v[:-1] for k, v in columns[1].items()}]
+    assert _linked(short, "loss").reason.startswith("takes two runs") and _linked(columns[:1], "delta").value is None
