@@ -84,11 +84,13 @@ def _answer_seen(matrix: MatrixData) -> Check:
 def _at_equal(rows: Sequence[AtEqual], tested: Sequence[str], baseline: Arm | None) -> tuple[bool | None, str]:
     """Whether the methods were compared with the baseline at an equal KL or length, and their differences there."""
     against = [c for c in rows if baseline and c.against == baseline.label and c.label in tested]
+    if not against:
+        return None, ""
     absent = [c for c in against if c.matched.difference.low is None]
     if absent:
         why = [f"{c.label} ({c.reason or c.matched.difference.reason})" for c in absent]
         return False, f"not compared: {'; '.join(why)}"
-    points = min((c.points_per_run or 0 for c in against), default=0)
+    points = min(c.points_per_run or 0 for c in against)
     differences = [(c.label, c.matched.difference) for c in against]
     shown = ", ".join(f"{label} {d.value:+.3f} (95 % {d.low:+.3f} to {d.high:+.3f})" for label, d in differences)
     return True, f"{shown}; at least {points} points a run"
@@ -146,7 +148,7 @@ def checklist(matrix: MatrixData, arms: Sequence[Arm], baseline: Arm | None, sum
     absent = [c for c in CONTROLS if c not in run]
     tested = [a.label for a in arms if not a.is_control]
     frontiers = summary.frontiers
-    at_kl = None, frontiers.reason or "no method beside the baseline"
+    at_kl, evidence_at_kl = _at_equal(frontiers.comparisons, tested, baseline)
     noise = bool(summary.noise_floor.rows) or any(table.noise for table in matrix.tables)
     scored = matrix.reference is not None and bool(matrix.reference.scores)
     forgetting = any(table.kind == "lm_eval" for table in matrix.tables)
@@ -163,7 +165,8 @@ def checklist(matrix: MatrixData, arms: Sequence[Arm], baseline: Arm | None, sum
         _baseline_grid(arms, baseline),
         _check(
             "Compared at matched KL",
-            *(_at_equal(frontiers.comparisons, tested, baseline) if frontiers.comparisons else at_kl),
+            at_kl,
+            evidence_at_kl or frontiers.reason or "no method beside the baseline",
         ),
         _length(summary, tested, baseline),
         _judged(matrix, summary),

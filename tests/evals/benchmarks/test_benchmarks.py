@@ -81,7 +81,7 @@ def test_gsm8k_labels_of_real_model_answers(shared_data: Path) -> None:
 
 def test_gsm8k_refuses_answers_without_a_number(tmp_path: Path) -> None:
     path = write(tmp_path / "g.jsonl", [{"question": "1+1?", "answer": "#### 2"}, {"question": "?", "answer": "two"}])
-    with pytest.raises(BenchmarkError, match=r"g\.jsonl:2: 'answer' ends in no '#### n'"):
+    with pytest.raises(BenchmarkError, match=r"g\.jsonl:2: 'answer' does not end in '#### n'"):
         Gsm8k().load(path, None)
 
 

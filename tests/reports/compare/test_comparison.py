@@ -156,6 +156,8 @@ def test_checklist_tells_what_is_missing(tmp_path: Path) -> None:
     assert states["Controls present (matched_mean, permuted)"]["state"] == "fail"
     assert states["Held-out prompts disjoint from training prompts"]["state"] == "pass"
     assert states["Failed runs listed"]["evidence"] == "1 of 6 did not finish"
+    length = states["Answer length controlled"]
+    assert length["state"] == "missing" and "adjusted for the length" in length["evidence"]
 
 
 def test_training_on_the_benchmark_is_caught(tmp_path: Path) -> None:
