@@ -48,8 +48,9 @@ def by_hf(model_dir: Path, folder: Path, limit: int) -> dict[str, Any]:
     """Results of lm-eval's `hf` model by task."""
     hf = HFLM(pretrained=str(model_dir), device="cpu", dtype="float32", batch_size=16, max_length=512)
     return {
-        task: simple_evaluate(hf, tasks=[load_task(f"local_{task}", folder)[0]], limit=limit, bootstrap_iters=0)
+        task: simple_evaluate(hf, tasks=[found], task_manager=manager, limit=limit, bootstrap_iters=0)
         for task in FILES
+        for found, manager in [load_task(f"local_{task}", folder)]
     }
 
 

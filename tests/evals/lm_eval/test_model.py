@@ -40,6 +40,12 @@ def hf(model_dir: Path) -> HFLM:
     return HFLM(pretrained=str(model_dir), device="cpu", dtype="float32", batch_size=16, max_length=1024)
 
 
+def _theirs(hf: HFLM, name: str, **options: Any) -> dict[str, Any]:
+    """lm-eval's own results; without the manager it would read its whole index of tasks again."""
+    task, manager = load_task(name, None)
+    return dict(simple_evaluate(hf, tasks=[task], task_manager=manager, **options))
+
+
 def _requests(kind: str, arguments: list[tuple[Any, ...]]) -> list[Instance]:
     return [Instance(kind, {}, args, i) for i, args in enumerate(arguments)]
 
@@ -66,7 +72,7 @@ def test_loglikelihoods_equal_hf(engine: Engine, hf: HFLM) -> None:
 
 
 def test_capitals_equal_hf(engine: Engine, hf: HFLM) -> None:
-    theirs = simple_evaluate(hf, tasks=[load_task("capitals", None)[0]], num_fewshot=2, limit=20, bootstrap_iters=1000)
+    theirs = _theirs(hf, "capitals", num_fewshot=2, limit=20, bootstrap_iters=1000)
     ours = _run(engine, "capitals", 20, num_fewshot=2)
     for metric in ("acc", "acc_norm"):
         assert ours["metrics"][metric]["value"] == pytest.approx(theirs["results"]["capitals"][f"{metric},none"])
@@ -79,7 +85,7 @@ def test_capitals_equal_hf(engine: Engine, hf: HFLM) -> None:
 
 
 def test_generations_equal_hf(engine: Engine, hf: HFLM) -> None:
-    theirs = simple_evaluate(hf, tasks=[load_task("word_arithmetic", None)[0]], num_fewshot=0, limit=5)
+    theirs = _theirs(hf, "word_arithmetic", num_fewshot=0, limit=5)
     ours = _run(engine, "word_arithmetic", 5)
     responses = [sample["resps"][0][0] for sample in theirs["samples"]["word_arithmetic"]]
     assert [item["response"] for item in ours["items"]] == responses
@@ -253,9 +259,7 @@ def test_progress_is_reported_for_every_request(engine: Engine, monkeypatch: pyt
 )
 def test_chats_equal_hf(engine: Engine, hf: HFLM, chat: dict[str, Any]) -> None:
     more = {"fewshot_as_multiturn": False, **chat}
-    theirs = simple_evaluate(
-        hf, tasks=[load_task("capitals", None)[0]], num_fewshot=1, limit=8, bootstrap_iters=0, log_samples=True, **more
-    )
+    theirs = _theirs(hf, "capitals", num_fewshot=1, limit=8, bootstrap_iters=0, log_samples=True, **more)
     ours = _run(engine, "capitals", 8, num_fewshot=1, **more)
     plain = _run(engine, "capitals", 8, num_fewshot=1)
     assert ours["chat"] == more and ours["metrics"]["acc"]["value"] == theirs["results"]["capitals"]["acc,none"]

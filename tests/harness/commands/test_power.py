@@ -88,9 +88,8 @@ def test_output_and_help_fit_80_columns(cli: Cli, tmp_path: Path) -> None:
     directory = pilot(tmp_path / "pilot", seeds=(0, 1, 2))
     for arguments in (
         ("power", "--help"),
-        ("power", "--effect", 0.05),
-        ("power", "--effect", 0.05, "--prompts", many, "--claims", 12),
-        ("power", "--effect", 0.05, "--pilot", directory),
+        ("power", "--effect", 0.05, "--seeds", 5, "--prompts", many, "--claims", 12),
+        ("power", "--effect", 0.05, "--seeds", 5, "--pilot", directory),
     ):
         result = cli(*arguments)
         assert result.returncode == 0, result.stderr
