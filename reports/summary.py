@@ -281,7 +281,7 @@ def _verdict(kind: str, metrics: Sequence[Metric], over: Sequence[OverReference]
 
 
 def _run_over_reference(matrix: MatrixData, arm: Arm, metrics: Sequence[Metric]) -> list[OverReference]:
-    """A single run against the reference of the matrix that it lies in."""
+    """A single run against the reference of its matrix."""
     first = next((m for m in metrics if m.primary), None)
     if first is None:
         return []

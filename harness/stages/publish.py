@@ -233,5 +233,5 @@ def _loading(run_dir: Path, alone: bool) -> str:
     elif (run_dir / ADAPTER_DIR).is_dir():
         parts.append(f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too.")
     if (run_dir / BETA_HEAD).is_file():
-        parts.append(f"What the rule learned lies in the run as `{BETA_HEAD}`; answers do not need it.")
+        parts.append(f"The run holds the learned beta head as `{BETA_HEAD}`; generation does not need it.")
     return "\n\n".join(parts)

@@ -48,14 +48,6 @@ def effective_sample_size(x: ArrayLike, y: ArrayLike) -> float:
     return float(np.clip(1 / inverse, 2.0, n))
 
 
-def detrend(series: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
-    """Residuals of a straight-line fit on time, shape (n,); centred only when time does not vary."""
-    y, t = np.asarray(series, dtype=float), np.asarray(time, dtype=float)
-    centred, clock = y - y.mean(), t - t.mean()
-    energy = float(clock @ clock)
-    return centred if energy == 0 else centred - clock * (float(clock @ centred) / energy)
-
-
 # Association of two variables: Pearson, Spearman, Kendall, and Chatterjee's xi for links that are not monotone.
 
 

@@ -59,25 +59,6 @@ def group_columns(values: ArrayLike, groups: Sequence[object]) -> NDArray[np.flo
     return columns
 
 
-def intraclass(values: ArrayLike, groups: Sequence[object]) -> float:
-    """Intraclass correlation of values, shape (n,), within groups: the one-way analysis of variance estimate, in -1..1.
-
-    NaN with fewer than two groups or no group of two. The variance of the mean is about 1 + (size - 1) times it as large as
-    that of independent values (Donner and Koval 1980 for groups of unequal size).
-    """
-    x = np.asarray(values, dtype=float)
-    _, index = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
-    sizes = np.bincount(index)
-    if sizes.size < 2 or sizes.size == x.size:
-        return float("nan")
-    means = np.bincount(index, weights=x) / sizes
-    between = float(sizes @ (means - x.mean()) ** 2) / (sizes.size - 1)
-    within = float(np.square(x - means[index]).sum()) / (x.size - sizes.size)
-    typical = (x.size - float((sizes**2).sum()) / x.size) / (sizes.size - 1)
-    total = between + (typical - 1) * within
-    return float((between - within) / total) if total > 0 else float("nan")
-
-
 def mean_interval(values: ArrayLike, groups: Sequence[object] | None = None, confidence: float = 0.95) -> Estimate:
     """Mean of item values, shape (n,), with a t interval; clustered when groups repeat.
 
@@ -118,16 +99,6 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     p = successes / n
     low, high = wilson_bounds(p, n, confidence)
     return Estimate(p, low, high, "Wilson", n, stderr=math.sqrt(p * (1 - p) / n), confidence=confidence)
-
-
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
-    """Exact interval for successes out of n (Clopper and Pearson 1934)."""
-    if not 0 <= successes <= n:
-        raise ValueError(f"proportion: {successes} successes of {n}; successes must be in 0..n")
-    if n == 0:
-        return undefined("Clopper-Pearson", 0, "no items")
-    found = stats.binomtest(successes, n).proportion_ci(confidence, "exact")
-    return Estimate(successes / n, float(found.low), float(found.high), "Clopper-Pearson", n, confidence=confidence)
 
 
 def largest_failure_rate(failed: int, runs: int, confidence: float = 0.95) -> float:

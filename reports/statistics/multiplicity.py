@@ -38,7 +38,7 @@ def _adjust(p: Floats, step_down: bool) -> Floats:
 def _adjusted(p_values: Sequence[float | None], step_down: bool) -> list[float | None]:
     p = np.array([1.0 if v is None else v for v in p_values], dtype=float)
     if ((p < 0) | (p > 1) | ~np.isfinite(p)).any():
-        raise ValueError("adjusting p-values: every p must lie in 0..1")
+        raise ValueError("p-values must be between 0 and 1")
     return [None if v is None else float(a) for v, a in zip(p_values, _adjust(p, step_down), strict=True)]
 
 

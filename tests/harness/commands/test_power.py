@@ -84,11 +84,11 @@ def test_planned_looks_save_seeds(cli: Cli) -> None:
 
 
 def test_output_and_help_fit_80_columns(cli: Cli, tmp_path: Path) -> None:
-    many = ",".join(str(n) for n in range(100, 500, 100))
+    many = ",".join(str(n) for n in range(100, 1000, 100))
     directory = pilot(tmp_path / "pilot", seeds=(0, 1, 2))
     for arguments in (
         ("power", "--help"),
-        ("power", "--effect", 0.05, "--seeds", 5, "--prompts", many, "--claims", 12),
+        ("power", "--effect", 0.05, "--seeds", 5, "--prompts", many),
         ("power", "--effect", 0.05, "--seeds", 5, "--prompts", 100, "--pilot", directory),
     ):
         result = cli(*arguments)

@@ -254,7 +254,7 @@ def test_a_claim_at_matched_kl_is_judged_from_the_frontiers(whole: tuple[Path, l
 
 
 def _root_frontiers(root: Path, shares: tuple[float, ...]) -> tuple[MatrixData, list[Arm]]:
-    """Reward is a root of KL for both methods; foodpo moves twice as far. `shares`: checkpoints on the way."""
+    """Reward is a root of KL for both methods; foodpo moves twice as far. `shares`: intermediate checkpoints."""
     ids = write_matrix(root, [FIXED, FOODPO], seeds=range(5), prompts=30, steps=8)
     rng = np.random.default_rng(2)
     table = json.loads((root / "reference" / "scores" / "constraints.json").read_text())
@@ -315,7 +315,7 @@ def test_without_kl_the_reason_is_said(tmp_path: Path) -> None:
 
 
 def _lengths(root: Path, words: dict[str, tuple[float, ...]], methods: list[Method]) -> dict[str, Any]:
-    """A matrix whose reward is a hundredth of the words, by policy on the way; every answer to one prompt is as long."""
+    """A matrix whose reward is a hundredth of the words, by intermediate checkpoint; every answer to one prompt is as long."""
     ids = write_matrix(root, methods, seeds=range(5), prompts=30)
     rng = np.random.default_rng(11)
     noise = {run: 0.02 * rng.normal(size=30) for run in ids}

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
-from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.robust_compare import TrimmedMean
 
 from reports.statistics.aggregates import random_effects
 from reports.statistics.crossed import crossed_mean, mean_squares, studentised_sign_flip
 from reports.statistics.intervals import (
-    clopper_pearson,
     clustered,
     group_columns,
-    intraclass,
     largest_failure_rate,
     plain,
 )
@@ -60,12 +57,6 @@ def test_flips_of_the_studentised_mean() -> None:
     assert np.mean(hits) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 5), (2, 7), (9, 9)])
-def test_clopper_pearson_is_statsmodels(k: int, n: int) -> None:
-    found = clopper_pearson(k, n)
-    assert (found.low, found.high) == pytest.approx(proportion_confint(k, n, method="beta"), abs=1e-9)
-
-
 def test_five_of_five_cannot_exclude_45_percent() -> None:
     assert largest_failure_rate(0, 5) == pytest.approx(1 - 0.05**0.2) == pytest.approx(0.451, abs=1e-3)
     assert largest_failure_rate(5, 5) == 1.0
@@ -82,14 +73,6 @@ def test_columns_of_unequal_groups_have_the_clustered_error() -> None:
     both = group_columns(np.stack([x, x + 1]), list(groups))
     assert both[1] - both[0] == pytest.approx(np.ones(12))
     assert group_columns(x, list(range(x.size))) is x
-
-
-def test_intraclass_correlation() -> None:
-    groups = np.repeat(np.arange(400), 5)
-    x = RNG.normal(size=400)[groups] + RNG.normal(0, 3**0.5, groups.size)
-    assert intraclass(x, list(groups)) == pytest.approx(0.25, abs=0.05)
-    assert intraclass([1.0, 1, 2, 2], ["a", "a", "b", "b"]) == pytest.approx(1.0)
-    assert np.isnan(intraclass([1.0, 2.0], ["a", "b"]))
 
 
 def test_random_effects_are_statsmodels() -> None:

@@ -18,7 +18,6 @@ from reports.statistics.association import (
     autocorrelation,
     chatterjee_xi,
     correlation,
-    detrend,
     effective_sample_size,
     varies,
 )
@@ -167,7 +166,7 @@ def test_adjusted_p_values_are_statsmodels(p: list[float]) -> None:
 
 def test_what_was_not_tested_keeps_its_place_in_the_family() -> None:
     assert holm([0.01, None, 0.04]) == [pytest.approx(0.03), None, pytest.approx(0.08)]
-    with pytest.raises(ValueError, match=r"0\.\.1"):
+    with pytest.raises(ValueError, match="between 0 and 1"):
         holm([float("nan")])
 
 
@@ -197,12 +196,6 @@ def test_effective_sample_size_shrinks_with_memory_and_restores_the_level() -> N
     assert honest / 200 < 0.15
     white = rng.normal(size=(2, 500))
     assert effective_sample_size(*white) > 300
-
-
-def test_detrend_removes_a_line_exactly() -> None:
-    t = np.arange(50.0)
-    assert detrend(3 * t + 2, t) == pytest.approx(np.zeros(50), abs=1e-9)
-    assert detrend(np.array([1.0, 3.0]), np.array([5.0, 5.0])) == pytest.approx([-1, 1])
 
 
 def test_correlations_are_scipys() -> None:
