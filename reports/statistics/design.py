@@ -34,8 +34,13 @@ class Spread:
 
     def __post_init__(self) -> None:
         values = (self.seed, self.prompt, self.residual)
-        if not all(math.isfinite(v) and v >= 0 for v in values) or not any(values):
-            raise ValueError(f"standard deviations {values} must be at least 0 and not all 0")
+        if not all(math.isfinite(v) and v >= 0 for v in values):
+            raise ValueError(f"standard deviations {values} must be at least 0")
+
+    @property
+    def varies(self) -> bool:
+        """Whether any of them is above 0. A metric that two methods share on every prompt has none, and no design to plan."""
+        return any((self.seed, self.prompt, self.residual))
 
 
 def components(squares: Sequence[MeanSquares], bound: float = 0.8) -> tuple[Spread, Spread]:

@@ -27,6 +27,8 @@ def to_settle(contrast: Contrast, min_effect: float) -> Needed | None:
     if mean.squares is None or mean.stderr is None or effect == 0:
         return None
     _, cautious = components([mean.squares])
+    if not cautious.varies:
+        return None
     seeds = needed(cautious, effect, prompts=mean.prompts, alpha=alpha, least=LEAST_SEEDS, limit=10_000)
     prompts = needed(cautious, effect, seeds=max(mean.seeds, LEAST_SEEDS), alpha=alpha, limit=1_000_000)
     return Needed(against=contrast.second, seeds=seeds, prompts=prompts)

@@ -43,6 +43,10 @@ def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
     except (PilotError, ReportError) as error:
         raise UserError(f"--pilot {options.pilot}: {error}") from None
     measured, cautious = components(list(squares.values()))
+    if not measured.varies:
+        raise UserError(
+            f"--pilot {options.pilot}: its methods have the same {metric} on every prompt; choose a --metric that varies"
+        )
     one = next(iter(squares.values()))
     # Names stay out of this line: any number of methods must fit in 80 columns.
     pairs = f"{len(squares)} comparison{'' if len(squares) == 1 else 's'}"
@@ -58,10 +62,9 @@ def _stated(options: argparse.Namespace) -> tuple[Spread, str]:
     values = {name: value if value is not None else width * STATED[name] for name, value in given.items()}
     assumed = [name for name, value in given.items() if value is None]
     source = f"assumed ({', '.join(assumed)}), not measured; better: --pilot DIR" if assumed else "as given"
-    try:
-        return Spread(**values), source
-    except ValueError as error:
-        raise UserError(f"--sd-seed, --sd-prompt, --sd-residual: {error}") from None
+    if not any(values.values()):
+        raise UserError("--sd-seed, --sd-prompt, --sd-residual: the standard deviations are all 0; give one above 0")
+    return Spread(**values), source
 
 
 def _report(spread: Spread, options: argparse.Namespace) -> Json:

@@ -157,7 +157,7 @@ def test_unfinished_pilot_uses_what_is_shared(tmp_path: Path) -> None:
         (("--effect", "0.1", "--seeds", "1,5"), "'1': give a whole number of 2 to 1000"),
         (("--effect", "0.1", "--prompts", "many"), "'many'"),
         (("--effect", "0.1", "--sd-seed", "-1"), "of at least 0"),
-        (("--effect", "0.1", "--sd-seed", "0", "--sd-prompt", "0", "--sd-residual", "0"), "not all 0"),
+        (("--effect", "0.1", "--sd-seed", "0", "--sd-prompt", "0", "--sd-residual", "0"), "are all 0"),
         (("--effect", "0.1", "--claims", "0"), "give a whole number of 1 to 100"),
         (("--effect", "0.1", "--metric", "a/b"), "belongs to a pilot"),
         (("--effect", "0.1", "--pilot", "nowhere"), "holds no matrix"),

@@ -16,11 +16,13 @@ from reports.runs.arms import Arm
 from reports.runs.records import Item, RunData, Scores, load_matrix
 from reports.schema.base import AdjustedP
 from reports.schema.metrics import ComparisonVerdict
-from reports.statistics.crossed import crossed_mean
+from reports.statistics.crossed import Prior, crossed_mean
 from reports.statistics.intervals import clustered
 from reports.statistics.paired import rank_test
 from reports.summary import build_summary
+from reports.verdict.evidence import Contrast
 from reports.verdict.methods import verdict
+from reports.verdict.sentences import to_settle
 from tests.reports.builder import FIXED, FOODPO, HEAD, METHODS, Method, write_matrix
 
 
@@ -255,6 +257,15 @@ def test_other_arms_lend_their_spread_over_seeds(tmp_path: Path) -> None:
     alone = build_summary(load_matrix(tmp_path, [i for i in ids if i.split("-")[0] in ("fixed", "foodpo")])).plain()
     (pair,) = [c for m in alone["metrics"] if m["primary"] for c in m["comparisons"] if c["against"] == "fixed"]
     assert pair["borrowed"] == 0 and pair["alone"] is None
+
+
+def test_equal_scores_everywhere_are_reported_though_other_arms_lend_a_spread() -> None:
+    """The demo ended in a traceback: capitals was the same for two methods under all seeds."""
+    same = inferred(np.zeros((3, 24)), 24, Prior(np.array(0.02), np.array(6.0)))
+    assert same.difference.value == 0 and same.difference.high is not None and same.crossed_test.p_value == 1
+    assert same.spread.seed == same.spread.prompt == same.spread.residual == 0
+    mean = crossed_mean(np.zeros((3, 24)), Prior(np.array(0.02), np.array(6.0)))
+    assert to_settle(Contrast("fixed", "foodpo", "fixed", mean), 0.05) is None
 
 
 def test_other_analyses_stand_apart_from_the_verdict(tmp_path: Path) -> None:
