@@ -6,39 +6,38 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from reports.beta import beta_summary
-from reports.beta.correlation import correlations
 from reports.beta.drift import collapse_of
 from reports.beta.run import Analysed
 from reports.compare import aggregate, frontiers, strata, tuning
-from reports.compare.comparison import arm_summary, column, method_comparison, policy_estimate
+from reports.compare.comparison import MatchedKL, arm_summary, column, method_comparison, policy_estimate
 from reports.compare.contamination import contamination_summary
 from reports.compare.corrected import corrected
 from reports.compare.engine import engine_summary
 from reports.compare.grids import arm_grids, lender
 from reports.compare.judges import judges_summary
 from reports.compare.noise_floor import noise_floor
-from reports.compare.over_reference import over_reference, run_over_reference, sentence
+from reports.compare.over_reference import over_reference, run_over_reference
 from reports.page.provenance import provenance
 from reports.runs.arms import Arm, arm_of, arms, contrasts
 from reports.runs.checkpoints import failed_checkpoints
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, finite, load_scores
 from reports.schema.base import AdjustedP, Estimate
-from reports.schema.metrics import Comparison, Metric, Paired, TieGroups
+from reports.schema.metrics import Comparison, Metric, Paired
 from reports.schema.runs import Provenance, RunEntry
 from reports.schema.summary import Baseline, Counts, Primary, Summary
 from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
-from reports.schema.verdict import Claims, OverReference, TestCounts, Verdict, VerdictSentence
+from reports.schema.verdict import Claims, Inference, OverReference, TestCounts, Verdict
 from reports.statistics.multiplicity import benjamini_hochberg, holm
 from reports.verdict.checklist import checklist
 from reports.verdict.claims import ClaimError, parse_claims, read_claims, verify
-from reports.verdict.judged import judge_matrix
-from reports.verdict.methods import control_note, headline, verdict
+from reports.verdict.inference import inference, nothing
+from reports.verdict.judged import Judged, judge_matrix
+from reports.verdict.methods import answer, verdict
 from reports.verdict.sentences import judged_claim
 from reports.writing import jsonable
 from trainers.common.scores_schema import scores_path
 
 FINAL_KEYS = ("loss", "loss_at_beta0", "delta", "dynamic_beta", "log_prompt_perplexity", "rewards/accuracies")
-_NO_TIES = TieGroups(groups=[], method=None, pairs=0, tested=0, reason="one run has nothing to tie with")
 _NO_CLAIMS = Claims(frozen=None, sha256=None, reason="one run can settle no claim", changes=[], judged=[])
 _CORRECTION = (
     "Holm over the declared comparisons (methods under test, primary metric, against the baseline), "
@@ -210,17 +209,15 @@ def _metric(
     benchmark, metric, own_primary, better = known
     reference = matrix.reference.scores.get(benchmark) if matrix.reference else None
     methods = [arm_summary(arm, benchmark, metric) for arm in all_arms]
-    absent = {method.label: len(method.absent) for method in methods}
     comparisons = [
         Comparison(
             **dict(c),
             family="declared" if is_declared else "exploratory",
             adjusted_p=p,
-            verdict=verdict(c, (c.label, c.against), known.name, better, p, absent[c.label]),
+            verdict=verdict(c, better, p),
         )
         for c, is_declared, p in rows
     ]
-    controls = {arm.label for arm in all_arms if arm.is_control}
     return Metric(
         benchmark=benchmark,
         metric=metric,
@@ -230,53 +227,43 @@ def _metric(
         primary=known.name == primary,
         reference=Estimate.from_result(policy_estimate(column(reference, metric, None))) if reference else None,
         methods=methods,
-        comparisons=[_with_controls(c, comparisons, controls) for c in comparisons],
-        tie_groups=tuning.tie_groups(all_arms, benchmark, metric, better),
+        comparisons=comparisons,
     )
 
 
-def _with_controls(one: Comparison, every: Sequence[Comparison], controls: set[str]) -> Comparison:
-    """A declared comparison whose sentence says what the controls add."""
-    tested = [c for c in every if c.label == one.label and c.against in controls]
-    note = control_note(one.verdict.code, tested) if one.family == "declared" else ""
-    said = one.verdict.model_copy(update={"sentence": one.verdict.sentence + note})
-    return one.model_copy(update={"verdict": said})
-
-
-def claims_summary(matrix: MatrixData) -> Claims:
+def claims_summary(matrix: MatrixData, matched_kl: MatchedKL) -> tuple[Claims, list[Judged]]:
     """The declared claims judged, when they were frozen, and what was changed since."""
     try:
         current = parse_claims(matrix.config.get("claims") or [])
         frozen = read_claims(matrix.output_dir)
         changes = verify(frozen, current) if frozen else []
-        judged = judge_matrix(matrix, current, frozen, frontiers.matched_kl(matrix))
+        judged = judge_matrix(matrix, current, frozen, matched_kl)
     except ClaimError as error:
         raise ReportError(str(error)) from error
-    return Claims(
+    claims = Claims(
         frozen=frozen["frozen"] if frozen else None,
         sha256=frozen["sha256"] if frozen else None,
         reason=None if frozen else "no claims.json: no claims were frozen before training",
         changes=changes,
         judged=[judged_claim(one) for one in judged],
     )
+    return claims, judged
 
 
-def _verdict(kind: str, metrics: Sequence[Metric], over: Sequence[OverReference], counts: Counts) -> Verdict:
-    first = next((m for m in metrics if m.primary), None)
+def _verdict(
+    kind: str, found: Inference, claims: Claims, over: Sequence[OverReference], counts: Counts, better: bool
+) -> Verdict:
     if kind == "run":
-        compared = "and how far they are from the reference's" if over else "compared with nothing"
-        said = sentence(over, first) if over else None
-        return Verdict(headline=f"One run: its own numbers, {compared}.", over_reference=said, sentences=[])
-    sentences = [
-        VerdictSentence(**dict(c.verdict), label=c.label)
-        for m in metrics
-        for c in m.comparisons
-        if c.family == "declared"
-    ]
+        of = next((row for row in over if row.difference is not None), None)
+        span = "" if of is None or of.ci_low is None else f" (95 % {of.ci_low:+.3f} to {of.ci_high:+.3f})"
+        said = "One run, compared with nothing."
+        if of is not None:
+            said = f"One run: {of.difference:+.3f}{span} on {of.metric} over the reference."
+        return Verdict(answer=[said], kind="exploratory", because="one run can settle no claim")
+    late = [c.exploratory_because for c in claims.judged if c.exploratory_because]
+    because = next(iter([*late, *claims.changes]), None) if claims.judged else "no claim was declared"
     return Verdict(
-        headline=headline(sentences, counts.unfinished, counts.planned),
-        over_reference=sentence(over, first, sentences),
-        sentences=sentences,
+        answer=answer(found, counts, over, better), kind="exploratory" if because else "declared", because=because
     )
 
 
@@ -313,12 +300,13 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
         **{state: states.count(state) for state in ("done", "failed", "running", "pending", "missing")},
     )
     controls = [a for a in all_arms if a.is_control]
+    first = next((m for m in metrics if m.primary), None)
+    table, claims = nothing(_ALONE), _NO_CLAIMS
     if kind == "run":
         over = _run_over_reference(matrix, all_arms[0], metrics)
-        metrics = [m.model_copy(update={"tie_groups": _NO_TIES}) for m in metrics]
         compared = _Compared(tuning.NOTHING, frontiers.nothing(_ALONE), aggregate.NOTHING, strata.NOTHING)
     else:
-        over = over_reference(next((m for m in metrics if m.primary), None))
+        over = over_reference(first)
         label, control_labels = baseline.label if baseline else None, [a.label for a in controls]
         compared = _Compared(
             tuning.tuning_summary(
@@ -331,9 +319,12 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
             aggregate.aggregate_summary(metrics, label),
             strata.strata_summary(matrix, all_arms, metrics, label, control_labels),
         )
+        matched_kl = frontiers.matched_kl(matrix)
+        claims, judged = claims_summary(matrix, matched_kl)
+        table = inference(matrix, all_arms, baseline, first, compared.frontiers, judged, matched_kl)
     beta = beta_summary(matrix, all_arms, analysed)
     summary = Summary(
-        schema_version=2,
+        schema_version=3,
         kind="run" if kind == "run" else "matrix",
         name=matrix.config.get("name"),
         baseline=Baseline(
@@ -343,15 +334,15 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
         ),
         primary=primary,
         counts=counts,
-        verdict=_verdict(kind, metrics, over, counts),
+        verdict=_verdict(kind, table, claims, over, counts, first is None or first.higher_is_better),
+        inference=table,
         over_reference=over,
-        claims=claims_summary(matrix) if kind == "matrix" else _NO_CLAIMS,
+        claims=claims,
         tests=tests,
         checklist=[],
         metrics=metrics,
         runs=[_run_entry(r, labels[r.run_id]) for r in matrix.runs],
         beta=beta,
-        correlations=correlations(beta),
         engine=engine_summary(matrix),
         contamination=contamination_summary(matrix),
         judges=judges_summary(matrix) if kind == "matrix" else [],

@@ -1,8 +1,7 @@
 """What dynamic_beta goes with: per run, over the matrix, and what a learned rule made of it. Pure functions first."""
 
-from reports.beta.correlation import correlations
 from reports.beta.drift import collapse_of
 from reports.beta.matrix import beta_summary
 from reports.beta.run import Analysed, analyse_run
 
-__all__ = ["Analysed", "analyse_run", "beta_summary", "collapse_of", "correlations"]
+__all__ = ["Analysed", "analyse_run", "beta_summary", "collapse_of"]

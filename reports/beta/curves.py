@@ -43,7 +43,7 @@ def _binned(values: Floats, edges: Floats) -> NDArray[np.int64]:
 
 
 def binned(parts: Sequence[tuple[Floats, Floats]], bins: int = BINS) -> list[CurvePoint]:
-    """Mean beta in bins of x that hold equally many rows; parts are (x, beta) of each run, shape (n,).
+    """Mean of y in bins of x that hold equally many rows; parts are (x, y) of each run, shape (n,).
 
     `mean` is the mean of the runs' means, with a t interval over runs; `q10` and `q90` are of the rows. Rows that are
     not finite are left out; fewer bins come back when x repeats or rows are few.
@@ -70,6 +70,15 @@ def binned(parts: Sequence[tuple[Floats, Floats]], bins: int = BINS) -> list[Cur
             )
         )
     return points
+
+
+def within_steps(columns: Mapping[str, Floats]) -> tuple[Floats, Floats]:
+    """Log beta and the loss of every row, each less its mean over the rows of its step, shape (n,) each."""
+    finite_rows = np.isfinite(columns["loss"]) & (columns["dynamic_beta"] > 0)
+    step, loss, beta = (columns[name][finite_rows] for name in ("step", "loss", "dynamic_beta"))
+    _, at, count = np.unique(step, return_inverse=True, return_counts=True)
+    x, y = (v - (np.bincount(at, v) / count)[at] for v in (np.log(beta), loss))
+    return x, y
 
 
 # What beta, loss and margin are in each fifth of the prompt perplexities.

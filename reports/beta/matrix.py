@@ -10,7 +10,7 @@ import numpy as np
 
 from reports.beta.associations import KENDALL_ROWS
 from reports.beta.cells import Floats, between, cell, mean_cell, mean_fields, pooled, simpson, within
-from reports.beta.curves import binned, fan
+from reports.beta.curves import binned, fan, within_steps
 from reports.beta.null import DRAWS, WARNING, sigmoid_loss
 from reports.beta.null import MOST_ROWS as NULL_ROWS
 from reports.beta.rows import MOST_ROWS
@@ -34,7 +34,7 @@ from reports.schema.beta import (
 from reports.statistics.association import within_runs
 
 ALL = "all runs"
-CURVES = ("log_prompt_perplexity", "delta", "loss")
+CURVES = ("log_prompt_perplexity", "delta")
 #: Rules that repeat another run's betas, changed; see trainers/rules.
 REPEATING = ("matched_mean", "permuted", "inverse", "weight_only", "saturation_only")
 METHODS = {
@@ -209,7 +209,7 @@ def _drawn(label: str, members: Sequence[Analysed]) -> BetaArm:
         label=label,
         fan=fan([(a.kept["step"], a.kept["dynamic_beta"]) for a in known]),
         collapses=[ArmCollapse(run_id=a.run.run_id, step=c.step) for a in members if (c := a.entry.collapse)],
-        curves=BetaCurves(**curves),
+        curves=BetaCurves(**curves, loss=binned([within_steps(a.kept) for a in dynamic if "loss" in a.kept])),
         lags=[lag for name in LAG_TARGETS for lag in _mean_lags(name, members)],
     )
 

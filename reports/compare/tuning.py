@@ -9,17 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from reports.compare.comparison import Floats, crossed_test
+from reports.compare.comparison import Floats
 from reports.compare.corrected import UNCORRECTED, with_corrected
 from reports.compare.grids import ScoreGrid, aligned, arm_grids, grouped
 from reports.runs.arms import Arm, differing
 from reports.schema.base import Estimate, SeedValue, Test, Value
-from reports.schema.metrics import Metric, TieGroup, TieGroups
+from reports.schema.metrics import Metric
 from reports.schema.tables import BestComparison, Chosen, ExpectedBest, ExpectedPoint, SettingScore, Tuning
 from reports.statistics.best_settings import best_difference, expected_best, tuned
-from reports.statistics.crossed import crossed_mean
-from reports.statistics.design import ALPHA, LEAST_SEEDS
-from reports.statistics.multiplicity import holm, letters
 from reports.statistics.paired import seed_interval
 
 NOTHING = Tuning(comparisons=[], expected_best=[], map=[], reason="one run: nothing was tuned")
@@ -181,37 +178,3 @@ def tuning_summary(
     reason = None if comparisons else "no baseline with scores beside a method with scores"
     comparisons = with_corrected(comparisons, [c.test for c in comparisons])
     return Tuning(comparisons=comparisons, expected_best=curves, map=settings, reason=reason)
-
-
-def tie_groups(all_arms: Sequence[Arm], benchmark: str, metric: str, higher: bool) -> TieGroups:
-    """Compact letter display over the arms: those sharing a letter are not distinguishable (Holm over all pairs, p <= .05).
-
-    A pair with fewer than five shared seeds is never distinguishable.
-    """
-    grids = arm_grids(all_arms, benchmark, metric)
-    means = {label: float(g.values.mean()) for label, g in grids.items()}
-    order = sorted(means, key=lambda label: -means[label] if higher else means[label])
-    pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
-    p_values = [_p_value(grids[a], grids[b]) for a, b in pairs]
-    apart = [pair for pair, p in zip(pairs, holm(p_values), strict=True) if p is not None and p <= ALPHA]
-    marks = letters(order, apart)
-    tested = sum(p is not None for p in p_values)
-    reason = None
-    if not pairs:
-        reason = "fewer than two methods were scored"
-    elif tested < len(pairs):
-        reason = f"{len(pairs) - tested} of {len(pairs)} pairs share fewer than {LEAST_SEEDS} seeds and are not distinguishable"
-    return TieGroups(
-        groups=[TieGroup(label=label, mean=means[label], letters=marks[label]) for label in order],
-        method="compact letter display, crossed seeds x prompts, Holm over pairs",
-        pairs=len(pairs),
-        tested=tested,
-        reason=reason,
-    )
-
-
-def _p_value(first: ScoreGrid, second: ScoreGrid) -> float | None:
-    seeds, ids, values = aligned([first, second])
-    if len(seeds) < LEAST_SEEDS or not ids:
-        return None
-    return crossed_test(crossed_mean(grouped(first, ids, values[0] - values[1]))).p_value

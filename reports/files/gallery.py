@@ -1,4 +1,4 @@
-"""All figures of a matrix, each as PNG and SVG, with the numbers behind it in tables/ as CSV and, where short, LaTeX."""
+"""All figures of a matrix, each as PNG, SVG and PDF, with the numbers behind it in tables/ as CSV and, where short, LaTeX."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reports.files import processes
+from reports.page.first import heading
 from reports.page.latex import write_latex
 from reports.page.tables import other_tables
 from reports.panels.all import all_panels
@@ -19,6 +20,9 @@ from reports.writing import write_csv
 
 #: Fewer methods are drawn sooner than another process has started.
 METHODS_FOR_TWO = 12
+KINDS = ("png", "svg", "pdf")
+#: Figures of earlier versions, which an output may still hold.
+_RETIRED = ("paired_differences", "benchmarks")
 #: Tables of a paper: columns, the level of the rows taken where a table has several, caption.
 _PAPER: dict[str, tuple[tuple[str, ...], str | None, str]] = {
     "claims": (
@@ -56,7 +60,7 @@ _PAPER: dict[str, tuple[tuple[str, ...], str | None, str]] = {
 
 
 def draw_compared(matrix: MatrixData, summary: Summary) -> dict[str, Path]:
-    """Write figures/*.{png,svg} and tables/*.{csv,tex}, those of the training curves apart (see `logged.py`).
+    """Write figures/*.{png,svg,pdf} and tables/*.{csv,tex}, those of the training curves apart (see `logged.py`).
 
     Returns for each figure drawn the file to embed in the report. A figure without data is not drawn, its old files are
     removed and its table is written without what there is to draw.
@@ -71,19 +75,29 @@ def draw_compared(matrix: MatrixData, summary: Summary) -> dict[str, Path]:
         if panel.drawable(rows):
             made[panel.name], drawn[panel.name] = rows, directory / f"{panel.name}.{panel.embed}"
         else:
-            for kind in ("png", "svg"):
-                (directory / f"{panel.name}.{kind}").unlink(missing_ok=True)
+            _remove(directory, panel.name)
+    for name in _RETIRED:
+        _remove(directory, name)
     for name, (columns, rows) in tables.items():
         write_csv(folder / f"{name}.csv", columns, rows)
     for name, (columns, level, caption) in _PAPER.items():
         kept = [row for row in tables[name][1] if level is None or row.get("level") == level]
         write_latex(folder / f"{name}.tex", columns, kept, caption)
+    said = f"{heading(summary.inference)} Model of inference: {summary.inference.model}."
+    figure = ("figures/result.pdf", f"{all_panels()[0].caption} {said}") if "result" in drawn else None
+    columns, rows = tables["results"]
+    write_latex(folder / "results.tex", columns, rows if summary.inference.rows else [], said, figure)
     draw_figures(made, looks([a.label for a in arms(matrix.runs)], summary.baseline.value), directory)
     return drawn
 
 
+def _remove(directory: Path, name: str) -> None:
+    for kind in KINDS:
+        (directory / f"{name}.{kind}").unlink(missing_ok=True)
+
+
 def draw_figures(rows: Mapping[str, Rows], look: Mapping[str, Look], directory: Path) -> None:
-    """Write directory/NAME.png and .svg of every panel in `rows`, by this process and, for a large matrix, one beside it.
+    """Write directory/NAME.png, .svg and .pdf of every panel in `rows`, by this process and, for a large matrix, one beside it.
 
     An error of the other process is raised here.
     """
@@ -104,4 +118,4 @@ def draw_figures(rows: Mapping[str, Rows], look: Mapping[str, Look], directory: 
 def _draw(name: str, rows: Rows, look: Mapping[str, Look], directory: Path) -> None:
     draw = {panel.name: panel.draw for panel in all_panels()}[name]
     with style():
-        save(draw(rows, look), directory / f"{name}.png", directory / f"{name}.svg")
+        save(draw(rows, look), *(directory / f"{name}.{kind}" for kind in KINDS))

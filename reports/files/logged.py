@@ -53,7 +53,7 @@ def write_logged(root: Path, runs: Sequence[RunData], baseline: str | None) -> d
         curves = figures.Curves(axis)
         rows = figures.curve_table(all_arms, curves)
         write_csv(root / "tables" / f"{axis.figure}.csv", figures.curve_columns(axis), rows)
-        paths = [root / "figures" / f"{axis.figure}.{kind}" for kind in ("png", "svg")]
+        paths = [root / "figures" / f"{axis.figure}.{kind}" for kind in ("png", "svg", "pdf")]
         if rows:
             with style():
                 save(figures.training_curves(all_arms, baseline, curves), *paths)

@@ -18,7 +18,7 @@ from reports.foreign.sources import read_object
 from reports.page.text import visible
 from reports.runs.arms import arm_of, arms
 from reports.runs.records import MatrixData, ReportError, RunData, load_matrix
-from reports.schema import Comparison, Estimate, Metric, Summary
+from reports.schema import Estimate, Summary
 from reports.schema.foreign import Foreign, ForeignSource, UnpairedScore
 from reports.statistics.intervals import welch
 from reports.writing import write_json
@@ -96,42 +96,19 @@ def _foreign(matrix: MatrixData, placed: Sequence[Placed], pairing: list[str], b
 
 def _explained(summary: Summary, placed: Sequence[Placed]) -> Summary:
     """The summary in words that a comparison without seeds, of runs that nobody planned, can stand behind."""
-    metrics = [_worded(metric) for metric in summary.metrics]
-    comparisons = [c for metric in metrics for c in metric.comparisons]
-    said = {c.label: c.verdict.sentence for c in comparisons if c.family == "declared"}  # one sentence a method
-    verdict = summary.verdict
-    sentences = [s.model_copy(update={"sentence": said.get(s.label, s.sentence)}) for s in verdict.sentences]
-    headline = verdict.headline
-    if not sentences:
-        headline = _without_comparison(summary)
-    elif any(c.seeds == [None] for c in comparisons):
-        headline = (
-            "Single checkpoints are compared, on the documents that both answered. Without several seeds of each method "
+    said, checks = summary.verdict.answer, summary.checklist
+    if not any(row.difference.value is not None for row in summary.inference.rows):
+        said = [_without_comparison(summary)]
+    elif any(c.seeds == [None] for metric in summary.metrics for c in metric.comparisons):
+        said = [
+            "Single checkpoints are compared, on the documents that both answered: without several seeds of each method "
             "nothing can be said about the methods."
-        )
-    checks = summary.checklist
+        ]
     if any(p.run.own is None for p in placed):
         missing = {name: {"state": "missing", "evidence": why} for name, why in _UNKNOWN.items()}
         checks = [check.model_copy(update=missing.get(check.name, {})) for check in checks]
-    verdict = verdict.model_copy(update={"sentences": sentences, "headline": headline})
-    return summary.model_copy(update={"metrics": metrics, "checklist": checks, "verdict": verdict})
-
-
-def _worded(metric: Metric) -> Metric:
-    """The metric with other sentences where runs without seeds are compared, or where nothing could be paired."""
-    finished = {m.label for m in metric.methods if all(a.state in ("done", "running") for a in m.absent)}
-    name, comparisons = f"{metric.benchmark}/{metric.metric}", []
-    for c in metric.comparisons:
-        sentence = c.verdict.sentence
-        if c.seeds == [None]:
-            sentence = _checkpoints(c, name)
-        elif c.verdict.code == "no_data" and c.label in finished:
-            sentence = (
-                f"{c.label} against {c.against} on {name}: no document with scores of both, so nothing can be paired."
-            )
-        verdict = c.verdict.model_copy(update={"sentence": sentence})
-        comparisons.append(c.model_copy(update={"verdict": verdict}))
-    return metric.model_copy(update={"comparisons": comparisons})
+    verdict = summary.verdict.model_copy(update={"answer": said})
+    return summary.model_copy(update={"checklist": checks, "verdict": verdict})
 
 
 def _without_comparison(summary: Summary) -> str:
@@ -161,19 +138,6 @@ def _source(placed: Placed, run: RunData, label: str) -> ForeignSource:
         tasks=tasks or {name: len(scores.items) for name, scores in run.scores.items()},
         results=found.results,
         notes=list(map(visible, found.notes)),
-    )
-
-
-def _checkpoints(comparison: Comparison, name: str) -> str:
-    """What one pair of checkpoints shows: the prompt-level comparison in words. `name` is benchmark/metric."""
-    found = comparison.checkpoints[0]
-    d, test = found.difference, found.test
-    span = "" if d.low is None else f" (95 % interval {d.low:+.3f} to {d.high:+.3f})"
-    p = "" if not test or test.p_value is None else f", {test.method} p = {test.p_value:.3g}"
-    return (
-        f"{comparison.label} against {comparison.against} on {name}, two checkpoints paired over {found.n} "
-        f"documents: {d.value:+.3f}{span}{p}; {found.wins} higher, {found.ties} equal, "
-        f"{found.losses} lower. Another training run may differ: there are no seeds."
     )
 
 

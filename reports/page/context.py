@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import functools
 from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
-from reports.compare.ties import SENTENCE, ties
-from reports.page import how
+from reports.page import first, how
 from reports.page.before_after import before_after
 from reports.page.samples import samples
+from reports.page.tables import said as word
 from reports.panels.all import all_panels
 from reports.panels.base import Panel, Section
 from reports.runs.arms import arm_of, arms
 from reports.runs.records import MatrixData
-from reports.schema import Summary
+from reports.schema import Comparison, Metric, Summary
+from reports.schema.metrics import ArmScore
 
 #: A longer drawing costs more than its picture: it is embedded as PNG.
 LONGEST_SVG = 150_000
@@ -41,38 +43,37 @@ def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _matrix_table(summary: Summary) -> dict[str, Any]:
-    """Methods down, metrics across: mean with interval, tie mark, n, and the difference to the baseline."""
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One method on every benchmark: its mean with interval and n, and the difference to the baseline."""
+
+    label: str
+    cells: list[tuple[ArmScore, Comparison | None]]
+
+
+def _scores(summary: Summary) -> tuple[list[Metric], list[ScoreRow]]:
+    """The metrics across and the methods down."""
     shown = [m for m in summary.metrics if m.primary or m.benchmark_primary]
-    baseline = summary.baseline.value
-    marks = [ties(metric) for metric in shown]
-    rows = []
-    for position, method in enumerate(shown[0].methods if shown else []):
-        cells = []
-        for metric, mark in zip(shown, marks, strict=True):
-            versus = [c for c in metric.comparisons if c.label == method.label]
-            cells.append(
-                {
-                    "level": metric.methods[position],
-                    "mark": mark[method.label],
-                    "difference": next((c for c in versus if c.against == baseline), None),
-                }
-            )
-        rows.append({"label": method.label, "is_baseline": method.label == baseline, "cells": cells})
-    more = max(0, len(rows) - MOST_METHODS)
-    return {"metrics": shown, "rows": rows[:MOST_METHODS], "more": more, "ties": SENTENCE}
+
+    def cell(metric: Metric, place: int) -> tuple[ArmScore, Comparison | None]:
+        level = metric.methods[place]
+        versus = (c for c in metric.comparisons if (c.label, c.against) == (level.label, summary.baseline.value))
+        return level, next(versus, None)
+
+    labels = [method.label for method in shown[0].methods] if shown else []
+    return shown, [ScoreRow(label, [cell(m, place) for m in shown]) for place, label in enumerate(labels)]
 
 
-def _panels(drawn: Container[str]) -> dict[str, list[Panel]]:
-    """Panels by section, a headline that is drawn apart."""
-    found: dict[str, list[Panel]] = {section: [] for section in ("headline", *get_args(Section))}
+def _panels() -> dict[str, list[Panel]]:
+    """Panels by section."""
+    found: dict[str, list[Panel]] = {section: [] for section in get_args(Section)}
     for panel in all_panels():
-        found["headline" if panel.headline and panel.name in drawn else panel.section].append(panel)
+        found[panel.section].append(panel)
     return found
 
 
 def _comparisons(summary: Summary) -> dict[str, Any]:
-    """Metrics with the comparisons that the page shows: the primary metric first, then as many as fit."""
+    """Metrics with the comparisons that the page folds: the primary metric first, then as many as fit."""
     room, shown, more = MOST_ROWS, [], 0
     for metric in summary.metrics:
         kept = metric.comparisons[:room]
@@ -103,15 +104,22 @@ def _names(matrix: MatrixData, summary: Summary) -> tuple[str, ...]:
 
 def context(matrix: MatrixData, summary: Summary, figures: Mapping[str, Path]) -> dict[str, Any]:
     """Everything that report.html.j2 and report.md.j2 read."""
-    labels = arm_of(arms(matrix.runs))
+    labels, (metrics, rows) = arm_of(arms(matrix.runs)), _scores(summary)
     names = {r.run_id: labels[r.run_id] + ("" if r.seed is None else f", seed {r.seed}") for r in matrix.runs}
     names["reference"] = "reference policy"
     seconds = {run: sum(stages.values()) for run, stages in summary.provenance.seconds.items()}
     return {
         "s": summary,
-        "table": _matrix_table(summary),
+        "first": first,
+        "word": word,
+        "most_rows": MOST_METHODS,
+        "shown_of_beta": ("delta", "loss_at_beta0", "log_prompt_perplexity"),
+        "by_run": [(run, {row.against: row for row in run.examples or ()}) for run in summary.beta.runs],
+        "beta_says": first.beta_sentences(summary),
+        "score_metrics": metrics,
+        "score_rows": rows,
         "compared": _comparisons(summary),
-        "panels": _panels(figures),
+        "panels": _panels(),
         "sizes": _sizes(matrix, summary, figures),
         "said": functools.partial(how.numbers, names=_names(matrix, summary)),
         "figures": {name: data_uri(path) for name, path in figures.items()},

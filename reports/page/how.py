@@ -8,21 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from reports.page.text import visible
-from reports.runs.records import REFERENCE_ID
 from reports.schema import (
     AdjustedP,
+    Association,
     Check,
     ClaimP,
     Collapse,
-    Comparison,
-    Correlations,
     Estimate,
+    InferenceRow,
     JudgedClaim,
     Summary,
     Test,
-    VerdictSentence,
 )
-from reports.statistics.design import LEAST_SEEDS
 from reports.statistics.family import MEANINGS
 
 #: Not inside a name, a version, a date or a fraction of another number.
@@ -120,9 +117,9 @@ def of_adjusted(entry: AdjustedP | ClaimP) -> str:
     return f"{text} None: {entry.reason}." if entry.reason else text
 
 
-def of_correlation(entry: Correlations, kind: str, n: int | None) -> str:
+def of_correlation(entry: Association, kind: str) -> str:
     """What a correlation of beta is: its kind, and from how many rows."""
-    return f"{kind} of dynamic_beta with {entry.against}, from {n or 0} rows."
+    return f"{kind} of dynamic_beta with {entry.against}, from {entry.n} rows."
 
 
 def spot(text: Any, how: str) -> Any:
@@ -164,34 +161,18 @@ def numbers(text: Any, said: str, names: Iterable[str] = ()) -> Any:
     return out + escape(visible(text[at:]))
 
 
-def of_comparison(entry: Comparison) -> str:
-    """What the numbers of a verdict on one comparison are: the difference, its test, its correction, what it would take."""
-    parts = [of_estimate(entry.difference, "Mean paired difference")]
-    parts += [of_test(entry.crossed_test, "p-value"), of_adjusted(entry.adjusted_p)]
-    parts.append("Seeds needed and differences detectable: by the spread seen here, with power .80 at p = .05.")
-    return " ".join(parts)
+def of_row(row: InferenceRow, model: str) -> str:
+    """What the numbers of the first table's row are: the model, its sizes, the correction, and what is missing."""
+    parts = [of_estimate(row.difference, "Mean paired difference"), f"Model: {model}.", of_adjusted(row.adjusted_p)]
+    parts.append(f"{row.verdict.capitalize()}: {MEANINGS[row.verdict]}.")
+    return " ".join([*parts, *(f"{text}." for text in row.failures)])
 
 
-def of_verdict(sentence: VerdictSentence, summary: Summary) -> str:
-    """`of_comparison` of the comparison with the baseline that a verdict is about."""
-    for metric in summary.metrics:
-        for entry in metric.comparisons:
-            if metric.primary and entry.family == "declared" and entry.label == sentence.label:
-                return of_comparison(entry)
-    return "From the comparison with the baseline on the primary metric."
-
-
-def of_headline(summary: Summary) -> str:
-    """What the headline's numbers are."""
-    declared = f"From the {len(summary.verdict.sentences)} declared comparisons below."
-    return f"{declared} With fewer than {LEAST_SEEDS} paired seeds a comparison is not judged. {RUNS}"
-
-
-def of_over_reference(summary: Summary) -> str:
-    """What the numbers of each method against the reference are."""
-    found = [c for m in summary.metrics if m.primary for c in m.comparisons if c.against == REFERENCE_ID]
-    parts = [of_estimate(c.difference, f"{c.label} - {REFERENCE_ID}") for c in found[:MOST]]
-    return " ".join(parts) or "The primary metric has no score of the reference."
+def of_answer(summary: Summary) -> str:
+    """What the numbers of the answer are."""
+    known = [r for r in summary.inference.rows if r.difference.value is not None]
+    parts = [of_estimate(r.difference, f"{r.label} - {r.against}") for r in known[:MOST]]
+    return " ".join(parts) or RUNS
 
 
 def of_claim(entry: JudgedClaim) -> str:

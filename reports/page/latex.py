@@ -128,9 +128,26 @@ def _part(
     ]
 
 
-def write_latex(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], caption: str) -> Path | None:
-    """Write the table, or remove an old one and return None where there are no rows or more than MOST_ROWS."""
+def latex_figure(file: str, caption: str, label: str) -> str:
+    """A figure environment that takes a vector PDF; `file` as seen from the directory of the report."""
+    lines = [r"\begin{figure}", r"\centering", rf"\includegraphics[width=\linewidth]{{{file}}}"]
+    return "\n".join([*lines, rf"\caption{{{escape(caption)}}}", rf"\label{{fig:{label}}}", r"\end{figure}", ""])
+
+
+def write_latex(
+    path: Path,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    caption: str,
+    figure: tuple[str, str] | None = None,
+) -> Path | None:
+    """Write the table, or remove an old one and return None where there are no rows or more than MOST_ROWS.
+
+    `figure`: the PDF and the caption of a figure that follows the table.
+    """
     if not 0 < len(rows) <= MOST_ROWS:
         path.unlink(missing_ok=True)
         return None
-    return write_text(path, latex_table(columns, rows, caption, path.stem.replace("_", "-")))
+    label = path.stem.replace("_", "-")
+    text = latex_table(columns, rows, caption, label)
+    return write_text(path, text + (latex_figure(*figure, label) if figure else ""))

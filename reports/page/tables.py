@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.compare import noise_floor
-from reports.schema import Summary
+from reports.schema import Inference, InferenceRow, Summary
 from reports.writing import Row
 
 CORRELATION_COLUMNS = (
@@ -52,6 +52,28 @@ CLAIM_COLUMNS = (
     "sentence",
 )
 
+#: `level` is method (over seeds) or checkpoint (one seed's pair of checkpoints, over prompts).
+COMPARISON_COLUMNS = (
+    "benchmark",
+    "metric",
+    "label",
+    "against",
+    "level",
+    "seed",
+    "difference",
+    "low",
+    "high",
+    "n",
+    "seeds",
+    "method",
+    "verdict",
+)
+BENCHMARK_COLUMNS = ("benchmark", "metric", "label", "mean", "low", "high", "seeds", "n", "interval")
+#: The table of the report: one inference a row.
+RESULT_COLUMNS = (
+    "method", "difference", "low", "high", "adjusted_p", "verdict", "score", "kl", "length", "seeds", "prompts",
+)  # fmt: skip
+
 
 def other_tables(summary: Summary) -> dict[str, tuple[Sequence[str], list[Row]]]:
     """Columns and rows of the tables that have no figure, by name."""
@@ -61,6 +83,9 @@ def other_tables(summary: Summary) -> dict[str, tuple[Sequence[str], list[Row]]]
         "perplexity_quantiles": (QUANTILE_COLUMNS, _quantiles(summary)),
         "noise_floor": (noise_floor.COLUMNS, noise),
         "claims": (CLAIM_COLUMNS, _claims(summary)),
+        "paired_differences": (COMPARISON_COLUMNS, _comparisons(summary)),
+        "benchmarks": (BENCHMARK_COLUMNS, _scores(summary)),
+        "results": (RESULT_COLUMNS, result_rows(summary.inference)),
         "checklist": (("name", "state", "evidence"), [dict(check) for check in summary.checklist]),
     }
 
@@ -90,21 +115,21 @@ def _claims(summary: Summary) -> list[Row]:
 
 def _correlations(summary: Summary) -> list[Row]:
     """One row per run, level (example, step) and quantity; a run without a correlation gives its reason as note."""
-    coefficients = ("pearson", "pearson_detrended", "spearman", "spearman_detrended", "kendall", "xi")
     rows: list[Row] = []
-    for run in summary.correlations:
+    for run in summary.beta.runs:
         levels = [("example", row) for row in run.examples or ()] + [("step", row) for row in run.steps or ()]
         rows += [
             {
                 "run_id": run.run_id,
                 "level": level,
                 "against": row.against,
-                "beta_free": row.beta_free,
+                "beta_free": not row.contains_beta,
                 "n": row.n,
-                "spearman_low": row.spearman.low,
-                "spearman_high": row.spearman.high,
-                "note": row.spearman.note,
-                **{name: getattr(row, name).value for name in coefficients},
+                "spearman_low": row.raw.spearman.low,
+                "spearman_high": row.raw.spearman.high,
+                "note": row.raw.spearman.reason,
+                **{k: getattr(row.raw, k).value for k in ("pearson", "spearman", "kendall", "xi")},
+                **{f"{k}_detrended": getattr(row.detrended, k).value for k in ("pearson", "spearman")},
             }
             for level, row in levels
         ] or [{"run_id": run.run_id, "note": run.reason}]
@@ -113,4 +138,75 @@ def _correlations(summary: Summary) -> list[Row]:
 
 def _quantiles(summary: Summary) -> list[Row]:
     """One row per run and quantile of log prompt perplexity."""
-    return [{"run_id": run.run_id, **dict(row)} for run in summary.correlations for row in run.perplexity_quantiles]
+    return [{"run_id": run.run_id, **dict(row)} for run in summary.beta.runs for row in run.perplexity_quantiles]
+
+
+def result_rows(found: Inference) -> list[Row]:
+    """One row a method, after the reference and the baseline, which are compared with nothing."""
+    rows: list[Row] = [
+        {"method": one.label, "score": one.score, "kl": one.kl, "length": one.length} for one in found.levels
+    ]
+    return rows + [
+        {
+            "method": r.label,
+            "difference": r.difference.value,
+            "low": r.difference.low,
+            "high": r.difference.high,
+            "adjusted_p": r.adjusted_p.value,
+            "verdict": said(r),
+            "score": r.score,
+            "kl": r.kl,
+            "length": r.length,
+            "seeds": len(r.seed_differences),
+            "prompts": r.difference.n,
+        }
+        for r in found.rows
+    ]
+
+
+def said(row: InferenceRow) -> str:
+    """The verdict with the number that m stands for."""
+    return row.verdict.replace("more than m", f"more than {row.min_effect:g}")
+
+
+def _comparisons(summary: Summary) -> list[Row]:
+    """One row per comparison with the baseline: the method level (over seeds) and each seed's checkpoint level."""
+    rows: list[Row] = []
+    for metric in summary.metrics:
+        for c in metric.comparisons:
+            if c.against != summary.baseline.value:
+                continue
+            shared = {"benchmark": metric.benchmark, "metric": metric.metric, "label": c.label, "against": c.against}
+            method = {"level": "method", "seed": None, "n": c.n, "seeds": len(c.seeds), "verdict": c.verdict}
+            levels = [(method, c.difference)]
+            for p in c.checkpoints:
+                one = {"level": "checkpoint", "seed": p.seed, "n": p.n, "seeds": 1, "verdict": None}
+                levels.append((one, p.difference))
+            rows += [
+                shared | head | {"difference": d.value, "low": d.low, "high": d.high, "method": d.method}
+                for head, d in levels
+            ]
+    return rows
+
+
+def _scores(summary: Summary) -> list[Row]:
+    """Mean per method and metric over seeds with its interval; the reference policy's own row first."""
+    rows: list[Row] = []
+    for metric in summary.metrics:
+        levels = [("reference", metric.reference)] if metric.reference else []
+        levels += [(method.label, method.mean) for method in metric.methods]
+        rows += [
+            {
+                "benchmark": metric.benchmark,
+                "metric": metric.metric,
+                "label": label,
+                "mean": e.value,
+                "low": e.low,
+                "high": e.high,
+                "seeds": None if e is metric.reference else e.seeds,
+                "n": e.n,
+                "interval": e.method,
+            }
+            for label, e in levels
+        ]
+    return rows

@@ -17,10 +17,10 @@ ENTRY_POINT_GROUP = "dpo_beta_harness.report_panels"
 
 def all_panels() -> list[Panel]:
     """Every panel, in the order in which they are drawn. Raises ReportError for a registered one that is none."""
-    from reports.panels import aggregate, beta, comparison, forest, frontier, judges, tuning
+    from reports.panels import aggregate, beta, frontier, judges, result, strata, tuning
 
-    panels: list[Panel] = [*forest.PANELS, *beta.PANELS, judges.PANEL, *comparison.PANELS]
-    panels += [*frontier.PANELS, aggregate.PANEL, *tuning.PANELS]
+    panels: list[Panel] = [result.RESULT, *frontier.PANELS, result.DIFFERENCES, *beta.PANELS]
+    panels += [judges.PANEL, aggregate.PANEL, *tuning.PANELS, strata.PANEL]
     registry = Registry("report panel", {}, (ENTRY_POINT_GROUP,), (Panel,), ReportError)
     for name, target in sorted(registry.available().items()):
         panel = registry.load(name)

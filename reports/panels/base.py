@@ -20,8 +20,10 @@ from reports.writing import Row
 Rows = Sequence[Mapping[str, Any]]
 #: By method.
 Looks = Mapping[str, Look]
-#: Where the page shows a panel; it places those of "scores" by name.
-Section = Literal["scores", "comparison", "frontier", "curves", "beta", "tuning", "strata", "judges"]
+#: Where the page shows a panel; it places those of "scores" and "headline" by name.
+Section = Literal[
+    "headline", "scores", "comparison", "frontier", "curves", "beta_did", "beta", "tuning", "strata", "judges"
+]
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,7 @@ class Panel:
 
     `rows` turns a matrix and its summary into a table (columns of `columns`). Where it is empty, or no row has a value of the
     column `needs`, nothing is drawn, which the report says with `absent`. `draw` makes the figure from those rows alone, so the
-    CSV beside the figure is the whole truth. `section` is where the page shows it; a `headline` that can be drawn stands beside
-    the verdict instead.
+    CSV beside the figure is the whole truth. `section` is where the page shows it.
     """
 
     name: str
@@ -43,7 +44,6 @@ class Panel:
     caption: str
     absent: str
     embed: Literal["png", "svg"] = "svg"
-    headline: bool = False
     needs: str | None = None
 
     def drawable(self, rows: Rows) -> bool:

@@ -99,21 +99,38 @@ _CURVE_COLUMNS = ("label", "against", "x", "n", "runs", "mean", "low", "high", "
 
 
 _NONE = "No run has a beta that varies."
-_CURVE = (
-    "Dots: mean beta in bins of equally many pairs, averaged over the runs of a method; bars: 95 % t interval over runs "
-    "(none with one run). Light band: the middle 80 % of the pairs. "
-)
-#: Of section "beta", in the order of the page.
+_BINS = "Mean over the runs of a method in bins of equally many pairs; bars: 95 % t interval over runs. "
+#: Of sections "beta_did" and "beta", in the order of the page.
 PANELS = [
     Panel(
         "beta_fan",
-        "Beta while training",
-        "beta",
+        "Beta over steps",
+        "beta_did",
         ("label", "kind", "step", "n", "q05", "q25", "q50", "q75", "q95", "run_id", "dynamic"),
         fan_rows,
         beta_drawing.fan,
-        "Median of beta over the pairs of all seeds (line), the middle half (dark band) and 90 % (light band). A cross marks "
-        "a step at which a learned beta was found collapsed. A dotted line is a method with a fixed beta. " + WHICH,
+        "Median of beta over the pairs of all seeds; band, with up to three methods: the middle half. Dotted: a fixed beta. "
+        "A cross: the step at which a learned beta was found collapsed. " + WHICH,
+        _NONE,
+    ),
+    Panel(
+        "beta_perplexity",
+        "Beta against prompt perplexity",
+        "beta_did",
+        _CURVE_COLUMNS,
+        curve_rows("log_prompt_perplexity"),
+        beta_drawing.curve("log prompt perplexity (nats a token)"),
+        _BINS + WHICH,
+        "No run has both a beta that varies and prompt perplexities.",
+    ),
+    Panel(
+        "beta_loss",
+        "Loss against beta within steps",
+        "beta_did",
+        _CURVE_COLUMNS,
+        curve_rows("loss"),
+        beta_drawing.curve("log beta less its step's mean", "loss less its step's mean (nats)"),
+        _BINS + "The loss contains beta, so part of any pattern is algebra. " + WHICH,
         _NONE,
     ),
     Panel(
@@ -155,35 +172,13 @@ PANELS = [
         _NONE,
     ),
     Panel(
-        "beta_perplexity",
-        "Beta against prompt perplexity",
-        "beta",
-        _CURVE_COLUMNS,
-        curve_rows("log_prompt_perplexity"),
-        beta_drawing.curve("log prompt perplexity (nats per token)"),
-        _CURVE + WHICH,
-        "No run has both a beta that varies and prompt perplexities.",
-    ),
-    Panel(
         "beta_delta",
         "Beta against the margin delta",
         "beta",
         _CURVE_COLUMNS,
         curve_rows("delta"),
         beta_drawing.curve("log-ratio margin delta (nats), free of beta"),
-        _CURVE + "Delta does not contain beta, so this is what to read instead of the loss. " + WHICH,
-        _NONE,
-    ),
-    Panel(
-        "beta_loss",
-        "Beta against the loss (partly algebra)",
-        "beta",
-        _CURVE_COLUMNS,
-        curve_rows("loss"),
-        beta_drawing.curve("loss (nats per pair), contains beta"),
-        _CURVE
-        + "The loss is -log sigmoid(beta * delta): it contains beta, and part of any pattern here is algebra. At a loss "
-        "of 0.693 delta is zero; a large beta moves pairs away from there. " + WHICH,
+        _BINS + "Delta does not contain beta, so this is what to read instead of the loss. " + WHICH,
         _NONE,
     ),
     Panel(

@@ -14,9 +14,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from reports.panels.base import QUIET, ZERO, Looks, Rows, facets, groups, label_rows, mark, numbers
+from reports.panels.base import QUIET, ZERO, Looks, Rows, facets, groups, label_rows, legend, mark, numbers
 
 MOST_ARMS = 8
+#: With more bands on one another nothing is seen.
+MOST_BANDS = 3
 BETA = "dynamic_beta (1/nat)"
 #: Of the loss's null.
 NULL = "#b6bcc4"
@@ -60,29 +62,27 @@ def _band(axes: Axes, x: NDArray[np.float64], points: Rows, ends: tuple[str, str
     axes.fill_between(x, numbers(points, ends[0]), numbers(points, ends[1]), linewidth=0, **how)
 
 
+def _small() -> tuple[Figure, Axes]:
+    return plt.subplots(figsize=(3.6, 2.9), layout="constrained")
+
+
 def fan(rows: Rows, look: Looks) -> Figure:
-    """Quantile fans of beta over steps, one box per arm; arms with a fixed beta are dotted lines in every box."""
+    """Median of beta over steps with its middle half; a fixed beta is a dotted line."""
+    found, figure, axes = groups(rows, "label", "kind"), *_small()
     moving = chosen([r["label"] for r in rows if r["dynamic"]])
-    still = chosen([r["label"] for r in rows if not r["dynamic"]], 2)
-    found = groups(rows, "label", "kind")
-    figure, boxes = _boxes(len(moving), 3.1, 2.7)
-    for axes, label in zip(boxes, moving, strict=True):
-        points, color = found.get((label, "quantiles"), []), look[label].color
+    for label in (*chosen([r["label"] for r in rows if not r["dynamic"]], 2), *moving):
+        points, seen, dynamic = found.get((label, "quantiles"), []), look[label], label in moving
         step, median = numbers(points, "step"), numbers(points, "q50")
-        _band(axes, step, points, ("q05", "q95"), color=color, alpha=0.18)
-        _band(axes, step, points, ("q25", "q75"), color=color, alpha=0.38)
-        axes.plot(step, median, color=color, linewidth=1.6)
-        for other in still:
-            flat = found.get((other, "quantiles"), [])
-            axes.plot(numbers(flat, "step"), numbers(flat, "q50"), color="#555555", linestyle=":", linewidth=1)
+        if dynamic and len(moving) <= MOST_BANDS:
+            _band(axes, step, points, ("q25", "q75"), color=seen.color, alpha=0.15)
+        axes.plot(step, median, color=seen.color, linestyle=seen.dash if dynamic else ":", linewidth=1.4, label=label)
         marks = numbers(found.get((label, "collapse"), []), "step")
         if marks.size and step.size:
-            height = np.interp(marks, step, median)
-            axes.plot(marks, height, "X", color="black", markersize=7, markeredgecolor="white", linestyle="none")
-        axes.set(title=_short(label), xlabel="optimiser step", ylabel=BETA)
-        axes.label_outer()
-    if boxes and _wide(rows):
-        boxes[0].set_yscale("log")
+            axes.plot(marks, np.interp(marks, step, median), "X", color="black", markersize=7, markeredgecolor="white")
+    axes.set(xlabel="optimiser step", ylabel=BETA)
+    if _wide(rows):
+        axes.set_yscale("log")
+    legend(figure, [axes])
     return figure
 
 
@@ -93,22 +93,19 @@ def _wide(rows: Rows) -> bool:
     return bool(low.size and low.min() > 0 and np.nanmax(high) / low.min() > 10)
 
 
-def curve(label_x: str) -> Callable[[Rows, Looks], Figure]:
-    """A drawing function for beta in bins of a quantity, one box per arm."""
+def curve(label_x: str, label_y: str = BETA) -> Callable[[Rows, Looks], Figure]:
+    """A drawing function for means in bins of a quantity, a line for each arm."""
 
     def drawn(rows: Rows, look: Looks) -> Figure:
-        found = groups(rows, "label")
-        arms = chosen(list(found))
-        figure, boxes = _boxes(len(arms), 3.1, 2.7)
-        for axes, label in zip(boxes, arms, strict=True):
+        found, figure, axes = groups(rows, "label"), *_small()
+        for label in chosen(list(found)):
             points, seen = found[label], look[label]
             x = numbers(points, "x")
-            _band(axes, x, points, ("q10", "q90"), color=seen.color, alpha=0.18)
-            axes.vlines(x, numbers(points, "low"), numbers(points, "high"), color=seen.color, linewidth=2)
-            axes.plot(x, numbers(points, "mean"), color=seen.color, marker=seen.marker, markersize=4, linewidth=1)
-            axes.set(title=_short(label), ylabel=BETA)
-            axes.label_outer()
-        figure.supxlabel(label_x, fontsize=9)
+            axes.vlines(x, numbers(points, "low"), numbers(points, "high"), color=seen.color, linewidth=1, alpha=0.5)
+            line: dict[str, Any] = {"color": seen.color, "linestyle": seen.dash, "marker": seen.marker}
+            axes.plot(x, numbers(points, "mean"), markersize=4, linewidth=1.2, label=label, **line)
+        axes.set(xlabel=label_x, ylabel=label_y)
+        legend(figure, [axes])
         return figure
 
     return drawn

@@ -15,6 +15,12 @@ from reports.runs.records import REFERENCE_ID, MatrixData
 from reports.schema import OverReference, Summary
 from reports.writing import Row
 
+#: Inches: the width of a telephone, so that letters can be read there; the page enlarges it.
+SIZE = (4.8, 3.4)
+#: Names of a legend inside the axes.
+MOST_INSIDE = 8
+KL_NAME = "KL to the reference, nats an answer (square-root axis)"
+
 # --- reward against what it costs
 
 #: `level` is reference, seed (one policy of one run) or method (the mean over its seeds, with the interval over the reference).
@@ -39,7 +45,7 @@ def _means(points: Rows, key: str, over: OverReference | None) -> list[Row]:
     return rows
 
 
-def _frontier_rows(key: str) -> Callable[[MatrixData, Summary], list[Row]]:
+def frontier_rows(key: str) -> Callable[[MatrixData, Summary], list[Row]]:
     def rows(matrix: MatrixData, summary: Summary) -> list[Row]:
         points = [dict(p) for p in summary.frontiers.points if p.state != "failed"]
         kept = [p for p in points if p[key] is not None and p["reward"] is not None]
@@ -63,36 +69,40 @@ def _root_axis(axes: Axes, furthest: float) -> None:
     axes.set_xlim(-0.002 * furthest, 1.1 * furthest)
 
 
-def _draw_frontier(key: str, name: str) -> Callable[[Rows, Looks], Figure]:
+def draw_frontier(axes: Axes, rows: Rows, look: Looks, key: str, name: str) -> None:
+    """A thick line is a method through its checkpoints, a thin one a seed."""
+    levels = groups(rows, "level")
+    starts, methods = levels.get("reference", []), groups(levels.get("method", []), "label")
+    seeds = groups(levels.get("seed", []), "label")
+    for place, (label, means) in enumerate(methods.items()):
+        seen = look[label]
+        size = 5 + 1.5 * min(len(methods) - 1 - place, 4)  # what coincides shows around what lies on it
+        runs = groups(seeds[label], "run_id")
+        for points in runs.values() if len(runs) > 1 else ():
+            x, y = (numbers([*starts, *points], k) for k in (key, "reward"))
+            axes.plot(x, y, color=seen.color, marker=".", markersize=3.5, linewidth=0.6, alpha=0.45)
+        x, y = (numbers([*starts, *means], k) for k in (key, "reward"))
+        axes.plot(
+            x, y, color=seen.color, linestyle=seen.dash, linewidth=1.8, marker=seen.marker, markersize=size, label=label,
+            markevery=range(len(starts), len(x)), markeredgecolor="white", markeredgewidth=0.6, zorder=4,
+        )  # fmt: skip
+    for row in starts:
+        axes.axhline(row["reward"], color=QUIET, linewidth=0.8, linestyle=":", zorder=1)
+        axes.plot(row[key], row["reward"], "k*", markersize=12, label="reference", zorder=5, clip_on=False)
+    if key == "kl":
+        _root_axis(axes, max(r[key] for r in rows) or 1.0)
+    unit = "" if key == "kl" else f" ({rows[-1]['length_metric']})"
+    axes.set(xlabel=f"{name}{unit}", ylabel=rows[0]["metric"])
+    axes.legend(loc="best", handlelength=3)
+
+
+def _drawn(key: str, name: str) -> Callable[[Rows, Looks], Figure]:
     def draw(rows: Rows, look: Looks) -> Figure:
-        """A thick line is a method through its checkpoints, a thin one a seed; the bar is the interval over the reference."""
-        # Drawn at the width of a telephone, so that its letters can be read there; the page enlarges it.
-        figure, axes = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
-        levels = groups(rows, "level")
-        starts, methods = levels.get("reference", []), groups(levels.get("method", []), "label")
-        seeds = groups(levels.get("seed", []), "label")
-        for place, (label, means) in enumerate(methods.items()):
-            seen = look[label]
-            size = 5 + 1.5 * min(len(methods) - 1 - place, 4)  # what coincides shows around what lies on it
-            runs = groups(seeds[label], "run_id")
-            for points in runs.values() if len(runs) > 1 else ():
-                x, y = (numbers([*starts, *points], k) for k in (key, "reward"))
-                axes.plot(x, y, color=seen.color, marker=".", markersize=3.5, linewidth=0.6, alpha=0.45)
-            x, y = (numbers([*starts, *means], k) for k in (key, "reward"))
-            axes.plot(
-                x, y, color=seen.color, linestyle=seen.dash, linewidth=1.8, marker=seen.marker, markersize=size, label=label,
-                markevery=range(len(starts), len(x)), markeredgecolor="white", markeredgewidth=0.6, zorder=4,
-            )  # fmt: skip
-            for row in (r for r in means if r["low"] is not None):
-                axes.plot([row[key]] * 2, [row["low"], row["high"]], color=seen.color, linewidth=1.2, zorder=3)
-        for row in starts:
-            axes.axhline(row["reward"], color=QUIET, linewidth=0.8, linestyle=":", zorder=1)
-            axes.plot(row[key], row["reward"], "k*", markersize=12, label="reference", zorder=5, clip_on=False)
-        if key == "kl":
-            _root_axis(axes, max(r[key] for r in rows) or 1.0)
-        unit = "" if key == "kl" else f" ({rows[-1]['length_metric']})"
-        axes.set(xlabel=f"{name}{unit}", ylabel=rows[0]["metric"])
-        figure.set_figheight(3.2 + 0.18 * legend(figure, [axes]))
+        figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
+        draw_frontier(axes, rows, look, key, name)
+        if len(axes.get_legend_handles_labels()[1]) > MOST_INSIDE:
+            axes.get_legend().remove()
+            figure.set_figheight(SIZE[1] + 0.18 * legend(figure, [axes]))
         return figure
 
     return draw
@@ -100,8 +110,7 @@ def _draw_frontier(key: str, name: str) -> Callable[[Rows, Looks], Figure]:
 
 _HOW = (
     "A thick line is a method from the reference (star) through the checkpoints that all its seeds have to the final policy, at "
-    "the mean over seeds; thin lines and dots are single seeds. The bar at its end is the 95 % interval of the difference to the "
-    "reference (with one seed: over prompts only)."
+    "the mean over seeds; thin lines and dots are single seeds."
 )
 
 # --- at equal cost
@@ -160,22 +169,21 @@ PANELS = (
     Panel(
         name="frontier_kl",
         title="Reward against KL",
-        section="frontier",
+        section="headline",
         columns=FRONTIER_COLUMNS,
-        rows=_frontier_rows("kl"),
-        draw=_draw_frontier("kl", "KL to the reference, nats per answer (square-root axis)"),
+        rows=frontier_rows("kl"),
+        draw=_drawn("kl", KL_NAME),
         caption=f"{_HOW} KL is the k3 estimate on the policy's own samples at temperature 1. A method is better where its line "
         "lies above another at the same KL.",
         absent="KL to the reference was not measured (a benchmark of kind kl), or no policy has both KL and the primary metric.",
-        headline=True,
     ),
     Panel(
         name="frontier_length",
         title="Reward against answer length",
         section="frontier",
         columns=FRONTIER_COLUMNS,
-        rows=_frontier_rows("length"),
-        draw=_draw_frontier("length", "mean answer length"),
+        rows=frontier_rows("length"),
+        draw=_drawn("length", "mean answer length"),
         caption=f"{_HOW} A gain that moves only along the lines is a gain of longer or shorter answers.",
         absent="The length of the answers was not recorded.",
     ),

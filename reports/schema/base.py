@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
 #: Whatever JSON the part's own writer put there.
 Json = dict[str, Any]
+#: Explained in `reports.statistics.family`, with what each was called in version 1.
+ClaimVerdict = Literal["better by more than m", "better", "equivalent", "worse", "undecided"]
 State = Literal["done", "failed", "running", "pending", "missing"]
 
 

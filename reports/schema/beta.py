@@ -261,7 +261,7 @@ class _RunMean(Reasoned):
 
 
 class CurvePoint(_RunMean):
-    """Mean beta of the rows around x, with their tenth and ninetieth percentile."""
+    """Mean of the rows around x, with their tenth and ninetieth percentile."""
 
     x: Number
     n: int
@@ -270,9 +270,13 @@ class CurvePoint(_RunMean):
 
 
 class BetaCurves(Record):
+    """Mean beta in bins of another quantity, and the loss in bins of beta."""
+
     log_prompt_perplexity: list[CurvePoint]
     delta: list[CurvePoint]
-    loss: list[CurvePoint]
+    loss: list[CurvePoint] = Field(
+        description="Loss (nats) by log beta, each less the mean of its step. Before version 3: beta by loss."
+    )
 
 
 class ArmLag(_RunMean):

@@ -9,6 +9,7 @@ from pydantic import Field
 from reports.schema.base import (
     Adjusted,
     Between,
+    ClaimVerdict,
     Estimate,
     Labelled,
     Number,
@@ -21,15 +22,7 @@ from reports.schema.base import (
     Value,
 )
 
-Code = Literal["better", "worse", "inconclusive", "unsettled", "no_data"]
 Family = Literal["declared", "exploratory"]
-
-
-class SeedsNeeded(Reasoned):
-    """Seeds of each method that would settle a comparison."""
-
-    exact_test: int = Field(description="For the exact test to reach p = .05 at all.")
-    observed_effect: int | None = Field(description="To find a difference of the observed size at these prompts.")
 
 
 class PolicyScore(Estimate, Policy):
@@ -110,33 +103,11 @@ class Paired(Inferred, Between):
     )
 
 
-class ComparisonVerdict(Record):
-    """What a comparison shows, and the seeds that would settle it."""
-
-    code: Code
-    sentence: str = Field(min_length=1)
-    seeds_needed: SeedsNeeded
-
-
 class Comparison(Adjusted, Paired):
     """A comparison with its corrected p-value and its verdict."""
 
     family: Family
-    verdict: ComparisonVerdict
-
-
-class TieGroup(Labelled):
-    mean: Number
-    letters: str
-
-
-class TieGroups(Reasoned):
-    """Compact letter display: arms that share a letter are not distinguishable."""
-
-    groups: list[TieGroup]
-    method: str | None
-    pairs: int
-    tested: int
+    verdict: ClaimVerdict
 
 
 class Metric(OnMetric):
@@ -148,7 +119,6 @@ class Metric(OnMetric):
     reference: Estimate | None
     methods: list[ArmScore]
     comparisons: list[Comparison]
-    tie_groups: TieGroups
 
     @property
     def name(self) -> str:

@@ -12,13 +12,12 @@ from pydantic.json_schema import GenerateJsonSchema
 from reports.runs.records import ReportError, read_json
 from reports.schema.base import Json, Reasoned, Record
 from reports.schema.beta import Beta
-from reports.schema.correlations import RunCorrelations
 from reports.schema.foreign import Foreign
 from reports.schema.judges import JudgedBenchmark
 from reports.schema.metrics import Metric
 from reports.schema.runs import Contamination, EngineUse, NoiseFloor, Provenance, RunEntry, Subset
 from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
-from reports.schema.verdict import Check, Claims, OverReference, TestCounts, Verdict
+from reports.schema.verdict import Check, Claims, Inference, OverReference, TestCounts, Verdict
 
 
 class Primary(Reasoned):
@@ -49,13 +48,14 @@ class Counts(Record):
 class Summary(Record):
     """summary.json. A null that is a result has a reason beside it."""
 
-    schema_version: Literal[1, 2] = Field(description="Version 1 is read, with its verdicts in the words of version 2.")
+    schema_version: Literal[1, 2, 3] = Field(description="Versions 1 and 2 are read in the words of version 3.")
     kind: Literal["run", "matrix"] = Field(description="A run is compared with the reference alone.")
     name: str | None = Field(description="The matrix file's name.")
     baseline: Baseline
     primary: Primary
     counts: Counts
     verdict: Verdict
+    inference: Inference
     over_reference: list[OverReference] = Field(description="Empty where the reference was not scored.")
     claims: Claims
     tests: TestCounts
@@ -63,7 +63,6 @@ class Summary(Record):
     metrics: list[Metric] = Field(description="One entry a benchmark and metric.")
     runs: list[RunEntry] = Field(description="One entry a planned run.")
     beta: Beta
-    correlations: list[RunCorrelations] = Field(description="A short view of `beta`.")
     engine: EngineUse
     contamination: Contamination
     judges: list[JudgedBenchmark] = Field(description="Win rates by benchmark and judge; seeds are pooled.")
@@ -81,12 +80,13 @@ class Summary(Record):
 
 
 def _in_words_of_now(summary: Any) -> Any:
-    """The claims of version 1 in the words of version 2; anything else as it is.
+    """A summary of version 1 or 2 in the words of version 3; anything else as it is.
 
-    That version also said "refuted" where an improvement of min_effect was excluded and nothing else shown. Where no
-    comparison lies below zero this is undecided.
+    Version 1 also said "refuted" where an improvement of min_effect was excluded and nothing else shown. Where no
+    comparison lies below zero this is undecided. Before version 3 comparisons ended in codes of their own, methods had marks for
+    ties, and the table of methods against the baseline did not exist: it is left empty.
     """
-    if not isinstance(summary, dict) or summary.get("schema_version") != 1:
+    if not isinstance(summary, dict) or summary.get("schema_version") not in (1, 2):
         return summary
 
     def renamed(entry: Json) -> Json:
@@ -97,15 +97,35 @@ def _in_words_of_now(summary: Any) -> Any:
         names = {"better_by_more": None, "better": p.pop("supported"), "worse": p.pop("refuted")}
         return entry | {"verdict": words.get(entry["verdict"], entry["verdict"]), "adjusted_p": names | p}
 
+    def worded(comparison: Json) -> Json:
+        code = comparison["verdict"]["code"]
+        return comparison | {"verdict": code if code in ("better", "worse") else "undecided"}
+
     claims = summary["claims"]
-    # Its first files say nothing of the reference.
-    said = {"over_reference": None} | summary["verdict"]
-    summary = {"over_reference": []} | summary | {"verdict": said}
-    return summary | {"claims": claims | {"judged": [renamed(entry) for entry in claims["judged"]]}}
+    if summary["schema_version"] == 1:
+        claims = claims | {"judged": [renamed(entry) for entry in claims["judged"]]}
+    metrics = [
+        {k: v for k, v in m.items() if k != "tie_groups"} | {"comparisons": [worded(c) for c in m["comparisons"]]}
+        for m in summary["metrics"]
+    ]
+    why = f"written by schema version {summary['schema_version']}; run the report command again"
+    table = {
+        "metric": None,
+        "at": "final",
+        "model": why,
+        "length_metric": None,
+        "levels": [],
+        "rows": [],
+        "reason": why,
+    }
+    verdict = {"answer": [summary["verdict"]["headline"]], "kind": "exploratory", "because": why}
+    made = {"verdict": verdict, "inference": table, "claims": claims, "metrics": metrics}
+    kept = {k: v for k, v in summary.items() if k != "correlations"}  # a short view of `beta`
+    return {"over_reference": []} | kept | made
 
 
 def read_summary(path: Path) -> Summary:
-    """The summary in a file, of either version. Raises ReportError for a file that is none."""
+    """The summary in a file, of any version. Raises ReportError for a file that is none."""
     try:
         return Summary.model_validate(_in_words_of_now(read_json(path)))
     except (KeyError, TypeError) as error:

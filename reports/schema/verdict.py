@@ -1,4 +1,4 @@
-"""`summary.verdict`, `.over_reference`, `.claims`, `.tests` and `.checklist`: what the numbers show."""
+"""`summary.verdict`, `.inference`, `.over_reference`, `.claims`, `.tests` and `.checklist`: what the numbers show."""
 
 from __future__ import annotations
 
@@ -6,27 +6,58 @@ from typing import Literal
 
 from pydantic import Field
 
-from reports.schema.base import Between, Estimate, Json, Labelled, Number, Reasoned, Record
-from reports.schema.metrics import ComparisonVerdict
+from reports.schema.base import Adjusted, Between, ClaimVerdict, Estimate, Json, Labelled, Number, Reasoned, Record
 
-#: Explained in `reports.statistics.family`, with what each was called in version 1.
-ClaimVerdict = Literal["better by more than m", "better", "equivalent", "worse", "undecided"]
 Assertion = Literal["gain", "variation", "perplexity"]
-
-
-class VerdictSentence(ComparisonVerdict, Labelled):
-    """The verdict on one method under test against the baseline, on the primary metric."""
 
 
 class Verdict(Record):
     """What the report says first."""
 
-    headline: str = Field(min_length=1)
-    over_reference: str | None = Field(
-        description="`over_reference` in words.",
-        min_length=1,
+    answer: list[str] = Field(
+        min_length=1, max_length=2, description="One or two sentences, made from the rows of `inference`."
     )
-    sentences: list[VerdictSentence]
+    kind: Literal["declared", "exploratory"] = Field(description="Declared: every claim was frozen before training.")
+    because: str | None = Field(description="Why the answer is exploratory.")
+
+
+class Level(Labelled):
+    """One method's policies, or the reference, on the primary metric; means over its final policies."""
+
+    score: Number | None
+    kl: Number | None = Field(description="To the reference, in nats an answer.")
+    length: Number | None = Field(description="Of its answers, in the unit of `length_metric`.")
+
+
+class InferenceRow(Adjusted, Reasoned, Level, Between):
+    """One method against the baseline: difference, interval, p and verdict come from one model.
+
+    Above zero the method is better. `adjusted_p` is that of the verdict, of no difference where that is undecided.
+    """
+
+    method: str
+    control: bool
+    declared: bool = Field(description="Rests on a claim that was frozen before training.")
+    difference: Estimate
+    seed_differences: list[Number]
+    verdict: ClaimVerdict
+    min_effect: Number = Field(description="m, the smallest difference worth having; 0 where no claim states one.")
+    detectable: Number | None = Field(description="True difference that this design finds in four of five repetitions.")
+    attribution: str = Field(description="What the controls say a gain is due to.")
+    failures: list[str] = Field(description="Failed, diverged and collapsed runs.")
+
+
+class Inference(Reasoned):
+    """The table of the report: every method against the baseline on the primary metric."""
+
+    metric: str | None
+    at: Literal["final", "matched_kl"] = Field(
+        description="The trained policies, or both at an equal KL to the reference."
+    )
+    model: str = Field(description="The model of inference, in words.")
+    length_metric: str | None
+    levels: list[Level] = Field(description="The reference, where it was scored, and the baseline.")
+    rows: list[InferenceRow] = Field(description="In the order of the matrix file, controls last.")
 
 
 class OverReference(Labelled, Reasoned):

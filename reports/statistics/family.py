@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,14 @@ from reports.statistics.multiplicity import (
     holm_arrays,
 )
 
+if TYPE_CHECKING:
+    from reports.schema.base import ClaimVerdict
+
 Floats = NDArray[np.float64]
 
 #: The words of a verdict, strongest first, and what each is called in outputs of schema version 1. That version also said
 #: "refuted" where an improvement of `min_effect` was excluded and nothing else shown; this is now "undecided".
-WORDS = {
+WORDS: dict[ClaimVerdict, str] = {
     "better by more than m": "supported",
     "better": "supported",
     "equivalent": "equivalent",
@@ -107,7 +110,7 @@ class Ruling:
     testable: bool
 
     @property
-    def word(self) -> str:
+    def word(self) -> ClaimVerdict:
         """The verdict on a single matrix."""
         return list(WORDS)[int(self.index)]
 

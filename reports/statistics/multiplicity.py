@@ -1,9 +1,9 @@
-"""Corrections for many tests and several looks, and groups of methods that are not distinguishable."""
+"""Corrections for many tests and several looks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -167,35 +167,3 @@ class Look:
         below = values < here[0]  # a p this small is charged in proportion
         found = np.where(below, values * _ALPHAS[0] / here[0], np.exp(logs))
         return np.where(values > here[-1], 1.0, np.maximum(found, np.asarray(p, dtype=float)))
-
-
-# Compact letter display: methods that share a letter are not distinguishable (Piepho 2004, insert and absorb).
-
-
-def letters(names: Sequence[str], different: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The letters of each name, given the distinguishable pairs; `names` run from best to worst.
-
-    Every distinguishable pair shares no letter, every other pair shares at least one. Beyond 26 groups letters are numbered.
-    """
-    place = {name: i for i, name in enumerate(names)}
-    columns: list[set[str]] = [set(names)]
-    for a, b in different:
-        if a not in place or b not in place or a == b:
-            raise ValueError(f"letters: ({a!r}, {b!r}) is not a pair of the names")
-        split: list[set[str]] = []
-        for column in columns:
-            if a in column and b in column:
-                split += [column - {a}, column - {b}]
-            else:
-                split.append(column)
-        columns = []
-        for column in sorted(split, key=len, reverse=True):
-            if column and not any(column <= kept for kept in columns):
-                columns.append(column)
-    columns.sort(key=lambda column: sorted(place[n] for n in column))
-    return {n: "".join(_letter(i) for i, column in enumerate(columns) if n in column) for n in names}
-
-
-def _letter(number: int) -> str:
-    turn, place = divmod(number, 26)
-    return chr(ord("a") + place) + (str(turn) if turn else "")

@@ -86,14 +86,6 @@ def smallest_paired_p(seeds: int) -> float:
     return min(1.0, 2.0 ** (1 - seeds))
 
 
-def seeds_for_exact_test(alpha: float = 0.05) -> int:
-    """Fewest seeds with which the exact paired test can reach alpha at all (6 for .05)."""
-    seeds = 1
-    while smallest_paired_p(seeds) > alpha:
-        seeds += 1
-    return seeds
-
-
 def seed_interval(
     values: ArrayLike, items: int = 0, confidence: float = 0.95, bounds: tuple[float, float] | None = None
 ) -> Estimate:

@@ -101,6 +101,14 @@
     });
   }
 
+  // A link to a folded section opens it.
+  for (const link of document.querySelectorAll('a[href^="#"]')) {
+    link.addEventListener("click", () => {
+      const fold = document.querySelector(link.getAttribute("href") + " > details");
+      if (fold) fold.open = true;
+    });
+  }
+
   // Paper has no clicks: everything folded is printed open.
   let folded = [];
   window.addEventListener("beforeprint", () => {

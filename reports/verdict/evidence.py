@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
 
 from reports.beta.drift import collapse_of
-from reports.compare.comparison import MatchedKL, align, column, column_pairs, columns_of, paired_grid
+from reports.compare.comparison import Floats, Lend, MatchedKL, align, column, column_pairs, columns_of, paired_grid
 from reports.compare.grids import arm_grids, lender
 from reports.compare.tuning import cross_fitted
 from reports.runs.arms import CONTROL_RULES, Arm, arms
@@ -28,7 +28,8 @@ class Contrast:
 
     Where either side has several settings, `mean` is over all of them and its p-values pay for the choice; `first` and
     `second` name the two that the evidence turns on. `bounds`: where runs failed, the mean with those of the first at the
-    worst score and those of the second at the best one, and the reverse.
+    worst score and those of the second at the best one, and the reverse. `cells`: the differences of the two named, shape
+    (seeds, groups of prompts).
     """
 
     role: str
@@ -37,6 +38,7 @@ class Contrast:
     mean: CrossedMean | BestMean
     reason: str | None = None
     bounds: tuple[CrossedMean | BestMean, CrossedMean | BestMean] | None = None
+    cells: Floats | None = field(default=None, repr=False, compare=False)
 
     @property
     def comparison(self) -> Comparison:
@@ -92,6 +94,7 @@ class _Found:
     mean: CrossedMean
     bounds: tuple[CrossedMean, CrossedMean] | None = None
     reason: str | None = None
+    cells: Floats | None = None
 
     @property
     def three(self) -> tuple[CrossedMean, CrossedMean, CrossedMean]:
@@ -106,13 +109,15 @@ def _failed(arm: Arm | None) -> set[int | None]:
 class _Source:
     """Differences of two arms on one metric, from the scores on disk or from the figures at a matched KL."""
 
-    def __init__(self, matrix: MatrixData, claim: Claim, matched: MatchedKL | None, all_arms: Sequence[Arm]) -> None:
+    def __init__(
+        self, matrix: MatrixData, claim: Claim, matched: MatchedKL | None, all_arms: Sequence[Arm], lend: Lend | None
+    ) -> None:
         self.matrix, self.claim, self.matched = matrix, claim, matched
         self.benchmark, self.metric = claim.metric.split("/", 1)
         tables = [s for s in matrix.tables if s.benchmark == self.benchmark and self.metric in s.metrics]
         self.scored = bool(tables)
         self.sign = -1.0 if tables and tables[0].metrics[self.metric].get("higher_is_better") is False else 1.0
-        self.lend = lender(arm_grids(all_arms, self.benchmark, self.metric))
+        self.lend = lend or lender(arm_grids(all_arms, self.benchmark, self.metric))
         # What a failed run is taken for: the worst and the best score that any answer has.
         every = [v for table in tables for v in table.values(self.metric).values()]
         ends = (self.sign * min(every, default=0.0), self.sign * max(every, default=0.0))
@@ -142,7 +147,7 @@ class _Source:
             lent = None if second is None else self.lend(first.label, second.label, seeds, ids, values.shape[1])
             found = crossed_mean(self.sign * values, lent)
             bounds = self._bounds(first, second, reference) if _failed(first) | _failed(second) else None
-        return _Found(found, bounds, found.note if found.stderr is None else None)
+        return _Found(found, bounds, found.note if found.stderr is None else None, self.sign * values)
 
     def _bounds(
         self, first: Arm, second: Arm | None, reference: Scores | None
@@ -185,7 +190,7 @@ class _Source:
         second = theirs[at]
         name = REFERENCE_ID if second is None else second.label
         bounds = (whole[1], whole[2]) if any(one.bounds for line in found for one in line) else None
-        return Contrast("baseline", mine[row].label, name, whole[0], reason, bounds), row
+        return Contrast("baseline", mine[row].label, name, whole[0], reason, bounds, found[row][at].cells), row
 
     def _estimate(self, mine: Sequence[Arm], theirs: Sequence[Arm | None], picked: CrossedMean) -> float | None:
         """Cross-fitted where there are scores to choose on apart from those compared; else that of the picked pair."""
@@ -208,15 +213,15 @@ class _Source:
         return Contrast(role, mine[row].label, role if own is None else own.label, whole[0], picked.reason, bounds)
 
 
-def gather(matrix: MatrixData, claim: Claim, matched_kl: MatchedKL | None = None) -> Evidence:
-    """The evidence of one claim in a matrix.
+def gather(matrix: MatrixData, claim: Claim, matched_kl: MatchedKL | None = None, lend: Lend | None = None) -> Evidence:
+    """The evidence of one claim in a matrix; `lend` is what its arms know of the spread over seeds, where that is made already.
 
     A method or a baseline with several settings is judged over all of them (statistics.best_settings): the method at one
     of its settings, against the best that the baseline has. A control counts when its run record names the setting or
     one of its runs as `parent`. Missing evidence comes back as a contrast with a reason.
     """
     all_arms = arms(matrix.runs)
-    source = _Source(matrix, claim, matched_kl, all_arms)
+    source = _Source(matrix, claim, matched_kl, all_arms, lend)
     mine, theirs = _find(all_arms, claim.method), _find(all_arms, claim.against)
     missing = None
     if not mine:

@@ -15,7 +15,8 @@ import numpy as np
 
 from reports.compare.comparison import MatchedKL
 from reports.runs.records import MatrixData
-from reports.schema.verdict import Assertion, ClaimVerdict
+from reports.schema.base import ClaimVerdict
+from reports.schema.verdict import Assertion
 from reports.statistics.design import LEAST_SEEDS
 from reports.statistics.family import HELPS, Claimed, Comparison, Ruling, judge_family
 from reports.statistics.multiplicity import Look
@@ -28,7 +29,7 @@ PValues = dict[str, float | None]
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A claim with its verdict. `p` maps the words but undecided to adjusted two-sided p-values (None where not testable),
-    `ladder` each assertion to its own; `family` counts the claims corrected for."""
+    `ladder` each assertion to its own; `gain` is the ruling on the baseline alone; `family` counts the claims corrected for."""
 
     claim: Claim
     evidence: Evidence
@@ -37,6 +38,7 @@ class Judged:
     p: PValues
     ladder: PValues
     family: int
+    gain: Ruling
     why_exploratory: str | None = None
     look: Look | None = None
 
@@ -107,7 +109,8 @@ def judge(
             steps = {a: _tested(r, "better") for a, r in ladders[one.ladder].items()}
             p = {word: _tested(ruling, word, one.needs) for word in ClaimVerdict.__args__[:-1]}  # type: ignore[attr-defined]
             judged[i] = Judged(
-                claim, evidence, ruling.word, best, p, steps, len(members), why[i], plan  # type: ignore[arg-type]
+                claim, evidence, ruling.word, best, p, steps, len(members),  # type: ignore[arg-type]
+                ruling if claim.asserts == "gain" else ladders[one.ladder]["gain"], why[i], plan,
             )  # fmt: skip
     return [judged[i] for i in range(len(claims))]
 

@@ -1,143 +1,107 @@
-"""Sentences that claim no more than the numbers: direction, size, interval, and whether the design could settle it."""
+"""The verdict on one comparison, and the answer of the report: one or two sentences made from its table."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from reports.schema.base import AdjustedP
-from reports.schema.metrics import Code, Comparison, ComparisonVerdict, Inferred, SeedsNeeded
-from reports.schema.verdict import VerdictSentence
-from reports.statistics.design import ALPHA, DETECTION, LEAST_SEEDS
-from reports.statistics.paired import seeds_for_exact_test, smallest_paired_p
+from reports.schema.base import AdjustedP, ClaimVerdict
+from reports.schema.metrics import Inferred
+from reports.schema.summary import Counts
+from reports.schema.verdict import Inference, InferenceRow, OverReference
+from reports.statistics.design import ALPHA, LEAST_SEEDS
+from reports.statistics.family import HELPS
 
-MOST_SEEDS = 10_000
+#: Methods named one by one in a sentence.
+MOST_NAMES = 3
+_SMALL = ("No", "One", "Two", "Three", "Four", "Five")
 
 
-def _seeds_needed(found: Inferred) -> SeedsNeeded:
-    """Seeds the exact test needs to reach alpha at all, and seeds for a difference of the observed size.
+def verdict(found: Inferred, higher_is_better: bool, adjusted: AdjustedP) -> ClaimVerdict:
+    """The word for a difference without a smallest effect worth having: better, worse or undecided.
 
-    The latter at the prompts there are: what prompts add to the variance no number of seeds takes away.
+    Takes LEAST_SEEDS paired seeds and a corrected p of at most ALPHA.
     """
-    size: int | None = None
-    why: str | None = "no usable estimate of the spread over seeds, or no difference"
-    effect, spread = found.difference.value, found.spread
-    seed, prompt, residual = (part or 0.0 for part in (spread.seed, spread.prompt, spread.residual))
-    if effect and spread.reason is None and any((seed, prompt, residual)):
-        room = (effect / DETECTION) ** 2 - prompt**2 / found.n
-        wanted = (seed**2 + residual**2 / found.n) / room if room > 0 else math.inf
-        if wanted <= MOST_SEEDS:
-            size, why = max(LEAST_SEEDS, math.ceil(wanted)), None
-        else:
-            why = f"no number of seeds up to {MOST_SEEDS} finds a difference of this size with {found.n} prompts"
-    return SeedsNeeded(exact_test=seeds_for_exact_test(ALPHA), observed_effect=size, reason=why)
+    value, p = found.difference.value, adjusted.value
+    if not value or p is None or p > ALPHA or len(found.seed_differences) < LEAST_SEEDS:
+        return "undecided"
+    return "better" if (value > 0) == higher_is_better else "worse"
 
 
-def verdict(
-    found: Inferred,
-    names: tuple[str, str],
-    metric: str,
-    higher_is_better: bool,
-    adjusted: AdjustedP | None = None,
-    absent: int = 0,
-) -> ComparisonVerdict:
-    """Code and sentence for one method-level comparison.
-
-    better / worse: at least five paired seeds and adjusted p <= .05. inconclusive: enough seeds, no such p.
-    unsettled: too few seeds for the question. no_data: no shared prompts or seeds.
-
-    Args:
-        names: labels of the two arms; `found` is the first minus the second.
-        metric: benchmark/metric.
-        adjusted: the p-value after correction, where it was tested.
-        absent: runs of the first arm that did not finish.
-    """
-    (label, against), needed = names, _seeds_needed(found)
-    value, low, high = found.difference.value, found.difference.low, found.difference.high
-    lost = f" {absent} of its runs did not finish and {'is' if absent == 1 else 'are'} not in this number."
-
-    def said(code: Code, sentence: str) -> ComparisonVerdict:
-        return ComparisonVerdict(code=code, sentence=sentence + lost * bool(absent), seeds_needed=needed)
-
-    if value is None:
-        return said(
-            "no_data",
-            f"{label} against {against} on {metric}: no pair of finished runs was scored on the same prompts, so "
-            "nothing can be said.",
-        )
-    count = len(found.seed_differences)
-    plural = "" if count == 1 else "s"
-    over = f"on {metric} over {count} seed{plural} x {found.n} prompts"
-    good = (value > 0) == higher_is_better
-    way = f"{abs(value):.3f} {'higher' if value > 0 else 'lower'} ({'better' if good else 'worse'})"
-    observed = (
-        f"{label} scored {way} than {against} {over}" if value else f"{label} and {against} have the same mean {over}"
-    )
-    if low is not None:
-        observed += f" (95 % interval {low:+.3f} to {high:+.3f})"
-    least, size = needed.exact_test, needed.observed_effect
-    if count < LEAST_SEEDS:
-        more = f"at least {least} seeds are needed before the exact test can reach p = {ALPHA:g}"
-        if size and size > least:
-            more += f", and about {size} to find a difference of this size, going by a spread seen in {count} seeds"
-        return said(
-            "unsettled",
-            f"{observed}, but {count} seed{plural} cannot settle whether the method differs: "
-            f"S={count} cannot reach p <= {ALPHA:g} (minimum possible p {smallest_paired_p(count):.3g}); {more}.",
-        )
-    p, correction = (None, "unadjusted") if adjusted is None else (adjusted.value, adjusted.method)
-    shown = f"{correction} p = {p:.3g}" if p is not None else "no p-value"
-    if p is not None and p <= ALPHA and value != 0:
-        return said("better" if good else "worse", f"{observed}, {shown}.")
-    smallest = found.minimum_detectable_effect.value
-    detail = f"; the smallest difference this design detects with power .80 is {smallest:.3f}" if smallest else ""
-    ask = f", about {size} seeds would be needed for a difference of the observed size" if size and size > count else ""
-    return said("inconclusive", f"{observed}: inconclusive, {shown}{detail}{ask}.")
+def listed(names: Sequence[str], word: str) -> str:
+    """Names in a sentence, joined by `word`; of many, how many they are."""
+    if len(names) > MOST_NAMES:
+        return f"{'any' if word == 'or' else 'all'} of the {len(names)} methods"
+    return f"{', '.join(names[:-1])} {word} {names[-1]}" if len(names) > 1 else "".join(names)
 
 
-def control_note(code: Code, controls: Sequence[Comparison]) -> str:
-    """What the controls add to a method that beat the baseline; empty for any other verdict.
-
-    `controls` are the method's comparisons with the control arms.
-    """
-    if code != "better":
-        return ""
-    if not controls:
-        return (
-            " No control (matched_mean, permuted) was run, so the gain cannot be put down to which prompt gets "
-            "which beta."
-        )
-    beaten = [c.against for c in controls if c.verdict.code == "better"]
-    level = [c.against for c in controls if c.verdict.code != "better"]
-    note = f" It also beats its control {' and '.join(beaten)}." if beaten else ""
-    if level:
-        note += (
-            f" It is not shown to beat {' and '.join(level)}: the gain may come from the average or the spread of "
-            "beta, not from which prompt gets which beta."
-        )
-    return note
+def _shown(row: InferenceRow) -> str:
+    d = row.difference
+    span = "" if d.low is None else f" (95 % {d.low:+.3f} to {d.high:+.3f})"
+    return f"{row.label} {d.value:+.3f}{span}"
 
 
-def headline(sentences: Sequence[VerdictSentence], failed: int, planned: int) -> str:
-    """One sentence for the top of the report, from the verdicts of the declared comparisons."""
-    lost = f" {failed} of {planned} runs did not finish." if failed else ""
-    if planned == 0:
+def _found(rows: Sequence[InferenceRow]) -> list[str]:
+    """What is shown of the methods, a clause for each verdict but undecided."""
+    clauses = []
+    for word in ("better by more than m", "better", "worse", "equivalent"):
+        mine = [r for r in rows if r.verdict == word]
+        if not mine:
+            continue
+        against, m = mine[0].against, mine[0].min_effect
+        size = f" by more than {m:g}" if word == HELPS[0] else f" within {m:g}" if word == "equivalent" else ""
+        said = {"worse": "worse than", "equivalent": "equivalent to"}.get(word, "better than")
+        verb = "is" if len(mine) == 1 else "are"
+        names = listed([r.label for r in mine], "and")
+        clauses.append(f"{names} {verb} {said} {against}{size}: {', '.join(map(_shown, mine[:MOST_NAMES]))}")
+    return clauses
+
+
+def _first(found: Inference, counts: Counts) -> str:
+    """Whether a method beats the baseline."""
+    tested = [r for r in found.rows if not r.control]
+    known = [r for r in tested if r.difference.value is not None]
+    if counts.planned == 0:
         return "The matrix has no runs, so there is nothing to compare."
-    if not sentences:
-        return f"No comparison is possible: the baseline, or a method to compare with it, is missing.{lost}"
-    labels: dict[Code, list[str]] = {}
-    for one in sentences:
-        labels.setdefault(one.code, []).append(one.label)
-    if labels.keys() == {"no_data"}:
-        return f"No comparison could be made: no two finished runs were scored on the same prompts.{lost}"
-    words: tuple[tuple[Code, str], ...] = (("better", "Better"), ("worse", "Worse"))
-    parts = [f"{word} than the baseline: {', '.join(labels[code])}." for code, word in words if code in labels]
-    if "unsettled" in labels:
-        parts.append(
-            f"This matrix cannot settle whether a dynamic beta helps: fewer than {LEAST_SEEDS} paired seeds."
-            if not parts
-            else f"{len(labels['unsettled'])} further comparison(s) have too few seeds to settle."
-        )
-    if not parts:
-        parts.append("No method was shown to differ from the baseline; that is not evidence that they are the same.")
-    return " ".join(parts) + lost
+    if not tested:
+        return "No comparison is possible: the baseline, or a method to compare with it, is missing."
+    if not known:
+        return "No comparison could be made: no two finished runs were scored on the same prompts."
+    where = "At equal KL, " if found.at == "matched_kl" else ""
+    names, against = listed([r.label for r in known], "or"), known[0].against
+    if clauses := _found(known):
+        rest = [r.label for r in known if r.verdict == "undecided"]
+        tail = f"; {listed(rest, 'and')} {'is' if len(rest) == 1 else 'are'} undecided" if rest else ""
+        return f"{where}{'; '.join(clauses)}{tail}."
+    seeds = max(len(r.seed_differences) for r in known)
+    if seeds < LEAST_SEEDS:
+        few = f"{_SMALL[seeds]} seed{'s' * (seeds > 1)}"
+        return f"{few} cannot decide whether {names} is better than {against}: at least {_SMALL[LEAST_SEEDS].lower()} are needed."
+    lows = [r.difference.low for r in known if r.difference.low is not None]
+    highs = [r.difference.high for r in known if r.difference.high is not None]
+    span = f": differences from {min(lows):+.3f} to {max(highs):+.3f} remain possible" if lows and highs else ""
+    it = "it is" if where else "It is"
+    return f"{where}{it} undecided whether {names} is better than {against}{span}."
+
+
+def _second(found: Inference, over: Sequence[OverReference], higher_is_better: bool) -> str | None:
+    """What a gain is due to; without one, whether training helped at all."""
+    gains = [r for r in found.rows if r.verdict in HELPS and not r.control]
+    if gains:
+        return f"{gains[0].label}: {gains[0].attribution}."
+    known = [r for r in over if r.difference is not None]
+    sign, end = (1, "ci_low") if higher_is_better else (-1, "ci_high")
+    better = [r.label for r in known if (bound := getattr(r, end)) is not None and sign * bound > 0]
+    if not known:
+        return None
+    if not better:
+        return "No method is shown to improve on the reference."
+    every = f"{listed(better, 'and')} improve{'s' * (len(better) == 1)}"
+    if len(better) == len(known) > 1:
+        every = "every method improves"
+    return f"Training itself works: {every} on the reference."
+
+
+def answer(found: Inference, counts: Counts, over: Sequence[OverReference], higher_is_better: bool) -> list[str]:
+    """One or two sentences for the top of the report; the second never bears on what the first says."""
+    second = _second(found, over, higher_is_better)
+    return [_first(found, counts), *([second] if second else [])]

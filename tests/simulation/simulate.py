@@ -63,7 +63,7 @@ def _bootstrap_says(matrix: Simulated) -> bool:
 
 
 def report_says(scores: Mapping[str, Any]) -> dict[str, str]:
-    """The codes of the report's own verdicts on both methods against the baseline, after Holm, as the page shows them."""
+    """The words of the report's own verdicts on both methods against the baseline, after Holm."""
     levels = np.array([cells.mean(axis=1) for cells in scores.values()])
     names, prompts = list(scores), scores["baseline"].shape[1]
     found = {
@@ -74,10 +74,7 @@ def report_says(scores: Mapping[str, Any]) -> dict[str, str]:
         for m in ("method", "rival")
     }  # fmt: skip
     adjusted = corrected([c.crossed_test for c in found.values()], holm, "Holm")
-    return {
-        name: verdict(comparison, (name, "baseline"), "sim/score", True, p).code
-        for (name, comparison), p in zip(found.items(), adjusted, strict=True)
-    }
+    return {name: verdict(comparison, True, p) for (name, comparison), p in zip(found.items(), adjusted, strict=True)}
 
 
 def analyse(matrix: Simulated, world: World) -> dict[str, bool]:

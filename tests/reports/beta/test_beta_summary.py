@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 
 from reports.beta import beta_summary
 from reports.beta.cells import within
-from reports.beta.correlation import correlations
 from reports.beta.learned import probe
 from reports.beta.matrix import _linked
 from reports.beta.null import sigmoid_loss
@@ -94,15 +93,6 @@ def test_groups_say_what_is_within_between_and_pooled(beta: Beta) -> None:
     assert any(p.control for p in beta.matrix.profiles)
 
 
-def test_view_for_the_table(beta: Beta) -> None:
-    view = correlations(beta)
-    jsonschema.Draft202012Validator(SCHEMA["properties"]["correlations"] | {"$defs": SCHEMA["$defs"]}).validate(
-        [row.plain() for row in view]
-    )
-    assert view[0].value is None and view[0].reason == FIXED
-    assert view[4].value < 0 and "algebra" in view[4].warning
-
-
 def test_collapse_is_reported(tmp_path: Path) -> None:
     run_id = write_run(tmp_path, HEAD, 0, steps=5)
     matrix = load_matrix(tmp_path, [run_id])
@@ -118,7 +108,6 @@ def test_run_without_rows_is_analysed_by_steps(tmp_path: Path) -> None:
     check(beta)
     run = beta.runs[0]
     assert run.examples is None and run.reason == NO_ROWS and run.steps
-    assert "see the logged steps" in correlations(beta)[0].reason
 
 
 def test_rows_of_other_tools_need_few_columns(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from reports.files.report import write_report
 from reports.runs.arms import Arm
 from reports.runs.records import Item, RunData, Scores, load_matrix
 from reports.schema.base import AdjustedP
-from reports.schema.metrics import ComparisonVerdict
 from reports.statistics.crossed import Prior, crossed_mean
 from reports.statistics.intervals import clustered
 from reports.statistics.paired import rank_test
@@ -86,46 +85,25 @@ def test_grouped_items_are_clustered_and_flipped_together() -> None:
     assert result.test is not None and result.test.n == 6
 
 
-def compared(seeds: int, gap: float, spread: float = 0.01, higher_is_better: bool = True) -> ComparisonVerdict:
-    rng = np.random.default_rng(2)
-    base = {s: list(rng.normal(0.5, 0.05, 40)) for s in range(seeds)}
-    moved = {s: [v + gap + spread * (s - seeds / 2) for v in base[s]] for s in base}
-    result = method_comparison(arm("a", moved), arm("b", base), None, "bench", "m")
-    adjusted = AdjustedP(value=result.t_test.p_value, method="Holm", family_size=1, reason=None)
-    return verdict(result, ("a", "b"), "bench/m", higher_is_better, adjusted)
-
-
-def test_two_seeds_settle_nothing_however_large_the_gap() -> None:
-    result = compared(2, 10.0)
-    assert result.code == "unsettled"
-    assert "2 seeds cannot settle" in result.sentence
-    assert "S=2 cannot reach" in result.sentence
-    assert "at least 6 seeds" in result.sentence
-    assert "significant" not in result.sentence
-
-
 @pytest.mark.parametrize(
-    ("gap", "better", "code"),
+    ("seeds", "gap", "better", "word"),
     [
-        (0.3, True, "better"),
-        (-0.3, True, "worse"),
-        (0.3, False, "worse"),
-        (-0.3, False, "better"),
-        (0.004, True, "inconclusive"),
+        (6, 0.3, True, "better"),
+        (6, -0.3, True, "worse"),
+        (6, 0.3, False, "worse"),
+        (6, -0.3, False, "better"),
+        (6, 0.004, True, "undecided"),
+        (6, 0.0, True, "undecided"),
+        (2, 10.0, True, "undecided"),  # two seeds settle nothing, however large the gap
     ],
 )
-def test_verdict_codes(gap: float, better: bool, code: str) -> None:
-    assert compared(6, gap, higher_is_better=better).code == code
-
-
-def test_inconclusive_names_what_it_could_have_seen() -> None:
-    sentence = compared(6, 0.004).sentence
-    assert "smallest difference this design detects" in sentence and "seeds would be needed" in sentence
-
-
-def test_identical_policies_are_not_better() -> None:
-    result = compared(6, 0.0, spread=0.0)
-    assert result.code == "inconclusive" and "same mean" in result.sentence
+def test_verdicts_of_a_comparison(seeds: int, gap: float, better: bool, word: str) -> None:
+    rng = np.random.default_rng(2)
+    base = {s: list(rng.normal(0.5, 0.05, 40)) for s in range(seeds)}
+    moved = {s: [v + gap + (0.01 if gap else 0) * (s - seeds / 2) for v in base[s]] for s in base}
+    result = method_comparison(arm("a", moved), arm("b", base), None, "bench", "m")
+    adjusted = AdjustedP(value=result.t_test.p_value, method="Holm", family_size=1, reason=None)
+    assert verdict(result, better, adjusted) == word
 
 
 def test_holm_runs_over_the_declared_comparisons_only(tmp_path: Path) -> None:
@@ -175,21 +153,31 @@ def test_unknown_declared_metric_and_baseline_are_said(tmp_path: Path) -> None:
     config = {"report": {"baseline": "nobody", "primary": "nothing/here"}}
     summary = build_summary(load_matrix(tmp_path, ids, config)).plain()
     assert "nobody" in summary["baseline"]["reason"] and "nothing/here" in summary["primary"]["reason"]
-    assert "No comparison is possible" in summary["verdict"]["headline"]
+    assert "No comparison is possible" in summary["verdict"]["answer"][0]
 
 
 def test_gain_is_held_against_the_controls(tmp_path: Path) -> None:
-    strong, copy = Method("strong", "foodpo", 0.3), Method("permuted", "permuted", 0.3)
-    for name, methods, words in (
-        ("without", [FIXED, strong], "No control (matched_mean, permuted) was run"),
-        ("with", [FIXED, strong, copy], "not shown to beat permuted"),
-        ("weak", [FIXED, strong, Method("permuted", "permuted", 0.03)], "also beats its control permuted"),
+    """The controls' runs name their parent: the table's second sentence says what they leave of the gain."""
+    strong = Method("strong", "foodpo", 0.3)
+    for name, controls, words in (
+        ("without", {}, "without matched_mean and permuted the gain cannot be put down"),
+        ("equal", {"matched_mean": 0.3, "permuted": 0.3}, "not distinguishable from that of a fixed beta"),
+        ("weak", {"matched_mean": 0.03, "permuted": 0.03}, "helps: it beats a fixed beta of the same average"),
     ):
-        ids = write_matrix(tmp_path / name, methods, seeds=range(6), steps=2, prompts=40)
-        summary = build_summary(load_matrix(tmp_path / name, ids)).plain()
-        assert [s["label"] for s in summary["verdict"]["sentences"]] == ["strong"]
-        assert summary["verdict"]["sentences"][0]["code"] == "better"
-        assert words in summary["verdict"]["sentences"][0]["sentence"]
+        methods = [FIXED, strong, *(Method(rule, rule, gain) for rule, gain in controls.items())]
+        root = tmp_path / name
+        ids = write_matrix(root, methods, seeds=range(6), steps=2, prompts=40)
+        for path in (root / "runs").glob("[mp]*/run.json"):
+            path.write_text(json.dumps({**json.loads(path.read_text()), "parent": "strong"}))
+        summary = build_summary(load_matrix(root, ids)).plain()
+        rows = summary["inference"]["rows"]
+        assert [(r["label"], r["control"]) for r in rows] == [("strong", False), *((c, True) for c in controls)]
+        first = rows[0]
+        assert first["verdict"] == "better" and first["adjusted_p"]["value"] < 0.05 and first["min_effect"] == 0
+        assert summary["verdict"]["answer"][0].startswith(
+            f"strong is better than fixed: strong {first['difference']['value']:+.3f}"
+        )
+        assert words in summary["verdict"]["answer"][1] and summary["verdict"]["kind"] == "exploratory"
 
 
 def test_a_beta_read_from_the_answer_is_flagged(tmp_path: Path) -> None:
@@ -279,8 +267,8 @@ def test_other_analyses_stand_apart_from_the_verdict(tmp_path: Path) -> None:
     assert row["trimmed"]["value"] == pytest.approx(np.mean(sorted(per_seed)[1:-1]))
     assert row["studentised"]["method"].startswith("studentised sign-flip")
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    main, _, other = text.split("## Paired differences")[1].partition("### Other analyses")
-    assert "| difference | 95 % interval | adjusted p | verdict |" in main and "bootstrap" not in main
+    main, _, other = text.partition("## Other comparisons and other analyses")
+    assert "| difference | 95 % interval | adjusted p | verdict |" in main and "bootstrap" not in main.split("## ")[0]
     assert "hierarchical bootstrap" in other and "rank p" in other
-    folded = page.split("<summary>Other analyses</summary>")
-    assert len(folded) > 1 and "bootstrap" not in folded[0].split('id="h-differences"')[1]
+    first, _, folded = page.partition('<details class="fold">')
+    assert ">adjusted p<" in first and "bootstrap" not in first.split("<main>")[1] and "rank p" in folded

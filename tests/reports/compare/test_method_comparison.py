@@ -19,7 +19,6 @@ from reports.schema import Summary
 from reports.statistics.best_settings import best_difference, expected_best, tuned
 from reports.statistics.crossed import crossed_mean, interaction, slope_influence
 from reports.statistics.frontier import Frontier, bootstrap_matched, matched, weights_at
-from reports.statistics.multiplicity import letters
 from reports.summary import build_summary
 from reports.verdict.claims import Claim, freeze
 from tests.reports.builder import FIXED, FOODPO, Method, write_matrix
@@ -46,22 +45,6 @@ def test_expected_best_is_the_mean_over_all_subsets() -> None:
     assert expected_best(np.stack([values, values + 1]))[1] == pytest.approx(np.array(by_hand) + 1)
     with pytest.raises(ValueError, match="finite"):
         expected_best([0.1, np.nan])
-
-
-def test_letters_of_a_textbook_case() -> None:
-    assert letters(["x", "y", "z"], []) == {"x": "a", "y": "a", "z": "a"}
-    assert letters(["x", "y", "z"], [("x", "z")]) == {"x": "a", "y": "ab", "z": "b"}
-    assert letters(["x", "y", "z"], [("x", "y"), ("x", "z"), ("y", "z")]) == {"x": "a", "y": "b", "z": "c"}
-
-
-def test_letters_say_exactly_which_pairs_were_told_apart() -> None:
-    rng = np.random.default_rng(0)
-    names = list("pqrstuv")
-    for _ in range(40):
-        apart = [pair for pair in combinations(names, 2) if rng.random() < 0.4]
-        marks = letters(names, apart)
-        for a, b in combinations(names, 2):
-            assert bool(set(marks[a]) & set(marks[b])) == ((a, b) not in apart)
 
 
 def test_cross_fitting_takes_the_luck_out_of_the_choice() -> None:
@@ -228,7 +211,7 @@ def test_summary_holds_its_schema_and_every_part(whole: tuple[Path, list[str], d
     schema = json.loads((Path("reports") / "summary.schema.json").read_text())
     jsonschema.validate(whole[2], schema)
     primary = next(m for m in whole[2]["metrics"] if m["primary"])
-    assert {g["label"] for g in primary["tie_groups"]["groups"]} == {"fixed", "foodpo", "permuted"}
+    assert {m["label"] for m in primary["methods"]} == {"fixed", "foodpo", "permuted"}
     pairs = {(c["method"], c["against"]) for c in whole[2]["tuning"]["comparisons"] if c["primary"]}
     assert pairs == {("foodpo", "fixed"), ("permuted", "fixed"), ("foodpo", "permuted")}
     assert all(len(c["seed_differences"]) == 5 for c in whole[2]["tuning"]["comparisons"])
@@ -376,7 +359,15 @@ def test_panels_draw_from_their_rows(whole: tuple[Path, list[str], dict[str, Any
     root, ids, summary = whole
     matrix = load_matrix(root, ids)
     look = looks(["fixed", "foodpo", "permuted"], "fixed")
-    wanted = {"seed_differences", "frontier_kl", "frontier_length", "perplexity_strata", "expected_best", "setting_map"}
+    wanted = {
+        "result",
+        "differences",
+        "frontier_kl",
+        "frontier_length",
+        "perplexity_strata",
+        "expected_best",
+        "setting_map",
+    }
     wanted |= {"frontier_matched"}
     panels = {p.name: p for p in all_panels() if p.name in wanted}
     assert set(panels) == wanted

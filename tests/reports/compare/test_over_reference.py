@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from reports.compare import over_reference
 from reports.files.metrics import write_run_files
 from reports.files.report import write_report
 from reports.page.terminal import print_summary
@@ -21,8 +22,6 @@ from reports.panels.all import all_panels
 from reports.panels.style import looks, style
 from reports.runs.records import load_matrix
 from reports.schema import Summary
-from reports.schema.metrics import Metric
-from reports.schema.verdict import OverReference, VerdictSentence
 from reports.summary import build_summary
 from tests.reports import example
 from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS, write_matrix
@@ -95,47 +94,46 @@ def test_rows_are_the_crossed_analysis_by_hand(report: tuple[Path, list[str], di
     assert (row["n_seeds"], row["covers"]) == (1, "prompts of one seed")
 
 
-def test_every_report_says_it_in_its_first_lines(report: tuple[Path, list[str], dict[str, np.ndarray]]) -> None:
+def test_the_first_screen_says_the_same_everywhere(report: tuple[Path, list[str], dict[str, np.ndarray]]) -> None:
+    """Head, answer, table and instrument of page, Markdown, terminal (at most 25 lines of 80 columns) and LaTeX."""
     import jsonschema
 
     root = report[0]
     summary = json.loads((root / "summary.json").read_text())
     jsonschema.validate(summary, json.loads((Path("reports") / "summary.schema.json").read_text()))
-    said = summary["verdict"]["over_reference"]
-    fixed = summary["over_reference"][0]
-    assert said.startswith(
-        f"Over the reference on constraints/gold_reward: fixed {fixed['difference']:+.3f} "
-        f"(95 % {fixed['ci_low']:+.3f} to {fixed['ci_high']:+.3f}), foodpo +"
-    )
-    assert "; 2 seeds x 12 prompts. beta_head +" in said
-    assert (
-        "; 1 seed x 12 prompts (interval over prompts only, another seed may differ). An interval without zero" in said
-    )
-    assert said.endswith("which the verdict leaves open for want of seeds or prompts.")
+    answer = summary["verdict"]["answer"]
+    assert answer == [
+        "Two seeds cannot decide whether foodpo or beta_head is better than fixed: at least five are needed.",
+        answer[1],
+    ]
+    row = summary["inference"]["rows"][0]
+    span = f"{row['difference']['low']:+.3f} to {row['difference']['high']:+.3f}"
+    assert (row["verdict"], row["adjusted_p"]["value"], len(row["seed_differences"])) == ("undecided", None, 2)
     console = Console(width=80, record=True, file=(root / "terminal.txt").open("w"))
     print_summary(root, console)
     lines = console.export_text().splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("Over the reference"))
-    assert start <= 4 and max(map(len, lines)) <= 80
-    assert said in " ".join(line.strip() for line in lines[start : start + 8])
+    assert len(lines) <= 25 and max(map(len, lines)) <= 80
     markdown = (root / "report.md").read_text().replace("\\", "")
-    assert said in "\n".join(markdown.splitlines()[:8])
-    page = (root / "report.html").read_text()
-    before, after = page.index("Over the reference"), page.index("<figure>")
-    assert page.index('class="headline"') < before < after < page.index("<li><span")
+    page = html.unescape(re.sub("<[^>]+>", "", (root / "report.html").read_text()))
+    latex = (root / "tables" / "results.tex").read_text()
+    terminal = " ".join(lines)
+    for text in (markdown, page, terminal):
+        assert all(sentence in text for sentence in answer) and span in text
+        assert "smallest effect found in 80 %" in text and "undecided" in text
+    assert r"\includegraphics[width=\linewidth]{figures/result.pdf}" in latex and "Model of inference: paired" in latex
+    assert f"${row['difference']['low']:.3f}$ & ${row['difference']['high']:.3f}$" in latex
+    assert (root / "figures" / "result.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_without_a_reference_or_with_one_run_it_says_so(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,), reference=False)
     summary = build_summary(load_matrix(tmp_path, ids)).plain()
     assert summary["over_reference"] == []
-    assert summary["verdict"]["over_reference"] == (
-        "The reference was not scored on constraints/gold_reward, so whether training helped is unknown."
-    )
+    assert len(summary["verdict"]["answer"]) == 1
     write_report(tmp_path, ids)
     assert "Not shown: the reference or every trained policy lacks a score" in (tmp_path / "report.md").read_text()
     alone = write_run_files(tmp_path / "runs" / ids[0])
-    assert (alone.over_reference, alone.verdict.over_reference) == ([], None)
+    assert (alone.over_reference, alone.verdict.answer) == ([], ["One run, compared with nothing."])
 
 
 def test_a_single_run_is_compared_with_the_reference_of_its_matrix(
@@ -148,36 +146,7 @@ def test_a_single_run_is_compared_with_the_reference_of_its_matrix(
     low, high = stats.t.interval(0.95, PROMPTS - 1, difference.mean(), stats.sem(difference))
     assert [row.difference, row.ci_low, row.ci_high] == pytest.approx([difference.mean(), low, high])
     assert (row.n_seeds, row.covers) == (1, "prompts of one seed")
-    assert str(alone.verdict.over_reference).startswith("Over the reference on constraints/gold_reward: fixed +")
-    assert "reference" in alone.verdict.headline
-
-
-def test_the_sentence_names_every_method_and_what_cannot_be_compared() -> None:
-    row: dict[str, Any] = {"difference": -0.5, "ci_low": None, "ci_high": None, "n_seeds": 3, "n_prompts": 9}
-    rows = [OverReference.model_construct(**row, label=f"m{i}", covers=None) for i in range(10)]
-    rows[1] = rows[1].model_copy(update={"difference": None})
-    primary = Metric.model_construct(benchmark="b", metric="loss", higher_is_better=False, description="nats an answer")
-    said = over_reference.sentence(rows, primary) or ""
-    assert said.startswith(
-        "Over the reference on b/loss (nats an answer; lower is better): m0 -0.500 (no interval), m2 -0.500"
-    )
-    assert said.endswith("m9 -0.500 (no interval); 3 seeds x 9 prompts. Not comparable: m1.")
-
-
-def test_an_open_verdict_beside_a_clear_gain_over_the_reference_is_explained() -> None:
-    """Only where a method's interval excludes zero on the good side, and a verdict leaves its question open."""
-    row = OverReference.model_construct(
-        label="m", difference=0.5, ci_low=0.1, ci_high=0.9, n_seeds=3, n_prompts=9, covers=None
-    )
-    primary = Metric.model_construct(benchmark="b", metric="reward", higher_is_better=True, description=None)
-
-    def said(code: str, low: float = 0.1, higher: bool = True) -> str:
-        verdicts = [VerdictSentence.model_construct(label="m", code=code)]
-        metric = primary.model_copy(update={"higher_is_better": higher})
-        return over_reference.sentence([row.model_copy(update={"ci_low": low})], metric, verdicts) or ""
-
-    assert "different question" in said("unsettled") and "different question" in said("inconclusive")
-    assert "different question" not in said("better") + said("unsettled", low=-0.1) + said("unsettled", higher=False)
+    assert alone.verdict.answer[0].startswith(f"One run: {row.difference:+.3f} (95 %")
 
 
 def test_the_headline_figure_starts_at_a_star_on_a_root_axis(
@@ -187,7 +156,7 @@ def test_the_headline_figure_starts_at_a_star_on_a_root_axis(
 
     root, ids, rewards = report
     summary = json.loads((root / "summary.json").read_text())
-    (panel,) = [p for p in all_panels() if p.headline]
+    (panel,) = [p for p in all_panels() if p.name == "frontier_kl"]
     rows = panel.rows(load_matrix(root, ids), Summary.model_validate(summary))
     means = {(r["label"], r["step"]): r for r in rows if r["level"] == "method"}
     # Half way was measured on the first seed only: the mean of both has no such point, the one seed of beta_head has.
@@ -218,14 +187,14 @@ def test_four_answers_before_and_after_are_shown_and_inert(
 ) -> None:
     root, _, rewards = report
     page, markdown = ((root / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
-    part = page[page.index('id="answers"') : page.index('id="checklist"')]
+    part = page[page.index('id="answers"') : page.index('id="instrument"')]
     assert "The first 4 prompts of constraints by id. After: fixed, seed 0, the baseline&#39;s lowest seed." in part
     assert part.count('class="card"') == 8 and part.index("p000") < part.index("p001") < part.index("p003")
     for row in (rewards["reference"], rewards["fixed-0000ab"]):
         assert all(f">{score:.3f}</span>" in part for score in row[:4])
     assert part.count("&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;") == 2
     assert HOSTILE[0] not in part and "<img" not in part and "\u202e" not in part and "⟨U+202E⟩evil" in part
-    table = markdown[markdown.index("## Answers before") : markdown.index("## Reviewer")]
+    table = markdown[markdown.index("## Before and after") : markdown.index("## The instrument")]
     assert table.count("\n|") == 6 and "<" not in table and "&lt;script&gt;alert(1)" in table
 
 
@@ -252,4 +221,4 @@ def test_the_shipped_example_has_its_summary(
     example.copy(report[0], tmp_path / "example")
     kept = {p.name for p in (tmp_path / "example").iterdir()}
     assert kept == {"report.html", "report.md", "explain.html", "summary.json", "figures", "tables"}
-    assert "over_reference" in json.loads((tmp_path / "example" / "summary.json").read_text())
+    assert "inference" in json.loads((tmp_path / "example" / "summary.json").read_text())

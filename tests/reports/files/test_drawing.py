@@ -22,7 +22,7 @@ def test_two_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest
     ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0, 1))
     write_report(tmp_path, ids)
     before = made(tmp_path)
-    assert {"figures/paired_differences.svg", "training_curves.png"} <= set(before)
+    assert {"figures/result.pdf", "training_curves.png"} <= set(before)
     (tmp_path / "training_curves.png").unlink()
     monkeypatch.setattr(gallery, "METHODS_FOR_TWO", 1)
     monkeypatch.setattr(logged, "RUNS_FOR_TWO", 1)

@@ -129,7 +129,7 @@ def test_a_real_trl_run_is_read_whole(trl_output: Path, tmp_path: Path) -> None:
     lacks = missing(summary)
     assert {"no rows per example", "no column of beta", "no training seed", "no scores"} <= set(lacks)
     assert "no training log" not in lacks
-    assert "No scores were found" in summary["verdict"]["headline"]
+    assert "No scores were found" in summary["verdict"]["answer"][0]
 
 
 def test_real_lm_eval_folders_are_paired(evaluated: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_real_lm_eval_folders_are_paired(evaluated: Path, tmp_path: Path) -> Non
     if flips:
         expected = stats.binomtest(int((difference > 0).sum()), flips).pvalue
         assert checkpoint["test"]["p_value"] == pytest.approx(expected)
-    assert "two checkpoints paired over 8 documents" in comparison["verdict"]["sentence"]
+    assert comparison["verdict"] == "undecided" and "Single checkpoints" in summary["verdict"]["answer"][0]
     assert comparison["t_test"]["p_value"] is None  # one run each: no claim about the method
     assert not summary["foreign"]["unpaired"] and not summary["foreign"]["pairing"]
     results = json.loads(next((evaluated / "eval0").rglob("results_*.json")).read_text())["results"]
@@ -234,9 +234,9 @@ def test_dynamic_beta_under_another_name_is_correlated_over_steps(tmp_path: Path
     trainer_state(tmp_path / "dpo" / "trainer_state.json", [trl_record(s, 40) for s in range(1, 41)], 40, 40)
     analyse([tmp_path / "head", tmp_path / "dpo"], tmp_path / "out")
     summary = summary_of(tmp_path / "out")
-    rows = {r["against"]: r for r in summary["correlations"][0]["steps"]}
+    rows = {r["against"]: r for r in summary["beta"]["runs"][0]["steps"]}
     expected = stats.spearmanr(beta, delta).statistic
-    assert rows["delta"]["spearman"]["value"] == pytest.approx(expected, abs=1e-6)  # kept to six digits
+    assert rows["delta"]["raw"]["spearman"]["value"] == pytest.approx(expected, abs=1e-6)  # kept to six digits
     assert summary["foreign"]["sources"][0]["columns"] == {"dynamic_beta": "beta/mean"}
     assert summary["foreign"]["sources"][0]["beta"]["kind"] == "dynamic"
     lacks = missing(summary)
@@ -274,8 +274,8 @@ def test_without_samples_or_shared_documents_intervals_are_unpaired(tmp_path: Pa
     assert rows["bare"]["difference"]["value"] == pytest.approx(a.mean() - b.mean())
     assert rows["bare"]["reason"] == "samples were not kept" and rows["bare"]["n"] == 4
     assert rows["far"]["reason"] == "no document in common with the baseline"
-    sentences = {s["label"]: s["sentence"] for s in summary["verdict"]["sentences"]}
-    assert all(s.endswith("no document with scores of both, so nothing can be paired.") for s in sentences.values())
+    assert [r["difference"]["value"] for r in summary["inference"]["rows"]] == [None, None]
+    assert "No documents could be paired" in summary["verdict"]["answer"][0]
     states = {c["name"]: c["state"] for c in summary["checklist"]}
     assert states["Equal tuning budget"] == states["Failed runs listed"] == "missing"
     low, high = stats.binomtest(6, 8).proportion_ci(method="wilson")
@@ -327,7 +327,8 @@ def test_seeds_in_folder_names_make_methods(tmp_path: Path) -> None:
     summary = summary_of(tmp_path / "out")
     assert {r["label"] for r in summary["runs"]} == {"dpo", "new"}
     assert summary["metrics"][0]["comparisons"][0]["seeds"] == list(range(6))
-    assert summary["verdict"]["sentences"][0]["code"] == "better"
+    assert [r["verdict"] for r in summary["inference"]["rows"]] == ["better"]
+    assert summary["verdict"]["answer"][0].startswith("new is better than dpo: new +0.")
     assert "no training seed" not in missing(summary)
 
 
@@ -350,7 +351,7 @@ def test_own_runs_and_foreign_ones_together(tmp_path: Path) -> None:
     summary = summary_of(tmp_path / "out")
     assert len(summary["runs"]) == 3
     assert missing(summary)["no rows per example"] == ["lf"]
-    assert any(c["examples"] for c in summary["correlations"])
+    assert any(c["examples"] for c in summary["beta"]["runs"])
     names = {m["benchmark"] for m in summary["metrics"]}
     assert names == {"capitals", "constraints"}
 

@@ -75,7 +75,7 @@ def test_no_rows_or_too_many_leave_no_file(tmp_path: Path) -> None:
 def test_tables_of_a_report_are_rectangular(tmp_path: Path) -> None:
     write_report(tmp_path, write_matrix(tmp_path, METHODS, seeds=(0, 1)))
     found = sorted(p.name for p in (tmp_path / "tables").glob("*.tex"))
-    assert found == ["benchmarks.tex", "beta_correlation.tex", "checklist.tex", "paired_differences.tex"]
+    assert found == ["benchmarks.tex", "beta_correlation.tex", "checklist.tex", "paired_differences.tex", "results.tex"]
     for path in (tmp_path / "tables").glob("*.tex"):
         text = path.read_text()
         columns = re.search(r"\{@\{\}(.+)@\{\}\}", text)

@@ -108,7 +108,7 @@ def test_a_report_needs_no_heavy_library() -> None:
     heavy = "{'torch', 'transformers', 'vllm', 'trl', 'harness', 'evals'"
     code = "import sys"
     for drawing, names in (
-        (", 'matplotlib', 'seaborn'", ("runs.records", "page.html", "page.terminal", "beta.correlation", "summary")),
+        (", 'matplotlib', 'seaborn'", ("runs.records", "page.html", "page.terminal", "summary")),
         ("", ("files.metrics", "files.gallery")),
     ):
         code += "".join(f"; import reports.{name}" for name in names)

@@ -542,8 +542,13 @@ def test_json_has_every_number_and_a_reason_for_every_null() -> None:
 def test_verdicts_of_version_1_are_read_in_the_words_of_now(old: str, high: float | None, word: str) -> None:
     p = {"supported": 0.1, "equivalent": 0.2, "refuted": 0.3, "method": "Holm", "family_size": 1, "reason": None}
     entry = {"verdict": old, "adjusted_p": p, "comparisons": [{"difference": {"high": high}}]}
-    kept = {"schema_version": 1, "verdict": {"headline": "x"}, "claims": {"judged": [entry]}}
-    (now,) = _in_words_of_now(kept)["claims"]["judged"]
+    codes = ("better", "worse", "inconclusive", "unsettled", "no_data")
+    metrics = [{"comparisons": [{"verdict": {"code": code}} for code in codes]}]
+    kept = {"schema_version": 1, "verdict": {"headline": "x"}, "claims": {"judged": [entry]}, "metrics": metrics}
+    read = _in_words_of_now(kept)
+    assert read["verdict"]["answer"] == ["x"] and read["inference"]["rows"] == []
+    assert [c["verdict"] for c in read["metrics"][0]["comparisons"]] == ["better", "worse", *["undecided"] * 3]
+    (now,) = read["claims"]["judged"]
     assert now["verdict"] == word
     assert {k: now["adjusted_p"][k] for k in ("better_by_more", "better", "equivalent", "worse")} == {
         "better_by_more": None, "better": 0.1, "equivalent": 0.2, "worse": 0.3

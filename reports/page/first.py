@@ -1,0 +1,146 @@
+"""What a reader meets first, as short texts that page, Markdown and terminal share: head, instrument, beta, checklist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.page.tables import said
+from reports.schema import Inference, Summary
+from reports.schema.base import Cell
+from reports.schema.verdict import Level
+from reports.statistics.design import LEAST_SEEDS
+
+#: Methods named in one sentence on beta.
+MOST_NAMED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One figure of the instrument's line: what it is, its value in words, and how it was computed."""
+
+    name: str
+    value: str
+    how: str
+
+
+def head(summary: Summary) -> list[str]:
+    """Matrix, model, data, runs, date and the hash of what was declared."""
+    fields, created = summary.provenance.fields, [c for c in summary.provenance.created.values() if c]
+    counts, seeds = summary.counts, {r.seed for r in summary.runs if r.seed is not None}
+
+    def first(name: str) -> Mapping[str, Any]:
+        return next((v for v in fields.get(name, []) if isinstance(v, Mapping)), {})
+
+    model, data, rank = first("model").get("name"), first("data"), first("lora").get("r")
+    pairs = f"{data['n_pairs']:,} pairs" if data.get("n_pairs") else ""
+    sha = summary.claims.sha256
+    parts = [
+        summary.name or "",
+        f"{model}{f', LoRA r{rank}' if rank else ''}" if model else "",
+        ", ".join(str(v) for v in (data.get("train"), pairs) if v),
+        f"{counts.done} of {counts.planned} runs finished"
+        + (f", {len(seeds)} seed{'s' * (len(seeds) > 1)}" if seeds else ""),
+        max(created)[:10] if created else "",
+        f"plan {sha[:12]}" if sha else "",
+    ]
+    return [p for p in parts if p]
+
+
+def instrument(summary: Summary) -> list[Fact]:
+    """Positive control, negative control, smallest effect found in 80 %, noise floor."""
+    facts = [_control(summary, kind) for kind in ("positive", "negative")]
+    tested = [r for r in summary.inference.rows if not r.control]
+    effects = [r.detectable for r in tested if r.detectable is not None]
+    smallest = f"{max(effects):.3f}" if effects else f"none: fewer than {LEAST_SEEDS} seeds" if tested else "none"
+    facts.append(
+        Fact(
+            "smallest effect found in 80 %",
+            smallest,
+            "The true difference to the baseline that this design finds in four of five repetitions at two-sided p = .05, of "
+            "the method with the widest interval.",
+        )
+    )
+    floors = [
+        abs(r.difference) for r in summary.noise_floor.rows if f"{r.benchmark}/{r.metric}" == summary.primary.value
+    ]
+    floor = f"{max(floors):.3f}" if floors else "not measured"
+    return [
+        *facts,
+        Fact("noise floor", floor, "Largest difference of the primary metric between two evaluations of one policy."),
+    ]
+
+
+def _control(summary: Summary, kind: str) -> Fact:
+    name, found = f"{kind} control", getattr(getattr(summary, "sensitivity", None), kind, None)
+    what = "whose effect is known" if kind == "positive" else "without an effect"
+    if found is None:
+        return Fact(name, "not run", f"A method {what}, trained and judged like any other.")
+    span = "" if found.ci_low is None else f" ({found.ci_low:+.3f} to {found.ci_high:+.3f})"
+    word = "detected" if found.detected else "not detected"
+    difference = "" if found.difference is None else f" {found.difference:+.3f}{span}"
+    return Fact(name, f"{word}{difference}", f"A method {what}: its difference to the baseline with its 95 % interval.")
+
+
+def checklist(summary: Summary) -> str:
+    """The reviewer's checklist in a line."""
+    lacking = [c.name[0].lower() + c.name[1:] for c in summary.checklist if c.state != "pass"]
+    met = f"{len(summary.checklist) - len(lacking)} of {len(summary.checklist)} met"
+    return f"{met}. Not met: {', '.join(lacking)}." if lacking else f"{met}."
+
+
+def heading(found: Inference) -> str:
+    """What the table's numbers are differences of."""
+    where = " at equal KL" if found.at == "matched_kl" else ""
+    against = found.rows[0].against if found.rows else "the baseline"
+    return f"Difference to {against}{where} on {found.metric}; above zero is better."
+
+
+def beta_sentences(summary: Summary) -> dict[str, str]:
+    """A sentence for each of the three panels on beta, by the panel's name; nothing where no beta varies."""
+    groups = {g.label: g for g in summary.beta.matrix.groups[1:] if g.dynamic_runs}
+    profiles = [p for p in summary.beta.matrix.profiles if p.label in groups]
+    if not profiles:
+        return {}
+    loss = [(g.label, row.linked or row.within) for g in groups.values() for row in g.examples if row.against == "loss"]
+    levels = [(p.label, p.mean_beta) for p in profiles]
+    spread = _each([(p.label, p.spread) for p in profiles], False)
+    return {
+        "beta_fan": f"Mean beta: {_each(levels, False)}. Its spread (standard deviation of log beta): {spread}.",
+        "beta_perplexity": "Rank correlation of beta with the perplexity of the prompt: "
+        f"{_each([(p.label, p.with_log_perplexity) for p in profiles])}.",
+        "beta_loss": f"Rank correlation of the loss with beta inside runs, beyond what the runs share: {_each(loss)}. The loss "
+        "contains beta, so part of any pattern is algebra.",
+    }
+
+
+def _each(cells: Sequence[tuple[str, Cell]], signed: bool = True) -> str:
+    """Methods with their numbers, with the interval where there is one."""
+    known = [(label, c) for label, c in cells if c.value is not None]
+    texts = []
+    for label, c in known[:MOST_NAMED]:
+        digits = "+.2f" if signed else ".3f"
+        span = f" (95 % {c.low:{digits}} to {c.high:{digits}})" if c.low is not None and signed else ""
+        texts.append(f"{label} {c.value:{digits}}{span}")
+    more = [f"and {len(known) - MOST_NAMED} more in the table"] if len(known) > MOST_NAMED else []
+    return ", ".join([*texts, *more]) or "not known"
+
+
+def rows_of_text(found: Inference) -> list[list[str]]:
+    """The table in short texts: method, difference, interval, adjusted p, verdict, score, KL, length, seeds x prompts."""
+
+    def number(value: float | None, form: str) -> str:
+        return "–" if value is None else f"{value:{form}}"
+
+    def cost(one: Level) -> list[str]:
+        return [number(one.score, ".3f"), number(one.kl, ".1f"), number(one.length, ".0f")]
+
+    rows = [[one.label, "", "", "", "", *cost(one), ""] for one in found.levels]
+    for r in found.rows:
+        d, p = r.difference, r.adjusted_p.value
+        span = "–" if d.low is None else f"{d.low:+.3f} to {d.high:+.3f}"
+        shown = "<.001" if p is not None and p < 0.001 else number(p, ".3f")
+        size = f"{len(r.seed_differences)} x {d.n}"
+        rows.append([r.label, number(d.value, "+.3f"), span, shown, said(r), *cost(r), size])
+    return rows
