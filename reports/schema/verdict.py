@@ -43,6 +43,9 @@ class InferenceRow(Adjusted, Reasoned, Level, Between):
     verdict: ClaimVerdict
     min_effect: Number = Field(description="m, the smallest difference worth having; 0 where no claim states one.")
     detectable: Number | None = Field(description="True difference that this design finds in four of five repetitions.")
+    seeds_needed: int | None = Field(
+        description="Seeds that find m with chance .80 at these prompts; with m 0 the difference seen. Null: no number does."
+    )
     attribution: str = Field(description="What the controls say a gain is due to.")
     failures: list[str] = Field(description="Failed, diverged and collapsed runs.")
 

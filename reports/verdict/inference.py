@@ -18,7 +18,7 @@ from reports.statistics.design import LEAST_SEEDS, minimum_detectable_effect
 from reports.verdict.claims import Claim
 from reports.verdict.evidence import gather
 from reports.verdict.judged import Judged, judge
-from reports.verdict.sentences import attribution_text
+from reports.verdict.sentences import attribution_text, to_settle
 
 _MODEL = (
     "paired differences with seeds and prompts as crossed samples (Satterthwaite t, the spread over seeds moderated over all "
@@ -39,11 +39,13 @@ def inference(
     frontiers: Frontiers,
     judged: Sequence[Judged],
     matched_kl: MatchedKL,
+    nulls_count: bool = True,
 ) -> Inference:
     """One row a method, at equal KL where the claims say so or, without claims, where every method can be compared there.
 
     `judged` are the claims of the matrix file: a method with a claim against the baseline has that claim's correction and
-    smallest effect. The others form a family of their own, and so do the controls.
+    smallest effect. The others form a family of their own, and so do the controls. Without `nulls_count` the matrix did not
+    see an effect that is there, and equivalent becomes undecided.
     """
     if baseline is None or primary is None:
         return nothing("no primary metric" if baseline else "no baseline")
@@ -68,7 +70,7 @@ def inference(
         at, found = "final", family("final")
     levels = {row.label: row for row in _levels(all_arms, primary, frontiers)}
     rows = [
-        _row(found[m], controls[m], levels, any(found[m] is j for j in about))
+        _row(found[m], controls[m], levels, any(found[m] is j for j in about), nulls_count)
         for m in sorted(controls, key=lambda m: controls[m])
     ]
     lengths = (p.length_metric for p in frontiers.points if p.length_metric)
@@ -99,14 +101,15 @@ def _levels(all_arms: Sequence[Arm], primary: Metric, frontiers: Frontiers) -> l
     ]
 
 
-def _row(judged: Judged, control: bool, levels: dict[str, Level], claimed: bool) -> InferenceRow:
+def _row(judged: Judged, control: bool, levels: dict[str, Level], claimed: bool, nulls_count: bool) -> InferenceRow:
     contrast, ruling, m = judged.evidence.contrasts["baseline"], judged.gain, judged.claim.min_effect
     mean, cells = contrast.mean, contrast.cells
     shown = mean.interval() if cells is None or not isinstance(mean, CrossedMean) else interval_of(mean, cells)
-    word = ruling.word
+    word = "undecided" if ruling.word == "equivalent" and not nulls_count else ruling.word
     p = min(ruling.p["better"], ruling.p["worse"]) if word == "undecided" else ruling.p[word]
     why = None if ruling.testable else contrast.reason or f"fewer than {LEAST_SEEDS} paired seeds"
     usable = ruling.testable and mean.stderr is not None and mean.degrees is not None and mean.degrees >= 1
+    settle = to_settle(contrast, m)
     level = levels.get(contrast.first) or Level(label=contrast.first, score=None, kl=None, length=None)
     return InferenceRow(
         **dict(level),
@@ -125,6 +128,7 @@ def _row(judged: Judged, control: bool, levels: dict[str, Level], claimed: bool)
         verdict=word,
         min_effect=m,
         detectable=minimum_detectable_effect(mean.stderr, mean.degrees) if usable else None,
+        seeds_needed=None if settle is None else settle.seeds,
         attribution=attribution_text(judged),
         failures=list(judged.evidence.failures),
         reason=contrast.reason or why,

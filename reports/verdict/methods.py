@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from reports.schema.base import AdjustedP, ClaimVerdict
 from reports.schema.metrics import Inferred
@@ -80,7 +81,9 @@ def _first(found: Inference, counts: Counts) -> str:
     highs = [r.difference.high for r in known if r.difference.high is not None]
     span = f": differences from {min(lows):+.3f} to {max(highs):+.3f} remain possible" if lows and highs else ""
     it = "it is" if where else "It is"
-    return f"{where}{it} undecided whether {names} is better than {against}{span}."
+    needed = max((r.seeds_needed or 0 for r in known), default=0)
+    ask = f"; about {needed} seeds would settle the most open one" if needed > seeds else ""
+    return f"{where}{it} undecided whether {names} is better than {against}{span}{ask}."
 
 
 def _second(found: Inference, over: Sequence[OverReference], higher_is_better: bool) -> str | None:
@@ -101,7 +104,36 @@ def _second(found: Inference, over: Sequence[OverReference], higher_is_better: b
     return f"Training itself works: {every} on the reference."
 
 
-def answer(found: Inference, counts: Counts, over: Sequence[OverReference], higher_is_better: bool) -> list[str]:
-    """One or two sentences for the top of the report; the second never bears on what the first says."""
-    second = _second(found, over, higher_is_better)
-    return [_first(found, counts), *([second] if second else [])]
+class Control(Protocol):
+    """A control whose effect is known: its difference to a fixed beta of the same mean, and whether it was detected."""
+
+    @property
+    def difference(self) -> float | None: ...
+
+    @property
+    def detected(self) -> bool: ...
+
+    @property
+    def detectable(self) -> float | None: ...
+
+
+def answer(
+    found: Inference,
+    counts: Counts,
+    over: Sequence[OverReference],
+    higher_is_better: bool,
+    positive: Control | None = None,
+) -> list[str]:
+    """One or two sentences for the top of the report; the second never bears on what the first says.
+
+    A matrix whose `positive` control was not detected says only that, unless it found a gain all the same.
+    """
+    first, second = _first(found, counts), _second(found, over, higher_is_better)
+    if positive is not None and positive.difference is not None:
+        size = f"its planted effect ({positive.difference:+.3f})"
+        if positive.detected:
+            seen = f" and would have seen {positive.detectable:.3f}" if positive.detectable is not None else ""
+            second = f"The matrix detected {size}{seen}."
+        elif not any(r.verdict in HELPS and not r.control for r in found.rows):
+            return [f"This matrix did not detect {size}: add seeds before reading anything else."]
+    return [first, *([second] if second else [])]
