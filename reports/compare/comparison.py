@@ -17,14 +17,13 @@ from reports.statistics.best_settings import BestMean
 from reports.statistics.crossed import NAME as CROSSED
 from reports.statistics.crossed import CrossedMean, Prior, crossed_mean, hierarchical_difference, studentised_sign_flip
 from reports.statistics.design import components, minimum_detectable_effect
-from reports.statistics.intervals import group_columns, mean_interval, paired_bootstrap, wilson
+from reports.statistics.intervals import group_columns, mean_interval, wilson
 from reports.statistics.paired import (
     EXACT_SEEDS,
     mcnemar,
     rank_test,
     seed_interval,
     seed_permutation,
-    seed_t_test,
     sign_flip,
     sign_flips,
     trimmed_test,
@@ -223,7 +222,6 @@ def _checkpoint(
         seed=a.seed,
         n=difference.size,
         difference=Estimate.from_result(interval),
-        bootstrap=Estimate.from_result(paired_bootstrap(difference, replicates=BOOTSTRAP_DRAWS)),
         test=None if test is None else Test.from_result(test),
         wins=int((difference > 0).sum()),
         ties=int((difference == 0).sum()),
@@ -262,10 +260,10 @@ def method_comparison(
     """One arm against another arm (paired by seed) or, when `other` is None, against the reference policy.
 
     The difference is arm - other. Seeds that only one side finished are listed and take no part. `difference` and
-    `crossed_test` take seeds and prompts as samples; `t_test` and `permutation` hold the prompts fixed and are shown beside
-    them; the hierarchical bootstrap resamples both and is too narrow with few seeds. `checkpoints` holds the prompt-level
-    comparison of each seed. `lend` says what other arms know of the spread over seeds; `settings` are further ones of the
-    other side, from which `other` was picked as the best: interval and test pay for that choice.
+    `crossed_test` take seeds and prompts as samples; `permutation` holds the prompts fixed; the hierarchical bootstrap
+    resamples both and is too narrow with few seeds. `checkpoints` holds the prompt-level comparison of each seed. `lend` says
+    what other arms know of the spread over seeds; `settings` are further ones of the other side, from which `other` was picked
+    as the best: interval and test pay for that choice.
     """
     pairs, unpaired = column_pairs(arm, other, reference, benchmark, metric)
     checkpoints = checkpoint_comparisons(pairs)
@@ -291,7 +289,6 @@ def method_comparison(
         unpaired_seeds=unpaired,
         checkpoints=checkpoints,
         hierarchical=Estimate.from_result(bootstrap),
-        t_test=Test.from_result(seed_t_test(per_seed)),
         permutation=Test.from_result(permutation),
         trimmed=Estimate.from_result(trimmed),
         trimmed_test=Test.from_result(trimmed_p),

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.page.tables import said
+from reports.page.tables import result_rows
 from reports.schema import Inference, Summary
 from reports.schema.base import Cell
-from reports.schema.verdict import Level
 from reports.statistics.design import LEAST_SEEDS
+from reports.writing import Row
 
 #: Methods named in one sentence on beta.
 MOST_NAMED = 4
@@ -130,17 +130,21 @@ def _each(cells: Sequence[tuple[str, Cell]], signed: bool = True) -> str:
 def rows_of_text(found: Inference) -> list[list[str]]:
     """The table in short texts: method, difference, interval, adjusted p, verdict, score, KL, length, seeds x prompts."""
 
-    def number(value: float | None, form: str) -> str:
-        return "–" if value is None else f"{value:{form}}"
+    def shown(row: Row, key: str, form: str) -> str:
+        value = row.get(key)
+        return (
+            ("–" if "seeds" in row or key in ("score", "kl", "length") else "") if value is None else f"{value:{form}}"
+        )
 
-    def cost(one: Level) -> list[str]:
-        return [number(one.score, ".3f"), number(one.kl, ".1f"), number(one.length, ".0f")]
-
-    rows = [[one.label, "", "", "", "", *cost(one), ""] for one in found.levels]
-    for r in found.rows:
-        d, p = r.difference, r.adjusted_p.value
-        span = "–" if d.low is None else f"{d.low:+.3f} to {d.high:+.3f}"
-        shown = "<.001" if p is not None and p < 0.001 else number(p, ".3f")
-        size = f"{len(r.seed_differences)} x {d.n}"
-        rows.append([r.label, number(d.value, "+.3f"), span, shown, said(r), *cost(r), size])
-    return rows
+    return [
+        [
+            row["method"],
+            shown(row, "difference", "+.3f"),
+            " to ".join(dict.fromkeys(shown(row, end, "+.3f") for end in ("low", "high"))),
+            "<.001" if (row.get("adjusted_p") or 1) < 0.001 else shown(row, "adjusted_p", ".3f"),
+            row.get("verdict", ""),
+            *(shown(row, key, form) for key, form in (("score", ".3f"), ("kl", ".1f"), ("length", ".0f"))),
+            f"{row['seeds']} x {row['prompts']}" if "seeds" in row else "",
+        ]
+        for row in result_rows(found)
+    ]

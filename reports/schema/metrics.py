@@ -51,7 +51,7 @@ class CheckpointPair(Record):
     seed: int | None
     n: int = Field(description="Prompts that both answered.")
     difference: Estimate
-    bootstrap: Estimate
+    bootstrap: Estimate | None = Field(default=None, description="Before version 3 only.")
     test: Test | None
     wins: int
     ties: int
@@ -93,7 +93,7 @@ class Paired(Inferred, Between):
     unpaired_seeds: list[int]
     checkpoints: list[CheckpointPair]
     hierarchical: Estimate
-    t_test: Test
+    t_test: Test | None = Field(default=None, description="Before version 3 only.")
     permutation: Test
     trimmed: Estimate | None = Field(default=None, description="Mean without the outermost seeds; absent in version 1.")
     trimmed_test: Test | None = None

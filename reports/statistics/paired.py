@@ -115,18 +115,6 @@ def seed_interval(
     return Estimate(mean, low, high, name, items, x.size, error, confidence, note)
 
 
-def seed_t_test(differences: ArrayLike) -> Test:
-    """Two-sided paired t test on one difference per seed, shape (S,)."""
-    d = np.asarray(differences, dtype=float)
-    if d.size < 2:
-        return Test(None, "paired t over seeds", 0, d.size, note=f"cannot be computed with S={d.size}")
-    if np.ptp(d) == 0:
-        p = 1.0 if d[0] == 0 else None
-        return Test(p, "paired t over seeds", 0, d.size, note="the differences do not vary over seeds")
-    p = float(stats.ttest_1samp(d, 0.0).pvalue)
-    return Test(p, "paired t over seeds", 0, d.size)
-
-
 def seed_permutation(differences: ArrayLike, alpha: float = 0.05) -> Test:
     """Exact sign-flip test on one difference per seed, shape (S,), all 2^S patterns.
 

@@ -25,12 +25,6 @@ def _counted(items: int, rng: np.random.Generator, size: int) -> Floats:
     return shares
 
 
-def _make_weights(items: int, replicates: int, seed: int) -> Iterator[Floats]:
-    rng = np.random.default_rng(seed)
-    for size in _chunks(replicates):
-        yield _counted(items, rng, size)
-
-
 def _make_crossed(seeds: int, items: int, replicates: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
     rng = np.random.default_rng(seed)
     for size in _chunks(replicates):
@@ -44,15 +38,8 @@ def _make_signs(items: int, replicates: int, seed: int) -> Iterator[Floats]:
         yield (rng.integers(0, 2, size=(size, items), dtype=np.int8) * 2 - 1).astype(float)
 
 
-_keep_weights = lru_cache(maxsize=4)(lambda *key: tuple(_make_weights(*key)))
 _keep_crossed = lru_cache(maxsize=4)(lambda *key: tuple(_make_crossed(*key)))
 _keep_signs = lru_cache(maxsize=2)(lambda *key: tuple(_make_signs(*key)))
-
-
-def bootstrap_weights(items: int, replicates: int, seed: int) -> Iterator[Floats]:
-    """Chunks of weights, shape (draws, items): how often an item was drawn, over the number of items."""
-    make = _keep_weights if items * replicates <= KEPT else _make_weights
-    yield from make(items, replicates, seed)
 
 
 def crossed_weights(seeds: int, items: int, replicates: int, seed: int) -> Iterator[tuple[Floats, Floats]]:

@@ -152,7 +152,7 @@ def test_real_lm_eval_folders_are_paired(evaluated: Path, tmp_path: Path) -> Non
         expected = stats.binomtest(int((difference > 0).sum()), flips).pvalue
         assert checkpoint["test"]["p_value"] == pytest.approx(expected)
     assert comparison["verdict"] == "undecided" and "Single checkpoints" in summary["verdict"]["answer"][0]
-    assert comparison["t_test"]["p_value"] is None  # one run each: no claim about the method
+    assert comparison["crossed_test"]["p_value"] is None  # one run each: no claim about the method
     assert not summary["foreign"]["unpaired"] and not summary["foreign"]["pairing"]
     results = json.loads(next((evaluated / "eval0").rglob("results_*.json")).read_text())["results"]
     level = entry["methods"][0]["mean"]["value"]
