@@ -96,12 +96,10 @@ def _second(found: Inference, over: Sequence[OverReference], higher_is_better: b
     better = [r.label for r in known if (bound := getattr(r, end)) is not None and sign * bound > 0]
     if not known:
         return None
-    if not better:
-        return "No method is shown to improve on the reference."
-    every = f"{listed(better, 'and')} improve{'s' * (len(better) == 1)}"
-    if len(better) == len(known) > 1:
-        every = "every method improves"
-    return f"Training itself works: {every} on the reference."
+    side = "above" if higher_is_better else "below"
+    whose = "every method" if len(better) == len(known) > 1 else listed(better, "and") or "no method"
+    works = "Training itself works: the" if better else "The"
+    return f"{works} 95 % interval over the reference lies {side} zero for {whose}."
 
 
 class Control(Protocol):
