@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.reports.chromium import CHROMIUM, browser
 
 TARGET = Path(__file__).resolve().parents[2] / "reports" / "example"
-WIDTH, HEIGHT = 1200, 1500
+WIDTH, HEIGHT = 1200, 1050
 
 
 def copy(source: Path, target: Path) -> None:
