@@ -116,7 +116,7 @@ def test_the_first_screen_says_the_same_everywhere(report: tuple[Path, list[str]
     markdown = (root / "report.md").read_text().replace("\\", "")
     page = html.unescape(re.sub("<[^>]+>", "", (root / "report.html").read_text()))
     latex = (root / "tables" / "results.tex").read_text()
-    terminal = " ".join(lines)
+    terminal = " ".join(lines).replace("..", " to ")
     for text in (markdown, page, terminal):
         assert all(sentence in text for sentence in answer) and span in text
         assert "smallest effect found in 80 %" in text and "undecided" in text
