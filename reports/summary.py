@@ -33,6 +33,9 @@ from reports.verdict.checklist import checklist
 from reports.verdict.claims import ClaimError, parse_claims, read_claims, verify
 from reports.verdict.judged import judge_matrix
 from reports.verdict.methods import control_note, headline, verdict
+from reports.verdict.plan import PlanState, plan_state
+from reports.verdict.scope import scope
+from reports.verdict.sensitivity import sensitivity
 from reports.verdict.sentences import judged_claim
 from reports.writing import jsonable
 from trainers.common.scores_schema import scores_path
@@ -78,6 +81,12 @@ class _Compared(NamedTuple):
     frontiers: Frontiers
     aggregate: Aggregate
     strata: Strata
+
+
+class _Status(NamedTuple):
+    """Of a comparison with the baseline on the primary metric: why it is exploratory, None where it was declared."""
+
+    exploratory: str | None
 
 
 class _Known(NamedTuple):
@@ -158,9 +167,17 @@ def baseline_label(matrix: MatrixData) -> str | None:
 
 
 def _metrics(
-    matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None, known: Sequence[_Known], primary: str | None
+    matrix: MatrixData,
+    all_arms: Sequence[Arm],
+    baseline: Arm | None,
+    known: Sequence[_Known],
+    primary: str | None,
+    plan: PlanState,
 ) -> tuple[list[Metric], TestCounts]:
-    """Every metric with its comparisons, whose p-values are corrected: the declared by Holm, the others by their own family."""
+    """Every metric with its comparisons, whose p-values are corrected: the first ones by Holm, the others by their own family.
+
+    The first ones, of methods under test with the baseline on the primary metric, are declared where they are as planned.
+    """
     reference = matrix.reference.scores if matrix.reference else {}
     pairs: list[tuple[Arm, Arm | None]] = [*contrasts(all_arms, baseline)]
     family = _baseline_family(matrix, all_arms)
@@ -177,22 +194,31 @@ def _metrics(
         return found
 
     paired = [(k, comparison) for k in known for comparison in compared(k)]
-    # Declared is a method under test, no control and no other setting of the baseline, against it on the primary metric.
-    tested = {a.label for a in all_arms if baseline and a.method != baseline.method and not a.is_control}
-    declared = [
+    # First is a method under test, no control and no other setting of the baseline, against it on the primary metric.
+    tested = {a.label: a.method for a in all_arms if baseline and a.method != baseline.method and not a.is_control}
+    leading = [
         k.name == primary and baseline is not None and c.against == baseline.label and c.label in tested
         for k, c in paired
     ]
     adjusted: dict[int, AdjustedP] = {}
     counts = []
     for own, correct, method in ((True, holm, "Holm"), (False, benjamini_hochberg, "Benjamini-Hochberg")):
-        places = [i for i, is_declared in enumerate(declared) if is_declared is own]
+        places = [i for i, is_first in enumerate(leading) if is_first is own]
         values = corrected([paired[i][1].crossed_test for i in places], correct, method)
         adjusted |= zip(places, values, strict=True)
         counts.append(sum(p.value is not None for p in values))
+
+    def status(known: _Known, one: Paired, is_first: bool) -> _Status | None:
+        if not is_first or baseline is None:
+            return None
+        return _Status(plan.why((tested[one.label], baseline.method), known.benchmark, first=True))
+
     rows = [
-        (k, c, is_declared, adjusted[i]) for i, ((k, c), is_declared) in enumerate(zip(paired, declared, strict=True))
+        (k, c, status(k, c, is_first), adjusted[i])
+        for i, ((k, c), is_first) in enumerate(zip(paired, leading, strict=True))
     ]
+    late = sum(row[2] is not None and row[2].exploratory is not None and row[3].value is not None for row in rows)
+    counts = [counts[0] - late, counts[1] + late]
     metrics = [_metric(matrix, all_arms, k, primary, [row[1:] for row in rows if row[0] is k]) for k in known]
     checkpoints = sum(pair.test is not None for _, c in paired for pair in c.checkpoints)
     return metrics, TestCounts(
@@ -205,7 +231,7 @@ def _metric(
     all_arms: Sequence[Arm],
     known: _Known,
     primary: str | None,
-    rows: Sequence[tuple[Paired, bool, AdjustedP]],
+    rows: Sequence[tuple[Paired, _Status | None, AdjustedP]],
 ) -> Metric:
     benchmark, metric, own_primary, better = known
     reference = matrix.reference.scores.get(benchmark) if matrix.reference else None
@@ -214,11 +240,12 @@ def _metric(
     comparisons = [
         Comparison(
             **dict(c),
-            family="declared" if is_declared else "exploratory",
+            family="declared" if status is not None and status.exploratory is None else "exploratory",
+            exploratory_because=None if status is None else status.exploratory,
             adjusted_p=p,
             verdict=verdict(c, (c.label, c.against), known.name, better, p, absent[c.label]),
         )
-        for c, is_declared, p in rows
+        for c, status, p in rows
     ]
     controls = {arm.label for arm in all_arms if arm.is_control}
     return Metric(
@@ -238,24 +265,26 @@ def _metric(
 def _with_controls(one: Comparison, every: Sequence[Comparison], controls: set[str]) -> Comparison:
     """A declared comparison whose sentence says what the controls add."""
     tested = [c for c in every if c.label == one.label and c.against in controls]
-    note = control_note(one.verdict.code, tested) if one.family == "declared" else ""
+    first = one.family == "declared" or one.exploratory_because is not None
+    note = control_note(one.verdict.code, tested) if first else ""
     said = one.verdict.model_copy(update={"sentence": one.verdict.sentence + note})
     return one.model_copy(update={"verdict": said})
 
 
-def claims_summary(matrix: MatrixData) -> Claims:
-    """The declared claims judged, when they were frozen, and what was changed since."""
+def claims_summary(matrix: MatrixData, plan: PlanState, nulls_count: bool = True) -> Claims:
+    """The declared claims judged, when they and the plan were frozen, and what was changed since."""
     try:
         current = parse_claims(matrix.config.get("claims") or [])
         frozen = read_claims(matrix.output_dir)
         changes = verify(frozen, current) if frozen else []
-        judged = judge_matrix(matrix, current, frozen, frontiers.matched_kl(matrix))
+        changes += [f"the analysis plan was changed after it was frozen: {change}" for change in plan.changes]
+        judged = judge_matrix(matrix, current, frozen, frontiers.matched_kl(matrix), plan, nulls_count)
     except ClaimError as error:
         raise ReportError(str(error)) from error
     return Claims(
         frozen=frozen["frozen"] if frozen else None,
         sha256=frozen["sha256"] if frozen else None,
-        reason=None if frozen else "no claims.json: no claims were frozen before training",
+        reason=None if frozen else "no claims.json: no plan was frozen before training",
         changes=changes,
         judged=[judged_claim(one) for one in judged],
     )
@@ -268,13 +297,14 @@ def _verdict(kind: str, metrics: Sequence[Metric], over: Sequence[OverReference]
         said = sentence(over, first) if over else None
         return Verdict(headline=f"One run: its own numbers, {compared}.", over_reference=said, sentences=[])
     sentences = [
-        VerdictSentence(**dict(c.verdict), label=c.label)
+        VerdictSentence(**dict(c.verdict), label=c.label, exploratory_because=c.exploratory_because)
         for m in metrics
         for c in m.comparisons
-        if c.family == "declared"
+        if c.family == "declared" or c.exploratory_because is not None
     ]
+    late = next((s.exploratory_because for s in sentences if s.exploratory_because), None)
     return Verdict(
-        headline=headline(sentences, counts.unfinished, counts.planned),
+        headline=headline(sentences, counts.unfinished, counts.planned) + (f" Exploratory: {late}." if late else ""),
         over_reference=sentence(over, first, sentences),
         sentences=sentences,
     )
@@ -305,7 +335,12 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
     if kind == "run":
         baseline, note = None, "one run has nothing to be compared with"
     known = sorted(known, key=lambda k: k.name != primary.value)
-    metrics, tests = _metrics(matrix, all_arms, baseline, known, primary.value)
+    try:
+        plan = PlanState() if kind == "run" else plan_state(matrix)
+    except ClaimError as error:
+        raise ReportError(str(error)) from error
+    metrics, tests = _metrics(matrix, all_arms, baseline, known, primary.value, plan)
+    seen = None if kind == "run" else sensitivity(matrix, primary.value, frontiers.matched_kl(matrix))
     states = [r.state for r in matrix.runs]
     counts = Counts(
         planned=len(states),
@@ -345,7 +380,9 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
         counts=counts,
         verdict=_verdict(kind, metrics, over, counts),
         over_reference=over,
-        claims=claims_summary(matrix) if kind == "matrix" else _NO_CLAIMS,
+        sensitivity=seen,
+        scope=scope(matrix, all_arms, baseline, primary.value) if kind == "matrix" else None,
+        claims=claims_summary(matrix, plan, seen is None or seen.nulls_count) if kind == "matrix" else _NO_CLAIMS,
         tests=tests,
         checklist=[],
         metrics=metrics,

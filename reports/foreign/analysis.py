@@ -98,7 +98,9 @@ def _explained(summary: Summary, placed: Sequence[Placed]) -> Summary:
     """The summary in words that a comparison without seeds, of runs that nobody planned, can stand behind."""
     metrics = [_worded(metric) for metric in summary.metrics]
     comparisons = [c for metric in metrics for c in metric.comparisons]
-    said = {c.label: c.verdict.sentence for c in comparisons if c.family == "declared"}  # one sentence a method
+    said = {
+        c.label: c.verdict.sentence for c in comparisons if c.family == "declared" or c.exploratory_because
+    }  # one sentence a method
     verdict = summary.verdict
     sentences = [s.model_copy(update={"sentence": said.get(s.label, s.sentence)}) for s in verdict.sentences]
     headline = verdict.headline

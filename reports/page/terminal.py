@@ -48,6 +48,8 @@ def print_summary(output_dir: Path | str, console: Console | None = None) -> Non
     def safe(text: object) -> str:
         return escape(visible(str(text)))
 
+    if summary.sensitivity:
+        out.print(f"\n{safe(summary.sensitivity.sentence)}")
     out.print(f"\n[bold]{safe(summary.verdict.headline)}[/]")
     if summary.verdict.over_reference:
         out.print(safe(summary.verdict.over_reference))
@@ -85,6 +87,8 @@ def print_summary(output_dir: Path | str, console: Console | None = None) -> Non
         out.print(table)
     for entry in summary.verdict.sentences:
         out.print(f"- {safe(entry.sentence)}")
+    if summary.scope:
+        out.print(" ".join(map(safe, filter(None, (summary.scope.sentence, summary.scope.seed_spread)))))
     tests = summary.tests
     out.print(
         f"[dim]Method-level tests: {tests.declared} declared (Holm), {tests.exploratory} exploratory "

@@ -17,6 +17,7 @@ from reports.schema.foreign import Foreign
 from reports.schema.judges import JudgedBenchmark
 from reports.schema.metrics import Metric
 from reports.schema.runs import Contamination, EngineUse, NoiseFloor, Provenance, RunEntry, Subset
+from reports.schema.sensitivity import Scope, Sensitivity
 from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
 from reports.schema.verdict import Check, Claims, OverReference, TestCounts, Verdict
 
@@ -55,6 +56,10 @@ class Summary(Record):
     baseline: Baseline
     primary: Primary
     counts: Counts
+    sensitivity: Sensitivity | None = Field(
+        default=None, description="What the matrix shows where the answer is known; null where no control was declared."
+    )
+    scope: Scope | None = Field(default=None, description="Absent in early files.")
     verdict: Verdict
     over_reference: list[OverReference] = Field(description="Empty where the reference was not scored.")
     claims: Claims

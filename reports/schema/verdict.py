@@ -17,6 +17,8 @@ Assertion = Literal["gain", "variation", "perplexity"]
 class VerdictSentence(ComparisonVerdict, Labelled):
     """The verdict on one method under test against the baseline, on the primary metric."""
 
+    exploratory_because: str | None = Field(default=None, description="Why it was not declared; null where it was.")
+
 
 class Verdict(Record):
     """What the report says first."""
