@@ -52,7 +52,9 @@ def test_the_pairs_do_not_follow_a_file_that_changes(world: Any) -> None:
     plan = world.plan()
     freeze(plan)
     world.pairs.write_text("gone\n", encoding="utf-8")
-    assert [pair.content() for pair in load_pairs(plan.training_pairs(plan.data_hash))] == [pair.content() for pair in plan.pairs]
+    assert [pair.content() for pair in load_pairs(plan.training_pairs(plan.data_hash))] == [
+        pair.content() for pair in plan.pairs
+    ]
     plan.training_pairs(plan.data_hash).write_text("damaged\n", encoding="utf-8")
     freeze(plan)
     assert len(load_pairs(plan.training_pairs(plan.data_hash))) == 4
