@@ -14,6 +14,7 @@ from harness.commands.data.learnability import of_data_card, pairs_hash, recall
 from harness.config import MatrixConfig, Source, load, override
 from harness.plan.benchmarks import engine_identity, metrics_of, resolve_benchmark, resolve_task
 from harness.plan.data import load_data
+from harness.plan.draws import pair_sets
 from harness.plan.judges import judged_metrics, resolve_judges
 from harness.plan.matrix import RunSpec
 from harness.plan.model import starting_model
@@ -21,6 +22,7 @@ from harness.plan.model_hash import model_hash
 from harness.plan.plan import Plan
 from harness.plan.references import resolve_model
 from harness.state.output import check_output
+from trainers.formats.pairs import PreferencePair
 
 
 def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overrides: Sequence[str] = ()) -> Plan:
@@ -47,8 +49,7 @@ def resolve(
         UserError: something is not there, or does not go together.
     """
     check_trackers(config, source)
-    data_file, every, pairs, held_file = load_data(config, source, log)
-    check_betas(drafts, pairs, data_file)
+    data_file, every, pool, held_file = load_data(config, source, log)
     engine = engine_identity(config, source)
     benchmarks = [
         resolve_benchmark(config, source, i, engine, held_file) for i in range(len(config.evaluation.benchmarks))
@@ -63,12 +64,19 @@ def resolve(
     model = starting_model(config, source, model, log)
     lengths = [{**config.training, **method.training}.get("max_length", 1024) for method in config.methods]
     shortest = min((n for n in lengths if n is not None), default=None)
-    pairs = fitting(pairs, data_file, model.path, shortest, config.data.without_preference == "drop", log)
-    data_hash, weights = pairs_hash(pairs), model_hash(model.path)
-    specs = [draft.with_hashes(weights, data_hash) for draft in drafts]
+
+    def fits(pairs: list[PreferencePair]) -> list[PreferencePair]:
+        return fitting(pairs, data_file, model.path, shortest, config.data.without_preference == "drop", log)
+
+    drawn = pair_sets(config, source, pool, [draft.draw for draft in drafts], fits)
+    check_betas(drafts, drawn, data_file)
+    hashes, weights = {draw: pairs_hash(pairs) for draw, pairs in drawn.items()}, model_hash(model.path)
+    sets = {hashes[draw]: pairs for draw, pairs in drawn.items()}
+    specs = [draft.with_hashes(weights, hashes) for draft in drafts]
     known = recall(every, weights)
     if known is None and isinstance(config.data.train, str):
         known = of_data_card(data_file, config.model.name_or_path)
     if known is not None and known.warning is not None:
         log(known.warning)
-    return Plan(config, source, output, model, weights, data_file, data_hash, pairs, specs, benchmarks, judges, known)
+    found = benchmarks, judges, known
+    return Plan(config, source, output, model, weights, data_file, sets, len(pool), specs, *found)

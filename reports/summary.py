@@ -33,6 +33,9 @@ from reports.verdict.claims import ClaimError, parse_claims, read_claims, verify
 from reports.verdict.inference import inference, nothing
 from reports.verdict.judged import Judged, judge_matrix
 from reports.verdict.methods import answer, verdict
+from reports.verdict.plan import PlanState, plan_state
+from reports.verdict.scope import scope
+from reports.verdict.sensitivity import sensitivity
 from reports.verdict.sentences import judged_claim
 from reports.writing import jsonable
 from trainers.common.scores_schema import scores_path
@@ -77,6 +80,12 @@ class _Compared(NamedTuple):
     frontiers: Frontiers
     aggregate: Aggregate
     strata: Strata
+
+
+class _Status(NamedTuple):
+    """Of a comparison with the baseline on the primary metric: why it is exploratory, None where it was declared."""
+
+    exploratory: str | None
 
 
 class _Known(NamedTuple):
@@ -157,9 +166,17 @@ def baseline_label(matrix: MatrixData) -> str | None:
 
 
 def _metrics(
-    matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None, known: Sequence[_Known], primary: str | None
+    matrix: MatrixData,
+    all_arms: Sequence[Arm],
+    baseline: Arm | None,
+    known: Sequence[_Known],
+    primary: str | None,
+    plan: PlanState,
 ) -> tuple[list[Metric], TestCounts]:
-    """Every metric with its comparisons, whose p-values are corrected: the declared by Holm, the others by their own family."""
+    """Every metric with its comparisons, whose p-values are corrected: the first ones by Holm, the others by their own family.
+
+    The first ones, of methods under test with the baseline on the primary metric, are declared where they are as planned.
+    """
     reference = matrix.reference.scores if matrix.reference else {}
     pairs: list[tuple[Arm, Arm | None]] = [*contrasts(all_arms, baseline)]
     family = _baseline_family(matrix, all_arms)
@@ -176,22 +193,31 @@ def _metrics(
         return found
 
     paired = [(k, comparison) for k in known for comparison in compared(k)]
-    # Declared is a method under test, no control and no other setting of the baseline, against it on the primary metric.
-    tested = {a.label for a in all_arms if baseline and a.method != baseline.method and not a.is_control}
-    declared = [
+    # First is a method under test, no control and no other setting of the baseline, against it on the primary metric.
+    tested = {a.label: a.method for a in all_arms if baseline and a.method != baseline.method and not a.is_control}
+    leading = [
         k.name == primary and baseline is not None and c.against == baseline.label and c.label in tested
         for k, c in paired
     ]
     adjusted: dict[int, AdjustedP] = {}
     counts = []
     for own, correct, method in ((True, holm, "Holm"), (False, benjamini_hochberg, "Benjamini-Hochberg")):
-        places = [i for i, is_declared in enumerate(declared) if is_declared is own]
+        places = [i for i, is_first in enumerate(leading) if is_first is own]
         values = corrected([paired[i][1].crossed_test for i in places], correct, method)
         adjusted |= zip(places, values, strict=True)
         counts.append(sum(p.value is not None for p in values))
+
+    def status(known: _Known, one: Paired, is_first: bool) -> _Status | None:
+        if not is_first or baseline is None:
+            return None
+        return _Status(plan.why((tested[one.label], baseline.method), known.benchmark, first=True))
+
     rows = [
-        (k, c, is_declared, adjusted[i]) for i, ((k, c), is_declared) in enumerate(zip(paired, declared, strict=True))
+        (k, c, status(k, c, is_first), adjusted[i])
+        for i, ((k, c), is_first) in enumerate(zip(paired, leading, strict=True))
     ]
+    late = sum(row[2] is not None and row[2].exploratory is not None and row[3].value is not None for row in rows)
+    counts = [counts[0] - late, counts[1] + late]
     metrics = [_metric(matrix, all_arms, k, primary, [row[1:] for row in rows if row[0] is k]) for k in known]
     checkpoints = sum(pair.test is not None for _, c in paired for pair in c.checkpoints)
     return metrics, TestCounts(
@@ -204,7 +230,7 @@ def _metric(
     all_arms: Sequence[Arm],
     known: _Known,
     primary: str | None,
-    rows: Sequence[tuple[Paired, bool, AdjustedP]],
+    rows: Sequence[tuple[Paired, _Status | None, AdjustedP]],
 ) -> Metric:
     benchmark, metric, own_primary, better = known
     reference = matrix.reference.scores.get(benchmark) if matrix.reference else None
@@ -212,11 +238,12 @@ def _metric(
     comparisons = [
         Comparison(
             **dict(c),
-            family="declared" if is_declared else "exploratory",
+            family="declared" if status is not None and status.exploratory is None else "exploratory",
+            exploratory_because=None if status is None else status.exploratory,
             adjusted_p=p,
             verdict=verdict(c, better, p),
         )
-        for c, is_declared, p in rows
+        for c, status, p in rows
     ]
     return Metric(
         benchmark=benchmark,
@@ -231,19 +258,22 @@ def _metric(
     )
 
 
-def claims_summary(matrix: MatrixData, matched_kl: MatchedKL) -> tuple[Claims, list[Judged]]:
-    """The declared claims judged, when they were frozen, and what was changed since."""
+def claims_summary(
+    matrix: MatrixData, matched_kl: MatchedKL, plan: PlanState, nulls_count: bool
+) -> tuple[Claims, list[Judged]]:
+    """The declared claims judged, when they and the plan were frozen, and what was changed since."""
     try:
         current = parse_claims(matrix.config.get("claims") or [])
         frozen = read_claims(matrix.output_dir)
         changes = verify(frozen, current) if frozen else []
-        judged = judge_matrix(matrix, current, frozen, matched_kl)
+        changes += [f"the analysis plan was changed after it was frozen: {change}" for change in plan.changes]
+        judged = judge_matrix(matrix, current, frozen, matched_kl, plan, nulls_count)
     except ClaimError as error:
         raise ReportError(str(error)) from error
     claims = Claims(
         frozen=frozen["frozen"] if frozen else None,
         sha256=frozen["sha256"] if frozen else None,
-        reason=None if frozen else "no claims.json: no claims were frozen before training",
+        reason=None if frozen else "no claims.json: no plan was frozen before training",
         changes=changes,
         judged=[judged_claim(one) for one in judged],
     )
@@ -251,7 +281,13 @@ def claims_summary(matrix: MatrixData, matched_kl: MatchedKL) -> tuple[Claims, l
 
 
 def _verdict(
-    kind: str, found: Inference, claims: Claims, over: Sequence[OverReference], counts: Counts, better: bool
+    kind: str,
+    found: Inference,
+    claims: Claims,
+    over: Sequence[OverReference],
+    counts: Counts,
+    better: bool,
+    counting: bool,
 ) -> Verdict:
     if kind == "run":
         of = next((row for row in over if row.difference is not None), None)
@@ -263,7 +299,9 @@ def _verdict(
     late = [c.exploratory_because for c in claims.judged if c.exploratory_because]
     because = next(iter([*late, *claims.changes]), None) if claims.judged else "no claim was declared"
     return Verdict(
-        answer=answer(found, counts, over, better), kind="exploratory" if because else "declared", because=because
+        answer=answer(found, counts, over, better, counting),
+        kind="exploratory" if because else "declared",
+        because=because,
     )
 
 
@@ -292,7 +330,12 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
     if kind == "run":
         baseline, note = None, "one run has nothing to be compared with"
     known = sorted(known, key=lambda k: k.name != primary.value)
-    metrics, tests = _metrics(matrix, all_arms, baseline, known, primary.value)
+    try:
+        plan = PlanState() if kind == "run" else plan_state(matrix)
+    except ClaimError as error:
+        raise ReportError(str(error)) from error
+    metrics, tests = _metrics(matrix, all_arms, baseline, known, primary.value, plan)
+    seen, counting = None, True
     states = [r.state for r in matrix.runs]
     counts = Counts(
         planned=len(states),
@@ -320,8 +363,10 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
             strata.strata_summary(matrix, all_arms, metrics, label, control_labels),
         )
         matched_kl = frontiers.matched_kl(matrix)
-        claims, judged = claims_summary(matrix, matched_kl)
-        table = inference(matrix, all_arms, baseline, first, compared.frontiers, judged, matched_kl)
+        seen = sensitivity(matrix, primary.value, matched_kl)
+        counting = seen is None or seen.nulls_count
+        claims, judged = claims_summary(matrix, matched_kl, plan, counting)
+        table = inference(matrix, all_arms, baseline, first, compared.frontiers, judged, matched_kl, counting)
     beta = beta_summary(matrix, all_arms, analysed)
     summary = Summary(
         schema_version=3,
@@ -334,9 +379,11 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
         ),
         primary=primary,
         counts=counts,
-        verdict=_verdict(kind, table, claims, over, counts, first is None or first.higher_is_better),
+        verdict=_verdict(kind, table, claims, over, counts, first is None or first.higher_is_better, counting),
         inference=table,
         over_reference=over,
+        sensitivity=seen,
+        scope=scope(matrix, all_arms, baseline, primary.value) if kind == "matrix" else None,
         claims=claims,
         tests=tests,
         checklist=[],

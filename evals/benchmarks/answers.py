@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import variance
 from typing import Any, ClassVar
 
 from evals.benchmarks.base import Benchmark, Row, Visit
@@ -75,6 +76,7 @@ class AnswerBenchmark(Benchmark):
                         "prompt": text,
                         "response": found[0]["text"],
                         PERPLEXITY: None if turn else log_ppl,
+                        **_sampled(each),
                         **self.details(row, found[0]),
                     }
                 )
@@ -97,6 +99,14 @@ class AnswerBenchmark(Benchmark):
         if visit.reference is None:
             return [row.get(PERPLEXITY) for row in rows]
         return perplexities(visit.of_reference(), self._prompts(visit, rows))
+
+
+def _sampled(each: Sequence[Mapping[str, float | None]]) -> Row:
+    """`sample_variance` of every metric over the samples of a prompt; nothing where there is one sample."""
+    if len(each) < 2:
+        return {}
+    known = {name: [v for values in each if (v := values.get(name)) is not None] for name in each[0]}
+    return {"sample_variance": {name: variance(values) for name, values in known.items() if len(values) == len(each)}}
 
 
 class ReferenceScored(AnswerBenchmark):

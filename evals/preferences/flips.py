@@ -28,7 +28,7 @@ class Noise:
     """
 
     shares: tuple[float, ...]
-    seed: int = 0
+    seed: int | str = 0
     pref_beta: float = 0.1
     ratio: float = 30.0
     by: str | None = None
@@ -44,6 +44,26 @@ class Noise:
             # A beta of 0 is no beta: the trainers refuse it.
             if not 0 < value < math.inf:
                 raise PairError(f"{name} of the flips is {value}; it must be a finite number above 0")
+
+
+def truth_betas(flipped: Sequence[bool], ratio: float, mean: float) -> list[float]:
+    """Betas that know which pairs were flipped: of a clean pair `ratio` times that of a flipped one, `mean` on average."""
+    q = sum(flipped) / len(flipped) if flipped else 0.0
+    clean = mean / (1 - q + q / ratio)
+    return [clean / ratio if hit else clean for hit in flipped]
+
+
+def permuted_betas(ids: Sequence[str], flipped: Sequence[bool], betas: Sequence[float], seed: int) -> list[float]:
+    """The same betas handed out by lot over the whole data set, and balanced: flipped and clean pairs get, up to rounding,
+    the same share of each value, so that no chance link to the truth is left."""
+    order = sorted(range(len(ids)), key=lambda i: hashlib.sha256(f"permute:{seed}:{ids[i]}".encode()).hexdigest())
+    # Flipped pairs first; every value is then spread evenly over the places, the smallest first.
+    places = sorted(order, key=lambda i: not flipped[i])
+    spread = sorted(range(len(ids)), key=lambda rank: (rank * 0.6180339887498949) % 1.0)
+    found = [0.0] * len(ids)
+    for place, beta in zip(spread, sorted(betas), strict=True):
+        found[places[place]] = beta
+    return found
 
 
 def flip(pairs: Sequence[Mapping[str, Any]], noise: Noise) -> tuple[list[Json], Json]:
@@ -78,13 +98,13 @@ def flip(pairs: Sequence[Mapping[str, Any]], noise: Noise) -> tuple[list[Json], 
         if noise.by is not None and group:
             values = [pair[COLUMNS[noise.by]] for pair in group]
             terciles.append({"n": len(group), "n_flipped": len(chosen), "low": min(values), "high": max(values)})
+    hits = [pair["id"] in flipped for pair in pairs]
+    rows = [
+        (_exchanged(pair) if hit else dict(pair)) | {"flipped": hit, "beta": beta}
+        for pair, hit, beta in zip(pairs, hits, truth_betas(hits, noise.ratio, noise.pref_beta), strict=True)
+    ]
     q = len(flipped) / len(pairs) if pairs else 0.0
     clean = noise.pref_beta / (1 - q + q / noise.ratio)
-    rows = []
-    for pair in pairs:
-        hit = pair["id"] in flipped
-        row = _exchanged(pair) if hit else dict(pair)
-        rows.append(row | {"flipped": hit, "beta": clean / noise.ratio if hit else clean})
     record = {
         "shares": list(noise.shares),
         "by": noise.by,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness.config import MatrixConfig, Path_, Source, refuse
+from harness.plan.draws import Draw
 from harness.plan.matrix import RunSpec
 from trainers.common import UserError
 from trainers.formats.pairs import PreferencePair
@@ -20,14 +21,15 @@ _OWN_LOSS = {"beta_dpo", "alpha_dpo", "weight_only", "saturation_only"}
 Where = Callable[[str], str]
 
 
-def check_betas(specs: Sequence[RunSpec], pairs: Sequence[PreferencePair], data_file: Path) -> None:
+def check_betas(specs: Sequence[RunSpec], drawn: Mapping[Draw, Sequence[PreferencePair]], data_file: Path) -> None:
     """Refuse pairs without a beta where a run's rule reads it.
 
     Raises:
         UserError: the first such pair.
     """
     for spec in specs:
-        lacking = next((pair for pair in pairs if pair.beta is None), None) if spec.rule == "dataset_beta" else None
+        pairs = drawn[spec.draw] if spec.rule == "dataset_beta" else ()
+        lacking = next((pair for pair in pairs if pair.beta is None), None)
         if lacking is not None:
             raise UserError(
                 f"{lacking.source or data_file}:{lacking.line}: no 'beta' (id {lacking.id!r}); rule dataset_beta of method "

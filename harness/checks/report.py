@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from harness.config import MatrixConfig, Source, refuse
+from harness.config import MatrixConfig, MethodConfig, Source, refuse
+from reports.verdict.claims import measures_kl
 from trainers.common import UserError, nearest
 
 #: Names of benchmarks (and of `benchmark@judge`) with their metrics; None where any metric may come (lm-eval).
@@ -44,6 +45,12 @@ def check_claims(config: MatrixConfig, source: Source, measured: Measured) -> No
         )
         names.add(claim.name)
         _check_metric(claim.metric, at("metric"), measured)
+        evaluation = config.evaluation.model_dump()
+        if claim.at == "matched_kl" and not measures_kl(evaluation, claim.metric.split("/")[0]):
+            raise UserError(
+                f"{at('at')} is 'matched_kl', but KL is not measured along every run; add a benchmark of kind kl and "
+                "evaluation.checkpoints, for all seeds and both benchmarks"
+            )
         controls = {m.rule or m.name for m in config.methods if m.parent == claim.method}
         lacking = [rule for rule in _NEEDED_CONTROLS[claim.asserts] if rule not in controls]
         if lacking:
@@ -51,6 +58,46 @@ def check_claims(config: MatrixConfig, source: Source, measured: Measured) -> No
                 f"{at('asserts')} is {claim.asserts!r}, which needs the control {lacking[0]}; add a method with rule: "
                 f"{lacking[0]} and parent: {claim.method}"
             )
+
+
+def check_sensitivity(config: MatrixConfig, source: Source, measured: Measured) -> None:
+    """Refuse controls that are not in the matrix, or whose mean beta differs from that of what they are compared with."""
+    planted, at = config.sensitivity, partial(source.at, "sensitivity")
+    if planted is None:
+        return
+    methods = {method.name: method for method in config.methods}
+    named = {key: name for key in ("positive", "negative", "against", "weak") if (name := getattr(planted, key))}
+    apart = {config.report.baseline, *(name for claim in config.claims for name in (claim.method, claim.against))}
+    against = methods.get(planted.against)
+    refuse(
+        *((name not in methods, f"{at(key)} is {name!r}; {nearest(name, methods)}") for key, name in named.items()),
+        (len(planted.roles) < len(named), f"{at('negative')}: {', '.join(named.values())}; name different methods"),
+        *(
+            (
+                planted.flip is not None and name in apart,
+                f"{at(key)} is {name!r}, which the report or a claim is about, but sensitivity.flip flips labels of its pairs; "
+                "add a method for the controls alone",
+            )
+            for key, name in named.items()
+        ),
+    )
+    tuned = set(_betas(against)) if against is not None else set()
+    for key, name in named.items():
+        for beta in _betas(methods[name]) if methods[name].oracle is not None else ():
+            if beta not in tuned:
+                raise UserError(
+                    f"{at(key)} is {name!r} with a mean beta of {beta}, and {planted.against!r} has {sorted(tuned)}; "
+                    "compare at one mean: give both the same pref_beta"
+                )
+    metric = planted.metric or config.report.primary
+    if metric is None:
+        raise UserError(f"{at('metric')} is missing, and so is report.primary; add one of them")
+    _check_metric(metric, at("metric"), measured)
+
+
+def _betas(method: MethodConfig) -> list[float]:
+    """Every pref_beta of a method."""
+    return [float(beta) for beta in method.grid.get("pref_beta", [method.params.get("pref_beta", 0.1)])]
 
 
 def _check_looks(config: MatrixConfig, source: Source) -> None:

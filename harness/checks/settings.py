@@ -13,7 +13,7 @@ from trainers.common import UserError, nearest
 
 
 def check_data(config: MatrixConfig, source: Source) -> None:
-    """Refuse two held-out sets, and streams without an end.
+    """Refuse two held-out sets, streams without an end, and draws that would all be the same.
 
     Raises:
         UserError: with the line and the fix.
@@ -29,6 +29,7 @@ def check_data(config: MatrixConfig, source: Source) -> None:
             data.streaming and not parts and data.max_train_pairs is None,
             f"{source.at('data', 'streaming')} is true, but nothing limits the pairs to read; add data.max_train_pairs",
         ),
+        *_wrong_draws(config, source),
         *(
             (
                 data.streaming and one.limit is None,
@@ -38,6 +39,46 @@ def check_data(config: MatrixConfig, source: Source) -> None:
             for i, one in enumerate(parts)
         ),
     )
+
+
+def _wrong_draws(config: MatrixConfig, source: Source) -> list[tuple[bool, str]]:
+    data, planted, at = config.data, config.sensitivity, source.at
+    parts = {seed % data.subsets for seed in config.seeds} if data.subsets else set()
+    oracles = [(i, method) for i, method in enumerate(config.methods) if method.oracle is not None]
+    return [
+        (
+            data.resample is not None and data.max_train_pairs is None and data.flip is None,
+            f"{at('data', 'resample')} is {data.resample!r}, but every seed would draw all pairs; add data.max_train_pairs",
+        ),
+        (
+            data.resample is not None and data.streaming,
+            f"{at('data', 'streaming')} is true, but data.resample draws from all pairs; remove one of them",
+        ),
+        (
+            data.subsets is not None and data.resample is None,
+            f"{at('data', 'subsets')} is {data.subsets}, but data.resample is not set; add data.resample: per_seed",
+        ),
+        (
+            data.subsets is not None and len(parts) < data.subsets,
+            f"{at('data', 'subsets')} is {data.subsets}, and seeds modulo that give {len(parts)} draws; give other seeds",
+        ),
+        (
+            planted is not None and planted.flip is not None and data.flip is not None,
+            f"{at('sensitivity', 'flip')} is set, but data.flip flips the pairs of all methods; remove one of them",
+        ),
+        (
+            data.subsets is not None and bool(config.claims),
+            f"{at('data', 'subsets')} is {data.subsets}, but claims need seeds that share no draw of the pairs; remove it",
+        ),
+        *(
+            (
+                method.rule != "dataset_beta",
+                f"{at('methods', i, 'oracle')}: oracle makes the betas of rule dataset_beta, and the rule of "
+                f"{method.name!r} is {method.rule or method.name!r}; set rule: dataset_beta",
+            )
+            for i, method in oracles
+        ),
+    ]
 
 
 #: Fields of peft.LoraConfig that vLLM's adapters do not know, and the values at which they do nothing.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from evals.benchmarks import registry as benchmark_kinds
 from evals.judges.worker import SCORE, WIN_RATE, cell_name
 from harness.checks.combinations import check_combinations
-from harness.checks.report import check_claims, check_report
+from harness.checks.report import check_claims, check_report, check_sensitivity
 from harness.checks.settings import check_data, check_save, check_snapshots
 from harness.config import MatrixConfig, Source, parse, refuse
 from harness.config.fields import check_fields, check_objective_fields
@@ -136,4 +136,5 @@ def _check_measures(config: MatrixConfig, source: Source) -> None:
     }
     check_report(config, source, measured)
     check_claims(config, source, measured)
+    check_sensitivity(config, source, measured)
     check_snapshots(config, source)

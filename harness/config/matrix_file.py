@@ -74,7 +74,9 @@ class DataConfig(Strict):
     `without_preference` says what to do with rows without a preference (identical, tied or empty answers, one answer only,
     a prompt that leaves no room for an answer). `heldout_share` takes the held-out pairs from `train` instead of a source of
     their own: whole prompt groups, so that no prompt is on both sides. With `streaming` the sources are read row by row, and
-    no further than `max_train_pairs` or each source's `limit` asks for.
+    no further than `max_train_pairs` or each source's `limit` asks for. With `resample: per_seed` every seed draws its own
+    `max_train_pairs` of the pairs, the same for all methods; with `subsets: K` the seeds share K draws in turn (seed modulo K).
+    `flip` exchanges chosen and rejected in that share of the training pairs, by lot.
     """
 
     train: _Train
@@ -84,6 +86,9 @@ class DataConfig(Strict):
     max_train_pairs: int | None = Field(None, gt=0)
     seed: int = 0
     without_preference: Literal["error", "drop"] = "error"
+    resample: Literal["per_seed"] | None = None
+    subsets: int | None = Field(None, ge=2)
+    flip: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False)
 
     @property
     def sources(self) -> list[DataSource]:
@@ -91,27 +96,62 @@ class DataConfig(Strict):
         return [DataSource(source=self.train)] if isinstance(self.train, str) else self.train
 
 
+class OracleConfig(Strict):
+    """Betas of rule dataset_beta from which labels were flipped: a clean pair has `clean_over_flipped` times the beta of a
+    flipped one, and the mean is the method's pref_beta. `permuted` hands the same betas out by lot, over the whole data set."""
+
+    clean_over_flipped: float = Field(gt=0, allow_inf_nan=False)
+    permuted: bool = False
+
+
 class MethodConfig(WithParams):
     """One method. Keys beside the ones below are parameters of its rule (pref_beta, pref_beta_scale, ...).
 
     `parent` names the method a control belongs to: the control has a run for each of the parent's runs, with its seed,
-    hyper-parameters and training settings.
+    hyper-parameters and training settings. `oracle` makes the betas of rule dataset_beta.
     """
 
     name: Name
     rule: str | None = None
     objective: Literal["dpo", "kto", "orpo"] = "dpo"
     parent: Name | None = None
+    oracle: OracleConfig | None = None
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     seeds: list[Seed] | None = None
     training: Json = Field(default_factory=dict)
 
 
 class ReportConfig(Strict):
-    """Which method is the baseline, and which `benchmark/metric` the verdict is about."""
+    """Which method is the baseline, which `benchmark/metric` the verdict is about, and the output of a finished pilot, whose
+    spread `run-matrix --dry-run` sizes this matrix by."""
 
     baseline: str | None = None
     primary: str | None = None
+    pilot: str | None = None
+
+
+class SensitivityConfig(Strict):
+    """Methods that show whether the matrix can see an effect (ICH E10: assay sensitivity).
+
+    `positive` has an effect that is known, `weak` a smaller one, `negative` none; each is compared with `against` at the same
+    mean beta, on `metric` (default: the report's primary), at equal KL where KL is measured at checkpoints. The negative control
+    must not be better by more than `margin`. With `flip` these methods alone, and controls of theirs, train on pairs of which
+    that share is flipped.
+    """
+
+    positive: Name
+    negative: Name
+    against: Name
+    margin: float = Field(gt=0, allow_inf_nan=False)
+    weak: Name | None = None
+    metric: str | None = None
+    flip: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False)
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """What each method is for, by its name."""
+        named = {self.positive: "positive", self.negative: "negative", self.against: "against"}
+        return named if self.weak is None else {**named, self.weak: "weak"}
 
 
 class ClaimConfig(Strict):
@@ -160,6 +200,7 @@ class MatrixConfig(Strict):
     seeds: list[Seed] = Field(default_factory=lambda: [0], min_length=1)
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
+    sensitivity: SensitivityConfig | None = None
     claims: list[ClaimConfig] = Field(default_factory=list)
     looks: list[int] = Field(
         default_factory=list,

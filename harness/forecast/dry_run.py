@@ -12,6 +12,7 @@ from rich.table import Table
 
 from evals.engine.base import EngineConfig, choose_backend
 from harness.forecast.estimate import Estimate, JudgeCost, estimate, is_judged
+from harness.forecast.pilot import sized
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import duration
@@ -88,6 +89,8 @@ def show_plan(plan: Plan, selected: list[RunSpec]) -> None:
     console.print(f"model {plan.model.name}, {config.model.dtype}, {'LoRA' if config.lora else 'all weights'}")
     found = plan.learnability
     console.print(f"learnability: {found.text if found else 'not measured (inspect-data SOURCE --learnability does)'}")
+    if (pilot := sized(plan)) is not None:
+        console.print(pilot.text)
     console.print(_graph(plan, states, cost))
     console.print()
     console.print(_runs(plan, states) if len(states) <= _LISTED else _groups(plan, states))
@@ -199,6 +202,7 @@ def plan_record(plan: Plan, selected: Sequence[RunSpec]) -> Json:
         "training_pairs": len(plan.pairs),
         "benchmarks": [benchmark.name for benchmark in plan.benchmarks],
         "learnability": asdict(plan.learnability) if plan.learnability is not None else None,
+        "pilot": asdict(pilot) if (pilot := sized(plan)) is not None else None,
         "runs": runs,
         "stages": [asdict(stage) for stage in stages(plan, states, cost)],
         "estimate": asdict(cost),

@@ -14,7 +14,7 @@ from harness.plan.references import EMBEDDED, data_path, data_source
 from trainers.common import UserError, cache_dir, write_bytes
 from trainers.common.turns import DataError
 from trainers.formats import Part, load_mixture, load_source, split_by_prompt, to_jsonl
-from trainers.formats.pairs import PreferencePair, subset
+from trainers.formats.pairs import PreferencePair
 from trainers.formats.readers.hub import HUB, HubData, hub_rows, parse_hub
 from trainers.formats.source import split_reference
 
@@ -105,7 +105,7 @@ def stream_limit(data: DataConfig) -> int | None:
 def load_data(
     config: MatrixConfig, source: Source, log: Callable[[str], None]
 ) -> tuple[Path, list[PreferencePair], list[PreferencePair], Path | None]:
-    """The first source, for messages, all pairs, those to train on, and the file of those held out from them, if any."""
+    """The first source, for messages, all pairs, those left to train on, and the file of those held out from them, if any."""
     data, base = config.data, source.path.parent
     single = isinstance(data.train, str)
     parts = []
@@ -126,4 +126,4 @@ def load_data(
     pairs, held_file = loaded.pairs, None
     if data.heldout_share is not None:
         pairs, held_file = hold_out(pairs, data.heldout_share, data.seed, source.where(("data", "heldout_share")), log)
-    return Path(parts[0].source), loaded.pairs, subset(pairs, data.max_train_pairs, data.seed), held_file
+    return Path(parts[0].source), loaded.pairs, pairs, held_file

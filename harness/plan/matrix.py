@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from harness.config import MatrixConfig, MethodConfig, Source
+from harness.plan.draws import Draw, draw_of
 from harness.plan.model_hash import TRAIN_VERSION
 from trainers.common import Json, UserError, file_hash, fingerprint, nearest, stable
 from trainers.common.plugins import is_file_target
@@ -43,7 +44,7 @@ class RunSpec:
     Attributes:
         params: of the rule, with defaults filled in. hyper: what the grid chose.
         identity: what determines its numbers, beside its parent's; weights and data are "unknown" until `with_hashes`.
-        parent_run: the run that a control repeats.
+        parent_run: the run that a control repeats. draw: the pairs it trains on.
     """
 
     method: str
@@ -55,6 +56,7 @@ class RunSpec:
     identity: Json = field(repr=False)
     objective: str = "dpo"
     parent_run: RunSpec | None = None
+    draw: Draw = field(default_factory=Draw)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -78,10 +80,15 @@ class RunSpec:
         chosen = ", ".join(f"{key}={value}" for key, value in self.hyper.items())
         return f"{self.method}{f' [{chosen}]' if chosen else ''} seed {self.seed}"
 
-    def with_hashes(self, model: str, data: str) -> RunSpec:
+    def with_hashes(self, model: str, data: Mapping[Draw, str]) -> RunSpec:
         """The run on these starting weights and training pairs, by their identities."""
         parent = self.parent_run.with_hashes(model, data) if self.parent_run is not None else None
-        return replace(self, identity={**self.identity, "model": model, "data": data}, parent_run=parent)
+        return replace(self, identity={**self.identity, "model": model, "data": data[self.draw]}, parent_run=parent)
+
+    @property
+    def data_hash(self) -> str:
+        """Identity of its training pairs (SHA-256)."""
+        return str(self.identity["data"])
 
 
 def _rule(method: MethodConfig, index: int, source: Source) -> tuple[str, str | None]:
@@ -191,8 +198,9 @@ def _specs(
         point = dict(zip(method.grid, values, strict=True))
         params = _rule_params(method, rule, point, index, source)
         for seed in _seeds(config, method, index, source):
-            identity = _identity(config, method, rule, rule_file, params, training, seed)
-            yield RunSpec(method.name, rule, seed, params, point, training, identity, method.objective)
+            draw = draw_of(config, method, seed, params.get("pref_beta"))
+            identity = _identity(config, method, rule, rule_file, params, training, seed, draw)
+            yield RunSpec(method.name, rule, seed, params, point, training, identity, method.objective, None, draw)
 
 
 def _controls(
@@ -225,9 +233,12 @@ def _controls(
             )
         inherited = {key: value for key, value in parent.params.items() if key in info.params}
         params = _rule_params(method, rule, {**inherited, **method.params}, index, source)
-        identity = _identity(config, method, rule, None, params, parent.training, parent.seed)
+        draw = draw_of(config, method, parent.seed, None)
+        identity = _identity(config, method, rule, None, params, parent.training, parent.seed, draw)
         chosen, training = parent.hyper, parent.training
-        yield RunSpec(method.name, rule, parent.seed, params, chosen, training, identity, method.objective, parent)
+        yield RunSpec(
+            method.name, rule, parent.seed, params, chosen, training, identity, method.objective, parent, draw
+        )
 
 
 def _identity(
@@ -238,6 +249,7 @@ def _identity(
     params: Json,
     training: Json,
     seed: int,
+    draw: Draw,
 ) -> Json:
     """What determines the numbers of a run. Keys that came later are there only where they differ from what was before."""
     quantization = config.model.quantization
@@ -256,6 +268,7 @@ def _identity(
         "training": {key: value for key, value in training.items() if key not in _EXECUTION},
         **({} if quantization is None else {"quantization": quantization.model_dump()}),
         **({} if method.objective == "dpo" else {"objective": method.objective}),
+        **({"draw": draw.identity} if draw.identity else {}),
     }
 
 

@@ -16,13 +16,13 @@ from harness.plan.matrix import RunSpec
 from harness.plan.references import ResolvedModel
 from harness.state import Environment, RunRecord
 from harness.state.policies import policy_entry
-from trainers.common import Json, now, scores_schema
+from trainers.common import Json, fingerprint, now, scores_schema
 from trainers.formats.pairs import PreferencePair
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked matrix and where its results go."""
+    """A checked matrix and where its results go. `sets`: the training pairs by their identity, those of the first run first."""
 
     config: MatrixConfig
     source: Source
@@ -30,8 +30,8 @@ class Plan:
     model: ResolvedModel
     model_hash: str
     data_file: Path
-    data_hash: str
-    pairs: list[PreferencePair]
+    sets: dict[str, list[PreferencePair]]
+    pool: int
     specs: list[RunSpec]
     benchmarks: list[PlannedBenchmark]
     judges: list[PlannedJudge]
@@ -41,10 +41,25 @@ class Plan:
         """Where a run lies."""
         return self.output / "runs" / spec.run_id
 
-    @property
-    def training_pairs(self) -> Path:
+    def training_pairs(self, data_hash: str) -> Path:
         """The pairs trained on, as JSONL in the output: workers need neither the sources nor a network."""
-        return self.output / f"train_pairs-{self.data_hash[:16]}.jsonl"
+        return self.output / f"train_pairs-{data_hash[:16]}.jsonl"
+
+    @property
+    def data_hash(self) -> str:
+        """Identity of all training pairs of the matrix."""
+        return next(iter(self.sets)) if len(self.sets) == 1 else fingerprint(sorted(self.sets))
+
+    @property
+    def pairs(self) -> list[PreferencePair]:
+        """The pairs that the first run trains on; all draws are about as many."""
+        return next(iter(self.sets.values()))
+
+    @cached_property
+    def training_prompts(self) -> list[str]:
+        """The last user message of every pair that any run trains on."""
+        found = {pair.id: pair.prompt[-1]["content"] for pairs in self.sets.values() for pair in pairs}
+        return list(found.values())
 
     @property
     def reference_dir(self) -> Path:
@@ -75,12 +90,14 @@ class Plan:
             "hyper": spec.hyper,
             "parent": spec.parent,
             "parent_method": spec.parent_run.method if spec.parent_run is not None else None,
+            **self._planted(spec),
             "fingerprint": spec.fingerprint,
             "model": {"name": self.model.name, "weights_hash": self.model_hash},
             "data": {
                 "train": self.config.model_dump()["data"]["train"],
-                "content_hash": self.data_hash,
-                "n_pairs": len(self.pairs),
+                "content_hash": spec.data_hash,
+                "n_pairs": len(self.sets[spec.data_hash]),
+                **({} if spec.draw.seed is None else {"pool": self.pool}),
                 "heldout_overlap": self.heldout_overlap,
                 "contamination": {n: {k: c[k] for k in ("exact", "near")} for n, c in self.contamination.items()},
             },
@@ -92,10 +109,18 @@ class Plan:
         }
         return RunRecord.model_validate(record)
 
+    def _planted(self, spec: RunSpec) -> Json:
+        """What a control of `sensitivity` is for, and what it is compared with."""
+        planted = self.config.sensitivity
+        role = None if planted is None else planted.roles.get(spec.method)
+        if planted is None or role is None or (role == "against" and planted.flip is None):
+            return {}
+        return {"planted": {"role": role, "against": planted.against}}
+
     @cached_property
     def contamination(self) -> dict[str, Json]:
         """Benchmark prompts that are trained on, exactly or nearly, by benchmark (see evals.contamination)."""
-        return contamination_of([pair.prompt[-1]["content"] for pair in self.pairs], self.benchmarks)
+        return contamination_of(self.training_prompts, self.benchmarks)
 
     @property
     def heldout_overlap(self) -> int:
@@ -108,7 +133,7 @@ class Plan:
         return {
             "fingerprint": spec.fingerprint,
             "objective": spec.objective,
-            "data": {"path": str(self.training_pairs), "limit": None, "seed": self.config.data.seed},
+            "data": {"path": str(self.training_pairs(spec.data_hash)), "limit": None, "seed": self.config.data.seed},
             "train_job": {
                 "run_id": spec.run_id,
                 "run_dir": str(self.run_dir(spec)),

@@ -141,6 +141,9 @@ class _Evaluation:
         out = Path(policy.out)
         store, fingerprint = RunStore(out), self.fingerprint(policy)
         damaged = store.damaged(STAGE, fingerprint)
+        gone = policy is not self.policies[0] and store.weightless
+        if gone and damaged:  # scores of removed weights stand, also without their answers
+            damaged = [file for file in damaged if (out / file).is_file()]
         bad, proved = damaged or [], store.files(STAGE) if damaged is not None else set()
         for benchmark in benchmarks_of(self.plan, policy):
             rows = scores_schema.generations_path(out, benchmark.name)
@@ -161,7 +164,8 @@ class _Evaluation:
             if (out / file).is_file():
                 set_aside(out / file, out)
             self.progress.say(f"{self.labels[policy.run_id]}: {file} is corrupt: quarantined, regenerating")
-        store.check(STAGE, fingerprint)
+        if not gone or bad:
+            store.check(STAGE, fingerprint)
 
     def is_torn(self, policy: Policy) -> bool:
         """Whether the weights of an intermediate checkpoint are corrupt: it is then quarantined, and not evaluated."""

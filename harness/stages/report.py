@@ -96,8 +96,8 @@ def write_contamination(plan: Plan) -> None:
     if documents:
         from evals.contamination import contamination
 
-        training = [pair.prompt[-1]["content"] for pair in plan.pairs]
-        found |= {name: _by_document(one, documents[name]) for name, one in contamination(training, documents).items()}
+        told = contamination(plan.training_prompts, documents)
+        found |= {name: _by_document(one, documents[name]) for name, one in told.items()}
     write_json(path, {"schema_version": 1, "fingerprint": key, "benchmarks": found})
 
 

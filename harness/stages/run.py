@@ -16,6 +16,7 @@ from harness.stages.train import TooManyFailures, train_runs
 from harness.state import Environment, RunStore, record_is_transient
 from harness.state.clean import remove_path, temporary
 from harness.state.environment import mismatches, note_trainer
+from harness.state.policies import policy_entry
 from harness.state.run_locks import RunClaims
 from harness.workers.orphans import wait_for_orphan
 from harness.workers.signals import StopSignals
@@ -103,6 +104,9 @@ def prepare(plan: Plan, claims: RunClaims, progress: Progress, retry_failed: boo
     stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in plan.specs}
     for spec in plan.specs:
         stores[spec.run_id].create(plan.run_record(spec))
+    for spec in plan.specs:
+        if stores[spec.run_id].weightless and not _scored(plan, spec):
+            stores[spec.run_id].forget("train")
     left = [s for s in plan.specs if not stores[s.run_id].is_done("train", s.fingerprint, verify=False)]
     settled = [] if retry_failed else _settled(left, stores)
     left = [spec for spec in left if spec not in settled]
@@ -116,12 +120,22 @@ def prepare(plan: Plan, claims: RunClaims, progress: Progress, retry_failed: boo
 def _waiting(plan: Plan, specs: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress) -> list[RunSpec]:
     found = []
     for spec in specs:
-        damaged = stores[spec.run_id].check("train", spec.fingerprint)
+        store = stores[spec.run_id]
+        if store.weightless and not _scored(plan, spec):
+            progress.say(f"{spec.label}: its weights were removed, and not everything is measured: training it again")
+            found.append(spec)
+            continue
+        damaged = store.check("train", spec.fingerprint)
         for file in damaged or []:
             progress.say(f"{spec.label}: {file} is corrupt: quarantined, regenerating")
         if damaged != []:
             found.append(spec)
     return found
+
+
+def _scored(plan: Plan, spec: RunSpec) -> bool:
+    """Whether a run is measured on all benchmarks."""
+    return all(plan.cell_done(policy_entry(plan, spec), benchmark) for benchmark in plan.benchmarks)
 
 
 def _settled(waiting: Sequence[RunSpec], stores: dict[str, RunStore]) -> list[RunSpec]:

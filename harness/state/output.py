@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import MatrixConfig, OverriddenSource, load
+from harness.plan.analysis import analysis_plan, frozen_plan
 from harness.plan.plan import Plan
-from reports.verdict.claims import CLAIMS, parse_claims
-from reports.verdict.claims import freeze as frozen_claims
+from harness.state.store import RUN
+from reports.verdict.claims import CLAIMS
 from trainers.common import UserError, now, read_json, write_bytes, write_json
 from trainers.formats import to_jsonl
 
@@ -53,28 +54,34 @@ def freeze(plan: Plan) -> None:
 
     matrix.json is the first file of an output: it says whose the directory is, so that a kill after it blocks nothing.
     """
+    frozen = read_json(plan.output / "matrix.json")
+    before = frozen if isinstance(frozen, dict) else {}
     record = {
         "schema_version": 1,
         "name": plan.config.name,
         "config": plan.config.model_dump(),
         "runs": [spec.run_id for spec in plan.specs],
         "config_path": plan.source.path.name,
+        "plan": analysis_plan(plan),
+        # what an output without a whole plan was first asked to report
+        "first_report": before.get("first_report") or (before.get("config") or plan.config.model_dump()).get("report"),
     }
     given = plan.source
     text = given.text().encode() if isinstance(given, OverriddenSource) else given.path.read_bytes()
-    frozen = read_json(plan.output / "matrix.json")
     as_read = (plan.output / MATRIX).is_file() and (plan.output / MATRIX).read_bytes() == text
-    if not as_read or not isinstance(frozen, dict) or {key: frozen.get(key) for key in record} != record:
+    if not as_read or {key: before.get(key) for key in record} != record:
         write_json(plan.output / "matrix.json", {**record, "frozen": now()})
         write_bytes(plan.output / MATRIX, text)
-    freeze_claims(plan)
-    pairs = to_jsonl(plan.pairs).encode()
-    if not plan.training_pairs.is_file() or plan.training_pairs.read_bytes() != pairs:  # missing, or damaged
-        write_bytes(plan.training_pairs, pairs)
+    freeze_plan(plan)
+    for data_hash, found in plan.sets.items():
+        path, pairs = plan.training_pairs(data_hash), to_jsonl(found).encode()
+        if not path.is_file() or path.read_bytes() != pairs:  # missing, or damaged
+            write_bytes(path, pairs)
 
 
-def freeze_claims(plan: Plan) -> None:
-    """Write claims.json before the first run; never changed afterwards, so later claims are exploratory."""
-    if plan.config.claims and not (plan.output / CLAIMS).exists():
-        claims = parse_claims([claim.model_dump() for claim in plan.config.claims])
-        write_json(plan.output / CLAIMS, frozen_claims(claims, plan.config.seeds, plan.config.looks))
+def freeze_plan(plan: Plan) -> None:
+    """Write claims.json, the whole analysis plan, before the first run; never changed afterwards, so that what differs later is
+    exploratory. Once a run was begun without it nothing is frozen any more: it would come too late."""
+    begun = any((plan.output / "runs").glob(f"*/{RUN}"))
+    if not begun and not (plan.output / CLAIMS).exists():
+        write_json(plan.output / CLAIMS, frozen_plan(plan))

@@ -67,10 +67,20 @@ class TrainingData(Record):
     train: Any = Field(default=None, description="data.train of the matrix file: a source, or a list of them")
     content_hash: str = Field(description="SHA-256 of the pairs")
     n_pairs: int = 0
+    pool: int | None = Field(
+        default=None, description="pairs that each seed drew its own from; None: all have the same"
+    )
     heldout_overlap: int = Field(default=0, description="benchmark prompts that are also training prompts")
     contamination: dict[str, Json] = Field(
         default={}, description="exact and near duplicates among the prompts, by benchmark"
     )
+
+
+class Planted(Record):
+    """What a control of `sensitivity` is for: positive, negative, weak or against; and the method it is compared with."""
+
+    role: str
+    against: str
 
 
 class RunRecord(Environment):
@@ -84,6 +94,7 @@ class RunRecord(Environment):
     params: Json = Field(default={}, description="of the rule, defaults filled in")
     hyper: Json = Field(default={}, description="what the grid chose")
     parent: str | None = Field(default=None, description="id of the run that a control repeats")
+    planted: Planted | None = Field(default=None, description="of a control of `sensitivity`")
     fingerprint: str | None = Field(default=None, description="SHA-256 of what determines the numbers")
     model: StartingModel | None = None
     data: TrainingData | None = None

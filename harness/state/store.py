@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.state.records import Failure, RunRecord, StageMark, Status, differing, proved, verified, with_checksum
 from trainers.common import file_hash, now, push, read_json, write_json
+from trainers.common.training_schema import ADAPTER_DIR, POLICY_DIR
 
 RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
 #: Seconds between heartbeats of a run in its status.json.
@@ -158,8 +159,22 @@ class RunStore:
 
     def damaged(self, name: str, fingerprint: str) -> list[str] | None:
         """Files of stage `name` that are missing or not what was recorded; None if it is not complete for `fingerprint`."""
-        mark = self.status().stages.get(name)
+        mark = self._mark(name)
         return None if mark is None or mark.fingerprint != fingerprint else differing(self.directory, mark.files)
+
+    @property
+    def weightless(self) -> bool:
+        """Whether the policy was evaluated and its weights were removed since: what was measured stands without them."""
+        there = any((self.directory / folder).exists() for folder in (POLICY_DIR, ADAPTER_DIR))
+        return not there and "evaluate" in self.status().stages
+
+    def _mark(self, name: str) -> StageMark | None:
+        """The record of a stage, without the weights where these were removed."""
+        mark = self.status().stages.get(name)
+        if mark is None or not self.weightless:
+            return mark
+        files = {f: s for f, s in mark.files.items() if Path(f).parts[0] not in (POLICY_DIR, ADAPTER_DIR)}
+        return mark.model_copy(update={"files": files})
 
     def files(self, name: str) -> set[str]:
         """Files whose checksums stage `name` recorded."""
@@ -174,7 +189,7 @@ class RunStore:
         """
         if verify:
             return self.check(name, fingerprint) == []
-        mark = self.status().stages.get(name)
+        mark = self._mark(name)
         return mark is not None and mark.is_there(self.directory, fingerprint)
 
     def check(self, name: str, fingerprint: str) -> list[str] | None:

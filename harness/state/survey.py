@@ -32,7 +32,7 @@ def survey(plan: Plan, specs: Sequence[RunSpec]) -> list[RunState]:
         store = RunStore(plan.run_dir(spec))
         stages = store.status().stages if store.directory.is_dir() else {}
         train, evaluated = stages.get("train"), stages.get("evaluate")
-        trained = train is not None and train.is_there(store.directory, spec.fingerprint)
+        trained = train is not None and store.is_done("train", spec.fingerprint, verify=False)
         cells = [scores_schema.cell_fingerprint(spec.fingerprint, one.fingerprint) for one in plan.benchmarks]
         if evaluated is not None and evaluated.is_there(store.directory, scores_schema.digest(cells)):
             count = len(cells)

@@ -73,7 +73,7 @@ def instrument(summary: Summary) -> list[Fact]:
 
 
 def _control(summary: Summary, kind: str) -> Fact:
-    name, found = f"{kind} control", getattr(getattr(summary, "sensitivity", None), kind, None)
+    name, found = f"{kind} control", getattr(summary.sensitivity, kind, None)
     what = "whose effect is known" if kind == "positive" else "without an effect"
     if found is None:
         return Fact(name, "not run", f"A method {what}, trained and judged like any other.")

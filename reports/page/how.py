@@ -33,9 +33,11 @@ TESTS = {
     "checkpoint_level": "Pairs of checkpoints of one seed that were tested on their prompts, over all metrics and comparisons.",
 }
 RUNS = "Runs of the matrix, counted by the state in their status.json; a planned run without one is missing."
+SPREAD = "One-way random effects over draws of the pairs: between draws it is the data, within them order and initialisation."
 #: By the first words of a line of the checklist.
 CHECKS = {
-    "Claims frozen": "Claims of claims.json, frozen before training, compared with those of the matrix file.",
+    "Claims and plan": "The analysis plan of claims.json, frozen before training, compared with what is analysed now.",
+    "Planted effect": "Controls of the matrix file's `sensitivity`, judged as a claim is.",
     "At least 5 finished": "Runs in state done, counted for each method and setting.",
     "Controls present": "Methods with a run in state done.",
     "Equal tuning": "Settings in the matrix, counted for each method; controls follow their method and are not counted.",
@@ -173,6 +175,14 @@ def of_answer(summary: Summary) -> str:
     known = [r for r in summary.inference.rows if r.difference.value is not None]
     parts = [of_estimate(r.difference, f"{r.label} - {r.against}") for r in known[:MOST]]
     return " ".join(parts) or RUNS
+
+
+def of_sensitivity(summary: Summary) -> str:
+    """What the numbers of the controls with a known effect are."""
+    found = summary.sensitivity
+    parts = [] if found is None else [found.positive, *([found.weak] if found.weak else []), found.negative]
+    said = [f"{c.role}: standard error {number(c.standard_error)}" for c in parts]
+    return f"Mean paired differences to a fixed beta of the same mean, seeds and prompts as samples. {', '.join(said)}."
 
 
 def of_claim(entry: JudgedClaim) -> str:

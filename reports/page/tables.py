@@ -51,6 +51,21 @@ CLAIM_COLUMNS = (
     "seeds",
     "sentence",
 )
+SENSITIVITY_COLUMNS = (
+    "role",
+    "label",
+    "against",
+    "metric",
+    "at",
+    "difference",
+    "standard_error",
+    "ci_low",
+    "ci_high",
+    "detected",
+    "detectable",
+    "seeds",
+    "prompts",
+)
 
 #: `level` is method (over seeds) or checkpoint (one seed's pair of checkpoints, over prompts).
 COMPARISON_COLUMNS = (
@@ -86,8 +101,16 @@ def other_tables(summary: Summary) -> dict[str, tuple[Sequence[str], list[Row]]]
         "paired_differences": (COMPARISON_COLUMNS, _comparisons(summary)),
         "benchmarks": (BENCHMARK_COLUMNS, _scores(summary)),
         "results": (RESULT_COLUMNS, result_rows(summary.inference)),
+        "sensitivity": (SENSITIVITY_COLUMNS, _sensitivity(summary)),
         "checklist": (("name", "state", "evidence"), [dict(check) for check in summary.checklist]),
     }
+
+
+def _sensitivity(summary: Summary) -> list[Row]:
+    """The controls of `sensitivity`, the deciding one first; none where none were declared."""
+    found = summary.sensitivity
+    every = [] if found is None else [found.positive, *([found.weak] if found.weak else []), found.negative]
+    return [{key: getattr(one, key) for key in SENSITIVITY_COLUMNS} for one in every]
 
 
 def _claims(summary: Summary) -> list[Row]:

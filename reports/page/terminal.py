@@ -43,6 +43,7 @@ def summary_lines(summary: Summary, page: Path) -> list[str]:
     """Head, answer, table, instrument, failed runs, checklist, and where the page is: at most LINES lines."""
     verdict = summary.verdict
     top = _wrapped(" | ".join([*first.head(summary), verdict.kind]), 3)
+    top += _wrapped(summary.sensitivity.positive.sentence) if summary.sensitivity else []
     top += [line for sentence in verdict.answer for line in _wrapped(sentence)]
     facts = "; ".join(f"{fact.name}: {fact.value}" for fact in first.instrument(summary))
     end = _wrapped(f"Instrument: {facts}.", 3) if summary.kind == "matrix" else []

@@ -27,11 +27,10 @@ def difference_rows(_: MatrixData, summary: Summary) -> list[Row]:
     found = summary.inference
     shared: Row = {"at": found.at, "metric": found.metric, "against": summary.baseline.value}
     rows: list[Row] = []
-    sensitivity = getattr(summary, "sensitivity", None)
-    for kind in ("positive", "negative") if sensitivity else ():
-        if (one := getattr(sensitivity, kind)) is not None:
-            row = {"level": kind, "label": f"{kind} control", "difference": one.difference}
-            rows.append(shared | row | {"low": one.ci_low, "high": one.ci_high})
+    seen = summary.sensitivity
+    for one in (seen.positive, seen.negative) if seen else ():
+        row = {"level": one.role, "label": f"{one.role} control", "difference": one.difference}
+        rows.append(shared | row | {"low": one.ci_low, "high": one.ci_high})
     for r in found.rows:
         head: Row = shared | {"label": r.label, "against": r.against, "min_effect": r.min_effect}
         of = {"level": "method", "verdict": r.verdict, "adjusted_p": r.adjusted_p.value}

@@ -28,16 +28,32 @@ class Arm:
     @property
     def is_control(self) -> bool:
         """Whether it is one of the controls, by its rule or its name."""
-        return self.rule in CONTROL_RULES or self.method in CONTROL_RULES
+        return self.rule in CONTROL_RULES or self.method in CONTROL_RULES or self.planted is not None
+
+    @property
+    def planted(self) -> Json | None:
+        """`role` and `against` of a control of `sensitivity`, as its runs say them; None for any other arm."""
+        return next((found for r in self.runs if r.identity and (found := r.identity.get("planted"))), None)
+
+
+def same_beta(control: Arm, every: Sequence[Arm]) -> Arm | None:
+    """What a control of `sensitivity` is compared with: the arm of that method with its pref_beta, else its only one."""
+    found = [a for a in every if control.planted and a.method == control.planted["against"] and a is not control]
+    equal = [a for a in found if a.settings.get("pref_beta") == control.settings.get("pref_beta")]
+    return equal[0] if equal else found[0] if len(found) == 1 else None
 
 
 def contrasts(all_arms: Sequence[Arm], baseline: Arm | None) -> list[tuple[Arm, Arm]]:
-    """The pairs to compare: every arm with the baseline, and every method under test with every control."""
+    """The pairs to compare: every arm with the baseline, every method under test with every control; and each control of
+    `sensitivity` with what it is compared with, alone."""
     if baseline is None:
         return []
-    tested = [a for a in all_arms if a.method != baseline.method and not a.is_control]
-    controls = [a for a in all_arms if a.is_control]
-    return [*((a, baseline) for a in all_arms if a is not baseline), *((a, c) for a in tested for c in controls)]
+    planted = [(a, other) for a in all_arms if a.planted and (other := same_beta(a, all_arms)) is not None]
+    others = [a for a in all_arms if a.planted is None]
+    tested = [a for a in others if a.method != baseline.method and not a.is_control]
+    controls = [a for a in others if a.is_control]
+    pairs = [*((a, baseline) for a in others if a is not baseline), *((a, c) for a in tested for c in controls)]
+    return [*pairs, *planted]
 
 
 def _short(value: Any) -> str:

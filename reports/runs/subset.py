@@ -164,6 +164,8 @@ def as_matrix(
         "name": " + ".join(dict.fromkeys(names)),
         "report": report,
         "claims": [],
+        "sensitivity": None,
+        "picked": "the runs were picked by hand",
     }
     total = sum(len(source.runs) for source in subset.sources)
     said = schema.Subset(

@@ -107,6 +107,9 @@ class Comparison(Adjusted, Paired):
     """A comparison with its corrected p-value and its verdict."""
 
     family: Family
+    exploratory_because: str | None = Field(
+        default=None, description="Of a comparison with the baseline on the primary metric: why it is not declared."
+    )
     verdict: ClaimVerdict
 
 

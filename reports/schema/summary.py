@@ -16,6 +16,7 @@ from reports.schema.foreign import Foreign
 from reports.schema.judges import JudgedBenchmark
 from reports.schema.metrics import Metric
 from reports.schema.runs import Contamination, EngineUse, NoiseFloor, Provenance, RunEntry, Subset
+from reports.schema.sensitivity import Scope, Sensitivity
 from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
 from reports.schema.verdict import Check, Claims, Inference, OverReference, TestCounts, Verdict
 
@@ -54,6 +55,10 @@ class Summary(Record):
     baseline: Baseline
     primary: Primary
     counts: Counts
+    sensitivity: Sensitivity | None = Field(
+        default=None, description="What the matrix shows where the answer is known; null where no control was declared."
+    )
+    scope: Scope | None = Field(default=None, description="Absent in early files.")
     verdict: Verdict
     inference: Inference
     over_reference: list[OverReference] = Field(description="Empty where the reference was not scored.")

@@ -25,12 +25,21 @@ def _listed(counts: Mapping[str, object]) -> str:
 
 
 def _declared(summary: Summary) -> Check:
-    name, judged = "Claims frozen before training", summary.claims.judged
-    if not judged:
-        return _check(name, None, "no claim was declared: every comparison is exploratory in spirit")
+    name, judged = "Claims and plan frozen before training", summary.claims.judged
     late = [f"{c.name} is exploratory" for c in judged if not c.declared]
+    first = [c for m in summary.metrics if m.primary for c in m.comparisons if c.exploratory_because]
+    late += [f"{c.label}: {c.exploratory_because}" for c in first]
     against = "; ".join([*late, *summary.claims.changes])
+    if not judged and not against:
+        return _check(name, None, "no claim was declared: every comparison is exploratory in spirit")
     return _check(name, not against, against or f"{len(judged)} claim(s) frozen {summary.claims.frozen}")
+
+
+def _sensitive(summary: Summary) -> Check:
+    name, found = "Planted effect detected, none where none was planted", summary.sensitivity
+    if found is None:
+        return _check(name, None, "no control with a known effect was declared (sensitivity)")
+    return _check(name, found.nulls_count, found.sentence)
 
 
 def _budget(arms: Sequence[Arm]) -> Check:
@@ -155,6 +164,7 @@ def checklist(matrix: MatrixData, arms: Sequence[Arm], baseline: Arm | None, sum
     lost, runs = sum(r.state != "done" for r in matrix.runs), len(matrix.runs)
     return [
         _declared(summary),
+        _sensitive(summary),
         _check("At least 5 finished seeds for every method", min(finished.values(), default=0) >= 5, _listed(finished)),
         _check(
             "Controls present (matched_mean, permuted)",

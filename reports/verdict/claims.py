@@ -27,8 +27,10 @@ ASSERTIONS: dict[Assertion, tuple[str, ...]] = {
 }
 POINTS = ("final", "matched_kl")
 _TEXTS = ("name", "method", "against", "metric")
-#: Version 1 had no seeds and no looks, and its hash was that of the claims alone.
-SCHEMA_VERSION = 2
+#: Version 1 had no seeds and no looks, and its hash was that of the claims alone; version 2 had no `plan`.
+SCHEMA_VERSION = 3
+#: What a hash is over, by version.
+_HASHED = {2: ("claims", "seeds", "looks"), 3: ("claims", "seeds", "looks", "plan")}
 CLAIMS = "claims.json"
 
 
@@ -77,6 +79,14 @@ class Claim:
             raise ClaimError(f"claim {self.name!r}: {problems[0]}")
 
 
+def measures_kl(evaluation: Mapping[str, Any], benchmark: str) -> bool:
+    """Whether `evaluation` of a matrix file has KL and the benchmark at checkpoints of every run, so that runs can be matched."""
+    kl = [one["name"] for one in evaluation.get("benchmarks") or [] if one.get("kind") == "kl"]
+    kept = evaluation.get("checkpoint_benchmarks") or [*kl, benchmark]
+    along = evaluation.get("checkpoints") and evaluation.get("checkpoint_seeds") is None
+    return bool(along and benchmark.partition("@")[0] in kept and set(kl) & set(kept))
+
+
 def parse_claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
     """Claims from the mappings of a matrix file.
 
@@ -111,11 +121,22 @@ def _hash(plan: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def freeze(claims: Sequence[Claim], seeds: Sequence[int] = (), looks: Sequence[int] = ()) -> Json:
-    """The content of claims.json: the claims, the seeds, at which numbers of seeds they are looked at, the sha256 of all
-    that, and the time (UTC, whole seconds). Without `seeds` any are taken as declared."""
-    plan = {"claims": [_row(claim) for claim in claims], "seeds": list(seeds), "looks": list(looks)}
-    return {"schema_version": SCHEMA_VERSION, "frozen": now(), "sha256": _hash(plan), **plan}
+def freeze(
+    claims: Sequence[Claim],
+    seeds: Sequence[int] = (),
+    looks: Sequence[int] = (),
+    plan: Mapping[str, str] | None = None,
+) -> Json:
+    """The content of claims.json: the claims, the seeds, at which numbers of seeds they are looked at, the rest of the
+    analysis plan (a text by key), the sha256 of all that, and the time (UTC, whole seconds). Without `seeds` any are taken as
+    declared."""
+    hashed = {
+        "claims": [_row(claim) for claim in claims],
+        "seeds": list(seeds),
+        "looks": list(looks),
+        "plan": dict(plan or {}),
+    }
+    return {"schema_version": SCHEMA_VERSION, "frozen": now(), "sha256": _hash(hashed), **hashed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +172,12 @@ def thaw(frozen: Mapping[str, Any]) -> tuple[list[Claim], datetime]:
     try:
         rows, digest = frozen["claims"], frozen["sha256"]
         time = datetime.fromisoformat(frozen["frozen"])
-        old = frozen.get("schema_version", 1) == 1
-        same = (
-            _hash(list(rows) if old else {"claims": rows, "seeds": frozen["seeds"], "looks": frozen["looks"]}) == digest
-        )
+        version = frozen.get("schema_version", 1)
+        same = _hash(list(rows) if version == 1 else {key: frozen[key] for key in _HASHED[version]}) == digest
     except (KeyError, TypeError, ValueError) as error:
         raise ClaimError(f"claims.json: not a file of frozen claims ({type(error).__name__}: {error})") from error
     if not same:
-        raise ClaimError("claims.json: its claims do not have the hash it states; it was changed after freezing")
+        raise ClaimError("claims.json: what it holds does not have the hash it states; it was changed after freezing")
     if time.tzinfo is None:
         raise ClaimError(f"claims.json: frozen is {frozen['frozen']!r}; a time without a zone says too little")
     return parse_claims(rows), time

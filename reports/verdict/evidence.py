@@ -75,7 +75,7 @@ def _parent_is(control: Arm, parent: Arm) -> bool:
     return bool(names & {parent.method, parent.label, *(r.run_id for r in parent.runs)})
 
 
-def _created(run: RunData) -> datetime | None:
+def created(run: RunData) -> datetime | None:
     """When the run was created; a time without a zone is UTC."""
     stated = (run.identity or {}).get("created")
     if not stated:
@@ -254,7 +254,7 @@ def gather(matrix: MatrixData, claim: Claim, matched_kl: MatchedKL | None = None
         notes.append(f"it has to beat every one of the baseline's {len(theirs)} settings; {first.second} comes closest")
     link = "prompt perplexity" if "ppl_of" in method.settings else "which prompt gets which beta"
     used = [r for a in (*mine, *theirs) for r in a.runs]
-    times = [time for r in used if (time := _created(r)) is not None]
+    times = [time for r in used if (time := created(r)) is not None]
     failures = [text for arm in shown for text in _trouble(arm)]
     ended = [r for r in method.runs if r.state in ("done", "failed")]
     if ended:

@@ -52,7 +52,9 @@ def inference(
     about = [
         j for j in judged if j.claim.metric == primary.name and j.claim.against in (baseline.method, baseline.label)
     ]
-    controls = {arm.method: arm.is_control for arm in all_arms if arm.method != baseline.method}
+    # controls of `sensitivity` are the instrument's: they are compared with a fixed beta on their own labels
+    others = [arm for arm in all_arms if arm.method != baseline.method and arm.planted is None]
+    controls = {arm.method: arm.is_control for arm in others}
     lend = lender(arm_grids(all_arms, primary.benchmark, primary.metric))
 
     def family(at: str) -> dict[str, Judged]:

@@ -7,7 +7,7 @@ that holds where all three are claimed of every method that claims are about.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from reports.statistics.family import HELPS, Claimed, Comparison, Ruling, judge_
 from reports.statistics.multiplicity import Look
 from reports.verdict.claims import ASSERTIONS, Claim, Seeds, frozen_seeds, parse_claims, thaw
 from reports.verdict.evidence import Contrast, Evidence, gather
+from reports.verdict.plan import PlanState
 
 PValues = dict[str, float | None]
 
@@ -29,7 +30,8 @@ PValues = dict[str, float | None]
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A claim with its verdict. `p` maps the words but undecided to adjusted two-sided p-values (None where not testable),
-    `ladder` each assertion to its own; `gain` is the ruling on the baseline alone; `family` counts the claims corrected for."""
+    `ladder` each assertion to its own; `gain` is the ruling on the baseline alone; `family` counts the claims corrected for.
+    `nulls_count` is False where the matrix did not pass its own controls, so that no missing difference may be read as one."""
 
     claim: Claim
     evidence: Evidence
@@ -41,6 +43,7 @@ class Judged:
     gain: Ruling
     why_exploratory: str | None = None
     look: Look | None = None
+    nulls_count: bool = True
 
     @property
     def declared(self) -> bool:
@@ -127,12 +130,15 @@ def judge_matrix(
     claims: Sequence[Claim] | None = None,
     frozen: Mapping[str, Any] | None = None,
     matched_kl: MatchedKL | None = None,
+    planned: PlanState | None = None,
+    nulls_count: bool = True,
 ) -> list[Judged]:
     """Judge the frozen claims as they were frozen, and any other as exploratory.
 
     Without `claims` the matrix file's are read. A frozen claim whose runs were created before the freezing is
-    exploratory too: its author could have seen them; and so is one on seeds that were not declared. At a declared look
-    p-values are charged for all looks.
+    exploratory too: its author could have seen them; and so is one on seeds that were not declared, or on what differs from
+    the plan (`planned`). At a declared look p-values are charged for all looks. Without `nulls_count` equivalent becomes
+    undecided.
 
     Raises:
         ClaimError: a claim is malformed, or claims.json was changed.
@@ -147,8 +153,18 @@ def judge_matrix(
         (claim, gather(matrix, claim, matched_kl)) for claim in (*before, *(c for c in current if c not in before))
     ]
     late = "not among the frozen claims" if frozen is not None else "no claims were frozen before training"
-    why = [_seen(found, time) or other for _, found in every[: len(before)]]
-    return judge(every, [*why, *[late] * (len(every) - len(before))], look)
+    state = PlanState() if planned is None else planned
+    why = [
+        _seen(found, time) or other or state.why((claim.method, claim.against), claim.metric.split("/")[0])
+        for claim, found in every[: len(before)]
+    ]
+    found = judge(every, [*why, *[late] * (len(every) - len(before))], look)
+    if nulls_count:
+        return found
+    return [
+        replace(one, nulls_count=False, verdict="undecided" if one.verdict == "equivalent" else one.verdict)
+        for one in found
+    ]
 
 
 def _seen(evidence: Evidence, frozen: datetime | None) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from reports.schema.base import AdjustedP, ClaimVerdict
 from reports.schema.metrics import Inferred
@@ -14,6 +13,8 @@ from reports.statistics.family import HELPS
 
 #: Methods named one by one in a sentence.
 MOST_NAMES = 3
+#: Methods whose difference to the reference is said in the answer.
+MOST_OVER = 4
 _SMALL = ("No", "One", "Two", "Three", "Four", "Five")
 
 
@@ -86,52 +87,30 @@ def _first(found: Inference, counts: Counts) -> str:
     return f"{where}{it} undecided whether {names} is better than {against}{span}{ask}."
 
 
-def _second(found: Inference, over: Sequence[OverReference], higher_is_better: bool) -> str | None:
-    """What a gain is due to; without one, whether training helped at all."""
-    gains = [r for r in found.rows if r.verdict in HELPS and not r.control]
-    if gains:
-        return f"{gains[0].label}: {gains[0].attribution}."
+def _over(over: Sequence[OverReference], higher_is_better: bool) -> str | None:
+    """Every method over the reference with its interval: whether training helped at all."""
     known = [r for r in over if r.difference is not None]
     sign, end = (1, "ci_low") if higher_is_better else (-1, "ci_high")
-    better = [r.label for r in known if (bound := getattr(r, end)) is not None and sign * bound > 0]
+    better = [r for r in known if (bound := getattr(r, end)) is not None and sign * bound > 0]
     if not known:
         return None
-    side = "above" if higher_is_better else "below"
-    whose = "every method" if len(better) == len(known) > 1 else listed(better, "and") or "no method"
-    works = "Training itself works: the" if better else "The"
-    return f"{works} 95 % interval over the reference lies {side} zero for {whose}."
-
-
-class Control(Protocol):
-    """A control whose effect is known: its difference to a fixed beta of the same mean, and whether it was detected."""
-
-    @property
-    def difference(self) -> float | None: ...
-
-    @property
-    def detected(self) -> bool: ...
-
-    @property
-    def detectable(self) -> float | None: ...
+    texts = [
+        f"{r.label} {r.difference:+.3f}" + ("" if r.ci_low is None else f" ({r.ci_low:+.3f} to {r.ci_high:+.3f})")
+        for r in known[:MOST_OVER]
+    ]
+    more = [f"{len(known) - MOST_OVER} more in the report"] if len(known) > MOST_OVER else []
+    works = "Training itself works: over" if len(better) == len(known) else "Over"
+    return f"{works} the reference (95 % intervals) {', '.join([*texts, *more])}."
 
 
 def answer(
-    found: Inference,
-    counts: Counts,
-    over: Sequence[OverReference],
-    higher_is_better: bool,
-    positive: Control | None = None,
+    found: Inference, counts: Counts, over: Sequence[OverReference], higher_is_better: bool, nulls_count: bool = True
 ) -> list[str]:
-    """One or two sentences for the top of the report; the second never bears on what the first says.
+    """The top of the report: whether a method beats the baseline, what a gain is due to, and every method over the reference.
 
-    A matrix whose `positive` control was not detected says only that, unless it found a gain all the same.
+    Without `nulls_count` the matrix failed its own controls, and only a gain is still an answer.
     """
-    first, second = _first(found, counts), _second(found, over, higher_is_better)
-    if positive is not None and positive.difference is not None:
-        size = f"its planted effect ({positive.difference:+.3f})"
-        if positive.detected:
-            seen = f" and would have seen {positive.detectable:.3f}" if positive.detectable is not None else ""
-            second = f"The matrix detected {size}{seen}."
-        elif not any(r.verdict in HELPS and not r.control for r in found.rows):
-            return [f"This matrix did not detect {size}: add seeds before reading anything else."]
-    return [first, *([second] if second else [])]
+    if not nulls_count and not any(r.verdict in HELPS and not r.control for r in found.rows):
+        return ["No answer: the matrix failed its own controls, so a missing difference says nothing."]
+    gains = [f"{r.label}: {r.attribution}." for r in found.rows if r.verdict in HELPS and not r.control]
+    return [_first(found, counts), *gains[:1], *filter(None, [_over(over, higher_is_better)])]

@@ -1,10 +1,17 @@
-"""Mean squares of the paired differences in a finished matrix: how far seeds and prompts spread there."""
+"""A finished matrix as a pilot: how far seeds and prompts spread, what runs took, and the cheapest design for an effect."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, median
+
 from reports.runs.arms import arms
+from reports.runs.checkpoints import snapshots
 from reports.runs.records import MatrixData
 from reports.statistics.crossed import MeanSquares
+from reports.statistics.design import ALPHA, LEAST_SEEDS, Spread, components, needed, simulated_needed
 from reports.verdict.claims import Claim
 from reports.verdict.evidence import gather
 
@@ -52,3 +59,111 @@ def pilot_squares(
         )
     fullest = max((s.seeds, s.prompts) for s in found.values())
     return name, {m: s for m, s in found.items() if (s.seeds, s.prompts) == fullest}
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The pilot's policies after one step: the cautious spread of a paired difference there, and what a run costs.
+
+    Attributes:
+        step: None for the last one.
+        prompts, samples: of the benchmark. sample_variance: of a score over samples of a prompt; None with one sample.
+        train, answer: median seconds of training a run up to here, and of one answer with all that is measured beside it.
+    """
+
+    step: int | None
+    spread: Spread
+    prompts: int
+    samples: int
+    sample_variance: float | None
+    train: float
+    answer: float
+
+    def sampled(self, samples: int) -> Spread:
+        """The spread with another number of samples a prompt: a difference has the sampling variance of two answers."""
+        if self.sample_variance is None or samples == self.samples:
+            return self.spread
+        moved = self.spread.residual**2 + 2 * self.sample_variance * (1 / samples - 1 / self.samples)
+        return replace(self.spread, residual=math.sqrt(max(moved, 0.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """Seeds, prompts, samples and steps that find an effect with chance .80, and seconds for all arms of the pilot."""
+
+    seeds: int
+    prompts: int
+    samples: int
+    step: int | None
+    seconds: float
+
+
+#: Numbers of prompts and of samples a prompt that are tried.
+PROMPTS, SAMPLES = tuple(2**n for n in range(4, 12)), (1, 2, 4, 8)
+_MOST_SEEDS = 100
+
+
+def stops(matrix: MatrixData, metric: str, against: str | None = None) -> list[Stop]:
+    """The last policies, and those of every step at which all finished runs were measured on the metric's benchmark.
+
+    Raises:
+        PilotError: see `pilot_squares`, or no finished run says how long it took.
+    """
+    benchmark, name = metric.split("/")
+    done = [run for run in matrix.runs if run.state == "done" and benchmark in run.scores]
+    marks = [(run.status or {}).get("stages") or {} for run in done]
+    seconds = {stage: [m[stage]["seconds"] for m in marks if stage in m] for stage in ("train", "evaluate")}
+    if not all(seconds.values()):
+        raise PilotError("none of its finished runs says how long training and evaluation took")
+    taken = {run.run_id: {s.step: s for s in snapshots(run) if not s.final and benchmark in s.scores} for run in done}
+    steps = sorted(set.intersection(*(set(found) for found in taken.values())))
+    total = max(int((run.status or {}).get("total_steps") or 0) for run in done)
+    found = []
+    for step in (*steps, None):
+        at = tuple(run if step is None else replace(run, scores=taken[run.run_id][step].scores) for run in done)
+        _, squares = pilot_squares(replace(matrix, runs=at), metric, against)
+        tables = [run.scores[benchmark] for run in at]
+        known = (item.extra.get("sample_variance") or {} for table in tables for item in table.items)
+        spreads = [found[name] for found in known if name in found]
+        prompts, samples = len(tables[0].items), _samples(matrix, benchmark)
+        train = median(seconds["train"]) * (1.0 if step is None or not total else step / total)
+        each = median(seconds["evaluate"]) / (prompts * samples)
+        cautious = components(list(squares.values()))[1]
+        found.append(Stop(step, cautious, prompts, samples, mean(spreads) if spreads else None, train, each))
+    return found
+
+
+def _samples(matrix: MatrixData, benchmark: str) -> int:
+    stated = (matrix.config.get("evaluation") or {}).get("benchmarks") or []
+    return next((int(one.get("samples") or 1) for one in stated if one.get("name") == benchmark), 1)
+
+
+def cheapest(pilot: Sequence[Stop], effect: float, arms_count: int, claims: int = 1) -> Design | None:
+    """The design with the least time that finds `effect` with chance .80, the number of seeds by simulation.
+
+    Samples vary only where the pilot has several a prompt, and steps only where it has checkpoints; the effect is taken to be
+    as large at each of them. None where no design of at most 100 seeds does.
+    """
+    tried = []
+    for stop in pilot:
+        for samples in SAMPLES if stop.sample_variance is not None else (stop.samples,):
+            for prompts in PROMPTS:
+                spread = stop.sampled(samples)
+                seeds = needed(
+                    spread, effect, prompts=prompts, alpha=ALPHA / claims, least=LEAST_SEEDS, limit=_MOST_SEEDS
+                )
+                if seeds is not None:
+                    tried.append(
+                        (arms_count * seeds * _run_seconds(stop, prompts, samples), stop, spread, prompts, samples)
+                    )
+    if not tried:
+        return None
+    _, stop, spread, prompts, samples = min(tried, key=lambda one: one[0])
+    seeds = simulated_needed(spread, effect, prompts=prompts, rivals=claims - 1, limit=2 * _MOST_SEEDS)
+    if seeds is None:
+        return None
+    return Design(seeds, prompts, samples, stop.step, arms_count * seeds * _run_seconds(stop, prompts, samples))
+
+
+def _run_seconds(stop: Stop, prompts: int, samples: int) -> float:
+    return stop.train + prompts * samples * stop.answer

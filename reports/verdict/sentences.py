@@ -52,7 +52,8 @@ def _counted(number: int | None, what: str) -> str:
     return f"no number of {what}s" if number is None else f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _interval(mean: CrossedMean | BestMean) -> str:
+def interval_text(mean: CrossedMean | BestMean) -> str:
+    """The difference with its 95 % interval, or why it has none."""
     interval = mean.interval()
     if interval.estimate is None or interval.low is None or interval.high is None:
         return f"no interval: {interval.note}"
@@ -66,7 +67,7 @@ def borrowed_text(contrast: Contrast) -> str | None:
         return None
     return (
         f"{contrast.first} against {contrast.second}: the other arms lent {mean.borrowed:.1f} degrees of freedom to the "
-        f"{mean.seeds - 1} of its own spread over seeds; without them {_interval(mean.alone)}"
+        f"{mean.seeds - 1} of its own spread over seeds; without them {interval_text(mean.alone)}"
     )
 
 
@@ -101,9 +102,9 @@ def attribution_text(judged: Judged) -> str:
     if absent:
         return f"without {' and '.join(absent)} the gain cannot be put down to {link}"
     if held == "variation":
-        same = shown("permuted", "equivalent")
+        same = judged.nulls_count and shown("permuted", "equivalent")
         return f"beta variation helps, {link} {'does not' if same else 'is not shown to (its shuffled betas may do as well)'}"
-    if shown("matched_mean", "equivalent"):
+    if judged.nulls_count and shown("matched_mean", "equivalent"):
         return "the average beta explains the gain: a fixed beta of the same average does as well"
     return "the gain is not distinguishable from that of a fixed beta of the same average (matched_mean)"
 
@@ -128,13 +129,14 @@ def sentence(judged: Judged) -> str:
         text += f", it is worse than {_least(judged).second}"
     elif judged.verdict == "undecided":
         text += _open(judged)
-    return "; ".join([text, *_failures(judged), *_explained(judged)]) + "."
+    blind = [] if judged.nulls_count else ["the matrix failed its own controls, so its null results say nothing"]
+    return "; ".join([text, *blind, *_failures(judged), *_explained(judged)]) + "."
 
 
 def _failures(judged: Judged) -> list[str]:
     """Runs that failed, diverged or collapsed, and the comparisons with the failed ones at the worst score."""
     bounded = [c for c in judged.needed if c.bounds is not None]
-    worst = [f"{_interval(c.bounds[0])} against {c.second}" for c in bounded if c.bounds is not None]
+    worst = [f"{interval_text(c.bounds[0])} against {c.second}" for c in bounded if c.bounds is not None]
     said = f"with failed runs at the worst score {', '.join(worst)}; the weaker verdict stands"
     return [*judged.evidence.failures, *([said] if worst else [])]
 
@@ -174,7 +176,7 @@ def judged_claim(judged: Judged) -> JudgedClaim:
     if lacking:
         reasons.append(f"not run: {', '.join(lacking)}")
     if claim.min_effect == 0:
-        reasons.append("equivalent and better by more than m need min_effect above 0")
+        reasons.append("min_effect is 0, so nothing can be better by more than it, or lie within it")
     settle = None if weakest is None else to_settle(weakest, claim.min_effect)
     return JudgedClaim(
         name=claim.name,

@@ -52,7 +52,7 @@ def _pair(row: Row, found: Comparison) -> PreferencePair:
         text_of(label or "", row.where, key)
     turns = (found.prompt, found.chosen, found.rejected)
     group = found.group or f"prompt-{content_id(found.prompt)}"
-    pair = PreferencePair(found.id or content_id(*turns), *turns, group, found.beta, row.line, row.file)
+    pair = PreferencePair(found.id or content_id(*turns), *turns, group, found.beta, found.flipped, row.line, row.file)
     return checked_pair(pair, row.where)
 
 
@@ -222,6 +222,6 @@ def draw(pairs: Sequence[PreferencePair], count: int | None, seed: int) -> list[
 
 def to_jsonl(pairs: Sequence[PreferencePair]) -> str:
     """The pairs as JSONL that `trainers.formats.pairs.load_pairs` and `load_source` read back as they are."""
-    keys = ("id", "group", "prompt", "chosen", "rejected", "beta")
+    keys = ("id", "group", "prompt", "chosen", "rejected", "beta", "flipped")
     rows = ({key: getattr(pair, key) for key in keys if getattr(pair, key) is not None} for pair in pairs)
     return "".join(dump(row) + "\n" for row in rows)

@@ -15,7 +15,8 @@ from trainers.common.turns import DataError, NoPreferenceError, Turns, identical
 class PreferencePair:
     """One comparison. `prompt`, `chosen` and `rejected` are chat turns; `group` marks rows sharing a prompt.
 
-    `line` and `source` say where the row is from (file or data set); they are not part of its identity.
+    `flipped`: whether the two answers are known to be exchanged; None where nothing says so. `line` and `source` say where the
+    row is from (file or data set). None of these is part of its identity.
     """
 
     id: str
@@ -24,6 +25,7 @@ class PreferencePair:
     rejected: Turns
     group: str
     beta: float | None = None
+    flipped: bool | None = None
     line: int = 0
     source: str = ""
 

@@ -12,7 +12,7 @@ from trainers.formats.rows import Row
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a row says, in chat turns; `id` and `group` are None where the row has none."""
+    """What a row says, in chat turns; `id` and `group` are None where the row has none, and so is `flipped`."""
 
     prompt: Turns
     chosen: Turns
@@ -20,6 +20,7 @@ class Comparison:
     id: str | None = None
     group: str | None = None
     beta: float | None = None
+    flipped: bool | None = None
 
 
 Outcome = tuple[Row, Comparison | DataError]

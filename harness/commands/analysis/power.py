@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import textwrap
 from dataclasses import asdict
+from pathlib import Path
 
 from harness.commands.analysis import STATED
 from harness.commands.options import print_json
+from harness.progress import duration
 from harness.state.survey import frozen_matrix
 from reports.page.text import plain_table
-from reports.runs.records import ReportError, load_matrix
+from reports.runs.arms import arms
+from reports.runs.records import MatrixData, ReportError, load_matrix
 from reports.statistics.design import (
     ALPHA,
     LEAST_SEEDS,
@@ -20,11 +23,27 @@ from reports.statistics.design import (
     components,
     simulated_needed,
 )
-from reports.verdict.pilot import PilotError, pilot_squares
+from reports.verdict.pilot import Design, PilotError, cheapest, pilot_squares, stops
 from trainers.common import Json, UserError
 
 #: Simulated matrices a design, and scores in all of them: what a minute of one core allows.
 FEWEST_DRAWS, MOST_DRAWS, CELLS = 200, 2000, 250_000_000
+
+
+def read_pilot(folder: Path, said: str) -> MatrixData:
+    """The finished matrix of an output directory; `said` is what named it.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        frozen = frozen_matrix(folder)
+    except UserError:
+        raise UserError(f"{said} {folder} holds no matrix; give the --output of a finished one") from None
+    try:
+        return load_matrix(folder, frozen.runs, frozen.config)
+    except ReportError as error:
+        raise UserError(f"{said} {folder}: {error}") from None
 
 
 def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
@@ -33,12 +52,8 @@ def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
     for name in STATED:
         if getattr(options, f"sd_{name}") is not None:
             raise UserError(f"--sd-{name} and --pilot are both given; the pilot measures it, give one of them")
+    matrix = read_pilot(options.pilot, "--pilot")
     try:
-        frozen = frozen_matrix(options.pilot)
-    except UserError:
-        raise UserError(f"--pilot {options.pilot} holds no matrix; give the --output of a finished one") from None
-    try:
-        matrix = load_matrix(options.pilot, frozen.runs, frozen.config)
         metric, squares = pilot_squares(matrix, options.metric, options.against)
     except (PilotError, ReportError) as error:
         raise UserError(f"--pilot {options.pilot}: {error}") from None
@@ -50,7 +65,25 @@ def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
     one = next(iter(squares.values()))
     # Names stay out of this line: any number of methods must fit in 80 columns.
     pairs = f"{len(squares)} comparison{'' if len(squares) == 1 else 's'}"
+    options.cheapest = _cheapest(matrix, metric, options)
     return measured, cautious, f"measured on {metric}: {pairs}, {one.seeds} seeds x {one.prompts} prompts"
+
+
+def _cheapest(matrix: MatrixData, metric: str, options: argparse.Namespace) -> tuple[Design | None, str]:
+    """The cheapest design by what the pilot's runs took, and in words."""
+    count = len(arms(matrix.runs))
+    try:
+        found = cheapest(stops(matrix, metric, options.against), options.effect, count, options.claims)
+    except PilotError as error:
+        return None, f"cheapest design: {error}"
+    if found is None:
+        return None, f"cheapest design: no number of seeds and prompts tried finds {options.effect:g}"
+    steps = "" if found.step is None else f", stopped after step {found.step}"
+    samples = f" x {found.samples} sample{'' if found.samples == 1 else 's'}"
+    return found, (
+        f"cheapest design for {options.effect:g}: {found.seeds} seeds x {found.prompts} prompts{samples}{steps}: about "
+        f"{duration(found.seconds)} for the pilot's {count} arms, at the speed of its runs"
+    )
 
 
 def _stated(options: argparse.Namespace) -> tuple[Spread, str]:
@@ -153,7 +186,7 @@ def _deviations(spread: Spread) -> str:
 def run(options: argparse.Namespace) -> int:
     """Print the tables, or one JSON object; nothing is written."""
     options.seeds, options.prompts = sorted(set(options.seeds)), sorted(set(options.prompts))
-    cautious = None
+    cautious, options.cheapest = None, (None, "")
     if options.pilot is not None:
         spread, cautious, source = _measured(options)
     else:
@@ -166,6 +199,7 @@ def run(options: argparse.Namespace) -> int:
             "alpha": ALPHA,
             "source": source,
             "sd_measured": None if cautious is None else asdict(spread),
+            "cheapest": asdict(design) if (design := options.cheapest[0]) is not None else None,
         }
         print_json(given | report)
         return 0
@@ -178,4 +212,6 @@ def run(options: argparse.Namespace) -> int:
         f"two-sided alpha {ALPHA:.3g} over {options.claims} claim{'' if options.claims == 1 else 's'}, paired by seed, prompt\n"
     )
     _show(report, options)
+    if options.cheapest[1]:
+        print("\n" + textwrap.fill(options.cheapest[1], 80))
     return 0

@@ -37,6 +37,23 @@ RUN_VERBS = {
             argument("--wait", action="store_true", help="if another process works on the output, wait for it"),
         ),
     ),
+    "plan": Verb(
+        "harness.commands.runs.plan",
+        "print the analysis plan with its hash, to register before training",
+        """The plan has claims, seeds, looks, methods, benchmarks with their prompts by hash, the
+primary metric, the baseline, exclusions and what happens to failed runs. run-matrix
+freezes it before the first step. With --output it is the frozen one, and what differs.
+
+examples:
+  python -m harness plan my.yaml > plan.txt
+  python -m harness plan my.yaml --output out/my""",
+        (
+            argument("config", type=Path, help="matrix file"),
+            argument("--output", type=Path, metavar="DIR", help="an output directory of run-matrix"),
+            SET,
+            JSON,
+        ),
+    ),
     "worker": Verb(
         "harness.commands.runs.worker",
         "be one of several workers that share the runs of a matrix (a Slurm array)",

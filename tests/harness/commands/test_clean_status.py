@@ -41,7 +41,7 @@ def test_clean_lists_then_removes_what_no_run_needs(world: Any, cli: Any) -> Non
     assert len(gone) == 2
     run = current[0].directory
     kept = [run / "scores" / "constraints.json", run / "checkpoints" / "checkpoint-2" / "w", world.output / "notes.txt"]
-    kept += [plan.training_pairs, world.output / "shared" / "reference" / "this" / "identity.json"]
+    kept += [plan.training_pairs(plan.data_hash), world.output / "shared" / "reference" / "this" / "identity.json"]
     extra = [run / "scores" / "old.json", run / "quarantine" / "w.1", run / ".status.json.12.tmp"]
     extra += [world.output / "train_pairs-0123456789abcdef.jsonl", world.output / "figures" / ".a.svg.pujcgf8b"]
     extra += [world.output / "shared" / "reference" / "other" / "identity.json"]

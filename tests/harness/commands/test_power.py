@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from reports.runs.arms import arms
 from reports.runs.records import load_matrix
 from reports.statistics.design import Spread, components, needed, power
-from reports.verdict.pilot import PilotError, pilot_squares
+from reports.verdict.pilot import PilotError, Stop, cheapest, pilot_squares, stops
 from tests.reports.builder import write_matrix
+from trainers.common import UserError
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 GIVEN = ("--sd-seed", 0.02, "--sd-prompt", 0.14, "--sd-residual", 0.42)
@@ -174,3 +176,71 @@ def test_mistakes_about_the_pilot(cli: Cli, tmp_path: Path) -> None:
     assert "metric 'a/b' was not scored; known: capitals/acc, " in error(cli(*start, "--metric", "a/b"))
     assert "no method 'nobody'; known: fixed, foodpo, beta_head" in error(cli(*start, "--against", "nobody"))
     assert "the pilot measures it" in error(cli(*start, "--sd-seed", 0.1))
+
+
+def timed(root: Path, samples: int = 1, checkpoints: Sequence[int] = (), **settings: Any) -> Path:
+    """A pilot that says how long its runs took: 100 s of training, 1 s for each of its answers."""
+    directory, prompts = pilot(root, seeds=(0, 1, 2), prompts=40, **settings), 40
+    record = json.loads((directory / "matrix.json").read_text())
+    record["config"]["evaluation"] = {"benchmarks": [{"name": "constraints", "samples": samples}]}
+    (directory / "matrix.json").write_text(json.dumps(record))
+    for run in (directory / "runs").iterdir():
+        status = json.loads((run / "status.json").read_text())
+        marks = {"train": 100.0, "evaluate": 1.0 * prompts * samples}
+        status["stages"] = {name: {"seconds": s, "fingerprint": "f", "files": {}} for name, s in marks.items()}
+        (run / "status.json").write_text(json.dumps(status))
+        path = run / "scores" / "constraints.json"
+        score = json.loads(path.read_text())
+        for item in score["items"] if samples > 1 else ():
+            item["sample_variance"] = {"gold_reward": 0.01}
+        path.write_text(json.dumps(score))
+        for step in checkpoints:
+            shutil.copytree(run / "scores", run / "snapshots" / f"step-{step}" / "scores")
+    return directory
+
+
+def test_a_pilot_proposes_the_cheapest_design(cli: Cli, tmp_path: Path) -> None:
+    plain = timed(tmp_path / "plain")
+    ask = ("power", "--effect", 0.05, "--seeds", 5, "--prompts", 40, "--pilot", plain)
+    found = json.loads(cli(*ask, "--json").stdout)["cheapest"]
+    assert found["samples"] == 1 and found["step"] is None
+    assert found["seconds"] == pytest.approx(3 * found["seeds"] * (100 + found["prompts"]))
+    matrix = load_matrix(plain, json.loads((plain / "matrix.json").read_text())["runs"])
+    cautious = components(list(pilot_squares(matrix)[1].values()))[1]
+    assert power(cautious, 0.05, found["seeds"], found["prompts"]) == pytest.approx(0.8, abs=0.08)
+    for seeds, prompts in ((5, 64), (8, 32), (20, 16), (5, 1024)):  # nothing that would do is cheaper
+        enough = power(cautious, 0.05, seeds, prompts) >= 0.8
+        assert not enough or 3 * seeds * (100 + prompts) >= 0.93 * found["seconds"]
+    text = " ".join(cli(*ask).stdout.split())
+    assert f"cheapest design for 0.05: {found['seeds']} seeds x {found['prompts']} prompts x 1 sample: about" in text
+
+
+def test_samples_and_steps_only_where_the_pilot_has_them(tmp_path: Path) -> None:
+    def read(root: Path) -> list[Stop]:
+        record = json.loads((root / "matrix.json").read_text())
+        return stops(load_matrix(root, record["runs"], record["config"]), "constraints/gold_reward")
+
+    (alone,) = read(timed(tmp_path / "alone"))
+    assert alone.sampled(8) == alone.spread and (alone.train, alone.answer) == (100.0, 1.0)
+    early, last = read(timed(tmp_path / "more", samples=2, checkpoints=[4]))
+    assert (early.step, early.train, last.step, last.train) == (4, 50.0, None, 100.0) and early.spread == last.spread
+    assert last.sampled(4).residual ** 2 == pytest.approx(last.spread.residual**2 - 2 * 0.01 / 4)
+    best = cheapest([early, last], 0.05, 3)
+    assert best is not None and best.step == 4, "as good at half the training"
+    assert cheapest([last], 1e-6, 3) is None
+
+
+def test_a_dry_run_says_what_the_matrix_would_detect(world: Any, tmp_path: Path) -> None:
+    from harness.forecast.pilot import sized
+
+    assert sized(world.plan()) is None
+    timed(tmp_path / "pilot")
+    world.replace("report:\n", "report:\n  pilot: pilot\n")
+    assert "fewer than 5 seeds" in sized(world.plan()).text
+    world.replace("seeds: [0, 1]", "seeds: [0, 1, 2, 3, 4]")
+    found = sized(world.plan())
+    assert (found.seeds, found.prompts, found.claims) == (5, 1, 1) and found.detectable > 0.1
+    assert found.text.endswith(f"detect a difference of {found.detectable:.3g} with chance 80 %")
+    world.replace("pilot: pilot", "pilot: nowhere")
+    with pytest.raises(UserError, match="nowhere holds no matrix"):
+        sized(world.plan())

@@ -14,6 +14,7 @@ import pytest
 from harness.checks.json_schema import schema_text
 from harness.checks.static import check_static
 from harness.config.source import Source, load
+from reports.verdict.claims import measures_kl
 from trainers.common.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "harness" / "configs"
@@ -50,6 +51,8 @@ def test_the_claim_study_has_what_a_claim_needs() -> None:
     assert len(fixed) == len(foodpo), "the baseline is searched as hard as the method"
     rules = {method.rule for method in config.methods if method.parent == "foodpo"}
     assert rules == {"matched_mean", "permuted", "inverse", "weight_only"}
+    assert config.sensitivity is not None and config.sensitivity.flip == 0.3
+    assert measures_kl(config.evaluation.model_dump(), "constraints"), "or its claim at equal KL is never judged"
 
 
 def test_qwen_follows_the_plain_recipe() -> None:
@@ -149,7 +152,7 @@ def test_quantised_weights_need_lora(tmp_path: Path) -> None:
 
 def test_check_and_schema_on_the_command_line(cli: Any, tmp_path: Path) -> None:
     result = cli("run-matrix", CONFIGS / "claim_study.yaml", "--check", "--output", tmp_path / "out")
-    assert result.returncode == 0 and "9 methods, 135 runs" in result.stdout
+    assert result.returncode == 0 and "13 methods, 155 runs" in result.stdout
     assert not (tmp_path / "out").exists()
     result = cli("run-matrix", CONFIGS / "demo.yaml", "--check", "--set", "methods[0].pref_beta=-1")
     assert result.returncode == 2 and "pref_beta" in result.stderr

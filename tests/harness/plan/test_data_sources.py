@@ -52,10 +52,12 @@ def test_the_pairs_do_not_follow_a_file_that_changes(world: Any) -> None:
     plan = world.plan()
     freeze(plan)
     world.pairs.write_text("gone\n", encoding="utf-8")
-    assert [pair.content() for pair in load_pairs(plan.training_pairs)] == [pair.content() for pair in plan.pairs]
-    plan.training_pairs.write_text("damaged\n", encoding="utf-8")
+    assert [pair.content() for pair in load_pairs(plan.training_pairs(plan.data_hash))] == [
+        pair.content() for pair in plan.pairs
+    ]
+    plan.training_pairs(plan.data_hash).write_text("damaged\n", encoding="utf-8")
     freeze(plan)
-    assert len(load_pairs(plan.training_pairs)) == 4
+    assert len(load_pairs(plan.training_pairs(plan.data_hash))) == 4
 
 
 def test_a_mixture(world: Any, llamafactory: Path) -> None:
@@ -71,7 +73,7 @@ def test_a_mixture(world: Any, llamafactory: Path) -> None:
     from harness.state.output import freeze
 
     freeze(plan)
-    worker = load_pairs(plan.training_pairs)
+    worker = load_pairs(plan.training_pairs(plan.data_hash))
     assert [pair.content() for pair in worker] == [pair.content() for pair in plan.pairs]
 
 

@@ -1,6 +1,6 @@
 """TRL's preference formats: standard (texts) and conversational (messages), each with an explicit or implicit prompt.
 
-Beside TRL's keys a row may have `id`, `group` and `beta`, and before its prompt a `system` text and a `history` of
+Beside TRL's keys a row may have `id`, `group`, `beta` and `flipped`, and before its prompt a `system` text and a `history` of
 [question, answer] pairs. Texts become one chat turn: everything here is trained through the chat template.
 """
 
@@ -30,7 +30,9 @@ _NEEDED = (
 
 
 def _own(row: Values, where: str) -> dict[str, object]:
-    return {"id": optional(row, "id"), "group": optional(row, "group"), "beta": number(row, "beta", where)}
+    flipped = {"true": True, "false": False}.get(str(row.get("flipped")).lower())
+    names = {"id": optional(row, "id"), "group": optional(row, "group")}
+    return {**names, "beta": number(row, "beta", where), "flipped": flipped}
 
 
 def _explicit(row: Values, where: str) -> Comparison:

@@ -1,0 +1,168 @@
+"""Controls with a known effect, what they allow the report to say, and over what its intervals generalise."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from harness.commands.analysis.report import build
+from reports.page.terminal import print_summary
+from reports.runs.arms import arms
+from reports.runs.records import MatrixData, load_matrix
+from reports.schema import read_summary
+from reports.schema.sensitivity import Scope
+from reports.verdict.scope import nested, scope
+from reports.verdict.sensitivity import sensitivity
+from tests.reports.builder import FIXED, Method, write_matrix
+
+SEEDS = (0, 1, 2, 3, 4, 5)
+STATED = {"positive": "strong", "weak": "weak", "negative": "shuffled", "against": "fixed", "margin": 0.1, "flip": None}
+CLAIM = {"name": "same", "method": "foodpo", "against": "fixed", "metric": "constraints/gold_reward", "min_effect": 0.3}
+BETA = {"pref_beta": 0.1}
+
+
+def write(
+    root: Path,
+    strong: float = 0.3,
+    shuffled: float = 0.03,
+    seeds: tuple[int, ...] = SEEDS,
+    made: bool = True,
+    **data: Any,
+) -> Path:
+    """A finished output: foodpo is as good as fixed; the controls gain what is said."""
+    levels = {"strong": strong, "weak": 0.03 + (strong - 0.03) / 3, "shuffled": shuffled}
+    roles = {"strong": "positive", "weak": "weak", "shuffled": "negative"}
+    controls = [Method(name, "dataset_beta", gain, BETA) for name, gain in levels.items()]
+    methods = (FIXED, Method("foodpo", "foodpo", 0.03, BETA), *controls)
+    runs = write_matrix(root, methods, SEEDS, prompts=60)
+    for run in runs:
+        path = root / "runs" / run / "run.json"
+        record = json.loads(path.read_text())
+        if record["method"] in roles:
+            record["planted"] = {"role": roles[record["method"]], "against": "fixed"}
+        record["data"] |= {key: value(record["seed"]) for key, value in data.items()}
+        path.write_text(json.dumps(record))
+    config = {
+        "name": "planted",
+        "report": {"baseline": "fixed", "primary": "constraints/gold_reward"},
+        "sensitivity": STATED,
+        "claims": [CLAIM],
+    }
+    (root / "matrix.json").write_text(json.dumps({"name": "planted", "runs": runs, "config": config}))
+    if made:
+        build(root, runs, config)
+    return root
+
+
+def printed(root: Path) -> str:
+    """Everything a reader is shown: terminal, page, Markdown, LaTeX."""
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_summary(root, console)
+    files = [root / "report.html", root / "report.md", *(root / "tables").glob("*.tex")]
+    assert len(files) > 5
+    page = re.sub(r"<(script|style)\b.*?</\1>", "", files[0].read_text(), flags=re.S)
+    return "\n".join([console.export_text(), page, *(path.read_text() for path in files[1:])])
+
+
+NULLS = re.compile(r"(?<!not )\bequivalen\w+|does not help|do not help|no effect\b|does as well", re.I)
+
+
+def test_a_matrix_that_sees_its_planted_effect_may_report_a_null(tmp_path: Path) -> None:
+    summary = read_summary(write(tmp_path) / "summary.json")
+    found = summary.sensitivity
+    assert found is not None and found.nulls_count and found.positive.detected and not found.negative.detected
+    for one in (found.positive, found.negative):
+        assert one.difference is not None and one.ci_low is not None and one.ci_high is not None
+        assert one.ci_low < one.difference < one.ci_high and one.standard_error and one.seeds == 6 and one.prompts == 60
+    assert found.weak is not None and found.weak.detected
+    assert found.sentence.startswith(
+        "This matrix detected its planted effect (strong against fixed on constraints/gold_reward: +0."
+    )
+    assert f"it would have detected {found.positive.detectable:.3f} with chance 80 %" in found.sentence
+    assert summary.claims.judged[0].verdict == "equivalent"
+    text = printed(tmp_path)
+    assert text.count(found.sentence[:60]) >= 3 and NULLS.search(text)
+    assert summary.scope is not None and text.count(summary.scope.sentence) >= 3
+    for part in (text[: text.index("DPO comparison")], (tmp_path / "report.md").read_text()):
+        assert part.index("detected its planted effect") < part.index(summary.verdict.headline[:30]), "first of all"
+    checks = {check.name: check.state for check in summary.checklist}
+    assert checks["Planted effect detected, none where none was planted"] == "pass"
+    labels = {(c.label, c.against) for m in summary.metrics for c in m.comparisons}
+    assert ("strong", "fixed") in labels and ("foodpo", "strong") not in labels
+    assert [s.label for s in summary.verdict.sentences] == ["foodpo"], "controls are no methods under test"
+
+
+@pytest.mark.parametrize(
+    ("levels", "words"),
+    [
+        ({"strong": 0.03}, "This matrix did not detect an effect that is there: its null results say nothing"),
+        ({"shuffled": 0.3}, "is better where nothing was planted"),
+    ],
+)
+def test_a_blind_matrix_never_says_that_nothing_is_there(tmp_path: Path, levels: dict[str, Any], words: str) -> None:
+    """Its claim is the one that the matrix above calls equivalent."""
+    summary = read_summary(write(tmp_path, **levels) / "summary.json")
+    assert summary.sensitivity is not None and not summary.sensitivity.nulls_count
+    text = printed(tmp_path)
+    assert words in text and "failed its own controls" in text
+    assert summary.claims.judged[0].verdict == "undecided"
+    assert NULLS.findall(text) == []
+
+
+def test_a_control_is_compared_at_its_own_mean_beta(tmp_path: Path) -> None:
+    write(tmp_path, made=False)
+    runs = json.loads((tmp_path / "matrix.json").read_text())["runs"]
+    matrix = load_matrix(tmp_path, runs, {"sensitivity": STATED})
+    doubled = [dataclasses.replace(r, run_id=f"{r.run_id}x", identity={**(r.identity or {}), "params": {"pref_beta": 0.4}})
+               for r in matrix.runs if r.method == "fixed"]  # fmt: skip
+    wide = dataclasses.replace(matrix, runs=(*doubled, *matrix.runs))
+    found = sensitivity(wide, "constraints/gold_reward", lambda *_: "none")
+    assert found is not None and found.positive.against == "fixed[pref_beta=0.1]"
+    along = {"benchmarks": [{"name": "kl", "kind": "kl"}], "checkpoints": [4]}
+    at_kl = dataclasses.replace(matrix, config={"sensitivity": STATED, "evaluation": along})
+    matched = sensitivity(at_kl, "constraints/gold_reward", lambda *_: 0.3 + 0.01 * np.arange(6.0)[:, None])
+    assert matched is not None and (matched.positive.at, matched.positive.detected) == ("matched_kl", True)
+    lost = sensitivity(at_kl, "constraints/gold_reward", lambda *_: "no KL")
+    assert lost is not None and not lost.nulls_count and lost.positive.reason == "no KL"
+    few = dataclasses.replace(matrix, runs=tuple(r for r in matrix.runs if r.seed in (0, 1, 2)))
+    unjudged = sensitivity(few, "constraints/gold_reward", lambda *_: "none")
+    assert unjudged is not None and not unjudged.nulls_count, "with three seeds nothing is judged"
+    assert sensitivity(MatrixData(tmp_path, (), None, {}), "a/b", lambda *_: "") is None
+
+
+def test_the_report_says_over_what_it_generalises(tmp_path: Path) -> None:
+    def scoped(name: str, **data: Any) -> Scope:
+        root = write(tmp_path / name, made=False, **data)
+        matrix = load_matrix(root, json.loads((root / "matrix.json").read_text())["runs"])
+        every = arms(matrix.runs)
+        return scope(matrix, every, every[0], "constraints/gold_reward")
+
+    same = scoped("same")
+    assert "All seeds train on the same pairs" in same.sentence and same.seed_spread is None
+    own = {"content_hash": lambda seed: f"draw {seed}", "n_pairs": lambda seed: 10, "pool": lambda seed: 40}
+    drawn = scoped("own", **own)
+    assert "each seed trains on 10 of 40, 6 different draws" in drawn.sentence and drawn.seed_spread is None
+    split = scoped("shared", **(own | {"content_hash": lambda seed: f"draw {seed % 3}"}))
+    assert split.seed_spread is not None and "foodpo" in split.seed_spread
+    (share,) = split.shares
+    assert share.sd_seeds**2 == pytest.approx(share.sd_data**2 + share.sd_order**2) and share.draws == 3
+    assert scope(MatrixData(tmp_path, (), None, {}), [], None, None).shares == []
+
+
+def test_the_split_of_the_spread_finds_what_was_put_in() -> None:
+    rng = np.random.default_rng(0)
+    found = np.array([
+        nested((0.3 * rng.normal(size=(4, 1)) + 0.1 * rng.normal(size=(4, 3))).tolist()) for _ in range(2000)
+    ])  # fmt: skip
+    assert np.mean(found[:, 1] ** 2) == pytest.approx(0.09, rel=0.1) and np.mean(found[:, 2] ** 2) == pytest.approx(
+        0.01, rel=0.05
+    )
+    assert nested([[1.0], [2.0]]) is None and nested([[1.0, 2.0]]) is None
+    assert nested([[1.0, 3.0], [2.0]]) == pytest.approx((2**0.5, 0.0, 2**0.5))
