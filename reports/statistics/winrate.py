@@ -230,3 +230,32 @@ def majority(labels: ArrayLike) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     kinds = np.unique(table)
     counts = (table[:, :, None] == kinds).sum(axis=1)
     return kinds[counts.argmax(axis=1)], counts.max(axis=1) * 2 > table.shape[1]
+
+
+def krippendorff_alpha(labels: ArrayLike, replicates: int = 1000, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """Krippendorff's alpha of nominal labels, shape (items, raters), NaN where a rater gave none; any number of raters.
+
+    1 - observed / expected disagreement (Krippendorff 2011, "Computing Krippendorff's alpha-reliability"), with a percentile
+    interval from a bootstrap over items. Items that fewer than two rated take no part.
+    """
+    table = np.asarray(labels, dtype=float)
+    if table.ndim != 2:
+        raise ValueError(f"krippendorff_alpha: shape {table.shape}; give labels of shape (items, raters)")
+    name = "Krippendorff's alpha (nominal)"
+    table = table[(~np.isnan(table)).sum(axis=1) > 1]
+    counts = (table[:, :, None] == np.unique(table[~np.isnan(table)])).sum(axis=1)
+    items, raters = len(counts), counts.sum(axis=1)
+    if not items or counts.shape[1] < 2:
+        why = "all labels are the same: agreement by chance is certain" if items else "no item was rated twice"
+        return undefined(name, items, why)
+    apart = (raters**2 - (counts**2).sum(axis=1)) / (raters - 1)
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(items, np.full(items, 1 / items), size=replicates)
+    weight = np.concatenate([np.ones((1, items)), draws])
+    totals = weight @ counts
+    whole = totals.sum(axis=1)
+    expected = (whole**2 - (totals**2).sum(axis=1)) / (whole - 1)
+    alpha = 1 - np.divide(weight @ apart, expected, out=np.zeros(len(weight)), where=expected > 0)
+    low, high = (float(v) for v in np.quantile(alpha[1:], [(1 - confidence) / 2, (1 + confidence) / 2]))
+    error = float(alpha[1:].std(ddof=1))
+    return Estimate(float(alpha[0]), low, high, f"{name}, bootstrap over items", items, None, error, confidence)
