@@ -6,7 +6,8 @@ import importlib.util
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,6 +80,10 @@ class Generated:
     finish_reason: str
 
 
+#: A context in which the folder that it gives holds a policy's weights.
+Weights = Callable[[], AbstractContextManager[Path]]
+
+
 class Engine(Protocol):
     """One engine that serves every policy of a matrix.
 
@@ -100,6 +105,20 @@ class Engine(Protocol):
 
     def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
         """For (context ids, continuation ids): the log-prob of each token of the continuation, nats."""
+
+    def token_kl(
+        self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], reference: Path, policy: Weights
+    ) -> list[list[float]] | None:
+        """For (context ids, continuation ids): KL(policy || reference) at each token of the continuation, over the vocabulary,
+        nats (evals.engine.exact_kl). None where only log-probs are to be had.
+
+        Args:
+            reference: folder of the reference's weights.
+            policy: opens the folder of the weights that are served, for an engine that holds them elsewhere.
+
+        Raises:
+            EngineError: the two have other vocabularies.
+        """
 
     def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
         """Serve the weights in `model_dir` from now on; returns the seconds it took.

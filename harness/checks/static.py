@@ -123,7 +123,7 @@ def _check_measures(config: MatrixConfig, source: Source) -> None:
         kind = checked_kind(benchmark, i, source)
         if benchmark.prompts is not None:
             _check_embedded(benchmark.prompts, source.at("evaluation", "benchmarks", i, "prompts"))
-        measured[benchmark.name] = tuple(benchmark_kinds.find(kind).metrics)
+        measured[benchmark.name] = benchmark_kinds.find(kind).measures(benchmark.params)
     measured |= {task.task: None for task in config.evaluation.lm_eval}
     names = config.evaluation.benchmark_names
     twice = next((name for name in names if names.count(name) > 1), None)

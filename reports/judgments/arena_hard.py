@@ -40,8 +40,8 @@ def _read(rows: Sequence[Row]) -> Read:
             continue
         counted = [two[0]] * two[1] + [1 - one[0]] * one[1]
         for sample, preference in enumerate(counted):
-            orders = (two[0], 1 - one[0]) if sample == 0 else (None, None)  # the two orders are compared once
-            yield row, Judgment(judge, prompt, model, baseline, preference, *orders, sample=str(sample))
+            forward, backward = (two[0], 1 - one[0]) if sample == 0 else (None, None)  # the orders are compared once
+            yield row, Judgment(judge, prompt, model, baseline, preference, forward, backward, sample=str(sample))
 
 
 FORMAT = Format("Arena-Hard", (frozenset(("games", "model")),), _read)

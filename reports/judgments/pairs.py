@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from reports.judgments.judgment import Judgment
@@ -79,7 +78,7 @@ def _length_controlled(judgments: Sequence[Judgment], baseline: str | None) -> d
     for model, values in zip(by_model, table, strict=True):
         there = ~np.isnan(values[:, 0])
         if there.sum() >= 2 * FOLDS:
-            cells = length_controlled_cells(*values[there].T, gamma[there])
+            cells = length_controlled_cells(values[there, 0], values[there, 1], values[there, 2], gamma[there])
             found[model] = Estimate.from_result(mean_interval(cells))
     return found
 
@@ -129,7 +128,7 @@ def _p(found: results.Estimate, degrees: int) -> float | None:
 
 def separability(models: Sequence[ModelRate]) -> Separability:
     """How many pairs of models the win rates tell apart (Arena-Hard, 2406.11939)."""
-    ends: list[tuple[NDArray[np.float64] | float, float]] = [
+    ends = [
         (m.win_rate.low, m.win_rate.high) for m in models if m.win_rate.low is not None and m.win_rate.high is not None
     ]
     every = list(combinations(ends, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reports.foreign.rows import Row
 from reports.judgments.judgment import Format, Judgment, Read, digest, style_of
@@ -12,30 +13,28 @@ _RESULT = "_result"
 
 
 def _read(rows: Sequence[Row]) -> Read:
-    items: dict[str, tuple[str, str, str, str]] = {}
+    items: dict[str, Judgment] = {}
     for row in (r for r in rows if "annotator1" in r.values):
         models = row.text("cmp_key").split("_")
         if len(models) != 2:
             raise row.error(
                 f"cmp_key is {row.text('cmp_key')!r}; it must be the names of two models with one _ between"
             )
-        index = row.text("idx")
-        answers = [style_of(str(row.need(f"response{i}"))) for i in (1, 2)]
-        group = digest(str(row.need("instruction")), str(row.need("input")))
-        items[index] = (index, *models, group)  # type: ignore[assignment]
-        for key in (key for key in row.values if key.startswith("annotator")):
-            yield row, Judgment(
-                key, index, *models, row.choice(key, _LABELS), human=True, group=group,
-                style_first=answers[0], style_second=answers[1],
-            )  # fmt: skip
+        index, asked = row.text("idx"), digest(str(row.need("instruction")), str(row.need("input")))
+        mine, theirs = (style_of(str(row.need(f"response{i}"))) for i in (1, 2))
+        items[index] = Judgment(
+            "", index, models[0], models[1], None, human=True, group=asked, style_first=mine, style_second=theirs
+        )
+        for name in (name for name in row.values if name.startswith("annotator")):
+            yield row, replace(items[index], judge=name, preference=row.choice(name, _LABELS))
     for row in (r for r in rows if "annotator1" not in r.values):
         key = next((key for key in row.values if key.endswith(_RESULT)), None)
         if key is None:
             raise row.error(f"no key that ends in {_RESULT}; is it a file of verdicts on PandaLM's test set?")
         if row.text("idx") not in items:
             raise row.error(f"idx {row.text('idx')} is not in the test set; give testset-v1.json with the verdicts")
-        index, first, second, group = items[row.text("idx")]
-        yield row, Judgment(row.path.stem, index, first, second, row.choice(key, _LABELS), group=group)
+        judge, said = row.path.stem, row.choice(key, _LABELS)
+        yield row, replace(items[row.text("idx")], judge=judge, preference=said, human=False)
 
 
 FORMAT = Format("PandaLM", (frozenset(("idx", "cmp_key", "annotator1")), frozenset(("idx", "gpt_result")),

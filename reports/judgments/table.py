@@ -24,12 +24,12 @@ def _preference(row: Row, key: str) -> float | None:
 def _read(rows: Sequence[Row]) -> Read:
     for row in rows:
         row.need("preference")
-        orders = [_preference(row, key) for key in ("preference", "forward", "backward")]
+        said, forward, backward = (_preference(row, key) for key in ("preference", "forward", "backward"))
         lengths = [row.number(f"length_{side}", 0) for side in ("first", "second")]
         styles = [None if length is None else Style(length) for length in lengths]
         yield row, Judgment(
-            row.text("judge", row.path.stem), row.text("prompt_id"), row.text("first"), row.text("second"), *orders,
-            human=row.choice("human", _BOOLEANS, row.values.get("human", "")), sample=row.text("sample", "0"),
+            row.text("judge", row.path.stem), row.text("prompt_id"), row.text("first"), row.text("second"), said,
+            forward, backward, human=row.choice("human", _BOOLEANS, row.values.get("human", "")), sample=row.text("sample", "0"),
             group=row.text("group", row.text("prompt_id")), style_first=styles[0], style_second=styles[1],
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from reports.schema.judges import JudgedBenchmark
 from reports.schema.metrics import Metric
 from reports.schema.runs import Contamination, EngineUse, NoiseFloor, Provenance, RunEntry, Subset
 from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
-from reports.schema.verdict import Check, Claims, OverReference, TestCounts, Verdict
+from reports.schema.verdict import Check, ClaimOverMatrices, Claims, OverReference, TestCounts, Verdict
 
 
 class Primary(Reasoned):
@@ -78,6 +78,9 @@ class Summary(Record):
         description="Only in an analysis of runs of other tools.",
     )
     subset: Subset | None = Field(default=None, description="Only in a comparison of picked runs.")
+    over_matrices: list[ClaimOverMatrices] = Field(
+        default=[], description="Only in a comparison of several outputs: claims over base models and data sets."
+    )
 
 
 def _in_words_of_now(summary: Any) -> Any:

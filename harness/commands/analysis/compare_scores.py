@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found.plain())
         return 0
-    out = Console(highlight=False)
+    out = Console(highlight=False, soft_wrap=True)
     for one in found.comparisons:
         for line in _lines(one):
             out.print(escape(line))

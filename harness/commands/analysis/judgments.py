@@ -16,7 +16,7 @@ from reports.schema.judgments import JudgeTable, ModelPair
 from trainers.common.words import nearest
 
 #: Up to this many models every pair is printed unasked.
-FEW = 6
+FEW = 4
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found.plain())
         return 0
-    out = Console(highlight=False)
+    out = Console(highlight=False, soft_wrap=True)
     out.print(
         f"{found.format}: {sum(judge.comparisons for judge in found.judges)} judgments, {len(found.judges)} judges"
     )
@@ -58,6 +58,10 @@ def _share(found: Estimate | None) -> str:
     return _number(found, 100, 2)
 
 
+def _cell(value: float | None, scale: float = 1.0) -> str:
+    return "-" if value is None else f"{scale * value:.2f}"
+
+
 def _pair(judge: JudgeTable, names: tuple[str, str]) -> ModelPair | None:
     """The pair asked for. ReportError for a model that the judge did not see."""
     models = [one.model for one in judge.models]
@@ -71,28 +75,20 @@ def _pair(judge: JudgeTable, names: tuple[str, str]) -> ModelPair | None:
 
 def _print_judge(out: Console, judge: JudgeTable, asked: tuple[str, str] | None) -> None:
     against = f" against {judge.baseline}" if judge.baseline else ""
-    table = Table(title=escape(f"{judge.judge}: win rates{against}, in %"), title_justify="left")
-    columns = (
-        "model",
-        "win rate (95 %)",
-        "SE",
-        "wins",
-        "losses",
-        "draws",
-        "n",
-        "length-controlled",
-        "strength",
-        "at equal style",
-    )
+    out.print(escape(f"\n{judge.judge}: win rates{against} in %; BT: strengths, log odds"))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    columns = ("model", "wins", "95 %", "SE", "won/lost/drawn", "LC", "BT", "equal style")
     for place, name in enumerate(columns):
-        table.add_column(name, justify="right" if place else "left")
+        table.add_column(name, justify="right" if place else "left", no_wrap=True, max_width=None if place else 24)
     plain, styled = judge.strengths.plain_strengths, judge.strengths.style_controlled
     for one in judge.models:
-        rate = one.win_rate
-        counts = [str(v) for v in (rate.wins, rate.losses, rate.draws, rate.n)]
-        error = "-" if rate.stderr is None else f"{100 * rate.stderr:.2f}"
-        strengths = [_number(side.get(one.model), digits=2) for side in (plain, styled)]
-        table.add_row(escape(one.model), _share(rate), error, *counts, _share(one.length_controlled), *strengths)
+        rate, controlled = one.win_rate, one.length_controlled
+        ends = "-" if rate.low is None or rate.high is None else f"{100 * rate.low:.2f} to {100 * rate.high:.2f}"
+        table.add_row(
+            escape(one.model), _cell(rate.value, 100), ends, _cell(rate.stderr, 100),
+            f"{rate.wins}/{rate.losses}/{rate.draws}", _cell(controlled.value if controlled else None, 100),
+            *(_cell(side[one.model].value if one.model in side else None) for side in (plain, styled)),
+        )  # fmt: skip
     out.print(table)
     if judge.strengths.reason:
         out.print(f"- Bradley-Terry: {escape(judge.strengths.reason)}")
@@ -117,10 +113,10 @@ def _print_judge(out: Console, judge: JudgeTable, asked: tuple[str, str] | None)
             f"precision {found.precision:.4f}, recall {found.recall:.4f}, F1 {found.f1:.4f}, kappa {_number(found.kappa)}"
         )
     pair = None if asked is None else _pair(judge, asked)
-    for one in [pair] if pair else judge.pairs if len(judge.models) <= FEW else []:
-        p = "-" if one.p_value is None else f"{one.p_value:.2g}"
+    for two in [pair] if pair else judge.pairs if len(judge.models) <= FEW else []:
+        p = "-" if two.p_value is None else f"{two.p_value:.2g}"
         out.print(
             escape(
-                f"- {one.first} - {one.second}: {_share(one.difference)} points, p {p}, n={one.difference.n} ({one.how})"
+                f"- {two.first} - {two.second}: {_share(two.difference)} points, p {p}, n={two.difference.n} ({two.how})"
             )
         )
