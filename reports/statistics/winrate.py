@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from reports.statistics.crossed import crossed_mean
-from reports.statistics.intervals import mean_interval, wilson, wilson_bounds
+from reports.statistics.intervals import group_columns, mean_interval, wilson, wilson_bounds
 from reports.statistics.results import Estimate, undefined
 
 # Win rates from preferences in [0, 1], ties at one half, and how far the order of the answers decided them.
@@ -112,18 +112,24 @@ def win_rate(preferences: ArrayLike, groups: Sequence[object] | None = None, con
     return WinRate(rate, *counts)
 
 
-def win_rate_over_seeds(preferences: ArrayLike, confidence: float = 0.95) -> Estimate:
+def win_rate_over_seeds(
+    preferences: ArrayLike, groups: Sequence[object] | None = None, confidence: float = 0.95
+) -> Estimate:
     """A method's win rate from preferences of shape (seeds, prompts), NaN where a judge gave no verdict.
 
     Seeds and prompts are both samples (statistics.crossed): it says how the method would fare with other seeds, where
-    `win_rate` speaks of the policies there are. Prompts without a verdict under every seed take no part.
+    `win_rate` speaks of the policies there are. Prompts without a verdict under every seed take no part; `groups`, one a
+    prompt, holds what belongs together.
     """
     p = np.asarray(preferences, dtype=float)
     if p.ndim != 2:
         raise ValueError(f"win_rate_over_seeds: shape {p.shape}; give one row per seed, one column per prompt")
     checked(p.ravel())
     known = ~np.isnan(p).any(axis=0)
-    found = crossed_mean(p[:, known]).interval(confidence)
+    kept = p[:, known]
+    if groups is not None:
+        kept = group_columns(kept, [group for group, there in zip(groups, known, strict=True) if there])
+    found = crossed_mean(kept).interval(confidence)
     if found.low is None or found.high is None:
         return found
     lost = int((~known).sum())

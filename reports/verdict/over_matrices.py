@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from reports.compare.frontiers import matched_kl
+from reports.compare.length_metric import with_length_control
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, load_config, load_run
 from reports.runs.subset import Source
 from reports.schema.base import Estimate
@@ -75,7 +76,7 @@ def over_matrices(
 def _matrix(source: Source) -> MatrixData:
     folder = source.root / REFERENCE_ID
     reference = load_run(folder, REFERENCE_ID) if folder.is_dir() else None
-    return MatrixData(source.root, source.runs, reference, load_config(source.root))
+    return with_length_control(MatrixData(source.root, source.runs, reference, load_config(source.root)))
 
 
 def _gathered(claim: Claim, declared: bool, matrices: Sequence[MatrixData]) -> _Found:

@@ -219,7 +219,9 @@ def test_the_exact_kl_is_that_of_whole_distributions(world: dict[str, Any], tiny
 
 def test_where_an_engine_has_log_probs_alone_k3_is_what_counts(tiny_model: Path, tuned: Path, tmp_path: Path) -> None:
     job = make_job(tmp_path, tiny_model, tuned)
-    job["benchmarks"] = [entry | {"noise": False, "params": None} for entry in job["benchmarks"] if entry["name"] == "kl"]
+    job["benchmarks"] = [
+        entry | {"noise": False, "params": None} for entry in job["benchmarks"] if entry["name"] == "kl"
+    ]
     engine = engine_of(job)
     engine.token_kl = lambda *_: None  # as evals.engine.replicas and vLLM on a GPU
     run(job, engine)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reports.compare.frontier_points import Cost, Points
 from reports.compare.frontiers import matched_kl
 from reports.panels.all import all_panels
 from reports.panels.style import looks, style

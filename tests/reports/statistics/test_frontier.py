@@ -71,6 +71,6 @@ def test_bootstrap_follows_the_axis() -> None:
     at_end, _ = bootstrap_matched(pairs, 200)
     together = [tuple(Frontier(f.reward, f.reward**2, True, together=True) for f in pair) for pair in pairs]
     exact, _ = bootstrap_matched(together, 200)  # type: ignore[arg-type]
-    assert exact.stderr == pytest.approx(0, abs=2e-3) < (at_end.stderr or 0)
+    assert exact.stderr is not None and at_end.stderr is not None and exact.stderr < at_end.stderr / 3
     assert at_end.low is not None and at_end.high is not None and at_end.low < 0.01 and at_end.high > -0.01
     assert at_end.estimate == pytest.approx(0, abs=0.01)
