@@ -101,7 +101,8 @@ def complete(visit: Visit, requests: Sequence[Request | None]) -> Mapping[str, l
 
 
 def collect_kl(visit: Visit, requests: Sequence[Request]) -> None:
-    """While the policy is served: the KL to the reference at each token, kept beside the log-probs, where the engine has it.
+    """While the policy is served: the KL to the reference at each token, where the engine has it, kept beside the reference's
+    log-probs, which then need no pass of their own.
 
     Raises:
         BenchmarkError: the policy has another vocabulary than the reference.
@@ -117,10 +118,12 @@ def collect_kl(visit: Visit, requests: Sequence[Request]) -> None:
         raise BenchmarkError(f"benchmark {visit.name!r}: {error}") from None
     if values is None:
         return
-    rows: list[Row] = [
-        {**identity(visit), "id": _EXACT + one.id, "digest": one.digest, "kl": [round(v, 6) for v in kl]}
-        for one, kl in zip(todo, values, strict=True)
-    ]
+    rows: list[Row] = []
+    for one, scored in zip(todo, values, strict=True):
+        same = {**identity(visit), "digest": one.digest}
+        rows.append({**same, "id": _EXACT + one.id, "kl": [round(v, 6) for v in scored.kl]})
+        if scored.reference:
+            rows.append({**same, "id": one.id, "logprobs": [round(v, 6) for v in scored.reference]})
     scores_schema.append_rows(scores_schema.logprobs_path(visit.policy.out, visit.name), rows)
 
 

@@ -80,6 +80,15 @@ class Generated:
     finish_reason: str
 
 
+@dataclass(frozen=True)
+class TokenKl:
+    """Of each token of a continuation, nats: the KL of the two next-token distributions before it, and its log-prob under the
+    reference (empty where the engine scores log-probs by other means)."""
+
+    kl: list[float]
+    reference: list[float]
+
+
 #: A context in which the folder that it gives holds a policy's weights.
 Weights = Callable[[], AbstractContextManager[Path]]
 
@@ -108,9 +117,9 @@ class Engine(Protocol):
 
     def token_kl(
         self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], reference: Path, policy: Weights
-    ) -> list[list[float]] | None:
-        """For (context ids, continuation ids): KL(policy || reference) at each token of the continuation, over the vocabulary,
-        nats (evals.engine.exact_kl). None where only log-probs are to be had.
+    ) -> list[TokenKl] | None:
+        """For (context ids, continuation ids): KL(policy || reference) at each token of the continuation, over the vocabulary
+        (evals.engine.exact_kl). None where only log-probs are to be had.
 
         Args:
             reference: folder of the reference's weights.

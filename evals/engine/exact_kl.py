@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from evals.engine.base import EngineError
+from evals.engine.base import EngineError, TokenKl
 
 Requests = Sequence[tuple[Sequence[int], Sequence[int]]]
 #: Positions of which both models' logits are held at once, and positions of which the probabilities are.
@@ -20,13 +20,13 @@ _POSITIONS, _CHUNK = 1024, 128
 
 
 @torch.inference_mode()
-def exact_kl(policy: Any, reference: Any, requests: Requests) -> list[list[float]]:
-    """KL(policy || reference) in nats for each token of each continuation, given all tokens before it.
+def exact_kl(policy: Any, reference: Any, requests: Requests) -> list[TokenKl]:
+    """Each continuation's KL(policy || reference) at each token, given all tokens before it, and the reference's log-probs.
 
     Raises:
         EngineError: the two models have other vocabularies.
     """
-    found: list[list[float]] = [[]] * len(requests)
+    found = [TokenKl([], [])] * len(requests)
     lengths = [len(context) + len(continuation) for context, continuation in requests]
     order = sorted(range(len(requests)), key=lengths.__getitem__)
     while order:
@@ -48,13 +48,17 @@ def exact_kl(policy: Any, reference: Any, requests: Requests) -> list[list[float
             )
         for row, i in enumerate(part):
             first, last = len(requests[i][0]) - 1, lengths[i] - 1
-            sides = zip(ours[row, first:last].split(_CHUNK), theirs[row, first:last].split(_CHUNK), strict=True)
-            found[i] = [value for p, q in sides for value in _kl(p, q).tolist()]
+            parts = (side[row, first:last].split(_CHUNK) for side in (ours, theirs))
+            targets = ids[row, first + 1 : last + 1].split(_CHUNK)
+            scored = [_scored(*one) for one in zip(*parts, targets, strict=True)]
+            found[i] = TokenKl(*([v for part in side for v in part.tolist()] for side in zip(*scored, strict=True)))
     return found
 
 
-def _kl(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """KL of each row, shape (positions,), from logits of shape (positions, vocabulary); rounding does not make it negative."""
+def _scored(ours: torch.Tensor, theirs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """KL of each position and the second's log-prob of its target, shape (positions,), from logits of shape (positions,
+    vocabulary); rounding does not make a KL negative."""
     p, q = ours.float().log_softmax(-1), theirs.float().log_softmax(-1)
     weight = p.exp()
-    return torch.where(weight > 0, weight * (p - q), 0.0).sum(-1).clamp_min(0.0)
+    kl = torch.where(weight > 0, weight * (p - q), 0.0).sum(-1).clamp_min(0.0)
+    return kl, q.gather(-1, targets[:, None]).squeeze(-1)

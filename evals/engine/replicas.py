@@ -24,6 +24,7 @@ from evals.engine.base import (
     EngineLostError,
     Generated,
     Sampling,
+    TokenKl,
     Weights,
     end_with_engine,
     may_pass,
@@ -149,7 +150,7 @@ class Replicas:
 
     def token_kl(
         self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], reference: Path, policy: Weights
-    ) -> list[list[float]] | None:
+    ) -> list[TokenKl] | None:
         return None
 
     def swap(self, model_dir: Path, adapter: Path | None = None) -> float:

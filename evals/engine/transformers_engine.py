@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evals.engine.base import EngineConfig, EngineError, Generated, Sampling, Weights, choose_dtype
+from evals.engine.base import EngineConfig, EngineError, Generated, Sampling, TokenKl, Weights, choose_dtype
 from evals.engine.exact_kl import exact_kl
 from evals.progress import batches
 
@@ -91,7 +91,7 @@ class TransformersEngine:
         self._model = model.to(self._device)
         return time.perf_counter() - started
 
-    def token_kl(self, requests: Requests, reference: Path, policy: Weights) -> list[list[float]] | None:
+    def token_kl(self, requests: Requests, reference: Path, policy: Weights) -> list[TokenKl] | None:
         try:
             if self._reference is None or self._reference[0] != reference:
                 self._reference = None

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.engine.base import EngineConfig, EngineError, EngineLostError, Generated, Sampling, Weights, choose_dtype
+from evals.engine.base import (
+    EngineConfig,
+    EngineError,
+    EngineLostError,
+    Generated,
+    Sampling,
+    TokenKl,
+    Weights,
+    choose_dtype,
+)
 from trainers.common.files import Json
 
 #: Ranks of adapters that vLLM has room for; the next larger one is taken.
@@ -129,8 +138,11 @@ class VllmEngine:
 
     def token_kl(
         self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], reference: Path, policy: Weights
-    ) -> list[list[float]] | None:
-        """vLLM gives no distribution over the vocabulary: on CPUs both models are loaded beside it, on GPUs there is no room."""
+    ) -> list[TokenKl] | None:
+        """vLLM gives no distribution over the vocabulary: on CPUs both models are loaded beside it, on GPUs there is no room.
+
+        The reference's log-probs are left to vLLM, which gave the policy's.
+        """
         if not self._on_cpu:
             return None
         from evals.engine.exact_kl import exact_kl
@@ -138,7 +150,7 @@ class VllmEngine:
 
         with policy() as folder:
             models = [load(path, self._dtype, self.trust_remote_code) for path in (folder, reference)]
-        return exact_kl(*models, requests)
+        return [TokenKl(found.kl, []) for found in exact_kl(*models, requests)]
 
     def _score(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[Any]]:
         """vLLM's Logprob of every token of each continuation."""

@@ -30,7 +30,7 @@ def with_length_control(matrix: MatrixData) -> MatrixData:
         if "@" not in name or not path.exists():
             continue
         try:
-            cells = _cells(read_comparisons(path))
+            cells = length_controlled_items(read_comparisons(path), REFERENCE_ID)
         except ComparisonError as error:
             raise ReportError(str(error)) from error
         runs = tuple(_added(run, name, cells.get(run.run_id)) for run in matrix.runs)
@@ -42,13 +42,14 @@ def with_length_control(matrix: MatrixData) -> MatrixData:
     return matrix
 
 
-def _cells(rows: Sequence[Row]) -> Cells:
-    """By run and prompt; empty where the difficulty is not known."""
-    difficulty = difficulty_of(rows, REFERENCE_ID)
+def length_controlled_items(rows: Sequence[Row], reference: str) -> Cells:
+    """By policy and prompt, values whose mean is the length-controlled win rate against the reference and whose spread is its
+    own; empty where the difficulty of a prompt is not known."""
+    difficulty = difficulty_of(rows, reference)
     if difficulty is None:
         return {}
     found = {}
-    for run_id, means in against(rows, REFERENCE_ID).items():
+    for run_id, means in against(rows, reference).items():
         if len(means) >= 2 * FOLDS:
             gamma = [difficulty[prompt] for prompt in means.index]
             values = length_controlled_cells(means["preference"], means["length_first"], means["length_second"], gamma)

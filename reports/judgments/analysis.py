@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.compare.winrates import judge_agreement
 from reports.judgments.formats import read_judgments
 from reports.judgments.judgment import Judgment, Style
 from reports.judgments.pairs import baseline_of, cluster, pairs, rates, separability
@@ -18,7 +19,6 @@ from reports.schema.base import Estimate
 from reports.schema.judges import Agreement, Position
 from reports.schema.judgments import AgainstPeople, JudgeTable, Judgments, Strengths
 from reports.statistics.bradley_terry import styled_strengths
-from reports.statistics.intervals import wilson
 from reports.statistics.winrate import classification, cohen_kappa, krippendorff_alpha, majority, position_effect
 from trainers.common.words import nearest
 
@@ -131,15 +131,12 @@ def _verdicts(rows: Sequence[Judgment]) -> dict[Compared, float | None]:
 
 
 def _agreement(a: str, b: str, said: Mapping[str, Mapping[Compared, float | None]]) -> Agreement:
-    one, two = said[a], said[b]
-    both = [key for key in one.keys() & two.keys() if one[key] is not None and two[key] is not None]
-    if not both:
-        reason = "the two judges have a verdict on no common comparison"
-        return Agreement(judges=[a, b], n=0, same_verdict=None, kappa=None, reason=reason)
-    x, y = np.array([one[key] for key in both]), np.array([two[key] for key in both])
-    same = Estimate.from_result(wilson(int((x == y).sum()), len(both)))
-    kappa = Estimate.from_result(cohen_kappa(x, y))
-    return Agreement(judges=[a, b], n=len(both), same_verdict=same, kappa=kappa, reason=None)
+    names = ("first", "second", "prompt_id", "sample", "preference")
+    one, two = (
+        [dict(zip(names, (*key, 0, None if v is None else (v + 1) / 2), strict=True)) for key, v in said[judge].items()]
+        for judge in (a, b)
+    )
+    return judge_agreement(a, b, one, two)
 
 
 def _alpha(said: Mapping[str, Mapping[Compared, float | None]], judges: Sequence[str]) -> Estimate:

@@ -9,17 +9,15 @@ from itertools import combinations
 import numpy as np
 from scipy import special
 
+from reports.compare.length_metric import length_controlled_items
 from reports.judgments.judgment import Judgment
 from reports.schema.base import Estimate
 from reports.schema.judges import WinRate
 from reports.schema.judgments import ModelPair, ModelRate, Separability
 from reports.statistics import results
 from reports.statistics.intervals import mean_interval
-from reports.statistics.length_control import FOLDS, difficulties, length_controlled_cells, length_term
 from reports.statistics.winrate import win_rate
 
-#: Of the prompt difficulty that length control needs, as in reports.compare.winrates.
-FEWEST_MODELS = 4
 #: By (model, opponent), and prompt: the model's preferences, with the group of the prompt.
 Met = Mapping[tuple[str, str], Mapping[str, list[float]]]
 
@@ -55,32 +53,21 @@ def rates(judgments: Sequence[Judgment], baseline: str | None) -> list[ModelRate
 
 def _length_controlled(judgments: Sequence[Judgment], baseline: str | None) -> dict[str, Estimate]:
     """By model; nothing where a length is unknown, there is no baseline, or too few models tell how hard a prompt is."""
-    by_model: dict[str, dict[str, tuple[float, float, float]]] = defaultdict(dict)
-    for one in judgments:
-        if baseline is None or one.style_first is None or one.style_second is None:
-            return {}
-        turned = one.first == baseline
-        value = np.nan if one.preference is None else one.preference
-        lengths = one.style_first.length, one.style_second.length
-        model = one.second if turned else one.first
-        by_model[model][one.prompt_id] = (1 - value if turned else value, *(lengths[::-1] if turned else lengths))
-    if len(by_model) < FEWEST_MODELS:
+    if baseline is None or any(one.style_first is None or one.style_second is None for one in judgments):
         return {}
-    prompts = sorted({prompt for rows in by_model.values() for prompt in rows})
-    nothing = (np.nan, np.nan, np.nan)
-    table = np.array([[rows.get(prompt, nothing) for prompt in prompts] for rows in by_model.values()])
-    terms = np.zeros(table.shape[:2])
-    for row, values in zip(terms, table, strict=True):
-        there = ~np.isnan(values[:, 1])
-        row[there] = length_term(values[there, 1], values[there, 2])
-    gamma = difficulties(table[:, :, 0], terms)
-    found = {}
-    for model, values in zip(by_model, table, strict=True):
-        there = ~np.isnan(values[:, 0])
-        if there.sum() >= 2 * FOLDS:
-            cells = length_controlled_cells(values[there, 0], values[there, 1], values[there, 2], gamma[there])
-            found[model] = Estimate.from_result(mean_interval(cells))
-    return found
+    rows = [
+        {
+            "first": one.first,
+            "second": one.second,
+            "prompt_id": one.prompt_id,
+            "preference": one.preference,
+            "length_first": one.style_first[0] if one.style_first else None,
+            "length_second": one.style_second[0] if one.style_second else None,
+        }
+        for one in judgments
+    ]
+    cells = length_controlled_items(rows, baseline)
+    return {model: Estimate.from_result(mean_interval(list(own.values()))) for model, own in cells.items()}
 
 
 def met(judgments: Sequence[Judgment]) -> Met:
