@@ -114,7 +114,7 @@ def _p(found: results.Estimate, degrees: int) -> float | None:
 
 
 def separability(models: Sequence[ModelRate]) -> Separability:
-    """How many pairs of models the win rates tell apart (Arena-Hard, 2406.11939)."""
+    """How many pairs of models have intervals of the win rate that do not overlap (Arena-Hard, 2406.11939)."""
     ends = [
         (m.win_rate.low, m.win_rate.high) for m in models if m.win_rate.low is not None and m.win_rate.high is not None
     ]

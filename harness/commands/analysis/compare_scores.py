@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.commands.options import print_json
-from reports.compare.score_tables import score_tables
+from reports.foreign.compare_scores import score_tables
 from reports.schema.score_tables import ScoreComparison
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.compare.score_tables import score_tables
+from reports.foreign.compare_scores import score_tables
 from reports.runs.records import ReportError
 
 A, B = [1, 1, 1, 1, 0, 1, 0, 1], [1, 0, 0, 0, 0, 1, 0, 1]
