@@ -12,7 +12,7 @@ from reports.runs.records import ReportError
 from reports.schema.base import Estimate, Test
 from reports.schema.score_tables import ScoreComparison, ScoreTables
 from reports.statistics import results
-from reports.statistics.intervals import mean_interval, welch
+from reports.statistics.intervals import difference_interval, welch
 from reports.statistics.paired import mcnemar, sign_flip
 from trainers.common.words import nearest
 
@@ -71,7 +71,7 @@ def compare_columns(a: ScoreColumn, b: ScoreColumn) -> ScoreComparison:
         **said,
         first_mean=float(x.mean()),
         second_mean=float(y.mean()),
-        difference=Estimate.from_result(mean_interval(x - y, groups)),
+        difference=Estimate.from_result(difference_interval(x - y, groups)),
         test=Test.from_result(_test(x, y, groups)),
         wins=int((x > y).sum()),
         losses=int((x < y).sum()),

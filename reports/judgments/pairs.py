@@ -15,7 +15,7 @@ from reports.schema.base import Estimate
 from reports.schema.judges import WinRate
 from reports.schema.judgments import ModelPair, ModelRate, Separability
 from reports.statistics import results
-from reports.statistics.intervals import mean_interval
+from reports.statistics.intervals import difference_interval, mean_interval
 from reports.statistics.winrate import win_rate
 
 #: By (model, opponent), and prompt: the model's preferences, with the group of the prompt.
@@ -100,7 +100,7 @@ def pairs(judgments: Sequence[Judgment], models: Sequence[str]) -> list[ModelPai
                 gaps |= {(opponent, prompt): mine[prompt] - theirs[prompt] for prompt in mine.keys() & theirs.keys()}
         keys = sorted(gaps)
         values = np.array([gaps[key] for key in keys])
-        estimate = mean_interval(values, [groups[prompt] for _, prompt in keys])
+        estimate = difference_interval(values, [groups[prompt] for _, prompt in keys])
         degrees = len({groups[prompt] for _, prompt in keys}) - 1
         p = _p(estimate, degrees)
         found.append(ModelPair(first=a, second=b, difference=Estimate.from_result(estimate), p_value=p, how=how))

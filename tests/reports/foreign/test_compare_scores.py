@@ -46,6 +46,17 @@ def test_two_files_long_and_wide_agree(tmp_path: Path) -> None:
     assert [f.only_second for f in found] == [1, 0, 0]
 
 
+def test_equal_differences_have_no_interval(tmp_path: Path) -> None:
+    path = csv_of(tmp_path / "s.csv", "id,new,old", [f"{n},1,0" for n in range(6)])
+    found = score_tables([path]).comparisons[0]
+    assert (
+        found.difference.value == 1
+        and found.difference.low is None
+        and "all 6 differences" in str(found.difference.reason)
+    )
+    assert found.test.p_value == pytest.approx(2 / 2**6)
+
+
 def test_clusters_widen_the_interval_and_are_flipped_whole(tmp_path: Path) -> None:
     rows = [f"{n},{n // 4},{n % 3 == 0:d},{0.5 * (n < 4)}" for n in range(8)]
     path = csv_of(tmp_path / "s.csv", "id,passage,new,old", rows)
