@@ -84,6 +84,11 @@ class Benchmark(ABC):
     by_rule: bool = False
     descriptions: Mapping[str, str] = {}
 
+    @classmethod
+    def measures(cls, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of its metrics with these parameters, which need not be right."""
+        return tuple(cls.metrics)
+
     @abstractmethod
     def load(self, path: Path, limit: int | None) -> list[Row]:
         """The first `limit` rows of a file, checked; `id` is unique.

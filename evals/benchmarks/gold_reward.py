@@ -49,6 +49,15 @@ class GoldReward(AnswerBenchmark):
     def answers_of(self, visit: Visit, rows: list[Row]) -> dict[str, list[Row]]:
         """With the score of each answer, all of them given to the reward at once."""
         found = super().answers_of(visit, rows)
+        self.reward(visit, rows, found)
+        return found
+
+    def reward(self, visit: Visit, rows: list[Row], found: Mapping[str, list[Row]]) -> None:
+        """Give every answer to these rows its score, under METRIC.
+
+        Raises:
+            BenchmarkError: the reward cannot score them.
+        """
         asked = [
             (row | {"prompt": answer["prompt"]}, answer)
             for row in rows
@@ -61,7 +70,6 @@ class GoldReward(AnswerBenchmark):
             raise BenchmarkError(f"benchmark {visit.name!r}: {error}") from None
         for (_, answer), value in zip(asked, values, strict=True):
             answer[METRIC] = value
-        return found
 
     def values(self, row: Row, answer: Mapping[str, Any]) -> dict[str, float | None]:
         return {METRIC: answer[METRIC], "response_words": float(len(words(answer["text"])))}

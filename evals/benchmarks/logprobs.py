@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.benchmarks.generate import identity, kept
+from evals.engine.base import EngineError
 from evals.engine.chat import chat_ids
+from evals.engine.merge import served_weights
 from evals.progress import Clock, batches
 from trainers.common import scores_schema
 
 _CHUNK = 64
+#: Begins the id of a row that holds the KL of an answer's tokens, and not their log-probs.
+_EXACT = "exact/"
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,39 @@ def complete(visit: Visit, requests: Sequence[Request | None]) -> Mapping[str, l
         clock.tick(len(part), sum(len(request.context) + len(request.continuation) for request in part))
     scores_schema.sort_rows(path, "id")
     return {name: row["logprobs"] for name, row in found.items()}
+
+
+def collect_kl(visit: Visit, requests: Sequence[Request]) -> None:
+    """While the policy is served: the KL to the reference at each token, where the engine has it, kept beside the reference's
+    log-probs, which then need no pass of their own.
+
+    Raises:
+        BenchmarkError: the policy has another vocabulary than the reference.
+    """
+    found = kl_of(visit, requests)
+    todo = [request for request in requests if request.id not in found]
+    if not todo or visit.reference is None:
+        return
+    pairs = [(request.context, request.continuation) for request in todo]
+    try:
+        values = visit.engine.token_kl(pairs, visit.reference.path, partial(served_weights, visit.policy))
+    except EngineError as error:
+        raise BenchmarkError(f"benchmark {visit.name!r}: {error}") from None
+    if values is None:
+        return
+    rows: list[Row] = []
+    for one, scored in zip(todo, values, strict=True):
+        same = {**identity(visit), "digest": one.digest}
+        rows.append({**same, "id": _EXACT + one.id, "kl": [round(v, 6) for v in scored.kl]})
+        if scored.reference:
+            rows.append({**same, "id": one.id, "logprobs": [round(v, 6) for v in scored.reference]})
+    scores_schema.append_rows(scores_schema.logprobs_path(visit.policy.out, visit.name), rows)
+
+
+def kl_of(visit: Visit, requests: Sequence[Request]) -> dict[str, list[float]]:
+    """What `collect_kl` kept of these requests by their ids, nats per token."""
+    named = [replace(request, id=_EXACT + request.id) for request in requests]
+    return {name.removeprefix(_EXACT): row["kl"] for name, row in _valid(visit, named).items()}
 
 
 def perplexities(visit: Visit, requests: Sequence[Request | None]) -> list[float | None]:

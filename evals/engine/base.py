@@ -6,7 +6,8 @@ import importlib.util
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,6 +80,19 @@ class Generated:
     finish_reason: str
 
 
+@dataclass(frozen=True)
+class TokenKl:
+    """Of each token of a continuation, nats: the KL of the two next-token distributions before it, and its log-prob under the
+    reference (empty where the engine scores log-probs by other means)."""
+
+    kl: list[float]
+    reference: list[float]
+
+
+#: A context in which the folder that it gives holds a policy's weights.
+Weights = Callable[[], AbstractContextManager[Path]]
+
+
 class Engine(Protocol):
     """One engine that serves every policy of a matrix.
 
@@ -100,6 +114,20 @@ class Engine(Protocol):
 
     def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
         """For (context ids, continuation ids): the log-prob of each token of the continuation, nats."""
+
+    def token_kl(
+        self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], reference: Path, policy: Weights
+    ) -> list[TokenKl] | None:
+        """For (context ids, continuation ids): KL(policy || reference) at each token of the continuation, over the vocabulary
+        (evals.engine.exact_kl). None where only log-probs are to be had.
+
+        Args:
+            reference: folder of the reference's weights.
+            policy: opens the folder of the weights that are served, for an engine that holds them elsewhere.
+
+        Raises:
+            EngineError: the two have other vocabularies.
+        """
 
     def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
         """Serve the weights in `model_dir` from now on; returns the seconds it took.

@@ -25,15 +25,15 @@ def merge(base: Path, adapter: Path, target: Path, dtype: str, trust_remote_code
 
 
 @contextmanager
-def served_weights(policy: Policy) -> Iterator[None]:
-    """The weights in a policy's `path` are there while the block runs; those of an entry with `merge` are made for it."""
+def served_weights(policy: Policy) -> Iterator[Path]:
+    """A policy's folder of weights, which is there while the block runs; those of an entry with `merge` are made for it."""
     path, how = policy.path, policy.merge
     if how is None or policy.adapter is None:
-        yield
+        yield path
         return
     shutil.rmtree(path, ignore_errors=True)  # left by a process that was killed, perhaps while it removed this
     merge(how.base, policy.adapter, path, how.dtype, how.trust_remote_code)
     try:
-        yield
+        yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)

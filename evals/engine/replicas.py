@@ -24,6 +24,8 @@ from evals.engine.base import (
     EngineLostError,
     Generated,
     Sampling,
+    TokenKl,
+    Weights,
     end_with_engine,
     may_pass,
 )
@@ -145,6 +147,11 @@ class Replicas:
 
     def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
         return self._dealt("token_logprobs", requests)
+
+    def token_kl(
+        self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], reference: Path, policy: Weights
+    ) -> list[TokenKl] | None:
+        return None
 
     def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
         return float(max(self._all(_call, [("swap", model_dir, adapter)] * len(self._pools))))

@@ -11,7 +11,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from evals.engine.base import EngineConfig, EngineError, Generated, Sampling, choose_dtype
+from evals.engine.base import EngineConfig, EngineError, Generated, Sampling, TokenKl, Weights, choose_dtype
+from evals.engine.exact_kl import exact_kl
 from evals.progress import batches
 
 _BATCH = 32
@@ -64,6 +65,7 @@ class TransformersEngine:
 
     replicas = 1
     _model: Any
+    _reference: tuple[Path, Any] | None = None  # loaded for `token_kl`, and kept: it is the same for all policies
 
     def __init__(self, model_dir: Path, config: EngineConfig, device: str | None = None) -> None:
         import transformers
@@ -89,11 +91,22 @@ class TransformersEngine:
         self._model = model.to(self._device)
         return time.perf_counter() - started
 
+    def token_kl(self, requests: Requests, reference: Path, policy: Weights) -> list[TokenKl] | None:
+        try:
+            if self._reference is None or self._reference[0] != reference:
+                self._reference = None
+                model = load(reference, self._dtype, self.trust_remote_code)
+                self._reference = (reference, model.to(self._device))
+            return exact_kl(self._model, self._reference[1], requests)
+        except torch.OutOfMemoryError:  # the device holds one model, not two
+            self._reference = None
+            return None
+
     def alive(self) -> bool:
         return True
 
     def close(self) -> None:
-        self._model = None
+        self._model = self._reference = None
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         results: dict[int, Generated] = {}

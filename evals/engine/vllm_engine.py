@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.engine.base import EngineConfig, EngineError, EngineLostError, Generated, Sampling, choose_dtype
+from evals.engine.base import (
+    EngineConfig,
+    EngineError,
+    EngineLostError,
+    Generated,
+    Sampling,
+    TokenKl,
+    Weights,
+    choose_dtype,
+)
 from trainers.common.files import Json
 
 #: Ranks of adapters that vLLM has room for; the next larger one is taken.
@@ -54,7 +63,8 @@ class VllmEngine:
     _adapter: Any  # vLLM's request that names the adapter in use
 
     def __init__(self, model_dir: Path, config: EngineConfig) -> None:
-        on_cpu = _prepare_environment(config)
+        self._on_cpu = on_cpu = _prepare_environment(config)
+        self._dtype = choose_dtype(config)
         if on_cpu and config.lora == "adapters":
             raise EngineError(
                 "evaluation.engine.lora is 'adapters', and prompt log-probs fail with adapters on CPUs; set it to merge"
@@ -68,7 +78,7 @@ class VllmEngine:
         try:
             self._llm = LLM(
                 str(model_dir),
-                dtype=choose_dtype(config),
+                dtype=self._dtype,
                 max_model_len=config.max_model_len,
                 max_num_seqs=config.max_num_seqs,
                 enable_chunked_prefill=False,
@@ -84,7 +94,7 @@ class VllmEngine:
             raise EngineError(f"vLLM did not start with {model_dir}: {error}") from error
         import vllm
 
-        self.name = f"vllm {vllm.__version__} ({choose_dtype(config)}{', adapters' if self._with_adapters else ''})"
+        self.name = f"vllm {vllm.__version__} ({self._dtype}{', adapters' if self._with_adapters else ''})"
         self.tokenizer = self._llm.get_tokenizer()
         self.max_model_len, self.trust_remote_code = config.max_model_len, config.trust_remote_code
         self._base = Path(model_dir)
@@ -125,6 +135,22 @@ class VllmEngine:
 
     def token_logprobs(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
         return [[one.logprob for one in row] for row in self._score(requests)]
+
+    def token_kl(
+        self, requests: Sequence[tuple[Sequence[int], Sequence[int]]], reference: Path, policy: Weights
+    ) -> list[TokenKl] | None:
+        """vLLM gives no distribution over the vocabulary: on CPUs both models are loaded beside it, on GPUs there is no room.
+
+        The reference's log-probs are left to vLLM, which gave the policy's.
+        """
+        if not self._on_cpu:
+            return None
+        from evals.engine.exact_kl import exact_kl
+        from evals.engine.transformers_engine import load
+
+        with policy() as folder:
+            models = [load(path, self._dtype, self.trust_remote_code) for path in (folder, reference)]
+        return [TokenKl(found.kl, []) for found in exact_kl(*models, requests)]
 
     def _score(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[Any]]:
         """vLLM's Logprob of every token of each continuation."""

@@ -43,6 +43,17 @@ def check_claims(config: MatrixConfig, source: Source, measured: Measured) -> No
                 f"{at('against')} is {claim.against!r}, the claim's own method; name another",
             ),
         )
+        window = claim.window
+        refuse(
+            (
+                window is not None and not 0 <= window[0] < window[1],
+                f"{at('window')} is {window}; give two rising numbers of nats, of at least 0",
+            ),
+            (
+                window is not None and claim.at != "matched_kl",
+                f"{at('window')} is {window} and at is {claim.at!r}; set at: matched_kl, or remove the window",
+            ),
+        )
         names.add(claim.name)
         _check_metric(claim.metric, at("metric"), measured)
         evaluation = config.evaluation.model_dump()

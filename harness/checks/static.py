@@ -16,6 +16,7 @@ from harness.executors.registry import settings_of
 from harness.plan.benchmarks import checked_kind
 from harness.plan.matrix import RunSpec, expand
 from harness.plan.references import DATA, EMBEDDED
+from reports.compare.length_metric import LENGTH_CONTROLLED
 from trainers.common import UserError, nearest
 
 #: Attention of transformers; a name with a slash is a kernel of the hub.
@@ -123,14 +124,14 @@ def _check_measures(config: MatrixConfig, source: Source) -> None:
         kind = checked_kind(benchmark, i, source)
         if benchmark.prompts is not None:
             _check_embedded(benchmark.prompts, source.at("evaluation", "benchmarks", i, "prompts"))
-        measured[benchmark.name] = tuple(benchmark_kinds.find(kind).metrics)
+        measured[benchmark.name] = benchmark_kinds.find(kind).measures(benchmark.params)
     measured |= {task.task: None for task in config.evaluation.lm_eval}
     names = config.evaluation.benchmark_names
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{source.path}: duplicate benchmark name {twice!r}; names must be unique")
     measured |= {
-        cell_name(name, judge.name): (WIN_RATE, SCORE)
+        cell_name(name, judge.name): (WIN_RATE, SCORE, LENGTH_CONTROLLED)
         for judge in config.evaluation.judges
         for name in judge.benchmarks or names
     }

@@ -100,6 +100,14 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def pair(text: str) -> tuple[str, str]:
+    """Two names with a comma between them."""
+    found = names(text)
+    if len(set(found)) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: give two names with a comma between them")
+    return found[0], found[1]
+
+
 def short(path: Path) -> str:
     """A path relative to the working directory where that is shorter."""
     relative = os.path.relpath(path)

@@ -164,6 +164,10 @@ class ClaimConfig(Strict):
     asserts: Literal["gain", "variation", "perplexity"] = "gain"
     at: Literal["final", "matched_kl"] = "final"
     min_effect: float = Field(0.0, ge=0)
+    window: typing.Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        None,
+        description="With at: matched_kl, the range of KL (nats an answer) over which the mean difference is taken.",
+    )
 
 
 class PushConfig(Strict):

@@ -76,7 +76,7 @@ def checked_kind(benchmark: BenchmarkConfig, i: int, source: Source) -> str:
 
 def metrics_of(benchmarks: Sequence[PlannedBenchmark]) -> Measured:
     """Metrics of resolved benchmarks, by name."""
-    return {b.name: None if b.kind == LM_EVAL else tuple(registry.find(b.kind).metrics) for b in benchmarks}
+    return {b.name: None if b.kind == LM_EVAL else registry.find(b.kind).measures(b.params or {}) for b in benchmarks}
 
 
 def resolve_benchmark(
@@ -94,7 +94,7 @@ def resolve_benchmark(
     benchmark = config.evaluation.benchmarks[i]
     at, kind = partial(source.at, "evaluation", "benchmarks", i), checked_kind(benchmark, i, source)
     file, params = registry.source_file(kind), benchmark.params
-    if kind == "gold_reward" and "reward" in params:
+    if kind in ("gold_reward", "kl") and params.get("reward") is not None:
         params["reward"] = placed(params["reward"], source.path.parent)
     try:
         built = registry.build(kind, params)

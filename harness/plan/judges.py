@@ -16,6 +16,7 @@ from evals.judges.worker import SCORE, WIN_RATE, cell_name
 from harness.checks.report import Measured
 from harness.config import JudgeConfig, MatrixConfig, Source, refuse
 from harness.plan.entries import LM_EVAL, PlannedBenchmark, PlannedJudge
+from reports.compare.length_metric import LENGTH_CONTROLLED
 from trainers.common import Json, UserError, file_hash, nearest
 
 #: Keys that every judge reads.
@@ -81,7 +82,7 @@ def answered_rows(planned: PlannedBenchmark) -> Answered:
 def judged_metrics(judges: Sequence[PlannedJudge]) -> Measured:
     """`<benchmark>@<judge>` and its metrics, of all that the judges score."""
     return {
-        cell_name(benchmark, judge.name): (WIN_RATE,) if judge.compares else (WIN_RATE, SCORE)
+        cell_name(benchmark, judge.name): (WIN_RATE, LENGTH_CONTROLLED, *(() if judge.compares else (SCORE,)))
         for judge in judges
         for benchmark in judge.benchmarks
     }

@@ -303,5 +303,6 @@ def _lent(
     return None if lend is None else lend(arm.label, other.label, [a.seed for a, _ in pairs], ids, grid.shape[1])
 
 
-#: Differences of two arms at a matched KL, shape (seeds, 1) or (seeds, prompts), or a sentence saying why not.
-MatchedKL = Callable[[Arm, Arm, str], "Floats | str"]
+#: Differences of two arms on a metric at a matched KL or over a window of it, shape (seeds, 1) or (seeds, prompts), or a
+#: sentence saying why not.
+MatchedKL = Callable[..., "Floats | str"]

@@ -11,7 +11,8 @@ from reports.schema.tables import FrontierPoint
 from reports.statistics.intervals import mean_interval
 
 Rows = list[dict[str, float]]
-KL_METRIC = "kl_k3"
+#: Estimates of the KL, the better first; never mixed: the first that every policy has counts (evals.benchmarks.kl).
+ESTIMATORS = ("kl_exact", "kl_k3")
 LENGTHS = ("response_tokens", "response_words")
 _NO_KL = "KL to the reference was not measured: add a benchmark of kind kl"
 
@@ -45,24 +46,34 @@ class Points:
 
     def __init__(self, matrix: MatrixData) -> None:
         self.matrix = matrix
-        self.kl = next(
-            (s.benchmark for r in matrix.runs for s in r.scores.values() if s.kind == "kl" and KL_METRIC in s.metrics),
-            None,
-        )
         self._of: dict[str, list[Snapshot]] = {}
+        self._kl: dict[str, Cost] = {}
 
     def of(self, run: RunData) -> list[Snapshot]:
         if run.run_id not in self._of:
             self._of[run.run_id] = snapshots(run)
         return self._of[run.run_id]
 
+    def kl(self, benchmark: str) -> Cost | None:
+        """KL on the very answers of the benchmark where it measures that, else on the first one that does."""
+        if benchmark not in self._kl:
+            names = dict.fromkeys(s.benchmark for r in self.matrix.runs for s in r.scores.values() if s.kind == "kl")
+            name = benchmark if benchmark in names else next(iter(names), None)
+            every = [p.scores[name] for r in self.matrix.runs for p in self.of(r) if name in p.scores] if name else []
+            metric = next((one for one in ESTIMATORS if all(one in table.metrics for table in every)), None)
+            if name is None or metric is None:
+                return None
+            self._kl[benchmark] = Cost("kl", name, metric)
+        return self._kl[benchmark]
+
     def cost(self, key: str, benchmark: str) -> Cost | str:
         """KL, or the length of the answers to the benchmark (to the KL prompts where it has none); or why there is none."""
         if benchmark not in self.matrix.benchmarks:
             return f"{benchmark} was not scored"
+        kl = self.kl(benchmark)
         if key == "kl":
-            return Cost(key, self.kl, KL_METRIC) if self.kl else _NO_KL
-        for source in (benchmark, self.kl):
+            return kl or _NO_KL
+        for source in (benchmark, kl.benchmark if kl else None):
             for name in LENGTHS:
                 if source and any(s.values(name) for r in self.matrix.runs if (s := r.scores.get(source))):
                     return Cost(key, source, name)
@@ -85,10 +96,11 @@ class Points:
 
     def row(self, arm: Arm, run: RunData, snap: Snapshot, benchmark: str, metric: str) -> FrontierPoint:
         """One intermediate checkpoint of a run: its KL, reward and length with standard errors, and what was not measured."""
-        kl, reward = snap.scores.get(self.kl or ""), snap.scores.get(benchmark)
+        cost = self.kl(benchmark)
+        kl, reward = (snap.scores.get(cost.benchmark) if cost else None), snap.scores.get(benchmark)
         measured = [(s, key) for s in (reward, kl) if s is not None for key in LENGTHS if s.values(key)]
         lengths, name = measured[0] if measured else (None, "")
-        moved = (0.0, 0.0) if run is self.matrix.reference else _stated(kl, KL_METRIC)
+        moved = (0.0, 0.0) if run is self.matrix.reference else _stated(kl, cost.metric if cost else "")
         gained, length = _stated(reward, metric), _stated(lengths, name)
         stated = {"KL": moved, f"{benchmark}/{metric}": gained, "length": length}
         lacking = [what for what, (value, _) in stated.items() if value is None]

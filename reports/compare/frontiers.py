@@ -18,6 +18,7 @@ from reports.runs.records import MatrixData
 from reports.schema.base import Estimate, Test, Tested
 from reports.schema.tables import (
     AtEqual,
+    FrontierBand,
     FrontierComparison,
     FrontierDifference,
     Frontiers,
@@ -34,6 +35,7 @@ from reports.statistics.frontier import (
     FEWEST_OVER_RANGE,
     Frontier,
     Matched,
+    band,
     bootstrap_matched,
     matched,
     shared_range,
@@ -43,6 +45,8 @@ from reports.statistics.intervals import group_columns
 from reports.statistics.results import undefined
 
 DRAWS = 1000
+#: Share of a declared window that both runs of a seed must reach; one seed may fall short of it.
+COVERED = 0.7
 
 
 def nothing(reason: str) -> Frontiers:
@@ -83,7 +87,8 @@ def _pairs(
     spent = _array([c for _, c in rows], _groups(points.matrix, cost.benchmark))
     if not rewards[0].size or not spent[0].size:
         return [], [], "the checkpoints were not scored on the same prompts"
-    every = [Frontier(r, c, root=cost.key == "kl") for r, c in zip(rewards, spent, strict=True)]
+    together = cost.benchmark == benchmark
+    every = [Frontier(r, c, cost.key == "kl", together) for r, c in zip(rewards, spent, strict=True)]
     return seeds, list(zip(every[0::2], every[1::2], strict=True)), None
 
 
@@ -102,10 +107,10 @@ def _outward(pair: tuple[Frontier, Frontier]) -> tuple[Frontier, Frontier]:
 
 def matched_kl(matrix: MatrixData) -> MatchedKL:
     """The function that judges claims `at: matched_kl`: first - second by (seed, prompt), each seed's pair at the largest
-    KL both reach; a sentence where that cannot be had."""
+    KL both reach, or on average over the part of a window of KL (nats) that both reach; a sentence where that cannot be had."""
     points = Points(matrix)
 
-    def differences(first: Arm, second: Arm, metric: str) -> Floats | str:
+    def differences(first: Arm, second: Arm, metric: str, window: tuple[float, float] | None = None) -> Floats | str:
         benchmark, name = metric.split("/", 1)
         cost = points.cost("kl", benchmark)
         if isinstance(cost, str):
@@ -116,11 +121,19 @@ def matched_kl(matrix: MatrixData) -> MatchedKL:
         fewest = min(len(f.kl) for pair in pairs for f in pair)
         if fewest < FEWEST_AT_KL:
             return f"a run has {_few(fewest, FEWEST_AT_KL)}"
-        found = [matched(a, b) for a, b in pairs]
+        found = [matched(a, b, window) for a, b in pairs]
         apart = [s for s, m in zip(seeds, found, strict=True) if m is None]
+        within = "" if window is None else f" in the window {window[0]:g} to {window[1]:g}"
         if apart:
-            return f"seed {apart[0]}: the two runs share no range of KL"
-        return np.array([m.at_high for m in found if m is not None])
+            return f"seed {apart[0]}: the two runs share no range of KL{within}"
+        kept = [m for m in found if m is not None]
+        short = [s for s, m in zip(seeds, kept, strict=True) if m.covered < COVERED]
+        if len(short) > 1:
+            return (
+                f"not comparable: less than {100 * COVERED:.0f} % of the window {window} is covered under seeds "
+                f"{', '.join(map(str, short))}"
+            )
+        return np.array([m.at_high if window is None else m.over_range for m in kept])
 
     return differences
 
@@ -233,6 +246,17 @@ def _at_equal_length(found: _Compared) -> LengthComparison:
     return LengthComparison(**dict(found.common), length_prompts=found.cost_prompts, per_seed=per_seed)
 
 
+def _bands(points: Points, cost: Cost, arm: Arm, benchmark: str, metric: str) -> list[FrontierBand]:
+    """The mean curve of an arm over its seeds, where there are two of them that reach a common range of KL."""
+    _, pairs, _ = _pairs(points, cost, arm, arm, benchmark, metric)
+    if len(pairs) < 2:
+        return []
+    return [
+        FrontierBand(label=arm.label, kl=kl, reward=Estimate.from_result(found))
+        for kl, found in band([run for run, _ in pairs])
+    ]
+
+
 def frontier_summary(
     matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None, baseline: Arm | None
 ) -> Frontiers:
@@ -261,9 +285,13 @@ def frontier_summary(
     )
     unpaired = None if baseline is not None else "no baseline"
     return Frontiers(
-        kl_benchmark=points.kl,
+        kl_benchmark=None if isinstance(kl, str) else kl.benchmark,
+        kl_metric=None if isinstance(kl, str) else kl.metric,
         metric=primary,
         points=rows,
+        bands=[]
+        if isinstance(kl, str)
+        else [b for arm in all_arms for b in _bands(points, kl, arm, benchmark, metric)],
         comparisons=with_corrected(by_kl, [row.matched.test for row in by_kl]),
         length=LengthFrontier(
             metric=None if isinstance(length, str) else f"{length.benchmark}/{length.metric}",

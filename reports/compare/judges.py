@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
+
 from reports.compare.winrates import (
     ComparisonError,
     Row,
+    against,
     difficulty_of,
     judge_agreement,
     judge_summary,
@@ -22,8 +25,9 @@ from reports.compare.winrates import (
 )
 from reports.runs.arms import arm_of, arms
 from reports.runs.records import COMPARISONS, REFERENCE_ID, MatrixData, ReportError, read_json
-from reports.schema.base import Json
+from reports.schema.base import Estimate, Json
 from reports.schema.judges import JudgedBenchmark, JudgedPolicy, JudgeReport, JudgeVerdicts
+from reports.statistics.winrate import win_rate_over_seeds
 
 _NONE = JudgeVerdicts(
     comparisons=0, identical=0, failed={}, pairs=[], bradley_terry=None, position=None, against_reference=[]
@@ -87,6 +91,9 @@ def _judge(matrix: MatrixData, record: Json, rows: Sequence[Row]) -> JudgeReport
         ]
         difficulty = difficulty_of(rows, REFERENCE_ID)
         verdicts = judge_summary(pooled, REFERENCE_ID, difficulty, policies=_policies(rows, labels, seeds))
+        over = _over_seeds(rows, labels, seeds)
+        arms_of = [one.model_copy(update={"over_seeds": over.get(one.label)}) for one in verdicts.against_reference]
+        verdicts = verdicts.model_copy(update={"against_reference": arms_of})
     return JudgeReport(
         **dict(verdicts),
         name=record["judge"],
@@ -96,6 +103,23 @@ def _judge(matrix: MatrixData, record: Json, rows: Sequence[Row]) -> JudgeReport
         left_out=record.get("left_out") or {},
         tally=account.get("tally"),
     )
+
+
+def _over_seeds(rows: Sequence[Row], labels: Mapping[str, str], seeds: Mapping[str, int | None]) -> dict[str, Estimate]:
+    """By method, its win rate over seeds and prompts; nothing for a method with one seed."""
+    groups = {row["prompt_id"]: row.get("group") or row["prompt_id"] for row in rows}
+    runs: dict[str, list[dict[str, float]]] = {}
+    for run_id, means in sorted(against(rows, REFERENCE_ID).items()):
+        if seeds.get(run_id) is not None:
+            runs.setdefault(labels[run_id], []).append(dict(means["preference"]))
+    found = {}
+    for label, own in runs.items():
+        prompts = sorted({prompt for one in own for prompt in one})
+        table = [[one.get(prompt, np.nan) for prompt in prompts] for one in own]
+        if len(own) > 1:
+            rate = win_rate_over_seeds(table, [groups[prompt] for prompt in prompts])
+            found[label] = Estimate.from_result(rate)
+    return found
 
 
 def _policies(

@@ -58,7 +58,7 @@ def read_comparisons(path: Path) -> list[Json]:
 
 def difficulty_of(rows: Sequence[Row], reference: str) -> dict[str, float] | None:
     """Prompt difficulty as one judge sees it, from all policies against the reference; None for fewer than `FEWEST_POLICIES`."""
-    return _difficulty(_against(_by_pair(rows, reference), reference))
+    return _difficulty(against(rows, reference))
 
 
 def _by_pair(rows: Sequence[Row], reference: str) -> dict[tuple[str, str], list[Row]]:
@@ -68,6 +68,12 @@ def _by_pair(rows: Sequence[Row], reference: str) -> dict[tuple[str, str], list[
         oriented = _swapped(row) if row["first"] == reference else row
         pairs[oriented["first"], oriented["second"]].append(oriented)
     return pairs
+
+
+def against(rows: Sequence[Row], reference: str) -> dict[str, pd.DataFrame]:
+    """By policy its comparisons with the reference: means over the samples of each prompt of preference, length_first (its
+    own) and length_second."""
+    return _against(_by_pair(rows, reference), reference)
 
 
 def _against(pairs: Mapping[tuple[str, str], Sequence[Row]], reference: str) -> dict[str, pd.DataFrame]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.beta.run import Analysed
+from reports.compare.length_metric import with_length_control
 from reports.files.gallery import draw_compared
 from reports.files.logged import logged_files
 from reports.page.context import context
@@ -45,6 +46,7 @@ def write_files(
     need not be found again; `amend` may change the summary before anything is made from it. Raises ReportError naming a
     damaged file.
     """
+    matrix = with_length_control(matrix)
     root = matrix.output_dir
     with logged_files(matrix, baseline_label(matrix)) as finish:
         summary = build_summary(matrix, analysed=analysed)

@@ -7,6 +7,7 @@ dashboard (Weights & Biases) exports a chart of several runs as columns `RUN - M
 from __future__ import annotations
 
 import csv
+import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,11 +36,11 @@ def _reader(file: TextIO, strict: bool = True) -> tuple[Any, str]:
 def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells of every row. ReportError for text that is no CSV or a row of another length."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
             reader, delimiter = _reader(file)
             header = next(reader, None)
             if not header:
-                raise ReportError(f"{path}:1: an empty file; a header with a step column is needed")
+                raise ReportError(f"{path}:1: an empty file; a header is needed")
             double = next((name for name in header if header.count(name) > 1), None)
             if double is not None:
                 raise ReportError(f"{path}:1: the column {double!r} appears twice")

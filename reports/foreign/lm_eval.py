@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from reports.foreign.sources import ForeignRun, TaskScores, read_lines, read_object
+from reports.foreign.rows import read_rows
+from reports.foreign.sources import ForeignRun, TaskScores, read_object
 from reports.runs.records import ReportError, finite
 from reports.statistics.intervals import plain
 from trainers.common.files import Json
@@ -74,7 +75,7 @@ def read(run: ForeignRun, directory: Path) -> ForeignRun:
         if task in samples and task in aggregated and _time(samples[task]) != _time(path):
             run.notes.append(f"{task}: samples and results are of different evaluations; the figures are the samples'")
             results = {}
-        run.scores[task] = _task(task, path, results, samples.get(task))
+        run.scores[task] = task_scores(task, path, results, samples.get(task))
     return run
 
 
@@ -84,21 +85,33 @@ def _reported(task: str, results: Mapping[str, Any]) -> dict[Scored, Json]:
         (results.get(key) or {}).get(task) or {} for key in ("results", "higher_is_better", "n-samples")
     )
     effective = count.get("effective")
+    old = not any("," in key for key in row)  # 0.2 and 0.3 have no filters
     found: dict[Scored, Json] = {}
     for key, value in row.items():
         metric, _, chosen = str(key).partition(",")
-        if not chosen or metric.endswith("_stderr") or isinstance(value, (str, list, dict)):
+        if not (chosen or old) or metric.endswith("_stderr") or isinstance(value, (str, list, dict)):
             continue
-        found[metric, chosen] = {
+        found[metric, chosen or "none"] = {
             "value": finite(value),
-            "stderr": finite(row.get(f"{metric}_stderr,{chosen}")),
+            "stderr": finite(row.get(f"{metric}_stderr,{chosen}" if chosen else f"{metric}_stderr")),
             "n": effective if isinstance(effective, int) else None,
             "higher_is_better": bool(better.get(metric, True)),
         }
     return found
 
 
-def _task(task: str, path: Path, results: Mapping[str, Any], samples: Path | None) -> TaskScores:
+def task_of(samples: Path) -> str:
+    """The task that a file of samples is named after."""
+    found = _SAMPLES.fullmatch(samples.name)
+    return (found[1] or found[3]) if found else samples.stem
+
+
+def task_scores(task: str, path: Path, results: Mapping[str, Any], samples: Path | None = None) -> TaskScores:
+    """A task's scores from the content of a results file, and from its samples where there are some.
+
+    Raises:
+        ReportError: a damaged file, or no score in it.
+    """
     reported = _reported(task, results)
     items, scored = ({}, {}) if samples is None else _documents(samples)
     filters = {chosen for _, chosen in (*scored, *reported)}
@@ -135,7 +148,7 @@ def _documents(path: Path) -> tuple[dict[str, Json], dict[Scored, dict[str, floa
     """Documents by doc_id, without their values, and the values by metric, filter and doc_id."""
     items: dict[str, Json] = {}
     scored: dict[Scored, dict[str, float | None]] = {}
-    for line, sample in read_lines(path):
+    for line, sample in ((row.place, row.values) for row in read_rows(path)):
         if "doc_id" not in sample:
             raise ReportError(f"{path}:{line}: no 'doc_id'; is it a samples file of lm-eval?")
         key, chosen = str(sample["doc_id"]), str(sample.get("filter", "none"))

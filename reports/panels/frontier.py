@@ -23,7 +23,8 @@ KL_NAME = "KL to the reference, nats an answer (square-root axis)"
 
 # --- reward against what it costs
 
-#: `level` is reference, seed (one policy of one run) or method (the mean over its seeds, with the interval over the reference).
+#: `level` is reference, seed (one policy of one run), method (the mean over its seeds, with the interval over the reference) or
+#: band (that mean interpolated at one KL, with the interval over seeds).
 FRONTIER_COLUMNS = (
     "level", "label", "run_id", "seed", "seeds", "step", "final", "kl", "kl_stderr", "reward", "reward_stderr", "low", "high",
     "length", "length_stderr", "length_metric", "metric",
@@ -53,7 +54,18 @@ def frontier_rows(key: str) -> Callable[[MatrixData, Summary], list[Row]]:
         over = {row.label: row for row in summary.over_reference}
         means = [m for label, found in trained.items() for m in _means(found, key, over.get(label))]
         of_one = [p | {"level": "reference" if p["label"] == REFERENCE_ID else "seed"} for p in kept]
-        every = of_one + means if trained else []
+        bands = [
+            {
+                "level": "band",
+                "label": b.label,
+                "kl": b.kl,
+                "reward": b.reward.value,
+                "low": b.reward.low,
+                "high": b.reward.high,
+            }
+            for b in (summary.frontiers.bands if key == "kl" else [])
+        ]
+        every = of_one + means + bands if trained else []
         return [{c: p.get(c) for c in FRONTIER_COLUMNS} | {"metric": summary.frontiers.metric} for p in every]
 
     return rows
@@ -73,7 +85,7 @@ def draw_frontier(axes: Axes, rows: Rows, look: Looks, key: str, name: str) -> N
     """A thick line is a method through its checkpoints, a thin one a seed."""
     levels = groups(rows, "level")
     starts, methods = levels.get("reference", []), groups(levels.get("method", []), "label")
-    seeds = groups(levels.get("seed", []), "label")
+    seeds, bands = groups(levels.get("seed", []), "label"), groups(levels.get("band", []), "label")
     for place, (label, means) in enumerate(methods.items()):
         seen = look[label]
         size = 5 + 1.5 * min(len(methods) - 1 - place, 4)  # what coincides shows around what lies on it
@@ -86,11 +98,13 @@ def draw_frontier(axes: Axes, rows: Rows, look: Looks, key: str, name: str) -> N
             x, y, color=seen.color, linestyle=seen.dash, linewidth=1.8, marker=seen.marker, markersize=size, label=label,
             markevery=range(len(starts), len(x)), markeredgecolor="white", markeredgewidth=0.6, zorder=4,
         )  # fmt: skip
+        band = [r for r in bands.get(label, []) if r["low"] is not None]
+        axes.fill_between(*(numbers(band, k) for k in (key, "low", "high")), color=seen.color, alpha=0.12, linewidth=0)
     for row in starts:
         axes.axhline(row["reward"], color=QUIET, linewidth=0.8, linestyle=":", zorder=1)
         axes.plot(row[key], row["reward"], "k*", markersize=12, label="reference", zorder=5, clip_on=False)
     if key == "kl":
-        _root_axis(axes, max(r[key] for r in rows) or 1.0)
+        _root_axis(axes, max(r[key] for r in rows if r[key] is not None) or 1.0)
     unit = "" if key == "kl" else f" ({rows[-1]['length_metric']})"
     axes.set(xlabel=f"{name}{unit}", ylabel=rows[0]["metric"])
     axes.legend(loc="best", handlelength=3)
@@ -173,8 +187,9 @@ PANELS = (
         columns=FRONTIER_COLUMNS,
         rows=frontier_rows("kl"),
         draw=_drawn("kl", KL_NAME),
-        caption=f"{_HOW} KL is the k3 estimate on the policy's own samples at temperature 1. A method is better where its line "
-        "lies above another at the same KL.",
+        caption=f"{_HOW} KL is measured on the policy's own samples at temperature 1, over the whole vocabulary at every token "
+        "(kl_exact) where every policy was, else by k3. Shaded: 95 % interval of the mean over seeds at each KL. A method is "
+        "better where its line lies above another at the same KL.",
         absent="KL to the reference was not measured (a benchmark of kind kl), or no policy has both KL and the primary metric.",
     ),
     Panel(

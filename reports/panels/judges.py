@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from reports.panels.base import ZERO, Looks, Panel, Rows, facets, groups, label_rows, mark
 from reports.runs.records import MatrixData
-from reports.schema import Summary
+from reports.schema import Estimate, Summary
+from reports.schema.judges import JudgedArm
 from reports.writing import Row
 
 COLUMNS = (
@@ -28,6 +29,11 @@ COLUMNS = (
 )
 
 
+def _over(method: JudgedArm) -> Estimate:
+    """What the interval is of: the method over seeds where it has some, else the policies there are."""
+    return method.win_rate if method.over_seeds is None or method.over_seeds.low is None else method.over_seeds
+
+
 def rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     """One row per benchmark, judge and method that has comparisons with the reference."""
     return [
@@ -36,8 +42,8 @@ def rows(matrix: MatrixData, summary: Summary) -> list[Row]:
             "judge": judge.name,
             "label": method.label,
             "win_rate": method.win_rate.value,
-            "low": method.win_rate.low,
-            "high": method.win_rate.high,
+            "low": _over(method).low,
+            "high": _over(method).high,
             "n": method.win_rate.n,
             "wins": method.win_rate.wins,
             "ties": method.win_rate.draws,
@@ -78,8 +84,9 @@ PANEL = Panel(
     rows=rows,
     draw=draw,
     caption=(
-        "Filled: win rate, ties counted one half. Open: length-controlled. Bars are 95 % intervals over prompts for the seeds "
-        "that were trained; the line at one half is the reference."
+        "Filled: win rate, ties counted one half; its bar is the 95 % interval over seeds and prompts (with one seed: over "
+        "prompts). Open: length-controlled, its bar over prompts for the seeds that were trained. The line at one half is the "
+        "reference."
     ),
     absent="No judge has compared answers with those of the reference.",
 )

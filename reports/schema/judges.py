@@ -83,6 +83,9 @@ class JudgedPair(Judged):
 
 
 class JudgedArm(Judged, Labelled):
+    over_seeds: Estimate | None = Field(
+        default=None, description="The win rate with seeds and prompts as samples; null with one seed, absent before."
+    )
     length_controlled: LengthControlled
     policies: list[JudgedPolicy]
 

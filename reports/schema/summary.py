@@ -18,7 +18,7 @@ from reports.schema.metrics import Metric
 from reports.schema.runs import Contamination, EngineUse, NoiseFloor, Provenance, RunEntry, Subset
 from reports.schema.sensitivity import Scope, Sensitivity
 from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
-from reports.schema.verdict import Check, Claims, Inference, OverReference, TestCounts, Verdict
+from reports.schema.verdict import Check, ClaimOverMatrices, Claims, Inference, OverReference, TestCounts, Verdict
 
 
 class Primary(Reasoned):
@@ -82,6 +82,9 @@ class Summary(Record):
         description="Only in an analysis of runs of other tools.",
     )
     subset: Subset | None = Field(default=None, description="Only in a comparison of picked runs.")
+    over_matrices: list[ClaimOverMatrices] = Field(
+        default=[], description="Only in a comparison of several outputs: claims over base models and data sets."
+    )
 
 
 def _in_words_of_now(summary: Any) -> Any:

@@ -165,11 +165,23 @@ class LengthFrontier(Reasoned):
     comparisons: list[LengthComparison]
 
 
+class FrontierBand(Labelled):
+    """An arm's mean reward at one KL, interpolated in every seed's curve; the interval is over seeds."""
+
+    kl: Number = Field(description="Nats an answer.")
+    reward: Estimate
+
+
 class Frontiers(Reasoned):
     """Reward, KL (nats an answer) and length of every run's checkpoints; differences at equal KL and at equal length."""
 
     kl_benchmark: str | None
+    kl_metric: str | None = Field(
+        default="kl_k3",
+        description="kl_exact (over the vocabulary, per token) where every policy has it, else kl_k3; absent before.",
+    )
     metric: str | None
+    bands: list[FrontierBand] = Field(default=[], description="Over seeds; absent before.")
     points: list[FrontierPoint]
     comparisons: list[FrontierComparison]
     length: LengthFrontier

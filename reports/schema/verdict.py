@@ -143,6 +143,42 @@ class JudgedClaim(Record):
     failures: list[str] = Field(default=[], description="Failed, diverged and collapsed runs; absent in version 1.")
 
 
+class MatrixEffect(Reasoned):
+    """The difference that a claim is about in one matrix; `reason` says why there is none."""
+
+    source: str
+    model: str
+    data: str
+    difference: Number | None
+    standard_error: Number | None
+    seeds: int
+
+
+class EffectOverMatrices(Record):
+    """One comparison over matrices, by random effects (DerSimonian and Laird; Hartung and Knapp's interval)."""
+
+    role: str
+    matrices: list[MatrixEffect]
+    mean: Estimate | None = Field(description="`n` counts matrices; null where one of them has no difference.")
+    between: Number | None = Field(description="Standard deviation of the true difference between matrices.")
+    share: Number | None = Field(description="Part of the observed spread that is more than sampling error, 0..1.")
+    new_low: Number | None = Field(description="Where the difference of another matrix lies, with 95 %.")
+    new_high: Number | None
+
+
+class ClaimOverMatrices(Record):
+    """A claim judged over base models and data sets."""
+
+    name: str
+    claim: Json
+    declared: bool = Field(description="Whether every matrix froze it, with these very words.")
+    verdict: ClaimVerdict
+    sentence: str
+    adjusted_p: Number | None = Field(description="Two-sided, of better; null with too few matrices.")
+    family_size: int
+    effects: list[EffectOverMatrices]
+
+
 class Claims(Reasoned):
     """The claims of the matrix file: when they were frozen, what changed since, and the verdict on each."""
 

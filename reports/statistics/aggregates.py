@@ -102,17 +102,29 @@ class MetaAnalysis:
     """`mean` over matrices with its interval, the spread of true effects between them, and where that of a new one lies.
 
     `between`: standard deviation of the true differences. `share`: part of the observed spread that is more than sampling
-    error (I squared, 0..1). `p_above`: one-sided p that the mean difference is above zero, None where nothing is judged.
+    error (I squared, 0..1). `seeds`: the fewest paired seeds of a matrix. It is a Comparison of `statistics.family`, so that
+    claims over matrices are judged by what judges those of one.
     """
 
     mean: Estimate
     between: float
     share: float
     new_matrix: tuple[float, float] | None
-    p_above: float | None
+    seeds: int
+
+    def p_above(self, null: float = 0.0) -> float | None:
+        """One-sided p of H0: the mean difference is at most `null`; None with too few matrices."""
+        if self.mean.estimate is None or self.mean.low is None or self.mean.stderr is None:
+            return None
+        return float(special.stdtr(self.mean.n - 1, (null - self.mean.estimate) / self.mean.stderr))
+
+    def p_below(self, null: float = 0.0) -> float | None:
+        """One-sided p of H0: the mean difference is at least `null`; None with too few matrices."""
+        above = self.p_above(null)
+        return None if above is None else 1 - above
 
 
-def random_effects(differences: ArrayLike, errors: ArrayLike, confidence: float = 0.95) -> MetaAnalysis:
+def random_effects(differences: ArrayLike, errors: ArrayLike, seeds: int, confidence: float = 0.95) -> MetaAnalysis:
     """Random-effects mean of one difference per matrix with its standard error, shapes (matrices,).
 
     Spread between matrices by DerSimonian and Laird (1986); interval by Hartung and Knapp (2001), t with matrices - 1
@@ -133,13 +145,16 @@ def random_effects(differences: ArrayLike, errors: ArrayLike, confidence: float 
     mean = float(weight @ d / weight.sum())
     share = max(0.0, (scatter - (count - 1)) / scatter) if scatter > 0 else 0.0
     if count < FEWEST_MATRICES:
-        few = "one matrix" if count == 1 else "two matrices are too few: one degree of freedom"
+        few = (
+            "one matrix has no spread over matrices"
+            if count == 1
+            else "two matrices are too few: one degree of freedom"
+        )
         bare = Estimate(mean, None, None, name, count, note=f"{few}; nothing is judged over matrices")
-        return MetaAnalysis(bare, between**0.5, share, None, None)
+        return MetaAnalysis(bare, between**0.5, share, None, seeds)
     factor = max(1.0, float(weight @ (d - mean) ** 2) / (count - 1))
     error = (factor / float(weight.sum())) ** 0.5
     half = float(special.stdtrit(count - 1, 0.5 + confidence / 2)) * error
     reach = float(special.stdtrit(count - 2, 0.5 + confidence / 2)) * (between + error**2) ** 0.5
     found = Estimate(mean, mean - half, mean + half, name, count, None, error, confidence)
-    p = float(special.stdtr(count - 1, -mean / error))
-    return MetaAnalysis(found, between**0.5, share, (mean - reach, mean + reach), p)
+    return MetaAnalysis(found, between**0.5, share, (mean - reach, mean + reach), seeds)

@@ -1,15 +1,18 @@
-"""Bradley-Terry strengths of all policies from their pairwise preferences, with a cluster bootstrap by prompt."""
+"""Bradley-Terry strengths of all policies from their pairwise preferences, alone and with the style of the answers held equal.
+
+Intervals: a bootstrap by prompt, or a cluster-robust variance by prompt where there are too many policies for that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import connected_components
-from scipy.special import expit
+from scipy.special import expit, ndtri
 
 from reports.statistics.results import Estimate
 from reports.statistics.winrate import checked
@@ -114,13 +117,7 @@ def bradley_terry(
     np.add.at(tables, (g, i, j), p)
     np.add.at(tables, (g, j, i), 1 - p)
     wins = tables.sum(0)
-    parts, member = connected_components(wins + wins.T, directed=False)
-    if parts > 1:
-        other = names[int(np.flatnonzero(member != member[index[anchor]])[0])]
-        raise ValueError(f"bradley_terry: no chain of comparisons connects {other!r} with {anchor!r}")
-    note = None
-    if connected_components(wins > 0, directed=True, connection="strong")[0] > 1:
-        note = "some policies never lost (or never won) against the others: their strengths are without bound"
+    note = _note(wins, names, anchor)
     rng = np.random.default_rng(seed)
     seen = np.unique(g)
     weight = rng.multinomial(seen.size, np.full(seen.size, 1 / seen.size), size=replicates).astype(float)
@@ -155,5 +152,93 @@ def bradley_terry(
     return BradleyTerry(tuple(names), anchor, tuple(r[0] for r in rows), tuple(r[1] for r in rows), note)
 
 
+def _note(wins: Array, names: Sequence[str], anchor: str) -> str | None:
+    """Why strengths are without bound, None where they are not. ValueError where comparisons do not connect all policies."""
+    parts, member = connected_components(wins + wins.T, directed=False)
+    if parts > 1:
+        other = names[int(np.flatnonzero(member != member[names.index(anchor)])[0])]
+        raise ValueError(f"bradley_terry: no chain of comparisons connects {other!r} with {anchor!r}")
+    if connected_components(wins > 0, directed=True, connection="strong")[0] > 1:
+        return "some policies never lost (or never won) against the others: their strengths are without bound"
+    return None
+
+
 def _relative(strengths: Array, anchor: int) -> Array:
     return np.asarray(strengths - strengths[..., anchor, None])
+
+
+@dataclass(frozen=True, slots=True)
+class Styled:
+    """Strengths (log odds, the anchor's is 0) by policy, and the weight of each feature of style (log odds per standard
+    deviation of the difference); both with intervals that are clustered by prompt."""
+
+    anchor: str
+    strengths: dict[str, Estimate]
+    weights: dict[str, Estimate]
+    note: str | None
+
+
+def styled_strengths(
+    first: Sequence[str],
+    second: Sequence[str],
+    preferences: ArrayLike,
+    prompts: Sequence[object],
+    anchor: str,
+    features: Mapping[str, ArrayLike] | None = None,
+    confidence: float = 0.95,
+) -> Styled:
+    """Strengths at equal style: logit P(first) = s_first - s_second + w . z, as LMSYS's arena fits it (style control, 2024).
+
+    Args:
+        first, second, preferences, prompts, anchor: as of `bradley_terry`.
+        features: by name the difference in style of each comparison, (a - b) / (a + b) of a count, shape (n,); they are
+            standardised here, and one that does not vary is left out. None: plain strengths.
+
+    The variance is Huber's (1967), clustered by prompt. Raises ValueError as `bradley_terry` does.
+    """
+    p = checked(preferences)
+    known = ~np.isnan(p)
+    y, a, b = p[known], np.asarray(first)[known], np.asarray(second)[known]
+    names = sorted({*a.tolist(), *b.tolist()})
+    if anchor not in names:
+        raise ValueError(f"bradley_terry: no comparison with a verdict involves the anchor {anchor!r}")
+    i, j = np.searchsorted(names, a), np.searchsorted(names, b)
+    wins = np.zeros((len(names), len(names)))
+    np.add.at(wins, (i, j), y)
+    np.add.at(wins, (j, i), 1 - y)
+    note, rows = _note(wins, names, anchor), np.arange(y.size)
+    x = np.zeros((y.size, len(names)))
+    x[rows, i] += 1
+    x[rows, j] -= 1
+    free = [k for k, name in enumerate(names) if name != anchor]
+    style = {name: np.asarray(values, dtype=float)[known] for name, values in (features or {}).items()}
+    style = {name: (z - z.mean()) / z.std() for name, z in style.items() if np.ptp(z) > 0}
+    x = np.column_stack([x[:, free], *style.values()])
+    w = np.zeros(x.shape[1])
+    for _ in range(100):
+        q = expit(x @ w)
+        curvature = (x.T * (q * (1 - q))) @ x + PRIOR * np.eye(w.size)
+        step = np.linalg.solve(curvature, x.T @ (y - q) - PRIOR * w)
+        w += step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))
+        if np.abs(step).max() < 1e-10:
+            break
+    labels = {value: at for at, value in enumerate(dict.fromkeys(str(one) for one in prompts))}
+    _, cluster = np.unique(np.array([labels[str(one)] for one in prompts])[known], return_inverse=True)
+    clusters = int(cluster.max()) + 1
+    sums = np.zeros((clusters, w.size))
+    np.add.at(sums, cluster, x * (y - expit(x @ w))[:, None])
+    bread = np.linalg.inv(curvature)
+    errors = np.sqrt(np.diag(bread @ (sums.T @ sums) @ bread) * clusters / max(clusters - 1, 1))
+    half = float(ndtri(0.5 + confidence / 2)) * errors
+    name = f"Bradley-Terry{' with style' if style else ''}, variance clustered by {clusters} prompts"
+
+    def estimate(k: int, n: int) -> Estimate:
+        return Estimate(w[k], w[k] - half[k], w[k] + half[k], name, n, None, float(errors[k]), confidence, note)
+
+    games = np.bincount(np.concatenate([i, j]), minlength=len(names))
+    found = {names[k]: estimate(at, int(games[k])) for at, k in enumerate(free)}
+    fixed = Estimate(
+        0.0, None, None, name, int(games[names.index(anchor)]), note="the anchor: fixed, so it has no interval"
+    )
+    weights = {one: estimate(len(free) + at, y.size) for at, one in enumerate(style)}
+    return Styled(anchor, {anchor: fixed, **found}, weights, note)

@@ -31,11 +31,13 @@ class Frontier:
     """One run: rewards (points, prompts) and KL in nats (points, KL prompts), one row per checkpoint.
 
     `root`: interpolate in the square root of what stands in `kl`, a negative estimate counting as 0. False for lengths.
+    `together`: reward and KL are of the same answers, in one order, so that a draw of prompts is one of both.
     """
 
     reward: Floats
     kl: Floats
     root: bool = False
+    together: bool = False
 
     def axis(self, kl: Floats) -> Floats:
         """Where these values lie on the axis of interpolation."""
@@ -48,12 +50,16 @@ class Frontier:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """One pair of runs: the shared range of KL, differences by prompt at its end and averaged over it, shape (prompts,)."""
+    """One pair of runs: the shared range of KL, differences by prompt at its end and averaged over it, shape (prompts,).
+
+    `covered`: share of the window, on the axis of interpolation, that the range is; 1 without a window.
+    """
 
     low: float
     high: float
     at_high: Floats
     over_range: Floats
+    covered: float = 1.0
 
 
 def weights_at(kl: ArrayLike, targets: ArrayLike) -> Floats:
@@ -95,21 +101,19 @@ def _trapezoid(rows: int) -> Floats:
 def matched(a: Frontier, b: Frontier, window: tuple[float, float] | None = None) -> Matched | None:
     """a - b at the largest KL both reach, and on average over the shared range; None where the ranges do not meet.
 
-    `window`: a range of KL, fixed before training, in the place of the shared one; None where a run does not cover it. The
-    average is over places of the axis of interpolation (the mean vertical difference of the two curves there).
+    `window`: a range of KL, fixed before training; the shared range is cut to it and never extended. The average is over
+    places of the axis of interpolation (the mean vertical difference of the two curves there).
     """
     at_a, at_b = a.axis(a.kl.mean(axis=1)), b.axis(b.kl.mean(axis=1))
     low, high = (float(v) for v in shared_range(at_a, at_b))
-    if window is not None:
-        wanted = a.axis(np.array(window, dtype=float))
-        if low > wanted[0] or high < wanted[1]:
-            return None
-        low, high = float(wanted[0]), float(wanted[1])
+    wanted = (low, high) if window is None else a.axis(np.array(window, dtype=float))
+    low, high = max(low, float(wanted[0])), min(high, float(wanted[1]))
     if not low < high:
         return None
     targets = np.linspace(low, high, GRID)
     gaps = weights_at(at_a, targets) @ a.reward - weights_at(at_b, targets) @ b.reward
-    return Matched(a.back(low), a.back(high), gaps[-1], _trapezoid(GRID) @ gaps)
+    covered = (high - low) / float(wanted[1] - wanted[0])
+    return Matched(a.back(low), a.back(high), gaps[-1], _trapezoid(GRID) @ gaps, covered)
 
 
 def turned_over(run: Frontier) -> float | None:
@@ -128,7 +132,7 @@ def turned_over(run: Frontier) -> float | None:
     return float(kl[top]) if bool((behind.mean(axis=1) > TURNED * np.maximum(error, 1e-300)).any()) else None
 
 
-def band(runs: Sequence[Frontier], places: int = GRID, confidence: float = 0.95) -> list[tuple[float, Estimate]]:
+def band(runs: Sequence[Frontier], places: int = 17, confidence: float = 0.95) -> list[tuple[float, Estimate]]:
     """The mean curve over seeds: KL and the reward's t interval over runs, inside the KL that all of them reach."""
     at = [run.axis(run.kl.mean(axis=1)) for run in runs]
     low, high = max(float(x.min()) for x in at), min(float(x.max()) for x in at)
@@ -163,7 +167,9 @@ def bootstrap_matched(
     for start in range(0, replicates, CHUNK):
         size = min(CHUNK, replicates - start)
         by_prompt = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=size).T / prompts
-        by_kl = rng.multinomial(kl_prompts, np.full(kl_prompts, 1 / kl_prompts), size=size).T / kl_prompts
+        by_kl = by_prompt
+        if not (pairs[0][0].together and kl_prompts == prompts):
+            by_kl = rng.multinomial(kl_prompts, np.full(kl_prompts, 1 / kl_prompts), size=size).T / kl_prompts
         by_pair = rng.multinomial(len(pairs), np.full(len(pairs), 1 / len(pairs)), size=size).T / len(pairs)
         ends, areas = np.zeros((len(pairs), size)), np.zeros((len(pairs), size))
         for row, (a, b) in enumerate(pairs):

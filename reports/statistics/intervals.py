@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,6 +75,16 @@ def mean_interval(values: ArrayLike, groups: Sequence[object] | None = None, con
     half = float(special.stdtrit(units - 1, 0.5 + confidence / 2)) * error
     mean = float(x.mean())
     return Estimate(mean, mean - half, mean + half, name, x.size, stderr=error, confidence=confidence)
+
+
+def difference_interval(differences: ArrayLike, groups: Sequence[object] | None = None) -> Estimate:
+    """`mean_interval` of paired differences; without an interval where they do not vary, which is no proof of certainty."""
+    d = np.asarray(differences, dtype=float)
+    found = mean_interval(d, groups)
+    if d.size < 2 or np.ptp(d) > 0:
+        return found
+    note = f"all {d.size} differences are equal: no spread to estimate from"
+    return replace(found, low=None, high=None, stderr=None, note=note)
 
 
 # Intervals for a proportion from few items, where the normal interval fails (Bowyer 2503.01747).

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from reports.statistics.crossed import crossed_mean
-from reports.statistics.intervals import mean_interval, wilson, wilson_bounds
+from reports.statistics.intervals import group_columns, mean_interval, wilson, wilson_bounds
 from reports.statistics.results import Estimate, undefined
 
 # Win rates from preferences in [0, 1], ties at one half, and how far the order of the answers decided them.
@@ -112,18 +112,24 @@ def win_rate(preferences: ArrayLike, groups: Sequence[object] | None = None, con
     return WinRate(rate, *counts)
 
 
-def win_rate_over_seeds(preferences: ArrayLike, confidence: float = 0.95) -> Estimate:
+def win_rate_over_seeds(
+    preferences: ArrayLike, groups: Sequence[object] | None = None, confidence: float = 0.95
+) -> Estimate:
     """A method's win rate from preferences of shape (seeds, prompts), NaN where a judge gave no verdict.
 
     Seeds and prompts are both samples (statistics.crossed): it says how the method would fare with other seeds, where
-    `win_rate` speaks of the policies there are. Prompts without a verdict under every seed take no part.
+    `win_rate` speaks of the policies there are. Prompts without a verdict under every seed take no part; `groups`, one a
+    prompt, holds what belongs together.
     """
     p = np.asarray(preferences, dtype=float)
     if p.ndim != 2:
         raise ValueError(f"win_rate_over_seeds: shape {p.shape}; give one row per seed, one column per prompt")
     checked(p.ravel())
     known = ~np.isnan(p).any(axis=0)
-    found = crossed_mean(p[:, known]).interval(confidence)
+    kept = p[:, known]
+    if groups is not None:
+        kept = group_columns(kept, [group for group, there in zip(groups, known, strict=True) if there])
+    found = crossed_mean(kept).interval(confidence)
     if found.low is None or found.high is None:
         return found
     lost = int((~known).sum())
@@ -230,3 +236,32 @@ def majority(labels: ArrayLike) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     kinds = np.unique(table)
     counts = (table[:, :, None] == kinds).sum(axis=1)
     return kinds[counts.argmax(axis=1)], counts.max(axis=1) * 2 > table.shape[1]
+
+
+def krippendorff_alpha(labels: ArrayLike, replicates: int = 1000, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """Krippendorff's alpha of nominal labels, shape (items, raters), NaN where a rater gave none; any number of raters.
+
+    1 - observed / expected disagreement (Krippendorff 2011, "Computing Krippendorff's alpha-reliability"), with a percentile
+    interval from a bootstrap over items. Items that fewer than two rated take no part.
+    """
+    table = np.asarray(labels, dtype=float)
+    if table.ndim != 2:
+        raise ValueError(f"krippendorff_alpha: shape {table.shape}; give labels of shape (items, raters)")
+    name = "Krippendorff's alpha (nominal)"
+    table = table[(~np.isnan(table)).sum(axis=1) > 1]
+    counts = (table[:, :, None] == np.unique(table[~np.isnan(table)])).sum(axis=1)
+    items, raters = len(counts), counts.sum(axis=1)
+    if not items or counts.shape[1] < 2:
+        why = "all labels are the same: agreement by chance is certain" if items else "no item was rated twice"
+        return undefined(name, items, why)
+    apart = (raters**2 - (counts**2).sum(axis=1)) / (raters - 1)
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(items, np.full(items, 1 / items), size=replicates)
+    weight = np.concatenate([np.ones((1, items)), draws])
+    totals = weight @ counts
+    whole = totals.sum(axis=1)
+    expected = (whole**2 - (totals**2).sum(axis=1)) / (whole - 1)
+    alpha = 1 - np.divide(weight @ apart, expected, out=np.zeros(len(weight)), where=expected > 0)
+    low, high = (float(v) for v in np.quantile(alpha[1:], [(1 - confidence) / 2, (1 + confidence) / 2]))
+    error = float(alpha[1:].std(ddof=1))
+    return Estimate(float(alpha[0]), low, high, f"{name}, bootstrap over items", items, None, error, confidence)

@@ -45,6 +45,8 @@ class Claim:
     asserts: `gain` (it beats the baseline), `variation` (and a fixed beta of the same average), or `perplexity` (and its
         own betas shuffled over prompts).
     at: the trained policies as they are (`final`), or compared at equal KL to the reference (`matched_kl`).
+    window: with `matched_kl`, the range of KL (nats an answer) over which the mean difference is taken, on the axis sqrt(KL) and
+        only where both runs have been; without it the difference is that at the largest KL both reach.
     min_effect: smallest difference worth having, in the metric's unit; 0 asks for any difference.
     """
 
@@ -55,8 +57,11 @@ class Claim:
     asserts: Assertion = "gain"
     at: str = "final"
     min_effect: float = 0.0
+    window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.window, list):  # as JSON and YAML have it
+            object.__setattr__(self, "window", tuple(self.window))
         stated: dict[str, Any] = asdict(self)
         effect, known = stated["min_effect"], {"asserts": tuple(ASSERTIONS), "at": POINTS}
         number = isinstance(effect, (int, float)) and not isinstance(effect, bool) and math.isfinite(effect)
@@ -73,10 +78,18 @@ class Claim:
                 for k, names in known.items()
                 if stated[k] not in names
             ),
+            *([] if self.window is None else self._window_problems()),
             *([] if number and effect >= 0 else [f"min_effect is {effect!r}; give a number of at least 0"]),
         ]
         if problems:
             raise ClaimError(f"claim {self.name!r}: {problems[0]}")
+
+    def _window_problems(self) -> list[str]:
+        ends: Any = self.window
+        numbers = isinstance(ends, tuple) and len(ends) == 2 and all(isinstance(v, (int, float)) for v in ends)
+        if not numbers or not 0 <= ends[0] < ends[1] < math.inf:
+            return [f"window is {ends!r}; give two rising numbers of nats, of at least 0"]
+        return [] if self.at == "matched_kl" else [f"window is {ends!r} and at is {self.at!r}; set at: matched_kl"]
 
 
 def measures_kl(evaluation: Mapping[str, Any], benchmark: str) -> bool:

@@ -131,7 +131,7 @@ class _Source:
         if self.claim.at == "matched_kl":
             if self.matched is None or second is None:
                 return _Found(NOTHING, None, "no comparison at a matched KL is on record")
-            values = self.matched(first, second, self.claim.metric)
+            values = self.matched(first, second, self.claim.metric, self.claim.window)
             if isinstance(values, str):
                 return _Found(NOTHING, None, values)
             found, bounds = crossed_mean(self.sign * values), None

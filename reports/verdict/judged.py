@@ -83,7 +83,7 @@ def judge(
 
     def claimed(place: int, asserts: Assertion) -> Claimed:
         claim, evidence = claims[place]
-        ladder = (claim.method, claim.against, claim.metric, claim.at)
+        ladder = (claim.method, claim.against, claim.metric, claim.at, claim.window)
         found = {role: evidence.contrasts.get(role) for role in ASSERTIONS[asserts]}
         # Claims of one ladder need the same comparisons: each is one object, and is corrected for once.
         needs = (None if c is None else shared.setdefault((ladder, role), c.comparison) for role, c in found.items())

@@ -118,6 +118,7 @@ def sentence(judged: Judged) -> str:
     if lacking:
         shown.append(f"no control {' or '.join(lacking)} of {evidence.label}")
     where = f"{claim.metric} at matched KL" if claim.at == "matched_kl" else claim.metric
+    where += f" over {claim.window[0]:g} to {claim.window[1]:g} nats" if claim.window else ""
     word = judged.verdict.replace("more than m", f"more than {claim.min_effect:g}")
     text = f"{claim.name} ({kind}{claim.asserts}): {word}: {evidence.label} on {where} {', '.join(shown)}"
     p = judged.p["better" if judged.verdict == "undecided" else judged.verdict]

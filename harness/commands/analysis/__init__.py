@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.commands.options import DEFAULT_OUTPUT, JSON, OUTPUT, Verb, argument, examples, number, whole, wholes
+from harness.commands.options import DEFAULT_OUTPUT, JSON, OUTPUT, Verb, argument, examples, number, pair, whole, wholes
 
 #: Stated, not measured; the output says so. A metric of 0..1 with an ordinary spread over seeds; --range scales them.
 STATED = {"seed": 0.02, "prompt": 0.15, "residual": 0.4}
@@ -41,6 +41,58 @@ examples:
             argument("--output", type=Path, default=Path("output/comparison"), help="default: %(default)s"),
             argument("--baseline", metavar="NAME", help="label or method to compare with; default: the matrix file's"),
             argument("--primary", metavar="BENCHMARK/METRIC", help="default: the matrix file's"),
+            JSON,
+        ),
+    ),
+    "compare-scores": Verb(
+        "harness.commands.analysis.compare_scores",
+        "compare models on the same items, from CSV files or lm-eval",
+        """reads
+  *.csv, *.jsonl       an item and a score a row (--id, --score); with a column
+                       model, several models; without score, a model a column
+  samples_*.jsonl      of lm-eval from 0.4.0, or the folder they are in
+  *.json               lm-eval's results of any version: means, not paired
+
+The difference is the first minus the second (or minus --baseline), paired by
+item, with a 95 % interval; the test is exact McNemar for scores of 0 and 1.
+
+examples:
+  python -m harness compare-scores new.csv old.csv --id question_id --score acc
+  python -m harness compare-scores scores.csv --baseline old --cluster passage
+  python -m harness compare-scores lm-eval/new lm-eval/old --json""",
+        (
+            argument("files", type=Path, nargs="+", metavar="FILE", help="CSV or JSONL, or results of lm-eval"),
+            argument("--id", metavar="COLUMN", help="names the item; default: id, prompt_id, question_id, ..."),
+            argument(
+                "--score", metavar="COLUMN", help="holds the score; default: score, or every other column a model"
+            ),
+            argument("--cluster", metavar="COLUMN", help="names what items belong together, such as a passage"),
+            argument("--baseline", metavar="MODEL", help="compare with this model; default: the second"),
+            JSON,
+        ),
+    ),
+    "judgments": Verb(
+        "harness.commands.analysis.judgments",
+        "sum up judgments of AlpacaEval, Arena-Hard, MT-Bench, LLMBar, ...",
+        """reads
+  AlpacaEval   annotations.json; or columns model, row, preference
+  Arena-Hard   model_judgment/JUDGE/MODEL.jsonl of 0.1 and 2.0
+  MT-Bench     JUDGE_pair.jsonl, and the released judgments of people
+  LLMBar       evaluators/.../result.json
+  PandaLM      testset-v1.json with files of verdicts
+  a table      columns prompt_id, first, second, preference (CSV, JSONL)
+
+and gives win rates with SE, wins and draws, Bradley-Terry strengths also at
+equal style, pairs of models, position agreement, and agreement with people.
+
+examples:
+  python -m harness judgments annotations.json
+  python -m harness judgments gpt-4_pair.jsonl --baseline gpt-3.5-turbo
+  python -m harness judgments verdicts.csv --pair new,old --json""",
+        (
+            argument("files", type=Path, nargs="+", metavar="FILE", help="files of one format"),
+            argument("--baseline", metavar="MODEL", help="use comparisons with this model only; default: found"),
+            argument("--pair", type=pair, metavar="A,B", help="print this pair; all, where there are few models"),
             JSON,
         ),
     ),

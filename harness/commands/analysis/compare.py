@@ -10,8 +10,10 @@ from harness.commands.options import DEFAULT_OUTPUT, short
 from harness.state import output_lock
 from reports.files.report import write_files
 from reports.page.terminal import print_summary
+from reports.runs.arms import arms
 from reports.runs.subset import Source, as_matrix, carry, choose, read_source
 from reports.schema import Summary
+from reports.verdict.over_matrices import over_matrices
 from trainers.common import Json, UserError
 
 
@@ -25,7 +27,16 @@ def run(options: argparse.Namespace) -> int:
     matrix, said = as_matrix(subset, options.output, options.baseline, options.primary)
     with output_lock(options.output):
         carry(subset, options.output)
-        summary = write_files(matrix, amend=lambda made: made.model_copy(update={"subset": said}))
+
+        def amend(made: Summary) -> Summary:
+            methods = list(dict.fromkeys(run.method for run in matrix.runs))
+            label = made.baseline.value
+            base = next((arm.method for arm in arms(matrix.runs) if arm.label == label), label)
+            found = over_matrices(subset.sources, methods, base, made.primary.value)
+            said.notes.extend(one.sentence for one in found)
+            return made.model_copy(update={"subset": said, "over_matrices": found})
+
+        summary = write_files(matrix, amend=amend)
         path = options.output / "report.html"
     if options.json:
         print(json.dumps(_shown(summary, options.output, path), indent=1, ensure_ascii=False))
@@ -51,8 +62,8 @@ def _sources(options: argparse.Namespace) -> list[Source]:
 
 
 def _shown(summary: Summary, output: Path, report: Path) -> Json:
-    keys = ("name", "baseline", "primary", "counts", "verdict", "tests", "subset")
+    keys = ("name", "baseline", "primary", "counts", "verdict", "tests", "subset", "over_matrices")
     plain = summary.plain()
     places = {"report": str(report), "summary": str(output / "summary.json")}
     runs = [{key: run[key] for key in ("run_id", "label", "seed", "state")} for run in plain["runs"]]
-    return {"schema_version": 1, **places, **{key: plain[key] for key in keys}, "runs": runs}
+    return {"schema_version": 1, **places, **{key: plain[key] for key in keys if key in plain}, "runs": runs}

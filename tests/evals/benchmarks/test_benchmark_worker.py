@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evals.benchmarks.base import BenchmarkError
@@ -70,7 +71,7 @@ def make_job(root: Path, reference: Path, tuned: Path) -> dict[str, Any]:
             {**common, "name": "held", "kind": "preference", "prompts": pairs, "max_new_tokens": 0, "samples": 2}
             | {"params": {"beta0": 0.2, "quantiles": 2}, "noise": True},
             {**common, "name": "kl", "kind": "kl", "prompts": prompts, "max_new_tokens": 12, "samples": 3}
-            | {"temperature": 1.0, "noise": True},
+            | {"temperature": 1.0, "noise": True, "params": {"reward": "length"}},
             {**common, "name": "chat", "kind": "prompts", "prompts": turns, "max_new_tokens": 8, "samples": 2}
             | {"temperature": 1.0, "noise": True},
         ],
@@ -182,9 +183,51 @@ def test_kl_is_measured_on_the_policys_own_samples(world: dict[str, Any], tiny_m
         asked = chat_ids(tokenizer, row["prompt"])
         nll = -sum(logprob(model, asked[:1], asked[1:])) / (len(asked) - 1)
         assert item["log_prompt_perplexity"] == pytest.approx(nll, abs=1e-4)
+        words = [len(row["text"].split()) for row in rows if row["prompt_id"] == item["id"]]
+        assert item["values"]["response_words"] == pytest.approx(np.mean(words), abs=2)
+        assert item["values"]["gold_reward"] is not None
+    assert (scores["kl_estimator"], scores["primary_metric"]) == ("exact", "gold_reward")
     assert scores["metrics"]["kl_k3"]["value"] > 0.01 and scores["metrics"]["kl_k3"]["higher_is_better"] is None
     own = world["scores"]["reference", "kl"]["metrics"]
     assert abs(own["kl_k1"]["value"]) < 1e-3 and abs(own["kl_k3"]["value"]) < 1e-3
+
+
+def test_the_exact_kl_is_that_of_whole_distributions(world: dict[str, Any], tiny_model: Path, tuned: Path) -> None:
+    """One unbatched pass of each model an answer; and no lower than zero at any token."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from evals.engine.chat import chat_ids
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    models = [AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (tuned, tiny_model)]
+    rows = scores_schema.read_rows(scores_schema.generations_path(world["root"] / "tuned", "kl"))
+    kept = scores_schema.read_rows(scores_schema.logprobs_path(world["root"] / "tuned", "kl"))
+    by_token = {row["id"]: row["kl"] for row in kept if row["id"].startswith("exact/")}
+    for item in world["scores"]["tuned", "kl"]["items"]:
+        for row in (r for r in rows if r["prompt_id"] == item["id"]):
+            head = chat_ids(tokenizer, row["prompt"])
+            with torch.inference_mode():
+                ours, theirs = (
+                    m(torch.tensor([[*head, *row["token_ids"]]])).logits[0].double().log_softmax(-1) for m in models
+                )
+            whole = (ours.exp() * (ours - theirs)).sum(-1)[len(head) - 1 : -1]
+            assert by_token[f"exact/{row['prompt_id']}/{row['sample']}"] == pytest.approx(whole.tolist(), abs=1e-5)
+            assert item["samples"]["kl_exact"][row["sample"]] == pytest.approx(float(whole.sum()), abs=1e-4)
+    assert "kl_exact" not in world["scores"]["reference", "kl"]["metrics"]
+
+
+def test_where_an_engine_has_log_probs_alone_k3_is_what_counts(tiny_model: Path, tuned: Path, tmp_path: Path) -> None:
+    job = make_job(tmp_path, tiny_model, tuned)
+    job["benchmarks"] = [
+        entry | {"noise": False, "params": None} for entry in job["benchmarks"] if entry["name"] == "kl"
+    ]
+    engine = engine_of(job)
+    engine.token_kl = lambda *_: None  # as evals.engine.replicas and vLLM on a GPU
+    run(job, engine)
+    scores = scores_schema.read_scores(tmp_path / "tuned", "kl")
+    assert scores is not None and scores["kl_estimator"] == "k3" and "kl_exact" not in scores["metrics"]
+    assert all("kl_exact" not in item["values"] for item in scores["items"])
 
 
 def test_the_reference_is_loaded_once_more_and_finishes_last(world: dict[str, Any]) -> None:

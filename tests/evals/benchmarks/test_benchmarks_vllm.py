@@ -23,6 +23,7 @@ QUESTIONS = ["What is the capital of France?", "Name three fruits.", "Write a se
 
 
 def test_kl_and_preference_by_vllm(tmp_path: Path) -> None:
+    import torch
     from safetensors.torch import load_file, save_file
 
     from evals.engine.transformers_engine import TransformersEngine
@@ -71,6 +72,9 @@ def test_kl_and_preference_by_vllm(tmp_path: Path) -> None:
         total += math.fsum(p - r for p, r in zip(row["logprobs"], theirs, strict=True))
     assert scores["metrics"]["kl_k1"]["value"] == pytest.approx(total / len(rows), abs=5e-3)
     assert scores["metrics"]["kl_k3"]["value"] > 0.05, "the policy has moved"
+    if not torch.cuda.is_available():  # on a GPU vLLM leaves no room for two more models
+        assert scores["kl_estimator"] == "exact"
+        assert 0.3 < scores["metrics"]["kl_exact"]["value"] / scores["metrics"]["kl_k3"]["value"] < 3
     assert abs(own["metrics"]["kl_k1"]["value"]) < 5e-3 and own["metrics"]["kl_k3"]["value"] < 1e-3
     held = scores_schema.read_scores(tmp_path / "tuned", "held")
     assert held is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.plan.benchmarks import contamination_of, prompts_of
+from harness.plan.benchmarks import contamination_of, metrics_of, prompts_of
 
 BENCHMARK = """\
     - name: constraints
@@ -48,11 +48,14 @@ def test_defaults_of_the_kinds(world: Any) -> None:
     (world.root / "g.jsonl").write_text(json.dumps({"question": "1+1?", "answer": "#### 2"}) + "\n")
     world.replace("train: pairs.jsonl", "train: pairs.jsonl\n  heldout: pairs.jsonl")
     add(world, "name: kl\nkind: kl\nprompts: prompts.jsonl")
+    add(world, "name: mood\nkind: kl\nreward: length\nprompts: prompts.jsonl")
     add(world, "name: held\nkind: preference\nbeta0: 0.05\nnoise: true")
     add(world, "name: math\nkind: gsm8k\nprompts: g.jsonl\nsamples: 2")
     assert {key: entry(world, "kl")[key] for key in ("temperature", "samples", "max_new_tokens")} == {
         "temperature": 1.0, "samples": 4, "max_new_tokens": 128,
     }  # fmt: skip
+    metrics = metrics_of(world.plan().benchmarks)
+    assert "gold_reward" in (metrics["mood"] or ()) and "gold_reward" not in (metrics["kl"] or ())
     held = entry(world, "held")
     assert held["params"] == {"beta0": 0.05} and held["noise"] is True and held["max_new_tokens"] == 0
     assert held["prompts"] == str(world.pairs)
@@ -89,6 +92,7 @@ def test_defaults_of_the_kinds(world: Any) -> None:
             ["4096", "no room", "max_model_len 1024"],
         ),
         ("name: a\nkind: own.py:Shout\nprompts: prompts.jsonl", ["kind is 'own.py:Shout'", "no such file"]),
+        ("name: a\nkind: kl\nreward: lenght\nprompts: prompts.jsonl", ["reward", "did you mean 'length'?"]),
         ("name: a\nkind: kl\nprompts: prompts.jsonl\nsamples: 0", ["samples is 0", "greater than 0"]),
         ("name: a\nprompts: prompts.jsonl\nsampels: 2", ["unknown key", "sampels", "did you mean 'samples'?"]),
     ],

@@ -54,6 +54,17 @@ def test_changing_a_claim_trains_nothing_again(world: Any) -> None:
         ("min_effect: 0.02", "asserts: better", ["claims[0].asserts", "'better'"]),
         ("min_effect: 0.02", "min_effct: 0.02", ["unknown key claims[0].min_effct", "did you mean 'min_effect'?"]),
         ("min_effect: 0.02", "min_effect: -1", ["claims[0].min_effect", "-1"]),
+        (
+            "min_effect: 0.02",
+            "at: matched_kl, window: [2, 1]",
+            ["claims[0].window is [2.0, 1.0]", "two rising numbers"],
+        ),
+        ("min_effect: 0.02", "at: matched_kl, window: [2]", ["claims[0].window", "2 items"]),
+        (
+            "min_effect: 0.02",
+            "window: [1, 2]",
+            ["claims[0].window is [1.0, 2.0] and at is 'final'", "set at: matched_kl"],
+        ),
         ("\nclaims:", "\nlooks: [6, 10]\nclaims:", ["looks is [6, 10]", "give as many seeds as one of the looks has"]),
         ("\nclaims:", "\nlooks: [10, 6]\nclaims:", ["give rising numbers of seeds, the first at least 5"]),
         ("\nclaims:", "\nlooks: [3, 6]\nclaims:", ["give rising numbers of seeds, the first at least 5"]),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reports.compare.frontier_points import Cost, Points
 from reports.compare.frontiers import matched_kl
 from reports.panels.all import all_panels
 from reports.panels.style import looks, style
@@ -271,6 +272,32 @@ def test_equal_curves_that_rise_as_a_root_differ_nowhere(tmp_path: Path) -> None
     for part in (row["matched"]["difference"], row["area"]["difference"]):
         assert abs(part["value"]) < 0.005 and part["low"] < 0 < part["high"]
     assert not isinstance(matched_kl(matrix)(all_arms[1], all_arms[0], "constraints/gold_reward"), str)
+
+
+def test_a_window_is_judged_and_the_better_estimate_of_kl_is_never_mixed(tmp_path: Path) -> None:
+    matrix, all_arms = _root_frontiers(tmp_path, (0.25, 0.5))
+    judge, asked = matched_kl(matrix), (all_arms[1], all_arms[0], "constraints/gold_reward")
+    found = judge(*asked, (0.5, 2.0))
+    assert not isinstance(found, str) and np.abs(found.mean()) < 0.005
+    assert "not comparable: less than 70 % of the window (0.5, 9.0)" in judge(*asked, (0.5, 9.0))
+    assert "share no range of KL in the window 5 to 9" in judge(*asked, (5.0, 9.0))
+    frontiers = build_summary(matrix).frontiers
+    assert frontiers.kl_metric == "kl_k3" and {b.label for b in frontiers.bands} == {"fixed", "foodpo"}
+    assert all(b.reward.value == pytest.approx(0.2 + 0.3 * b.kl**0.5, abs=0.01) for b in frontiers.bands)
+    for number, path in enumerate(sorted(tmp_path.glob("runs/**/kl.json"))):
+        content = json.loads(path.read_text())
+        for item in content["items"]:
+            item["values"]["kl_exact"] = 2 * item["values"]["kl_k3"]
+        content["metrics"]["kl_exact"] = content["metrics"]["kl_k3"]
+        if number:  # one policy is left without
+            path.write_text(json.dumps(content))
+    ids = [run.run_id for run in matrix.runs]
+    assert Points(load_matrix(tmp_path, ids)).kl("constraints") == Cost("kl", "kl", "kl_k3")
+    first = sorted(tmp_path.glob("runs/**/kl.json"))[0]
+    content = json.loads(first.read_text())
+    content["metrics"]["kl_exact"] = content["metrics"]["kl_k3"]
+    first.write_text(json.dumps(content))
+    assert Points(load_matrix(tmp_path, ids)).kl("constraints") == Cost("kl", "kl", "kl_exact")
 
 
 def test_too_few_points_claim_nothing(tmp_path: Path) -> None:

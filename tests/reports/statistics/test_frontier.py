@@ -27,8 +27,11 @@ def test_a_frozen_window_is_never_left() -> None:
     inside = matched(a, b, window=(1.0, 4.0))
     assert inside is not None and (inside.low, inside.high) == pytest.approx((1, 4))
     assert inside.over_range.mean() == pytest.approx((0.5 + 1.0) / 2)  # both are straight in sqrt(KL) there
-    assert matched(a, b, window=(1.0, 6.0)) is None
-    assert matched(a, b, window=(0.0, 4.0)) is not None
+    assert inside.covered == 1
+    half = matched(a, b, window=(1.0, 9.0))
+    assert half is not None and (half.high, half.covered) == (pytest.approx(4), pytest.approx(0.5))
+    assert half.over_range == pytest.approx(inside.over_range)
+    assert matched(a, b, window=(4.0, 9.0)) is None
 
 
 def test_negative_estimates_of_kl_count_as_none() -> None:
@@ -66,5 +69,8 @@ def test_bootstrap_follows_the_axis() -> None:
         )
         pairs.append((near, far))
     at_end, _ = bootstrap_matched(pairs, 200)
+    together = [tuple(Frontier(f.reward, f.reward**2, True, together=True) for f in pair) for pair in pairs]
+    exact, _ = bootstrap_matched(together, 200)  # type: ignore[arg-type]
+    assert exact.stderr is not None and at_end.stderr is not None and exact.stderr < at_end.stderr / 3
     assert at_end.low is not None and at_end.high is not None and at_end.low < 0.01 and at_end.high > -0.01
     assert at_end.estimate == pytest.approx(0, abs=0.01)

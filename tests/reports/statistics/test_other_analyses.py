@@ -77,7 +77,7 @@ def test_columns_of_unequal_groups_have_the_clustered_error() -> None:
 
 def test_random_effects_are_statsmodels() -> None:
     d, se = np.array([0.1, 0.3, -0.1, 0.25, 0.6]), np.array([0.05, 0.1, 0.08, 0.05, 0.1])
-    found = random_effects(d, se)
+    found = random_effects(d, se, 5)
     oracle = combine_effects(d, se**2, method_re="dl", use_t=True)
     table = oracle.summary_frame().loc["random effect"]
     assert found.mean.estimate == pytest.approx(table["eff"])
@@ -87,19 +87,19 @@ def test_random_effects_are_statsmodels() -> None:
 
 
 def test_two_matrices_are_too_few() -> None:
-    found = random_effects([0.1, 0.2], [0.05, 0.05])
-    assert found.mean.low is None and found.p_above is None and "too few" in (found.mean.note or "")
-    alike = random_effects([0.1] * 4, [0.05] * 4)
+    found = random_effects([0.1, 0.2], [0.05, 0.05], 5)
+    assert found.mean.low is None and found.p_above() is None and "too few" in (found.mean.note or "")
+    alike = random_effects([0.1] * 4, [0.05] * 4, 5)
     assert alike.between == 0 and alike.mean.stderr == pytest.approx(0.025)  # not 0: the factor is at least 1
     with pytest.raises(ValueError, match="random_effects"):
-        random_effects([0.1, 0.2], [0.1, 0.0])
+        random_effects([0.1, 0.2], [0.1, 0.0], 5)
 
 
 def test_size_of_the_random_effects_test() -> None:
     hits = []
     for _ in range(1000):
         d = 0.1 * RNG.normal(size=4) + 0.05 * RNG.normal(size=4)
-        hits.append((random_effects(d, [0.05] * 4).p_above or 0) <= 0.025)
+        hits.append((random_effects(d, [0.05] * 4, 5).p_above() or 0) <= 0.025)
     assert np.mean(hits) <= 0.025 + 3 * np.sqrt(0.025 * 0.975 / 1000)
 
 

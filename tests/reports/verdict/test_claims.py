@@ -470,7 +470,7 @@ def test_matched_kl_figures_come_from_the_caller() -> None:
     claim = dataclasses.replace(CLAIM, at="matched_kl")
     asked = []
 
-    def figures(first: Any, second: Any, metric: str) -> np.ndarray:
+    def figures(first: Any, second: Any, metric: str, window: Any) -> np.ndarray:
         asked.append((first.label, second.label, metric))
         return 0.2 + 0.01 * np.arange(6.0)[:, None]
 

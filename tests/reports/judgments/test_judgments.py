@@ -1,0 +1,259 @@
+"""Judgments of others: ten made-up verdicts a format against figures worked out by hand, and two published tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+from reports.judgments.analysis import judgments_summary
+from reports.judgments.formats import read_judgments
+from reports.judgments.judgment import style_of
+from reports.judgments.pairs import rates
+from reports.runs.records import ReportError
+from reports.schema.judgments import JudgeTable
+from reports.statistics.bradley_terry import fit_strengths, styled_strengths
+from reports.statistics.winrate import krippendorff_alpha
+
+
+def put(path: Path, rows: list[Any], whole: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = json.dumps(rows) if whole else "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(lines, encoding="utf-8")
+    return path
+
+
+def table(path: Path, rows: list[str]) -> Path:
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def of(paths: list[Path], baseline: str | None = None) -> dict[str, JudgeTable]:
+    return {judge.judge: judge for judge in judgments_summary(paths, baseline).judges}
+
+
+def test_alpaca_eval(tmp_path: Path) -> None:
+    said = [2, 1, 1.75, 0, None, 2, 1.5, 1, 2, 1.25]
+    rows = [
+        {
+            "instruction": f"i{n // 2}",
+            "generator_1": "base",
+            "generator_2": "new",
+            "output_1": "a",
+            "output_2": "**b** c",
+        }
+        | {"preference": value, "annotator": "gpt"}
+        for n, value in enumerate(said)
+    ]
+    found = of([put(tmp_path / "annotations.json", rows, whole=True)])["gpt"]
+    rate = found.models[1].win_rate if found.models[0].model == "base" else found.models[0].win_rate
+    # 1 + 0 + .75 + .5 + 1 + .5 + 0 + 1 + .25 over nine; four above a half, three below, two at it, one without
+    assert rate.value == pytest.approx(5 / 9)
+    assert (rate.wins, rate.losses, rate.draws, rate.failed) == (4, 3, 2, 1)
+    assert rate.stderr == pytest.approx(np.std([1, 0, 0.75, 0.5, 1, 0.5, 0, 1, 0.25], ddof=1) / 3)
+    assert style_of("# A\n- b\n1. c\n**d**\n```\n# no\n```") == (31, 1, 2, 1)
+
+
+@pytest.mark.parametrize("names", [("question_id", {}), ("uid", {"baseline": "base"})])
+def test_arena_hard(tmp_path: Path, names: tuple[str, dict[str, str]]) -> None:
+    key, more = names
+    # the model is B in the first game, A in the second
+    games = [("B>A", "A>B"), ("B>>A", "A>B"), ("A>>B", "B>A"), ("A=B", "A=B"), ("A>B", None)]
+    rows = [
+        {key: f"q{n}", "model": "new", **more, "games": [{"score": one}, None if two is None else {"score": two}]}
+        for n, (one, two) in enumerate(games)
+    ]
+    found = of([put(tmp_path / "judge" / "new.jsonl", rows)])["judge"]
+    rate = next(m for m in found.models if m.model == "new").win_rate
+    # 2 wins; 1 + 3 wins; 1 + 3 losses; 2 draws; one row without a score: (6 + 1) of 12
+    assert (rate.wins, rate.losses, rate.draws, rate.failed, rate.n) == (6, 4, 2, 1, 12)
+    assert rate.value == pytest.approx(7 / 12)
+    assert found.position is not None and found.position.consistency.value == 1.0 and found.prompts == 5
+    assert found.position.first_preference.value == pytest.approx(0.5)
+
+
+def test_mt_bench_and_people(tmp_path: Path) -> None:
+    both = [
+        ("model_1", "model_1"),
+        ("model_1", "model_2"),
+        ("tie", "tie"),
+        ("model_2", "model_2"),
+        ("error", "model_1"),
+    ]
+    pairs = [
+        {"question_id": n, "model_1": "a", "model_2": "b", "g1_winner": one, "g2_winner": two, "judge": ["gpt", "v2"]}
+        | {"turn": turn}
+        for n, (one, two) in enumerate(both)
+        for turn in (1, 2)
+    ]
+    human = [
+        {"question_id": n, "model_a": "b", "model_b": "a", "winner": winner, "judge": f"expert_{who}", "turn": 1}
+        for who in (0, 1)
+        for n, winner in enumerate(["model_b", "model_b", "tie", "model_b", "model_a"])
+    ]
+    found = judgments_summary([put(tmp_path / "gpt_pair.jsonl", pairs), put(tmp_path / "human.jsonl", human)])
+    gpt, people = found.judges[0], found.judges[1]
+    assert gpt.judge == "gpt v2" and not gpt.human and people.human
+    rate = next(m for m in gpt.models if m.model == "a").win_rate
+    assert (rate.wins, rate.losses, rate.draws, rate.failed, rate.value) == (2, 2, 4, 2, 0.5)
+    assert "clustered" in gpt.pairs[0].difference.method
+    # in five first turns the people say a, a, tie, a, b; the judge a, tie, tie, b and nothing, which is a tie
+    assert gpt.against_people is not None and gpt.against_people.accuracy == pytest.approx(2 / 5)
+    assert (gpt.against_people.n, gpt.against_people.no_verdict) == (5, 1)
+    assert gpt.position is not None and gpt.position.consistency.value == pytest.approx(3 / 4)
+    assert found.alpha_people.value == 1.0
+
+
+def test_llmbar(tmp_path: Path) -> None:
+    said = [(1, "1", "1"), (2, "2", "2"), (1, "2", "1"), (2, "1", "1"), (1, "1", None)]
+    rows = [
+        {"input": f"i{n}", "output_1": "x", "output_2": "yy", "label": label}
+        | {"results": [{"swap = False": {"winner": one}, "swap = True": {"winner": two}}] * 1}
+        for n, (label, one, two) in enumerate(said)
+    ]
+    path = put(tmp_path / "GPT-4" / "Vanilla" / "result.json", rows, whole=True)
+    found = of([path])
+    judge = found["GPT-4/Vanilla"].against_people
+    # right in both orders on two of five; of the eight single orders of four items, 5 are right
+    assert found["gold"].human and judge is not None
+    assert judge.accuracy == pytest.approx(2 / 5) and judge.each_order == pytest.approx(5 / 8) and judge.no_verdict == 1
+    position = found["GPT-4/Vanilla"].position
+    assert position is not None and position.consistency.value == pytest.approx(3 / 4)
+
+
+def test_a_table_pairs_and_separability(tmp_path: Path) -> None:
+    rows = ["prompt_id,first,second,preference,length_first,length_second"]
+    wins = {"a": 10, "b": 8, "c": 0}
+    rows += [f"p{n},{m},base,{int(n < k)},{20 + n},{10 + len(m)}" for m, k in wins.items() for n in range(10)]
+    found = of([table(tmp_path / "verdicts.csv", rows)])["verdicts"]
+    assert found.baseline == "base" and [m.model for m in found.models] == ["a", "b", "c"]
+    # b loses p8 and p9, which a wins: a mean difference of .2, sd of eight 0 and two 1
+    ab = next(p for p in found.pairs if (p.first, p.second) == ("a", "b"))
+    assert ab.difference.value == pytest.approx(0.2) and ab.how == "against base"
+    assert ab.difference.stderr == pytest.approx(np.std([0] * 8 + [1, 1], ddof=1) / np.sqrt(10))
+    # Wilson: 10 of 10 is .722 to 1, 8 of 10 .490 to .943, 0 of 10 0 to .278
+    assert (found.separability.separated, found.separability.pairs) == (2, 3)
+    assert found.strengths.anchor == "base" and set(found.strengths.style) == {"length"}
+    direct = ["prompt_id,first,second,preference", "1,a,b,first", "2,b,a,second", "3,a,b,tie", "4,a,c,0.25", "5,b,c,"]
+    pairs = of([table(tmp_path / "direct.csv", direct)])["direct"].pairs
+    assert next(p for p in pairs if {p.first, p.second} == {"a", "b"}).difference.value == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            ["prompt_id,first,second,preference", "1,a,b,2"],
+            r"verdicts.csv:2: preference is '2'; give a number of 0 to 1",
+        ),
+        (["prompt_id,first,second,preference", "1,a,a,1"], r":2: 'a' is compared with itself"),
+        (
+            ["prompt_id,first,second,preference", "1,a,b,1", "1,b,a,0"],
+            r":3: verdicts judges b and a twice on prompt '1'",
+        ),
+        (["prompt_id,first,second,preference", "1,,b,1"], r":2: first is ''; give a text"),
+        (["prompt,first,second,preference", "1,a,b,1"], r"csv:1: of no known format; the keys are .*Known: AlpacaEval"),
+        (["prompt_id,first,second,preference"], r"verdicts.csv: no rows"),
+        (["question_id,model,score", "1,a,3"], r"scores of single answers; compare them: compare-scores"),
+        (["idx,pandalm_result", "1,1"], r":2: idx 1 is not in the test set; give testset-v1.json"),
+    ],
+)
+def test_errors_name_file_row_and_key(tmp_path: Path, rows: list[str], said: str) -> None:
+    with pytest.raises(ReportError, match=said):
+        judgments_summary([table(tmp_path / "verdicts.csv", rows)])
+
+
+def test_more_errors(tmp_path: Path) -> None:
+    arena = [{"question_id": 1, "model": "m", "games": [{"score": "A>C"}, {"score": "A>B"}]}]
+    with pytest.raises(ReportError, match=r"m.jsonl:1: score is 'A>C'; known: A>B"):
+        read_judgments([put(tmp_path / "m.jsonl", arena)])
+    own = table(tmp_path / "own.csv", ["prompt_id,first,second,preference", "1,a,b,1"])
+    with pytest.raises(ReportError, match="of one at a time"):
+        read_judgments([own, tmp_path / "m.jsonl"])
+    with pytest.raises(ReportError, match="--baseline z: no such model"):
+        judgments_summary([own], "z")
+
+
+def test_alpha_is_krippendorffs_own_example() -> None:
+    n = np.nan
+    raters = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, n, n, n], [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, n, 3],
+        [n, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, n], [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, n],
+    ]  # fmt: skip
+    found = krippendorff_alpha(np.array(raters).T)
+    assert found.estimate == pytest.approx(0.743, abs=5e-4)
+    assert found.n == 11 and found.low is not None and found.low < 0.743
+    assert krippendorff_alpha([[1, 1], [1, 1]]).estimate is None
+    with pytest.raises(ValueError, match="krippendorff"):
+        krippendorff_alpha([1, 2])
+
+
+def test_strengths_with_style_are_a_clustered_glm() -> None:
+    rng = np.random.default_rng(2)
+    names, n = np.array(["a", "b", "c"]), 600
+    i = rng.integers(0, 3, n)
+    j = (i + rng.integers(1, 3, n)) % 3
+    z, prompts = rng.normal(size=n), rng.integers(0, 150, n)
+    logit = np.array([0.0, 0.5, 1.0])[i] - np.array([0.0, 0.5, 1.0])[j] + 0.7 * z
+    y = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(float)
+    ours = styled_strengths(list(names[i]), list(names[j]), y, list(prompts), "a", {"length": z, "none": np.zeros(n)})
+    x = np.zeros((n, 3))
+    for row in range(n):
+        x[row, i[row]] += 1
+        x[row, j[row]] -= 1
+    x = np.column_stack([x[:, 1:], (z - z.mean()) / z.std()])
+    model = sm.GLM(y, x, family=sm.families.Binomial())
+    oracle = model.fit(cov_type="cluster", cov_kwds={"groups": prompts, "use_correction": False})
+    found = [ours.strengths["b"], ours.strengths["c"], ours.weights["length"]]
+    assert [f.estimate for f in found] == pytest.approx(oracle.params, abs=1e-3)
+    clusters = np.unique(prompts).size
+    assert [f.stderr for f in found] == pytest.approx(oracle.bse * np.sqrt(clusters / (clusters - 1)), rel=1e-3)
+    assert set(ours.weights) == {"length"} and abs((found[2].estimate or 0) - 0.7) < 0.3
+    plain = styled_strengths(list(names[i]), list(names[j]), y, list(prompts), "a")
+    wins = np.zeros((3, 3))
+    np.add.at(wins, (i, j), y)
+    np.add.at(wins, (j, i), 1 - y)
+    fitted = fit_strengths(wins)
+    assert plain.strengths["c"].estimate == pytest.approx(fitted[2] - fitted[0], abs=1e-3)
+
+
+def test_alpaca_eval_2_to_its_printed_digits(shared_data: Path) -> None:
+    folder = shared_data / "published" / "alpaca_eval2"
+    name, found = read_judgments([folder / "weighted_annotations_compact.csv.gz"])
+    with (folder / "leaderboard.csv").open(encoding="utf-8") as file:
+        published = {row[""]: row for row in csv.DictReader(file)}
+    ours = {one.model: one.win_rate for one in rates(found, "baseline") if one.model in published}
+    assert name == "AlpacaEval" and len(ours) == 57
+    for model, rate in ours.items():
+        row = published[model]
+        assert [rate.wins, rate.losses, rate.draws, rate.n] == [
+            int(row[key]) for key in ("n_wins", "n_wins_base", "n_draws", "n_total")
+        ], model
+        assert rate.stderr is not None and rate.value is not None and rate.discrete is not None
+        for value, key in (
+            (rate.value, "win_rate"),
+            (rate.stderr, "standard_error"),
+            (rate.discrete, "discrete_win_rate"),
+        ):
+            assert 100 * value == pytest.approx(float(row[key]), abs=1e-6), (model, key)
+
+
+def test_pandalm_to_its_printed_digits(shared_data: Path) -> None:
+    folder = shared_data / "published" / "pandalm"
+    names = ("testset-v1", "gpt-3.5-turbo-testset-v1", "pandalm-7b-testset-v1")
+    found = judgments_summary([folder / f"{name}.json" for name in names])
+    published = {names[1]: (0.7107, 0.5879, 0.5736, 0.5755), names[2]: (0.6677, 0.5738, 0.5750, 0.5743)}
+    judges = {judge.judge: judge for judge in found.judges}
+    for name, figures in published.items():
+        one = judges[name].against_people
+        assert one is not None and one.n == 999
+        assert tuple(round(float(v), 4) for v in (one.accuracy, one.precision, one.recall, one.f1)) == figures
+    gpt = judges[names[1]].against_people
+    assert gpt is not None and gpt.no_verdict == 25
+    people = [a for a in found.agreement if all(name.startswith("annotator") for name in a.judges)]
+    assert [round(float(a.kappa.value or 0), 2) for a in people if a.kappa] == [0.85, 0.88, 0.86]
