@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.checks.combinations import check_betas
+from harness.checks.combinations import check_columns
 from harness.checks.lengths import fitting
 from harness.checks.report import check_claims, check_report
 from harness.checks.static import check_static
@@ -16,11 +16,12 @@ from harness.plan.benchmarks import engine_identity, metrics_of, resolve_benchma
 from harness.plan.data import load_data
 from harness.plan.judges import judged_metrics, resolve_judges
 from harness.plan.matrix import RunSpec
-from harness.plan.model import starting_model
+from harness.plan.model import reference_model, starting_model
 from harness.plan.model_hash import model_hash
 from harness.plan.plan import Plan
 from harness.plan.references import resolve_model
 from harness.state.output import check_output
+from trainers.common import fingerprint
 
 
 def make_plan(config_path: Path, output: Path, log: Callable[[str], None], overrides: Sequence[str] = ()) -> Plan:
@@ -48,7 +49,7 @@ def resolve(
     """
     check_trackers(config, source)
     data_file, every, pairs, held_file = load_data(config, source, log)
-    check_betas(drafts, pairs, data_file)
+    check_columns(drafts, pairs, data_file)
     engine = engine_identity(config, source)
     benchmarks = [
         resolve_benchmark(config, source, i, engine, held_file) for i in range(len(config.evaluation.benchmarks))
@@ -65,10 +66,28 @@ def resolve(
     shortest = min((n for n in lengths if n is not None), default=None)
     pairs = fitting(pairs, data_file, model.path, shortest, config.data.without_preference == "drop", log)
     data_hash, weights = pairs_hash(pairs), model_hash(model.path)
-    specs = [draft.with_hashes(weights, data_hash) for draft in drafts]
+    columns = {name: fingerprint([pair.columns[name] for pair in pairs]) for draft in drafts for name in draft.columns}
+    reference = reference_model(config, source, model, log)
+    theirs = None if reference is None else model_hash(reference.path)
+    specs = [draft.with_hashes(weights, data_hash, columns, theirs) for draft in drafts]
     known = recall(every, weights)
     if known is None and isinstance(config.data.train, str):
         known = of_data_card(data_file, config.model.name_or_path)
     if known is not None and known.warning is not None:
         log(known.warning)
-    return Plan(config, source, output, model, weights, data_file, data_hash, pairs, specs, benchmarks, judges, known)
+    return Plan(
+        config,
+        source,
+        output,
+        model,
+        weights,
+        data_file,
+        data_hash,
+        pairs,
+        specs,
+        benchmarks,
+        judges,
+        known,
+        reference or model,
+        theirs or weights,
+    )

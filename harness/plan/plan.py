@@ -22,7 +22,7 @@ from trainers.formats.pairs import PreferencePair
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked matrix and where its results go."""
+    """A checked matrix and where its results go. `reference_model` is the start, unless model.reference names another."""
 
     config: MatrixConfig
     source: Source
@@ -35,7 +35,9 @@ class Plan:
     specs: list[RunSpec]
     benchmarks: list[PlannedBenchmark]
     judges: list[PlannedJudge]
-    learnability: Learnability | None = None
+    learnability: Learnability | None
+    reference_model: ResolvedModel
+    reference_hash: str
 
     def run_dir(self, spec: RunSpec) -> Path:
         """Where a run lies."""
@@ -117,6 +119,8 @@ class Plan:
                 "seed": spec.seed,
                 "model_path": str(self.model.path),
                 "weights_hash": self.model_hash,
+                "reference_path": str(self.reference_model.path) if self._has_reference else None,
+                "reference_hash": self.reference_hash if self._has_reference else None,
                 "dtype": model.dtype,
                 "attn_implementation": model.attn_implementation,
                 "trust_remote_code": model.trust_remote_code,
@@ -134,8 +138,13 @@ class Plan:
 
     @property
     def reference(self) -> Policy:
-        """The starting model, which every run is compared with."""
-        return Policy(scores_schema.REFERENCE, str(self.model.path), self.model_hash, str(self.reference_dir))
+        """The reference, which every run is trained against and compared with."""
+        path = str(self.reference_model.path)
+        return Policy(scores_schema.REFERENCE, path, self.reference_hash, str(self.reference_dir))
+
+    @property
+    def _has_reference(self) -> bool:
+        return self.config.model.reference is not None
 
     def policies(self, trained: Sequence[RunSpec]) -> list[Policy]:
         """The reference and the trained runs."""
