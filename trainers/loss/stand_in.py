@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from trainers.trainer.dpo import DynamicBetaDPOTrainer
 
 
+#: Relative error that the last bits of a float32 log-prob may have.
+_ROUNDING = 4 * torch.finfo(torch.float32).eps
+
+
 @dataclass
 class PairInputs:
     """What a batch of B pairs carries beside TRL's own tensors.
@@ -111,8 +115,10 @@ class PolicyStandIn:
         Where the reference's scores come from passes of another batch shape, the first step's log-ratios are about 1e-5 instead
         of 0, and rules that divide by their spread, or look at their sign, would turn that into a signal.
         """
-        ratios = torch.stack([chosen - self.pairs.ref_chosen_logps, rejected - self.pairs.ref_rejected_logps])
-        self.quiet = (ratios.detach().abs() <= self.trainer.noise).all(0)
+        theirs = torch.stack([self.pairs.ref_chosen_logps, self.pairs.ref_rejected_logps])
+        ratios = torch.stack([chosen, rejected]) - theirs
+        noise = 0.0 if self.pairs.reference is not None else self.trainer.noise + _ROUNDING * theirs.abs()
+        self.quiet = (ratios.detach().abs() <= noise).all(0)
         first, second = (ratios - ratios.detach() * self.quiet).unbind(0)
         return first, second
 

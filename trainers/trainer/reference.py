@@ -39,8 +39,8 @@ class ReferenceTrainer(RecordedWithReference, DPOTrainer):
             it is off, if it is.
 
     Attributes:
-        noise: log-ratios (nats) up to here are float noise: the largest difference between a stored score and the same score in
-            the first batch, four times; 0 where both come from passes over the same batch.
+        noise: log-ratios (nats) up to here are float noise: four times the largest difference between a stored score and the same
+            score in the first batch. Not used where policy and reference run on the same batch: equal weights then give 0.
     """
 
     def __init__(self, *args: Any, store: ReferenceStore, prefix_sharing: bool = True, **kwargs: Any) -> None:

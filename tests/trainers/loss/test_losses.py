@@ -18,7 +18,11 @@ from trainers.rules.catalogue import PREF_LOSSES
 from trainers.run.train import train
 
 #: What a loss needs beside its name.
-NEEDS: dict[str, dict[str, Any]] = {"exo_pair": {"label_smoothing": 0.01}, "robust": {"label_smoothing": 0.1}}
+NEEDS: dict[str, dict[str, Any]] = {
+    "exo_pair": {"label_smoothing": 0.01},
+    "robust": {"label_smoothing": 0.1},
+    "cdpo": {"label_smoothing": 0.1},
+}
 
 
 def trained(model: Path, out: Path, rule: str, **changes: Any) -> tuple[list[dict[str, Any]], pd.DataFrame]:
@@ -30,7 +34,7 @@ def trained(model: Path, out: Path, rule: str, **changes: Any) -> tuple[list[dic
 
 
 def test_every_loss_has_a_function() -> None:
-    assert set(PAIR_LOSSES) == set(PREF_LOSSES)
+    assert set(PAIR_LOSSES) == {*PREF_LOSSES, "sft"}
 
 
 @pytest.mark.parametrize("loss", PREF_LOSSES)
