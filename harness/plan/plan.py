@@ -78,7 +78,12 @@ class Plan:
             "parent": spec.parent,
             "parent_method": spec.parent_run.method if spec.parent_run is not None else None,
             "fingerprint": spec.fingerprint,
-            "model": {"name": self.model.name, "weights_hash": self.model_hash},
+            "model": {
+                "name": self.model.name,
+                "weights_hash": self.model_hash,
+                "reference": self.config.model.reference,
+                "reference_hash": self.reference_hash,
+            },
             "data": {
                 "train": self.config.model_dump()["data"]["train"],
                 "content_hash": self.data_hash,

@@ -40,7 +40,7 @@ COLUMN = _expect("the name of a column of numbers", lambda value: isinstance(val
 class Param:
     """One parameter: its default and a check that returns what was expected, or None if the value is good.
 
-    `later`: it came after runs were trained, and at its default it is no part of their identity.
+    `later`: it came after runs were trained, and at its default it is not part of their identity.
     """
 
     default: Any
