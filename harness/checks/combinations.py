@@ -27,7 +27,7 @@ def check_columns(specs: Sequence[RunSpec], pairs: Sequence[PreferencePair], dat
     """
     for spec in specs:
         for name in ("beta",) if spec.rule == "dataset_beta" else spec.columns:
-            lacking = next((pair for pair in pairs if (pair.columns | {"beta": pair.beta}).get(name) is None), None)
+            lacking = next((pair for pair in pairs if {**pair.columns, "beta": pair.beta}.get(name) is None), None)
             if lacking is not None:
                 raise UserError(
                     f"{lacking.source or data_file}:{lacking.line}: no {name!r} (id {lacking.id!r}); rule {spec.rule} of method "

@@ -194,7 +194,8 @@ class BetaRule(nn.Module):
 
 
 class PublishedRule(BetaRule):
-    """Base of the short rules: its parameters, declared and checked in `trainers.rules.catalogue`, are its attributes."""
+    """Base of the built-in rules: parameters, declared and checked in `trainers.rules.catalogue` under the rule's name, become
+    attributes."""
 
     def __init__(self, hidden_size: int, pref_beta: float = 0.1, pref_loss: str = "sigmoid", **params: Any) -> None:
         super().__init__(pref_beta, pref_loss)

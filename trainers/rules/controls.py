@@ -183,9 +183,6 @@ class Permuted(ReplayedRule):
     small batches also a part of the link: many betas stay where they were. Steps of one pair are shuffled `window` at a time.
     """
 
-    window: int
-    across: str
-
     def load_parent(self, parent: ParentRun) -> None:
         super().load_parent(
             parent.deranged(self.seed) if self.across == "data" else parent.permuted(self.seed, self.window)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
-from trl.trainer.utils import add_fused_lm_head
 
 from trainers.loss.forward import sequence_logps
 from trainers.loss.stand_in import PairInputs, PolicyStandIn, example_rows, total_loss, wpo_weights
@@ -51,9 +50,6 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
             )
         if rule.perturbation is not None and not self.reference_in_loop:
             raise ValueError("this rule needs the reference's logits: set precompute_ref_log_probs to False")
-        if rule.needs_reference_entropy and self.ref_model is not None:
-            # TRL asks its reference for log-probs only
-            add_fused_lm_head(self._causal_lm(self.ref_model), outputs=("log_probs", "entropy"))
         self.add_callback(_RuleCallback(self))
 
     def initialise_rule(self) -> None:

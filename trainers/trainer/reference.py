@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from trl import DPOTrainer
-from trl.trainer.utils import use_adapter
+from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 from trainers.loss.forward import ForwardPass, run_forward, sequence_logps
 from trainers.loss.pair_rows import add_pair_scoring, unsupported_reason
@@ -59,6 +59,9 @@ class ReferenceTrainer(RecordedWithReference, DPOTrainer):
             return
         self._prepared = True
         model = self._causal_lm()
+        if self.ref_model is not None and (self.rule.needs_reference_entropy or not self.reference_in_loop):
+            # TRL asks its reference for log-probs only; the store keeps entropies too
+            add_fused_lm_head(self._causal_lm(self.ref_model), outputs=("log_probs", "entropy"))
         if self.prefix_sharing:
             self.sharing_reason = self._sharing_refused() or unsupported_reason(model)
             self.prefix_sharing = self.sharing_reason is None

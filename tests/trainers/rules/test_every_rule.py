@@ -213,9 +213,13 @@ def parent(tiny_model: Path, reference: Path, tmp_path_factory: pytest.TempPathF
     return job.run_dir
 
 
-@pytest.mark.parametrize("rule", sorted(catalogue.BUILTIN))
-def test_loss_and_gradient(tiny_model: Path, reference: Path, parent: Path, tmp_path: Path, rule: str) -> None:
-    params = {key: value for key, value in PARAMS.get(rule, {}).items()}
+@pytest.mark.parametrize(
+    ("rule", "sharing"), [*((rule, True) for rule in sorted(catalogue.BUILTIN)), ("mallows", False)]
+)
+def test_loss_and_gradient(
+    tiny_model: Path, reference: Path, parent: Path, tmp_path: Path, rule: str, sharing: bool
+) -> None:
+    params = PARAMS.get(rule, {})
     job = make_job(
         tiny_model,
         tmp_path,
@@ -224,12 +228,13 @@ def test_loss_and_gradient(tiny_model: Path, reference: Path, parent: Path, tmp_
         parent_dir=parent,
         reference_path=reference,
         reference_hash="other",
+        prefix_sharing=sharing,
         training={"max_steps": 3, "save_steps": 1, "save_total_limit": 9},
     )
     result = train(job, PAIRS, lambda _: None)
-    assert result["prefix_sharing"] and result["reference_store_reason"] is None
+    assert result["prefix_sharing"] is sharing and result["reference_store_reason"] is None
     by_id, tokenizer = {pair.id: pair for pair in PAIRS}, AutoTokenizer.from_pretrained(tiny_model)
-    frozen, state = model64(reference), {}
+    frozen, state = model64(reference), dict[str, Any]()
     with torch.no_grad():
         everywhere = scored(frozen, tokenizer, PAIRS)["ppl"]
     parents = pd.read_parquet(parent / "example_metrics.parquet", columns=["step", "example_id", "dynamic_beta"])

@@ -8,9 +8,6 @@ from trainers.rules.base import PublishedRule, RuleBatch, RuleOutput
 class DPOShift(PublishedRule):
     """l = -log sigmoid(beta * (rho_w - f * rho_l)), f constant, or linear from `shift` to `shift_end` over training."""
 
-    shift: float
-    shift_end: float | None
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         assert batch.chosen_ratio is not None and batch.rejected_ratio is not None
         end = self.shift if self.shift_end is None else self.shift_end

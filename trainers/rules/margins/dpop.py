@@ -8,8 +8,6 @@ from trainers.rules.base import PublishedRule, RuleBatch, RuleOutput
 class DPOP(PublishedRule):
     """l = -log sigmoid(beta * (delta - strength * max(0, -rho_w))), rho_w = log pi(y_w) / ref(y_w)."""
 
-    strength: float
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         assert batch.chosen_ratio is not None and batch.rejected_ratio is not None
         lost = (-batch.chosen_ratio).relu()

@@ -8,8 +8,6 @@ from trainers.rules.base import PublishedRule, RuleBatch, RuleOutput
 class HDPO(PublishedRule):
     """l = -log sigmoid(beta * (alpha * (log pi_w - log pi_l) - (log ref_w - log ref_l)))."""
 
-    alpha: float
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         assert batch.chosen_ratio is not None and batch.rejected_ratio is not None
         assert batch.chosen_logp is not None and batch.rejected_logp is not None

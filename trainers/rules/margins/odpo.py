@@ -8,9 +8,6 @@ from trainers.rules.base import PublishedRule, RuleBatch, RuleOutput
 class ODPO(PublishedRule):
     """l = -log sigmoid(beta * delta - alpha * log(gap)), gap the column `column`, above 0."""
 
-    column: str
-    alpha: float
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         gap = batch.columns[self.column]
         if not bool((gap > 0).all()):

@@ -11,8 +11,6 @@ class RDPO(PublishedRule):
     The sign is that of the paper's derivation, from a reward of r - alpha |y|: pairs whose chosen answer is the longer pull less.
     """
 
-    alpha: float
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         assert batch.chosen_tokens is not None and batch.rejected_tokens is not None
         return RuleOutput(self.pref_beta, margin=-self.alpha * (batch.chosen_tokens - batch.rejected_tokens))

@@ -22,10 +22,6 @@ class AlphaDPO(PublishedRule):
     """
 
     batch_statistics = True
-    gamma_beta_ratio: float
-    alpha: float
-    momentum: float
-    start: str
 
     def __init__(self, hidden_size: int, **params: Any) -> None:
         super().__init__(hidden_size, **params)

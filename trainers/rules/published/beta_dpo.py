@@ -24,11 +24,6 @@ class BetaDPO(PublishedRule):
 
     batch_statistics = True
     calls: Tensor
-    a: float
-    keep: float
-    momentum: float
-    beta_min: float
-    start: str
 
     def __init__(self, hidden_size: int, **params: Any) -> None:
         super().__init__(hidden_size, **params)

@@ -23,8 +23,6 @@ class EpsilonDPO(PublishedRule):
     step_sum: Tensor
     step_count: Tensor
 
-    epsilon: float
-
     def __init__(self, hidden_size: int, **params: Any) -> None:
         super().__init__(hidden_size, **params)
         self.perturbation = self.epsilon

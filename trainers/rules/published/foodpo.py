@@ -21,11 +21,6 @@ class FooDPO(PublishedRule):
     """
 
     mean_power: Tensor
-    pref_beta_scale: float
-    scale_schedule: str
-    pref_beta_scale_end: float | None
-    power: float
-    rescale: str
 
     def __init__(self, hidden_size: int, **params: Any) -> None:
         super().__init__(hidden_size, **params)

@@ -18,8 +18,6 @@ class Mallows(PublishedRule):
 
     needs_reference_entropy = True
 
-    phi: float
-
     def beta(self, batch: RuleBatch) -> Tensor:
         assert batch.reference_entropies is not None and self.vocabulary_size > 1
         share = (batch.reference_entropies.mean(0) / math.log(self.vocabulary_size)).clamp(1e-6, 1.0)

@@ -10,9 +10,5 @@ from trainers.rules.base import PublishedRule, RuleBatch
 class MMDPO(PublishedRule):
     """beta_i = max(beta * (1 + w * f_i), beta_min), f the column `column`; 1 - exp(-k * reward margin) in the paper."""
 
-    column: str
-    w: float
-    beta_min: float
-
     def beta(self, batch: RuleBatch) -> Tensor:
         return (self.pref_beta * (1 + self.w * batch.columns[self.column])).clamp_min(self.beta_min)

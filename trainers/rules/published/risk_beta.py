@@ -21,12 +21,6 @@ class RiskBeta(PublishedRule):
     batch_statistics = True
     current: Tensor
     threshold: Tensor
-    delta: float
-    alpha: float
-    gamma: float
-    momentum: float
-    beta_min: float
-    beta_max: float
 
     def __init__(self, hidden_size: int, **params: Any) -> None:
         super().__init__(hidden_size, **params)

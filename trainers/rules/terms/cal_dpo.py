@@ -11,8 +11,6 @@ class CalDPO(PublishedRule):
     As in the authors' code the sigmoid has no beta; `pref_beta` sets the calibration's target alone, and the recorded beta is 1.
     """
 
-    calibration: float
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         assert batch.chosen_ratio is not None and batch.rejected_ratio is not None
         target = 1 / (2 * self.pref_beta)

@@ -9,8 +9,6 @@ class CDPO(PublishedRule):
     """l = -(1 - e) log sigmoid(z) - e log sigmoid(-z), z = beta * delta: since log sigmoid(z) - log sigmoid(-z) = z, e * z is
     added to DPO's loss."""
 
-    label_smoothing: float
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         assert batch.chosen_ratio is not None and batch.rejected_ratio is not None
         z = self.pref_beta * (batch.chosen_ratio - batch.rejected_ratio)

@@ -11,8 +11,6 @@ class RPO(PublishedRule):
     TRL's `sft` loss averages over the tokens of a batch instead: `pref_loss: [sigmoid, sft]`.
     """
 
-    nll: float
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         assert batch.chosen_average is not None
         return RuleOutput(self.pref_beta, extra=-self.nll * batch.chosen_average)

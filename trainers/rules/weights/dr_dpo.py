@@ -15,7 +15,6 @@ class DrDPO(PublishedRule):
     """
 
     batch_statistics = True
-    beta_prime: float
 
     def output(self, batch: RuleBatch) -> RuleOutput:
         assert batch.delta is not None

@@ -14,12 +14,6 @@ class MADPO(PublishedRule):
     exp(rate * (|h| - tau))), which is 1 at |h| = tau, c_max at small and c_min at large margins.
     """
 
-    column: str
-    c_min: float
-    c_max: float
-    tau: float
-    rate: float
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         h = batch.columns[self.column]
         odds = (self.c_max - 1) / (1 - self.c_min) * (self.rate * (h.abs() - self.tau)).exp()

@@ -11,10 +11,6 @@ class TURDPO(PublishedRule):
     The paper computes both while it trains, from reasoning graphs of the answers; here they come with the data.
     """
 
-    weight_column: str
-    reward_column: str
-    gamma: float
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         margin = -self.gamma * batch.columns[self.reward_column]
         return RuleOutput(self.pref_beta, weight=batch.columns[self.weight_column], margin=margin)

@@ -12,14 +12,6 @@ class UniDPO(PublishedRule):
     gradient; `good` where score_w >= tau_good and the reference finds y_w more likely than the policy does.
     """
 
-    chosen_column: str
-    rejected_column: str
-    eta: float
-    tau_ref: float
-    gamma: float
-    nll: float
-    tau_good: float
-
     def output(self, batch: RuleBatch) -> RuleOutput:
         assert batch.chosen_ratio is not None and batch.rejected_ratio is not None and batch.chosen_average is not None
         assert batch.chosen_tokens is not None and batch.rejected_tokens is not None
