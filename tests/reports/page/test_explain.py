@@ -21,8 +21,8 @@ from reports.page.text import content_security_policy
 from tests.reports.chromium import CHROMIUM, Page, browser
 from trainers.loss.losses import PAIR_LOSSES, PairTerms
 from trainers.rules.base import RuleBatch
-from trainers.rules.learned import Learnable
 from trainers.rules.catalogue import build
+from trainers.rules.learned import Learnable
 
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 CONTROLS = (*LOG_PROBS, *BETAS)
