@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.checks.combinations import check_betas
+from harness.checks.combinations import check_columns
 from harness.checks.lengths import fitting
 from harness.checks.report import check_claims, check_report
 from harness.checks.static import check_static
@@ -17,11 +17,12 @@ from harness.plan.data import load_data
 from harness.plan.draws import pair_sets
 from harness.plan.judges import judged_metrics, resolve_judges
 from harness.plan.matrix import RunSpec
-from harness.plan.model import starting_model
+from harness.plan.model import reference_model, starting_model
 from harness.plan.model_hash import model_hash
 from harness.plan.plan import Plan
 from harness.plan.references import resolve_model
 from harness.state.output import check_output
+from trainers.common import fingerprint
 from trainers.formats.pairs import PreferencePair
 
 
@@ -69,14 +70,21 @@ def resolve(
         return fitting(pairs, data_file, model.path, shortest, config.data.without_preference == "drop", log)
 
     drawn = pair_sets(config, source, pool, [draft.draw for draft in drafts], fits)
-    check_betas(drafts, drawn, data_file)
+    check_columns(drafts, drawn, data_file)
     hashes, weights = {draw: pairs_hash(pairs) for draw, pairs in drawn.items()}, model_hash(model.path)
     sets = {hashes[draw]: pairs for draw, pairs in drawn.items()}
-    specs = [draft.with_hashes(weights, hashes) for draft in drafts]
+    names = {name for draft in drafts for name in draft.columns}
+    columns = {
+        draw: {name: fingerprint([pair.columns.get(name) for pair in pairs]) for name in names}
+        for draw, pairs in drawn.items()
+    }
+    reference = reference_model(config, source, model, log)
+    theirs = None if reference is None else model_hash(reference.path)
+    specs = [draft.with_hashes(weights, hashes, columns, theirs) for draft in drafts]
     known = recall(every, weights)
     if known is None and isinstance(config.data.train, str):
         known = of_data_card(data_file, config.model.name_or_path)
     if known is not None and known.warning is not None:
         log(known.warning)
-    found = benchmarks, judges, known
+    found = benchmarks, judges, known, reference or model, theirs or weights
     return Plan(config, source, output, model, weights, data_file, sets, len(pool), specs, *found)

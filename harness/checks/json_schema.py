@@ -11,6 +11,7 @@ from harness.config.fields import OWNED, known_fields
 from harness.plan.benchmarks import COMMON
 from trainers.common import Json
 from trainers.rules import catalogue
+from trainers.rules.parameters import LOSSES_EXPECTED, PREF_LOSSES
 from trainers.run.objectives import OBJECTIVES, Objective
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -33,6 +34,14 @@ _EXPECTED: dict[str, Json] = {
     "a whole number above 0": {"type": "integer", "exclusiveMinimum": 0},
     "a number above 0, at most 1": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
     "a number of at least 0, below 1": {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+    "a number of at least 0, below 0.5": {"type": "number", "minimum": 0, "exclusiveMaximum": 0.5},
+    "the name of a column of numbers": {"type": "string", "pattern": r"\S"},
+    LOSSES_EXPECTED: {
+        "anyOf": [
+            {"enum": list(PREF_LOSSES)},
+            {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": [*PREF_LOSSES, "sft"]}},
+        ]
+    },
     "a number above 0, or null": {"type": ["number", "null"], "exclusiveMinimum": 0},
 }
 
@@ -89,7 +98,8 @@ def _parameter(param: catalogue.Param) -> Json:
     expected = param.check(object())
     assert expected is not None  # no check takes any object
     choices = expected.removeprefix("one of ")
-    found: Json = {"enum": choices.split(", ")} if choices != expected else dict(_EXPECTED[expected])
+    known = _EXPECTED.get(expected)
+    found: Json = {"enum": choices.split(", ")} if known is None else dict(known)
     return {**found, "default": param.default, "description": param.help}
 
 

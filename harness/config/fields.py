@@ -31,6 +31,7 @@ _KINDS = ("bool", "int", "float", "str", "dict", "list")
 
 
 def _kinds(annotation: str) -> list[str]:
+    annotation = annotation.replace("Literal", "str")  # its values are texts
     return [kind for kind in _KINDS if re.search(rf"\b{kind}\b", annotation)] + (
         ["none"] if "None" in annotation or "Optional" in annotation else []
     )
@@ -39,7 +40,7 @@ def _kinds(annotation: str) -> list[str]:
 def known_fields() -> dict[str, dict[str, list[str]]]:
     """{"dpo" | "kto" | "orpo" | "lora": {field: accepted kinds}} for the installed versions."""
     versions = "-".join(importlib.metadata.version(name) for name in ("trl", "peft", "transformers"))
-    path = cache_dir() / f"fields-2-{versions}.json"
+    path = cache_dir() / f"fields-3-{versions}.json"
     cached: dict[str, dict[str, list[str]]] | None = read_json(path)
     if cached is not None:
         return cached

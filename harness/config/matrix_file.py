@@ -25,10 +25,11 @@ class QuantizationConfig(Strict):
 
 
 class ModelConfig(Strict):
-    """The starting policy and reference: a hub id, a directory, or `embedded:<name>`.
+    """The starting policy and, unless `reference` names another, the reference: a hub id, a directory, or `embedded:<name>`.
 
     `adapter` (a PEFT adapter: a directory or hub id) is merged into the weights first, so policy and reference both start from
-    the merged model. `chat_template` (a Jinja file, relative to the matrix file) replaces the tokenizer's own.
+    the merged model. `chat_template` (a Jinja file, relative to the matrix file) replaces the tokenizer's own. `reference` is a
+    model with the same vocabulary that runs are trained against, and that KL and win rates are measured against.
     """
 
     name_or_path: str
@@ -40,6 +41,8 @@ class ModelConfig(Strict):
     adapter_revision: str | None = None
     chat_template: str | None = None
     quantization: QuantizationConfig | None = None
+    reference: str | None = None
+    reference_revision: str | None = None
 
 
 class DataSource(Strict):

@@ -169,6 +169,9 @@ def starting_model(keys: Keys, dtype: str, attention: str | None, loading: Json)
     trusted = keys.read("trust_remote_code", bool) or loading.get("trust_remote_code")
     more = {"revision": revision if revision != "main" else None, "attn_implementation": attention}
     more["trust_remote_code"] = True if trusted else None
+    # LLaMA-Factory's and TRL's names of a reference other than the start
+    reference = keys.read("ref_model", str) or keys.read("ref_model_name_or_path", str)
+    more["reference"] = reference if reference != name else None
     return {"name_or_path": name, "dtype": dtype} | {key: value for key, value in more.items() if value is not None}
 
 

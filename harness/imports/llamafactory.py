@@ -75,7 +75,6 @@ LEFT = {
     "enable_thinking": "put it into a chat template (model.chat_template)",
     "pref_ftx": "no SFT term is added to the preference loss here: with pref_ftx above 0 the original run differs",
     "pref_bco_weight": "there is no BCO term here: with a weight above 0 the original run differs",
-    "ref_model": "policy and reference start from the same weights here",
     "ref_model_adapters": "policy and reference start from the same weights here",
     "ref_model_quantization_bit": "policy and reference start from the same weights here",
     "create_new_adapter": "a named adapter is merged into the starting weights and a new one is trained",
@@ -135,14 +134,20 @@ def _original(keys: Keys, stage: str) -> tuple[Json, Json]:
         "desirable_weight": keys.read("kto_chosen_weight", float, 1.0),
         "undesirable_weight": keys.read("kto_rejected_weight", float, 1.0),
     }
-    training = {"label_smoothing": smoothing} if smoothing else {}
+    training = {"label_smoothing": smoothing} if smoothing and loss == "sigmoid" and stage != "kto" else {}
+    if smoothing and not training:
+        keys.note("dpo_label_smoothing", smoothing, "the loss of this run does not read it")
     if stage == "kto":
         return {**method, "objective": "kto", "training": training | weights}, {}
     if stage == "foodpo":
         method |= {"rule": "foodpo", "pref_beta_scale": 0.5 if scale is None else scale}
     elif scale is not None:
         keys.note("pref_beta_scale", scale, "stage is dpo, which does not scale beta; the method foodpo beside it does")
-    losses: dict[str, Json] = {"sigmoid": {}, "hinge": {"pref_loss": "hinge"}, "ipo": {"pref_loss": "ipo"}}
+    losses: dict[str, Json] = {
+        "sigmoid": {"pref_loss": "cdpo"} if training else {},
+        "hinge": {"pref_loss": "hinge"},
+        "ipo": {"pref_loss": "ipo"},
+    }
     if stage == "dpo":
         simpo = {"rule": "alpha_dpo", "alpha": 0.0, "gamma_beta_ratio": gamma / method["pref_beta"]}
         losses |= {"orpo": {"objective": "orpo"}, "simpo": simpo}
@@ -155,8 +160,9 @@ def _original(keys: Keys, stage: str) -> tuple[Json, Json]:
 
 
 def _lora(keys: Keys) -> Json:
-    rank, steps = keys.read("lora_rank", int, 8), keys.read("pissa_iter", int, 16)
-    keys.leave("pissa_convert", "the adapter is saved as PEFT saves it")
+    rank = keys.read("lora_rank", int, 8)
+    for key in ("pissa_convert", "pissa_iter"):
+        keys.leave(key, "the adapter is saved as PEFT saves it")
     fields: dict[str, tuple[str, type, Any]] = {
         "lora_alpha": ("lora_alpha", int, 2 * rank),
         "lora_dropout": ("lora_dropout", float, 0.0),
@@ -169,7 +175,7 @@ def _lora(keys: Keys) -> Json:
     if lora["target_modules"] == ["all"]:
         lora["target_modules"] = "all-linear"
     if keys.read("pissa_init", bool):
-        lora["init_lora_weights"] = "pissa" if steps < 0 else f"pissa_niter_{steps}"
+        keys.note("pissa_init", True, "without such an adapter the model is not the start, which is the reference here")
     return lora
 
 

@@ -10,7 +10,7 @@ from harness.config import Source
 from harness.imports.arguments import precision, take_training
 from harness.imports.draft import READ_FIRST, Keys, assemble, comparison, starting_model, take_share
 from trainers.common import Json, UserError
-from trainers.rules.catalogue import PREF_LOSSES
+from trainers.rules.catalogue import PREF_LOSSES, SMOOTHED
 
 _LENGTHS = "TRL has no separate limits any more: max_length is the limit of prompt and answer together"
 _REFERENCE = "policy and reference start from the same weights here"
@@ -30,7 +30,6 @@ LEFT = {
     "reference_free": "a DPO loss without a reference is rule alpha_dpo here",
     "force_use_ref_model": _REFERENCE,
     "ref_model_init_kwargs": _REFERENCE,
-    "ref_model_name_or_path": _REFERENCE,
     "model_adapter_name": _REFERENCE,
     "ref_adapter_name": _REFERENCE,
     "generate_during_eval": "policies answer under evaluation.benchmarks",
@@ -67,6 +66,8 @@ def convert(source: Source, target: Path) -> tuple[Json, list[str], list[str]]:
     original, lora, data = _original(keys), _lora(keys), _data(keys, target)
     seed, loading = keys.read("seed", int, 42), _loading(keys)
     training = take_training(keys)
+    if training.get("label_smoothing") and original.get("pref_loss", "sigmoid") not in SMOOTHED:
+        keys.note("label_smoothing", training.pop("label_smoothing"), "TRL's loss of this run does not read it")
     if "fp16" not in training:
         training.setdefault("bf16", True)  # TRL's default, which the harness leaves to the machine
     model = _model(keys, loading, training, lora is not None)

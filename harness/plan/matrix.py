@@ -80,10 +80,30 @@ class RunSpec:
         chosen = ", ".join(f"{key}={value}" for key, value in self.hyper.items())
         return f"{self.method}{f' [{chosen}]' if chosen else ''} seed {self.seed}"
 
-    def with_hashes(self, model: str, data: Mapping[Draw, str]) -> RunSpec:
-        """The run on these starting weights and training pairs, by their identities."""
-        parent = self.parent_run.with_hashes(model, data) if self.parent_run is not None else None
-        return replace(self, identity={**self.identity, "model": model, "data": data[self.draw]}, parent_run=parent)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of numbers that the rule reads from the data."""
+        return catalogue.columns(self.rule, self.params)
+
+    def with_hashes(
+        self,
+        model: str,
+        data: Mapping[Draw, str],
+        columns: Mapping[Draw, Mapping[str, str]] | None = None,
+        reference: str | None = None,
+    ) -> RunSpec:
+        """The run on these starting weights and training pairs, by their identities.
+
+        Args:
+            columns: identity of the values of each column that a rule of the matrix reads.
+            reference: identity of the reference, where it is not the start.
+        """
+        parent = self.parent_run.with_hashes(model, data, columns, reference) if self.parent_run is not None else None
+        own = {name: columns[self.draw][name] for name in self.columns} if columns else {}
+        found = {"model": model, "data": data[self.draw], **({"columns": own} if own else {})}
+        if reference is not None:
+            found["reference"] = reference
+        return replace(self, identity={**self.identity, **found}, parent_run=parent)
 
     @property
     def data_hash(self) -> str:
@@ -191,7 +211,7 @@ def _specs(
     if method.parent is not None:
         raise UserError(
             f"{source.at('methods', index, 'parent')} is {method.parent!r}, but rule {rule!r} "
-            "is not a control; remove parent, or use matched_mean, permuted, inverse, weight_only or saturation_only"
+            f"is not a control; remove parent, or use {', '.join(n for n, i in catalogue.BUILTIN.items() if i.control)}"
         )
     training = {**config.training, **method.training}
     for values in itertools.product(*method.grid.values()):
@@ -263,9 +283,9 @@ def _identity(
         "prefix_sharing": config.prefix_sharing,
         "rule": f"external:{rule.rpartition(':')[2]}" if rule_file else rule,
         "rule_file": rule_file,
-        "params": params,
         "seed": seed,
         "training": {key: value for key, value in training.items() if key not in _EXECUTION},
+        **catalogue.identity(rule, params),
         **({} if quantization is None else {"quantization": quantization.model_dump()}),
         **({} if method.objective == "dpo" else {"objective": method.objective}),
         **({"draw": draw.identity} if draw.identity else {}),

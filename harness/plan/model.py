@@ -8,8 +8,8 @@ from pathlib import Path
 from harness.checks.settings import check_attention, check_quantization
 from harness.config import MatrixConfig, ModelConfig, Source
 from harness.plan.model_hash import model_hash
-from harness.plan.references import ResolvedModel, download, is_hub_id
-from trainers.common import UserError, cache_dir, file_hash, fingerprint, read_json
+from harness.plan.references import ResolvedModel, download, is_hub_id, resolve_model
+from trainers.common import Json, UserError, cache_dir, file_hash, fingerprint, read_json
 
 
 def starting_model(
@@ -29,6 +29,36 @@ def starting_model(
     if not has_template(model.path):
         log(f"{model.name} has no chat template, and pairs are conversations: give model.chat_template (a Jinja file)")
     return model
+
+
+def reference_model(
+    config: MatrixConfig, source: Source, start: ResolvedModel, log: Callable[[str], None]
+) -> ResolvedModel | None:
+    """The model that `model.reference` names, or None where the reference is the start.
+
+    Raises:
+        UserError: no such model, or its tokens are not those of the start.
+    """
+    name = config.model.reference
+    if name is None:
+        return None
+    named = config.model.model_copy(update={"name_or_path": name, "revision": config.model.reference_revision})
+    found = resolve_model(named, source.where(("model", "reference")), log, source.path.parent, "model.reference")
+    if _vocabulary(found.path) != _vocabulary(start.path):
+        raise UserError(
+            f"{source.at('model', 'reference')} is {name!r}, whose tokens are not those of {start.name}; policy and reference "
+            "must share a vocabulary: name a model trained from the same one"
+        )
+    return found
+
+
+def _vocabulary(directory: Path) -> Json:
+    """Token ids by text, from tokenizer.json; without one, its other files stand for it."""
+    tokenizer = read_json(directory / "tokenizer.json")
+    if isinstance(tokenizer, dict):
+        added = {one["content"]: one["id"] for one in tokenizer.get("added_tokens", [])}
+        return {"vocabulary": (tokenizer.get("model") or {}).get("vocab"), "added": added}
+    return {path.name: file_hash(path) for path in sorted(directory.glob("tokenizer.model"))}
 
 
 def _prepared(settings: ModelConfig, source: Source, model: ResolvedModel, log: Callable[[str], None]) -> Path:

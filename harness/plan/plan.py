@@ -22,7 +22,8 @@ from trainers.formats.pairs import PreferencePair
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked matrix and where its results go. `sets`: the training pairs by their identity, those of the first run first."""
+    """A checked matrix and where its results go. `sets`: the training pairs by their identity, those of the first run first.
+    `reference_model` is the start, unless model.reference names another."""
 
     config: MatrixConfig
     source: Source
@@ -35,7 +36,9 @@ class Plan:
     specs: list[RunSpec]
     benchmarks: list[PlannedBenchmark]
     judges: list[PlannedJudge]
-    learnability: Learnability | None = None
+    learnability: Learnability | None
+    reference_model: ResolvedModel
+    reference_hash: str
 
     def run_dir(self, spec: RunSpec) -> Path:
         """Where a run lies."""
@@ -92,7 +95,12 @@ class Plan:
             "parent_method": spec.parent_run.method if spec.parent_run is not None else None,
             **self._planted(spec),
             "fingerprint": spec.fingerprint,
-            "model": {"name": self.model.name, "weights_hash": self.model_hash},
+            "model": {
+                "name": self.model.name,
+                "weights_hash": self.model_hash,
+                "reference": self.config.model.reference,
+                "reference_hash": self.reference_hash,
+            },
             "data": {
                 "train": self.config.model_dump()["data"]["train"],
                 "content_hash": spec.data_hash,
@@ -142,6 +150,8 @@ class Plan:
                 "seed": spec.seed,
                 "model_path": str(self.model.path),
                 "weights_hash": self.model_hash,
+                "reference_path": str(self.reference_model.path) if self._has_reference else None,
+                "reference_hash": self.reference_hash if self._has_reference else None,
                 "dtype": model.dtype,
                 "attn_implementation": model.attn_implementation,
                 "trust_remote_code": model.trust_remote_code,
@@ -159,8 +169,13 @@ class Plan:
 
     @property
     def reference(self) -> Policy:
-        """The starting model, which every run is compared with."""
-        return Policy(scores_schema.REFERENCE, str(self.model.path), self.model_hash, str(self.reference_dir))
+        """The reference, which every run is trained against and compared with."""
+        path = str(self.reference_model.path)
+        return Policy(scores_schema.REFERENCE, path, self.reference_hash, str(self.reference_dir))
+
+    @property
+    def _has_reference(self) -> bool:
+        return self.config.model.reference is not None
 
     def policies(self, trained: Sequence[RunSpec]) -> list[Policy]:
         """The reference and the trained runs."""

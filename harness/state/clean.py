@@ -75,7 +75,8 @@ def _unused_shared(output: Path, runs: Sequence[Path]) -> Iterator[tuple[Path, s
     records = [record for run in runs if (record := read_run(run)) and record.model and record.data]
     if len(records) < len(runs):
         return
-    weights = {record.model.weights_hash for record in records if record.model}
+    models = [record.model for record in records if record.model]
+    weights = {*(model.weights_hash for model in models), *(model.reference_hash for model in models)}
     for path in _entries(output / "shared" / "reference"):
         identity = read_json(path / "identity.json")
         if isinstance(identity, dict) and identity.get("weights") not in weights:

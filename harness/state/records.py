@@ -59,6 +59,8 @@ class StartingModel(Record):
 
     name: str = Field(description="as the matrix file has it")
     weights_hash: str = Field(description="SHA-256")
+    reference: str | None = Field(default=None, description="model.reference, where the reference is not the start")
+    reference_hash: str | None = Field(default=None, description="SHA-256 of the reference's weights")
 
 
 class TrainingData(Record):

@@ -110,7 +110,9 @@ def stock_run(
         save_strategy="no",
         dataloader_pin_memory=False,
         use_cpu=True,
-        **{"dpo": {"loss_type": [loss]}, "kto": {"loss_type": loss}, "orpo": {}}[objective],
+        **{"dpo": {"loss_type": [loss] if isinstance(loss, str) else loss}, "kto": {"loss_type": loss}, "orpo": {}}[
+            objective
+        ],
         **{**job.training, **settings},
     )
     rows = Dataset.from_list(unpaired_rows(pairs, job.seed)) if objective == "kto" else to_dataset(pairs)

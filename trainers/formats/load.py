@@ -13,7 +13,7 @@ from typing import Literal
 
 from trainers.common.jsonl import dump
 from trainers.common.turns import DataError, NoPreferenceError, Turns, text_of
-from trainers.formats.pairs import PreferencePair, checked_pair, subset
+from trainers.formats.pairs import PreferencePair, checked_pair, numbers_of, subset
 from trainers.formats.registry import Comparison, Format
 from trainers.formats.rows import Row, not_an_object
 from trainers.formats.source import format_of, open_stream
@@ -53,7 +53,7 @@ def _pair(row: Row, found: Comparison) -> PreferencePair:
     turns = (found.prompt, found.chosen, found.rejected)
     group = found.group or f"prompt-{content_id(found.prompt)}"
     pair = PreferencePair(found.id or content_id(*turns), *turns, group, found.beta, found.flipped, row.line, row.file)
-    return checked_pair(pair, row.where)
+    return checked_pair(replace(pair, columns=numbers_of(row.value)), row.where)
 
 
 @dataclass(frozen=True)
@@ -223,5 +223,8 @@ def draw(pairs: Sequence[PreferencePair], count: int | None, seed: int) -> list[
 def to_jsonl(pairs: Sequence[PreferencePair]) -> str:
     """The pairs as JSONL that `trainers.formats.pairs.load_pairs` and `load_source` read back as they are."""
     keys = ("id", "group", "prompt", "chosen", "rejected", "beta", "flipped")
-    rows = ({key: getattr(pair, key) for key in keys if getattr(pair, key) is not None} for pair in pairs)
+    rows = (
+        {**pair.columns, **{key: getattr(pair, key) for key in keys if getattr(pair, key) is not None}}
+        for pair in pairs
+    )
     return "".join(dump(row) + "\n" for row in rows)

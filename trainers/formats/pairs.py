@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.common.turns import DataError, NoPreferenceError, Turns, identical
@@ -15,8 +16,9 @@ from trainers.common.turns import DataError, NoPreferenceError, Turns, identical
 class PreferencePair:
     """One comparison. `prompt`, `chosen` and `rejected` are chat turns; `group` marks rows sharing a prompt.
 
-    `flipped`: whether the two answers are known to be exchanged; None where nothing says so. `line` and `source` say where the
-    row is from (file or data set). None of these is part of its identity.
+    `flipped`: whether the two answers are known to be exchanged; None where nothing says so. `columns` are the row's other
+    numbers, which rules may read by name. `line` and `source` say where the row is from (file or data set). None of these is
+    part of its identity.
     """
 
     id: str
@@ -28,10 +30,17 @@ class PreferencePair:
     flipped: bool | None = None
     line: int = 0
     source: str = ""
+    columns: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def content(self) -> tuple[Any, ...]:
         """What determines training on this row (the identity used in content hashes)."""
         return (self.id, self.prompt, self.chosen, self.rejected, self.beta)
+
+
+def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of a row by key, but for `beta`, which is read apart."""
+    numbers = ((str(key), value) for key, value in row.items() if key != "beta" and not isinstance(value, bool))
+    return {key: float(value) for key, value in numbers if isinstance(value, int | float) and math.isfinite(value)}
 
 
 def checked_pair(pair: PreferencePair, where: str) -> PreferencePair:

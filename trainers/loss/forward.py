@@ -13,7 +13,10 @@ from trainers.loss.pair_rows import ForwardPass, aggregate, build_rows, shared_p
 
 
 def sequence_logps(log_probs: Tensor, completion_mask: Tensor, ld_alpha: float | None) -> Tensor:
-    """(2B,) log-probs of the completions; with `ld_alpha` tokens beyond the shorter answer count that much (LD-DPO)."""
+    """(2B,) log-probs of the completions; with `ld_alpha` tokens beyond the shorter answer count that much (LD-DPO).
+
+    Policy and reference alike, as in TRL.
+    """
     if ld_alpha is None:
         return log_probs.sum(dim=1)
     mask = completion_mask[:, 1:]
@@ -109,6 +112,8 @@ def perturbed_log_ratios(
     for start in range(0, len(hidden), _BLOCK):
         part = slice(start, start + _BLOCK)
         z, z_ref = head(hidden[part]).float(), reference_head(other[part]).float()
-        for kind, logits in enumerate((z, (1 + epsilon) * z - epsilon * z_ref, (1 - epsilon) * z + epsilon * z_ref)):
+        # written so that the three are the same number where the policy is the reference: rounding must make no step
+        away = epsilon * (z - z_ref)
+        for kind, logits in enumerate((z, z + away, z - away)):
             sums[kind].index_add_(0, policy.rows[part], token_log_probs(logits, policy.targets[part]))
     return sums[:, :pairs] - sums[:, pairs:]

@@ -7,7 +7,7 @@ rows and for rules that weight, mask or shift pairs. Parity with TRL is a test.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ class PairTerms:
     """What a loss may look at, all (B,): f-divergence scores and log-ratios of both completions, their token counts, beta.
 
     `margin` is subtracted inside the loss (0 for none); `score`, if given, takes the place of chosen_score - rejected_score.
+    `chosen_nll` is a pair's share of TRL's mean over the batch's chosen tokens, scaled so that its mean over pairs is that mean.
     """
 
     chosen_score: Tensor
@@ -33,6 +34,7 @@ class PairTerms:
     discopop_tau: float = 0.05
     margin: Tensor | None = None
     score: Tensor | None = None
+    chosen_nll: Tensor | None = None
 
     @property
     def logit(self) -> Tensor:
@@ -70,6 +72,11 @@ def _nca_pair(t: PairTerms) -> Tensor:
     return -F.logsigmoid(chosen) - 0.5 * F.logsigmoid(-chosen) - 0.5 * F.logsigmoid(-rejected)
 
 
+def _cdpo(t: PairTerms) -> Tensor:
+    # equation 3 of https://ericmitchell.ai/cdpo.pdf; TRL's sigmoid loss ignores label_smoothing
+    return -(1 - t.label_smoothing) * F.logsigmoid(t.logit) - t.label_smoothing * F.logsigmoid(-t.logit)
+
+
 def _robust(t: PairTerms) -> Tensor:
     clean, flipped = -F.logsigmoid(t.logit), -F.logsigmoid(-t.logit)
     return ((1 - t.label_smoothing) * clean - t.label_smoothing * flipped) / (1 - 2 * t.label_smoothing)
@@ -101,12 +108,18 @@ def _sigmoid_norm(t: PairTerms) -> Tensor:
     return -F.logsigmoid(t.beta * t.average_score)
 
 
+def _sft(t: PairTerms) -> Tensor:
+    assert t.chosen_nll is not None
+    return t.chosen_nll
+
+
 PAIR_LOSSES: dict[str, Callable[[PairTerms], Tensor]] = {
     "sigmoid": _sigmoid,
     "hinge": _hinge,
     "ipo": _ipo,
     "exo_pair": _exo_pair,
     "nca_pair": _nca_pair,
+    "cdpo": _cdpo,
     "robust": _robust,
     "bco_pair": _bco_pair,
     "sppo_hard": _sppo_hard,
@@ -114,7 +127,13 @@ PAIR_LOSSES: dict[str, Callable[[PairTerms], Tensor]] = {
     "apo_down": _apo_down,
     "discopop": _discopop,
     "sigmoid_norm": _sigmoid_norm,
+    "sft": _sft,
 }
+
+
+def pair_losses(terms: PairTerms, losses: Mapping[str, float]) -> Tensor:
+    """(B,) weighted sum of the named losses (several: MPO, arXiv 2411.10442)."""
+    return sum((weight * PAIR_LOSSES[name](terms) for name, weight in losses.items()), torch.zeros_like(terms.beta))
 
 
 def divergence_score(log_ratio: Tensor, divergence: str, alpha: float) -> Tensor:

@@ -12,16 +12,23 @@ import torch
 from torch import Tensor
 
 from trainers.loss.forward import ForwardPass, perturbed_log_ratios, run_forward, sequence_logps
-from trainers.loss.losses import PAIR_LOSSES, PairTerms, divergence_score
+from trainers.loss.losses import PairTerms, divergence_score, pair_losses
 from trainers.rules.base import RuleBatch, RuleOutput
 
 if TYPE_CHECKING:
     from trainers.trainer.dpo import DynamicBetaDPOTrainer
 
 
+#: Relative error that the last bits of a float32 log-prob may have.
+_ROUNDING = 4 * torch.finfo(torch.float32).eps
+
+
 @dataclass
 class PairInputs:
-    """What a batch of B pairs carries beside TRL's own tensors. `reference` is a pass made in this step, if there was one."""
+    """What a batch of B pairs carries beside TRL's own tensors.
+
+    `ref_entropy` (B, 2) and `rule_columns` (B, len(rule.columns)); `reference` is a pass made in this step, if there was one.
+    """
 
     completion_mask: Tensor
     ref_chosen_logps: Tensor
@@ -29,6 +36,7 @@ class PairInputs:
     example_index: Tensor
     ref_entropy: Tensor | None = None
     pair_beta: Tensor | None = None
+    rule_columns: Tensor | None = None
     prompt_words: Tensor | None = None
     reference: ForwardPass | None = None
 
@@ -36,8 +44,8 @@ class PairInputs:
 class PolicyStandIn:
     """Runs the policy once for a batch and asks the rule; sets the trainer's `beta` for TRL to read.
 
-    After the call: `batch` (what the rule saw), `output` (what it said, beta before its bounds), `pass_` (the forward pass) and
-    `logps` (2B,) with their gradient.
+    After the call: `batch` (what the rule saw), `output` (what it said, beta before its bounds), `pass_` (the forward pass),
+    `logps` (2B,) with their gradient, and `quiet` (B,) bool, pairs whose policy has not moved beyond float noise.
     """
 
     def __init__(self, trainer: DynamicBetaDPOTrainer, model: Any, pairs: PairInputs) -> None:
@@ -74,8 +82,9 @@ class PolicyStandIn:
         tokens = chosen_tokens + rejected_tokens
         response = -sum(source.sum(1).chunk(2)) / tokens
         chosen, rejected = self.logps.chunk(2)
-        chosen_ratio = (chosen - pairs.ref_chosen_logps).detach()
-        rejected_ratio = (rejected - pairs.ref_rejected_logps).detach()
+        chosen_ratio, rejected_ratio = self._above_noise(chosen, rejected)
+        delta = (chosen_ratio - rejected_ratio).detach()
+        columns = pairs.rule_columns
         return trainer.rule_batch(
             log_ppl=done.prompt_nll if rule.attach_ppl else done.prompt_nll.detach(),
             has_ppl=done.prompt_tokens > 0,
@@ -84,14 +93,34 @@ class PolicyStandIn:
             response_log_ppl=response,
             prompt_tokens=done.prompt_tokens,
             response_tokens=tokens,
-            delta=chosen_ratio - rejected_ratio,
-            delta_average=chosen_ratio / chosen_tokens - rejected_ratio / rejected_tokens,
+            delta=delta,
+            delta_average=(chosen_ratio / chosen_tokens - rejected_ratio / rejected_tokens).detach(),
+            chosen_ratio=chosen_ratio,
+            rejected_ratio=rejected_ratio,
+            chosen_logp=chosen,
+            rejected_logp=rejected,
             chosen_average=chosen / chosen_tokens,
             rejected_average=rejected / rejected_tokens,
-            reference_entropy=pairs.ref_entropy,
+            chosen_tokens=chosen_tokens,
+            rejected_tokens=rejected_tokens,
+            reference_entropies=None if pairs.ref_entropy is None else pairs.ref_entropy.T,
             pair_beta=pairs.pair_beta,
+            columns={} if columns is None else dict(zip(rule.columns, columns.to(delta).unbind(1), strict=True)),
             log_ratios=self._log_ratios(),
         )
+
+    def _above_noise(self, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-ratios (B,) with their gradient; exactly 0 for pairs whose policy has not moved beyond float noise.
+
+        Where the reference's scores come from passes of another batch shape, the first step's log-ratios are about 1e-5 instead
+        of 0, and rules that divide by their spread, or look at their sign, would turn that into a signal.
+        """
+        theirs = torch.stack([self.pairs.ref_chosen_logps, self.pairs.ref_rejected_logps])
+        ratios = torch.stack([chosen, rejected]) - theirs
+        noise = 0.0 if self.pairs.reference is not None else self.trainer.noise + _ROUNDING * theirs.abs()
+        self.quiet = (ratios.detach().abs() <= noise).all(0)
+        first, second = (ratios - ratios.detach() * self.quiet).unbind(0)
+        return first, second
 
     def _log_ratios(self) -> Tensor | None:
         epsilon = self.trainer.rule.perturbation
@@ -114,6 +143,8 @@ def _pair_terms(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, dtype: to
     chosen, rejected = policy.logps.chunk(2)
     chosen_ratio, rejected_ratio = number(chosen - pairs.ref_chosen_logps), number(rejected - pairs.ref_rejected_logps)
     chosen_tokens, rejected_tokens = pairs.completion_mask.sum(1).chunk(2)
+    scored = pairs.completion_mask[:, 1:].chunk(2)[0].sum()
+    nll = -policy.pass_.outputs.log_probs.chunk(2)[0].sum(1) * len(chosen) / scored.clamp_min(1)
     divergence = str(getattr(trainer.f_divergence_type, "value", trainer.f_divergence_type))
     return PairTerms(
         chosen_score=divergence_score(chosen_ratio, divergence, trainer.f_alpha_divergence_coef),
@@ -127,29 +158,71 @@ def _pair_terms(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, dtype: to
         discopop_tau=trainer.args.discopop_tau,
         margin=None if output.margin is None else number(output.margin),
         score=None if output.score is None else number(output.score),
+        chosen_nll=number(nll),
     )
 
 
-def rule_loss(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn) -> Tensor:
-    """Scalar: the mean of weight * loss over the pairs in the mask, with its gradient."""
-    output = policy.output
-    losses = PAIR_LOSSES[trainer.rule.pref_loss](_pair_terms(trainer, policy))
-    if output.weight is not None:
-        losses = losses * output.weight
+def total_loss(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, stock: Tensor) -> tuple[Tensor, Tensor]:
+    """The scalar a step is trained on, with its gradient, and the rule's penalty in it, detached. Built here and nowhere else.
+
+    Where the rule says a beta and nothing else, the pairs' part is `stock`, TRL's own loss, which holds all of TRL's terms.
+    Otherwise it is the mean of weight * loss + extra over the mask's pairs of all ranks, and TRL's other terms are added: the
+    load-balancing loss of mixtures of experts.
+
+    Raises:
+        RuntimeError: `stock` holds a term that is not known here, so a loss in its place would lack it.
+    """
+    output, loss = policy.output, stock
+    if not output.beta_only or trainer.losses != trainer.trl_losses:
+        terms = _pair_terms(trainer, policy)
+        aux = trainer.router_aux_loss_coef * policy.pass_.outputs.aux_loss if trainer.aux_loss_enabled else 0.0
+        if not trainer.stock_terms_known:
+            plain = pair_losses(replace(terms, margin=None, score=None), trainer.trl_losses).mean() + aux
+            if float((plain - stock).detach().abs()) > 1e-3 * (1 + float(stock.detach().abs())):
+                raise RuntimeError(
+                    f"TRL's loss is {float(stock):.6g} where the terms known here add up to {float(plain):.6g}: this version "
+                    "of TRL adds a term, or a setting does, that a rule with its own loss would lack; use another rule"
+                )
+            trainer.stock_terms_known = True
+        loss = _pair_mean(trainer, output, pair_losses(terms, trainer.losses)) + aux
+    beta = output.beta
+    penalty = trainer.rule.penalty(beta) if isinstance(beta, Tensor) and trainer.model.training else None
+    return (loss, torch.zeros(())) if penalty is None else (loss + penalty, penalty.detach())
+
+
+def _pair_mean(trainer: DynamicBetaDPOTrainer, output: RuleOutput, losses: Tensor) -> Tensor:
+    """Mean over the mask's pairs of all ranks, whose gradients are averaged later: each rank divides by the mean count."""
+    weighted = _whole(output, losses)
     if output.mask is None:
-        return losses.mean()
-    return (losses * output.mask).sum() / output.mask.sum().clamp_min(1)
+        return weighted.mean()
+    kept = trainer.accelerator.gather(output.mask.sum()[None]).double().mean().clamp_min(1e-9)
+    return (weighted * output.mask).sum() / kept.to(weighted.dtype)
 
 
-def _gradient_weight(terms: PairTerms, loss: str) -> Tensor:
-    """(B,) how hard a pair pulls: -d loss / d s_w; beta * sigmoid(-beta * delta) for the sigmoid loss."""
-    if loss == "sigmoid":
-        return terms.beta * torch.sigmoid(-terms.logit)
+def _whole(output: RuleOutput, losses: Tensor) -> Tensor:
+    """(B,) weight * losses + extra, in the precision of `losses`."""
+    weighted = losses if output.weight is None else losses * output.weight.to(losses.dtype)
+    return weighted if output.extra is None else weighted + output.extra.to(losses.dtype)
+
+
+def _gradient_weight(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, terms: PairTerms) -> Tensor:
+    """(B,) how hard a pair pulls on its chosen answer, -d loss / d log pi(y_w); beta * sigmoid(-beta * delta) for plain DPO.
+
+    NaN where the rule's own score needs a gradient and there is none (in evaluation).
+    """
+    output = policy.output
     with torch.enable_grad():
+        if output.score is not None or output.extra is not None:
+            if not policy.logps.requires_grad:
+                return torch.full_like(terms.beta, float("nan"))
+            losses = _whole(output, pair_losses(_pair_terms(trainer, policy), trainer.losses))
+            return -torch.autograd.grad(losses.sum(), policy.logps, retain_graph=True)[0].chunk(2)[0].double()
+        if trainer.losses == {"sigmoid": 1.0}:
+            return _whole(output, terms.beta * torch.sigmoid(-terms.logit)).detach()
         score, ratio = (value.clone().requires_grad_() for value in (terms.chosen_score, terms.chosen_ratio))
-        losses = PAIR_LOSSES[loss](replace(terms, chosen_score=score, chosen_ratio=ratio))
+        losses = pair_losses(replace(terms, chosen_score=score, chosen_ratio=ratio), trainer.losses)
         parts = torch.autograd.grad(losses.sum(), (score, ratio), allow_unused=True)
-    return -sum(part for part in parts if part is not None)
+    return _whole(output, -sum(part for part in parts if part is not None)).detach()
 
 
 @torch.no_grad()
@@ -162,8 +235,7 @@ def example_rows(
     delta = terms.chosen_ratio - terms.rejected_ratio
     ones = torch.ones_like(delta)
     weight = ones if output.weight is None else output.weight.detach().double()
-    if weighting is not None:
-        weight = weight * weighting.double()
+    factor = ones if weighting is None else weighting.double()
     mask = ones if output.mask is None else output.mask.double()
     chosen, rejected = policy.logps.detach().chunk(2)
     return {
@@ -177,10 +249,10 @@ def example_rows(
         "ref_chosen_logp": pairs.ref_chosen_logps,
         "ref_rejected_logp": pairs.ref_rejected_logps,
         "delta": delta,
-        "loss": weight * PAIR_LOSSES[trainer.rule.pref_loss](terms),
+        "loss": factor * _whole(output, pair_losses(terms, trainer.losses)),
         "loss_at_beta0": -torch.nn.functional.logsigmoid(trainer.rule.pref_beta * delta),
-        "weight": weight,
-        "gradient_weight": mask * weight * _gradient_weight(terms, trainer.rule.pref_loss),
+        "weight": factor * weight,
+        "gradient_weight": mask * factor * _gradient_weight(trainer, policy, terms),
         "mask": mask,
     }
 

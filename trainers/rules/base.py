@@ -1,13 +1,13 @@
 """The interface of a beta rule: what it is given for a batch of pairs, what it returns.
 
-Every rule fits one form, l = weight * loss(beta * (s_w - s_l) - margin), with an optional mask of pairs. Most rules return a
-beta only; the rest of the form is there for the published rules and the controls that need it.
+Every rule fits one form, l = weight * loss(beta * (s_w - s_l) - margin) + extra, with an optional mask of pairs. Most rules
+return a beta only; the rest of the form is there for the published rules and the controls that need it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,11 +27,16 @@ class RuleBatch:
         response_log_ppl: (B,) mean negative log-likelihood over the tokens of both completions, nats per token; as
             `log_ppl`. It treats both completions alike, so it carries no label.
         prompt_tokens, response_tokens: (B,) how many tokens the two perplexities are means over.
-        delta: (B,) the beta-free log-ratio margin, detached.
+        delta: (B,) the beta-free log-ratio margin, detached; 0 where the policy has not moved beyond float noise.
         delta_average: (B,) the same margin of log-ratios per completion token, detached.
-        chosen_average, rejected_average: (B,) policy log-probs per completion token, with their gradient.
-        reference_entropy: (B,) mean entropy of the reference's next-token distribution over both completions, nats.
+        chosen_ratio, rejected_ratio: (B,) log pi(y|x) / ref(y|x) of each answer, with their gradient; 0 like `delta`.
+        chosen_logp, rejected_logp: (B,) policy log-probs, summed over the answer's tokens, with their gradient.
+        chosen_average, rejected_average: (B,) the same per token.
+        chosen_tokens, rejected_tokens: (B,) the answers' lengths.
+        reference_entropies: (2, B) mean entropy of the reference's next-token distribution over the chosen and over the
+            rejected answer, nats.
         pair_beta: (B,) the dataset's column `beta`, or None.
+        columns: (B,) each, the dataset's numbers that the rule named in `columns`.
         log_ratios: (3, B) log pi(y_w|x) - log pi(y_l|x) of the policy, of the policy moved away from the reference by the
             rule's `perturbation` and of the policy moved towards it; None unless the rule sets `perturbation`.
         step: the optimiser step being trained, from 1. progress: share of all steps done before it, in [0, 1).
@@ -48,10 +53,17 @@ class RuleBatch:
     response_tokens: Tensor | None = None
     delta: Tensor | None = None
     delta_average: Tensor | None = None
+    chosen_ratio: Tensor | None = None
+    rejected_ratio: Tensor | None = None
+    chosen_logp: Tensor | None = None
+    rejected_logp: Tensor | None = None
     chosen_average: Tensor | None = None
     rejected_average: Tensor | None = None
-    reference_entropy: Tensor | None = None
+    chosen_tokens: Tensor | None = None
+    rejected_tokens: Tensor | None = None
+    reference_entropies: Tensor | None = None
     pair_beta: Tensor | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
     log_ratios: Tensor | None = None
     step: int = 1
     progress: float = 0.0
@@ -62,7 +74,7 @@ class RuleBatch:
 
 @dataclass(frozen=True)
 class RuleOutput:
-    """What a rule decides about B pairs: l = weight * loss(beta * score - margin), averaged over the pairs in the mask.
+    """What a rule decides about B pairs: l = weight * loss(beta * score - margin) + extra, averaged over the mask's pairs.
 
     Attributes:
         beta: a float for all pairs, or (B,).
@@ -70,6 +82,7 @@ class RuleOutput:
         margin: (B,) subtracted inside the loss, or None for 0.
         mask: (B,) bool, pairs that count, or None for all.
         score: (B,) what takes the place of the log-ratio margin, with its gradient, or None.
+        extra: (B,) added to each pair's loss, with its gradient, or None.
     """
 
     beta: float | Tensor
@@ -77,11 +90,12 @@ class RuleOutput:
     margin: Tensor | None = None
     mask: Tensor | None = None
     score: Tensor | None = None
+    extra: Tensor | None = None
 
     @property
     def beta_only(self) -> bool:
         """Whether TRL's own loss with this beta is all that is needed."""
-        return self.weight is None and self.margin is None and self.mask is None and self.score is None
+        return all(part is None for part in (self.weight, self.margin, self.mask, self.score, self.extra))
 
 
 class BetaRule(nn.Module):
@@ -97,7 +111,10 @@ class BetaRule(nn.Module):
         ppl_tokens: which prompt tokens count: all, or user for the words of the user's turns without the chat template.
         perturbation: None, or the epsilon of `RuleBatch.log_ratios`; the reference is then run in every step.
         needs_pair_beta: whether every row of the training data must have a `beta`.
-        needs_reference_entropy: whether `RuleBatch.reference_entropy` is looked at.
+        needs_reference_entropy: whether `RuleBatch.reference_entropies` is looked at.
+        columns: names of the dataset's columns of numbers that `RuleBatch.columns` is to hold.
+        batch_statistics: whether a pair's loss depends on the other pairs of its micro-batch, which is then never split.
+        fell_back: (B,) bool, the pairs of the last call whose beta is `pref_beta` for want of a perplexity; None for none.
         seed, vocabulary_size: set before training. rule_name, rule_params: what the rule was built from; saved beside its state.
     """
 
@@ -108,6 +125,9 @@ class BetaRule(nn.Module):
     perturbation: float | None = None
     needs_pair_beta: bool = False
     needs_reference_entropy: bool = False
+    columns: tuple[str, ...] = ()
+    batch_statistics: bool = False
+    fell_back: Tensor | None = None
     head_learning_rate: float = 1e-3
     seed: int = 0
     vocabulary_size: int = 0
@@ -132,6 +152,7 @@ class BetaRule(nn.Module):
 
     def forward(self, batch: RuleBatch) -> RuleOutput:
         """`output` in float32: under autocast a head would round betas to eight bits, and its bounds with them."""
+        self.fell_back = None
         with torch.autocast(batch.log_ppl.device.type, enabled=False):
             return self.output(batch)
 
@@ -139,7 +160,7 @@ class BetaRule(nn.Module):
         """Called after every optimiser step, on every rank."""
 
     def penalty(self, beta: Tensor) -> Tensor | None:
-        """A scalar added to the loss, or None."""
+        """A scalar that is trained on beside the loss, or None. It is logged on its own, not as part of the loss."""
         return None
 
     def clamp(self, beta: Tensor) -> Tensor:
@@ -168,4 +189,15 @@ class BetaRule(nn.Module):
 
     def where_known(self, beta: Tensor, known: Tensor) -> Tensor:
         """`beta` (B,) where `known` (B,), `pref_beta` elsewhere."""
+        self.fell_back = ~known
         return torch.where(known, beta, torch.full_like(beta, self.pref_beta))
+
+
+class PublishedRule(BetaRule):
+    """Base of the built-in rules: parameters, declared and checked in `trainers.rules.catalogue` under the rule's name, become
+    attributes."""
+
+    def __init__(self, hidden_size: int, pref_beta: float = 0.1, pref_loss: str = "sigmoid", **params: Any) -> None:
+        super().__init__(pref_beta, pref_loss)
+        for name, value in params.items():
+            setattr(self, name, value)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,43 +14,38 @@ import torch
 from torch import Tensor
 
 from trainers.common.training_schema import EXAMPLE_METRICS
-from trainers.rules.base import BetaRule, RuleBatch, RuleOutput
+from trainers.rules.base import PublishedRule, RuleBatch, RuleOutput
+from trainers.rules.published.foodpo import FooDPO
 
 #: Below this log-perplexity (nats) beta grows no further: 1 / log PPL has no bound.
 _FLOOR = 0.1
 
 
-class Inverse(BetaRule):
-    """beta(x) = k / log PPL(x), k such that the mean over the training prompts equals FooDPO's with the same parameters.
+class Inverse(FooDPO):
+    """beta(x) = k / (log PPL(x))^power, k such that the mean over the training prompts equals FooDPO's with the same parameters.
 
-    The mean is matched under the reference, before the first step.
+    The mean is matched under the reference, before the first step; a schedule of c moves it as it moves the parent's.
     """
 
     k: Tensor
+    attach_ppl = False
 
-    def __init__(
-        self,
-        hidden_size: int,
-        pref_beta: float = 0.1,
-        pref_loss: str = "sigmoid",
-        pref_beta_scale: float = 0.5,
-        ppl_of: str = "prompt",
-        ppl_tokens: str = "all",
-    ) -> None:
-        super().__init__(pref_beta, pref_loss)
-        self.scale = float(pref_beta_scale)
-        self.ppl_of = ppl_of
-        self.ppl_tokens = ppl_tokens
+    def __init__(self, hidden_size: int, **params: Any) -> None:
+        super().__init__(hidden_size, **params)
         self.register_buffer("k", torch.tensor(0.0, dtype=torch.float64))
 
     def initialise(self, log_ppl: Tensor) -> None:
-        log_ppl = log_ppl.double()
-        target = self.scale * self.pref_beta * log_ppl.clamp_min(0.0).mean()
-        self.k.copy_(target / (1 / log_ppl.clamp_min(_FLOOR)).mean())
+        super().initialise(log_ppl)
+        target = self.scale(0.0) * self.pref_beta * self.mean_power
+        self.k.copy_(target / (1 / self._floored(log_ppl.double())).mean())
+
+    def _floored(self, log_ppl: Tensor) -> Tensor:
+        return self.powered(log_ppl.clamp_min(_FLOOR))
 
     def beta(self, batch: RuleBatch) -> Tensor:
         log_ppl, known = self.log_perplexity(batch)
-        return self.where_known((self.k / log_ppl.double().clamp_min(_FLOOR)).to(log_ppl.dtype), known)
+        k = self.k * self.scale(batch.progress) / self.scale(0.0)
+        return self.where_known((k / self._floored(log_ppl.double())).to(log_ppl.dtype), known)
 
 
 class ParentRunError(RuntimeError):
@@ -97,6 +93,13 @@ class ParentRun:
         """Mean of beta over all rows: what the parent realised."""
         return float(self.beta.mean())
 
+    @cached_property
+    def by_step(self) -> dict[int, float]:
+        """Mean beta of each optimiser step."""
+        steps, place = np.unique(self.step, return_inverse=True)
+        means = np.bincount(place, self.beta) / np.bincount(place)
+        return dict(zip(steps.tolist(), means.tolist(), strict=True))
+
     def permuted(self, seed: int, window: int) -> ParentRun:
         """The same betas shuffled over the examples of a step; where a step has one row, over `window` steps in a row."""
         rng = np.random.default_rng(seed)
@@ -108,15 +111,30 @@ class ParentRun:
             shuffled[start:end] = rng.permutation(shuffled[start:end])
         return ParentRun(self.step, self.example_index, shuffled)
 
+    def deranged(self, seed: int) -> ParentRun:
+        """Every example gets, visit by visit, the betas of another one: the next on a random circle through all of them.
 
-class ReplayedRule(BetaRule):
+        No example keeps its own, and one partner serves all epochs. In an epoch that was cut short the circle is through the
+        examples it had.
+        """
+        rank = np.random.default_rng(seed).permutation(int(self.example_index.max()) + 1)[self.example_index]
+        order = np.lexsort((self.step, self.example_index))
+        first = np.flatnonzero(np.r_[True, np.diff(self.example_index[order]) != 0])
+        visit = np.empty(len(order), dtype=np.int64)
+        visit[order] = np.arange(len(order)) - np.repeat(first, np.diff(np.r_[first, len(order)]))
+        dealt = self.beta.copy()
+        for number in range(int(visit.max()) + 1):
+            rows = np.flatnonzero(visit == number)
+            rows = rows[np.argsort(rank[rows])]
+            dealt[rows] = np.roll(self.beta[rows], 1)
+        return ParentRun(self.step, self.example_index, dealt)
+
+
+class ReplayedRule(PublishedRule):
     """Base of the controls that depend on a finished run. `load_parent` is called before training."""
 
-    def __init__(self, hidden_size: int, pref_beta: float = 0.1, pref_loss: str = "sigmoid", window: int = 64) -> None:
-        super().__init__(pref_beta, pref_loss)
-        self.window = window
-        self.mean_beta = self.pref_beta
-        self._parent: ParentRun | None = None
+    mean_beta: float
+    _parent: ParentRun | None = None
 
     def load_parent(self, parent: ParentRun) -> None:
         """Use the betas of `parent`."""
@@ -158,17 +176,36 @@ class MatchedMean(ReplayedRule):
 
 
 class Permuted(ReplayedRule):
-    """The betas of each step of the parent, handed to other examples of the same step (seeded by the run's seed).
+    """The parent's betas, handed to other examples (seeded by the run's seed): the link between beta and the prompt is cut.
 
-    The mean and the spread of beta stay, step by step; the link between beta and the prompt is cut. With one pair a step the
-    betas of `window` steps in a row are shuffled among them.
+    With `across: data` every example gets another one's betas (`ParentRun.deranged`), so each epoch keeps their mean and spread.
+    With `across: step` the betas of a step are shuffled among its examples, which keeps mean and spread step by step, but in
+    small batches also a part of the link: many betas stay where they were. Steps of one pair are shuffled `window` at a time.
     """
 
     def load_parent(self, parent: ParentRun) -> None:
-        super().load_parent(parent.permuted(self.seed, self.window))
+        super().load_parent(
+            parent.deranged(self.seed) if self.across == "data" else parent.permuted(self.seed, self.window)
+        )
 
     def beta(self, batch: RuleBatch) -> Tensor:
         return self.parent_beta(batch)
+
+
+class BetaReplay(ReplayedRule):
+    """The parent's mean beta of each step, for all pairs of that step.
+
+    What is left of a rule that gives its batches a beta each (`beta_dpo`, `risk_beta`) without its filter and its adaptation: had
+    a schedule done the same?
+    """
+
+    def beta(self, batch: RuleBatch) -> float:
+        try:
+            return self.parent_rows().by_step[batch.step]
+        except KeyError:
+            raise ParentRunError(
+                f"the parent run has no step {batch.step}; a control needs its number of steps"
+            ) from None
 
 
 class WeightOnly(ReplayedRule):

@@ -18,6 +18,7 @@ class TrainJob:
     Attributes:
         training: fields of trl.DPOConfig the user set. lora: fields of peft.LoraConfig, or None for all weights.
         model_path: a checkpoint directory; weights_hash: what identifies its weights.
+        reference_path, reference_hash: the same of the reference, or None where it is the starting policy.
         reference_root: where reference scores are kept (shared by all runs of a matrix).
         prefix_sharing: score prompt + chosen + rejected as one row where the model allows it.
         parent_dir: the finished run whose betas a control repeats.
@@ -46,6 +47,8 @@ class TrainJob:
     quantization: Json | None = None
     group: str | None = None
     save: Literal["merged", "adapter", "both"] = "both"
+    reference_path: Path | None = None
+    reference_hash: str | None = None
 
 
 @dataclass(frozen=True)

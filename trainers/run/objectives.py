@@ -31,7 +31,7 @@ class Objective:
         only: rule parameters that have one possible value here.
         has_reference: whether the loss compares the policy with a reference.
         splits_batches: whether a micro-batch may be split without a change of the loss. KTO's KL term and ORPO's likelihood are
-            averages over it.
+            averages over it; for DPO it depends on the rule.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Objective:
 
 
 _SCALED = ("fixed", "foodpo")
-_PROMPT_ONLY = {"ppl_of": "prompt", "ppl_tokens": "all", "attach_ppl": False}
+_PROMPT_ONLY = {"ppl_of": "prompt", "ppl_tokens": "all", "attach_ppl": False, "rescale": "none"}
 
 OBJECTIVES: dict[str, Objective] = {
     one.name: one
@@ -121,6 +121,20 @@ def validate(name: str, rule: str, params: Mapping[str, Any]) -> dict[str, Any]:
                 f"{key} is {filled[key]!r}; with objective {name!r} it can only be {value!r}: remove it"
             )
     return {**filled, "pref_loss": loss}
+
+
+def check_lora(lora: Mapping[str, Any] | None) -> None:
+    """Refuse adapters that start anywhere else than at the weights without them, which are the reference.
+
+    Raises:
+        ObjectiveError: names the key, its value and what to write.
+    """
+    start = (lora or {}).get("init_lora_weights", True)
+    if start is not True and start != "gaussian":
+        raise ObjectiveError(
+            f"lora.init_lora_weights is {start!r}: such an adapter changes the base weights or does not start at 0, so the model "
+            "without it, which is the reference, is not the policy before training; use true or gaussian"
+        )
 
 
 def check_training(name: str, pref_loss: str, training: Mapping[str, Any]) -> None:

@@ -40,10 +40,10 @@ def _supports_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def load_model(job: TrainJob) -> Any:
-    """The starting weights as transformers loads them."""
+def load_model(job: TrainJob, reference: bool = False) -> Any:
+    """The starting weights, or the reference's, as transformers loads them."""
     return AutoModelForCausalLM.from_pretrained(
-        job.model_path,
+        job.reference_path if reference and job.reference_path is not None else job.model_path,
         **(quantized(job.quantization) if job.quantization is not None else {}),
         dtype=getattr(torch, job.dtype),
         attn_implementation=job.attn_implementation,
@@ -59,7 +59,8 @@ def load_rule(job: TrainJob, config: Any, pairs: list[PreferencePair]) -> BetaRu
         trainers.rules.controls.ParentRunError: a control's parent is missing or trained on other pairs.
     """
     loss = job.params.get("pref_loss", "sigmoid")
-    own = {key: value for key, value in job.params.items() if key != "pref_loss" or loss in catalogue.PREF_LOSSES}
+    known = isinstance(loss, list) or loss in catalogue.PREF_LOSSES
+    own = {key: value for key, value in job.params.items() if key != "pref_loss" or known}
     rule = catalogue.build(job.rule, own, config.hidden_size)
     rule.pref_loss, rule.seed, rule.vocabulary_size = loss, job.seed, config.vocab_size
     if isinstance(rule, ReplayedRule):
@@ -115,7 +116,8 @@ def training_arguments(job: TrainJob, kind: Objective, in_loop: bool, split: int
     if in_loop or settings.get("sync_ref_model"):
         settings["precompute_ref_log_probs"] = False
     if kind.name == "dpo":
-        settings["loss_type"] = [job.params.get("pref_loss", "sigmoid")]
+        # TRL has no cDPO: its own loss is then formed here, in place of this one
+        settings["loss_type"] = ["sigmoid" if name == "cdpo" else name for name in catalogue.losses_of(job.params)]
     elif kind.name == "kto":
         settings["loss_type"] = job.params["pref_loss"]
     return kind.load_config_class()(**settings)

@@ -21,10 +21,11 @@ from trainers.common.training_schema import LOG_HISTORY, TRAIN_RESULT
 from trainers.formats.pairs import PreferencePair, row_ids, unpaired_rows
 from trainers.formats.prompt_words import user_words
 from trainers.rules.base import BetaRule
+from trainers.rules.catalogue import depends_on_batch
 from trainers.run.callbacks import ProgressCallback, RotateCallback, SnapshotCallback
 from trainers.run.job import Progress, TrainJob
 from trainers.run.memory import first_line, is_out_of_memory, next_split, release_memory
-from trainers.run.objectives import Objective, ObjectiveError, check_training, find, validate
+from trainers.run.objectives import Objective, ObjectiveError, check_lora, check_training, find, validate
 from trainers.run.save import last_checkpoint, save_policy, whole_state
 from trainers.run.start import load_model, load_rule, micro_batch, precision, training_arguments
 from trainers.run.tracking import shelter, tracking
@@ -58,6 +59,7 @@ def train(
     kind = find(objective)
     job = dataclasses.replace(job, params=validate(objective, job.rule, job.params))
     check_training(objective, job.params.get("pref_loss", ""), job.training)
+    check_lora(job.lora)
     if objective == "kto" and len(pairs) < 2:
         raise ObjectiveError("the data has 1 pair; KTO compares answers to different prompts: give at least 2")
     split = 1
@@ -77,9 +79,10 @@ def train(
 def _smaller(job: TrainJob, kind: Objective, split: int, error: BaseException) -> int:
     """The next number of parts to cut the micro-batch into; raises where it cannot be cut."""
     message = first_line(error)
-    if not kind.splits_batches:
+    if not kind.splits_batches or depends_on_batch(job.rule, job.params):
+        what = f"rule {job.rule!r}" if kind.splits_batches else f"{kind.name}'s loss"
         raise MemoryError(
-            f"out of memory ({message}); {kind.name}'s loss depends on the micro-batch, which is therefore not split: lower "
+            f"out of memory ({message}); {what} depends on the micro-batch, which is therefore not split: lower "
             "per_device_train_batch_size or max_length, or use gradient_checkpointing, LoRA or a smaller model"
         ) from error
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -115,6 +118,7 @@ def _attempt(
         "reference_in_loop": trainer.reference_in_loop,
         "prefix_sharing": trainer.prefix_sharing,
         "prefix_sharing_reason": trainer.sharing_reason,
+        "reference_store_reason": trainer.store_reason,
         "precision": precision(job, args),
         "micro_batch": args.per_device_train_batch_size,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
@@ -124,6 +128,7 @@ def _attempt(
         result |= {
             "micro_batch_split_for_memory": split,
             "mean_reference_log_perplexity": sum(known) / len(known) if known else None,
+            "float_noise": trainer.noise,
             "parent_mean_beta": getattr(trainer.rule, "mean_beta", None),
         }
     result["seconds"] = {"prepare": prepared - started, "train": trained - prepared}
@@ -152,8 +157,9 @@ def _make_trainer(job: TrainJob, kind: Objective, pairs: list[PreferencePair], s
         "recorder": ExampleRecorder(job.run_dir, job.run_id, ids),
     }
     if kind.has_reference:
-        # with LoRA the reference is the policy without its adapter
-        common["ref_model"] = load_model(job) if job.lora is None and not args.precompute_ref_log_probs else None
+        # with LoRA the reference is the policy without its adapter, with all weights it is the policy before the first step
+        apart = job.reference_path is not None or (job.lora is None and not args.precompute_ref_log_probs)
+        common["ref_model"] = load_model(job, reference=True) if apart else None
     if kind.name == "kto":
         data = Dataset.from_list(unpaired_rows(pairs, job.seed))
     else:
@@ -164,7 +170,7 @@ def _make_trainer(job: TrainJob, kind: Objective, pairs: list[PreferencePair], s
     if kind.name == "orpo":
         return DynamicBetaORPOTrainer(train_dataset=data, **common)
     identity = ReferenceIdentity(
-        weights=job.weights_hash,
+        weights=job.reference_hash or job.weights_hash,
         precision=precision(job, args),
         attention=job.attn_implementation,
         ld_alpha=args.ld_alpha,
@@ -177,6 +183,8 @@ def _make_trainer(job: TrainJob, kind: Objective, pairs: list[PreferencePair], s
     store = ReferenceStore(job.reference_root, identity)
     trainer = DynamicBetaDPOTrainer(train_dataset=data, store=store, prefix_sharing=job.prefix_sharing, **common)
     trainer.initialise_rule()
+    if not trainer.reference_in_loop:
+        trainer.ref_model = None  # its scores are known
     return trainer
 
 
@@ -198,9 +206,20 @@ def _dataset(pairs: list[PreferencePair], rule: BetaRule, tokenizer: Any) -> Dat
         if lacking is not None:
             raise ValueError(f"line {lacking.line} (id {lacking.id!r}) has no beta; this rule needs one in every row")
         dataset = dataset.add_column("pair_beta", [pair.beta for pair in pairs])
+    if rule.columns:
+        values = [[_column(pair, name, rule) for name in rule.columns] for pair in pairs]
+        dataset = dataset.add_column("rule_columns", values)
     if rule.ppl_tokens == "user":
         dataset = dataset.add_column("prompt_words", [user_words(tokenizer, pair) for pair in pairs])
     return dataset
+
+
+def _column(pair: PreferencePair, name: str, rule: BetaRule) -> float:
+    if name not in pair.columns:
+        raise ValueError(
+            f"line {pair.line} (id {pair.id!r}) has no number {name!r}; rule {rule.rule_name!r} needs one in every row"
+        )
+    return pair.columns[name]
 
 
 def _fit(trainer: Any, job: TrainJob, on_progress: Callable[[Progress], None]) -> int:

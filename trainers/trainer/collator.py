@@ -13,12 +13,13 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 #: TRL's collated tensors by name.
 Batch = dict[str, Tensor]
 #: Columns of the dataset that go with a pair into the loss, beside TRL's own.
-PAIR_COLUMNS = ("example_index", "pair_beta", "ref_entropy", "prompt_words")
+PAIR_COLUMNS = ("example_index", "pair_beta", "rule_columns", "ref_entropy", "prompt_words")
 
 
 @dataclass
 class PairCollator:
-    """TRL's collator plus what `PAIR_COLUMNS` names: example_index, pair_beta, ref_entropy (B,) and prompt_words (B, L)."""
+    """TRL's collator plus what `PAIR_COLUMNS` names: example_index and pair_beta (B,), rule_columns (B, k), ref_entropy (B, 2)
+    and prompt_words (B, L)."""
 
     inner: DataCollatorForPreference
 

@@ -13,16 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
-from trl.trainer.utils import add_fused_lm_head
 
 from trainers.loss.forward import sequence_logps
-from trainers.loss.stand_in import PairInputs, PolicyStandIn, example_rows, rule_loss, wpo_weights
+from trainers.loss.stand_in import PairInputs, PolicyStandIn, example_rows, total_loss, wpo_weights
 from trainers.rules.base import BetaRule, RuleBatch
 from trainers.trainer.collapse import CollapseDetector
 from trainers.trainer.collator import PAIR_COLUMNS, Batch
 from trainers.trainer.probe import BetaProbe
 from trainers.trainer.recorded import is_sharded
-from trainers.trainer.reference import ReferenceTrainer, completion_entropy
+from trainers.trainer.reference import ReferenceTrainer, completion_entropies
 
 _RULE_STATE = "rule.safetensors"
 _PROBE_STATE = "probe.safetensors"
@@ -38,23 +37,25 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
 
     def __init__(self, *args: Any, rule: BetaRule, **kwargs: Any) -> None:
         self.head_grad_norm: float | None = None
+        self.signal = self.stock_terms_known = False
+        self._penalties: list[Tensor] = []
         self.collapse = CollapseDetector(rule)
         super().__init__(*args, rule=rule, **kwargs)
+        names = [rule.pref_loss] if isinstance(rule.pref_loss, str) else rule.pref_loss
+        self.losses = dict(zip(names, self.loss_weights, strict=True))
+        self.trl_losses = dict(zip(self.loss_types, self.loss_weights, strict=True))
         if rule.perturbation is not None and is_sharded(self):
             raise ValueError(
                 "this rule reads the LM head outside the model's forward, which sharded weights do not allow; use DDP"
             )
         if rule.perturbation is not None and not self.reference_in_loop:
             raise ValueError("this rule needs the reference's logits: set precompute_ref_log_probs to False")
-        if rule.needs_reference_entropy and self.ref_model is not None:
-            # TRL asks its reference for log-probs only
-            add_fused_lm_head(self._causal_lm(self.ref_model), outputs=("log_probs", "entropy"))
         self.add_callback(_RuleCallback(self))
 
     def initialise_rule(self) -> None:
-        """Hand the rule the reference's log-perplexities of the training set, once."""
+        """Hand the rule the reference's log-perplexities of the training set, once, after the check of the first batch."""
+        self._prepare_scoring()
         if not self.reference_scores:  # the reference runs in every step, so nothing is in the store yet
-            self._prepare_scoring()
             size = self.args.per_device_train_batch_size
             for start in range(0, len(self.train_dataset), size):
                 indices = range(start, min(start + size, len(self.train_dataset)))
@@ -86,7 +87,7 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
             reference = self._reference_forward(batch, keep_hidden=self.rule.perturbation is not None)
             logps = sequence_logps(reference.outputs.log_probs, inputs["completion_mask"], self.ld_alpha)
             inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = logps.chunk(2)
-            extra["ref_entropy"] = completion_entropy(reference.outputs, inputs["completion_mask"])
+            extra["ref_entropy"] = completion_entropies(reference.outputs, inputs["completion_mask"])
         if extra["example_index"] is None:
             extra["example_index"] = torch.arange(len(inputs["input_ids"]) // 2, device=inputs["input_ids"].device)
         return PairInputs(
@@ -102,13 +103,10 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
         inputs = dict(inputs)
         policy = PolicyStandIn(self, model, self._pair_inputs(inputs))
         result = super()._compute_loss(policy, inputs, return_outputs)
-        loss = result[0] if return_outputs else result
-        if not policy.output.beta_only:
-            loss = rule_loss(self, policy)
-        beta = policy.output.beta
-        penalty = self.rule.penalty(beta) if isinstance(beta, Tensor) else None
-        if penalty is not None and self.model.training:
-            loss = loss + penalty
+        loss, penalty = total_loss(self, policy, result[0] if return_outputs else result)
+        if self.model.training:
+            self._penalties.append(penalty)
+            self.signal = self.signal or (self.collapse.learned and not bool(policy.quiet.all()))
         batch = policy.batch
         if self.model.training and batch.hidden is not None and isinstance(self.beta, Tensor):
             self.probe.add(batch.step, batch.example_index, self.beta, batch.log_ppl, batch.hidden)
@@ -116,6 +114,16 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
         columns = example_rows(self, policy, inputs["attention_mask"], weighting)
         self.add_rows(columns, policy.pass_.prompt_nll.detach(), policy.pass_.prompt_tokens)
         return (loss, result[1]) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """`loss` is the pairs' loss with what TRL adds to it, as in the example rows; the rule's penalty stands beside it."""
+        if "loss" in logs and self._penalties:
+            mean = torch.stack(self._penalties).to(self.accelerator.device).mean()[None]
+            self._penalties.clear()
+            if self.collapse.learned:
+                logs["anchor_penalty"] = float(self.accelerator.gather(mean).mean())
+                logs["loss"] -= logs["anchor_penalty"]
+        super().log(logs, start_time)
 
     def notes(self, rows: np.ndarray) -> dict[str, Any]:
         found = {
@@ -140,7 +148,11 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
 
 class _RuleCallback(TrainerCallback):
     """Averages the rule's gradients over ranks before the optimiser's step (DDP does not see them), notes their norm,
-    and lets the rule change its state after the step."""
+    and lets the rule change its state after the step.
+
+    A step in which no pair of any rank moved beyond float noise leaves a head alone: its gradient is the margin's noise, and Adam
+    would take a full step by its sign.
+    """
 
     def __init__(self, trainer: DynamicBetaDPOTrainer) -> None:
         self.trainer = trainer
@@ -148,6 +160,12 @@ class _RuleCallback(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         gradients = [p.grad for p in self.trainer.rule.parameters() if p.grad is not None]
         if not gradients:
+            return
+        signal = self.trainer.accelerator.gather(torch.tensor([self.trainer.signal], device=gradients[0].device)).any()
+        self.trainer.signal = False
+        if not signal:
+            self.trainer.rule.zero_grad(set_to_none=True)
+            self.trainer.head_grad_norm = 0.0
             return
         if self.trainer.accelerator.num_processes > 1:
             for gradient in gradients:

@@ -56,6 +56,8 @@ class RecordedTrainer(Trainer):
     reference_in_loop = False
     prefix_sharing = False
     sharing_reason: str | None
+    store_reason: str | None = None
+    train_dataset: Any
 
     def __init__(self, *args: Any, rule: BetaRule, recorder: ExampleRecorder, **kwargs: Any) -> None:
         self.rule = rule
@@ -105,7 +107,7 @@ class RecordedTrainer(Trainer):
     def add_rows(self, columns: dict[str, Tensor], prompt_nll: Tensor, prompt_tokens: Tensor) -> None:
         """Keep (B,) `columns` of one micro-batch for the recorder; missing ones become null.
 
-        This adds the step, the perplexity and the flag of prompts without one.
+        This adds the step, the perplexity and the flag of pairs for which the rule fell back to `pref_beta`.
         """
         log_ppl = prompt_nll.double().masked_fill(prompt_tokens == 0, math.nan)
         filled = {
@@ -113,7 +115,7 @@ class RecordedTrainer(Trainer):
             "prompt_perplexity": log_ppl.exp(),
             "log_prompt_perplexity": log_ppl,
             "mask": torch.ones_like(log_ppl),
-            "beta_fallback": prompt_tokens == 0,
+            "beta_fallback": torch.zeros_like(log_ppl) if self.rule.fell_back is None else self.rule.fell_back,
             **columns,
         }
         absent = torch.full_like(log_ppl, math.nan)
@@ -142,11 +144,20 @@ class RecordedTrainer(Trainer):
                 logs["step_time_s"] = (now - self._clock) / max(self.args.logging_steps, 1)
                 logs["tokens_per_second"] = recording.tokens(rows) / (now - self._clock)
             self._clock = now
-            batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-            logs["examples_seen"] = self.state.global_step * batch * self.accelerator.num_processes
+            logs["examples_seen"] = self._examples_seen()
             logs["peak_memory_bytes"] = recording.peak_memory()
             logs.update(self.notes(rows))
         super().log(logs, start_time)
+
+    def _examples_seen(self) -> int:
+        """Examples trained so far; the last batch of an epoch may be a short one, or dropped."""
+        args, count = self.args, len(self.train_dataset)
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * self.accelerator.num_processes
+        if args.dataloader_drop_last:
+            micro = args.per_device_train_batch_size * self.accelerator.num_processes
+            count -= count % micro
+        epochs, steps = divmod(self.state.global_step, max(math.ceil(count / batch), 1))
+        return epochs * count + min(steps * batch, count)
 
     def notes(self, rows: np.ndarray) -> dict[str, Any]:
         """More entries of the training log, from the rows (n, len(NUMERIC_COLUMNS)) of its interval."""

@@ -38,7 +38,7 @@ class ReferenceIdentity:
     trl: str
     transformers: str
     torch: str
-    columns: str = "2"
+    columns: str = "3"
 
     def key(self) -> str:
         """16 hex digits of the identity's SHA-256."""
@@ -50,7 +50,7 @@ class ReferenceScore:
     """One pair under the reference.
 
     Summed log-probs, mean NLL of prompt and of both responses (nats), how many tokens these are over, and the mean entropy of
-    the next token over both completions (nats).
+    the next token over each response (nats).
     """
 
     chosen_logp: float
@@ -59,7 +59,8 @@ class ReferenceScore:
     prompt_tokens: float
     response_nll: float
     response_tokens: float
-    entropy: float
+    chosen_entropy: float
+    rejected_entropy: float
 
 
 def content_key(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int]) -> str:

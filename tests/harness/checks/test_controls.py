@@ -112,14 +112,38 @@ def test_changing_the_parent_changes_its_controls(world: Any) -> None:
         (
             "pref_beta: 0.1",
             "rule: alpha_dpo\n    training: {use_weighting: true}",
-            ["alpha_dpo weighs pairs itself", "set use_weighting to false"],
+            ["alpha_dpo with pref_loss sigmoid forms its own loss", "set use_weighting to false"],
         ),
         (
             "pref_beta_scale: 0.5",
             "ppl_tokens: user\n    training: {truncation_mode: keep_end}",
-            ["ppl_tokens user needs the whole prompt", "keep_start"],
+            ["foodpo reads the prompt", "set it to keep_start"],
         ),
         ("pref_beta: 0.1", "training: {loss_weights: [0.5]}", ["loss_weights has no meaning"]),
+        (
+            "pref_beta: 0.1",
+            "training: {label_smoothing: 0.3}",
+            ["label_smoothing 0.3 has no effect on pref_loss sigmoid", "exo_pair or cdpo or robust"],
+        ),
+        (
+            "pref_beta: 0.1",
+            "pref_loss: [sigmoid, sft]\n    training: {loss_weights: [1]}",
+            ["1 values and pref_loss 2"],
+        ),
+        ("pref_beta: 0.1", "pref_loss: [sigmoid, aot]", ["or a list of several, sft among them"]),
+        ("pref_beta: 0.1", "pref_loss: sft", ["pref_loss of rule 'fixed' is 'sft'"]),
+        ("pref_beta_scale: 0.5", "pref_beta_scale: 0.3\n    rescale: mean", ["has no effect with rescale: mean"]),
+        ("pref_beta_scale: 0.5", "rule: madpo", ["pairs.jsonl:1: no 'reward_margin'", "rule madpo", "in every row"]),
+        (
+            "pref_beta_scale: 0.5",
+            "rule: h_dpo\n    training: {f_divergence_type: js_divergence}",
+            ["rule h_dpo has no f_div"],
+        ),
+        (
+            "seeds:",
+            "lora: {init_lora_weights: olora}\nseeds:",
+            ["lora.init_lora_weights is 'olora'", "use true or gaussian"],
+        ),
     ],
 )
 def test_impossible_combinations(world: Any, old: str, new: str, words: list[str]) -> None:

@@ -372,3 +372,16 @@ def test_a_share_for_validation_is_held_out_by_prompt(tmp_path: Path) -> None:
     notes = import_config("LLaMA-Factory", file, target, force=True)
     assert any("the held-out set that is named is taken" in note for note in notes)
     assert "heldout_share" not in target.read_text(encoding="utf-8").split("\nname:", 1)[1]
+
+
+@pytest.mark.usefixtures("demo_data")
+def test_another_reference_and_smoothed_labels(tmp_path: Path) -> None:
+    added = "\nref_model: owner/guide\ndpo_label_smoothing: 0.2\npissa_init: true\n"
+    matrix, notes, _ = _import(tmp_path, "LLaMA-Factory", LF_LORA + added)
+    assert matrix["model"]["reference"] == "owner/guide"
+    assert matrix["methods"][0]["pref_loss"] == "cdpo" and matrix["training"]["label_smoothing"] == 0.2
+    assert "init_lora_weights" not in matrix["lora"] and any("pissa_init" in note for note in notes)
+    added = "\nref_model_name_or_path: owner/guide\nlabel_smoothing: 0.2\n"
+    matrix, notes, _ = _import(tmp_path, "TRL", TRL_FULL + added, force=True)
+    assert matrix["model"]["reference"] == "owner/guide"
+    assert "label_smoothing" not in matrix["training"] and any("does not read it" in note for note in notes)

@@ -69,6 +69,24 @@ def test_an_adapter_is_merged_into_policy_and_reference(world: Any, tiny_model: 
     assert again.model.path == plan.model.path and not any("merging" in line for line in said), "merged once"
 
 
+def test_a_reference_other_than_the_start(world: Any, tiny_model: Path, tmp_path: Path) -> None:
+    from trainers.tiny import build_tiny_model
+
+    world.replace(str(world.model), str(tiny_model))
+    plain, _ = _plan(world)
+    other = build_tiny_model(tmp_path / "other", seed=7)
+    world.replace(str(tiny_model), f"{tiny_model}\n  reference: {other}")
+    plan, _ = _plan(world)
+    assert plan.reference.path == str(other) != str(plan.model.path)
+    job = plan.train_job(plan.specs[0])["train_job"]
+    assert (job["model_path"], job["reference_path"]) == (str(tiny_model), str(other))
+    assert job["reference_hash"] == plan.reference.fingerprint != plan.model_hash
+    assert {spec.run_id for spec in plan.specs}.isdisjoint(spec.run_id for spec in plain.specs)
+    file = other / "tokenizer.json"
+    file.write_text(file.read_text().replace('"content": "<|pad|>"', '"content": "<|fill|>"'), encoding="utf-8")
+    assert "policy and reference must share a vocabulary" in world.error()
+
+
 def test_a_chat_template_of_ones_own(world: Any, tiny_model: Path) -> None:
     from transformers import AutoTokenizer
 
@@ -93,6 +111,7 @@ def test_a_missing_template_is_said(world: Any) -> None:
     ("added", "said"),
     [
         ("adapter: ./nowhere", "model.adapter is './nowhere'; no such directory"),
+        ("reference: ./nowhere", "model.reference is './nowhere'; no such directory"),
         ("chat_template: none.jinja", "model.chat_template is 'none.jinja'; no text file"),
         ("chat_template: broken.jinja", "model.chat_template is 'broken.jinja'; the chat template cannot be used"),
         ("adapter: empty", "has no adapter_config.json; give an adapter as PEFT saves it"),
@@ -277,3 +296,40 @@ def test_an_upload_sends_the_policy_and_its_card(world: Any, monkeypatch: pytest
     commit = next(lines for path, lines in _Hub.requests if f"{name}/commit/" in path)
     assert {line["value"]["path"] for line in commit if line["key"] == "file"} == {"README.md", "config.json"}
     assert any(line.startswith("not uploaded (not finished)") for line in said)
+
+
+@pytest.mark.slow
+def test_margins_and_kl_are_against_the_reference(tiny_model: Path, tmp_path: Path) -> None:
+    """The policy does not move (learning rate 0), so all of its distance is that of the start from the reference."""
+    from harness import load_results
+    from harness.cli import main
+    from trainers.tiny import build_tiny_model
+
+    rows = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(4)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = {}
+    for name, reference in (("start", None), ("other", str(build_tiny_model(tmp_path / "model", seed=7)))):
+        matrix = {
+            "name": name,
+            "model": {"name_or_path": str(tiny_model), "reference": reference},
+            "data": {"train": "pairs.jsonl"},
+            "training": {
+                **{"per_device_train_batch_size": 2, "max_steps": 2, "learning_rate": 0.0, "max_length": 64},
+                **{"bf16": False, "gradient_checkpointing": False},
+            },
+            "methods": [{"name": "fixed"}],
+            "seeds": [0],
+            "evaluation": {
+                "engine": {"backend": "transformers", "dtype": "float32", "max_model_len": 128},
+                "benchmarks": [
+                    {"name": "kl", "kind": "kl", "prompts": "pairs.jsonl", "max_new_tokens": 6, "samples": 1}
+                ],
+            },
+        }
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(matrix), encoding="utf-8")
+        assert main(["run-matrix", str(tmp_path / f"{name}.yaml"), "--output", str(tmp_path / name)]) == 0
+        read = load_results(tmp_path / name)
+        kl = read.scores[(read.scores.metric == "kl_k3") & read.scores.run_id.str.startswith("fixed")]
+        found[name] = (kl.value.iloc[0], read.examples.delta.abs().max())
+    assert found["start"] == pytest.approx((0, 0), abs=1e-3)
+    assert min(found["other"]) > 0.05

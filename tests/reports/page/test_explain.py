@@ -21,9 +21,8 @@ from reports.page.text import content_security_policy
 from tests.reports.chromium import CHROMIUM, Page, browser
 from trainers.loss.losses import PAIR_LOSSES, PairTerms
 from trainers.rules.base import RuleBatch
+from trainers.rules.catalogue import build
 from trainers.rules.learned import Learnable
-from trainers.rules.published.constant import Fixed
-from trainers.rules.published.foodpo import FooDPO
 
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 CONTROLS = (*LOG_PROBS, *BETAS)
@@ -42,8 +41,8 @@ def trained(state: dict[str, float]) -> dict[str, dict[str, float]]:
     assert isinstance(last, torch.nn.Linear)
     torch.nn.init.constant_(last.bias, state["nn"])
     rules = {
-        "fixed": Fixed(8, state["beta"]),
-        "foodpo": FooDPO(8, state["beta"], pref_beta_scale=state["c"]),
+        "fixed": build("fixed", {"pref_beta": state["beta"]}, 8),
+        "foodpo": build("foodpo", {"pref_beta": state["beta"], "pref_beta_scale": state["c"]}, 8),
         "learnable": learnable,
     }
     out = {}

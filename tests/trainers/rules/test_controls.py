@@ -49,7 +49,7 @@ def test_matched_mean(tiny_model: Path, tmp_path: Path, parent: Any, parent_rows
 
 
 def test_permuted(tiny_model: Path, tmp_path: Path, parent: Any, parent_rows: pd.DataFrame) -> None:
-    rows = control(tiny_model, tmp_path, "permuted", parent)
+    rows = control(tiny_model, tmp_path, "permuted", parent, params={"across": "step"})
     assert rows[["step", "example_id"]].equals(parent_rows[["step", "example_id"]])
     for step, group in rows.groupby("step"):
         theirs = parent_rows[parent_rows.step == step].dynamic_beta
@@ -88,6 +88,40 @@ def test_inverse_has_foodpos_mean_and_turns_it_round(
     rows = pd.read_parquet(tmp_path / "example_metrics.parquet")
     assert np.corrcoef(rows.dynamic_beta, rows.log_prompt_perplexity)[0, 1] < -0.9
     assert rows.dynamic_beta.mean() == pytest.approx(parent_rows.dynamic_beta.mean(), rel=0.05)
+
+
+def test_a_derangement_gives_every_example_anothers_betas() -> None:
+    """Two epochs and a part of a third; every pair's beta is its own, so what is left of the link is a correlation."""
+    rng, n = np.random.default_rng(1), 200
+    own = rng.random(n)
+    index = np.concatenate([rng.permutation(n), rng.permutation(n), rng.permutation(n)[:50]])
+    run = ParentRun(np.arange(len(index)) // 4 + 1, index, own[index])
+    dealt = run.deranged(seed=5)
+    assert (dealt.beta != run.beta).all()
+    for part in (slice(0, n), slice(n, 2 * n), slice(2 * n, None)):
+        assert sorted(dealt.beta[part]) == sorted(run.beta[part])
+    assert abs(np.corrcoef(dealt.beta, run.beta)[0, 1]) < 0.15
+    assert np.corrcoef(run.permuted(5, 64).beta, run.beta)[0, 1] > 0.15  # what shuffling within steps of four leaves
+    assert dict(zip(index[:n], dealt.beta[:n], strict=True)) == dict(
+        zip(index[n : 2 * n], dealt.beta[n : 2 * n], strict=True)
+    )
+
+
+def test_inverse_follows_the_parents_schedule_and_shape() -> None:
+    log_ppl = torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64)
+    schedule = {"scale_schedule": "linear", "pref_beta_scale_end": 1.5, "power": 2.0}
+    for params in (schedule, {"rescale": "mean", "power": 2.5}):
+        for progress in (0.0, 0.5):
+            means = []
+            for name in ("foodpo", "inverse"):
+                rule = catalogue.build(name, params, 8)
+                rule.initialise(log_ppl)
+                beta = rule.beta(RuleBatch(log_ppl, torch.ones(4).bool(), None, torch.arange(4), progress=progress))
+                means.append(float(beta.mean()))
+                sign = 1 if name == "foodpo" else -1
+                assert (beta.log() - sign * params["power"] * log_ppl.log()).std() < 1e-9
+            assert means[0] == pytest.approx(means[1])
+            assert "rescale" not in params or means[0] == pytest.approx(0.1)
 
 
 def test_one_pair_a_step_is_shuffled_over_a_window() -> None:

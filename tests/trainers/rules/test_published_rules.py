@@ -158,55 +158,6 @@ def test_perturbed_log_ratios_against_softmax_in_float64() -> None:
         assert found[kind].tolist() == pytest.approx([sums[0] - sums[2], sums[1] - sums[3]], abs=1e-5)
 
 
-# -- MallowsPO, alpha-DPO, dataset beta ------------------------------------------------------------------------
-
-
-@quick
-@given(st.lists(st.floats(0.01, 8.0), min_size=1, max_size=6), st.floats(0.05, 1.0), st.floats(0.01, 1.0))
-def test_mallows(entropies: list[float], phi: float, beta0: float) -> None:
-    rule = catalogue.build("mallows", {"phi": phi, "pref_beta": beta0}, 8)
-    rule.vocabulary_size = 5000
-    expected = [beta0 * -phi * math.log(min(h / math.log(5000), 1.0)) for h in entropies]
-    out = rule(batch_of(len(entropies), reference_entropy=torch.tensor(entropies, dtype=torch.float64)))
-    assert out.beta.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-15)
-    assert catalogue.build("mallows", {}, 8).phi == 0.29
-
-
-@quick
-@given(st.lists(margins, min_size=1, max_size=3), st.floats(0.0, 1.0), st.floats(0.0, 2.0), st.integers(0, 99))
-def test_alpha_dpo(batches: list[list[float]], alpha: float, gamma: float, seed: int) -> None:
-    from trainers.loss.losses import PAIR_LOSSES, PairTerms
-
-    rule = catalogue.build("alpha_dpo", {"alpha": alpha, "gamma_beta_ratio": gamma}, 8)
-    rng = np.random.default_rng(seed)
-    mu = sigma = 0.0
-    for values in batches:
-        gap, n = np.array(values), len(values)
-        s_w, s_l = rng.normal(-1, 0.5, n), rng.normal(-1.2, 0.5, n)
-        mu, sigma = 0.9 * mu + 0.1 * gap.mean(), 0.9 * sigma + 0.1 * gap.std(ddof=1)
-        m = gamma + alpha * (gap - mu) / sigma
-        expected = np.log1p(np.exp(-2.5 * (s_w - s_l - m)))
-        chosen = torch.tensor(s_w, requires_grad=True)
-        gap_tensor = torch.tensor(gap, requires_grad=True)
-        out = rule(
-            batch_of(n, delta_average=gap_tensor.detach(), chosen_average=chosen, rejected_average=torch.tensor(s_l))
-        )
-        ones = torch.ones(n, dtype=torch.float64)
-        terms = PairTerms(ones, ones, ones, ones, ones, ones, 2.5 * ones, margin=out.margin, score=out.score)
-        loss = PAIR_LOSSES["sigmoid"](terms)
-        assert loss.tolist() == pytest.approx(expected, rel=1e-9)
-        assert not out.margin.requires_grad
-        loss.sum().backward()
-        assert chosen.grad.tolist() == pytest.approx(-2.5 * (1 - np.exp(-expected)), rel=1e-6, abs=1e-12)
-
-
-def test_dataset_beta_is_what_the_rows_say() -> None:
-    rule = catalogue.build("dataset_beta", {}, 8)
-    assert rule(batch_of(2, pair_beta=torch.tensor([0.05, 0.4]))).beta.tolist() == pytest.approx([0.05, 0.4])
-    with pytest.raises(ValueError, match="in every row"):
-        rule(batch_of(2))
-
-
 # -- schedules and whose perplexity ----------------------------------------------------------------------------
 
 

@@ -187,7 +187,7 @@ def test_bounds_and_anchor_penalty(pref_beta: float, ratios: list[float], anchor
 @pytest.mark.parametrize("rule", sorted(catalogue.BUILTIN))
 def test_defaults_are_filled_in_and_build(rule: str) -> None:
     filled = catalogue.validate(rule, {})
-    published = {"epsilon_dpo": 0.01, "alpha_dpo": 2.5}.get(rule, 0.1)
+    published = {"epsilon_dpo": 0.01, "alpha_dpo": 2.5, "tur_dpo": 2.0, "uni_dpo": 2.0}.get(rule, 0.1)
     assert filled["pref_beta"] == published and filled["pref_loss"] == "sigmoid"
     assert catalogue.build(rule, filled, HIDDEN).pref_beta == published
 

@@ -89,13 +89,23 @@ def read(run: Path) -> tuple[list[dict[str, Any]], pd.DataFrame, dict[str, Any]]
     [
         ("foodpo", {}),
         ("beta_head", {"lora": LORA}),
+        ("beta_dpo", {}),
         ("epsilon_dpo", {"prefix_sharing": False, "params": {"pref_beta": 0.1, "epsilon": 0.1}}),
     ],
 )
 def test_two_processes_equal_one(tiny_model: Path, tmp_path: Path, rule: str, changes: dict[str, Any]) -> None:
-    batch = {"per_device_train_batch_size": 2}
-    two = write_job(tiny_model, tmp_path / "two", rule, {**batch, "gradient_accumulation_steps": 2}, **changes)
-    one = write_job(tiny_model, tmp_path / "one", rule, {**batch, "gradient_accumulation_steps": 4}, **changes)
+    # beta_dpo looks at the micro-batch of all ranks, which is to be the same
+    shapes = ((4, 1), (8, 1)) if rule == "beta_dpo" else ((2, 2), (2, 4))
+    two, one = (
+        write_job(
+            tiny_model,
+            tmp_path / name,
+            rule,
+            {"per_device_train_batch_size": size, "gradient_accumulation_steps": steps},
+            **changes,
+        )
+        for name, (size, steps) in zip(("two", "one"), shapes, strict=True)
+    )
     launch(two, 2)
     launch(one, 1)
     logs, rows, weights = zip(*(read(job.parent / "run") for job in (two, one)), strict=True)

@@ -36,30 +36,6 @@ def test_store_and_loop_agree(tiny_model: Path, tmp_path: Path, lora: Any, shari
     assert frames[0].dynamic_beta.std() > 0
 
 
-def test_mallows_entropy_equals_a_plain_forward(tiny_model: Path, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    job = make_job(tiny_model, tmp_path, "mallows", training={"max_steps": 1})
-    pairs = {pair.id: pair for pair in make_pairs()}
-    train(job, list(pairs.values()), lambda _: None)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    for row in pd.read_parquet(tmp_path / "example_metrics.parquet").itertuples():
-        entropies: list[float] = []
-        for answer in ("chosen", "rejected"):
-            prompt = tokenizer.apply_chat_template(pairs[row.example_id].prompt, add_generation_prompt=True)[
-                "input_ids"
-            ]
-            turns = pairs[row.example_id].prompt + getattr(pairs[row.example_id], answer)
-            whole = tokenizer.apply_chat_template(turns)["input_ids"]
-            with torch.no_grad():
-                logits = model(torch.tensor([whole])).logits[0, len(prompt) - 1 : -1].double()
-            p = torch.softmax(logits, -1)
-            entropies += (-(p * p.log()).sum(-1)).tolist()
-        share = np.mean(entropies) / np.log(model.config.vocab_size)
-        assert row.dynamic_beta == pytest.approx(0.1 * -0.29 * np.log(share), rel=1e-3)
-
-
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize("sharing", [False, True])
 def test_epsilon_dpo_steps_equal_a_plain_computation(
@@ -80,9 +56,8 @@ def test_epsilon_dpo_steps_equal_a_plain_computation(
     pairs = {pair.id: pair for pair in make_pairs()}
     train(job, list(pairs.values()), lambda _: None)
     rows = pd.read_parquet(tmp_path / "example_metrics.parquet")
-    # the policy is the reference, so every perturbation leaves the log-ratio where it is, but for rounding
-    steps = np.round((0.2 / rows.dynamic_beta[rows.step == 1] - 1) / 0.3).astype(int)
-    assert set(steps) <= {-1, 0, 1}
+    # the policy is the reference, so every perturbation leaves the log-ratio where it is, and rounding makes no step
+    assert (rows.dynamic_beta - 0.2).abs().max() < 1e-7
 
     moving = make_job(
         tiny_model,

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from trainers.rules.base import BetaRule, RuleBatch, RuleOutput
+from trainers.rules.base import PublishedRule, RuleBatch, RuleOutput
 from trainers.rules.published.moving_statistics import MovingStatistics
 
 
-class AlphaDPO(BetaRule):
+class AlphaDPO(PublishedRule):
     """l = -log sigmoid(beta * (s_w - s_l - sg[gamma/beta + alpha * (delta - mu) / sigma])).
 
     s is the policy's log-prob per token and delta the margin of length-averaged log-ratios, as in the authors' code, where mu
     and sigma are moving averages of delta over training batches (momentum 0.9, over all ranks, updated before they are
     used, never in evaluation). With `alpha` 0 this is SimPO (arXiv 2405.14734).
+
+    Other than there, delta is exactly 0 while the policy has not moved beyond float noise: sigma starts at 0 too, so the first
+    step would divide noise by noise.
     """
 
-    def __init__(
-        self,
-        hidden_size: int,
-        pref_beta: float = 2.5,
-        pref_loss: str = "sigmoid",
-        gamma_beta_ratio: float = 0.6,
-        alpha: float = 0.2,
-        momentum: float = 0.9,
-    ) -> None:
-        super().__init__(pref_beta, pref_loss)
-        self.gamma_beta_ratio, self.alpha = float(gamma_beta_ratio), float(alpha)
-        self.statistics = MovingStatistics(momentum)
+    batch_statistics = True
+
+    def __init__(self, hidden_size: int, **params: Any) -> None:
+        super().__init__(hidden_size, **params)
+        self.statistics = MovingStatistics(self.momentum, self.start)
 
     def output(self, batch: RuleBatch) -> RuleOutput:
         chosen, rejected, gap = batch.chosen_average, batch.rejected_average, batch.delta_average

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from trainers.rules.base import BetaRule, RuleBatch, RuleOutput
+from trainers.rules.base import PublishedRule, RuleBatch, RuleOutput
 from trainers.rules.published.moving_statistics import MovingStatistics
 
 
-class BetaDPO(BetaRule):
+class BetaDPO(PublishedRule):
     """As in the authors' code: floor(keep * B) pairs are drawn without replacement with weight
     exp(-((delta - mu) / sigma)^2 / 2), beta = max(pref_beta * (1 + a * (mean(delta kept) - mu)), beta_min), and the loss is
     the mean over the pairs kept.
 
     mu and sigma are moving averages over training batches, updated before they are used and never in evaluation. B is
     the micro-batch over all ranks: with gradient accumulation each micro-batch has its own beta. `a` 0 and `keep` 1
-    give DPO.
+    give DPO; `a` 0 alone is the filter without the schedule, `keep` 1 alone the schedule without the filter. Margins are exactly
+    0 while the policy has not moved beyond float noise, so that noise decides neither beta nor the draw.
     """
 
+    batch_statistics = True
     calls: Tensor
 
-    def __init__(
-        self,
-        hidden_size: int,
-        pref_beta: float = 0.1,
-        pref_loss: str = "sigmoid",
-        a: float = 0.6,
-        keep: float = 0.8,
-        momentum: float = 0.9,
-        beta_min: float = 1e-3,
-    ) -> None:
-        super().__init__(pref_beta, pref_loss)
-        self.a, self.keep, self.beta_min = float(a), float(keep), float(beta_min)
-        self.statistics = MovingStatistics(momentum)
+    def __init__(self, hidden_size: int, **params: Any) -> None:
+        super().__init__(hidden_size, **params)
+        self.statistics = MovingStatistics(self.momentum, self.start)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def output(self, batch: RuleBatch) -> RuleOutput:

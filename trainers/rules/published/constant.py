@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from trainers.rules.base import BetaRule, RuleBatch
+from trainers.rules.base import PublishedRule, RuleBatch
 
 
-class Fixed(BetaRule):
+class Fixed(PublishedRule):
     """beta = pref_beta for every pair, as a Python float: the loss is TRL's own to the last bit."""
-
-    def __init__(self, hidden_size: int, pref_beta: float = 0.1, pref_loss: str = "sigmoid") -> None:
-        super().__init__(pref_beta, pref_loss)
 
     def beta(self, batch: RuleBatch) -> float:
         return self.pref_beta
 
 
-class DatasetBeta(BetaRule):
+class DatasetBeta(PublishedRule):
     """beta_i is what the row of pair i says. `pref_beta` is only the beta0 that losses are compared at."""
 
     needs_pair_beta = True
-
-    def __init__(self, hidden_size: int, pref_beta: float = 0.1, pref_loss: str = "sigmoid") -> None:
-        super().__init__(pref_beta, pref_loss)
 
     def beta(self, batch: RuleBatch) -> Tensor:
         if batch.pair_beta is None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainers.rules.base import BetaRule, RuleBatch
+from trainers.rules.base import PublishedRule, RuleBatch
 
 
-class EpsilonDPO(BetaRule):
+class EpsilonDPO(PublishedRule):
     """beta_i = beta / (1 + eps * step_i); after each optimiser step beta <- beta / (1 + eps * mean(step)).
 
     step_i is +1 where the log-ratio of chosen to rejected grows strictly when the logits move away from the reference,
@@ -22,12 +23,10 @@ class EpsilonDPO(BetaRule):
     step_sum: Tensor
     step_count: Tensor
 
-    def __init__(
-        self, hidden_size: int, pref_beta: float = 0.01, pref_loss: str = "sigmoid", epsilon: float = 0.01
-    ) -> None:
-        super().__init__(pref_beta, pref_loss)
-        self.epsilon = self.perturbation = float(epsilon)
-        self.register_buffer("current", torch.tensor(float(pref_beta), dtype=torch.float64))
+    def __init__(self, hidden_size: int, **params: Any) -> None:
+        super().__init__(hidden_size, **params)
+        self.perturbation = self.epsilon
+        self.register_buffer("current", torch.tensor(self.pref_beta, dtype=torch.float64))
         self.register_buffer("step_sum", torch.zeros((), dtype=torch.float64))
         self.register_buffer("step_count", torch.zeros((), dtype=torch.float64))
 

@@ -7,14 +7,17 @@ from torch import Tensor, nn
 
 
 class MovingStatistics(nn.Module):
-    """Exponential moving averages of a batch's mean and standard deviation, both starting at 0 as in the authors' code."""
+    """Exponential moving averages of a batch's mean and standard deviation.
+
+    They start at 0, as in the authors' code, or (`start` first) at the first batch whose values differ.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, momentum: float) -> None:
+    def __init__(self, momentum: float, start: str = "zero") -> None:
         super().__init__()
-        self.momentum = momentum
+        self.momentum, self.start = momentum, start
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
         self.register_buffer("std", torch.zeros((), dtype=torch.float64))
 
@@ -25,5 +28,6 @@ class MovingStatistics(nn.Module):
                 "this rule needs the spread of a batch: use per_device_train_batch_size of at least 2 (or several processes)"
             )
         values = values.double()
-        self.mean.mul_(self.momentum).add_(values.mean(), alpha=1 - self.momentum)
-        self.std.mul_(self.momentum).add_(values.std(), alpha=1 - self.momentum)
+        momentum = 0.0 if self.start == "first" and float(self.std) == 0 else self.momentum
+        self.mean.mul_(momentum).add_(values.mean(), alpha=1 - momentum)
+        self.std.mul_(momentum).add_(values.std(), alpha=1 - momentum)

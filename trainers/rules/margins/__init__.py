@@ -1,0 +1,1 @@
+"""Published rules that shift or replace the log-ratio margin."""

@@ -1,0 +1,1 @@
+"""Published rules that add a term to the loss."""

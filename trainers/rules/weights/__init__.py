@@ -1,0 +1,1 @@
+"""Published rules that weight the pairs' losses."""
