@@ -62,9 +62,8 @@ def instrument(summary: Summary) -> list[Fact]:
             "the method with the widest interval.",
         )
     )
-    floors = [
-        abs(r.difference) for r in summary.noise_floor.rows if f"{r.benchmark}/{r.metric}" == summary.primary.value
-    ]
+    rows = [r for r in summary.noise_floor.rows if f"{r.benchmark}/{r.metric}" == summary.primary.value]
+    floors = [abs(r.difference) for r in rows if r.difference is not None]
     floor = f"{max(floors):.3f}" if floors else "not measured"
     return [
         *facts,
