@@ -53,18 +53,18 @@ def instrument(summary: Summary) -> list[Fact]:
     facts = [_control(summary, kind) for kind in ("positive", "negative")]
     tested = [r for r in summary.inference.rows if not r.control]
     effects = [r.detectable for r in tested if r.detectable is not None]
-    smallest = f"{max(effects):.3f}" if effects else f"none: fewer than {LEAST_SEEDS} seeds" if tested else "none"
+    few = bool(tested) and all(len(r.seed_differences) < LEAST_SEEDS for r in tested)
+    smallest = f"{max(effects):.3f}" if effects else f"none: fewer than {LEAST_SEEDS} seeds" if few else "not known"
     facts.append(
         Fact(
             "smallest effect found in 80 %",
             smallest,
-            "The true difference to the baseline that this design finds in four of five repetitions at two-sided p = .05, of "
-            "the method with the widest interval.",
+            "The true difference to the baseline that this design finds in four of five repetitions at two-sided p = .05, not "
+            "adjusted over methods, of the method with the widest interval.",
         )
     )
-    floors = [
-        abs(r.difference) for r in summary.noise_floor.rows if f"{r.benchmark}/{r.metric}" == summary.primary.value
-    ]
+    rows = [r for r in summary.noise_floor.rows if f"{r.benchmark}/{r.metric}" == summary.primary.value]
+    floors = [abs(r.difference) for r in rows if r.difference is not None]
     floor = f"{max(floors):.3f}" if floors else "not measured"
     return [
         *facts,

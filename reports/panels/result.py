@@ -125,7 +125,7 @@ RESULT = Panel(
 )
 DIFFERENCES = Panel(
     name="differences",
-    title="Difference to the baseline, every seed a dot",
+    title="Differences, every seed a dot",
     section="headline",
     columns=COLUMNS,
     rows=difference_rows,

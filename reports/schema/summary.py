@@ -117,7 +117,7 @@ def _in_words_of_now(summary: Any) -> Any:
         for m in summary["metrics"]
     ]
     why = f"written by schema version {summary['schema_version']}; run the report command again"
-    table = {
+    table: Json = {
         "metric": None,
         "at": "final",
         "model": why,

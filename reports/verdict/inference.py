@@ -110,7 +110,9 @@ def _row(judged: Judged, control: bool, levels: dict[str, Level], claimed: bool,
     word = "undecided" if ruling.word == "equivalent" and not nulls_count else ruling.word
     p = min(ruling.p["better"], ruling.p["worse"]) if word == "undecided" else ruling.p[word]
     why = None if ruling.testable else contrast.reason or f"fewer than {LEAST_SEEDS} paired seeds"
-    usable = ruling.testable and mean.stderr is not None and mean.degrees is not None and mean.degrees >= 1
+    detectable = None
+    if ruling.testable and mean.stderr is not None and mean.degrees is not None and mean.degrees >= 1:
+        detectable = minimum_detectable_effect(mean.stderr, mean.degrees)
     settle = to_settle(contrast, m)
     level = levels.get(contrast.first) or Level(label=contrast.first, score=None, kl=None, length=None)
     return InferenceRow(
@@ -129,7 +131,7 @@ def _row(judged: Judged, control: bool, levels: dict[str, Level], claimed: bool,
         ),
         verdict=word,
         min_effect=m,
-        detectable=minimum_detectable_effect(mean.stderr, mean.degrees) if usable else None,
+        detectable=detectable,
         seeds_needed=None if settle is None else settle.seeds,
         attribution=attribution_text(judged),
         failures=list(judged.evidence.failures),
