@@ -27,7 +27,8 @@ _SIDES = ("chosen", "rejected")
 class Preference(Benchmark):
     """Rows `prompt`, `chosen`, `rejected`: texts or chat messages; `group` marks pairs that share a prompt.
 
-    Before the prompt may stand a `system` text and a `history` of [question, answer] pairs or of messages.
+    Before the prompt may stand a `system` text and a `history` of [question, answer] pairs or of messages. Rows with a
+    `subset`, as RewardBench has (arXiv 2403.13787), also give the metric `accuracy:SUBSET`.
 
     Args:
         beta0: scale of implicit rewards and of the loss, the same for every policy whatever it was trained with.
@@ -71,7 +72,11 @@ class Preference(Benchmark):
                 raise BenchmarkError(str(error)) from None
             if pair["chosen"] == pair["rejected"]:
                 raise BenchmarkError(f"{where}: chosen and rejected are identical; remove the row")
+            pair["subset"] = row.get("subset")
             found.append(pair)
+        lacking = [row["id"] for row in found if row["subset"] is None]
+        if lacking and len(lacking) < len(found):
+            raise BenchmarkError(f"{path}: row {lacking[0]} has no 'subset', and others have; name one in every row")
         return found
 
     def prompts_of(self, row: Row) -> list[str]:
@@ -94,10 +99,11 @@ class Preference(Benchmark):
         for row, chosen, rejected, log_ppl in zip(rows, requests[::2], requests[1::2], perplexity, strict=True):
             policy = [math.fsum(ours[request.id]) for request in (chosen, rejected)]
             reference = [math.fsum(theirs[request.id]) for request in (chosen, rejected)]
+            values = self._values(policy, reference)
             items.append(
                 {
                     "id": row["id"],
-                    "values": self._values(policy, reference),
+                    "values": values | ({f"accuracy:{row['subset']}": values["accuracy"]} if row["subset"] else {}),
                     "group": row["group"],
                     "prompt": row["prompt"][-1]["content"],
                     "policy_logps": policy,
@@ -108,7 +114,8 @@ class Preference(Benchmark):
             )
             lengths.append((len(chosen.continuation), len(rejected.continuation)))
         longer = ["chosen longer" if c > r else "rejected longer" if c < r else "equal" for c, r in lengths]
-        return self.result(visit, fingerprint, items) | {
+        subsets = sorted({f"accuracy:{row['subset']}" for row in rows if row["subset"]})
+        return self.result(visit, fingerprint, items, {**self.metrics, **dict.fromkeys(subsets, True)}) | {
             "beta0": self._beta0,
             "by_prompt_perplexity": by_quantile(items, perplexity, self._quantiles, self.metrics),
             "by_answer_tokens": by_quantile(items, [(c + r) / 2 for c, r in lengths], self._quantiles, self.metrics),

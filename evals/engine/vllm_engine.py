@@ -15,7 +15,7 @@ from trainers.common.files import Json
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
-def _prepare_environment(config: EngineConfig) -> bool:
+def prepare_environment(kv_cache_gib: int) -> bool:
     """Set what vLLM reads from the environment at import; returns whether it will run on the CPU."""
     # vLLM forks its engine, and a process that was forked after CUDA was asked about cannot use it: ask by NVML, and spawn
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
@@ -28,7 +28,7 @@ def _prepare_environment(config: EngineConfig) -> bool:
     if on_cpu:
         # vLLM compiles some helpers even where enforce_eager is set; that takes a C++ compiler, which a machine may lack
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.kv_cache_gib))
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(kv_cache_gib))
         # the default binding leaves a core idle: on two cores that halves the throughput
         cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
@@ -54,7 +54,7 @@ class VllmEngine:
     _adapter: Any  # vLLM's request that names the adapter in use
 
     def __init__(self, model_dir: Path, config: EngineConfig) -> None:
-        on_cpu = _prepare_environment(config)
+        on_cpu = prepare_environment(config.kv_cache_gib)
         if on_cpu and config.lora == "adapters":
             raise EngineError(
                 "evaluation.engine.lora is 'adapters', and prompt log-probs fail with adapters on CPUs; set it to merge"

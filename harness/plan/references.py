@@ -72,11 +72,18 @@ class ResolvedModel:
     path: Path
 
 
-def resolve_model(model: ModelConfig, where: str, log: Callable[[str], None], beside: Path = Path()) -> ResolvedModel:
+def resolve_model(
+    model: ModelConfig,
+    where: str,
+    log: Callable[[str], None],
+    beside: Path = Path(),
+    key: str = "model.name_or_path",
+) -> ResolvedModel:
     """Find, prepare or download the model.
 
     Args:
         beside: the matrix file's folder; a directory is looked for in the working directory first, then there.
+        key: of the matrix file, that names it.
 
     Raises:
         UserError: unknown, without weights or tokenizer, or not to be had.
@@ -89,11 +96,11 @@ def resolve_model(model: ModelConfig, where: str, log: Callable[[str], None], be
                 log(f"preparing {name} (once)")
             return ResolvedModel(name, prepare_model(short))
         except EmbeddedModelError as error:
-            raise UserError(f"{where}: model.name_or_path: {error}") from None
+            raise UserError(f"{where}: {key}: {error}") from None
     path = next((path for path in (Path(name).expanduser(), beside / name) if path.is_dir()), None)
     if path is None and not is_hub_id(name):
         raise UserError(
-            f"{where}: model.name_or_path is {name!r}; no such directory; give a checkpoint directory, "
+            f"{where}: {key} is {name!r}; no such directory; give a checkpoint directory, "
             "a hub id (owner/name) or embedded:smollm2-135m-instruct"
         )
     # absolute: workers may run in another directory
