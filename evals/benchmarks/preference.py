@@ -72,9 +72,10 @@ class Preference(Benchmark):
                 raise BenchmarkError(str(error)) from None
             if pair["chosen"] == pair["rejected"]:
                 raise BenchmarkError(f"{where}: chosen and rejected are identical; remove the row")
-            pair["subset"] = row.get("subset")
+            if row.get("subset") is not None:
+                pair["subset"] = str(row["subset"])
             found.append(pair)
-        lacking = [row["id"] for row in found if row["subset"] is None]
+        lacking = [row["id"] for row in found if "subset" not in row]
         if lacking and len(lacking) < len(found):
             raise BenchmarkError(f"{path}: row {lacking[0]} has no 'subset', and others have; name one in every row")
         return found
@@ -103,7 +104,7 @@ class Preference(Benchmark):
             items.append(
                 {
                     "id": row["id"],
-                    "values": values | ({f"accuracy:{row['subset']}": values["accuracy"]} if row["subset"] else {}),
+                    "values": values | ({f"accuracy:{row['subset']}": values["accuracy"]} if "subset" in row else {}),
                     "group": row["group"],
                     "prompt": row["prompt"][-1]["content"],
                     "policy_logps": policy,
@@ -114,7 +115,7 @@ class Preference(Benchmark):
             )
             lengths.append((len(chosen.continuation), len(rejected.continuation)))
         longer = ["chosen longer" if c > r else "rejected longer" if c < r else "equal" for c, r in lengths]
-        subsets = sorted({f"accuracy:{row['subset']}" for row in rows if row["subset"]})
+        subsets = sorted({f"accuracy:{row['subset']}" for row in rows if "subset" in row})
         return self.result(visit, fingerprint, items, {**self.metrics, **dict.fromkeys(subsets, True)}) | {
             "beta0": self._beta0,
             "by_prompt_perplexity": by_quantile(items, perplexity, self._quantiles, self.metrics),
