@@ -97,6 +97,7 @@ class Preference(Benchmark):
         ours, theirs = complete(visit, requests), complete(visit.of_reference(), requests)
         perplexity = perplexities(visit.of_reference(), prompts)
         items, lengths = [], []
+        subsets = sorted({row["subset"] for row in rows if "subset" in row})
         for row, chosen, rejected, log_ppl in zip(rows, requests[::2], requests[1::2], perplexity, strict=True):
             policy = [math.fsum(ours[request.id]) for request in (chosen, rejected)]
             reference = [math.fsum(theirs[request.id]) for request in (chosen, rejected)]
@@ -104,7 +105,7 @@ class Preference(Benchmark):
             items.append(
                 {
                     "id": row["id"],
-                    "values": values | ({f"accuracy:{row['subset']}": values["accuracy"]} if "subset" in row else {}),
+                    "values": values | {_of(s): values["accuracy"] if row["subset"] == s else None for s in subsets},
                     "group": row["group"],
                     "prompt": row["prompt"][-1]["content"],
                     "policy_logps": policy,
@@ -115,8 +116,7 @@ class Preference(Benchmark):
             )
             lengths.append((len(chosen.continuation), len(rejected.continuation)))
         longer = ["chosen longer" if c > r else "rejected longer" if c < r else "equal" for c, r in lengths]
-        subsets = sorted({f"accuracy:{row['subset']}" for row in rows if "subset" in row})
-        return self.result(visit, fingerprint, items, {**self.metrics, **dict.fromkeys(subsets, True)}) | {
+        return self.result(visit, fingerprint, items, {**self.metrics, **dict.fromkeys(map(_of, subsets), True)}) | {
             "beta0": self._beta0,
             "by_prompt_perplexity": by_quantile(items, perplexity, self._quantiles, self.metrics),
             "by_answer_tokens": by_quantile(items, [(c + r) / 2 for c, r in lengths], self._quantiles, self.metrics),
@@ -152,6 +152,10 @@ class Preference(Benchmark):
 
     def _prompts(self, visit: Visit, rows: list[Row]) -> list[Request | None]:
         return [prompt_request(self._ids(visit, row)[0]) for row in rows]
+
+
+def _of(subset: str) -> str:
+    return f"accuracy:{subset}"
 
 
 def _above(difference: float) -> float:

@@ -211,6 +211,10 @@ def _scores(run_dir: Path) -> list[Json]:
     return [scores_schema.read_json(path) for path in sorted((run_dir / scores_schema.SCORES).glob("*.json"))]
 
 
+def _primary(scores: Json) -> Json:
+    return dict(scores.get("metrics", {}).get(scores.get("primary_metric"), {}))
+
+
 def _model_index(run_dir: Path, name: str) -> Json:
     """`model-index` of the front matter: the primary metric of every benchmark, as the hub shows them on a model's page."""
     from huggingface_hub import EvalResult
@@ -222,10 +226,10 @@ def _model_index(run_dir: Path, name: str) -> Json:
             dataset_type=(scores.get("dataset") or {}).get("id") or scores["benchmark"],
             dataset_name=scores["benchmark"],
             metric_type=scores["primary_metric"],
-            metric_value=scores["metrics"][scores["primary_metric"]]["value"],
+            metric_value=_primary(scores)["value"],
         )
         for scores in _scores(run_dir)
-        if scores["metrics"][scores["primary_metric"]]["value"] is not None
+        if _primary(scores).get("value") is not None
     ]
     return {"model-index": eval_results_to_model_index(name, results)} if results else {}
 
@@ -239,8 +243,8 @@ def eval_results(run_dir: Path) -> dict[str, str]:
 
     files = {}
     for scores in _scores(run_dir):
-        dataset, metric = scores.get("dataset") or {}, scores["metrics"][scores["primary_metric"]]
-        if dataset.get("id") is None or metric["value"] is None:
+        dataset, metric = scores.get("dataset") or {}, _primary(scores)
+        if dataset.get("id") is None or metric.get("value") is None:
             continue
         notes = [f"{scores['primary_metric']}", f"{scores['num_fewshot']}-shot", f"{metric['n']} documents"]
         entry = EvalResultEntry(
