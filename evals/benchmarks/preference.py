@@ -27,7 +27,8 @@ _SIDES = ("chosen", "rejected")
 class Preference(Benchmark):
     """Rows `prompt`, `chosen`, `rejected`: texts or chat messages; `group` marks pairs that share a prompt.
 
-    Before the prompt may stand a `system` text and a `history` of [question, answer] pairs or of messages.
+    Before the prompt may stand a `system` text and a `history` of [question, answer] pairs or of messages. Rows with a
+    `subset`, as RewardBench has (arXiv 2403.13787), also give the metric `accuracy:SUBSET`.
 
     Args:
         beta0: scale of implicit rewards and of the loss, the same for every policy whatever it was trained with.
@@ -71,7 +72,12 @@ class Preference(Benchmark):
                 raise BenchmarkError(str(error)) from None
             if pair["chosen"] == pair["rejected"]:
                 raise BenchmarkError(f"{where}: chosen and rejected are identical; remove the row")
+            if row.get("subset") is not None:
+                pair["subset"] = str(row["subset"])
             found.append(pair)
+        lacking = [row["id"] for row in found if "subset" not in row]
+        if lacking and len(lacking) < len(found):
+            raise BenchmarkError(f"{path}: row {lacking[0]} has no 'subset', and others have; name one in every row")
         return found
 
     def prompts_of(self, row: Row) -> list[str]:
@@ -91,13 +97,15 @@ class Preference(Benchmark):
         ours, theirs = complete(visit, requests), complete(visit.of_reference(), requests)
         perplexity = perplexities(visit.of_reference(), prompts)
         items, lengths = [], []
+        subsets = sorted({row["subset"] for row in rows if "subset" in row})
         for row, chosen, rejected, log_ppl in zip(rows, requests[::2], requests[1::2], perplexity, strict=True):
             policy = [math.fsum(ours[request.id]) for request in (chosen, rejected)]
             reference = [math.fsum(theirs[request.id]) for request in (chosen, rejected)]
+            values = self._values(policy, reference)
             items.append(
                 {
                     "id": row["id"],
-                    "values": self._values(policy, reference),
+                    "values": values | {_of(s): values["accuracy"] if row["subset"] == s else None for s in subsets},
                     "group": row["group"],
                     "prompt": row["prompt"][-1]["content"],
                     "policy_logps": policy,
@@ -108,7 +116,7 @@ class Preference(Benchmark):
             )
             lengths.append((len(chosen.continuation), len(rejected.continuation)))
         longer = ["chosen longer" if c > r else "rejected longer" if c < r else "equal" for c, r in lengths]
-        return self.result(visit, fingerprint, items) | {
+        return self.result(visit, fingerprint, items, {**self.metrics, **dict.fromkeys(map(_of, subsets), True)}) | {
             "beta0": self._beta0,
             "by_prompt_perplexity": by_quantile(items, perplexity, self._quantiles, self.metrics),
             "by_answer_tokens": by_quantile(items, [(c + r) / 2 for c, r in lengths], self._quantiles, self.metrics),
@@ -144,6 +152,10 @@ class Preference(Benchmark):
 
     def _prompts(self, visit: Visit, rows: list[Row]) -> list[Request | None]:
         return [prompt_request(self._ids(visit, row)[0]) for row in rows]
+
+
+def _of(subset: str) -> str:
+    return f"accuracy:{subset}"
 
 
 def _above(difference: float) -> float:

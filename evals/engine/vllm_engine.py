@@ -24,7 +24,7 @@ from trainers.common.files import Json
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
-def _prepare_environment(config: EngineConfig) -> bool:
+def prepare_environment(kv_cache_gib: int) -> bool:
     """Set what vLLM reads from the environment at import; returns whether it will run on the CPU."""
     # vLLM forks its engine, and a process that was forked after CUDA was asked about cannot use it: ask by NVML, and spawn
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
@@ -37,7 +37,7 @@ def _prepare_environment(config: EngineConfig) -> bool:
     if on_cpu:
         # vLLM compiles some helpers even where enforce_eager is set; that takes a C++ compiler, which a machine may lack
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.kv_cache_gib))
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(kv_cache_gib))
         # the default binding leaves a core idle: on two cores that halves the throughput
         cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
@@ -63,7 +63,7 @@ class VllmEngine:
     _adapter: Any  # vLLM's request that names the adapter in use
 
     def __init__(self, model_dir: Path, config: EngineConfig) -> None:
-        self._on_cpu = on_cpu = _prepare_environment(config)
+        self._on_cpu = on_cpu = prepare_environment(config.kv_cache_gib)
         self._dtype = choose_dtype(config)
         if on_cpu and config.lora == "adapters":
             raise EngineError(

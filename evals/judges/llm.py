@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from evals.judges.base import Judge, JudgeError, Request
 from evals.judges.cache import Cost, Reply
 from evals.judges.endpoint import Budget, Endpoint, Pace, Unanswered
+from evals.judges.served import Server
 from evals.judges.templates import load_template
 from trainers.common.files import Json, file_hash
 from trainers.common.plugins import checked
@@ -32,8 +34,10 @@ class LLMJudge(Judge):
     two different models must be served under two names.
 
     Args:
-        model: name the server knows the model by.
+        model: name the server knows the model by; with `serve`, its last path component by default.
         base_url: address up to the version, for example http://localhost:8000/v1.
+        serve: instead of an address, the checkpoint that a vLLM server is started with when the first reply is needed; it is
+            stopped with this process. serve_options: of `vllm serve`, such as {max_model_len: 4096}.
         template: name of a shipped template, or the path of a YAML file.
         api_key_env: environment variable with the key; None for servers without one.
         temperature: 0 for one and the same verdict each time.
@@ -49,8 +53,10 @@ class LLMJudge(Judge):
     @checked
     def __init__(
         self,
-        model: Name,
-        base_url: Name,
+        model: Name | None = None,
+        base_url: Name | None = None,
+        serve: Name | None = None,
+        serve_options: Mapping[str, Any] | None = None,
         template: Name = "pairwise",
         api_key_env: str | None = None,
         temperature: Annotated[float | int, Field(ge=0)] = 0.0,
@@ -63,17 +69,28 @@ class LLMJudge(Judge):
         retries: NonNegativeInt = 5,
         backoff_s: NonNegativeFloat = 1.0,
     ) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise JudgeError(f"base_url is {base_url!r}; it must be like http://localhost:8000/v1")
-        if "@" in parts.netloc or parts.query:
-            raise JudgeError("base_url must hold no credentials; name an environment variable in api_key_env")
+        if (base_url is None) == (serve is None):
+            raise JudgeError(
+                "base_url or serve is needed, and not both: the address of a server, or a model to start one with"
+            )
+        if serve is None and serve_options is not None:
+            raise JudgeError("serve_options are for serve; remove them, or give a model to serve instead of base_url")
+        model = model or Path(serve or "").name
+        if not model:
+            raise JudgeError("model is missing; give the name that the server at base_url knows the model by")
+        self._server = None if serve is None else Server(serve, model, serve_options or {})
+        if base_url is not None:
+            parts = urlsplit(base_url)
+            if parts.scheme not in ("http", "https") or not parts.netloc:
+                raise JudgeError(f"base_url is {base_url!r}; it must be like http://localhost:8000/v1")
+            if "@" in parts.netloc or parts.query:
+                raise JudgeError("base_url must hold no credentials; name an environment variable in api_key_env")
         extra = dict(extra_body or {})
         if "messages" in extra:
             raise JudgeError("extra_body must not hold 'messages': they come from the template; remove the key")
         self.template = load_template(template)
         self.compares = self.template.compares
-        self._endpoint = Endpoint(base_url, api_key_env, timeout_s, retries, backoff_s)
+        self._endpoint = Endpoint(base_url or "", api_key_env, timeout_s, retries, backoff_s)
         self._concurrency, self._per_minute = concurrency, requests_per_minute
         self._limits, self.max_requests = (max_requests, max_tokens), max_requests
         settings: Json = {"model": model, "temperature": temperature, "max_tokens": self.template.max_tokens}
@@ -95,9 +112,12 @@ class LLMJudge(Judge):
         return None if self._per_minute is None else 60.0 / self._per_minute
 
     def identity(self) -> Json:
-        return {"kind": "llm", "settings": self._settings, "template": dict(self.template.content)}
+        served = {} if self._server is None else {"served": self._server.identity()}
+        return {"kind": "llm", "settings": self._settings, "template": dict(self.template.content), **served}
 
     def ask(self, requests: Sequence[Request], spent: Cost) -> Iterator[tuple[int, Reply]]:
+        if self._server is not None:
+            self._endpoint = replace(self._endpoint, base_url=self._server.start())
         pace, budget, stop = Pace(self._per_minute), Budget(*self._limits, spent), threading.Event()
         client = self._endpoint.client()
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="judge")

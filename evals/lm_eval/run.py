@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ import lm_eval
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Kind
 from lm_eval.tasks._yaml_loader import load_yaml
+from torch.utils import collect_env
 
 from evals.benchmarks.base import Visit
 from evals.estimates import score_file
 from evals.job import LM_EVAL
 from evals.lm_eval.model import EngineLM, ResultCache, cache_path
 from trainers.common.files import Json
+
+# lm-eval describes the machine after every task, in seconds (it runs pip, lscpu and more); once a process is enough
+collect_env.get_pretty_env_info = cache(collect_env.get_pretty_env_info)
 
 TASKS = Path(__file__).parents[1] / "tasks"
 #: The first of these that a task reports is its primary metric; else the first metric it reports.
@@ -155,6 +159,15 @@ def _metrics(output: Json, task: str, filters: list[str]) -> dict[str, Json]:
     }
 
 
+def _dataset(task: Any) -> Json | None:
+    """Where a task's documents come from on the hub: `id`, `config`, `split`; None for files."""
+    name = task.get_config("dataset_path")
+    if not isinstance(name, str) or name.count("/") != 1 or Path(name).exists():
+        return None
+    split = task.get_config("test_split") or task.get_config("validation_split")
+    return {"id": name, "config": task.get_config("dataset_name"), "split": split}
+
+
 def run_task(visit: Visit, again: bool = False) -> Json:
     """Scores of the engine's present weights on the lm-eval task of a visit (its first `limit` documents).
 
@@ -196,6 +209,7 @@ def run_task(visit: Visit, again: bool = False) -> Json:
     items = _items(samples, filters, str(found.get_config("output_type")))
     return score_file(visit.name, LM_EVAL, visit.policy.run_id, fingerprint, items, metrics, [*ranked, *metrics][0]) | {
         "task": entry.task,
+        "dataset": _dataset(found),
         "num_fewshot": output["n-shot"][entry.task],
         "chat": chat,
         "versions": {"lm_eval": lm_eval.__version__, "task": str(output["versions"][entry.task])},

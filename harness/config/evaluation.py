@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import typing
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from trainers.common import Json
 
@@ -116,8 +116,18 @@ class JudgeConfig(WithParams):
     checkpoints: bool = False
 
 
+#: Tasks that ask for knowledge and skills preference training is not about: those of this package, or a choice of the hub's.
+FORGETTING = {
+    "embedded": ("capitals", "word_arithmetic"),
+    "hub": ("arc_challenge", "gsm8k", "hellaswag", "truthfulqa_mc2", "winogrande"),
+}
+
+
 class EvaluationConfig(Strict):
     """What every policy, the reference included, is measured on.
+
+    `forgetting` adds lm-eval tasks that show what training cost: `embedded` (capitals, word_arithmetic) or `hub` (arc_challenge,
+    gsm8k, hellaswag, truthfulqa_mc2, winogrande). A task that `lm_eval` lists keeps its settings there.
 
     With `checkpoints`, intermediate checkpoints are kept and measured too: after these steps, or (true) where the trainer saves;
     of the runs with a seed in `checkpoint_seeds`, or of all; on the benchmarks named in `checkpoint_benchmarks`, or on all.
@@ -130,6 +140,15 @@ class EvaluationConfig(Strict):
     checkpoints: _Checkpoints = False
     checkpoint_seeds: typing.Annotated[list[int], Field(min_length=1)] | None = None
     checkpoint_benchmarks: typing.Annotated[list[str], Field(min_length=1)] | None = None
+    forgetting: Literal["embedded", "hub"] | None = None
+
+    @model_validator(mode="after")
+    def _with_forgetting(self) -> Self:
+        listed = {one.task for one in self.lm_eval}
+        for task in FORGETTING.get(self.forgetting or "", ()):
+            if task not in listed:
+                self.lm_eval.append(LmEvalConfig.model_validate({"task": task}))
+        return self
 
     @property
     def benchmark_names(self) -> list[str]:

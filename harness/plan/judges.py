@@ -14,8 +14,10 @@ from evals.judges import registry
 from evals.judges.base import Judge, JudgeError
 from evals.judges.worker import SCORE, WIN_RATE, cell_name
 from harness.checks.report import Measured
-from harness.config import JudgeConfig, MatrixConfig, Source, refuse
+from harness.config import JudgeConfig, MatrixConfig, ModelConfig, Source, refuse
 from harness.plan.entries import LM_EVAL, PlannedBenchmark, PlannedJudge
+from harness.plan.model_hash import model_hash
+from harness.plan.references import resolve_model
 from reports.compare.length_metric import LENGTH_CONTROLLED
 from trainers.common import Json, UserError, file_hash, nearest
 
@@ -113,6 +115,8 @@ def _resolve(
     except JudgeError as error:
         key, _, problem = str(error).partition(" ")
         raise UserError(f"{at(key)} {problem}") from None
+    if "serve" in params and kind == "llm":
+        params, files = _served(params, files, base, at, log)
     _check_key(params, at, log)
     try:
         built = registry.build(kind, params)
@@ -132,6 +136,18 @@ def _resolve(
         benchmarks=benchmarks,
         answers={name: rows[name].answers for name in benchmarks},
     )
+
+
+def _served(
+    params: Json, files: dict[str, str], base: Path, at: At, log: Callable[[str], None]
+) -> tuple[Json, dict[str, str]]:
+    """The model that a judge serves, found as the model of the matrix is; its content is part of the name it is served by."""
+    wanted = ModelConfig.model_validate({"name_or_path": str(params["serve"])})
+    where, _, key = at("serve").rpartition(": ")
+    found = resolve_model(wanted, where, log, base, key)
+    digest = model_hash(found.path)
+    name = f"{params.get('model') or Path(found.name.rpartition(':')[2]).name}-{digest[:12]}"
+    return {**params, "serve": str(found.path), "model": name}, {**files, "serve": digest}
 
 
 def _check_key(params: Json, at: At, log: Callable[[str], None]) -> None:

@@ -80,6 +80,7 @@ def resolve_model(
     Args:
         key: what messages call its name.
         beside: the matrix file's folder; a directory is looked for in the working directory first, then there.
+        key: of the matrix file, that names it.
 
     Raises:
         UserError: unknown, without weights or tokenizer, or not to be had.

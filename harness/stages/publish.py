@@ -98,6 +98,8 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
             api.create_repo(name, private=place.private, exist_ok=True)
             with upload_folder(plan, spec) as folder:
                 api.upload_folder(repo_id=name, folder_path=folder, commit_message=f"{plan.config.name}: {spec.label}")
+            for file, text in eval_results(plan.run_dir(spec)).items():
+                api.upload_file(path_or_fileobj=text.encode(), path_in_repo=f".eval_results/{file}", repo_id=name)
         except (HfHubHTTPError, OSError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"--push: {name} could not be uploaded ({reason}); nothing local is lost: retry") from None
@@ -134,6 +136,7 @@ def card(run_dir: Path, record: RunRecord, matrix: str) -> str:
     if base.count("/") == 1 and not _is_path(base):
         head |= {"base_model": base}
     head |= {"tags": ["trl", record.objective or "dpo", "preference-optimization", f"beta-{_rule(record)}"]}
+    head |= _model_index(run_dir, record.run_id)
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {record.run_id}",
@@ -204,15 +207,64 @@ def _provenance(record: RunRecord, run_dir: Path) -> str:
     return "## Provenance\n\n" + _table(("what", "value"), [row for row in rows if row])
 
 
+def _scores(run_dir: Path) -> list[Json]:
+    return [scores_schema.read_json(path) for path in sorted((run_dir / scores_schema.SCORES).glob("*.json"))]
+
+
+def _primary(scores: Json) -> Json:
+    return dict(scores.get("metrics", {}).get(scores.get("primary_metric"), {}))
+
+
+def _model_index(run_dir: Path, name: str) -> Json:
+    """`model-index` of the front matter: the primary metric of every benchmark, as the hub shows them on a model's page."""
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=(scores.get("dataset") or {}).get("id") or scores["benchmark"],
+            dataset_name=scores["benchmark"],
+            metric_type=scores["primary_metric"],
+            metric_value=_primary(scores)["value"],
+        )
+        for scores in _scores(run_dir)
+        if _primary(scores).get("value") is not None
+    ]
+    return {"model-index": eval_results_to_model_index(name, results)} if results else {}
+
+
+def eval_results(run_dir: Path) -> dict[str, str]:
+    """Files of `.eval_results/`, by name: scores on tasks whose data set the hub has, with what differs from the plain task.
+
+    https://huggingface.co/docs/hub/eval-results
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    files = {}
+    for scores in _scores(run_dir):
+        dataset, metric = scores.get("dataset") or {}, _primary(scores)
+        if dataset.get("id") is None or metric.get("value") is None:
+            continue
+        notes = [f"{scores['primary_metric']}", f"{scores['num_fewshot']}-shot", f"{metric['n']} documents"]
+        entry = EvalResultEntry(
+            dataset_id=dataset["id"],
+            task_id=scores["task"],
+            value=metric["value"],
+            notes=", ".join([*notes, f"lm-eval {scores['versions']['lm_eval']}"]),
+        )
+        files[f"{scores['benchmark']}.yaml"] = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+    return files
+
+
 def _metrics(run_dir: Path) -> str:
     rows = []
-    for path in sorted((run_dir / scores_schema.SCORES).glob("*.json")):
-        scores = scores_schema.read_json(path)
+    for scores in _scores(run_dir):
         for name, metric in scores.get("metrics", {}).items():
             value, error = metric.get("value"), metric.get("stderr")
             shown = "undefined" if value is None else f"{value:.4g}"
             spread = "" if error is None else f"{error:.2g}"
-            rows.append((scores.get("benchmark", path.stem), name, shown, spread, metric.get("n", "")))
+            rows.append((scores["benchmark"], name, shown, spread, metric.get("n", "")))
     return "## Measured\n\n" + _table(("benchmark", "metric", "value", "standard error", "n"), rows) if rows else ""
 
 

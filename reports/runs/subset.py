@@ -169,8 +169,8 @@ def as_matrix(
     }
     total = sum(len(source.runs) for source in subset.sources)
     said = schema.Subset(
-        sentence=f"{len(subset.runs)} of {total} runs were picked by hand. Declared claims are judged on the whole matrix "
-        "only, and everything here is exploratory.",
+        sentence=f"{len(subset.runs)} of {total} runs are compared. Declared claims are judged on the whole matrix only, so "
+        "everything here is exploratory.",
         sources=[str(source.root) for source in subset.sources],
         notes=notes,
     )

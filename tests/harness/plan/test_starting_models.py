@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 
 from harness.prepare import make_plan
 from harness.stages.publish import check_push, push_policies, write_card
@@ -278,7 +280,19 @@ class _Hub(BaseHTTPRequestHandler):
 def test_an_upload_sends_the_policy_and_its_card(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     world.replace("seeds: [0, 1]", "seeds: [0, 1]\npush_to_hub: {prefix: someone/study}")
     plan = _finished(world)
-    write_card(plan.run_dir(plan.specs[0]), "small")
+    scores = plan.run_dir(plan.specs[0]) / "scores"
+    scores.mkdir(exist_ok=True)
+    measured = {"metrics": {"exact_match": {"value": 0.25, "stderr": 0.1, "n": 20}}, "primary_metric": "exact_match"}
+    task = {"task": "gsm8k", "dataset": {"id": "openai/gsm8k"}, "num_fewshot": 5, "versions": {"lm_eval": "0.4.13"}}
+    (scores / "gsm8k.json").write_text(json.dumps({"benchmark": "gsm8k", **measured, **task}))
+    (scores / "own.json").write_text(json.dumps({"benchmark": "own", **measured}))
+    card = write_card(plan.run_dir(plan.specs[0]), "small")
+    assert card is not None
+    index = yaml.safe_load(card.read_text().split("---")[1])["model-index"][0]["results"]
+    assert [(one["dataset"]["type"], one["metrics"][0]["value"]) for one in index] == [
+        ("openai/gsm8k", 0.25),
+        ("own", 0.25),
+    ]
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
@@ -293,8 +307,12 @@ def test_an_upload_sends_the_policy_and_its_card(world: Any, monkeypatch: pytest
     name = f"study-{plan.specs[0].run_id}"
     created = next(lines[0] for path, lines in _Hub.requests if path.endswith("/repos/create"))
     assert created["name"].endswith(name) and (created.get("private") is True or created.get("visibility") == "private")
-    commit = next(lines for path, lines in _Hub.requests if f"{name}/commit/" in path)
-    assert {line["value"]["path"] for line in commit if line["key"] == "file"} == {"README.md", "config.json"}
+    commits = [lines for path, lines in _Hub.requests if f"{name}/commit/" in path]
+    files = [{line["value"]["path"]: line["value"] for line in lines if line["key"] == "file"} for lines in commits]
+    assert [set(one) for one in files] == [{"README.md", "config.json"}, {".eval_results/gsm8k.yaml"}]
+    (result,) = yaml.safe_load(base64.b64decode(files[1][".eval_results/gsm8k.yaml"]["content"]))
+    assert result["dataset"] == {"id": "openai/gsm8k", "task_id": "gsm8k"} and result["value"] == 0.25
+    assert result["notes"] == "exact_match, 5-shot, 20 documents, lm-eval 0.4.13"
     assert any(line.startswith("not uploaded (not finished)") for line in said)
 
 

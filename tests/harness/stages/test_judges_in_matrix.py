@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import psutil
 import pytest
 
 import reports
+from harness.plan.model_hash import model_hash
 from tests.evals.benchmarks.scored import score
 from tests.evals.judge_server import Said, Server, chat_server
 from trainers.common import scores_schema
@@ -574,3 +577,20 @@ def test_a_later_turn_is_judged_with_what_led_to_it(tmp_path: Path) -> None:
     answers = read_answers(path)
     assert answers["1", 0] == "One."
     assert answers["1#turn2", 0] == "[assistant]\nOne.\n\n[user]\nAnd two?\n\n[assistant]\nTwo."
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_a_judge_that_serves_its_own_model(world: Any) -> None:
+    served = "serve: 'embedded:smollm2-135m-instruct', serve_options: {max_model_len: 1024, dtype: float32}"
+    add(world, f"{{name: local, kind: llm, {served}, template: pairwise_logprobs, pairs: reference}}")
+    plan = evaluated(world)
+    assert judge(plan) == []
+    found = record(plan, "constraints@local")
+    assert found["state"] == "done" and found["judges"]["local"]["tally"]["asked"] > 0
+    name = found["judges"]["local"]["identity"]["settings"]["model"]
+    assert name.startswith("smollm2-135m-instruct-") and name.endswith(
+        model_hash(Path(plan.judges[0].params["serve"]))[:12]
+    )
+    left = [p.cmdline() for p in psutil.process_iter() if f"--served-model-name {name}" in " ".join(p.cmdline())]
+    assert not left, "the server ends with the judge"

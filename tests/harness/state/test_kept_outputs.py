@@ -9,7 +9,11 @@ file is left out, since on another host it would be believed for twenty seconds.
 from __future__ import annotations
 
 import json
+import os
 import tarfile
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,8 @@ import pytest
 
 from harness import Results, load_results
 from harness.cli import main
+from harness.commands.runs.view import Live, server
+from harness.state import HOLDER
 from reports.schema import read_summary
 from trainers.common.files import file_hash
 
@@ -137,3 +143,33 @@ def test_an_interrupted_output_is_resumed_from_its_checkpoint(study: Path) -> No
 
 def is_trained(path: Path) -> bool:
     return "train" in json.loads(path.read_text())["stages"]
+
+
+def test_view_shows_a_finished_output_and_one_that_is_worked_on(study: Path, tmp_path: Path) -> None:
+    def get(path: str, host: str | None = None) -> tuple[int, str]:
+        request = urllib.request.Request(f"http://127.0.0.1:{serving.server_address[1]}{path}")
+        if host is not None:
+            request.add_header("Host", host)
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, ""
+
+    output = study / "finished"
+    live = Live(output, tmp_path / "scratch")
+    with server(live, 0) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        assert get("/report") == (404, "") and get("/../matrix.yaml") == (404, "")
+        assert get("/", host="example.com:80") == (403, "")
+        assert "/status.json" in get("/")[1]
+        (output / HOLDER).write_text(json.dumps({"pid": os.getpid(), "host": "here", "since": "now"}))
+        live.refresh()
+        said, interim = json.loads(get("/status.json")[1]), get("/report")[1]
+        assert [row["state"] for row in said["runs"]] == ["done"] * 4 and said["version"] == "4 runs"
+        assert "interim" in said["note"] and "everything here is exploratory" in interim
+        (output / HOLDER).unlink()
+        (output / "report.html").write_text("the report of the matrix")
+        live.refresh()
+        assert get("/report") == (200, "the report of the matrix") and json.loads(get("/status.json")[1])["note"] == ""
+        serving.shutdown()

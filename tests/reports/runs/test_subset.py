@@ -90,8 +90,8 @@ def test_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert said["counts"]["planned"] == 4 and said["baseline"]["value"] == "fixed"
     assert said["subset"]["sentence"].startswith("4 of 6 runs")
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "4 of 6 runs were picked by hand" in page and "beta_head" not in page
-    assert "picked by hand" in (out / "report.md").read_text(encoding="utf-8")
+    assert "4 of 6 runs are compared" in page and "beta_head" not in page
+    assert "runs are compared" in (out / "report.md").read_text(encoding="utf-8")
     assert len(json.loads((out / "log_history.json").read_text())) == 4
     assert main(["compare", "fixed", "--from", str(root), "--output", str(root)]) == 2
     assert main(["compare", "fixed", "--from", str(root / "nowhere")]) == 2
