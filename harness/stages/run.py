@@ -135,7 +135,8 @@ def _waiting(plan: Plan, specs: Sequence[RunSpec], stores: dict[str, RunStore], 
 
 def _scored(plan: Plan, spec: RunSpec) -> bool:
     """Whether a run is measured on all benchmarks."""
-    return all(plan.cell_done(policy_entry(plan, spec), benchmark) for benchmark in plan.benchmarks)
+    policy = policy_entry(plan, spec)
+    return bool(plan.benchmarks) and all(plan.cell_done(policy, benchmark) for benchmark in plan.benchmarks)
 
 
 def _settled(waiting: Sequence[RunSpec], stores: dict[str, RunStore]) -> list[RunSpec]:
