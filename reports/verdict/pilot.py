@@ -115,7 +115,10 @@ def stops(matrix: MatrixData, metric: str, against: str | None = None) -> list[S
     seconds = {stage: [m[stage]["seconds"] for m in marks if stage in m] for stage in ("train", "evaluate")}
     if not all(seconds.values()):
         raise PilotError("none of its finished runs says how long training and evaluation took")
-    taken = {run.run_id: {s.step: s for s in snapshots(run) if not s.final and benchmark in s.scores} for run in done}
+    taken = {
+        run.run_id: {s.step: s for s in snapshots(run) if s.step is not None and not s.final and benchmark in s.scores}
+        for run in done
+    }
     steps = sorted(set.intersection(*(set(found) for found in taken.values())))
     total = max(int((run.status or {}).get("total_steps") or 0) for run in done)
     found = []

@@ -87,7 +87,7 @@ def plan_state(matrix: MatrixData) -> PlanState:
     frozen = read_claims(matrix.output_dir)
     report = matrix.config.get("report") or {}
     if not frozen or not frozen.get("plan"):
-        first = record.get("first_report", report)
+        first = record.get("first_report") or report
         return PlanState(differences(_asked(first), _asked(report)))
     _, time = thaw(frozen)
     earliest = min((at for run in matrix.runs if (at := created(run)) is not None), default=time)
