@@ -110,9 +110,10 @@ def _benchmark(benchmark: PlannedBenchmark, config: MatrixConfig) -> str:
     stated = next(
         one.model_dump() for one in every if benchmark.name in (one.model_dump().get(k) for k in ("name", "task"))
     )
-    settings = {
-        key: value for key, value in stated.items() if key not in ("name", "task", "prompts", "noise", "include_path")
-    }
+    left_out = ("name", "task", "prompts", "noise", "include_path")
+    # as resolved: a kind has defaults of its own
+    settings = {key: benchmark.entry.get(key, value) for key, value in stated.items() if key not in left_out}
+    settings |= {"kind": Path(benchmark.kind).name}
     rows = f", prompts sha256 {file_hash(Path(benchmark.prompts))[:16]}" if benchmark.prompts else ""
     return f"{_told(settings)}{rows}"
 

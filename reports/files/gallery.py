@@ -30,6 +30,11 @@ _PAPER: dict[str, tuple[tuple[str, ...], str | None, str]] = {
         None,
         "Verdicts on the declared claims.",
     ),
+    "sensitivity": (
+        ("role", "label", "against", "metric", "at", "difference", "ci_low", "ci_high", "detected", "seeds", "prompts"),
+        None,
+        "Controls with a known effect: what this matrix detects.",
+    ),
     "benchmarks": (
         ("benchmark", "metric", "label", "mean", "low", "high", "seeds", "n"),
         None,
