@@ -12,7 +12,7 @@ from harness.state import RunStore
 from trainers.common import file_hash, fingerprint, read_json, scores_schema, write_json
 
 #: Raise when a change of `reports` should show in reports that exist already.
-REPORT_VERSION = 4
+REPORT_VERSION = 5
 FILES = ("training_metrics.csv", "training_curves.png", "summary.json", "log_history.json", "report.html", "report.md")
 _STAMP = "report.json"
 
