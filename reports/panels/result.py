@@ -32,7 +32,9 @@ def difference_rows(_: MatrixData, summary: Summary) -> list[Row]:
         row = {"level": one.role, "label": f"{one.role} control", "difference": one.difference}
         rows.append(shared | row | {"low": one.ci_low, "high": one.ci_high})
     for r in found.rows:
-        head: Row = shared | {"label": r.label, "against": r.against, "min_effect": r.min_effect}
+        # the band says what counts as equivalent: nothing where the matrix failed its own controls
+        band = r.min_effect if seen is None or seen.nulls_count else None
+        head: Row = shared | {"label": r.label, "against": r.against, "min_effect": band}
         of = {"level": "method", "verdict": r.verdict, "adjusted_p": r.adjusted_p.value}
         d = r.difference
         rows.append(head | of | {"difference": d.value, "low": d.low, "high": d.high})
