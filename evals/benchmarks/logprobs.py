@@ -113,7 +113,8 @@ def collect_kl(visit: Visit, requests: Sequence[Request]) -> None:
         return
     pairs = [(request.context, request.continuation) for request in todo]
     try:
-        values = visit.engine.token_kl(pairs, visit.reference.path, partial(served_weights, visit.policy))
+        with served_weights(visit.reference) as reference:
+            values = visit.engine.token_kl(pairs, reference, partial(served_weights, visit.policy))
     except EngineError as error:
         raise BenchmarkError(f"benchmark {visit.name!r}: {error}") from None
     if values is None:

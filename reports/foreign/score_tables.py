@@ -44,7 +44,8 @@ def read_scores(
     """The columns of all files, in their order. A model without a name is called as its file, or as its folder.
 
     Args:
-        item, score, group: names of the columns of item, score and cluster; None finds the first two.
+        item, score, group: names of the columns of item (several with commas between them), score and cluster; None finds the
+            first two.
 
     Raises:
         ReportError: with file, row, key and fix.
@@ -68,18 +69,20 @@ def _of_table(
     rows: Sequence[Row], name: str, item: str | None, score: str | None, group: str | None
 ) -> list[ScoreColumn]:
     keys, path = list(rows[0].values), rows[0].path
-    for option, wanted in (("--id", item), ("--score", score), ("--cluster", group)):
+    named = [("--id", one) for one in (item.split(",") if item else ())]
+    for option, wanted in (*named, ("--score", score), ("--cluster", group)):
         if wanted is not None and wanted not in keys:
             raise ReportError(f"{path}:1: {option} {wanted}: no such column; {nearest(wanted, keys, ', '.join(keys))}")
     item = item or next((key for key in IDS if key in keys), None)
     if item is None:
         raise ReportError(f"{path}:1: no column names the item; say which with --id: {', '.join(keys)}")
     score = score or ("score" if "score" in keys else None)
-    wide = {key: key for key in keys if key not in (item, group, "model")} if score is None else {}
+    parts = item.split(",")
+    wide = {key: key for key in keys if key not in (*parts, group, "model")} if score is None else {}
     cells: dict[str, dict[str, float]] = {}
     groups: dict[str, str] = {}
     for row in rows:
-        place = row.text(item)
+        place = "/".join(row.text(part) for part in parts)
         if group is not None:
             kept = groups.setdefault(place, row.text(group))
             if kept != row.text(group):

@@ -19,7 +19,9 @@ def _format_of(path: Path, keys: frozenset[str]) -> Format:
     found = next((f for f in FORMATS if any(wanted <= keys for wanted in f.keys)), None)
     if found is None:
         if {"question_id", "model", "score"} <= keys:
-            raise ReportError(f"{path}: scores of single answers; compare them: compare-scores {path} --id question_id")
+            raise ReportError(
+                f"{path}: scores of single answers; compare them: compare-scores {path} --id question_id,turn"
+            )
         known = "; ".join(f"{f.name}: {', '.join(sorted(f.keys[0]))}" for f in FORMATS)
         raise ReportError(f"{path}:1: of no known format; the keys are {', '.join(sorted(keys))}. Known: {known}")
     return found

@@ -62,7 +62,7 @@ examples:
   python -m harness compare-scores lm-eval/new lm-eval/old --json""",
         (
             argument("files", type=Path, nargs="+", metavar="FILE", help="CSV or JSONL, or results of lm-eval"),
-            argument("--id", metavar="COLUMN", help="names the item; default: id, prompt_id, question_id, ..."),
+            argument("--id", metavar="COLUMN", help="names the item, or COLUMN,COLUMN; default: id, prompt_id, ..."),
             argument(
                 "--score", metavar="COLUMN", help="holds the score; default: score, or every other column a model"
             ),

@@ -60,7 +60,7 @@ def test_equal_differences_have_no_interval(tmp_path: Path) -> None:
 def test_clusters_widen_the_interval_and_are_flipped_whole(tmp_path: Path) -> None:
     rows = [f"{n},{n // 4},{n % 3 == 0:d},{0.5 * (n < 4)}" for n in range(8)]
     path = csv_of(tmp_path / "s.csv", "id,passage,new,old", rows)
-    found = score_tables([path], group="passage").comparisons[0]
+    found = score_tables([path], "passage,id", group="passage").comparisons[0]
     assert found.clusters == 2 and "clustered" in found.difference.method
     assert found.test.p_value == 1.0 and found.test.method == "exact sign-flip permutation"  # sums 0 and 1
 
