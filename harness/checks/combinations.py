@@ -30,7 +30,7 @@ def check_betas(specs: Sequence[RunSpec], pairs: Sequence[PreferencePair], data_
         lacking = next((pair for pair in pairs if pair.beta is None), None) if spec.rule == "dataset_beta" else None
         if lacking is not None:
             raise UserError(
-                f"{lacking.source or data_file}:{lacking.line}: no 'beta' (id {lacking.id!r}); rule dataset_beta of method "
+                f"{lacking.where}: no 'beta' (id {lacking.id!r}); rule dataset_beta of method "
                 f"{spec.method!r} needs a number above 0 in every row"
             )
 

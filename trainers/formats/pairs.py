@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainers.common.rows import printed_messages
 from trainers.common.turns import DataError, NoPreferenceError, Turns, identical
 
 
@@ -15,7 +16,7 @@ from trainers.common.turns import DataError, NoPreferenceError, Turns, identical
 class PreferencePair:
     """One comparison. `prompt`, `chosen` and `rejected` are chat turns; `group` marks rows sharing a prompt.
 
-    `line` and `source` say where the row is from (file or data set); they are not part of its identity.
+    `line`, `source` and `number` say where the row is from (see `trainers.common.rows.Row`); they are not part of its identity.
     """
 
     id: str
@@ -26,25 +27,46 @@ class PreferencePair:
     beta: float | None = None
     line: int = 0
     source: str = ""
+    number: int = 0
+
+    @property
+    def place(self) -> str:
+        """Where the row is in its file."""
+        return f"line {self.line}" + (f" (row {self.number})" if self.number else "")
+
+    @property
+    def where(self) -> str:
+        """File and line, for messages."""
+        return f"{self.source}:{self.place.removeprefix('line ')}"
 
     def content(self) -> tuple[Any, ...]:
         """What determines training on this row (the identity used in content hashes)."""
         return (self.id, self.prompt, self.chosen, self.rejected, self.beta)
 
 
-def checked_pair(pair: PreferencePair, where: str) -> PreferencePair:
+def checked_pair(pair: PreferencePair) -> PreferencePair:
     """`pair` as it is.
 
     Raises:
-        NoPreferenceError: an empty answer, or two identical ones.
-        DataError: an empty prompt, or a beta that is not a number above 0.
+        NoPreferenceError: an empty text, or two identical answers.
+        DataError: an answer that is not the assistant's, printed messages, or a beta that is not a number above 0.
     """
+    where = pair.where
     for key, turns in (("chosen", pair.chosen), ("rejected", pair.rejected), ("prompt", pair.prompt)):
         if not any(turn["content"].strip() for turn in turns):
-            message = f"{where}: '{key}' is empty; every row needs a non-empty {key}"
-            raise DataError(message) if key == "prompt" else NoPreferenceError(f"{message}: remove the row", "empty")
+            message = f"{where}: '{key}' is empty; every row needs a non-empty {key}: remove the row"
+            raise NoPreferenceError(message, "empty")
+        role = turns[0]["role"]
+        if key != "prompt" and role != "assistant":
+            raise DataError(
+                f"{where}: '{key}' begins with a turn of the {role}; an answer begins with the assistant's (or model's, or gpt's)"
+            )
     if pair.chosen == pair.rejected:
         raise identical(where)
+    if all(len(turns) == 1 and printed_messages(turns[0]["content"]) for turns in (pair.chosen, pair.rejected)):
+        raise DataError(
+            f"{where}: both answers are printed lists of messages; write the lists themselves, as JSONL or Parquet"
+        )
     beta = pair.beta
     if beta is not None and (isinstance(beta, bool) or not isinstance(beta, int | float) or not beta > 0):
         raise DataError(f"{where}: 'beta' is {beta!r}; a per-pair beta is a number above 0")

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.common.rows import Row
 from trainers.common.turns import DataError, Turns
-from trainers.formats.rows import Row
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a row says, in chat turns; `id` and `group` are None where the row has none."""
+    """What a row says, in chat turns; `id` and `group` are None where the row has none. `note`: what of it was left out."""
 
     prompt: Turns
     chosen: Turns
@@ -20,6 +20,7 @@ class Comparison:
     id: str | None = None
     group: str | None = None
     beta: float | None = None
+    note: str | None = None
 
 
 Outcome = tuple[Row, Comparison | DataError]
@@ -36,6 +37,7 @@ class Format:
         keys: the keys a row has, for messages.
         matches: whether a row (an object) looks like this format; cheap, and true also of rows with mistakes in them.
         read: all rows, each with its comparison or what is wrong with it; a comparison may need several rows.
+        used: the keys that are read, beside id and group.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Format:
     keys: str
     matches: Callable[[Values], bool]
     read: Reader
+    used: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,12 @@ def rowwise(parse: Callable[[Values, str], Comparison]) -> Reader:
                 yield row, error
 
     return read
+
+
+def unread(row: Values, used: Sequence[str]) -> list[str]:
+    """The keys of a row that hold a text, a list or an object, and are not read."""
+    read = ("id", "group", *used)
+    return [key for key, value in row.items() if key not in read and value and isinstance(value, str | list | dict)]
 
 
 def one_answer_only(what: str) -> str:

@@ -102,7 +102,7 @@ def _learnability(
 
 def _sample(pair: PreferencePair) -> Json:
     keys = ("id", "group", "prompt", "chosen", "rejected")
-    return {key: getattr(pair, key) for key in keys} | {"where": f"{pair.source}:{pair.line}"}
+    return {key: getattr(pair, key) for key in keys} | {"where": pair.where}
 
 
 def _model_dir(name: str) -> Path:

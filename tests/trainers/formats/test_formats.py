@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from trl.data_utils import extract_prompt
 
+from trainers.common.rows import Row
 from trainers.common.turns import DataError, NoPreferenceError
 from trainers.formats import (
     FORMATS,
@@ -33,7 +34,6 @@ from trainers.formats import (
     to_jsonl,
 )
 from trainers.formats.load import check_rows
-from trainers.formats.rows import Row
 
 ROOT = Path(__file__).resolve().parents[3]
 Rows = list[dict[str, Any]]
