@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.checks.combinations import check_betas
-from harness.checks.lengths import fitting
 from harness.checks.report import check_claims, check_report
 from harness.checks.static import check_static
+from harness.checks.tokens import answerable, trainable
 from harness.checks.trackers import check_trackers
 from harness.commands.data.learnability import of_data_card, pairs_hash, recall
 from harness.config import MatrixConfig, Source, load, override
@@ -16,7 +16,7 @@ from harness.plan.benchmarks import engine_identity, metrics_of, resolve_benchma
 from harness.plan.data import load_data
 from harness.plan.judges import judged_metrics, resolve_judges
 from harness.plan.matrix import RunSpec
-from harness.plan.model import starting_model
+from harness.plan.model import starting_model, template_date
 from harness.plan.model_hash import model_hash
 from harness.plan.plan import Plan
 from harness.plan.references import resolve_model
@@ -60,10 +60,9 @@ def resolve(
         check_report(config, source, measured)
         check_claims(config, source, measured)
     model = resolve_model(config.model, source.where(("model", "name_or_path")), log, source.path.parent)
-    model = starting_model(config, source, model, log)
-    lengths = [{**config.training, **method.training}.get("max_length", 1024) for method in config.methods]
-    shortest = min((n for n in lengths if n is not None), default=None)
-    pairs = fitting(pairs, data_file, model.path, shortest, config.data.without_preference == "drop", log)
+    model = starting_model(config, source, model, template_date(config, source, output), log)
+    pairs = trainable(config, pairs, model, log)
+    answerable(config, benchmarks, model, log)
     data_hash, weights = pairs_hash(pairs), model_hash(model.path)
     specs = [draft.with_hashes(weights, data_hash) for draft in drafts]
     known = recall(every, weights)

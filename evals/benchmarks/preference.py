@@ -17,7 +17,7 @@ from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
 from evals.benchmarks.buckets import by_name, by_quantile
 from evals.benchmarks.logprobs import Request, are_complete, complete, perplexities, prompt_request
 from evals.benchmarks.rows import read
-from evals.engine.chat import pair_ids
+from trainers.common.chat import pair_ids
 from trainers.common.plugins import checked
 from trainers.common.turns import DataError, after_history, as_turns
 

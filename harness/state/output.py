@@ -60,6 +60,8 @@ def freeze(plan: Plan) -> None:
         "runs": [spec.run_id for spec in plan.specs],
         "config_path": plan.source.path.name,
     }
+    if plan.model.template_date is not None:
+        record["template_date"] = plan.model.template_date
     given = plan.source
     text = given.text().encode() if isinstance(given, OverriddenSource) else given.path.read_bytes()
     frozen = read_json(plan.output / "matrix.json")

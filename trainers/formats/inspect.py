@@ -208,7 +208,7 @@ def _encoding(pairs: Sequence[PreferencePair]) -> Json:
                 trouble.add(kind)
                 first.setdefault(kind, f"{pair.where} ({side})")
         counts.update(trouble)
-    kinds = ("replacement", "mojibake", "control", "invisible", "entity")
+    kinds = ("markup", "replacement", "mojibake", "control", "invisible", "entity")
     return {kind: {"pairs": counts[kind], "first": first.get(kind)} for kind in kinds}
 
 

@@ -74,7 +74,7 @@ class Checked:
 def check_rows(rows: Sequence[Row], form: Format) -> Checked:
     """Every row as a pair or an error, in the order of the format's reader; ids are unique among the pairs."""
     good = [row for row in rows if isinstance(row.value, dict)]
-    errors = [(row.line, not_an_object(row, form.keys)) for row in rows if not isinstance(row.value, dict)]
+    errors = [(row.line, row.number, not_an_object(row, form.keys)) for row in rows if not isinstance(row.value, dict)]
     pairs: list[PreferencePair] = []
     seen: dict[str, PreferencePair] = {}
     remarks: Counter[str] = Counter()
@@ -90,12 +90,13 @@ def check_rows(rows: Sequence[Row], form: Format) -> Checked:
                 first = seen[pair.id]
                 raise DataError(f"{row.where}: id {pair.id!r} was used on {first.place}; ids must be unique")
         except DataError as error:
-            errors.append((row.line, error))
+            errors.append((row.line, row.number, error))
             continue
         seen[pair.id] = pair
         pairs.append(pair)
-    notes = [f"{rows[0].file}: {remark}, in {count:,} of {len(rows):,} rows" for remark, count in remarks.items()]
-    return Checked(pairs, [error for _, error in sorted(errors, key=lambda one: one[0])], notes)
+    told = ", ".join(f"{remark} ({count:,} of {len(rows):,} rows)" for remark, count in remarks.items())
+    notes = [f"{rows[0].file}: not read: {told}"] if told else []
+    return Checked(pairs, [error for *_, error in sorted(errors, key=lambda one: one[:2])], notes)
 
 
 def _remarks(row: Values, found: Comparison, form: Format) -> list[str]:
@@ -103,9 +104,8 @@ def _remarks(row: Values, found: Comparison, form: Format) -> list[str]:
     system, own = row.get("system"), [turn["content"] for turn in found.prompt if turn["role"] == "system"]
     columns = unread(row, form.used)
     if "system" in form.used and system and system not in own:
-        columns.append("system (the conversation has its own)")
-    remarks = [f"column {column} is not read" for column in columns]
-    return [*remarks, found.note] if found.note else remarks
+        columns.append("system, as the conversation has its own")
+    return [*columns, found.note] if found.note else columns
 
 
 def _numbered(pair: PreferencePair, seen: dict[str, PreferencePair]) -> PreferencePair:

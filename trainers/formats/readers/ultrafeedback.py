@@ -75,7 +75,7 @@ def _parse_scored(row: Values, where: str) -> Comparison:
             "tied",
         )
     prompt = after_history(row, where, [{"role": "user", "content": text_of(row[key], where, key)}])
-    note = "completions without a response or a score are left out" if unscored else None
+    note = "completions without a response or a score" if unscored else None
     answers = (_answer(best[1]), _answer(worst[1]))
     return Comparison(prompt, *answers, optional(row, "id"), optional(row, "group"), note=note)
 
