@@ -34,8 +34,8 @@ def read(path: Path, limit: int | None) -> list[tuple[str, Row]]:
                 )
             )
             if name in seen:
-                raise DataError(f"{row.where}: id {name!r} is also that of {seen[name]}; ids must be unique")
-            seen[name] = row.where
+                raise DataError(f"{row.where}: id {name!r} is also on line {seen[name]}; ids must be unique")
+            seen[name] = row.where.removeprefix(f"{path}:")
             found.append((row.where, {**row.value, "id": name}))
     except DataError as error:
         raise BenchmarkError(str(error)) from None

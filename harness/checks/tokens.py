@@ -42,7 +42,10 @@ def faults_of(pairs: Sequence[PreferencePair], model: Path, cuts: Sequence[Cut],
         return TokenFaults(**known)
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model}: the tokenizer cannot be loaded ({str(error).splitlines()[0]})") from None
     found = token_faults(tokenizer, pairs, cuts)
     write_json(kept, asdict(found))
     return found

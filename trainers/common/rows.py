@@ -274,7 +274,7 @@ def _cell(text: str, where: str, column: str) -> Any:
 
 
 def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and not {"role", "from", "response"}.isdisjoint(value)
+    return isinstance(value, dict) and not {"role", "from", "response", "messages"}.isdisjoint(value)
 
 
 def _is_exchange(value: Any) -> bool:
