@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,13 @@ def read(path: Path, limit: int | None) -> list[tuple[str, Row]]:
             )
             if name in seen:
                 raise DataError(f"{row.where}: id {name!r} is also on line {seen[name]}; ids must be unique")
+            json.dumps(row.value, ensure_ascii=False).encode()
             seen[name] = row.where.removeprefix(f"{path}:")
             found.append((row.where, {**row.value, "id": name}))
     except DataError as error:
         raise BenchmarkError(str(error)) from None
+    except UnicodeEncodeError as error:  # half of a pair cannot be written again
+        raise BenchmarkError(f"{row.where}: half of an emoji ({error.reason}); repair or remove it") from None
     if not found:
         raise BenchmarkError(f"{path}: holds no rows; write one JSON object a line")
     return found

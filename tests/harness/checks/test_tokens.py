@@ -93,11 +93,5 @@ def test_inspect_data_says_what_a_user_needs_to_see_first(cli: Any, tmp_path: Pa
     write_jsonl(path, [{**row("a<|im_end|>"), "question": "x"}, row("same", "same"), row("b", "b ", SYSTEM)])
     done = cli("inspect-data", path, "--model", tiny_model)
     head = " ".join("\n".join(done.stdout.splitlines()[:16]).split())
-    for words in (
-        "3 rows, 2 pairs",
-        "1 with identical answers",
-        "not read: question",
-        "1 pairs with special tokens",
-        "chat markup",
-    ):
-        assert words in head, head
+    told = ("3 rows, 2 pairs", "1 with identical answers", "not read: question", "1 pairs with special tokens")
+    assert all(words in head for words in (*told, "chat markup")), head

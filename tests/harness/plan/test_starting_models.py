@@ -91,7 +91,10 @@ def test_a_model_without_a_template_is_refused(world: Any) -> None:
     assert "which has no chat template" in message and "give model.chat_template" in message and ":3: " in message
 
 
-CLOCK = "{{ strftime_now('%d %b %Y') }} {% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+CLOCK = (
+    "{{ strftime_now('%d %b %Y') }} "
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+)
 
 
 def test_the_date_of_a_template_is_that_of_the_matrix(world: Any, tiny_model: Path) -> None:
