@@ -241,7 +241,9 @@ def _table(path: Path, delimiter: str) -> Iterator[Row]:
 
 
 #: How a list of messages begins where it was printed: by Python, or by numpy, which writes no commas between them.
-_PRINTED = re.compile(r"""\s*(?:array\()?\[?\s*\{\s*\\?['"](?:role|from|content|value|type)\\?['"]\s*:""")
+_PRINTED = re.compile(
+    r"""\s*(?:array\()?\s*\[?\s*\{(?=.*['"](?:role|from)\\?['"]\s*:)(?=.*['"](?:content|value)\\?['"]\s*:)""", re.DOTALL
+)
 
 
 def printed_messages(text: str) -> bool:

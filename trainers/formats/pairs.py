@@ -56,17 +56,19 @@ def checked_pair(pair: PreferencePair) -> PreferencePair:
         if not any(turn["content"].strip() for turn in turns):
             message = f"{where}: '{key}' is empty; every row needs a non-empty {key}: remove the row"
             raise NoPreferenceError(message, "empty")
-        role = turns[0]["role"]
-        if key != "prompt" and role != "assistant":
+        others = [turn["role"] for turn in (turns[0], turns[-1]) if turn["role"] != "assistant"]
+        if key != "prompt" and others:
+            verb = "begins" if turns[0]["role"] != "assistant" else "ends"
             raise DataError(
-                f"{where}: '{key}' begins with a turn of the {role}; an answer begins with the assistant's (or model's, or gpt's)"
+                f"{where}: '{key}' {verb} with a turn of the {others[0]}; an answer is the assistant's (or model's, or gpt's)"
+            )
+        text = turns[0]["content"]
+        if len(turns) == 1 and text.lstrip().startswith(("[", "array(")) and printed_messages(text):
+            raise DataError(
+                f"{where}: '{key}' is a printed list of messages; write the list itself, as JSONL or Parquet"
             )
     if pair.chosen == pair.rejected:
         raise identical(where)
-    if all(len(turns) == 1 and printed_messages(turns[0]["content"]) for turns in (pair.chosen, pair.rejected)):
-        raise DataError(
-            f"{where}: both answers are printed lists of messages; write the lists themselves, as JSONL or Parquet"
-        )
     beta = pair.beta
     if beta is not None and (isinstance(beta, bool) or not isinstance(beta, int | float) or not beta > 0):
         raise DataError(f"{where}: 'beta' is {beta!r}; a per-pair beta is a number above 0")

@@ -111,14 +111,9 @@ def _trouble(console: Console, report: Json) -> None:
     problems = report["problems"]
     if problems["rows"]:
         kinds = [f"{problems[kind]:,} {what}" for kind, what in _KINDS.items() if problems[kind]]
-        _say(
-            console,
-            f"{problems['rows']:,} rows cannot be used (below: the first {len(problems['first'])}): "
-            f"{problems['without_preference']:,} have no preference (without_preference: drop leaves these out): "
-            f"{', '.join(kinds) or 'none'}",
-            2,
-            "yellow",
-        )
+        none = f"; {problems['without_preference']:,} have no preference (without_preference: drop leaves these out): "
+        told = f"{problems['rows']:,} rows cannot be used (listed below){none + ', '.join(kinds) if kinds else ''}"
+        _say(console, told, 2, "yellow")
     for note in [*report["notes"], *report["tokens"]]:
         _say(console, note, 2, "yellow")
     trouble = [(kind, one) for kind, one in report["encoding"].items() if one["pairs"]]

@@ -60,6 +60,7 @@ def test_other_spellings_are_read(tmp_path: Path, row: dict[str, Any]) -> None:
         ({"context": [ASK], "chosen": "The one.", "rejected": "The other."}, "context would not be read"),
         ({**PLAIN, "prompt": [ASK], "rejected": [{**NO, "role": "user"}]}, "'rejected' begins with a turn of the user"),
         ({**PLAIN, "prompt": [ASK], "chosen": [SYSTEM, YES]}, "'chosen' begins with a turn of the system"),
+        ({**PLAIN, "prompt": [ASK], "chosen": [YES, ASK]}, "'chosen' ends with a turn of the user"),
         ({**PLAIN, "prompt": [{**ASK, "role": "human"}]}, "'prompt[0]' is by 'human'; known: system"),
         ({**PLAIN, "chosen": [{**YES, "role": "critic"}]}, "'chosen[0]' is by 'critic'"),
         (
@@ -68,7 +69,8 @@ def test_other_spellings_are_read(tmp_path: Path, row: dict[str, Any]) -> None:
         ),
         ({**PLAIN, "prompt": [parts(ASK, type="image_url")]}, "is of type 'image_url'; only text is trained"),
         ({**PLAIN, "images": ["a.png"]}, "column 'images' is set, but only text is trained here"),
-        ({**PLAIN, "chosen": "[{'role': 'assistant'}]", "rejected": "[{'role': 'x'}]"}, "printed lists of messages"),
+        ({**PLAIN, "chosen": str([{"id": 1, **YES}]), "rejected": str([NO])}, "'chosen' is a printed list of messages"),
+        ({**PLAIN, "prompt": json.dumps([ASK])}, "'prompt' is a printed list of messages"),
         (
             {
                 "input": {"messages": [ASK], "tools": [{"type": "function"}]},
