@@ -18,6 +18,8 @@ from trainers.formats.tokens import KINDS, Cut, TokenFaults, token_faults
 
 #: Raise when `token_faults` finds something else in the same tokens.
 _VERSION = 1
+#: Pairs that take some seconds.
+_MANY = 5000
 #: What to do about each kind of fault, beside leaving the rows out.
 _FIXES = {
     "no_room": "raise max_length",
@@ -63,6 +65,8 @@ def trainable(
     settings = [{**config.training, **method.training} for method in config.methods]
     cuts = {Cut(one.get("max_length", 1024), one.get("truncation_mode") or "keep_start") for one in settings}
     trust = config.model.trust_remote_code
+    if len(pairs) > _MANY:
+        log(f"checking the tokens of {len(pairs):,} pairs; the result is kept")
     found = faults_of(pairs, model.path, sorted(cuts, key=str), trust)
     _refuse(found, pairs, model, "")
     where = {pair.id: pair.where for pair in pairs}
@@ -125,9 +129,9 @@ def answerable(
     for i, task in enumerate(config.evaluation.lm_eval):
         if task.apply_chat_template and task.system_instruction is not None:
             asked = [{"role": "system", "content": task.system_instruction}, {"role": "user", "content": "?"}]
-            answers = ([{"role": "assistant", "content": text}] for text in "ab")
+            chosen, rejected = ([{"role": "assistant", "content": text}] for text in "ab")
             key = f"evaluation.lm_eval[{i}].system_instruction"
-            pair = PreferencePair(key, asked, *answers, "", source=key)
+            pair = PreferencePair(key, asked, chosen, rejected, "", source=key)
             _refuse(faults_of([pair], model.path, [Cut(None)], trust), [pair], model, "")
 
 

@@ -193,9 +193,10 @@ def _from_object(value: dict[str, Any], path: Path) -> Iterator[Row]:
             raise DataError(f"{path}:1: columns of different lengths ({shown}); every column has a value for each row")
         rows = [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
     elif _is_table(value, dict):
-        by_row = all(key.isdecimal() for key in value)  # pandas: orient="index"; its default is by column
-        index = list(dict.fromkeys(key for column in value.values() for key in column))
-        rows = list(value.values()) if by_row else [{k: c.get(i) for k, c in value.items()} for i in index]
+        index = list(
+            dict.fromkeys(key for column in value.values() for key in column)
+        )  # pandas: its default, or "index"
+        rows = [{k: c.get(i) for k, c in value.items()} for i in index] if is_row else list(value.values())
     else:
         yield Row(value, str(path), 1)
         return
@@ -203,12 +204,11 @@ def _from_object(value: dict[str, Any], path: Path) -> Iterator[Row]:
         yield Row(row, str(path), 1, number)
 
 
-def _is_table(value: dict[str, Any], kind: type) -> bool:
+def _is_table(value: dict[str, Any], kind: type[list[Any]] | type[dict[str, Any]]) -> bool:
     """Whether all values are columns of this type, and none is a message or a conversation."""
-    return bool(value) and all(
-        isinstance(part, kind) and part and not any(map(_is_message, part if kind is list else [part]))
-        for part in value.values()
-    )
+    columns = [part for part in value.values() if isinstance(part, kind) and part]
+    parts = (part if isinstance(part, list) else [part] for part in columns)
+    return bool(columns) and len(columns) == len(value) and not any(_is_message(one) for part in parts for one in part)
 
 
 def _table(path: Path, delimiter: str) -> Iterator[Row]:

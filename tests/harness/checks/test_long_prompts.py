@@ -1,4 +1,4 @@
-"""Prompts that fill max_length: refused, or dropped and counted; and where a model's directory is looked for."""
+"""Prompts that fill max_length: dropped and counted; and where a model's directory is looked for."""
 
 from __future__ import annotations
 
@@ -24,13 +24,6 @@ def small(tmp_path: Path, tiny_model: Path) -> SmallMatrix:
     rows[1]["prompt"] = "long " * 20
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return made
-
-
-def test_a_prompt_without_room_for_an_answer_is_refused(small: SmallMatrix) -> None:
-    with pytest.raises(
-        UserError, match=r"pairs\.jsonl:2: the prompt has \d+ tokens and training\.max_length is 64.*drop"
-    ):
-        make_plan(small.config, small.root / "out", lambda line: None, ONE)
 
 
 def test_or_dropped_and_counted(small: SmallMatrix) -> None:

@@ -16,8 +16,9 @@ def _openai(row: Values, where: str) -> Comparison:
         raise DataError(
             f"{where}: 'input.tools' would not be shown to the model; write them into a system text, or remove them"
         )
-    answers = (as_turns(row[key], "assistant", where, key) for key in _OPENAI[1:])
-    return Comparison(as_turns(asked.get("messages"), "user", where, "input.messages"), *answers, optional(row, "id"))
+    prompt = as_turns(asked.get("messages"), "user", where, "input.messages")
+    chosen, rejected = (as_turns(row[key], "assistant", where, key) for key in _OPENAI[1:])
+    return Comparison(prompt, chosen, rejected, optional(row, "id"), optional(row, "group"))
 
 
 def _swift(row: Values, where: str) -> Comparison:
@@ -42,8 +43,9 @@ def _swift(row: Values, where: str) -> Comparison:
 
 def _v1(row: Values, where: str) -> Comparison:
     required(row, where, _V1, f"a row has {' and '.join(_V1)}")
-    prompt, *answers = shared_start(*(messages(row[key], where, key) for key in _V1), where)
-    return Comparison(after_history(row, where, prompt), *answers, optional(row, "id"), optional(row, "group"))
+    chosen, rejected = (messages(row[key], where, key) for key in _V1)
+    prompt, chosen, rejected = shared_start(chosen, rejected, where)
+    return Comparison(after_history(row, where, prompt), chosen, rejected, optional(row, "id"), optional(row, "group"))
 
 
 VENDORS = (
