@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.checks.combinations import check_columns
-from harness.checks.lengths import fitting
 from harness.checks.report import check_claims, check_report
 from harness.checks.static import check_static
+from harness.checks.tokens import answerable, trainable
 from harness.checks.trackers import check_trackers
 from harness.commands.data.learnability import of_data_card, pairs_hash, recall
 from harness.config import MatrixConfig, Source, load, override
@@ -17,7 +17,7 @@ from harness.plan.data import load_data
 from harness.plan.draws import pair_sets
 from harness.plan.judges import judged_metrics, resolve_judges
 from harness.plan.matrix import RunSpec
-from harness.plan.model import reference_model, starting_model
+from harness.plan.model import reference_model, starting_model, template_date
 from harness.plan.model_hash import model_hash
 from harness.plan.plan import Plan
 from harness.plan.references import resolve_model
@@ -62,15 +62,14 @@ def resolve(
         check_report(config, source, measured)
         check_claims(config, source, measured)
     model = resolve_model(config.model, source.where(("model", "name_or_path")), log, source.path.parent)
-    model = starting_model(config, source, model, log)
-    lengths = [{**config.training, **method.training}.get("max_length", 1024) for method in config.methods]
-    shortest = min((n for n in lengths if n is not None), default=None)
+    model = starting_model(config, source, model, template_date(config, source, output), log)
 
     def fits(pairs: list[PreferencePair]) -> list[PreferencePair]:
-        return fitting(pairs, data_file, model.path, shortest, config.data.without_preference == "drop", log)
+        return trainable(config, pairs, model, log)
 
     drawn = pair_sets(config, source, pool, [draft.draw for draft in drafts], fits)
     check_columns(drafts, drawn, data_file)
+    answerable(config, benchmarks, model, log)
     hashes, weights = {draw: pairs_hash(pairs) for draw, pairs in drawn.items()}, model_hash(model.path)
     sets = {hashes[draw]: pairs for draw, pairs in drawn.items()}
     names = {name for draft in drafts for name in draft.columns}

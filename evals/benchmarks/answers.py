@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from evals.benchmarks.base import Benchmark, Row, Visit
 from evals.benchmarks.generate import generate_missing, read_generations, turn_id
 from evals.benchmarks.logprobs import Request, are_complete, complete, perplexities, prompt_requests
-from evals.engine.chat import message_ids
 from evals.estimates import mean
 from trainers.common import scores_schema
+from trainers.common.chat import message_ids
 
 PERPLEXITY = "log_prompt_perplexity"
 #: In a score file: the policy under which PERPLEXITY of its items was measured; null where the rows carried the values.

@@ -8,9 +8,10 @@ from typing import Any
 
 from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.engine.base import Sampling
-from evals.engine.chat import message_ids, sample_seed
+from evals.engine.chat import sample_seed
 from evals.progress import Clock, batches, kept_rows
 from trainers.common import scores_schema
+from trainers.common.chat import message_ids
 
 _CHUNK = 64
 

@@ -17,9 +17,9 @@ from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
 from evals.benchmarks.buckets import by_name, by_quantile
 from evals.benchmarks.logprobs import Request, are_complete, complete, perplexities, prompt_request
 from evals.benchmarks.rows import read
-from evals.engine.chat import pair_ids
+from trainers.common.chat import pair_ids
 from trainers.common.plugins import checked
-from trainers.common.turns import DataError, as_turns, before
+from trainers.common.turns import DataError, after_history, as_turns
 
 _SIDES = ("chosen", "rejected")
 
@@ -67,7 +67,7 @@ class Preference(Benchmark):
                     pair[key] = as_turns(row.get(key), role, where, key)
                     if not any(message["content"].strip() for message in pair[key]):
                         raise BenchmarkError(f"{where}: '{key}' has no text; add it, or remove the row")
-                pair["prompt"] = before(row, where, "system", "history") + pair["prompt"]
+                pair["prompt"] = after_history(row, where, pair["prompt"])
             except DataError as error:
                 raise BenchmarkError(str(error)) from None
             if pair["chosen"] == pair["rejected"]:

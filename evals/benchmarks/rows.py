@@ -1,13 +1,16 @@
-"""Prompt rows from JSONL, in the shapes that prompt sets come in."""
+"""Prompt rows from files, in the shapes that prompt sets come in."""
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evals.benchmarks.base import BenchmarkError, Row
-from trainers.common.jsonl import JsonlError, read_jsonl
+from trainers.common.rows import not_an_object, read_rows
+from trainers.common.turns import DataError
 
 #: Keys that may hold the id of a row, the first that is there; else it is row-<line>.
 ID_KEYS = ("id", "question_id", "key")
@@ -19,20 +22,29 @@ def read(path: Path, limit: int | None) -> list[tuple[str, Row]]:
     Raises:
         BenchmarkError: no such file, no rows, a line that is not an object, or a duplicate id.
     """
-    try:
-        rows = read_jsonl(path, limit)
-    except JsonlError as error:
-        raise BenchmarkError(str(error)) from None
-    if not rows:
-        raise BenchmarkError(f"{path}: holds no rows; write one JSON object a line")
-    seen: dict[str, int] = {}
+    seen: dict[str, str] = {}
     found = []
-    for number, row in rows:
-        name = str(next((row[key] for key in ID_KEYS if row.get(key) is not None), f"row-{number}"))
-        if name in seen:
-            raise BenchmarkError(f"{path}:{number}: id {name!r} is also on line {seen[name]}; ids must be unique")
-        seen[name] = number
-        found.append((f"{path}:{number}", {**row, "id": name}))
+    try:
+        for row in itertools.islice(read_rows(path), limit):
+            if not isinstance(row.value, dict):
+                raise not_an_object(row, "a prompt")
+            name = str(
+                next(
+                    (row.value[key] for key in ID_KEYS if row.value.get(key) is not None),
+                    f"row-{row.number or row.line}",
+                )
+            )
+            if name in seen:
+                raise DataError(f"{row.where}: id {name!r} is also on line {seen[name]}; ids must be unique")
+            json.dumps(row.value, ensure_ascii=False).encode()
+            seen[name] = row.where.removeprefix(f"{path}:")
+            found.append((row.where, {**row.value, "id": name}))
+    except DataError as error:
+        raise BenchmarkError(str(error)) from None
+    except UnicodeEncodeError as error:  # half of a pair cannot be written again
+        raise BenchmarkError(f"{row.where}: half of an emoji ({error.reason}); repair or remove it") from None
+    if not found:
+        raise BenchmarkError(f"{path}: holds no rows; write one JSON object a line")
     return found
 
 

@@ -1,43 +1,11 @@
-"""Conversations and preference pairs as token ids, cut as TRL's DPOTrainer cuts them."""
+"""One user message as token ids, and the seeds of its samples."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any
 
-Messages = Sequence[dict[str, str]]
-
-
-def message_ids(tokenizer: Any, messages: Messages, *, answered: bool = False) -> list[int]:
-    """Token ids of a conversation under the chat template, ready for the answer; bare text without a template.
-
-    Args:
-        answered: the last message is the answer, so nothing is to follow.
-    """
-    if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=not answered, tokenize=False)
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return list(tokenizer("".join(message["content"] for message in messages))["input_ids"])
-
-
-def pair_ids(
-    tokenizer: Any, prompt: Messages, chosen: Messages, rejected: Messages
-) -> tuple[list[int], list[int], list[int]]:
-    """Ids of prompt, chosen and rejected; an answer begins where its conversation leaves the prompt's tokens."""
-    head = message_ids(tokenizer, prompt)
-    full = [message_ids(tokenizer, [*prompt, *answer], answered=True) for answer in (chosen, rejected)]
-    cut = min(_common(head, ids) for ids in full)
-    return head[:cut], full[0][cut:], full[1][cut:]
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    n = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        n += 1
-    return n
+from trainers.common.chat import message_ids
 
 
 def chat_ids(tokenizer: Any, user: str) -> list[int]:

@@ -37,7 +37,7 @@ class WinRateError(ValueError):
 def read_answers(path: Path) -> dict[tuple[str, int], str]:
     """Answers of a `generations/<benchmark>.jsonl`, by (prompt id, sample). WinRateError for a repeated one."""
     answers: dict[tuple[str, int], str] = {}
-    for number, row in read_jsonl(path, nan=True):  # log-probs of a diverged policy
+    for number, row in read_jsonl(path):
         try:
             key = str(row["prompt_id"]), int(row.get("sample", 0))
             text = transcript(row)

@@ -32,8 +32,8 @@ def check_columns(specs: Sequence[RunSpec], drawn: Mapping[Draw, Sequence[Prefer
             lacking = next((pair for pair in pairs if {**pair.columns, "beta": pair.beta}.get(name) is None), None)
             if lacking is not None:
                 raise UserError(
-                    f"{lacking.source or data_file}:{lacking.line}: no {name!r} (id {lacking.id!r}); rule {spec.rule} of method "
-                    f"{spec.method!r} needs a number {'above 0 ' if name == 'beta' else ''}in every row"
+                    f"{lacking.where}: no {name!r} (id {lacking.id!r}); rule {spec.rule} of method {spec.method!r} needs a "
+                    f"number {'above 0 ' if name == 'beta' else ''}in every row"
                 )
 
 

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError
 
 from harness.config.evaluation import EvaluationConfig, Name, Seed, Strict, WithParams
 from harness.config.source import Path_, Source, dotted
@@ -28,8 +28,9 @@ class ModelConfig(Strict):
     """The starting policy and, unless `reference` names another, the reference: a hub id, a directory, or `embedded:<name>`.
 
     `adapter` (a PEFT adapter: a directory or hub id) is merged into the weights first, so policy and reference both start from
-    the merged model. `chat_template` (a Jinja file, relative to the matrix file) replaces the tokenizer's own. `reference` is a
-    model with the same vocabulary that runs are trained against, and that KL and win rates are measured against.
+    the merged model. `chat_template` (a Jinja file, relative to the matrix file) replaces the tokenizer's own. `template_date`
+    (YYYY-MM-DD) is today for templates that write the date; by default the day the matrix was first run. `reference` is a model
+    with the same vocabulary that runs are trained against, and that KL and win rates are measured against.
     """
 
     name_or_path: str
@@ -40,6 +41,7 @@ class ModelConfig(Strict):
     adapter: str | None = None
     adapter_revision: str | None = None
     chat_template: str | None = None
+    template_date: typing.Annotated[str, BeforeValidator(str)] | None = None
     quantization: QuantizationConfig | None = None
     reference: str | None = None
     reference_revision: str | None = None

@@ -22,15 +22,17 @@ from trainers.formats.source import split_reference
 
 
 def heldout_file(reference: str, base: Path, where: str, without_preference: str, key: str = "data.heldout") -> Path:
-    """The JSONL file of held-out pairs: itself where it is one, else its pairs, kept by content in the user's cache directory.
+    """The JSONL file of held-out pairs: itself where evaluation reads it as it is, else its pairs, kept by content in the user's
+    cache directory.
 
     Raises:
         UserError: no such source, or rows that are not pairs.
     """
-    if reference.startswith(EMBEDDED) or (Path(reference).suffix == ".jsonl" and (base / reference).is_file()):
-        return data_path(reference, base, where, key)
     source = data_source(reference, base, where, key)
-    return _kept(load_source(source, without_preference="drop" if without_preference == "drop" else "error").pairs)
+    loaded = load_source(source, without_preference="drop" if without_preference == "drop" else "error")
+    file = Path(source)
+    plain = loaded.formats[0] in ("trl-standard", "trl-conversational") and not loaded.dropped
+    return file if plain and file.suffix == ".jsonl" and file.is_file() else _kept(loaded.pairs)
 
 
 def hold_out(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 from harness.checks.settings import check_attention, check_quantization
 from harness.config import MatrixConfig, ModelConfig, Source
@@ -11,23 +15,54 @@ from harness.plan.model_hash import model_hash
 from harness.plan.references import ResolvedModel, download, is_hub_id, resolve_model
 from trainers.common import Json, UserError, cache_dir, file_hash, fingerprint, read_json
 
+#: A template that asks for the time, and the way it does so that can be answered once and for all.
+_CLOCK = re.compile(r"strftime_now\s*\(")
+_ASKS = re.compile(_CLOCK.pattern + r"""\s*(["'])(.*?)\1\s*\)""")
+
+
+def template_date(config: MatrixConfig, source: Source, output: Path) -> date:
+    """The day that chat templates are told: that of the matrix file, else of the output's matrix.json, else today.
+
+    Raises:
+        UserError: not a date.
+    """
+    frozen: Any = read_json(output / "matrix.json")
+    kept = frozen.get("template_date") if isinstance(frozen, dict) else None
+    given = config.model.template_date or kept
+    try:
+        return date.fromisoformat(given) if given is not None else date.today()
+    except (TypeError, ValueError):
+        raise UserError(f"{source.at('model', 'template_date')} is {given!r}; write a day as YYYY-MM-DD") from None
+
 
 def starting_model(
-    config: MatrixConfig, source: Source, model: ResolvedModel, log: Callable[[str], None]
+    config: MatrixConfig, source: Source, model: ResolvedModel, day: date, log: Callable[[str], None]
 ) -> ResolvedModel:
     """`model` with the adapter merged in and the chat template put in place, kept by content in the user's cache directory.
 
+    A template that writes the date gets `day` for good: all runs, and their evaluation, then see the same prompts.
+
     Raises:
-        UserError: no such adapter or template, or they do not fit; quantised weights without bitsandbytes, or
-            attention that needs a GPU.
+        UserError: no such adapter or template, or they do not fit; a model without any template; quantised weights without
+            bitsandbytes, or attention that needs a GPU.
     """
     settings = config.model
     check_quantization(config, source)
     check_attention(config, source, log)
-    if settings.adapter is not None or settings.chat_template is not None:
-        model = ResolvedModel(model.name, _prepared(settings, source, model, log))
-    if not has_template(model.path):
-        log(f"{model.name} has no chat template, and pairs are conversations: give model.chat_template (a Jinja file)")
+    template = _template(settings, source) if settings.chat_template is not None else template_of(model.path)
+    if template is None:
+        raise UserError(
+            f"{source.at('model', 'name_or_path')} is {model.name!r}, which has no chat template, and pairs are trained as "
+            "conversations: give model.chat_template (a Jinja file)"
+        )
+    clock = _CLOCK.search(template) is not None
+    if clock:
+        template = _frozen(template, day, source.at("model", "chat_template"))
+        log(f"the chat template of {model.name} writes the date: {day} for all of this matrix (model.template_date)")
+    if settings.adapter is not None or settings.chat_template is not None or clock:
+        own = settings.chat_template is not None or clock
+        prepared = _prepared(settings, source, model, template if own else None, log)
+        return ResolvedModel(model.name, prepared, day.isoformat() if clock else None)
     return model
 
 
@@ -61,12 +96,27 @@ def _vocabulary(directory: Path) -> Json:
     return {path.name: file_hash(path) for path in sorted(directory.glob("tokenizer.model"))}
 
 
-def _prepared(settings: ModelConfig, source: Source, model: ResolvedModel, log: Callable[[str], None]) -> Path:
+def _frozen(template: str, day: date, where: str) -> str:
+    """The template with the day in the place of every question for the time.
+
+    Raises:
+        UserError: a question that is not of the form strftime_now("%d %b %Y").
+    """
+    told = _ASKS.sub(lambda asked: json.dumps(day.strftime(asked[2])), template)
+    if _CLOCK.search(told):
+        raise UserError(
+            f"{where}: the chat template asks for the time in a way that cannot be frozen; give one without"
+        )
+    return told
+
+
+def _prepared(
+    settings: ModelConfig, source: Source, model: ResolvedModel, template: str | None, log: Callable[[str], None]
+) -> Path:
     from trainers.common.adapters import AdapterError
     from trainers.models.starting import StartError, prepare_start
 
     adapter = _adapter(settings, source, log) if settings.adapter is not None else None
-    template = _template(settings, source) if settings.chat_template is not None else None
     parts = {path.name: file_hash(path) for path in sorted(adapter.glob("adapter_*"))} if adapter is not None else None
     dtype = settings.dtype if adapter is not None else None
     key = fingerprint({"base": model_hash(model.path), "adapter": parts, "template": template, "dtype": dtype})
@@ -80,12 +130,19 @@ def _prepared(settings: ModelConfig, source: Source, model: ResolvedModel, log: 
         raise UserError(f"{source.at('model', key)} is {getattr(settings, key)!r}; {error}") from None
 
 
-def has_template(directory: Path) -> bool:
-    """Whether the tokenizer of a checkpoint knows how a conversation is written."""
-    if any(directory.glob("chat_template*")):
-        return True
-    found = read_json(directory / "tokenizer_config.json")
-    return isinstance(found, dict) and bool(found.get("chat_template"))
+def template_of(directory: Path) -> str | None:
+    """The chat template of a checkpoint's tokenizer: a file of its own, or a key of tokenizer_config.json (or of a processor)."""
+    file = directory / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        settings: Any = read_json(directory / name)
+        found = settings.get("chat_template") if isinstance(settings, dict) else None
+        if isinstance(found, list):  # several by name
+            found = next((one.get("template") for one in found if one.get("name") == "default"), None)
+        if isinstance(found, str):
+            return found
+    return None
 
 
 def _adapter(settings: ModelConfig, source: Source, log: Callable[[str], None]) -> Path:

@@ -66,10 +66,11 @@ def data_source(reference: str, base: Path, where: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A checkpoint on this machine and the name it goes by."""
+    """A checkpoint on this machine and the name it goes by. `template_date`: the day its chat template writes."""
 
     name: str
     path: Path
+    template_date: str | None = None
 
 
 def resolve_model(

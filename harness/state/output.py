@@ -66,6 +66,8 @@ def freeze(plan: Plan) -> None:
         # what an output without a whole plan was first asked to report
         "first_report": before.get("first_report") or (before.get("config") or plan.config.model_dump()).get("report"),
     }
+    if plan.model.template_date is not None:
+        record["template_date"] = plan.model.template_date
     given = plan.source
     text = given.text().encode() if isinstance(given, OverriddenSource) else given.path.read_bytes()
     as_read = (plan.output / MATRIX).is_file() and (plan.output / MATRIX).read_bytes() == text

@@ -158,6 +158,7 @@ class FrozenMatrix(Record):
     name: str
     config: Json = Field(description="the matrix file, defaults filled in")
     runs: list[str] = Field(description="run ids, in the order they are trained")
+    template_date: str | None = Field(default=None, description="the day that a chat template writes, YYYY-MM-DD")
 
 
 def _sum(record: Mapping[str, Any]) -> str:

@@ -31,7 +31,8 @@ from reports.statistics.intervals import wilson
 from reports.statistics.length_control import difficulties, length_controlled, length_term
 from reports.statistics.results import undefined
 from reports.statistics.winrate import cohen_kappa, position_effect, verdicts, win_rate
-from trainers.common.jsonl import JsonlError, read_jsonl
+from trainers.common.jsonl import read_jsonl
+from trainers.common.turns import DataError
 
 Row = Mapping[str, Any]
 _COLUMNS = ("judge", "prompt_id", "sample", "first", "second", "preference", "length_first", "length_second")
@@ -46,8 +47,8 @@ class ComparisonError(ValueError):
 def read_comparisons(path: Path) -> list[Json]:
     """The rows of a comparison file. ComparisonError for a line that is no row."""
     try:
-        rows = read_jsonl(path, nan=True)
-    except JsonlError as error:
+        rows = read_jsonl(path)
+    except DataError as error:
         raise ComparisonError(f"{error}, or judge again") from error
     for number, row in rows:
         absent = next((key for key in _COLUMNS if key not in row), None)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.warm import Harness
+from trainers.tiny import CHAT_TEMPLATE
 
 MATRIX = """\
 name: small
@@ -63,6 +64,20 @@ def write_weights(path: Path) -> None:
     path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<2f", 1.0, 2.0))
 
 
+def write_tokenizer(directory: Path) -> None:
+    """A tokenizer of bytes with a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary = ["<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(vocabulary)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(vocabulary[:2])
+    tokenizer.save(str(directory / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "chat_template": CHAT_TEMPLATE}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
 class World:
     """A folder with matrix.yaml, its data and its model."""
 
@@ -73,8 +88,8 @@ class World:
         write_jsonl(self.pairs, PAIRS)
         write_jsonl(self.prompts, PROMPTS)
         self.model.mkdir()
-        for name in ("config.json", "tokenizer.json"):
-            (self.model / name).write_text("{}", encoding="utf-8")
+        (self.model / "config.json").write_text("{}", encoding="utf-8")
+        write_tokenizer(self.model)
         write_weights(self.model / "model.safetensors")
         self.text = MATRIX.replace("MODEL", str(self.model))
         self.write(self.text)

@@ -9,45 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from trainers.common.files import Json, write_bytes
+from trainers.common.rows import not_an_object, read_rows
 
 
-class JsonlError(ValueError):
-    """A file that is missing, empty, or has a line that is not the JSON object it should be."""
-
-
-def read_jsonl(path: str | os.PathLike[str], limit: int | None = None, nan: bool = False) -> list[tuple[int, Json]]:
-    """(line number, object) for every non-blank line, at most ``limit`` of them; with ``nan``, NaN is taken.
+def read_jsonl(path: str | os.PathLike[str]) -> list[tuple[int, Json]]:
+    """(line number, object) for every non-blank line of a file of this project's own; NaN is null.
 
     Raises:
-        JsonlError: no such file, or a line that is not a JSON object in UTF-8, or holds NaN or half a surrogate pair: neither
-            can be written again.
+        DataError: no such file, or a line that is not a JSON object in UTF-8.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise JsonlError(f"{path}: no such file; check the path")
-    rows: list[tuple[int, Json]] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if limit is not None and len(rows) >= limit:
-                break
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line.decode("utf-8"), parse_constant=None if nan else _refuse)
-                if b"\\ud" in line.lower():
-                    json.dumps(value, ensure_ascii=False).encode("utf-8")
-            except UnicodeDecodeError as error:
-                raise JsonlError(f"{path}:{number}: not UTF-8 ({error}); save the file as UTF-8") from error
-            except ValueError as error:
-                raise JsonlError(f"{path}:{number}: not JSON ({error}); fix or delete the line") from error
-            if not isinstance(value, dict):
-                raise JsonlError(f"{path}:{number}: expected a JSON object, got {type(value).__name__}")
-            rows.append((number, value))
-    return rows
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value; leave the key out, or write null")
+    rows = list(read_rows(Path(path)))
+    wrong = next((row for row in rows if not isinstance(row.value, dict)), None)
+    if wrong is not None:
+        raise not_an_object(wrong, "the keys of a row")
+    return [(row.line, row.value) for row in rows]
 
 
 def dump(row: Mapping[str, Any]) -> str:

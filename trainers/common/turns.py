@@ -10,6 +10,14 @@ from trainers.common.errors import UserError
 
 Message = dict[str, str]
 Turns = list[Message]
+#: Speakers under `role`, and what chat templates call them.
+_ROLES = {role: role for role in ("system", "developer", "user", "assistant", "tool", "function", "ipython")}
+_ROLES["model"] = "assistant"
+#: Speakers under `from`, as ShareGPT writes them; a role that chat templates know is one too.
+_SPEAKERS = {"human": "user", "gpt": "assistant", "observation": "tool", "function_call": "assistant", **_ROLES}
+#: Parts of a message's content that are text, and keys of a message that a model says beside its content.
+_TEXT_PARTS = ("text", "input_text", "output_text")
+_SAID_BESIDE = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 
 
 class DataError(UserError):
@@ -17,7 +25,7 @@ class DataError(UserError):
 
 
 class NoPreferenceError(DataError):
-    """A well-formed row without a preference; `kind` says why: identical, empty, tied or one_answer."""
+    """A well-formed row without a preference; `kind` says why: identical, empty (or missing), tied or one_answer."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(f"{message}, or set without_preference: drop")
@@ -46,11 +54,11 @@ def required(row: Mapping[str, Any], where: str, keys: Sequence[str], hint: str)
     """Check that a row has these keys.
 
     Raises:
-        DataError: names the missing ones; `hint` ends the message.
+        NoPreferenceError: names the missing ones; `hint` ends the message.
     """
     missing = [key for key in keys if row.get(key) is None]
     if missing:
-        raise DataError(f"{where}: missing {', '.join(missing)}; {hint}")
+        raise NoPreferenceError(f"{where}: missing {', '.join(missing)}; {hint}", "empty")
 
 
 def is_messages(value: Any) -> TypeGuard[list[Any]]:
@@ -62,50 +70,92 @@ def messages(
     value: Any,
     where: str,
     key: str,
-    role_key: str = "role",
-    content_key: str = "content",
+    role_key: str = "",
+    content_key: str = "",
     roles: Mapping[str, str] = {},
 ) -> Turns:
-    """Messages as turns; `roles` translates the speakers' names, and where it is empty any role is taken as it is.
+    """Messages as turns. `roles` translates the speakers' names; without it the messages have role and content, or from and
+    value, and the speakers' usual names.
 
     Raises:
-        DataError: not a list of messages, or an unknown speaker.
+        DataError: not a list of messages, an unknown speaker, or something said that is no text.
     """
     if not is_messages(value):
-        raise DataError(
-            f"{where}: '{key}' must be a text or a non-empty list of {{{role_key}, {content_key}}} messages, not {_kind(value)}"
-        )
+        shape = f"{{{role_key or 'role'}, {content_key or 'content'}}}"
+        raise DataError(f"{where}: '{key}' must be a text or a non-empty list of {shape} messages, not {_kind(value)}")
     turns: Turns = []
     for i, message in enumerate(value):
-        role, content = message.get(role_key), message.get(content_key)
+        if roles:
+            names, role_name, content_name = roles, role_key, content_key
+        elif "from" in message and "role" not in message:
+            names, role_name, content_name = _SPEAKERS, "from", "value"
+        else:
+            names, role_name, content_name = _ROLES, "role", "content"
+        role, content, at = message.get(role_name), message.get(content_name), f"{key}[{i}]"
+        beside = next((name for name in _SAID_BESIDE if message.get(name)), None)
+        if beside is not None:
+            raise DataError(
+                f"{where}: '{at}' has {beside}, which is not shown to the model; write it into {content_name}, as the model's "
+                "chat template would, or remove it"
+            )
         if not isinstance(role, str) or not role:
-            raise DataError(f"{where}: '{key}[{i}]' has no {role_key} (keys: {', '.join(message)}); add it")
+            raise DataError(f"{where}: '{at}' has no {role_name} (keys: {', '.join(message)}); add it")
         if content is None:
-            raise DataError(f"{where}: '{key}[{i}]' has no {content_key} (keys: {', '.join(message)}); add it")
-        if roles and role not in roles:
-            raise DataError(f"{where}: '{key}[{i}]' is by {role!r}; known: {', '.join(roles)}")
-        turns.append({"role": roles.get(role, role), "content": text_of(content, where, f"{key}[{i}].{content_key}")})
+            raise DataError(f"{where}: '{at}' has no {content_name} (keys: {', '.join(message)}); add it")
+        if role not in names:
+            hint = f"; {role!r} is {_SPEAKERS[role]!r} here" if role in _SPEAKERS else ""
+            raise DataError(f"{where}: '{at}' is by {role!r}; known: {', '.join(names)}{hint}")
+        turns.append({"role": names[role], "content": _content(content, where, f"{at}.{content_name}")})
     return turns
 
 
+def _content(value: Any, where: str, key: str) -> str:
+    """A text, or a list of parts that are all text, joined as chat templates join them."""
+    if not isinstance(value, list):
+        return text_of(value, where, key)
+    texts = []
+    for i, part in enumerate(value):
+        kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+        if kind not in _TEXT_PARTS:
+            raise DataError(
+                f"{where}: '{key}[{i}]' is of type {kind!r}; only text is trained here: remove it, or the row"
+            )
+        texts.append(text_of(part.get("text", part.get("value")), where, f"{key}[{i}]"))
+    return "".join(texts)
+
+
 def as_turns(value: Any, role: str, where: str, key: str) -> Turns:
-    """A text as one turn of `role`, or messages."""
+    """A text as one turn of `role`, or messages, or a single message."""
     if isinstance(value, str):
         return [{"role": role, "content": text_of(value, where, key)}]
-    return messages(value, where, key)
+    return messages([value] if isinstance(value, dict) else value, where, key)
 
 
-def before(row: Mapping[str, Any], where: str, system_key: str | None, history_key: str | None) -> Turns:
-    """The turns before the prompt: a system text and a history of [question, answer] pairs or of messages."""
-    turns: Turns = []
+def after_history(
+    row: Mapping[str, Any],
+    where: str,
+    prompt: Turns,
+    system_key: str | None = "system",
+    history_key: str | None = "history",
+) -> Turns:
+    """The prompt after its system text and its history of [question, answer] pairs or of messages.
+
+    A conversation with a system text of its own keeps that one alone.
+    """
+    prompt = _history(row, where, history_key) + prompt
     system = row.get(system_key) if system_key else None
-    if system is not None and system != "":
-        turns.append({"role": "system", "content": text_of(system, where, str(system_key))})
+    if system is None or system == "" or any(turn["role"] == "system" for turn in prompt):
+        return prompt
+    return [{"role": "system", "content": text_of(system, where, str(system_key))}, *prompt]
+
+
+def _history(row: Mapping[str, Any], where: str, history_key: str | None) -> Turns:
+    turns: Turns = []
     history = row.get(history_key) if history_key else None
     if history in (None, "", [], "[]"):  # the last as CSV has it
         return turns
     if is_messages(history):
-        return turns + messages(history, where, str(history_key))
+        return messages(history, where, str(history_key))
     if not isinstance(history, list) or not all(isinstance(part, list | tuple) and len(part) == 2 for part in history):
         raise DataError(f"{where}: '{history_key}' must be a list of [question, answer] pairs; each has two texts")
     for i, (question, answer) in enumerate(history):
@@ -172,6 +222,8 @@ def number(row: Mapping[str, Any], key: str, where: str) -> float | None:
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return "a list of other things (JSON by columns is read from files named .json)"
     return "an empty list" if value == [] else type(value).__name__
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.common.files import Json
+from trainers.common.rows import Row
 from trainers.common.turns import DataError, NoPreferenceError, plain
 from trainers.formats.load import Checked, check_rows, content_id
 from trainers.formats.pairs import PreferencePair, ranked
-from trainers.formats.rows import Row
 from trainers.formats.scripts import count_scripts, count_words, encoding_trouble
 from trainers.formats.source import format_of, open_stream
 from trainers.formats.split import prompt_groups
@@ -69,7 +69,7 @@ def inspect_source(
         "duplicates": _duplicates(pairs),
         "encoding": _encoding(pairs),
         "scripts": _scripts(pairs),
-        "notes": stream.notes,
+        "notes": [*stream.notes, *checked.notes],
     }
     return Inspected(rows, checked, figures, stream.limit)
 
@@ -206,9 +206,9 @@ def _encoding(pairs: Sequence[PreferencePair]) -> Json:
         for side in _SIDES:
             for kind in encoding_trouble(plain(getattr(pair, side))):
                 trouble.add(kind)
-                first.setdefault(kind, f"{pair.source}:{pair.line} ({side})")
+                first.setdefault(kind, f"{pair.where} ({side})")
         counts.update(trouble)
-    kinds = ("replacement", "mojibake", "control", "invisible", "entity")
+    kinds = ("markup", "replacement", "mojibake", "control", "invisible", "entity")
     return {kind: {"pairs": counts[kind], "first": first.get(kind)} for kind in kinds}
 
 

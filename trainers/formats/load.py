@@ -6,18 +6,21 @@ import hashlib
 import itertools
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from trainers.common.jsonl import dump
+from trainers.common.rows import Row, not_an_object
 from trainers.common.turns import DataError, NoPreferenceError, Turns, text_of
 from trainers.formats.pairs import PreferencePair, checked_pair, numbers_of, subset
-from trainers.formats.registry import Comparison, Format
-from trainers.formats.rows import Row, not_an_object
+from trainers.formats.registry import Comparison, Format, Values, unread
 from trainers.formats.source import format_of, open_stream
 
+#: Columns of what is no text.
+MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 OnNoPreference = Literal["error", "drop"]
 
 
@@ -50,42 +53,60 @@ def _pair(row: Row, found: Comparison) -> PreferencePair:
     """The checked pair of a row; without an id it gets one from its content, without a group one from its prompt."""
     for key, label in (("id", found.id), ("group", found.group)):
         text_of(label or "", row.where, key)
+    media = next((key for key in MEDIA if row.value.get(key)), None)
+    if media is not None:
+        raise DataError(f"{row.where}: column {media!r} is set, but only text is trained here; remove the row")
     turns = (found.prompt, found.chosen, found.rejected)
     group = found.group or f"prompt-{content_id(found.prompt)}"
-    pair = PreferencePair(found.id or content_id(*turns), *turns, group, found.beta, found.flipped, row.line, row.file)
-    return checked_pair(replace(pair, columns=numbers_of(row.value)), row.where)
+    place = (row.line, row.file, row.number)
+    pair = PreferencePair(found.id or content_id(*turns), *turns, group, found.beta, found.flipped, *place)
+    return checked_pair(replace(pair, columns=numbers_of(row.value)))
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The checked rows of a source: pairs, and one error for each row that is not a pair."""
+    """The checked rows of a source: pairs, one error for each row that is not a pair, and remarks on what was not read."""
 
     pairs: list[PreferencePair]
     errors: list[DataError]
+    notes: list[str] = field(default_factory=list)
 
 
 def check_rows(rows: Sequence[Row], form: Format) -> Checked:
     """Every row as a pair or an error, in the order of the format's reader; ids are unique among the pairs."""
     good = [row for row in rows if isinstance(row.value, dict)]
-    errors = [(row.line, not_an_object(row, form.keys)) for row in rows if not isinstance(row.value, dict)]
+    errors = [(row.line, row.number, not_an_object(row, form.keys)) for row in rows if not isinstance(row.value, dict)]
     pairs: list[PreferencePair] = []
     seen: dict[str, PreferencePair] = {}
+    remarks: Counter[str] = Counter()
     for row, found in form.read(good):
         try:
             if isinstance(found, DataError):
                 raise found
             pair = _pair(row, found)
+            remarks.update(_remarks(row.value, found, form))
             if found.id is None:
                 pair = _numbered(pair, seen)
             elif pair.id in seen:
                 first = seen[pair.id]
-                raise DataError(f"{row.where}: id {pair.id!r} was used on line {first.line}; ids must be unique")
+                raise DataError(f"{row.where}: id {pair.id!r} was used on {first.place}; ids must be unique")
         except DataError as error:
-            errors.append((row.line, error))
+            errors.append((row.line, row.number, error))
             continue
         seen[pair.id] = pair
         pairs.append(pair)
-    return Checked(pairs, [error for _, error in sorted(errors, key=lambda one: one[0])])
+    told = ", ".join(f"{remark} ({count:,} of {len(rows):,} rows)" for remark, count in remarks.items())
+    notes = [f"{rows[0].file}: not read: {told}"] if told else []
+    return Checked(pairs, [error for *_, error in sorted(errors, key=lambda one: one[:2])], notes)
+
+
+def _remarks(row: Values, found: Comparison, form: Format) -> list[str]:
+    """What of a row is not read, and what its reader left out."""
+    system, own = row.get("system"), [turn["content"] for turn in found.prompt if turn["role"] == "system"]
+    columns = unread(row, form.used)
+    if "system" in form.used and system and system not in own:
+        columns.append("system, as the conversation has its own")
+    return [*columns, found.note] if found.note else columns
 
 
 def _numbered(pair: PreferencePair, seen: dict[str, PreferencePair]) -> PreferencePair:
@@ -129,10 +150,11 @@ def _load(part: Part, base: Path, seed: int, without_preference: OnNoPreference,
         more = list(itertools.islice(stream.rows, size))
         rows += more
         form = format_of(stream, rows)
-        pairs, dropped = _accepted(check_rows(rows, form), without_preference, goes_on=len(more) == size)
+        checked = check_rows(rows, form)
+        pairs, dropped = _accepted(checked, without_preference, goes_on=len(more) == size)
         if len(pairs) >= wanted or len(more) < size:
             break
-    pairs, notes = pairs[:wanted], list(stream.notes)
+    pairs, notes = pairs[:wanted], [*stream.notes, *checked.notes]
     if not pairs:
         raise DataError(f"{rows[0].file}: no row has a preference; the first: {dropped[0]}")
     for limit in limits:

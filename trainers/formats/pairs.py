@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.common.rows import printed_messages
 from trainers.common.turns import DataError, NoPreferenceError, Turns, identical
 
 
@@ -17,8 +18,8 @@ class PreferencePair:
     """One comparison. `prompt`, `chosen` and `rejected` are chat turns; `group` marks rows sharing a prompt.
 
     `flipped`: whether the two answers are known to be exchanged; None where nothing says so. `columns` are the row's other
-    numbers, which rules may read by name. `line` and `source` say where the row is from (file or data set). None of these is
-    part of its identity.
+    numbers, which rules may read by name. `line`, `source` and `number` say where the row is from (see
+    `trainers.common.rows.Row`). None of these is part of its identity.
     """
 
     id: str
@@ -30,7 +31,18 @@ class PreferencePair:
     flipped: bool | None = None
     line: int = 0
     source: str = ""
+    number: int = 0
     columns: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def place(self) -> str:
+        """Where the row is in its file."""
+        return f"line {self.line}" + (f" (row {self.number})" if self.number else "")
+
+    @property
+    def where(self) -> str:
+        """File and line, for messages."""
+        return f"{self.source}:{self.place.removeprefix('line ')}"
 
     def content(self) -> tuple[Any, ...]:
         """What determines training on this row (the identity used in content hashes)."""
@@ -43,17 +55,29 @@ def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in numbers if isinstance(value, int | float) and math.isfinite(value)}
 
 
-def checked_pair(pair: PreferencePair, where: str) -> PreferencePair:
+def checked_pair(pair: PreferencePair) -> PreferencePair:
     """`pair` as it is.
 
     Raises:
-        NoPreferenceError: an empty answer, or two identical ones.
-        DataError: an empty prompt, or a beta that is not a number above 0.
+        NoPreferenceError: an empty text, or two identical answers.
+        DataError: an answer that is not the assistant's, printed messages, or a beta that is not a number above 0.
     """
+    where = pair.where
     for key, turns in (("chosen", pair.chosen), ("rejected", pair.rejected), ("prompt", pair.prompt)):
         if not any(turn["content"].strip() for turn in turns):
-            message = f"{where}: '{key}' is empty; every row needs a non-empty {key}"
-            raise DataError(message) if key == "prompt" else NoPreferenceError(f"{message}: remove the row", "empty")
+            message = f"{where}: '{key}' is empty; every row needs a non-empty {key}: remove the row"
+            raise NoPreferenceError(message, "empty")
+        others = [turn["role"] for turn in (turns[0], turns[-1]) if turn["role"] != "assistant"]
+        if key != "prompt" and others:
+            verb = "begins" if turns[0]["role"] != "assistant" else "ends"
+            raise DataError(
+                f"{where}: '{key}' {verb} with a turn of the {others[0]}; an answer is the assistant's (or model's, or gpt's)"
+            )
+        text = turns[0]["content"]
+        if len(turns) == 1 and text.lstrip().startswith(("[", "array(")) and printed_messages(text):
+            raise DataError(
+                f"{where}: '{key}' is a printed list of messages; write the list itself, as JSONL or Parquet"
+            )
     if pair.chosen == pair.rejected:
         raise identical(where)
     beta = pair.beta

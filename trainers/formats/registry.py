@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.common.rows import Row
 from trainers.common.turns import DataError, Turns
-from trainers.formats.rows import Row
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a row says, in chat turns; `id` and `group` are None where the row has none, and so is `flipped`."""
+    """What a row says, in chat turns; `id` and `group` are None where the row has none, and so is `flipped`. `note`: what of it
+    was left out."""
 
     prompt: Turns
     chosen: Turns
@@ -21,6 +22,7 @@ class Comparison:
     group: str | None = None
     beta: float | None = None
     flipped: bool | None = None
+    note: str | None = None
 
 
 Outcome = tuple[Row, Comparison | DataError]
@@ -37,6 +39,7 @@ class Format:
         keys: the keys a row has, for messages.
         matches: whether a row (an object) looks like this format; cheap, and true also of rows with mistakes in them.
         read: all rows, each with its comparison or what is wrong with it; a comparison may need several rows.
+        used: the keys that are read, beside id and group.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Format:
     keys: str
     matches: Callable[[Values], bool]
     read: Reader
+    used: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,12 @@ def rowwise(parse: Callable[[Values, str], Comparison]) -> Reader:
                 yield row, error
 
     return read
+
+
+def unread(row: Values, used: Sequence[str]) -> list[str]:
+    """The keys of a row that hold a text, a list or an object, and are not read."""
+    read = ("id", "group", *used)
+    return [key for key, value in row.items() if key not in read and value and isinstance(value, str | list | dict)]
 
 
 def one_answer_only(what: str) -> str:

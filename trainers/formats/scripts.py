@@ -23,6 +23,13 @@ _GBK_REPLACED = "锟斤拷"
 #: Characters spelt as HTML, left over from a web page.
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{2,6}|#x[0-9a-fA-F]{2,5});")
 
+#: Marks of turns and of the beginning and end of texts: ChatML, Llama 2 and 3, Gemma, Phi, DeepSeek, Alpaca, HH-RLHF, Vicuna.
+MARKUP = re.compile(
+    r"<\|[a-z][a-z0-9_]*\|>|<｜[^<>｜]{1,40}｜>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos)>"
+    r"|^###\s?(?:Instruction|Response|Human|Assistant)\b|^(?:Human|Assistant|USER|ASSISTANT): ",
+    re.MULTILINE,
+)
+
 
 def count_words(text: str) -> int:
     """Runs of letters and digits; characters of scripts without spaces count one each."""
@@ -48,14 +55,17 @@ def count_scripts(text: str) -> Counter[str]:
 
 
 def encoding_trouble(text: str) -> set[str]:
-    """Which of `replacement`, `mojibake`, `control`, `invisible` and `entity` a text shows.
+    """Which of `markup`, `replacement`, `mojibake`, `control`, `invisible` and `entity` a text shows.
 
+    `markup`: what a chat template or a dialogue in one text puts around turns (see `MARKUP`).
     `replacement`: U+FFFD, where a decoder gave up. `mojibake`: UTF-8 that was read as Windows-1252, or GBK's trace of U+FFFD.
     `control`: control characters other than tab and line ends. `invisible`: byte-order marks, zero-width spaces, and
     characters that turn the direction of text (joiners are part of some scripts and of emoji). `entity`: characters spelt as
     HTML, such as &amp; (where a text is about HTML, that is no trouble).
     """
     found = {"entity"} if "&" in text and _ENTITY.search(text) else set[str]()
+    if MARKUP.search(text):
+        found.add("markup")
     if text.isascii() and text.isprintable():
         return found
     if "\ufffd" in text:

@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.common.files import Json
-from trainers.common.turns import DataError, Turns, as_turns, before, messages, optional, plain, text_of
+from trainers.common.rows import Row, not_an_object, read_rows
+from trainers.common.turns import DataError, Turns, after_history, as_turns, messages, optional, plain, text_of
 from trainers.formats.load import content_id
 from trainers.formats.readers.kto import label_of
 from trainers.formats.registry import Values
-from trainers.formats.rows import Row, not_an_object, read_rows
 from trainers.formats.source import open_stream
 
 _ANSWER_SHAPES = "prompt and chosen (or completion); instruction, input and output; messages or conversations"
-#: Speakers in `conversations` of ShareGPT.
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Answers:
 
 
 def read_answers(path: Path) -> Answers:
-    """The good answers of a file, in any of the endings of `trainers.formats.rows`; keys beyond those above are kept.
+    """The good answers of a file, in any of the endings of `trainers.common.rows`; keys beyond those above are kept.
 
     Raises:
         DataError: with file, line, key and the fix; also where no row is left.
@@ -42,7 +40,7 @@ def read_answers(path: Path) -> Answers:
     rows: list[Json] = []
     seen: dict[str, int] = {}
     undesirable = 0
-    for row in read_rows(path):
+    for row in map(Row.present, read_rows(path)):
         if not isinstance(row.value, dict):
             raise not_an_object(row, _ANSWER_SHAPES)
         if row.value.get("label") is not None and not label_of(row.value, row.where):
@@ -90,21 +88,19 @@ def _parts(row: Values, where: str) -> tuple[Turns, Turns, tuple[str, ...]]:
 def _question(row: Values, where: str) -> Turns | None:
     """The prompt under `prompt`, or under `instruction` and `input`, after system and history; None if neither is there."""
     if row.get("prompt") is not None:
-        return before(row, where, "system", "history") + as_turns(row["prompt"], "user", where, "prompt")
+        return after_history(row, where, as_turns(row["prompt"], "user", where, "prompt"))
     if row.get("instruction") is None:
         return None
     parts = [text_of(row[key], where, key) for key in ("instruction", "input") if row.get(key)]
-    return [*before(row, where, "system", "history"), {"role": "user", "content": "\n".join(parts)}]
+    return after_history(row, where, [{"role": "user", "content": "\n".join(parts)}])
 
 
 def _conversation(row: Values, where: str, history: str | None = None) -> tuple[str | None, Turns]:
     """The key and the turns of a whole conversation, after its system text and history; (None, []) if there is none."""
-    first = before(row, where, "system", history)
-    if row.get("messages") is not None:
-        return "messages", first + messages(row["messages"], where, "messages")
-    if row.get("conversations") is not None:
-        return "conversations", first + messages(row["conversations"], where, "conversations", "from", "value", _ROLES)
-    return None, []
+    key = next((key for key in ("messages", "conversations") if key in row), None)
+    if key is None:
+        return None, []
+    return key, after_history(row, where, messages(row[key], where, key), "system", history)
 
 
 _PROMPT_SHAPES = "prompt; instruction and input; turns; messages or conversations"
@@ -172,8 +168,8 @@ def _asked(row: Values, where: str) -> Turns:
     if found is not None:
         return found
     if isinstance(row.get("turns"), list):
-        first = before(row, where, "system", "history")
-        return first + [{"role": "user", "content": text_of(part, where, "turns")} for part in row["turns"]]
+        turns = [{"role": "user", "content": text_of(part, where, "turns")} for part in row["turns"]]
+        return after_history(row, where, turns)
     key, turns = _conversation(row, where, "history")
     if key is not None:
         return turns

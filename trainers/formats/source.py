@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from trainers.common.rows import Row, not_an_object, read_rows
 from trainers.common.turns import DataError
 from trainers.formats.readers.alpaca import ALPACA
 from trainers.formats.readers.hh_rlhf import HH_RLHF
@@ -14,8 +16,8 @@ from trainers.formats.readers.llamafactory import DATASET_INFO, read_entry
 from trainers.formats.readers.sharegpt import MESSAGES, SHAREGPT
 from trainers.formats.readers.trl import TRL
 from trainers.formats.readers.ultrafeedback import BINARIZED, SCORED
+from trainers.formats.readers.vendors import VENDORS
 from trainers.formats.registry import Format, Stream, Values, one_answer_only
-from trainers.formats.rows import Row, not_an_object, read_rows
 
 
 def split_reference(text: str, base: Path) -> tuple[Path, str | None]:
@@ -39,6 +41,11 @@ def open_stream(text: str, base: Path = Path(), lazily: bool = True, prompts: bo
     Raises:
         DataError: there is no such source.
     """
+    stream = _open(text, base, lazily, prompts)
+    return replace(stream, rows=map(Row.present, stream.rows))
+
+
+def _open(text: str, base: Path, lazily: bool, prompts: bool) -> Stream:
     if text.startswith(HUB):
         data = parse_hub(text)
         return Stream(data.name, str(data), hub_rows(data, lazily))
@@ -57,7 +64,10 @@ def open_stream(text: str, base: Path = Path(), lazily: bool = True, prompts: bo
 
 
 #: The more specific first: where several formats match a row, the first one reads it.
-FORMATS: tuple[Format, ...] = (HH_RLHF, SCORED, BINARIZED, KTO, SHAREGPT, MESSAGES, ALPACA, *TRL)
+FORMATS: tuple[Format, ...] = (
+    *(HH_RLHF, SCORED, BINARIZED, KTO, SHAREGPT, MESSAGES, *VENDORS, ALPACA),
+    *TRL,
+)
 #: Rows looked at to recognise a format.
 _SAMPLE = 100
 
@@ -97,6 +107,6 @@ def _unknown(row: Values) -> str:
         return f"a prompt and a completion but no label (keys: {keys}); {one_answer_only('this row')}"
     known = "; ".join(f"{form.name}: {form.keys}" for form in FORMATS)
     return (
-        f"no known format of preference data (keys: {keys}); rename the keys, or say which column is which in a "
-        f"dataset_info.json; known formats: {known}"
+        f"no known format of preference data (keys: {keys}); rename the keys, or (where prompt and answers are columns of text) "
+        f"say which is which in a dataset_info.json; known formats: {known}"
     )

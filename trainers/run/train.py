@@ -204,7 +204,7 @@ def _dataset(pairs: list[PreferencePair], rule: BetaRule, tokenizer: Any) -> Dat
     if rule.needs_pair_beta:
         lacking = next((pair for pair in pairs if pair.beta is None), None)
         if lacking is not None:
-            raise ValueError(f"line {lacking.line} (id {lacking.id!r}) has no beta; this rule needs one in every row")
+            raise ValueError(f"{lacking.place} (id {lacking.id!r}) has no beta; this rule needs one in every row")
         dataset = dataset.add_column("pair_beta", [pair.beta for pair in pairs])
     if rule.columns:
         values = [[_column(pair, name, rule) for name in rule.columns] for pair in pairs]

@@ -14,12 +14,13 @@ _WIDTH = 80
 _SHOWN = 400
 _KINDS = {
     "identical": "with identical answers",
-    "empty": "with an empty answer",
+    "empty": "with an empty or missing text",
     "tied": "with tied scores",
     "one_answer": "with one answer only",
 }
 #: What trainers.formats.scripts.encoding_trouble finds.
 _TROUBLE = {
+    "markup": "chat markup (a chat template is put around these texts once more)",
     "replacement": "characters lost (U+FFFD)",
     "mojibake": "UTF-8 read as another encoding",
     "control": "control characters",
@@ -57,14 +58,14 @@ def _source(console: Console, report: Json) -> None:
         f"{groups['kept_together']:,} groups whole, the largest of {groups['largest']:,} pairs",
         2,
     )
+    _trouble(console, report)
     parts = [("several_questions", "with several questions"), ("with_system", "with a system text")]
     parts += [("answers_of_several_turns", "with answers of several turns")]
     told = [f"{turns[key]:,} {what}" for key, what in parts if turns[key]]
     if told:
         _say(console, "conversations: " + ", ".join(told), 2)
-    for note in report["notes"]:
-        _say(console, f"note: {note}", 2)
-    _problems(console, report["problems"])
+    for message in report["problems"]["first"]:
+        _say(console, message, 4)
     if not report["pairs"]:
         console.print()
         return
@@ -97,10 +98,6 @@ def _source(console: Console, report: Json) -> None:
         f"{doubles['most_pairs_of_a_prompt']:,}), {groups['prompts_in_several']:,} in several of the data's groups",
         2,
     )
-    trouble = [(kind, one) for kind, one in report["encoding"].items() if one["pairs"]]
-    _say(console, f"encoding trouble:{'' if trouble else ' none'}", 2)
-    for kind, one in trouble:
-        _say(console, f"{_TROUBLE[kind]} in {one['pairs']:,}, first in {one['first']}", 4)
     _say(console, "scripts: " + ", ".join(_scripts(report["scripts"])), 2)
     _perplexity(console, report["prompt_perplexity"])
     _learnability(console, report["learnability"])
@@ -109,22 +106,21 @@ def _source(console: Console, report: Json) -> None:
         _sample(console, number, sample)
 
 
-def _problems(console: Console, problems: Json) -> None:
-    if not problems["rows"]:
-        return
-    kinds = [f"{problems[kind]:,} {what}" for kind, what in _KINDS.items() if problems[kind]]
-    _say(
-        console,
-        f"{problems['rows']:,} rows cannot be used: {problems['without_preference']:,} have no preference (without_preference: "
-        f"drop leaves these out): {', '.join(kinds) or 'none'}",
-        2,
-        "yellow",
-    )
-    for message in problems["first"]:
-        _say(console, message, 4)
-    rest = problems["rows"] - len(problems["first"])
-    if rest > 0:
-        _say(console, f"and {rest:,} more", 4)
+def _trouble(console: Console, report: Json) -> None:
+    """What a user needs to see first: rows that are no pairs, and what is wrong with those that are."""
+    problems = report["problems"]
+    if problems["rows"]:
+        kinds = [f"{problems[kind]:,} {what}" for kind, what in _KINDS.items() if problems[kind]]
+        none = f"; {problems['without_preference']:,} have no preference (without_preference: drop leaves these out): "
+        told = f"{problems['rows']:,} rows cannot be used (listed below){none + ', '.join(kinds) if kinds else ''}"
+        _say(console, told, 2, "yellow")
+    for note in [*report["notes"], *report["tokens"]]:
+        _say(console, note, 2, "yellow")
+    trouble = [(kind, one) for kind, one in report["encoding"].items() if one["pairs"]]
+    for kind, one in trouble:
+        _say(console, f"{_TROUBLE[kind]} in {one['pairs']:,}, first in {one['first']}", 2, "yellow")
+    if not trouble and report["pairs"]:
+        _say(console, "trouble in the texts: none", 2)
 
 
 def _scripts(shares: dict[str, float]) -> list[str]:

@@ -16,6 +16,7 @@ from harness.commands.data.data_page import print_page
 from harness.commands.data.learnability import Named
 from harness.commands.options import DEFAULT_MODEL, print_json
 from harness.config import ModelConfig
+from harness.plan.model import template_of
 from harness.plan.references import ResolvedModel, data_source, resolve_model
 from harness.progress import Progress, stderr_line
 from harness.workers.signals import StopSignals
@@ -24,6 +25,7 @@ from trainers.formats import load_source
 from trainers.formats.inspect import inspect_source, overlaps, samples, spread
 from trainers.formats.load import draw
 from trainers.formats.pairs import PreferencePair
+from trainers.formats.tokens import KINDS, Cut
 
 #: Prompts whose perplexity is measured, and the most tokens of one: a figure to look at, not a training run.
 PROMPTS, LONGEST = 64, 1024
@@ -53,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         figures = {
             **found.figures,
             "source": text,
+            "tokens": _token_faults(model, found.checked.pairs),
             "prompt_perplexity": _perplexity(model, found.checked.pairs, options.seed),
             "samples": [_sample(pair) for pair in shown],
             "learnability": None,
@@ -102,7 +105,7 @@ def _learnability(
 
 def _sample(pair: PreferencePair) -> Json:
     keys = ("id", "group", "prompt", "chosen", "rejected")
-    return {key: getattr(pair, key) for key in keys} | {"where": f"{pair.source}:{pair.line}"}
+    return {key: getattr(pair, key) for key in keys} | {"where": pair.where}
 
 
 def _model_dir(name: str) -> Path:
@@ -125,6 +128,27 @@ def _tokenizer(model: Path) -> Callable[[str], int]:
     except (OSError, ValueError) as error:
         raise UserError(f"--model {model}: no tokenizer there ({str(error).splitlines()[0]})") from None
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _token_faults(model: Path | None, pairs: Sequence[PreferencePair]) -> list[str]:
+    """A line for each kind of fault that the model's tokenizer and chat template bring out."""
+    from harness.checks.tokens import faults_of
+
+    if model is None or not pairs:
+        return []
+    if template_of(model) is None:
+        return [f"{model} has no chat template: its tokens were not checked"]
+    found = faults_of(pairs, model, [Cut(None)])
+    kinds = {
+        "that the chat template refuses": found.refused,
+        **{KINDS[kind]: ids for kind, ids in found.faults.items() if kind != "marked"},
+        "where evaluation and training differ at the beginning of the answer": {
+            name: f"{asked!r} against {trained!r}" for name, (asked, trained) in found.ahead.items()
+        },
+    }
+    where = {pair.id: pair.where for pair in pairs}
+    firsts = [(said, ids, next(iter(ids.items()))) for said, ids in kinds.items() if ids]
+    return [f"{len(ids):,} pairs {said}, first in {where[name]} ({what})" for said, ids, (name, what) in firsts]
 
 
 def _perplexity(model: Path | None, pairs: Sequence[PreferencePair], seed: int) -> Json:

@@ -241,7 +241,7 @@ def test_pairs_are_read_and_cut_as_the_trainers_do(shared_data: Path, tiny_model
     from trl.trainer.dpo_trainer import _tokenize, common_prefix_length
 
     from evals.benchmarks.preference import Preference
-    from evals.engine.chat import pair_ids
+    from trainers.common.chat import pair_ids
     from trainers.formats import load_source
 
     path = shared_data / "preferences" / "oasst_zh_pairs.jsonl"

@@ -297,9 +297,9 @@ def test_load_prompts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", r"p\.jsonl:2: not JSON"),
-        ('{"id": "b", "prompt": "x", "input": NaN}', r"p\.jsonl:2: not JSON \(NaN is no JSON value; leave the key out"),
-        ('{"id": "b", "prompt": "a \\ud83d"}', r"p\.jsonl:2: not JSON .*surrogates not allowed"),
+        ("{", r"p\.jsonl:2: not valid JSON"),
+        ('{"id": "b", "prompt": NaN}', r"p\.jsonl:2: 'prompt' must be a non-empty text, got None"),
+        ('{"id": "b", "prompt": "a \\ud83d"}', r"p\.jsonl:2: half of an emoji .*surrogates not allowed"),
         ("[]", r"p\.jsonl:2: expected a JSON object"),
         (json.dumps({**PROMPTS[1], "id": "a"}), r"p\.jsonl:2: id 'a' is also on line 1"),
         (json.dumps({**PROMPTS[1], "prompt": ""}), r"p\.jsonl:2: 'prompt' must be"),

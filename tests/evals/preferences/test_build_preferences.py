@@ -119,7 +119,7 @@ def test_damage_and_other_settings_are_named(tmp_path: Path) -> None:
         _build(out, Sampler(), changed)
     lines = samples_path(out).read_text(encoding="utf-8").splitlines()
     samples_path(out).write_text("\n".join([*lines[:3], "garbage", *lines[3:]]) + "\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"samples\.jsonl:4: not JSON"):
+    with pytest.raises(ValueError, match=r"samples\.jsonl:4: not valid JSON"):
         _build(out, Sampler())
 
 

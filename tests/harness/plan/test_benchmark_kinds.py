@@ -85,7 +85,10 @@ def test_defaults_of_the_kinds(world: Any) -> None:
         ),
         ("name: a\nkind: preference\nprompts: pairs.jsonl\nbeta: 1", ["unknown key", "beta", "did you mean 'beta0'?"]),
         ("name: a\nkind: preference\nprompts: pairs.jsonl\nbeta0: -1", ["beta0 is -1", "above 0"]),
-        ("name: a\nkind: preference\nprompts: prompts.jsonl", ["prompts.jsonl:1", "'chosen'", "must be a text"]),
+        (
+            "name: a\nkind: preference\nprompts: prompts.jsonl",
+            ["prompts.jsonl:1", "no known format of preference data"],
+        ),
         ("name: a\nkind: gsm8k\nprompts: prompts.jsonl", ["prompts.jsonl:1", "'answer'"]),
         (
             "name: a\nkind: prompts\nprompts: prompts.jsonl\nmax_new_tokens: 4096",

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from trainers.common.rows import Row
 from trainers.formats import Part, load_mixture, load_pairs
-from trainers.formats.rows import Row
 
 TRAIN = "  train: pairs.jsonl"
 HELDOUT = "    - {name: heldout, kind: preference, limit: 100}\nreport:"

@@ -15,6 +15,7 @@ import yaml
 
 from harness.prepare import make_plan
 from harness.stages.publish import check_push, push_policies, write_card
+from harness.state.output import freeze
 from harness.state.store import RunStore
 from trainers.common.errors import UserError
 from trainers.run.start import quantized
@@ -104,9 +105,37 @@ def test_a_chat_template_of_ones_own(world: Any, tiny_model: Path) -> None:
     assert AutoTokenizer.from_pretrained(tiny_model).chat_template != TEMPLATE, "the model itself is left alone"
 
 
-def test_a_missing_template_is_said(world: Any) -> None:
-    _, said = _plan(world)
-    assert any("has no chat template" in line and "model.chat_template" in line for line in said)
+def test_a_model_without_a_template_is_refused(world: Any) -> None:
+    (world.model / "tokenizer_config.json").unlink()
+    message = world.error()
+    assert "which has no chat template" in message and "give model.chat_template" in message and ":3: " in message
+
+
+CLOCK = (
+    "{{ strftime_now('%d %b %Y') }} "
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
+)
+
+
+def test_the_date_of_a_template_is_that_of_the_matrix(world: Any, tiny_model: Path) -> None:
+    (world.root / "clock.jinja").write_text(CLOCK, encoding="utf-8")
+    world.replace(str(world.model), f"{tiny_model}\n  chat_template: clock.jinja")
+    plan, said = _plan(world)
+    assert any("writes the date: " in line and "model.template_date" in line for line in said)
+    freeze(plan)
+    matrix = world.output / "matrix.json"
+    kept = json.loads(matrix.read_text(encoding="utf-8"))
+    assert kept["template_date"] == plan.model.template_date
+    # another day: what is there goes on under its own date, another output gets that of the matrix file
+    matrix.write_text(json.dumps({**kept, "template_date": "2024-07-26"}), encoding="utf-8")
+    again, _ = _plan(world)
+    assert "26 Jul 2024" in (again.model.path / "chat_template.jinja").read_text(encoding="utf-8")
+    assert again.model_hash != plan.model_hash and again.model.template_date == "2024-07-26"
+    world.replace("chat_template: clock.jinja", "chat_template: clock.jinja\n  template_date: 2024-07-26")
+    world.output = world.root / "elsewhere"
+    assert _plan(world)[0].specs == again.specs
+    (world.root / "clock.jinja").write_text(CLOCK.replace("'%d %b %Y'", "messages[0]['content']"), encoding="utf-8")
+    assert "asks for the time in a way that cannot be frozen" in world.error()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from trl.data_utils import extract_prompt
 
+from trainers.common.rows import Row
 from trainers.common.turns import DataError, NoPreferenceError
 from trainers.formats import (
     FORMATS,
@@ -33,7 +34,6 @@ from trainers.formats import (
     to_jsonl,
 )
 from trainers.formats.load import check_rows
-from trainers.formats.rows import Row
 
 ROOT = Path(__file__).resolve().parents[3]
 Rows = list[dict[str, Any]]
@@ -140,7 +140,25 @@ def alpaca(prompt: Turns, chosen: str, rejected: str) -> dict[str, Any]:
 
 
 Write = Callable[[Turns, str, str], dict[str, Any]]
+
+
 #: Format -> how to write a row, and whether it has system texts and several rounds.
+def openai(prompt: Turns, chosen: str, rejected: str) -> dict[str, Any]:
+    asked = {"messages": prompt, "tools": [], "parallel_tool_calls": True}
+    return {"input": asked, "preferred_output": answer(chosen), "non_preferred_output": answer(rejected)}
+
+
+def swift(prompt: Turns, chosen: str, rejected: str) -> dict[str, Any]:
+    return {"messages": prompt + answer(chosen), "rejected_response": rejected}
+
+
+def v1(prompt: Turns, chosen: str, rejected: str) -> dict[str, Any]:
+    def parts(turns: Turns) -> list[dict[str, Any]]:
+        return [{**one, "content": [{"type": "text", "value": one["content"]}], "loss_weight": 1.0} for one in turns]
+
+    return {"chosen_messages": parts(prompt + answer(chosen)), "rejected_messages": parts(prompt + answer(rejected))}
+
+
 WRITERS: dict[str, tuple[Write, bool, int]] = {
     "trl-standard": (trl_standard, True, 2),
     "trl-conversational": (trl_conversational, True, 2),
@@ -151,12 +169,16 @@ WRITERS: dict[str, tuple[Write, bool, int]] = {
     "sharegpt-ranking": (sharegpt, True, 2),
     "messages-ranking": (messages_ranking, True, 2),
     "alpaca-ranking": (alpaca, True, 2),
+    "openai-preference": (openai, True, 2),
+    "ms-swift": (swift, True, 2),
+    "llamafactory-v1": (v1, True, 2),
 }
 
 
-def write_jsonl(path: Path, rows: Rows) -> None:
+def write_jsonl(path: Path, rows: Rows) -> Path:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8", newline="")
+    return path
 
 
 def write_json(path: Path, rows: Rows) -> None:
@@ -288,8 +310,14 @@ def test_the_score_of_a_completion(tmp_path: Path) -> None:
     ]
     pair = load_rows(tmp_path, [{"instruction": "q", "completions": completions}])[0]
     assert (pair.chosen, pair.rejected) == (answer("high"), answer("low"))
-    message = refused(tmp_path, [{"instruction": "q", "completions": [{"response": "a", **rated("N/A")}]}])
-    assert "rows.jsonl:1: 'completions[0]' has no score" in message
+    unrated = {"response": "a", **rated("N/A")}
+    loaded = load_source(
+        str(write_jsonl(tmp_path / "some.jsonl", [{"instruction": "q", "completions": [*completions, unrated]}]))
+    )
+    assert loaded.pairs[0].chosen == answer("high") and "completions without a response or a score" in loaded.notes[0]
+    message = refused(tmp_path, [{"instruction": "q", "completions": [unrated, completions[0]]}])
+    assert "rows.jsonl:1: 1 of 2 completions have a response and a score" in message and "drop" in message
+    assert "0 of 0 completions" in refused(tmp_path, [{"instruction": "q", "completions": []}])
 
 
 @pytest.mark.parametrize("form", ["trl", "alpaca", "sharegpt"])
@@ -385,12 +413,12 @@ def test_bad_rows_name_file_and_line(tmp_path: Path, row: dict[str, Any], words:
     ("row", "words"),
     [
         ({"conversations": [{"from": "human", "value": "q"}] * 2}, "two turns of one side in a row"),
-        ({"conversations": [{"from": "user", "value": "q"}]}, "is by 'user'; known: human, gpt"),
+        ({"conversations": [{"from": "teacher", "value": "q"}]}, "is by 'teacher'; known: human, gpt"),
         (
             {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
             "must end with the question",
         ),
-        ({"chosen": {"from": "human", "value": "c"}}, "'chosen' is by user"),
+        ({"chosen": {"from": "human", "value": "c"}}, "'chosen' begins with a turn of the user"),
         ({"rejected": None}, "missing rejected"),
     ],
 )
@@ -463,7 +491,11 @@ def test_rows_of_no_known_format(tmp_path: Path) -> None:
         ("bad.json", b'[{"prompt": "p",\n  "chosen" }]', ":2: not valid JSON"),
         ("cut.json", b'[\n{"prompt": "p"}\n', "the array is cut short"),
         ("comma.json", b'[{"a": 1}\n{"a": 2}]', ":2: not valid JSON (Expecting ','"),
-        ("object.json", b'{"train": [{"prompt": "p"}]}', "expected an array of rows"),
+        (
+            "object.json",
+            b'{"train": [{"prompt": "p"}], "test": [{"prompt": "p"}]}',
+            "several lists of rows (train, test)",
+        ),
         ("array.jsonl", b'[\n{"prompt": "p"}]', "name it .json"),
         ("deep.jsonl", b"[" * 100_000, "nested too deeply"),
         ("deep.json", b"[" * 100_000, "nested too deeply"),

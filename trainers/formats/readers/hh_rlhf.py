@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from trainers.common.turns import DataError, Turns, optional, required, shared_start, text_of
+from trainers.common.turns import DataError, Turns, after_history, optional, required, shared_start, text_of
 from trainers.formats.registry import Comparison, Format, Values, rowwise
 
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
@@ -28,7 +28,8 @@ def _dialogue(value: Any, where: str, key: str) -> Turns:
 def _parse(row: Values, where: str) -> Comparison:
     required(row, where, ("chosen", "rejected"), "a dialogue row has chosen and rejected")
     chosen, rejected = (_dialogue(row[key], where, key) for key in ("chosen", "rejected"))
-    return Comparison(*shared_start(chosen, rejected, where), optional(row, "id"), optional(row, "group"))
+    prompt, chosen, rejected = shared_start(chosen, rejected, where)
+    return Comparison(after_history(row, where, prompt), chosen, rejected, optional(row, "id"), optional(row, "group"))
 
 
 def _matches(row: Values) -> bool:
@@ -37,5 +38,10 @@ def _matches(row: Values) -> bool:
 
 
 HH_RLHF = Format(
-    "hh-rlhf", "HH-RLHF dialogues", "chosen, rejected (Human: ... Assistant: ...)", _matches, rowwise(_parse)
+    "hh-rlhf",
+    "HH-RLHF dialogues",
+    "chosen, rejected (Human: ... Assistant: ...)",
+    _matches,
+    rowwise(_parse),
+    ("chosen", "rejected", "system", "history"),
 )

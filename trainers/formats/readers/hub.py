@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, or of a folder laid out like one, through datasets.load_dataset.
+"""Data sets of the Hugging Face hub, of a folder laid out like one, or of Dataset.save_to_disk, through the datasets library.
 
 Written as `hub:OWNER/NAME[/FOLDER][:SUBSET][@REVISION][#SPLIT]`; the split is `train` unless given, and may be a slice such as
 `train[:1000]`.
@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from trainers.common.rows import Row
 from trainers.common.turns import DataError
-from trainers.formats.rows import Row
 
 HUB = "hub:"
 _REFERENCE = re.compile(
@@ -66,18 +67,41 @@ def hub_rows(data: HubData, streaming: bool = False) -> Iterator[Row]:
     if streaming and "[" in data.split:
         raise DataError(f"{data}: a stream has no slices; name the split alone, and set a limit")
     try:
-        rows = datasets.load_dataset(
-            data.name,
-            name=data.subset,
-            data_dir=data.folder,
-            revision=data.revision,
-            split=data.split,
-            streaming=streaming,
-        )
+        rows = _saved(data)
+        if rows is None:
+            rows = datasets.load_dataset(
+                data.name,
+                name=data.subset,
+                data_dir=data.folder,
+                revision=data.revision,
+                split=data.split,
+                streaming=streaming,
+            )
         for number, value in enumerate(rows, start=1):
             yield Row(value, str(data), number)
+    except DataError:
+        raise
     except Exception as error:  # any failure becomes one line for the user
         raise DataError(f"{data}: {_reason(error)}") from None
+
+
+def _saved(data: HubData) -> Any:
+    """The rows of a folder that save_to_disk wrote, of one data set or of several splits; None for any other.
+
+    Raises:
+        DataError: it has no such split.
+    """
+    import datasets
+
+    folder = Path(data.name)
+    several = folder / "dataset_dict.json"
+    if not several.is_file() and not (folder / "state.json").is_file():
+        return None
+    saved = datasets.load_from_disk(str(folder))
+    splits = dict(saved) if several.is_file() else {str(saved.split or "train"): saved}
+    if data.split not in splits and (len(splits) > 1 or data.split != "train"):
+        raise DataError(f"{data}: saved there: {', '.join(splits)}; choose one with #SPLIT (it has no slices)")
+    return splits.get(data.split, next(iter(splits.values())))
 
 
 def _reason(error: Exception) -> str:

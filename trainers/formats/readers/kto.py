@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-from trainers.common.turns import DataError, NoPreferenceError, Turns, as_turns, before, optional, required
+from trainers.common.rows import Row
+from trainers.common.turns import DataError, NoPreferenceError, Turns, after_history, as_turns, optional, required
 from trainers.formats.registry import Comparison, Format, Outcome, Reader, Values, one_answer_only
-from trainers.formats.rows import Row
 
-_LABELS = {"true": True, "1": True, "false": False, "0": False}
+_LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 Answered = tuple[Turns, Turns]
 
 
@@ -24,8 +23,9 @@ def label_of(row: Values, where: str, key: str = "label") -> bool:
     Raises:
         DataError: not true or false (or 1, 0, or these as text, as in CSV).
     """
-    value = row.get(key)
-    known = _LABELS.get(str(value).strip().lower()) if isinstance(value, bool | int | str) else None
+    required(row, where, [key], "an answer without a label is neither desirable nor undesirable")
+    value = row[key]
+    known = _LABELS.get(str(value).strip().lower()) if isinstance(value, bool | int | float | str) else None
     if known is None:
         raise DataError(f"{where}: '{key}' is {value!r}; it must be true (desirable) or false")
     return known
@@ -73,7 +73,7 @@ def _pairs(prompt: Turns, good: list[tuple[Row, Turns]], bad: list[tuple[Row, Tu
 
 def _answered(row: Values, where: str) -> Answered:
     required(row, where, ("prompt", "completion"), "a labelled answer has prompt, completion and label")
-    prompt: Any = before(row, where, "system", "history") + as_turns(row["prompt"], "user", where, "prompt")
+    prompt = after_history(row, where, as_turns(row["prompt"], "user", where, "prompt"))
     return prompt, as_turns(row["completion"], "assistant", where, "completion")
 
 
@@ -83,4 +83,5 @@ KTO = Format(
     "prompt, completion, label",
     lambda row: "completion" in row and "label" in row and "prompt" in row,
     paired(_answered, "label"),
+    ("prompt", "completion", "label", "system", "history"),
 )

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainers.common.files import Json
+from trainers.common.rows import Row, read_rows
 from trainers.common.turns import DataError, Turns
 from trainers.common.words import nearest
 from trainers.formats.readers.alpaca import AlpacaColumns, alpaca, asked
 from trainers.formats.readers.hub import HubData, hub_rows
 from trainers.formats.readers.sharegpt import OPENAI, ShareGptColumns, Tags, conversation, sharegpt
 from trainers.formats.registry import Format, Stream, Values
-from trainers.formats.rows import Row, read_rows
 
 DATASET_INFO = "dataset_info.json"
 _KEYS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trainers.common.turns import DataError, Turns, before, messages, optional, required
+from trainers.common.turns import DataError, Turns, after_history, as_turns, messages, optional, required
 from trainers.formats.readers.kto import Answered, paired
 from trainers.formats.registry import Comparison, Format, Values, rowwise
 
@@ -49,6 +49,8 @@ OPENAI = Tags("role", "content", "user", "assistant", "tool", "function_call", "
 
 
 def _turns(value: Any, where: str, key: str, tags: Tags) -> Turns:
+    if tags in (Tags(), OPENAI):  # nobody renamed anything: messages as they are usually spelt
+        return messages(value, where, key)
     return messages(value, where, key, tags.role_tag, tags.content_tag, tags.roles)
 
 
@@ -59,8 +61,7 @@ def conversation(row: Values, where: str, columns: ShareGptColumns, tags: Tags) 
             f"{where}: missing {columns.messages}, the column of the conversation (columns: {', '.join(row)})"
         )
     turns = _turns(row[columns.messages], where, columns.messages, tags)
-    if turns[0]["role"] != "system":
-        turns = before(row, where, columns.system, None) + turns
+    turns = after_history(row, where, turns, columns.system, None)
     spoken = [turn["role"] for turn in turns if turn["role"] != "system"]
     for i, role in enumerate(spoken):
         if (role == "assistant") != (i % 2 == 1):
@@ -73,6 +74,7 @@ def conversation(row: Values, where: str, columns: ShareGptColumns, tags: Tags) 
 
 def sharegpt(columns: ShareGptColumns, tags: Tags) -> Format:
     """The format with these columns and tags: labelled answers where there is a `kto_tag`, else rankings."""
+    used = tuple(filter(None, vars(columns).values()))
     if columns.kto_tag is not None:
 
         def answered(row: Values, where: str) -> Answered:
@@ -87,6 +89,7 @@ def sharegpt(columns: ShareGptColumns, tags: Tags) -> Format:
             f"{columns.messages}, {columns.kto_tag}",
             lambda row: columns.messages in row and columns.kto_tag in row,
             paired(answered, columns.kto_tag),
+            used,
         )
 
     def parse(row: Values, where: str) -> Comparison:
@@ -98,11 +101,10 @@ def sharegpt(columns: ShareGptColumns, tags: Tags) -> Format:
         answers = []
         for key in (columns.chosen, columns.rejected):
             required(row, where, [key], f"the row needs an answer there (columns: {', '.join(row)})")
-            value = row[key]
-            turns = _turns([value] if isinstance(value, dict) else value, where, key, tags)
-            if turns[0]["role"] != "assistant":
-                raise DataError(f"{where}: '{key}' is by {turns[0]['role']}; an answer is by {tags.assistant_tag!r}")
-            answers.append(turns)
+            value = [row[key]] if isinstance(row[key], dict) else row[key]
+            answers.append(
+                as_turns(value, "assistant", where, key) if isinstance(value, str) else _turns(value, where, key, tags)
+            )
         return Comparison(prompt, answers[0], answers[1], optional(row, "id"), optional(row, "group"))
 
     return Format(
@@ -111,6 +113,7 @@ def sharegpt(columns: ShareGptColumns, tags: Tags) -> Format:
         f"{columns.messages}, {columns.chosen}, {columns.rejected} (messages)",
         lambda row: columns.messages in row and (columns.chosen in row or columns.rejected in row),
         rowwise(parse),
+        used,
     )
 
 

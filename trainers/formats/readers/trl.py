@@ -6,10 +6,12 @@ Beside TRL's keys a row may have `id`, `group`, `beta` and `flipped`, and before
 
 from __future__ import annotations
 
+import re
+
 from trainers.common.turns import (
     DataError,
+    after_history,
     as_turns,
-    before,
     common_start,
     identical,
     is_messages,
@@ -20,9 +22,14 @@ from trainers.common.turns import (
     shared_start,
     text_of,
 )
-from trainers.formats.registry import Comparison, Format, Values, rowwise
+from trainers.formats.registry import Comparison, Format, Values, rowwise, unread
 
 _KEYS = ("prompt", "chosen", "rejected")
+_USED = (*_KEYS, "system", "history", "beta")
+#: Columns of text that say where a row is from, and are no prompt.
+_METADATA = re.compile(
+    r"(?:.*_)?(?:id|ids|hash|source|dataset|split|category|language|lang|model|license|url|date|label|type)"
+)
 _NEEDED = (
     "a preference row has prompt, chosen and rejected; python -m harness build-preferences --chosen-only FILE "
     "--strategy corrupted makes rejected answers"
@@ -37,7 +44,7 @@ def _own(row: Values, where: str) -> dict[str, object]:
 
 def _explicit(row: Values, where: str) -> Comparison:
     required(row, where, _KEYS, _NEEDED)
-    prompt = before(row, where, "system", "history") + as_turns(row["prompt"], "user", where, "prompt")
+    prompt = after_history(row, where, as_turns(row["prompt"], "user", where, "prompt"))
     chosen = as_turns(row["chosen"], "assistant", where, "chosen")
     rejected = as_turns(row["rejected"], "assistant", where, "rejected")
     n = len(prompt)
@@ -51,10 +58,8 @@ def _implicit(row: Values, where: str) -> Comparison:
     chosen, rejected = row["chosen"], row["rejected"]
     if isinstance(chosen, str) and isinstance(rejected, str):
         return _implicit_texts(row, where)
-    return Comparison(
-        *shared_start(messages(chosen, where, "chosen"), messages(rejected, where, "rejected"), where),
-        **_own(row, where),  # type: ignore[arg-type]
-    )
+    prompt, *answers = shared_start(messages(chosen, where, "chosen"), messages(rejected, where, "rejected"), where)
+    return Comparison(after_history(row, where, prompt), *answers, **_own(row, where))  # type: ignore[arg-type]
 
 
 def _implicit_texts(row: Values, where: str) -> Comparison:
@@ -62,6 +67,12 @@ def _implicit_texts(row: Values, where: str) -> Comparison:
     chosen, rejected = text_of(row["chosen"], where, "chosen"), text_of(row["rejected"], where, "rejected")
     if chosen == rejected:
         raise identical(where)
+    others = [key for key in unread(row, _USED) if not _METADATA.fullmatch(key)]
+    if others:
+        raise DataError(
+            f"{where}: there is no prompt, and {', '.join(others)} would not be read: rename the column of the prompt to prompt, "
+            "or say which it is in a dataset_info.json, and leave out what the model is not to see"
+        )
     n = common_start(chosen, rejected)
     if n and chosen[n - 1] == " ":
         n -= 1
@@ -70,7 +81,7 @@ def _implicit_texts(row: Values, where: str) -> Comparison:
             f"{where}: 'chosen' and 'rejected' have no common prefix, so no prompt can be extracted; add a 'prompt'"
         )
     return Comparison(
-        [{"role": "user", "content": chosen[:n]}],
+        after_history(row, where, [{"role": "user", "content": chosen[:n]}]),
         [{"role": "assistant", "content": chosen[n:]}],
         [{"role": "assistant", "content": rejected[n:]}],
         **_own(row, where),  # type: ignore[arg-type]
@@ -78,7 +89,7 @@ def _implicit_texts(row: Values, where: str) -> Comparison:
 
 
 def _has_messages(row: Values) -> bool:
-    return any(is_messages(row.get(key)) for key in _KEYS)
+    return any(is_messages(row.get(key)) or isinstance(row.get(key), dict) for key in _KEYS)
 
 
 def _is_explicit(row: Values) -> bool:
@@ -96,6 +107,7 @@ TRL = [
         "prompt, chosen, rejected (messages)",
         lambda row: _is_explicit(row) and _has_messages(row),
         rowwise(_explicit),
+        _USED,
     ),
     Format(
         "trl-standard",
@@ -103,6 +115,7 @@ TRL = [
         "prompt, chosen, rejected (texts)",
         lambda row: _is_explicit(row) or ("prompt" in row and len(row) == 1),
         rowwise(_explicit),
+        _USED,
     ),
     Format(
         "trl-conversational-implicit",
@@ -110,6 +123,7 @@ TRL = [
         "chosen, rejected (messages that begin alike)",
         lambda row: _is_implicit(row) and _has_messages(row),
         rowwise(_implicit),
+        _USED,
     ),
     Format(
         "trl-standard-implicit",
@@ -117,5 +131,6 @@ TRL = [
         "chosen, rejected (texts that begin alike)",
         _is_implicit,
         rowwise(_implicit),
+        _USED,
     ),
 ]

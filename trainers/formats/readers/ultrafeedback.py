@@ -14,7 +14,7 @@ from trainers.common.turns import (
     DataError,
     NoPreferenceError,
     Turns,
-    before,
+    after_history,
     is_messages,
     messages,
     optional,
@@ -54,24 +54,30 @@ def _parse_scored(row: Values, where: str) -> Comparison:
     key = "instruction" if "instruction" in row else "prompt"
     completions = row.get("completions")
     required(row, where, [key], "a row with scored completions has an instruction")
-    if not is_messages(completions):
-        raise DataError(f"{where}: 'completions' must be a non-empty list of {{response, overall_score}}")
+    if completions and not is_messages(completions):
+        raise DataError(f"{where}: 'completions' must be a list of {{response, overall_score}}")
     scored: list[tuple[float, str]] = []
-    for i, completion in enumerate(completions):
-        score = _score(completion)
-        if score is None:
-            raise DataError(
-                f"{where}: 'completions[{i}]' has no score; give it {', '.join(_SCORES)} or rated annotations"
-            )
-        scored.append((score, text_of(completion.get("response"), where, f"completions[{i}].response")))
+    for i, completion in enumerate(completions or ()):
+        score, text = _score(completion), completion.get("response")
+        if score is not None and text is not None:
+            scored.append((score, text_of(text, where, f"completions[{i}].response")))
+    unscored = len(completions or ()) - len(scored)
+    if len(scored) < 2:
+        raise NoPreferenceError(
+            f"{where}: {len(scored)} of {len(scored) + unscored} completions have a response and a score ({', '.join(_SCORES)} "
+            "or rated annotations), and a preference needs two; remove the row",
+            "one_answer",
+        )
     best, worst = max(scored, key=lambda one: one[0]), min(scored, key=lambda one: one[0])
     if best[0] == worst[0]:
         raise NoPreferenceError(
             f"{where}: all {len(scored)} completions have the score {best[0]:g}, so none is preferred; remove the row",
             "tied",
         )
-    prompt = [*before(row, where, "system", None), {"role": "user", "content": text_of(row[key], where, key)}]
-    return Comparison(prompt, _answer(best[1]), _answer(worst[1]), optional(row, "id"), optional(row, "group"))
+    prompt = after_history(row, where, [{"role": "user", "content": text_of(row[key], where, key)}])
+    note = "completions without a response or a score" if unscored else None
+    answers = (_answer(best[1]), _answer(worst[1]))
+    return Comparison(prompt, *answers, optional(row, "id"), optional(row, "group"), note=note)
 
 
 def _answer(text: str) -> Turns:
@@ -81,6 +87,7 @@ def _answer(text: str) -> Turns:
 def _parse_binarized(row: Values, where: str) -> Comparison:
     chosen, rejected = (messages(row.get(key), where, key) for key in ("chosen", "rejected"))
     prompt, chosen, rejected = shared_start(chosen, rejected, where)
+    prompt = after_history(row, where, prompt)
     asked = [turn["content"].strip() for turn in prompt]
     if text_of(row.get("prompt"), where, "prompt").strip() not in asked:
         raise DataError(
@@ -95,8 +102,7 @@ def _is_binarized(row: Values) -> bool:
     return (
         isinstance(row.get("prompt"), str)
         and is_messages(chosen)
-        and isinstance(chosen, list)
-        and chosen[0].get("role") in ("user", "system")
+        and chosen[0].get("role", chosen[0].get("from")) in ("user", "system", "human")
     )
 
 
@@ -106,6 +112,7 @@ SCORED = Format(
     "instruction, completions [{response, overall_score}]",
     lambda row: "completions" in row and ("instruction" in row or "prompt" in row),
     rowwise(_parse_scored),
+    ("instruction", "prompt", "completions", "system", "history"),
 )
 BINARIZED = Format(
     "ultrafeedback-binarized",
@@ -113,4 +120,5 @@ BINARIZED = Format(
     "prompt (text), chosen, rejected (whole conversations)",
     _is_binarized,
     rowwise(_parse_binarized),
+    ("prompt", "chosen", "rejected", "system", "history"),
 )
