@@ -27,19 +27,18 @@ OWNED = {
     "remove_unused_columns": "the trainer needs its own columns",
     "model_init_kwargs": "use the matrix's model: section",
 }
-_KINDS = ("bool", "int", "float", "str", "dict", "list")
+_KINDS = ("bool", "int", "float", "str", "dict", "list", "Literal")
 
 
 def _kinds(annotation: str) -> list[str]:
-    return [kind for kind in _KINDS if re.search(rf"\b{kind}\b", annotation)] + (
-        ["none"] if "None" in annotation or "Optional" in annotation else []
-    )
+    found = ["str" if kind == "Literal" else kind for kind in _KINDS if re.search(rf"\b{kind}\b", annotation)]
+    return list(dict.fromkeys(found)) + (["none"] if "None" in annotation or "Optional" in annotation else [])
 
 
 def known_fields() -> dict[str, dict[str, list[str]]]:
     """{"dpo" | "kto" | "orpo" | "lora": {field: accepted kinds}} for the installed versions."""
     versions = "-".join(importlib.metadata.version(name) for name in ("trl", "peft", "transformers"))
-    path = cache_dir() / f"fields-2-{versions}.json"
+    path = cache_dir() / f"fields-3-{versions}.json"
     cached: dict[str, dict[str, list[str]]] | None = read_json(path)
     if cached is not None:
         return cached
