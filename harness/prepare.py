@@ -8,13 +8,16 @@ from pathlib import Path
 from harness.checks.combinations import check_betas
 from harness.checks.lengths import fitting
 from harness.checks.report import check_claims, check_report
+from harness.checks.served import check_served
 from harness.checks.static import check_static
 from harness.checks.trackers import check_trackers
 from harness.commands.data.learnability import of_data_card, pairs_hash, recall
 from harness.config import MatrixConfig, Source, load, override
+from harness.executors.registry import settings_of
 from harness.plan.benchmarks import engine_identity, metrics_of, resolve_benchmark, resolve_task
 from harness.plan.data import load_data
 from harness.plan.judges import judged_metrics, resolve_judges
+from harness.plan.machine import gpus
 from harness.plan.matrix import RunSpec
 from harness.plan.model import starting_model
 from harness.plan.model_hash import model_hash
@@ -61,6 +64,8 @@ def resolve(
         check_claims(config, source, measured)
     model = resolve_model(config.model, source.where(("model", "name_or_path")), log, source.path.parent)
     model = starting_model(config, source, model, log)
+    local = settings_of(config, source)[0].here
+    check_served(config, source, model.path, str(engine["backend"]), local and not gpus())
     lengths = [{**config.training, **method.training}.get("max_length", 1024) for method in config.methods]
     shortest = min((n for n in lengths if n is not None), default=None)
     pairs = fitting(pairs, data_file, model.path, shortest, config.data.without_preference == "drop", log)
