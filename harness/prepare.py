@@ -64,11 +64,11 @@ def resolve(
         check_claims(config, source, measured)
     model = resolve_model(config.model, source.where(("model", "name_or_path")), log, source.path.parent)
     model = starting_model(config, source, model, log)
-    local = settings_of(config, source)[0].here
-    check_served(config, source, model.path, str(engine["backend"]), local and not gpus())
     lengths = [{**config.training, **method.training}.get("max_length", 1024) for method in config.methods]
     shortest = min((n for n in lengths if n is not None), default=None)
     pairs = fitting(pairs, data_file, model.path, shortest, config.data.without_preference == "drop", log)
+    local = settings_of(config, source)[0].here
+    check_served(config, source, model.path, str(engine["backend"]), local and not gpus())
     data_hash, weights = pairs_hash(pairs), model_hash(model.path)
     specs = [draft.with_hashes(weights, data_hash) for draft in drafts]
     known = recall(every, weights)

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.config import Source
 from harness.imports.arguments import half_of, precision, take_training
-from harness.imports.draft import Keys, assemble, comparison, smoothed, starting_model, take_share
+from harness.imports.draft import Keys, assemble, by_rule, comparison, starting_model, take_share
 from harness.imports.llamafactory_keys import ATTENTION, CHANGES, CHANGES_REFERENCE, LEFT, OLDER
 from reports.foreign.llamafactory import RENAMED
 from trainers.common import Json, UserError
@@ -102,8 +102,14 @@ def _original(keys: Keys, stage: str) -> Json:
         "desirable_weight": keys.read("kto_chosen_weight", float, 1.0),
         "undesirable_weight": keys.read("kto_rejected_weight", float, 1.0),
     }
-    if smoothing and loss == "sigmoid" and stage in ("dpo", "foodpo"):
-        keys.problem(smoothed(keys.where("dpo_label_smoothing"), "dpo_label_smoothing", smoothing))
+    term = keys.read("pref_ftx", float) if loss == "sigmoid" and stage == "dpo" and not smoothing else None
+    own: Json = {}
+    if term:  # the chosen answer's negative log-likelihood per token
+        own = by_rule(keys, "pref_ftx", term, "rpo", "nll")
+    elif smoothing and loss == "sigmoid" and stage == "dpo":
+        own = by_rule(keys, "dpo_label_smoothing", smoothing, "cdpo", "label_smoothing")
+    elif smoothing and loss == "sigmoid" and stage == "foodpo":
+        keys.problem(f"{keys.where('dpo_label_smoothing')}: dpo_label_smoothing is {smoothing}: no rule here has both")
     elif smoothing:
         keys.note("dpo_label_smoothing", smoothing, "the loss of this run does not read it")
     if stage == "kto":
@@ -123,7 +129,7 @@ def _original(keys: Keys, stage: str) -> Json:
             f"{keys.where('pref_loss')}: pref_loss is {loss!r} with stage {stage!r}; sigmoid, hinge, ipo, and with stage dpo "
             "orpo and simpo can be taken over"
         )
-    return method | losses[loss]
+    return method | losses[loss] | own
 
 
 def _lora(keys: Keys) -> Json:

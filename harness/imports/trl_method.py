@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from harness.imports.draft import Keys, smoothed
+from harness.imports.draft import Keys, by_rule
 from trainers.common import Json, UserError
 from trainers.rules.catalogue import PREF_LOSSES
 
@@ -88,8 +88,8 @@ def _dpo(keys: Keys, beta: float, loss: str | None, smoothing: float) -> Json:
     if "cpo_alpha" in keys:
         keys.refuse("cpo_alpha", "it is a setting of CPO, which is not trained here")
     if smoothing and loss == "sigmoid":
-        keys.problem(smoothed(keys.where("label_smoothing"), "label_smoothing", smoothing))
-    elif smoothing and loss in ("robust", "exo_pair"):
+        return by_rule(keys, "label_smoothing", smoothing, "cdpo", "label_smoothing")
+    if smoothing and loss in ("robust", "exo_pair"):
         keys.give("label_smoothing", smoothing)
     elif smoothing:
         keys.note("label_smoothing", smoothing, f"loss {loss} does not read it")
@@ -105,7 +105,9 @@ def _simpo(keys: Keys, beta: float, loss: str | None, smoothing: float) -> Json:
             f"{keys.where('cpo_alpha')}: cpo_alpha is not 0 (TRL's default is 1): an SFT term that is not added here"
         )
     if smoothing:
-        keys.problem(smoothed(keys.where("label_smoothing"), "label_smoothing", smoothing))
+        keys.problem(
+            f"{keys.where('label_smoothing')}: label_smoothing is {smoothing}: SimPO is not smoothed here; delete it"
+        )
     if ratio is None:
         ratio = 0.25 if loss != "simpo" else gamma / beta
     return {"rule": "alpha_dpo", "alpha": 0.0, "gamma_beta_ratio": ratio}

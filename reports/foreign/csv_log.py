@@ -138,7 +138,7 @@ def read(path: Path, name: str) -> list[ForeignRun]:
 
     Raises:
         ReportError: no step or loss column (the columns there are named), a table of runs, a cell that is no number, or a step
-            that stands twice with different losses.
+            that is there twice with different losses.
     """
     lines = list(rows(path))
     if not lines:

@@ -44,7 +44,7 @@ def tail(path: Path, lines: int = 30) -> str:
 _ERROR = re.compile(r"(?:^|[\])]\s)((?:\w+\.)*(\w*(?:Error|Exception))(?::\s.*)?)$")
 #: Errors that only say that another process had one.
 _HEARSAY = re.compile(
-    r"EngineDeadError|EngineGone|Engine core initialization failed|See root cause above|ProcessRaisedException"
+    r"EngineDeadError|EngineGone|Worker failed with error|Engine core initialization failed|ProcessRaisedException"
 )
 
 

@@ -16,6 +16,7 @@ from harness.imports import llamafactory, trl
 from harness.imports.arguments import LEFT
 from harness.imports.write import import_config
 from trainers.common.errors import UserError
+from trainers.rules.catalogue import BUILTIN
 
 LF_LORA = """\
 ### model
@@ -443,13 +444,13 @@ def test_files_of_older_versions_and_other_trainers_mean_what_they_meant(
 @pytest.mark.parametrize(
     ("tool", "added", "said"),
     [
-        ("LLaMA-Factory", "dpo_ftx: 1.0", ":6: dpo_ftx is 1.0: no SFT term"),
+        ("LLaMA-Factory", "dpo_loss: ipo\ndpo_ftx: 1.0", ":7: dpo_ftx is 1.0: no SFT term"),
+        ("LLaMA-Factory", "pref_ftx: 1.0\ndpo_label_smoothing: 0.1", "pref_ftx is 1.0: no SFT term"),
         (
             "LLaMA-Factory",
             "dpo_beta: 0.2\npref_beta: 0.1",
             "dpo_beta is the older name of pref_beta, which is there too",
         ),
-        ("LLaMA-Factory", "dpo_label_smoothing: 0.1", "TRL's sigmoid loss ignores it"),
         ("LLaMA-Factory", "pissa_init: true", "it changes the weights that are the reference"),
         ("LLaMA-Factory", "ref_model: org/other", "policy and reference start from the same weights here"),
         ("LLaMA-Factory", "ld_alpha: 0.5", "it weighs the policy's tokens alone"),
@@ -458,7 +459,6 @@ def test_files_of_older_versions_and_other_trainers_mean_what_they_meant(
         ("LLaMA-Factory", "my_beta_schedule: 2", "by its name it may decide what is trained"),
         ("LLaMA-Factory", "use_muon: true\nuse_badam: true", "use_badam is True"),
         ("TRL", "rpo_alpha: 1.0", "rpo_alpha is 1.0: no SFT term"),
-        ("TRL", "label_smoothing: 0.1", "TRL's sigmoid loss ignores it"),
         ("TRL", "loss_type: [sigmoid, sft]\nloss_weights: [1.0, 0.5]", "one loss is trained here"),
         ("TRL", "loss_type: simpo", "cpo_alpha is not 0"),
         ("TRL", "# Settings of CPOTrainer\ncpo_alpha: 1.0", "by its names the file is for cpo"),
@@ -474,6 +474,26 @@ def test_what_would_be_another_run_is_not_called_original(tmp_path: Path, tool: 
         _import(tmp_path, tool, f"{text}{added}\n")
     assert said in str(caught.value)
     assert not (tmp_path / "study.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("tool", "added", "method"),
+    [
+        ("LLaMA-Factory", "dpo_label_smoothing: 0.1", {"rule": "cdpo", "label_smoothing": 0.1}),
+        ("LLaMA-Factory", "dpo_ftx: 0.5", {"rule": "rpo", "nll": 0.5}),
+        ("TRL", "label_smoothing: 0.2", {"rule": "cdpo", "label_smoothing": 0.2}),
+    ],
+)
+def test_smoothed_labels_and_sft_terms_are_rules_or_refused(
+    tmp_path: Path, tool: str, added: str, method: dict[str, Any]
+) -> None:
+    text = (LF_SHORT if tool == "LLaMA-Factory" else TRL_SHORT) + f"{added}\n"
+    if method["rule"] in BUILTIN:
+        matrix, _, _ = _import(tmp_path, tool, text)
+        assert matrix["methods"][0].items() >= method.items() and matrix["methods"][1]["rule"] == "fixed"
+        return
+    with pytest.raises(UserError, match="so this would be plain DPO; delete it"):
+        _import(tmp_path, tool, text)
 
 
 def test_the_stage_is_named_and_the_trainer_can_be(tmp_path: Path) -> None:
