@@ -111,7 +111,8 @@ class _Supervised:
             }
             record["transient"] = not lasting
             # the weights of one policy may be what kills an engine; the starting model's, or two policies', are not
-            everywhere = self.current in (None, scores_schema.REFERENCE) or (lasting and error == self.given_up)
+            not_its = self.current == scores_schema.REFERENCE or error == self.given_up
+            everywhere = self.current is None or (lasting and not_its)
             self.fail(record | ({} if self.answered else {"engine": NOT_STARTED}) if everywhere else record, everywhere)
             self.given_up = error
             if everywhere:

@@ -147,7 +147,7 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
         # (policy served, error): what is served when the worker dies, one death after another
         ([("reference", "RuntimeError: x")], False, {"reference", "a", "b"}, False),
         ([("reference", "OutOfMemoryError: CUDA out of memory")] * 2, False, {"reference", "a", "b"}, False),
-        ([("reference", None)] * 2, False, {"reference", "a", "b"}, True),
+        ([("reference", None)] * 2, False, {"reference"}, True),
         ([("a", "RuntimeError: x")], True, set(), None),
         ([("a", "RuntimeError: x")] * 2, True, {"a"}, False),
         ([("a", "RuntimeError: x"), ("a", "RuntimeError: y")], True, {"a"}, True),
