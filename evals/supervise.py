@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,22 +13,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainers.common import scores_schema
-from trainers.common.events import EventTail, tail
+from trainers.common.events import EventTail, last_error, tail
 from trainers.common.files import Json
 from trainers.common.processes import stop
 
 #: A policy during which the worker died this often without a new row or score on disk in between is given up.
 MAX_CRASHES = 2
+#: Errors that may be gone at the next start.
+_PASSING = re.compile(
+    r"MemoryError|out of memory|allocate memory|No space left|Address already in use|Connection|[Tt]imed? ?out|NCCL|Gloo"
+    r"|CUDA error|temporarily unavailable|Too many open files"
+)
 #: Value of `engine` in the error of policies for which no engine could be started.
 NOT_STARTED = "not started"
 
 
 @dataclass
 class JobResult:
-    """What became of a job: policies done, and for the others the error's class, message and traceback."""
+    """What became of a job: policies done, and for the others the error's class, message, traceback and whether it may pass."""
 
     done: list[str] = field(default_factory=list)
-    failed: dict[str, dict[str, str]] = field(default_factory=dict)
+    failed: dict[str, dict[str, str | bool]] = field(default_factory=dict)
     engine: str | None = None
     engine_starts: int = 0
 
@@ -72,13 +78,47 @@ class _Supervised:
     current: str | None = None
     finished: bool = False
     crashes: Counter[str | None] = field(default_factory=Counter)
+    answered: bool = False  # whether an engine of this job has answered a request
+    last: str | None = None  # what the last engine died of
+    given_up: str | None = None  # what the policy that was given up last died of
 
-    def fail(self, error: Mapping[str, str]) -> None:
-        """The policy that is served has failed; where none is, all that are neither done nor to be skipped."""
+    def fail(self, error: Mapping[str, str | bool], everywhere: bool = False) -> None:
+        """The policy that is served has failed; where none is, or `everywhere`, all that are neither done nor to be skipped."""
         over = {*self.result.done, *self.result.failed, *self.skip}
-        hit = [self.current] if self.current else [name for name in self.policies if name not in over]
+        hit = [name for name in self.policies if name not in over] if everywhere or not self.current else [self.current]
         self.result.failed |= {name: dict(error) for name in hit}
         self.current = None
+
+    def died(self, error: str | None, code: int | None, log: Path) -> bool:
+        """The worker has died of `error`, or without a word; whether to start another one.
+
+        An error that comes again is lasting. So is one of an engine that has never answered, unless it is of a kind that may
+        pass. Without a word (a signal) a policy is tried MAX_CRASHES times.
+        """
+        again = error is not None and error == self.last
+        lasting = again or (error is not None and not self.answered and _PASSING.search(error) is None)
+        self.crashes[self.current] += 1
+        if lasting or self.crashes[self.current] >= MAX_CRASHES:
+            said = (
+                f"the engine died of {error}"
+                if error
+                else f"the engine died {MAX_CRASHES} times (last exit code {code})"
+            )
+            record: dict[str, str | bool] = {
+                "class": "EngineCrashed",
+                "message": f"{said}; see {log}",
+                "traceback": tail(log),
+            }
+            record["transient"] = not lasting
+            # the weights of one policy may be what kills an engine; the starting model's, or two policies', are not
+            not_its = self.current == scores_schema.REFERENCE or error == self.given_up
+            everywhere = self.current is None or (lasting and not_its)
+            self.fail(record | ({} if self.answered else {"engine": NOT_STARTED}) if everywhere else record, everywhere)
+            self.given_up = error
+            if everywhere:
+                return False
+        self.last, self.current = error, None
+        return True
 
     def take(self, event: Json) -> None:
         match event["event"]:
@@ -86,15 +126,18 @@ class _Supervised:
                 self.current = event["policy"]
             case "policy_done":
                 self.result.done.append(event["policy"])
-                self.current = None
+                self.current, self.answered, self.given_up = None, True, None
                 self.crashes.pop(None, None)  # one policy fewer to go: starting again is worth it
             case "policy_failed":
                 self.fail(_error(event))
                 self.crashes.pop(None, None)
+                self.answered = True
             case "benchmark_done":
                 self.crashes.pop(event["policy"], None)
+                self.answered = True
             case "progress" if event["done"] > 0:
                 self.crashes.pop(event["policy"], None)
+                self.answered = True
             case "engine_started":
                 self.result.engine = event["engine"]
                 self.result.engine_starts += 1
@@ -129,14 +172,13 @@ def run_job(job: Json, job_path: Path, on_event: Callable[[Json], None]) -> JobR
     while True:
         skip = sorted({*state.skip, *state.result.failed})
         scores_schema.write_json(job_path, {**job, "parent": os.getpid(), "skip": skip})
+        offset = log.stat().st_size if log.is_file() else 0
         code = run_worker("evals.worker", job_path, log, events, take)
         if state.finished:
             return state.result
-        current, state.crashes[state.current] = state.current, state.crashes[state.current] + 1
-        on_event({"event": "worker_died", "policy": current, "returncode": code})
-        if state.crashes[current] >= MAX_CRASHES:
-            said = f"the engine died {MAX_CRASHES} times (last exit code {code}); see {log}"
-            state.fail({"class": "EngineCrashed", "message": said, "traceback": tail(log)})
-            if current is None:
-                return state.result
-        state.current = None
+        current = state.current
+        error = last_error(log, offset) if code is not None and code > 0 else None  # a signal leaves no word
+        goes_on = state.died(error, code, log)
+        on_event({"event": "worker_died", "policy": current, "returncode": code, "error": error, "restarts": goes_on})
+        if not goes_on:
+            return state.result

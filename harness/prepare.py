@@ -7,15 +7,18 @@ from pathlib import Path
 
 from harness.checks.combinations import check_columns
 from harness.checks.report import check_claims, check_report
+from harness.checks.served import check_served
 from harness.checks.static import check_static
 from harness.checks.tokens import answerable, trainable
 from harness.checks.trackers import check_trackers
 from harness.commands.data.learnability import of_data_card, pairs_hash, recall
 from harness.config import MatrixConfig, Source, load, override
+from harness.executors.registry import settings_of
 from harness.plan.benchmarks import engine_identity, metrics_of, resolve_benchmark, resolve_task
 from harness.plan.data import load_data
 from harness.plan.draws import pair_sets
 from harness.plan.judges import judged_metrics, resolve_judges
+from harness.plan.machine import gpus
 from harness.plan.matrix import RunSpec
 from harness.plan.model import reference_model, starting_model, template_date
 from harness.plan.model_hash import model_hash
@@ -70,6 +73,8 @@ def resolve(
     drawn = pair_sets(config, source, pool, [draft.draw for draft in drafts], fits)
     check_columns(drafts, drawn, data_file)
     answerable(config, benchmarks, model, log)
+    local = settings_of(config, source)[0].here
+    check_served(config, source, model.path, str(engine["backend"]), local and not gpus())
     hashes, weights = {draw: pairs_hash(pairs) for draw, pairs in drawn.items()}, model_hash(model.path)
     sets = {hashes[draw]: pairs for draw, pairs in drawn.items()}
     names = {name for draft in drafts for name in draft.columns}

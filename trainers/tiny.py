@@ -66,4 +66,4 @@ if __name__ == "__main__":
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    print(build_tiny_model(Path(sys.argv[1])))
+    print(build_tiny_model(Path(sys.argv[1]), hidden_size=128))  # heads of 32, which vLLM serves

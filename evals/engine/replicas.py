@@ -103,13 +103,13 @@ class Replicas:
 
         one, shares, spawn = replace(config, data_parallel_size=1), devices(config), get_context("spawn")
         self._pools = [ProcessPoolExecutor(1, mp_context=spawn) for _ in shares]
-        self._processes: list[BaseProcess] = []
         try:
             begun = self._all(_begin, [(Path(model_dir), one, mine, start) for mine in shares])
-        except Exception:
+        except BaseException:  # Ctrl-C, too: each process holds a GPU
+            self._processes = self._started()
             self.close()
             raise
-        self._processes = [process for pool in self._pools for process in pool._processes.values()]
+        self._processes = self._started()
         self.name, self.replicas = f"{begun[0][0]} x {len(begun)}", len(begun)
         self.max_model_len, self.trust_remote_code = int(begun[0][1]), config.trust_remote_code
         self.tokenizer: Any = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=config.trust_remote_code)
@@ -155,6 +155,9 @@ class Replicas:
 
     def swap(self, model_dir: Path, adapter: Path | None = None) -> float:
         return float(max(self._all(_call, [("swap", model_dir, adapter)] * len(self._pools))))
+
+    def _started(self) -> list[BaseProcess]:
+        return [process for pool in self._pools for process in (pool._processes or {}).values()]
 
     def alive(self) -> bool:
         return all(process.is_alive() for process in self._processes)

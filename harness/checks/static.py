@@ -19,6 +19,8 @@ from harness.plan.references import DATA, EMBEDDED
 from reports.compare.length_metric import LENGTH_CONTROLLED
 from trainers.common import UserError, nearest
 
+#: How PEFT may begin an adapter: with one that does nothing yet, so that the model without it is the start and the reference.
+_STARTS = (True, False, "gaussian", "orthogonal")
 #: Attention of transformers; a name with a slash is a kernel of the hub.
 _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
@@ -80,12 +82,18 @@ def _check_fields(config: MatrixConfig, source: Source) -> None:
 def _check_model(config: MatrixConfig, source: Source) -> None:
     model, bits = config.model, config.model.quantization
     attention, where = model.attn_implementation, source.at("model", "quantization")
+    begins = (config.lora or {}).get("init_lora_weights", True)
     both = bits is not None and bits.load_in_4bit
     sets = "both load_in_4bit and load_in_8bit" if both else "neither load_in_4bit nor load_in_8bit"
     refuse(
         (
             attention not in _ATTENTION and "/" not in attention,
             f"{source.at('model', 'attn_implementation')} is {attention!r}; {nearest(attention, _ATTENTION)}",
+        ),
+        (
+            begins not in _STARTS,
+            f"{source.at('lora', 'init_lora_weights')} is {begins!r}, which changes the weights under the adapter (PiSSA, OLoRA, "
+            "CorDA, LoftQ) or needs data (EVA): without it they are the reference; set it to true, gaussian or orthogonal",
         ),
         (
             model.adapter is None and model.adapter_revision is not None,

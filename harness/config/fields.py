@@ -27,14 +27,12 @@ OWNED = {
     "remove_unused_columns": "the trainer needs its own columns",
     "model_init_kwargs": "use the matrix's model: section",
 }
-_KINDS = ("bool", "int", "float", "str", "dict", "list")
+_KINDS = ("bool", "int", "float", "str", "dict", "list", "Literal")
 
 
 def _kinds(annotation: str) -> list[str]:
-    annotation = annotation.replace("Literal", "str")  # its values are texts
-    return [kind for kind in _KINDS if re.search(rf"\b{kind}\b", annotation)] + (
-        ["none"] if "None" in annotation or "Optional" in annotation else []
-    )
+    found = ["str" if kind == "Literal" else kind for kind in _KINDS if re.search(rf"\b{kind}\b", annotation)]
+    return list(dict.fromkeys(found)) + (["none"] if "None" in annotation or "Optional" in annotation else [])
 
 
 def known_fields() -> dict[str, dict[str, list[str]]]:

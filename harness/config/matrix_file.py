@@ -48,11 +48,15 @@ class ModelConfig(Strict):
 
 
 class DataSource(Strict):
-    """One source of a mixture: its proportion among the sources (all have a weight, or none), and the most pairs of it."""
+    """One source of a mixture: its proportion among the sources (all have a weight, or none), and how much of it is taken.
+
+    `share` is a part of its pairs, `limit` the most of them.
+    """
 
     source: str
     weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     limit: int | None = Field(default=None, gt=0)
+    share: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
 
 
 def _train_kind(value: Any) -> str:

@@ -12,6 +12,7 @@ _EVALUATION = "policies are evaluated after training, by the benchmarks under ev
 _PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"
 _HUB = "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push"
 _FINAL = "the last policy is the one that is compared"
+_BEST = "the policy after the last step is the one that is compared, and not the best on held-out data"
 _RESUME = "a restarted matrix resumes automatically, which needs complete checkpoints"
 
 #: Arguments of transformers that have no part in a matrix file, with the reason.
@@ -32,7 +33,7 @@ LEFT = {
         ),
         _EVALUATION,
     ),
-    **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model", "greater_is_better"), _FINAL),
+    **dict.fromkeys(("metric_for_best_model", "greater_is_better"), _FINAL),
     **dict.fromkeys(
         ("deepspeed", "fsdp", "fsdp_config", "accelerator_config", "parallelism_config", "local_rank"), _PROCESSES
     ),
@@ -64,6 +65,7 @@ def take_training(keys: Keys) -> Json:
         if ratio and not keys.source.value.get("warmup_steps"):
             keys.leave("warmup_steps", "0: warmup_ratio holds")
             training["warmup_steps"] = ratio  # below 1 it is a share of all steps
+    keys.refuse("load_best_model_at_end", _BEST)
     for key, reason in LEFT.items():
         keys.leave(key, reason)
     fields = known_fields()["dpo"]

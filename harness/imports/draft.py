@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from typing import Any
 import yaml
 
 from harness.config import Source
+from harness.config.fields import known_fields
 from trainers.common import Json, UserError
+from trainers.rules.catalogue import BUILTIN
 
 _KINDS: dict[type, tuple[Any, str]] = {
     str: (str, "a text"),
@@ -30,6 +33,8 @@ class Keys:
     source: Source
     _notes: list[tuple[int, str]] = field(default_factory=list)
     _open: Json = field(default_factory=dict)
+    _older: dict[str, str] = field(default_factory=dict)
+    _problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._open = {str(key): value for key, value in self.source.value.items()}
@@ -41,6 +46,23 @@ class Keys:
     def notes(self) -> list[str]:
         """What was not imported, in the order of the file's lines."""
         return [text for _, text in sorted(self._notes, key=lambda note: note[0])]
+
+    def rename(self, older: str, name: str) -> bool:
+        """Read a key of an older version as what it is called today; whether it is there.
+
+        Raises:
+            UserError: both are.
+        """
+        if older not in self._open:
+            return False
+        if name in self._open:
+            raise UserError(
+                f"{self.where(older)}: {older} is the older name of {name}, which is there too; keep one of them"
+            )
+        self._older[name] = older
+        self._open[name] = self._open.pop(older)
+        self.note(older, self._open[name], f"read as {name}, its name today")
+        return True
 
     def remark(self, text: str) -> None:
         """A note that belongs to no key alone; said once."""
@@ -101,8 +123,28 @@ class Keys:
         return choices[value]
 
     def where(self, key: str) -> str:
-        """`file:line` of a key."""
-        return self.source.where((key,))
+        """`file:line` of a key, also under its name today."""
+        return self.source.where((self._older.get(key, key),))
+
+    def give(self, key: str, value: Any, at: str | None = None) -> None:
+        """Take another value for a key: another spelling of it, or what the key `at` holds of it."""
+        self._open[key] = value
+        if at is not None:
+            self._older[key] = at
+
+    def refuse(self, key: str, why: str) -> None:
+        """Answer for `key` by a problem where it is there and on: without it `original` would be another run."""
+        if key in self._open:
+            value = self._open.pop(key)
+            if str(value).lower() not in _OFF:
+                name = self._older.get(key, key)
+                self.problem(
+                    f"{self.where(key)}: {name} is {value!r}: {why}; delete it to compare with a run without it"
+                )
+
+    def problem(self, text: str) -> None:
+        """Something that cannot be imported as what it means."""
+        self._problems.append(text)
 
     def leave(self, key: str, why: str) -> None:
         """Answer for `key`, if it is there, by a note that says why it has no part in the matrix file."""
@@ -114,14 +156,33 @@ class Keys:
         """Say of `key` why its value is not imported as it is; tokens are not repeated."""
         secret = "token" in key and key.startswith(("hub", "hf", "ms"))
         shown = "(hidden)" if secret else re.sub(r"\s+", " ", repr(value))
-        line = self.source.lines.get((key,), 1)
+        line = self.source.lines.get((self._older.get(key, key),), 1)
         self._notes.append((line, f"line {line}: {key}: {shown[:80]}: {why}"))
 
     def leave_rest(self, known: Mapping[str, str]) -> None:
-        """Answer for every key that is left: with its reason in `known`, or as one this project does not know."""
-        for key in self.left:
-            self.leave(key, known.get(key, "not known here"))
+        """Answer for every key that is left: with its reason in `known`, or as one this project does not know.
 
+        Raises:
+            UserError: every problem, a line each; a key that is not known and by its name decides the loss is one.
+        """
+        for key in self.left:
+            if key in known:
+                self.leave(key, known[key])
+            elif _DECIDES.search(key):
+                self.refuse(key, "not known here, and by its name it may decide what is trained")
+            else:
+                near = difflib.get_close_matches(key, {*known, *known_fields()["dpo"]}, n=1, cutoff=0.85)
+                self.leave(key, f"not known here{f'; did you mean {near[0]}?' if near else ''}")
+        if self._problems:
+            raise UserError("\n".join(self._problems))
+
+
+#: Values of a setting that is off, in lower case.
+_OFF = ("", "none", "false", "no", "off", "0", "0.0", "[]", "{}")
+#: Names of settings that decide the loss or what it is compared with.
+_DECIDES = re.compile(
+    r"beta(?!s)|loss|gamma|smooth|margin|ftx|lambda|diverg|dpo|orpo|kto|^ref_|reference", re.IGNORECASE
+)
 
 #: Why a stream is not imported.
 READ_FIRST = "every run sees the same pairs, read before it starts; data.streaming and a limit read so many and no more"
@@ -138,7 +199,18 @@ def take_share(keys: Keys, key: str, data: Json) -> None:
         data["heldout_share"] = share
         keys.note(key, share, "held out as data.heldout_share: by prompt, not by row, so these are other pairs")
     else:
-        keys.note(key, keys.source.value[key], "a number of pairs: set data.heldout_share, between 0 and 1")
+        keys.note(key, int(share), "a number of pairs: set data.heldout_share, between 0 and 1")
+
+
+def by_rule(keys: Keys, key: str, value: float, rule: str, parameter: str) -> Json:
+    """The method of a sigmoid loss that is changed by `key`: a rule of its own where there is one, else a problem."""
+    if rule in BUILTIN:
+        return {"rule": rule, parameter: value}
+    keys.problem(
+        f"{keys.where(key)}: {key} is {value}: the sigmoid loss here is without it, so this would be plain DPO; delete it to "
+        "compare with that"
+    )
+    return {}
 
 
 def matrix_name(path: Path) -> str:

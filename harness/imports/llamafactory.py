@@ -1,4 +1,4 @@
-"""LLaMA-Factory: a training YAML (stage dpo, foodpo or kto) as a matrix file."""
+"""LLaMA-Factory: a training YAML (stage dpo, foodpo, kto or, up to 0.7, orpo) as a matrix file."""
 
 from __future__ import annotations
 
@@ -8,80 +8,12 @@ from typing import Any
 
 from harness.config import Source
 from harness.imports.arguments import half_of, precision, take_training
-from harness.imports.draft import READ_FIRST, Keys, assemble, comparison, starting_model, take_share
+from harness.imports.draft import Keys, assemble, by_rule, comparison, starting_model, take_share
+from harness.imports.llamafactory_keys import ATTENTION, CHANGES, CHANGES_REFERENCE, LEFT, OLDER
+from reports.foreign.llamafactory import RENAMED
 from trainers.common import Json, UserError
 
-_STAGES = ("dpo", "foodpo", "kto")
-_ATTENTION = {
-    "auto": "sdpa",
-    "disabled": "eager",
-    "off": "eager",
-    "sdpa": "sdpa",
-    "fa2": "flash_attention_2",
-    "fa3": "flash_attention_3",
-}
-_OPTIMISER = "an optimiser or method of LLaMA-Factory's own, not available here: the original run differs"
-_LOADING = "model surgery of LLaMA-Factory's own, not available here: save the changed model and name it"
-_MEDIA = "only text is trained here"
-_CACHE = "data are read and kept by content; there is nothing to set"
-_INFERENCE = "generation is set under evaluation.engine"
-_TOKENS = "tokens are read from the environment: HF_TOKEN"
-
-#: Keys of LLaMA-Factory that have no part in a matrix file, with the reason.
-LEFT = {
-    **dict.fromkeys(
-        ("overwrite_cache", "preprocessing_batch_size", "tokenized_path", "cache_dir", "data_shared_file_system"),
-        _CACHE,
-    ),
-    **dict.fromkeys(
-        ("use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_muon", "loraplus_lr_ratio"), _OPTIMISER
-    ),
-    **dict.fromkeys(("use_unsloth", "use_unsloth_gc", "shift_attn", "mixture_of_depths", "use_llama_pro"), _OPTIMISER),
-    **dict.fromkeys(
-        ("enable_liger_kernel", "use_reentrant_gc", "upcast_layernorm", "upcast_lmhead_output"), _OPTIMISER
-    ),
-    **dict.fromkeys(
-        ("resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens", "rope_scaling"), _LOADING
-    ),
-    **dict.fromkeys(("train_from_scratch", "split_special_tokens", "low_cpu_mem_usage", "moe_aux_loss_coef"), _LOADING),
-    **dict.fromkeys(("image_max_pixels", "image_min_pixels", "video_max_pixels", "media_dir"), _MEDIA),
-    **dict.fromkeys(("freeze_vision_tower", "freeze_multi_modal_projector", "train_mm_proj_only"), _MEDIA),
-    **dict.fromkeys(
-        ("infer_backend", "infer_dtype", "use_kv_cache", "max_new_tokens", "temperature", "top_p"), _INFERENCE
-    ),
-    **dict.fromkeys(("hf_hub_token", "ms_hub_token", "om_hub_token"), _TOKENS),
-    **dict.fromkeys(
-        ("ray_run_name", "ray_num_workers", "resources_per_worker", "ray_init_kwargs"),
-        "a matrix names its executor under 'executor'",
-    ),
-    **dict.fromkeys(
-        ("use_swanlab", "swanlab_project", "swanlab_run_name", "swanlab_mode"), "write training.report_to: swanlab"
-    ),
-    "use_fast_tokenizer": "the tokenizer is loaded as transformers does",
-    "print_param_status": "it only prints",
-    "include_effective_tokens_per_second": "tokens per second are always recorded",
-    "streaming": READ_FIRST,
-    "buffer_size": READ_FIRST,
-    "mix_strategy": "sources are mixed by weight: data.train is a list of {source, weight, limit}",
-    "interleave_probs": "sources are mixed by weight: data.train is a list of {source, weight, limit}",
-    "max_eval_samples": "set limit of a benchmark",
-    "packing": "pairs are not packed in preference training",
-    "neat_packing": "pairs are not packed in preference training",
-    "train_on_prompt": "the preference loss is over answers alone",
-    "mask_history": "the preference loss is over the last answers alone",
-    "ignore_pad_token_for_loss": "padding is never trained on",
-    "tool_format": "tools are not shown to the model",
-    "default_system": "put it into the rows, or into a chat template (model.chat_template)",
-    "enable_thinking": "put it into a chat template (model.chat_template)",
-    "pref_ftx": "no SFT term is added to the preference loss here: with pref_ftx above 0 the original run differs",
-    "pref_bco_weight": "there is no BCO term here: with a weight above 0 the original run differs",
-    "ref_model_adapters": "policy and reference start from the same weights here",
-    "ref_model_quantization_bit": "policy and reference start from the same weights here",
-    "create_new_adapter": "a named adapter is merged into the starting weights and a new one is trained",
-    "disable_shuffling": "rows are shuffled by the seed",
-    "early_stopping_steps": "every run trains to its last step",
-    "quantization_device_map": "the model is loaded on one device",
-}
+_STAGES = ("dpo", "foodpo", "kto", "orpo")
 
 
 def convert(source: Source, target: Path, dataset_dir: Path | None = None) -> tuple[Json, list[str], list[str]]:
@@ -92,13 +24,20 @@ def convert(source: Source, target: Path, dataset_dir: Path | None = None) -> tu
         dataset_dir: the folder of dataset_info.json, where the configuration's own is not to be found from here.
 
     Raises:
-        UserError: a stage or a kind of fine-tuning that has no counterpart, or a value of the wrong type.
+        UserError: a stage, a kind of fine-tuning or a setting that changes what is trained and has no counterpart, or a value
+            of the wrong type.
     """
     keys = Keys(source)
-    stage = keys.choice("stage", {name: name for name in _STAGES}, "sft", "preference training is compared here: stage")
+    if "stage" not in keys:
+        raise UserError(
+            f"{source.path}: stage is missing (LLaMA-Factory takes it for sft); write stage: dpo, kto or orpo"
+        )
+    stage = keys.choice("stage", {name: name for name in _STAGES}, "", "preference training is compared here: stage")
+    before_08 = _renamed(keys, stage)
     kinds = {"lora": True, "full": False}
     with_lora = keys.choice("finetuning_type", kinds, "lora", "these can be taken over:")
-    original, own = _original(keys, stage)
+    original = _original(keys, stage)
+    _refuse_changes(keys, original)
     lora = _lora(keys) if with_lora else None
     pure = keys.read("pure_bf16", bool, False)
     data = _data(keys, target, dataset_dir)
@@ -107,8 +46,7 @@ def convert(source: Source, target: Path, dataset_dir: Path | None = None) -> tu
     training = {
         **{"learning_rate": 5.0e-5, "num_train_epochs": 3.0, "per_device_train_batch_size": 8, "bf16": False},
         "gradient_checkpointing": not keys.read("disable_gradient_checkpointing", bool),
-        "max_length": keys.read("cutoff_len", int, 2048),
-        **own,
+        "max_length": keys.read("cutoff_len", int, 1024 if before_08 else 2048),
         **({"bf16": True} if pure else {}),
     }
     workers = keys.mapped({"dataset_num_proc": ("preprocessing_num_workers", int, None)})
@@ -125,8 +63,37 @@ def convert(source: Source, target: Path, dataset_dir: Path | None = None) -> tu
     return assemble(keys, seed, methods, model=model, data=data, training=training, lora=lora), keys.notes, hints
 
 
-def _original(keys: Keys, stage: str) -> tuple[Json, Json]:
-    """The method, and settings of every method's training."""
+def _renamed(keys: Keys, stage: str) -> bool:
+    """Read keys up to 0.7 under their names today; whether one is there that 0.8 does not know."""
+    own = "orpo" if stage == "orpo" else "dpo"
+    for older in RENAMED:
+        if not older.startswith(own):
+            keys.leave(older, f"stage {stage} does not read it")
+    found = [keys.rename(older, name) for older, name in (RENAMED | OLDER).items()]
+    if "resume_lora_training" in keys:  # up to 0.3, and the other way round
+        keys.rename("resume_lora_training", "create_new_adapter")
+        keys.give("create_new_adapter", not keys.source.value["resume_lora_training"])
+        found.append(True)
+    return any(found) or stage == "orpo"
+
+
+def _refuse_changes(keys: Keys, original: Json) -> None:
+    """Note as a problem what would change what is trained and has no counterpart here."""
+    if keys.source.value.get("mix_strategy") == "concat":
+        keys.take("mix_strategy")
+    for key, why in CHANGES.items():
+        keys.refuse(key, why)
+    compares = original.get("objective") != "orpo" and original["rule"] != "alpha_dpo"
+    if compares:
+        for key, why in CHANGES_REFERENCE.items():
+            keys.refuse(key, why)
+    else:
+        for key in ("ref_model", *CHANGES_REFERENCE):
+            keys.leave(key, "the loss has no reference, so it is not read")
+
+
+def _original(keys: Keys, stage: str) -> Json:
+    """The first method of the matrix."""
     method: Json = {"name": "original", "rule": "fixed", "pref_beta": keys.read("pref_beta", float, 0.1)}
     loss, scale = keys.read("pref_loss", str, "sigmoid"), keys.read("pref_beta_scale", float)
     gamma, smoothing = keys.read("simpo_gamma", float, 0.5), keys.read("dpo_label_smoothing", float)
@@ -134,20 +101,25 @@ def _original(keys: Keys, stage: str) -> tuple[Json, Json]:
         "desirable_weight": keys.read("kto_chosen_weight", float, 1.0),
         "undesirable_weight": keys.read("kto_rejected_weight", float, 1.0),
     }
-    training = {"label_smoothing": smoothing} if smoothing and loss == "sigmoid" and stage != "kto" else {}
-    if smoothing and not training:
+    term = keys.read("pref_ftx", float) if loss == "sigmoid" and stage == "dpo" and not smoothing else None
+    own: Json = {}
+    if term:  # the chosen answer's negative log-likelihood per token
+        own = by_rule(keys, "pref_ftx", term, "rpo", "nll")
+    elif smoothing and loss == "sigmoid" and stage == "dpo":
+        own = by_rule(keys, "dpo_label_smoothing", smoothing, "cdpo", "label_smoothing")
+    elif smoothing and loss == "sigmoid" and stage == "foodpo":
+        keys.problem(f"{keys.where('dpo_label_smoothing')}: dpo_label_smoothing is {smoothing}: no rule here has both")
+    elif smoothing:
         keys.note("dpo_label_smoothing", smoothing, "the loss of this run does not read it")
     if stage == "kto":
-        return {**method, "objective": "kto", "training": training | weights}, {}
+        return {**method, "objective": "kto", "training": weights}
+    if stage == "orpo":
+        return {**method, "objective": "orpo"}
     if stage == "foodpo":
         method |= {"rule": "foodpo", "pref_beta_scale": 0.5 if scale is None else scale}
     elif scale is not None:
         keys.note("pref_beta_scale", scale, "stage is dpo, which does not scale beta; the method foodpo beside it does")
-    losses: dict[str, Json] = {
-        "sigmoid": {"pref_loss": "cdpo"} if training else {},
-        "hinge": {"pref_loss": "hinge"},
-        "ipo": {"pref_loss": "ipo"},
-    }
+    losses: dict[str, Json] = {"sigmoid": {}, "hinge": {"pref_loss": "hinge"}, "ipo": {"pref_loss": "ipo"}}
     if stage == "dpo":
         simpo = {"rule": "alpha_dpo", "alpha": 0.0, "gamma_beta_ratio": gamma / method["pref_beta"]}
         losses |= {"orpo": {"objective": "orpo"}, "simpo": simpo}
@@ -156,7 +128,7 @@ def _original(keys: Keys, stage: str) -> tuple[Json, Json]:
             f"{keys.where('pref_loss')}: pref_loss is {loss!r} with stage {stage!r}; sigmoid, hinge, ipo, and with stage dpo "
             "orpo and simpo can be taken over"
         )
-    return method | losses[loss], training
+    return method | losses[loss] | own
 
 
 def _lora(keys: Keys) -> Json:
@@ -174,20 +146,29 @@ def _lora(keys: Keys) -> Json:
     lora = {"r": rank, **keys.mapped(fields)}
     if lora["target_modules"] == ["all"]:
         lora["target_modules"] = "all-linear"
-    if keys.read("pissa_init", bool):
-        keys.note("pissa_init", True, "without such an adapter the model is not the start, which is the reference here")
     return lora
 
 
 def _model(keys: Keys, training: Json, lora: bool, pure: bool) -> Json:
-    attention = keys.choice("flash_attn", _ATTENTION, "auto")
+    flag = keys.source.value.get("flash_attn")
+    if isinstance(flag, bool):  # up to 0.6; `off` of today is a boolean to YAML, too
+        keys.give("flash_attn", str(flag).lower())
+    attention = keys.choice("flash_attn", ATTENTION, "auto")
     model = starting_model(keys, precision(training, lora, pure), attention, {})
-    for i, adapter in enumerate(keys.read("adapter_name_or_path", list, [])):
-        why = "one adapter can be the start; merge this one yourself first"
-        if i == 0:
-            model["adapter"] = adapter
-            why = "merged into the starting weights, so that the reference has it too; LLaMA-Factory's reference is without it"
-        keys.note("adapter_name_or_path", adapter, why)
+    fresh, adapters = keys.read("create_new_adapter", bool, False), keys.read("adapter_name_or_path", list, [])
+    where = f"{keys.where('adapter_name_or_path')}: adapter_name_or_path is {', '.join(adapters)!r}"
+    if len(adapters) > 1:
+        keys.problem(f"{where}: one adapter can be the start here; merge them into the model and name that")
+    elif adapters and lora and not fresh:
+        keys.problem(
+            f"{where}: LLaMA-Factory trains it further against a reference without it, and here both start from it; merge it "
+            "into the model, or write create_new_adapter: true to compare from the merged model on"
+        )
+    elif adapters:
+        model["adapter"] = adapters[0]
+        keys.note(
+            "adapter_name_or_path", adapters[0], "merged into the starting weights, for policy and reference alike"
+        )
     quantization = _quantization(keys, training)
     return model | ({"quantization": quantization} if quantization else {})
 

@@ -1,16 +1,20 @@
-"""TRL: the YAML of `trl dpo --config FILE` (script, training and model arguments in one mapping) as a matrix file."""
+"""TRL: the YAML of `trl dpo --config FILE` (script, training and model arguments in one mapping) as a matrix file.
+
+Recipes of alignment-handbook and SimPO have the same keys with other data (trl_data.py), or are for another trainer
+(trl_method.py).
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from harness.config import Source
 from harness.imports.arguments import precision, take_training
-from harness.imports.draft import READ_FIRST, Keys, assemble, comparison, starting_model, take_share
+from harness.imports.draft import READ_FIRST, Keys, assemble, comparison, starting_model
+from harness.imports.trl_data import take_data
+from harness.imports.trl_method import take_method
 from trainers.common import Json, UserError
-from trainers.rules.catalogue import PREF_LOSSES, SMOOTHED
 
 _LENGTHS = "TRL has no separate limits any more: max_length is the limit of prompt and answer together"
 _REFERENCE = "policy and reference start from the same weights here"
@@ -26,18 +30,12 @@ LEFT = {
     "max_prompt_length": _LENGTHS,
     "max_completion_length": _LENGTHS,
     "max_target_length": _LENGTHS,
-    "rpo_alpha": "no SFT term is added to the preference loss here: with it the original run differs",
-    "reference_free": "a DPO loss without a reference is rule alpha_dpo here",
     "force_use_ref_model": _REFERENCE,
     "ref_model_init_kwargs": _REFERENCE,
-    "model_adapter_name": _REFERENCE,
-    "ref_adapter_name": _REFERENCE,
     "generate_during_eval": "policies answer under evaluation.benchmarks",
     "tools": "tools are not shown to the model",
     "padding_value": "padding is the tokenizer's",
     "label_pad_token_id": "it is -100, as everywhere",
-    "base_model_attribute_name": "the reference of a matrix is scored once and kept",
-    "is_encoder_decoder": "causal language models are trained here",
     "lora_task_type": "it is CAUSAL_LM",
     "env": "set environment variables where the matrix is started",
     "accelerate_config": _PROCESSES,
@@ -50,45 +48,65 @@ LEFT = {
     "use_logits_to_keep": _LAYOUT,
     "tool_format": "tools are not shown to the model",
     "bnb_4bit_quant_storage": "weights are stored in bitsandbytes' default dtype",
+    "truncation_side": "TRL cuts the end of prompt and answer, or with truncation_mode keep_end the beginning",
+    "auto_insert_empty_system_msg": "no system turn is added here: put it into the rows or a chat template",
+    "base_model_revision": "one revision is loaded: model_revision",
+    "model_code_revision": "one revision is loaded: model_revision",
+    "hub_model_revision": "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push",
+    "max_eval_samples": "set limit of a benchmark",
 }
 
+#: Keys that change what is trained or on what, where they are on: without them `original` would be another run.
+CHANGES = {
+    "rpo_alpha": "no SFT term is added to the preference loss here",
+    "sft_weight": "no SFT term is added to the preference loss here",
+    "reference_free": "a DPO loss without a reference is rule alpha_dpo here, with the length-normalised loss of SimPO",
+    "model_adapter_name": _REFERENCE,
+    "ref_adapter_name": _REFERENCE,
+    "base_model_attribute_name": "the reference of a matrix is scored once and kept",
+    "is_encoder_decoder": "causal language models are trained here",
+    "max_train_samples": "write data.max_train_pairs into the matrix instead",
+}
+#: Keys of alignment-handbook's older recipes that TRL has under another name.
+OLDER = {"preprocessing_num_workers": "dataset_num_proc"}
 
-def convert(source: Source, target: Path) -> tuple[Json, list[str], list[str]]:
+
+def convert(source: Source, target: Path, method: str | None = None) -> tuple[Json, list[str], list[str]]:
     """The matrix, notes on what was not imported, and hints for the head of the file.
 
     Args:
         target: where the matrix file will lie; data sources are written relative to it.
+        method: which trainer the file is for: dpo, simpo, orpo or kto; by default the file says so, or it is dpo.
 
     Raises:
-        UserError: no model or data, a loss that has no counterpart, or a value of the wrong type.
+        UserError: no model or data, a loss or setting that has no counterpart, a file for another trainer or tool, or a value
+            of the wrong type.
     """
     keys = Keys(source)
-    original, lora, data = _original(keys), _lora(keys), _data(keys, target)
+    for older, name in OLDER.items():
+        if name in keys:
+            keys.leave(older, f"{name} holds")
+        keys.rename(older, name)
+    original, lora, data = take_method(keys, method), _lora(keys), take_data(keys, target)
+    for key, why in CHANGES.items():
+        keys.refuse(key, why)
+    if original.get("objective") == "orpo" or original["rule"] == "alpha_dpo":
+        keys.leave("ref_model_name_or_path", "the loss has no reference, so it is not read")
     seed, loading = keys.read("seed", int, 42), _loading(keys)
     training = take_training(keys)
-    if training.get("label_smoothing") and original.get("pref_loss", "sigmoid") not in SMOOTHED:
-        keys.note("label_smoothing", training.pop("label_smoothing"), "TRL's loss of this run does not read it")
     if "fp16" not in training:
         training.setdefault("bf16", True)  # TRL's default, which the harness leaves to the machine
+    if "dataset_mixer" in source.value and "optim" not in training:
+        keys.remark("optim is not written: alignment-handbook up to 0.2 trained DPO with rmsprop then, TRL with AdamW")
     model = _model(keys, loading, training, lora is not None)
     keys.leave_rest(LEFT)
-    matrix = assemble(
-        keys, seed, comparison(original, original["pref_beta"]), model=model, data=data, training=training, lora=lora
-    )
+    beta = original["pref_beta"]
+    if original["rule"] == "alpha_dpo":
+        beta = 0.1
+        keys.remark("SimPO is rule alpha_dpo with alpha 0; the methods beside it start from beta 0.1")
+    methods = comparison(original, beta)
+    matrix = assemble(keys, seed, methods, model=model, data=data, training=training, lora=lora)
     return matrix, keys.notes, ["Settings in neither file take TRL's defaults."]
-
-
-def _original(keys: Keys) -> Json:
-    beta, (loss, *others) = keys.read("beta", float, 0.1), keys.read("loss_type", list) or ["sigmoid"]
-    keys.leave("loss_weights", "one loss is trained here")
-    if loss not in PREF_LOSSES:
-        raise UserError(
-            f"{keys.where('loss_type')}: loss_type is {loss!r}; these can be taken over: {', '.join(PREF_LOSSES)}"
-        )
-    for other in others:
-        keys.note("loss_type", other, "one loss is trained here, the first: the original run differs")
-    own = {} if loss == "sigmoid" else {"pref_loss": loss}
-    return {"name": "original", "rule": "fixed", "pref_beta": beta, **own}
 
 
 #: Field of peft.LoraConfig -> TRL's key, its type, and TRL's default.
@@ -132,69 +150,14 @@ def _model(keys: Keys, loading: Json, training: Json, lora: bool) -> Json:
         keys.note("dtype", "auto", f"that of the weights is not known from here; written as {dtype}")
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(f"{keys.where('dtype')}: dtype is {dtype!r}; it must be auto, float32, bfloat16 or float16")
-    attention = keys.read("attn_implementation", str, loading.get("attn_implementation"))
+    older_flag = "flash_attention_2" if keys.read("use_flash_attention_2", bool) else None
+    attention = keys.read("attn_implementation", str, loading.get("attn_implementation", older_flag))
     model = starting_model(keys, dtype, attention, loading)
+    template = keys.read("chat_template", str)
+    if template is not None:
+        model["chat_template"] = template
     bits = keys.mapped({key: (key, bool, None) for key in ("load_in_4bit", "load_in_8bit")})
     kind, nested = keys.read("bnb_4bit_quant_type", str, "nf4"), keys.read("use_bnb_nested_quant", bool, False)
     if "load_in_4bit" in bits:
         bits |= {"bnb_4bit_quant_type": kind, "bnb_4bit_use_double_quant": nested, "bnb_4bit_compute_dtype": dtype}
     return {**model, "quantization": bits} if bits else model
-
-
-def _data(keys: Keys, target: Path) -> Json:
-    name, config = keys.read("dataset_name", str), keys.read("dataset_config", str)
-    train, test = keys.read("dataset_train_split", str, "train"), keys.read("dataset_test_split", str, "test")
-    mixture = keys.take("datasets")
-    data: Json = {}
-    if mixture is not None:
-        if name is not None:
-            keys.note("dataset_name", name, "datasets holds, as in TRL")
-        if not isinstance(mixture, list) or not all(isinstance(one, dict) and "path" in one for one in mixture):
-            raise UserError(f"{keys.where('datasets')}: datasets must be a list of mappings, each with a path")
-        data["train"] = [{"source": source} for one in mixture for source in _parts(one, keys, target)]
-    elif name is not None:
-        data["train"] = _place(name, config, train, keys, target)
-        if keys.source.value.get("dataset_test_split") or keys.source.value.get("eval_strategy", "no") != "no":
-            data["heldout"] = _place(name, config, test, keys, target)
-    else:
-        raise UserError(f"{keys.source.path}: dataset_name is missing, and so is datasets; add one of them")
-    take_share(keys, "test_split_size", data)
-    return data
-
-
-def _parts(one: Json, keys: Keys, target: Path) -> list[str]:
-    """The sources of one entry of `datasets`; a builder such as json names its files under data_files."""
-    known = ("path", "name", "data_dir", "data_files", "split")
-    for key in [key for key in one if key not in known and one[key] is not None]:
-        keys.note("datasets", f"{one['path']}: {key}: {one[key]!r}", "every row and the columns of its format are read")
-    files, folder = one.get("data_files"), one.get("data_dir")
-    split = str(one.get("split") or "train")
-    if one["path"] in ("json", "csv", "parquet") and files is not None:
-        named = [files] if isinstance(files, str) else files
-        if isinstance(named, dict):
-            named = named.get(split, [])
-            named = [named] if isinstance(named, str) else named
-        return [_file(str(file), keys, target) for file in named]
-    if files is not None:
-        keys.note("datasets", f"{one['path']}: data_files: {files!r}", "the files of the split are read")
-    path = f"{one['path']}/{folder}" if folder else str(one["path"])
-    return [_place(path, one.get("name"), split, keys, target)]
-
-
-def _place(name: str, config: str | None, split: str, keys: Keys, target: Path) -> str:
-    """A source: a local file or folder if there is one of that name, else a hub id."""
-    local = [place for place in (Path(name), keys.source.path.resolve().parent / name) if place.exists()]
-    if local or name.startswith((".", "/", "~")):
-        file = _file(name, keys, target)
-        return file if Path(name).suffix else f"{file}#{split}"
-    return f"hub:{name}{f':{config}' if config else ''}#{split}"
-
-
-def _file(name: str, keys: Keys, target: Path) -> str:
-    path = Path(name).expanduser()
-    places = [path] if path.is_absolute() else [Path.cwd() / path, keys.source.path.resolve().parent / path]
-    found = next((place for place in places if place.exists()), None)
-    if found is None:
-        keys.remark(f"the data file {name!r} is not found from here: change data.train")
-        return name
-    return Path(os.path.relpath(found.resolve(), target.resolve().parent)).as_posix()

@@ -20,11 +20,14 @@ _HINT = (
 _HELD_OUT = "No pairs are held out: data.heldout_share: 0.1 and a benchmark of kind preference measure on prompts not trained on."
 
 
-def import_config(tool: str, file: Path, target: Path, force: bool, dataset_dir: Path | None = None) -> list[str]:
+def import_config(
+    tool: str, file: Path, target: Path, force: bool, dataset_dir: Path | None = None, method: str | None = None
+) -> list[str]:
     """Write the matrix file made of `file` to `target`; returns the notes on what was not imported.
 
     Args:
         tool: "LLaMA-Factory" or "TRL". force: whether an existing `target` may be replaced.
+        dataset_dir: LLaMA-Factory's folder of data. method: the trainer a file with TRL's keys is for.
 
     Raises:
         UserError: `target` exists, or `file` cannot be taken over; nothing is written.
@@ -37,14 +40,23 @@ def import_config(tool: str, file: Path, target: Path, force: bool, dataset_dir:
         raise UserError(f"--output {target} exists; give another name" + ("" if target.is_dir() else ", or --force"))
     source = load(file)
     if tool == "TRL":
-        matrix, notes, hints = trl.convert(source, target)
+        matrix, notes, hints = trl.convert(source, target, method)
     else:
         matrix, notes, hints = llamafactory.convert(source, target, dataset_dir)
     if not _has_heldout(matrix):
         hints = [*hints, _HELD_OUT]
     matrix |= _measured(matrix)
+    beside, template = target.with_suffix(".jinja"), matrix["model"].get("chat_template")
+    if template is not None:  # a text there, a file here
+        if beside.exists() and not force:
+            raise UserError(
+                f"{beside} exists, and the chat template is to be written there; give another name, or --force"
+            )
+        matrix["model"]["chat_template"] = beside.name
     check_static(Source(target, matrix, {}))
     target.parent.mkdir(parents=True, exist_ok=True)
+    if template is not None:
+        write_bytes(beside, template.encode())
     write_bytes(target, render(matrix, notes, file, tool, [*hints, _HINT]).encode())
     return notes
 

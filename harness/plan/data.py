@@ -115,7 +115,12 @@ def load_data(
         place: Path_ = ("data", "train") if single else ("data", "train", i, "source")
         key = "data.train" if single else f"data.train[{i}].source"
         parts.append(
-            Part(data_source(one.source, base, source.where(place), key), one.weight, stream_limit(data) or one.limit)
+            Part(
+                data_source(one.source, base, source.where(place), key),
+                one.weight,
+                stream_limit(data) or one.limit,
+                one.share,
+            )
         )
     loaded = load_mixture(parts, seed=data.seed, without_preference=data.without_preference, streaming=data.streaming)
     if data.heldout is not None:

@@ -253,7 +253,9 @@ class _Evaluation:
         elif kind == "engine_failed":
             progress.say(f"the engine did not start: {event['message'].strip()}")
         elif kind == "worker_died":
-            progress.end(f"the evaluation process died{f' (in {name})' if policy else ''}; restarting it")
+            why = f" of {event['error']}" if event.get("error") else f" (exit code {event['returncode']})"
+            then = "restarting it" if event.get("restarts", True) else "not restarted: the same would come again"
+            progress.end(f"the evaluation process died{f' in {name}' if policy else ''}{why}; {then}")
 
 
 def _is_readable(path: Path) -> bool:

@@ -152,8 +152,10 @@ def _pair_documents(scores: Sequence[dict[str, Json]]) -> list[str]:
     for benchmark, contents in by_benchmark.items():
         hashes = [[item.get("doc_hash") for item in c["items"]] for c in contents]
         if all(all(isinstance(h, str) and h for h in one) and len(set(one)) == len(one) for one in hashes):
+            every = {h for one in hashes for h in one}
+            width = 16 if len({h[:16] for h in every}) == len(every) else max(map(len, every))
             for item in (item for content in contents for item in content["items"]):
-                item["doc_id"], item["id"] = item["id"], item["doc_hash"][:16]
+                item["doc_id"], item["id"] = item["id"], item["doc_hash"][:width]
         elif len(contents) > 1:
             notes.append(f"{benchmark}: documents are paired by number, for not every run has a distinct hash of each")
         notes += _same_question(benchmark, contents)

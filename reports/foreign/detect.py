@@ -10,7 +10,16 @@ from reports.foreign.sources import ForeignRun, read_object
 from reports.runs.records import ReportError
 
 #: Folders deeper than this below a named one are not looked into.
-DEEPEST = 4
+DEEPEST = 6
+#: Files that are not read, and how their content can be had.
+_WAYS_OUT = {
+    "events.out.tfevents.*": "TensorBoard's events are not read: export the scalars as CSV",
+    "*.wandb": "W&B's own files are not read: export the charts as CSV, or run.history().to_csv(FILE)",
+    "wandb-summary.json": "W&B's summary holds last values, not steps: export the charts as CSV, or run.history().to_csv(FILE)",
+    "mlruns": "MLflow's store is not read: write client.get_metric_history(run_id, key) of each metric to one CSV file",
+    "mlflow.db": "MLflow's store is not read: write client.get_metric_history(run_id, key) of each metric to one CSV file",
+    "*.db": "databases (trackio) are not read: write the table `metrics` to CSV, a column for each metric",
+}
 WANTED = (
     "trainer_state.json (also in checkpoint-N), trainer_log.jsonl, all_results.json, log_history.json(l), logs.jsonl, "
     "a CSV file with step and loss columns, lm-eval's results_*.json or samples_*.jsonl, or a run of this project"
@@ -32,7 +41,10 @@ def find_runs(named: Sequence[Path], skip: Path | None = None) -> list[ForeignRu
         if path.is_file() and path.suffix in (".csv", ".tsv"):
             runs = csv_log.read(path, path.stem)
         elif path.is_dir():
-            runs = _search(path, path, avoid, 0)
+            skipped: list[Path] = []
+            runs = _search(path, path, avoid, skipped, 0)
+            if runs and skipped:
+                runs[0].notes.append(f"not looked into (links, or too deep): {', '.join(map(str, skipped))}")
             if len(runs) == 1 and not runs[0].own and "CSV" not in runs[0].formats:
                 runs[0].name = path.resolve().name or "run"
         elif path.is_file():
@@ -40,20 +52,21 @@ def find_runs(named: Sequence[Path], skip: Path | None = None) -> list[ForeignRu
         else:
             raise ReportError(f"{path}: no such folder or CSV file")
         if not runs:
-            raise ReportError(f"{path}: nothing to analyse in it; looked for {WANTED}")
+            ways = [text for pattern, text in _WAYS_OUT.items() if any(path.rglob(pattern))]
+            raise ReportError("; ".join([f"{path}: nothing to analyse in it", *ways[:1], f"looked for {WANTED}"]))
         found += runs
     return found
 
 
-def _folders(directory: Path, avoid: Path | None) -> list[Path]:
+def _folders(directory: Path, avoid: Path | None, skipped: list[Path]) -> list[Path]:
+    """The folders in one, without hidden ones. Links are not followed, for they can lead back up: they go into `skipped`."""
     try:
         inside = sorted(directory.iterdir())
     except OSError as error:
         raise ReportError(f"{directory}: cannot be read ({error.strerror})") from None
-    # Links are not followed: they can lead back up.
-    return [
-        p for p in inside if p.is_dir() and not p.is_symlink() and not p.name.startswith(".") and p.resolve() != avoid
-    ]
+    folders = [p for p in inside if p.is_dir() and not p.name.startswith(".") and p.resolve() != avoid]
+    skipped += [p for p in folders if p.is_symlink()]
+    return [p for p in folders if not p.is_symlink()]
 
 
 def _name(directory: Path, named: Path) -> str:
@@ -62,21 +75,36 @@ def _name(directory: Path, named: Path) -> str:
     return (named.resolve().name or "run") if below == "." else below
 
 
-def _search(directory: Path, named: Path, avoid: Path | None, depth: int) -> list[ForeignRun]:
+def _search(
+    directory: Path, named: Path, avoid: Path | None, skipped: list[Path], depth: int, inside: bool = False
+) -> list[ForeignRun]:
+    """Every run at or below a folder. What lm-eval found below a training belongs to it where it is one folder.
+
+    Args:
+        inside: a checkpoint of a training, whose state was read with that one.
+    """
     if (directory / "run.json").is_file() and (directory / "status.json").is_file():
         return [_own(directory)]
     made = sorted(p.parent for p in (directory / "runs").glob("*/run.json"))
-    if made:
+    if made and any((directory / name).is_file() for name in ("matrix.yaml", "matrix.json")):
         return [_own(path) for path in made]
-    runs = _training(directory, _name(directory, named))
-    scored = _evaluations(directory, avoid, 0)
-    if len(runs) == len(scored) == 1:
-        return [lm_eval.read(runs[0], scored[0])]
-    if runs or directory in scored:
-        return runs + [lm_eval.read(ForeignRun(_name(path, named), path), path) for path in scored]
+    runs = [_own(path) for path in made] or ([] if inside else _training(directory, _name(directory, named)))
+    scored = [ForeignRun(_name(directory, named), directory)] if lm_eval.result_files(directory) else []
+    below: list[ForeignRun] = []
+    folders = _folders(directory, avoid, skipped)
     if depth == DEEPEST:
-        return []
-    return [run for path in _folders(directory, avoid) for run in _search(path, named, avoid, depth + 1)]
+        skipped += folders
+        folders = []
+    checkpoints = hf_trainer.checkpoints(directory) if runs else []
+    for path in folders:
+        if not made or path.name != "runs":
+            below += _search(path, named, avoid, skipped, depth + 1, inside or path in checkpoints)
+    if len(runs) == 1 and not made:
+        if scored:
+            return [lm_eval.read(runs[0], directory), *below]
+        if len(below) == 1 and below[0].formats == ["lm-eval"]:
+            return [lm_eval.read(runs[0], below[0].directory)]
+    return runs + [lm_eval.read(one, one.directory) for one in scored] + below
 
 
 def _own(directory: Path) -> ForeignRun:
@@ -97,7 +125,9 @@ def _training(directory: Path, name: str) -> list[ForeignRun]:
         llamafactory.read_results(run)
     if (directory / llamafactory.LOG).is_file():
         llamafactory.read_log(run)
-    tables = [p for p in sorted(directory.glob("*.csv")) if p.is_file() and csv_log.has_steps(p)]
+    written = [p for p in sorted(directory.iterdir()) if p.suffix in (".csv", ".tsv") and p.is_file()]
+    tables = [p for p in written if csv_log.has_steps(p)]
+    run.notes += [f"{p.name} left out: no columns for a step and a loss" for p in written if p not in tables]
     saved = [directory / h for h in hf_trainer.HISTORIES if (directory / h).is_file()]
     if run.history:
         for path in (*tables, *saved):
@@ -106,6 +136,7 @@ def _training(directory: Path, name: str) -> list[ForeignRun]:
         hf_trainer.read_saved_history(run, saved[0])
     elif tables:
         runs = [one for path in tables for one in csv_log.read(path, name if len(tables) == 1 else path.stem)]
+        runs[0].notes += run.notes
         for one in runs:
             one.results = run.results
             llamafactory.read_arguments(one)
@@ -116,12 +147,3 @@ def _training(directory: Path, name: str) -> list[ForeignRun]:
         run.formats.append("closing figures only")
     llamafactory.read_arguments(run)
     return [run]
-
-
-def _evaluations(directory: Path, avoid: Path | None, depth: int) -> list[Path]:
-    """Folders with lm-eval's files at or below this one."""
-    if lm_eval.result_files(directory):
-        return [directory]
-    if depth == DEEPEST:
-        return []
-    return [found for path in _folders(directory, avoid) for found in _evaluations(path, avoid, depth + 1)]

@@ -14,6 +14,8 @@ from reports.foreign.synonyms import columns, found_names
 from reports.runs.records import ReportError
 
 LOG, RESULTS, ARGUMENTS = "trainer_log.jsonl", "all_results.json", "training_args.yaml"
+#: What settings were called up to 0.7, and are now.
+RENAMED = {"dpo_beta": "pref_beta", "dpo_loss": "pref_loss", "dpo_ftx": "pref_ftx", "orpo_beta": "pref_beta"}
 #: Settings that decide whether losses of two runs can be compared, and what the method was.
 _SETTINGS = (
     "stage",
@@ -49,10 +51,9 @@ def read_log(run: ForeignRun) -> None:
         rows.append(columns(record, names, where))
     run.came_from("LLaMA-Factory", path)
     known = max((r["step"] for r in run.steps), default=-1)
-    later = [r for r in by_step(rows) if r["step"] > known and "loss" in r]
     if not run.history:
         run.log(rows, names)
-    elif later:
+    elif later := [r for r in by_step(run.last_training(rows)) if r["step"] > known and "loss" in r]:
         run.history = by_step([*run.history, *later])
         run.notes.append(f"{len(later)} steps after the last saved state come from {LOG}, which holds fewer columns")
     run.step = max(run.step or 0, last)
@@ -85,6 +86,8 @@ def read_arguments(run: ForeignRun) -> None:
         if not isinstance(value, dict):
             raise ReportError(f"{path}:1: expected keys and values, found {type(value).__name__}")
         run.files.append(path)
+        own = "orpo" if value.get("stage") == "orpo" else "dpo"
+        value = {new: value[old] for old, new in RENAMED.items() if old in value and old.startswith(own)} | value
         run.settings |= {k: value[k] for k in _SETTINGS if isinstance(value.get(k), (int, float, str, bool))}
         if isinstance(value.get("model_name_or_path"), str):
             run.model = value["model_name_or_path"]

@@ -1,7 +1,12 @@
-"""lm-eval's result folders: `results_<time>.json` and, with --log_samples, `samples_<task>_<time>.jsonl`.
+"""lm-eval's results, and with --log_samples its documents, of every layout that was ever written into a folder.
 
-lm_eval.loggers.EvaluationTracker writes them into one folder per model. Of several evaluations of a task in one folder
-the newest counts.
+| version | results | documents |
+|---|---|---|
+| 0.4.3 and later | `results_<time>.json`, keys `acc,none` | `samples_<task>_<time>.jsonl` |
+| 0.4.0 to 0.4.2 | `results.json` or a name of the user's | `<model arguments>_<task>.jsonl`, one JSON array |
+| 0.2, 0.3, Open LLM Leaderboard 1 | any name, keys `acc` and `acc_stderr` | - |
+
+Of several evaluations of a task in one folder the newest counts.
 """
 
 from __future__ import annotations
@@ -13,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from reports.foreign.rows import read_rows
-from reports.foreign.sources import ForeignRun, TaskScores, read_object
+from reports.foreign.lm_eval_samples import Scored, agree, documents, with_filters
+from reports.foreign.sources import ForeignRun, TaskScores, read_json, read_object
 from reports.runs.records import ReportError, finite
 from reports.statistics.intervals import plain
 from trainers.common.files import Json
@@ -24,17 +29,35 @@ _RESULTS = re.compile(r"results_.+\.json")
 _SAMPLES = re.compile(rf"samples_(.+?)_{_TIME}\.jsonl|samples_(.+)\.jsonl")
 #: The first of these that a task reports is its primary metric; else the first metric it reports.
 PRIMARY = ("acc", "exact_match")
-#: Keys of a sample that are no scores, for versions of lm-eval that do not list the metrics.
-_NOT_SCORES = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
-
-#: Metric and filter.
-Scored = tuple[str, str]
+#: Metrics that are better when lower, for versions of lm-eval that do not say so.
+_LOWER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ppl", "brier_score", "ter")
 
 
 def result_files(directory: Path) -> list[Path]:
     """Aggregated results and sample files of lm-eval in a folder, oldest first."""
-    names = [p for p in directory.iterdir() if _SAMPLES.fullmatch(p.name) or _RESULTS.fullmatch(p.name)]
-    return sorted((p for p in names if p.is_file()), key=lambda p: (_time(p), p.name))
+    names = [p for p in directory.iterdir() if p.is_file() and (_is_samples(p) or _is_results(p))]
+    return sorted(names, key=lambda p: (_time(p), p.name))
+
+
+def _is_samples(path: Path) -> bool:
+    if _SAMPLES.fullmatch(path.name):
+        return True
+    if path.suffix != ".jsonl":
+        return False
+    with path.open("rb") as file:
+        start = file.read(4096).lstrip()
+    return start.startswith(b"[") and b'"doc_id"' in start
+
+
+def _is_results(path: Path) -> bool:
+    """Whether it is a results file: by its name, else (before 0.4.3 the user chose it) by what is in it."""
+    if path.suffix != ".json" or _RESULTS.fullmatch(path.name):
+        return path.suffix == ".json"
+    content = path.read_bytes()
+    if b'"results"' not in content or b'"versions"' not in content:
+        return False
+    value = read_json(path)
+    return isinstance(value, dict) and all(isinstance(value.get(key), dict) for key in ("results", "versions"))
 
 
 def _time(path: Path) -> str:
@@ -42,28 +65,46 @@ def _time(path: Path) -> str:
     return found[1] if found else ""
 
 
+def _model(results: Mapping[str, Any]) -> str | None:
+    """The model that was evaluated, as far as the results say."""
+    config = results.get("config") or {}
+    arguments = config.get("model_args")
+    named = re.search(r"(?:^|,)pretrained=([^,]+)", arguments) if isinstance(arguments, str) else None
+    name = results.get("model_name") or (results.get("config_general") or {}).get("model_name")
+    name = name or (named[1] if named else config.get("model"))
+    return name if isinstance(name, str) else None
+
+
 def read(run: ForeignRun, directory: Path) -> ForeignRun:
     """Fill the run's scores from one folder of lm-eval; returns the run.
 
     Raises:
-        ReportError: a file is damaged, is no result of lm-eval, or scores a document twice with one filter.
+        ReportError: a file is damaged, is no result of lm-eval, scores a document twice with one filter, or the folder holds
+            results of two models.
     """
     files = result_files(directory)
     aggregated: dict[str, tuple[Path, Json]] = {}
     samples: dict[str, Path] = {}
-    for path in files:
-        match = _SAMPLES.fullmatch(path.name)
-        if match:
-            samples[match[1] or match[3]] = path
-            continue
+    for path in filter(_is_results, files):
         results = read_object(path)
         if not isinstance(results.get("results"), dict):
             raise ReportError(f"{path}:1: has no object 'results'; is it lm-eval's results file?")
-        # A group's row is an average of its tasks, which are listed themselves.
+        # A group's row is an average of its tasks, which are listed themselves; so is the leaderboard's row `all`.
         groups = {k for k, members in (results.get("group_subtasks") or {}).items() if members}
-        aggregated |= {task: (path, results) for task in results["results"] if task not in groups}
-        model = results.get("model_name") or (results.get("config") or {}).get("model")
-        run.model = run.model or (model if isinstance(model, str) else None)
+        groups |= {"all"} if "config_general" in results else set()
+        for task in results["results"].keys() - groups:
+            before, model = aggregated.get(task), _model(results)
+            if before is not None and _model(before[1]) != model:
+                other = f"{before[0].name} of {_model(before[1])}"
+                raise ReportError(f"{path}: {task} of the model {model}, and {other}; give each model its folder")
+            aggregated[task] = (path, results)
+        run.model = run.model or _model(results)
+    for path in filter(_is_samples, files):
+        match = _SAMPLES.fullmatch(path.name)
+        task = (match[1] or match[3]) if match else _task_of(path, aggregated)
+        if not match and task in samples:
+            raise ReportError(f"{path}: samples of {task}, as {samples[task].name} holds; give each model its folder")
+        samples[task] = path
     run.formats.append("lm-eval")
     used = {path for path, _ in aggregated.values()} | set(samples.values())
     run.files += sorted(used)
@@ -75,8 +116,13 @@ def read(run: ForeignRun, directory: Path) -> ForeignRun:
         if task in samples and task in aggregated and _time(samples[task]) != _time(path):
             run.notes.append(f"{task}: samples and results are of different evaluations; the figures are the samples'")
             results = {}
-        run.scores[task] = task_scores(task, path, results, samples.get(task))
+        run.scores[task] = task_scores(task, path, results, samples.get(task), run.notes)
     return run
+
+
+def _task_of(path: Path, tasks: Mapping[str, Any]) -> str:
+    """The task of `<model arguments>_<task>.jsonl`: the longest that the results have; else the file's own name."""
+    return max((task for task in tasks if path.stem.endswith(f"_{task}")), key=len, default=path.stem)
 
 
 def _reported(task: str, results: Mapping[str, Any]) -> dict[Scored, Json]:
@@ -85,19 +131,26 @@ def _reported(task: str, results: Mapping[str, Any]) -> dict[Scored, Json]:
         (results.get(key) or {}).get(task) or {} for key in ("results", "higher_is_better", "n-samples")
     )
     effective = count.get("effective")
-    old = not any("," in key for key in row)  # 0.2 and 0.3 have no filters
     found: dict[Scored, Json] = {}
+    filtered = any("," in str(key) for key in row)  # before 0.4 there were no filters
     for key, value in row.items():
-        metric, _, chosen = str(key).partition(",")
-        if not (chosen or old) or metric.endswith("_stderr") or isinstance(value, (str, list, dict)):
+        metric, comma, chosen = str(key).partition(",")
+        if filtered != bool(comma) or metric.endswith("_stderr") or isinstance(value, (str, list, dict)):
             continue
         found[metric, chosen or "none"] = {
             "value": finite(value),
-            "stderr": finite(row.get(f"{metric}_stderr,{chosen}" if chosen else f"{metric}_stderr")),
+            "stderr": finite(row.get(f"{metric}_stderr{comma}{chosen}")),
             "n": effective if isinstance(effective, int) else None,
-            "higher_is_better": bool(better.get(metric, True)),
+            "higher_is_better": bool(better.get(metric, metric not in _LOWER)),
         }
     return found
+
+
+def _filters(task: str, results: Mapping[str, Any], reported: Mapping[Scored, Json]) -> list[str]:
+    """Names of the task's filters in the order they were applied; none where no results say so."""
+    config = (results.get("configs") or {}).get(task) or {}
+    listed = [str(one["name"]) for one in config.get("filter_list") or [] if isinstance(one, dict) and "name" in one]
+    return listed or list(dict.fromkeys(chosen for _, chosen in reported))
 
 
 def task_of(samples: Path) -> str:
@@ -106,14 +159,29 @@ def task_of(samples: Path) -> str:
     return (found[1] or found[3]) if found else samples.stem
 
 
-def task_scores(task: str, path: Path, results: Mapping[str, Any], samples: Path | None = None) -> TaskScores:
+def task_scores(
+    task: str, path: Path, results: Mapping[str, Any], samples: Path | None = None, notes: list[str] | None = None
+) -> TaskScores:
     """A task's scores from the content of a results file, and from its samples where there are some.
+
+    Args:
+        notes: gets what a reader has to know.
 
     Raises:
         ReportError: a damaged file, or no score in it.
     """
     reported = _reported(task, results)
-    items, scored = ({}, {}) if samples is None else _documents(samples)
+    items: dict[str, Json] = {}
+    scored: dict[Scored, dict[str, float | None]] = {}
+    if samples is not None:
+        rows, blocks = with_filters(samples, _filters(task, results, reported))
+        items, scored = documents(samples, rows)
+        if blocks > 1 and reported:
+            agree(samples, task, results, reported, scored)
+        elif blocks > 1:
+            (notes if notes is not None else []).append(
+                f"{task}: {blocks} filters, numbered: no results file beside the samples names them"
+            )
     filters = {chosen for _, chosen in (*scored, *reported)}
     # Metric as reported: with its filter where a task scores the same answers through several.
     names = {key: key[0] if len(filters) <= 1 else ",".join(key) for key in (*reported, *scored)}
@@ -132,7 +200,7 @@ def task_scores(task: str, path: Path, results: Mapping[str, Any], samples: Path
         raise ReportError(f"{samples or path}: no score of task {task!r} in it; is it a result of lm-eval?")
     ranked = [name for wanted in PRIMARY for name in metrics if name.partition(",")[0] == wanted]
     facts = {
-        "num_fewshot": (results.get("n-shot") or {}).get(task),
+        "num_fewshot": (results.get("n-shot") or {}).get(task, (results.get("config") or {}).get("num_fewshot")),
         "task_version": (results.get("versions") or {}).get(task),
         "chat_template_sha": results.get("chat_template_sha"),
     }
@@ -142,47 +210,3 @@ def task_scores(task: str, path: Path, results: Mapping[str, Any], samples: Path
         if i["response"] is not None
     ]
     return TaskScores(task, metrics, (ranked or list(metrics))[0], list(items.values()), answers, facts)
-
-
-def _documents(path: Path) -> tuple[dict[str, Json], dict[Scored, dict[str, float | None]]]:
-    """Documents by doc_id, without their values, and the values by metric, filter and doc_id."""
-    items: dict[str, Json] = {}
-    scored: dict[Scored, dict[str, float | None]] = {}
-    for line, sample in ((row.place, row.values) for row in read_rows(path)):
-        if "doc_id" not in sample:
-            raise ReportError(f"{path}:{line}: no 'doc_id'; is it a samples file of lm-eval?")
-        key, chosen = str(sample["doc_id"]), str(sample.get("filter", "none"))
-        item = items.setdefault(key, {"id": key, "values": {}, "group": None, **_texts(sample)})
-        if item["doc_hash"] != sample.get("doc_hash"):
-            raise ReportError(f"{path}:{line}: doc_id {key} names two documents; two evaluations in one file?")
-        for metric in sample.get("metrics") or [k for k in sample if k not in _NOT_SCORES]:
-            value = sample.get(metric)
-            if not isinstance(value, (int, float)):
-                continue  # corpus metrics (perplexity, BLEU) keep parts here, not a score of the document
-            values = scored.setdefault((metric, chosen), {})
-            if key in values:
-                raise ReportError(f"{path}:{line}: doc_id {key} is scored twice; two evaluations in one file?")
-            values[key] = finite(value)
-    return items, scored
-
-
-def _texts(sample: Mapping[str, Any]) -> Json:
-    """Hashes, prompt, answer and target. Arguments are a mapping in files of today and a list in old ones."""
-    first = next(iter(_listed(sample.get("arguments"))), None)
-    parts = _listed(first)
-    response = sample.get("resps")
-    while isinstance(response, list) and response:
-        response = response[0]
-    generated = len(parts) > 1 and isinstance(parts[1], dict)  # the second argument of generate_until: its settings
-    return {
-        "doc_hash": sample.get("doc_hash"),
-        "prompt_hash": sample.get("prompt_hash"),
-        "prompt": str(parts[0]) if parts else None,
-        "response": str(response) if generated and isinstance(response, str) else None,
-        "target": str(sample.get("target")),
-    }
-
-
-def _listed(value: Any) -> list[Any]:
-    """The values of a mapping or a list; nothing of anything else."""
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,40 @@ class ForeignRun:
         self.files.append(path)
 
     def log(self, records: Iterable[Json], names: Mapping[str, str]) -> None:
-        """Take these log records, put in order of step; `names` says which logged name became which column.
-
-        Of two training records of one step the later one counts (a resumed run logs twice).
-        """
-        self.history = by_step(records)
+        """Take the records of a log's last training, in order of step; `names`: which logged name became which column."""
+        self.history = by_step(self.last_training(list(records)))
         self.synonyms = {column: name for column, name in names.items() if column != name}
+
+    def last_training(self, records: Sequence[Json]) -> Sequence[Json]:
+        """The records of the last training in a log, with a note on what else is in it.
+
+        A log is appended to: by another training, which begins at the first step again, by a resumed run and by several
+        processes, which repeat steps.
+        """
+        begin, totals = 0, set()
+        logged: dict[int, list[Any]] = {}
+        previous = None
+        for position, record in enumerate(records):
+            if "loss" not in record or "step" not in record:
+                continue
+            step, total = record["step"], record.get("total_steps")
+            first = next(iter(logged), step)
+            if previous is not None and step < previous and step <= first and (step in logged or total not in totals):
+                self.notes.append(
+                    f"{len(logged)} steps of an earlier training in the same log are left out: the last one counts"
+                )
+                begin, logged, totals = position, {}, set()
+            logged.setdefault(step, []).append(record["loss"])
+            totals.add(total)
+            previous = step
+        twice = {step: losses for step, losses in logged.items() if len(losses) > 1}
+        if twice:
+            differ = sum(len(set(losses)) > 1 for losses in twice.values())
+            self.notes.append(
+                f"{len(twice)} steps ({min(twice)} to {max(twice)}) are logged more than once, {differ} with different losses: "
+                "the later record counts (a resumed run, or several processes in one log)"
+            )
+        return records[begin:]
 
 
 def by_step(records: Iterable[Json]) -> list[Json]:

@@ -16,12 +16,12 @@ from trainers.common.files import Json
 #: Column -> other names, best first. `beta/mean` and `beta` are what forks of LLaMA-Factory with a beta head log,
 #: `beta_dpo/beta_used` what implementations of beta-DPO on trl do; `pref_beta` is a setting that some loggers repeat.
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "step": ("global_step", "current_steps", "steps", "iteration"),
+    "step": ("global_step", "current_steps", "steps", "iteration", "_step"),
     "epoch": ("epochs",),
     "examples_seen": ("counters/examples", "samples_seen"),
     "loss": ("loss/train", "train_loss"),
-    "delta": ("delta/mean", "logratio_margin", "log_ratio_margin"),
-    "delta_std": ("delta/std",),
+    "delta": ("delta/mean", "gap_mean", "gap/mean", "logratio_margin", "log_ratio_margin"),
+    "delta_std": ("delta/std", "gap_std", "gap/std"),
     "dynamic_beta": (
         "dynamic_beta/mean",
         "beta/mean",
@@ -84,13 +84,19 @@ def columns(record: Mapping[str, Any], names: Mapping[str, str], where: str) -> 
 
     `names` is `found_names` of the whole run; `where` names file and line for the errors.
 
+    null and NaN are what is missing (tables of dashboards fill cells so), but for a loss beside other figures: it diverged.
+
     Raises:
         ReportError: a known column holds something that is not a number, or the step is not a whole number.
     """
     used = set(names.values())
     out: Json = {k: strict(v) for k, v in record.items() if k not in used}
     for column, name in names.items():
-        if record.get(name) is not None:
+        value = record.get(name)
+        if value is not None and not (column == "step" and value != value):
             read = _READ.get(column, number)
             out[column] = read(record[name], where, name)
+    others = [column for column in names if column not in ("step", "epoch", "examples_seen", "loss")]
+    if others and all(out.get(column, "NaN") == "NaN" for column in others):
+        out = {key: value for key, value in out.items() if value != "NaN"}
     return out

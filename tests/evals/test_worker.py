@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from evals.supervise import run_job
+from evals.supervise import _Supervised, run_job
 from harness.state.failures import record_is_transient
 from harness.state.records import Failure
 from trainers.common import scores_schema
+from trainers.common.events import last_error
 
 
 def make_job(tmp_path: Path, model: Path, policies: list[str]) -> dict[str, Any]:
@@ -118,12 +119,64 @@ def test_an_engine_that_cannot_start_as_configured_is_started_once(tmp_path: Pat
     assert not record_is_transient(Failure.model_validate(error))
 
 
-def test_a_worker_that_always_dies_is_given_up(tmp_path: Path, tiny_model: Path) -> None:
-    job = make_job(tmp_path, tiny_model, ["one"])
+def test_an_engine_that_never_answers_says_why_and_is_started_once(tmp_path: Path, tiny_model: Path) -> None:
+    job = make_job(tmp_path, tiny_model, ["one", "two"])
     job["base_model"] = str(tmp_path / "nowhere")
-    result = run_job(job, tmp_path / "job.json", lambda _: None)
-    assert result.failed["one"]["class"] == "EngineCrashed"
-    assert "job.log" in result.failed["one"]["message"]
+    events: list[dict[str, Any]] = []
+    result = run_job(job, tmp_path / "job.json", events.append)
+    assert [event["event"] for event in events] == ["started", "worker_died"] and not events[-1]["restarts"]
+    for name in ("one", "two"):
+        error = result.failed[name]
+        assert "nowhere" in str(error["message"]) and "job.log" in str(error["message"])
+        assert not record_is_transient(Failure.model_validate(error)) and error["engine"] == "not started"
+
+
+LOG = """\
+INFO 11-30 10:00:00 [core.py:1] ImportError: an option that is not there
+(EngineCore pid=7) ERROR 11-30 10:00:01 [core.py:845]     raise RuntimeError(
+(EngineCore pid=7) ERROR 11-30 10:00:01 [core.py:845] RuntimeError: no kernel for head_dim=8
+(EngineCore pid=7) RuntimeError: no kernel for head_dim=8
+vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause.
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("deaths", "answered", "failed", "transient"),
+    [
+        # (policy served, error): what is served when the worker dies, one death after another
+        ([("reference", "RuntimeError: x")], False, {"reference", "a", "b"}, False),
+        ([("reference", "OutOfMemoryError: CUDA out of memory")] * 2, False, {"reference", "a", "b"}, False),
+        ([("reference", None)] * 2, False, {"reference"}, True),
+        ([("a", "RuntimeError: x")], True, set(), None),
+        ([("a", "RuntimeError: x")] * 2, True, {"a"}, False),
+        ([("a", "RuntimeError: x"), ("a", "RuntimeError: y")], True, {"a"}, True),
+        (
+            [("a", "RuntimeError: x"), ("a", "RuntimeError: x"), ("b", "RuntimeError: x")],
+            True,
+            {"reference", "a", "b"},
+            False,
+        ),
+    ],
+)
+def test_the_same_error_twice_is_lasting(
+    tmp_path: Path, deaths: list[tuple[str, str | None]], answered: bool, failed: set[str], transient: bool | None
+) -> None:
+    state = _Supervised(["reference", "a", "b"], set(), answered=answered)
+    (tmp_path / "job.log").write_text("")
+    for policy, error in deaths:
+        state.take({"event": "policy_started", "policy": policy})
+        goes_on = state.died(error, 3, tmp_path / "job.log")
+    assert set(state.result.failed) == failed and goes_on == (len(failed) < 3)
+    assert {error["transient"] for error in state.result.failed.values()} == (
+        set() if transient is None else {transient}
+    )
+
+
+def test_the_last_error_of_a_log_is_the_cause(tmp_path: Path) -> None:
+    (tmp_path / "job.log").write_text("ValueError: of an earlier start\n" + LOG)
+    assert last_error(tmp_path / "job.log") == "RuntimeError: no kernel for head_dim=8"
+    assert last_error(tmp_path / "job.log", (tmp_path / "job.log").stat().st_size) is None
 
 
 def test_a_torn_row_is_dropped(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,26 @@ def read_events(path: Path, offset: int) -> tuple[list[Json], int]:
 def tail(path: Path, lines: int = 30) -> str:
     """The last lines of a log."""
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+#: A line of a traceback that names the error, behind what a logger or the name of a process puts before it.
+_ERROR = re.compile(r"(?:^|[\])]\s)((?:\w+\.)*(\w*(?:Error|Exception))(?::\s.*)?)$")
+#: Errors that only say that another process had one.
+_HEARSAY = re.compile(
+    r"EngineDeadError|EngineGone|Worker failed with error|Engine core initialization failed|ProcessRaisedException"
+)
+
+
+def last_error(path: Path, offset: int = 0) -> str | None:
+    """The last error that a log names after `offset` (bytes), as `Class: message`; None where it names none.
+
+    Errors that only report another process's are passed over.
+    """
+    with path.open("rb") as handle:
+        handle.seek(offset)
+        lines = handle.read().decode(errors="replace").splitlines()
+    found = [match for line in lines if (match := _ERROR.search(line.rstrip())) and not _HEARSAY.search(line)]
+    return f"{found[-1][2]}{found[-1][1].partition(found[-1][2])[2]}" if found else None
 
 
 class EventTail:

@@ -57,15 +57,20 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def parameter_count(model_dir: Path) -> int:
-    """Number of weights, from the headers of the safetensors files."""
-    total = 0
+def tensor_shapes(model_dir: Path) -> dict[str, list[int]]:
+    """Shapes of the weights by name, from the headers of the safetensors files."""
+    found: dict[str, list[int]] = {}
     for path in Path(model_dir).glob("*.safetensors"):
         with path.open("rb") as handle:
             (length,) = struct.unpack("<Q", handle.read(8))
             header = json.loads(handle.read(length))
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return total
+        found |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+    return found
+
+
+def parameter_count(model_dir: Path) -> int:
+    """Number of weights."""
+    return sum(map(math.prod, tensor_shapes(model_dir).values()))
 
 
 def push(path: Path) -> None:

@@ -26,11 +26,12 @@ OnNoPreference = Literal["error", "drop"]
 
 @dataclass(frozen=True)
 class Part:
-    """A source of a mixture: its share (relative to the other weights) and the most pairs taken from it."""
+    """A source of a mixture: its weight relative to the others', the most pairs taken from it, and the part that is taken."""
 
     source: str
     weight: float | None = None
     limit: int | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,8 @@ def _load(part: Part, base: Path, seed: int, without_preference: OnNoPreference,
     pairs, notes = pairs[:wanted], [*stream.notes, *checked.notes]
     if not pairs:
         raise DataError(f"{rows[0].file}: no row has a preference; the first: {dropped[0]}")
+    if part.share is not None:
+        limits.append(max(int(part.share * len(pairs)), 1))
     for limit in limits:
         if limit > len(pairs):
             notes.append(f"{part.source}: {limit} pairs requested, {len(pairs)} available; pairs are not repeated")

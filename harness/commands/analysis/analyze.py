@@ -31,5 +31,8 @@ def _print_gaps(foreign: Json) -> None:
     for gap in foreign["gaps"]:
         runs = "" if gap["all"] else f" ({'; '.join(gap['runs'])})"
         out.print(f"- {escape(gap['what'])}{escape(runs)}: {escape(gap['means'])}.")
+    for source in foreign["sources"]:
+        for note in source["notes"]:
+            out.print(f"- {escape(source['label'])}: {escape(note)}.")
     for note in foreign["pairing"]:
         out.print(f"- careful: {escape(note)}.")

@@ -112,8 +112,15 @@ and model: run-matrix warns where its upper bound is below .55.""",
     ),
     "import-trl": Verb(
         "harness.commands.data.import_config",
-        "turn the YAML of `trl dpo --config` into a matrix file",
+        "turn a YAML of TRL or alignment-handbook into a matrix file",
         _IMPORT + examples("import-trl dpo_config.yaml", "import-trl dpo_config.yaml --output study.yaml --force"),
-        _IMPORT_ARGUMENTS,
+        (
+            *_IMPORT_ARGUMENTS,
+            argument(
+                "--method",
+                choices=("dpo", "simpo", "orpo", "kto"),
+                help="the trainer it is for (default: as it says, else dpo)",
+            ),
+        ),
     ),
 }

@@ -13,7 +13,8 @@ def run(options: argparse.Namespace) -> int:
     """Write the matrix file and say what was not imported."""
     target = options.output or Path(f"{options.file.stem}.matrix.yaml")
     tool = "TRL" if options.verb == "import-trl" else "LLaMA-Factory"
-    notes = import_config(tool, options.file, target, options.force, getattr(options, "dataset_dir", None))
+    own = {key: getattr(options, key, None) for key in ("dataset_dir", "method")}
+    notes = import_config(tool, options.file, target, options.force, **own)
     if notes:
         print(f"not imported, or changed ({len(notes)}; also at the head of {target}):", file=sys.stderr)
         for note in notes:

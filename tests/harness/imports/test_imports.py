@@ -16,6 +16,7 @@ from harness.imports import llamafactory, trl
 from harness.imports.arguments import LEFT
 from harness.imports.write import import_config
 from trainers.common.errors import UserError
+from trainers.rules.catalogue import BUILTIN
 
 LF_LORA = """\
 ### model
@@ -69,7 +70,6 @@ finetuning_type: full
 pref_beta: 0.1
 pref_beta_scale: 0.4
 pref_loss: hinge
-pref_ftx: 0.1
 dataset: owner/some-pairs
 dataset_dir: ONLINE
 template: qwen
@@ -78,7 +78,7 @@ seed: 7
 warmup_steps: 20
 learning_rate: 1.0e-6
 bf16: true
-use_galore: true
+use_unsloth: true
 """
 TRL_FULL = """\
 model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct
@@ -119,8 +119,8 @@ datasets:
     columns: [chosen, rejected]
 learning_rate: 5.0e-6
 warmup_ratio: 0.1
-loss_type: [sigmoid, bco_pair]
-loss_weights: [0.8, 0.2]
+loss_type: [sigmoid]
+loss_weights: [1.0]
 push_to_hub: true
 hub_model_id: me/mine
 """
@@ -205,12 +205,13 @@ def test_llamafactory_full_foodpo(tmp_path: Path) -> None:
     assert matrix["seeds"] == [7, 8, 9] and matrix["training"]["warmup_steps"] == 20
     # defaults of LLaMA-Factory that are not TRL's are written out
     assert matrix["training"]["per_device_train_batch_size"] == 8 and matrix["training"]["num_train_epochs"] == 3.0
-    assert any("pref_ftx: 0.1" in note for note in notes) and any("use_galore" in note for note in notes)
+    assert any("use_unsloth: True: kernels" in note for note in notes)
 
 
 def test_llamafactory_qlora(tmp_path: Path) -> None:
     text = LF_LORA.replace(
-        "mystery_knob: 4", "quantization_bit: 4\nquantization_method: bnb\nadapter_name_or_path: saves/sft"
+        "mystery_knob: 4",
+        "quantization_bit: 4\nquantization_method: bnb\nadapter_name_or_path: saves/sft\ncreate_new_adapter: true",
     )
     matrix, notes, _ = _import(tmp_path, "LLaMA-Factory", text)
     assert matrix["model"]["quantization"] == {
@@ -269,7 +270,7 @@ def test_trl_qlora_with_several_data_sets(tmp_path: Path) -> None:
     assert matrix["model"]["quantization"]["bnb_4bit_use_double_quant"] is True
     assert matrix["model"]["attn_implementation"] == "flash_attention_2"
     assert matrix["training"]["warmup_steps"] == 0.1
-    for key in ("loss_type", "loss_weights", "push_to_hub", "hub_model_id", "datasets"):
+    for key in ("push_to_hub", "hub_model_id", "datasets"):
         assert any(f": {key}: " in note for note in notes), key
 
 
@@ -294,7 +295,7 @@ def test_trl_qlora_with_several_data_sets(tmp_path: Path) -> None:
         ("LLaMA-Factory", "bf16: true", "bf16: sometimes", "bf16 is 'sometimes'"),
         ("LLaMA-Factory", "flash_attn: fa2", "flash_attn: fa9", "flash_attn is 'fa9'; it must be one of auto"),
         ("TRL", "loss_type: ipo", "loss_type: aot", "loss_type is 'aot'"),
-        ("TRL", "dataset_name:", "dataset:", "dataset_name is missing"),
+        ("TRL", "dataset_name:", "dataset:", "no data are named; add dataset_name"),
         ("TRL", "beta: 0.05", "beta: -1", "pref_beta of rule 'fixed' is -1.0"),
     ],
 )
@@ -374,14 +375,164 @@ def test_a_share_for_validation_is_held_out_by_prompt(tmp_path: Path) -> None:
     assert "heldout_share" not in target.read_text(encoding="utf-8").split("\nname:", 1)[1]
 
 
-@pytest.mark.usefixtures("demo_data")
-def test_another_reference_and_smoothed_labels(tmp_path: Path) -> None:
-    added = "\nref_model: owner/guide\ndpo_label_smoothing: 0.2\npissa_init: true\n"
-    matrix, notes, _ = _import(tmp_path, "LLaMA-Factory", LF_LORA + added)
-    assert matrix["model"]["reference"] == "owner/guide"
-    assert matrix["methods"][0]["pref_loss"] == "cdpo" and matrix["training"]["label_smoothing"] == 0.2
-    assert "init_lora_weights" not in matrix["lora"] and any("pissa_init" in note for note in notes)
-    added = "\nref_model_name_or_path: owner/guide\nlabel_smoothing: 0.2\n"
-    matrix, notes, _ = _import(tmp_path, "TRL", TRL_FULL + added, force=True)
-    assert matrix["model"]["reference"] == "owner/guide"
-    assert "label_smoothing" not in matrix["training"] and any("does not read it" in note for note in notes)
+LF_SHORT = "model_name_or_path: org/model\nstage: dpo\nfinetuning_type: lora\ndataset: d\ndataset_dir: ONLINE\n"
+TRL_SHORT = "model_name_or_path: org/model\ndataset_name: org/pairs\nlearning_rate: 1.0e-6\n"
+
+
+@pytest.mark.parametrize(
+    ("tool", "text", "original", "elsewhere"),
+    [
+        # LLaMA-Factory up to 0.7: its default of cutoff_len was 1024 then
+        (
+            "LLaMA-Factory",
+            LF_SHORT + "dpo_beta: 0.01\ndpo_loss: ipo\ndpo_ftx: 0.0\n",
+            {"pref_beta": 0.01, "pref_loss": "ipo"},
+            {"training/max_length": 1024},
+        ),
+        (
+            "LLaMA-Factory",
+            LF_SHORT.replace("stage: dpo", "stage: orpo") + "orpo_beta: 0.3\ndpo_beta: 0.7\nneft_alpha: 5\n",
+            {"pref_beta": 0.3, "objective": "orpo"},
+            {"training/neftune_noise_alpha": 5},
+        ),
+        ("LLaMA-Factory", LF_SHORT + "flash_attn: true\n", {}, {"model/attn_implementation": "flash_attention_2"}),
+        ("LLaMA-Factory", LF_SHORT + "flash_attn: off\n", {}, {"model/attn_implementation": "eager"}),
+        (
+            "LLaMA-Factory",
+            LF_SHORT + "checkpoint_dir: saves/sft\nresume_lora_training: false\n",
+            {},
+            {"model/adapter": "saves/sft"},
+        ),
+        ("LLaMA-Factory", LF_SHORT + "use_galore: false\npref_ftx: 0\nmix_strategy: concat\n", {}, {}),
+        ("LLaMA-Factory", LF_SHORT + "pref_loss: orpo\nref_model: org/other\n", {"objective": "orpo"}, {}),
+        ("LLaMA-Factory", LF_SHORT + "ref_model: org/other\n", {"rule": "fixed"}, {"model/reference": "org/other"}),
+        ("TRL", TRL_SHORT + "ref_model_name_or_path: org/sft\n", {"rule": "fixed"}, {"model/reference": "org/sft"}),
+        ("TRL", TRL_SHORT + "beta: 2.5\ngamma_beta_ratio: 0.55\n", {"rule": "alpha_dpo", "gamma_beta_ratio": 0.55}, {}),
+        (
+            "TRL",
+            TRL_SHORT + "beta: 2.0\nloss_type: simpo\nsimpo_gamma: 1.0\ncpo_alpha: 0.0\n",
+            {"rule": "alpha_dpo", "pref_beta": 2.0, "gamma_beta_ratio": 0.5},
+            {},
+        ),
+        ("TRL", TRL_SHORT + "# ORPOTrainer arguments\nbeta: 0.05\n", {"objective": "orpo", "pref_beta": 0.05}, {}),
+        ("TRL", TRL_SHORT + "undesirable_weight: 0.5\n", {"objective": "kto"}, {}),
+        (
+            "TRL",
+            TRL_SHORT + "use_flash_attention_2: true\npreprocessing_num_workers: 3\n",
+            {},
+            {"training/dataset_num_proc": 3},
+        ),
+        (
+            "TRL",
+            TRL_SHORT + "loss_type: robust\nlabel_smoothing: 0.1\n",
+            {"pref_loss": "robust"},
+            {"training/label_smoothing": 0.1},
+        ),
+        ("TRL", TRL_SHORT + "chat_template: '{{ messages }}'\n", {}, {"model/chat_template": "study.jinja"}),
+    ],
+)
+def test_files_of_older_versions_and_other_trainers_mean_what_they_meant(
+    tmp_path: Path, tool: str, text: str, original: dict[str, Any], elsewhere: dict[str, Any]
+) -> None:
+    matrix, _, written = _import(tmp_path, tool, text)
+    assert matrix["methods"][0].items() >= original.items()
+    for place, value in elsewhere.items():
+        section, _, key = place.partition("/")
+        assert matrix[section][key] == value, written
+    if "chat_template" in text:
+        assert (tmp_path / "study.jinja").read_text(encoding="utf-8") == "{{ messages }}"
+
+
+@pytest.mark.parametrize(
+    ("tool", "added", "said"),
+    [
+        ("LLaMA-Factory", "dpo_loss: ipo\ndpo_ftx: 1.0", ":7: dpo_ftx is 1.0: no SFT term"),
+        ("LLaMA-Factory", "pref_ftx: 1.0\ndpo_label_smoothing: 0.1", "pref_ftx is 1.0: no SFT term"),
+        (
+            "LLaMA-Factory",
+            "dpo_beta: 0.2\npref_beta: 0.1",
+            "dpo_beta is the older name of pref_beta, which is there too",
+        ),
+        ("LLaMA-Factory", "pissa_init: true", "it changes the weights that are the reference"),
+        ("LLaMA-Factory", "ld_alpha: 0.5", "it weighs the policy's tokens alone"),
+        ("LLaMA-Factory", "adapter_name_or_path: saves/sft", "or write create_new_adapter: true"),
+        ("LLaMA-Factory", "load_best_model_at_end: true", "load_best_model_at_end is True"),
+        ("LLaMA-Factory", "my_beta_schedule: 2", "by its name it may decide what is trained"),
+        ("LLaMA-Factory", "use_muon: true\nuse_badam: true", "use_badam is True"),
+        ("TRL", "rpo_alpha: 1.0", "rpo_alpha is 1.0: no SFT term"),
+        ("TRL", "loss_type: [sigmoid, sft]\nloss_weights: [1.0, 0.5]", "one loss is trained here"),
+        ("TRL", "loss_type: simpo", "cpo_alpha is not 0"),
+        ("TRL", "# Settings of CPOTrainer\ncpo_alpha: 1.0", "by its names the file is for cpo"),
+        ("TRL", "output_dir: out/llama-orpo", "say which: --method dpo or --method orpo"),
+        ("TRL", "dataset_mixer: {org/a: 2.0}", "a part of 2.0; it must be a number above 0 and at most 1"),
+        ("TRL", "pref_beta: 0.1\nfinetuning_type: full\ncutoff_len: 512", "is a key of LLaMA-Factory"),
+    ],
+)
+def test_what_would_be_another_run_is_not_called_original(tmp_path: Path, tool: str, added: str, said: str) -> None:
+    text = LF_SHORT if tool == "LLaMA-Factory" else TRL_SHORT
+    with pytest.raises(UserError) as caught:
+        _import(tmp_path, tool, f"{text}{added}\n")
+    assert said in str(caught.value)
+    assert not (tmp_path / "study.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("tool", "added", "method"),
+    [
+        ("LLaMA-Factory", "dpo_label_smoothing: 0.1", {"rule": "cdpo", "label_smoothing": 0.1}),
+        ("LLaMA-Factory", "dpo_ftx: 0.5", {"rule": "rpo", "nll": 0.5}),
+        ("TRL", "label_smoothing: 0.2", {"rule": "cdpo", "label_smoothing": 0.2}),
+    ],
+)
+def test_smoothed_labels_and_sft_terms_are_rules_or_refused(
+    tmp_path: Path, tool: str, added: str, method: dict[str, Any]
+) -> None:
+    text = (LF_SHORT if tool == "LLaMA-Factory" else TRL_SHORT) + f"{added}\n"
+    if method["rule"] in BUILTIN:
+        matrix, _, _ = _import(tmp_path, tool, text)
+        assert matrix["methods"][0].items() >= method.items() and matrix["methods"][1]["rule"] == "fixed"
+        return
+    with pytest.raises(UserError, match="so this would be plain DPO; delete it"):
+        _import(tmp_path, tool, text)
+
+
+def test_the_stage_is_named_and_the_trainer_can_be(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="stage is missing"):
+        _import(tmp_path, "LLaMA-Factory", LF_SHORT.replace("stage: dpo\n", ""))
+    named = TRL_SHORT + "output_dir: out/llama-orpo\n"
+    for method in ("dpo", "orpo"):
+        matrix, _, _ = _import(tmp_path, "TRL", named, method=method, force=True)
+        assert matrix["methods"][0].get("objective", "dpo") == method
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "said"),
+    [
+        (
+            "dataset_mixture: {datasets: [{id: org/a, config: c, split: train_prefs, columns: [chosen], weight: 0.5},"
+            " {id: org/b}], test_split_size: 0.1}",
+            {
+                "train": [{"source": "hub:org/a:c#train_prefs", "share": 0.5}, {"source": "hub:org/b#train"}],
+                "heldout_share": 0.1,
+            },
+            "the same share, other pairs",
+        ),
+        (
+            "dataset_mixture: {datasets: [{id: org/a, weight: 1.0}], test_split_size: 300}",
+            {"train": [{"source": "hub:org/a#train"}]},
+            "test_split_size: 300: a number of pairs",
+        ),
+        (
+            "dataset_mixer: {org/a: 1.0, org/b: 0.25}\ndataset_splits: [train_prefs, test_prefs]",
+            {
+                "train": [{"source": "hub:org/a#train_prefs"}, {"source": "hub:org/b#train_prefs", "share": 0.25}],
+                "heldout": "hub:org/a#test_prefs",
+            },
+            "trained DPO with rmsprop",
+        ),
+    ],
+)
+def test_recipes_of_alignment_handbook(tmp_path: Path, data: str, expected: dict[str, Any], said: str) -> None:
+    text = TRL_SHORT.replace("dataset_name: org/pairs", data)
+    matrix, notes, _ = _import(tmp_path, "TRL", text)
+    assert matrix["data"] == expected and any(said in note for note in notes)

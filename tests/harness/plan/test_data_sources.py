@@ -68,7 +68,12 @@ def test_a_mixture(world: Any, llamafactory: Path) -> None:
     plan = world.plan()
     assert [pair.id.split("/")[0] for pair in plan.pairs] == ["pairs"] * 4 + ["zh"] * 4
     record = plan.run_record(plan.specs[0]).plain()
-    assert record["data"]["train"][1] == {"source": "data/dataset_info.json#zh", "weight": 1.0, "limit": 5}
+    assert record["data"]["train"][1] == {
+        "source": "data/dataset_info.json#zh",
+        "weight": 1.0,
+        "limit": 5,
+        "share": None,
+    }
     json.dumps(record, allow_nan=False)
     from harness.state.output import freeze
 

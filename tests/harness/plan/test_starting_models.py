@@ -31,6 +31,10 @@ def _plan(world: Any) -> tuple[Any, list[str]]:
     return make_plan(world.config, world.output, said.append), said
 
 
+#: vLLM does not serve heads as small as those of the tests' model.
+ENGINE = "evaluation:\n  engine: {backend: transformers}\n"
+
+
 @pytest.fixture(scope="module")
 def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA adapter of the tiny model that changes its answers."""
@@ -53,6 +57,7 @@ def test_an_adapter_is_merged_into_policy_and_reference(world: Any, tiny_model: 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    world.replace("evaluation:\n", ENGINE)
     world.replace(str(world.model), str(tiny_model))
     plain, _ = _plan(world)
     world.replace(str(tiny_model), f"{tiny_model}\n  adapter: {os.path.relpath(adapter, world.root)}")
@@ -94,6 +99,7 @@ def test_a_chat_template_of_ones_own(world: Any, tiny_model: Path) -> None:
     from transformers import AutoTokenizer
 
     (world.root / "plain.jinja").write_text(TEMPLATE, encoding="utf-8")
+    world.replace("evaluation:\n", ENGINE)
     world.replace(str(world.model), f"{tiny_model}\n  chat_template: plain.jinja")
     plan, said = _plan(world)
     tokenizer = AutoTokenizer.from_pretrained(plan.model.path)

@@ -394,6 +394,175 @@ def test_semicolons_tabs_and_decimal_commas(tmp_path: Path, name: str, text: str
     assert [(r["step"], r["loss"], r["note"]) for r in run.history] == [(1, 0.5, "a"), (2, 0.25, "b")]
 
 
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        # a column that names the run (trackio), rows of the machine's state between the steps (W&B)
+        (
+            "run_name,step,loss,lr\na,1,0.7,1\nb,1,0.6,1\na,2,0.5,1\na,,,\nb,NaN,NaN,NaN\n",
+            {"a": [0.7, 0.5], "b": [0.6]},
+        ),
+        # NaN is what is missing, but for a loss beside other figures
+        ("_step,loss,lr\n1,0.7,1\n2,NaN,NaN\n3,NaN,1\n4,null,1\n", {"log": [0.7, "NaN"]}),
+        # a row for each figure (MLflow)
+        (
+            "run_id,key,value,step\na,loss,0.7,1\na,gap_mean,0.1,1\nb,loss,0.6,1\na,loss,0.5,2\n",
+            {"a": [0.7, 0.5], "b": [0.6]},
+        ),
+        (
+            "method,seed,step,loss\ndpo,0,1,0.7\ndpo,1,1,0.6\nnew,0,1,0.5\n",
+            {"dpo-0": [0.7], "dpo-1": [0.6], "new-0": [0.5]},
+        ),
+    ],
+)
+def test_csv_histories_of_several_runs(tmp_path: Path, text: str, runs: dict[str, list[Any]]) -> None:
+    _write(tmp_path / "log.csv", text)
+    found = find_runs([tmp_path / "log.csv"])
+    assert {run.name: [r["loss"] for r in run.steps] for run in found} == runs
+    assert ("gap_mean" not in text) or found[0].steps[0]["delta"] == 0.1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Name,State,Created,Runtime,step,loss\na,finished,x,1,9,0.5\nb,finished,x,1,9,0.4\n",
+        "run_name,beta,step,loss\na,0.1,9,0.5\nb,0.2,9,0.4\n",
+        "Run ID,Duration,step,loss\na,5,9,0.5\n",
+        "run_id,metrics.loss,metrics.step,params.beta\na,0.5,9,0.1\n",
+    ],
+)
+def test_a_table_of_runs_is_no_log(tmp_path: Path, text: str) -> None:
+    _write(tmp_path / "runs.csv", text)
+    with pytest.raises(ReportError, match=r"a table of runs.*one row for each run"):
+        find_runs([tmp_path / "runs.csv"])
+
+
+def test_runs_below_a_run_are_found(tmp_path: Path) -> None:
+    saves = tmp_path / "saves"
+    for name in ("", "a-seed0", "deep/er/b"):
+        trainer_state(saves / name / "trainer_state.json", [trl_record(s, 2) for s in (1, 2)], 2, 2)
+    trainer_state(saves / "checkpoint-1" / "trainer_state.json", [trl_record(1, 2)], 1, 2)
+    evaluation(saves / "a-seed0" / "eval", [1, 0, 1])
+    evaluation(saves / "base", [1, 1, 1])
+    write_matrix(saves / "matrix", [FIXED], seeds=(0,))
+    (saves / "link").symlink_to(saves / "a-seed0")
+    (saves / "table.csv").write_text("a,b\n1,2\n")
+    found = find_runs([saves])
+    assert [run.name for run in found if run.own is None] == ["saves", "a-seed0", "base", "deep/er/b"]
+    assert sum(run.own is not None for run in found) == 1
+    assert [bool(run.scores) for run in found[:3]] == [False, True, True]
+    assert any("link" in note for note in found[0].notes) and any(
+        "table.csv left out" in note for note in found[0].notes
+    )
+
+
+def _restarted(of: int) -> list[dict[str, Any]]:
+    first = [factory_line(s, 10, loss=0.9) for s in range(1, 6)]
+    return first + [factory_line(s, of, loss=0.1 * s) for s in range(1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "losses", "said"),
+    [
+        (_restarted(6), [0.1, 0.2, 0.3], "5 steps of an earlier training"),
+        (_restarted(10), [0.1, 0.2, 0.3], "5 steps of an earlier training"),
+        (
+            [factory_line(s, 3, loss=loss) for s in (1, 2) for loss in (0.5, 0.4)],
+            [0.4, 0.4],
+            "2 steps (1 to 2) are logged more than once, 2 with different losses",
+        ),
+        ([factory_line(s, 4, loss=float(s)) for s in (4, 3, 2, 1)], [1.0, 2.0, 3.0, 4.0], None),
+    ],
+)
+def test_two_writers_of_one_log_are_told_apart(
+    tmp_path: Path, lines: list[dict[str, Any]], losses: list[float], said: str | None
+) -> None:
+    _write(tmp_path / "lf" / "trainer_log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    (run,) = find_runs([tmp_path / "lf"])
+    assert [r["loss"] for r in run.steps] == pytest.approx(losses)
+    assert any(said in note for note in run.notes) if said else run.notes == []
+
+
+def _blocks(
+    path: Path, scores: dict[str, list[float]], results: bool = True, means: dict[str, float] | None = None
+) -> None:
+    """gsm8k as lm-eval 0.4.3 to 0.4.6 wrote it: one block of documents a filter, without the filter's name."""
+    rows = [
+        {"doc_id": i, "arguments": [[f"Q{i}"]], "doc_hash": f"{i:064}", "exact_match": score}
+        for block in scores.values()
+        for i, score in enumerate(block)
+    ]
+    _write(path / f"samples_gsm8k_{_T}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    if results:
+        means = means or {name: sum(block) / len(block) for name, block in scores.items()}
+        row = {f"exact_match,{name}": mean for name, mean in means.items()}
+        config = {"gsm8k": {"filter_list": [{"name": name} for name in means]}}
+        _write(
+            path / f"results_{_T}.json",
+            json.dumps({"results": {"gsm8k": row}, "configs": config, "versions": {"gsm8k": 3}}),
+        )
+
+
+_T = "2024-09-10T12-30-45.123456"
+
+
+def test_blocks_of_filters_are_named_by_the_results(tmp_path: Path) -> None:
+    strict, flexible = [1.0, 0.0, 0.0], [1.0, 1.0, 0.0]
+    _blocks(tmp_path / "a", {"strict-match": strict, "flexible-extract": flexible})
+    scores = find_runs([tmp_path / "a"])[0].scores["gsm8k"]
+    assert [item["values"] for item in scores.items] == [
+        {"exact_match,strict-match": s, "exact_match,flexible-extract": f}
+        for s, f in zip(strict, flexible, strict=True)
+    ]
+    _blocks(tmp_path / "b", {"strict-match": strict, "flexible-extract": flexible}, results=False)
+    run = find_runs([tmp_path / "b"])[0]
+    assert set(run.scores["gsm8k"].metrics) == {"exact_match,1", "exact_match,2"} and "numbered" in run.notes[0]
+    for blocks, means, said in (
+        (
+            {"s": strict, "f": flexible},
+            {"s": 0.9, "f": 0.5},
+            "of the block of filter s is 0.3333 on average, and the results say 0.9",
+        ),
+        ({"s": strict, "f": flexible[:2]}, None, "2 blocks of 2 and 3 documents"),
+        ({"s": strict, "f": flexible}, {"s": 1 / 3}, "for 1 filters"),
+    ):
+        _blocks(tmp_path / "c", blocks, means=means)
+        with pytest.raises(ReportError, match=said):
+            find_runs([tmp_path / "c"])
+
+
+def test_older_layouts_of_lm_eval(tmp_path: Path) -> None:
+    old = {"qa": {"mc1": 0.25, "mc1_stderr": 0.015}, "text": {"word_perplexity": 9.0}}
+    _write(
+        tmp_path / "v03" / "my-model.json",
+        json.dumps({"results": old, "versions": {"qa": 1}, "config": {"num_fewshot": 5}}),
+    )
+    scores = find_runs([tmp_path / "v03"])[0].scores
+    assert scores["qa"].metrics["mc1"] == {"value": 0.25, "stderr": 0.015, "n": None, "higher_is_better": True}
+    assert not scores["text"].metrics["word_perplexity"]["higher_is_better"] and scores["qa"].facts["num_fewshot"] == 5
+    board = {
+        "config_general": {"model_name": "m"},
+        "results": {"harness|arc|25": {"acc": 0.5}, "all": {"acc": 0.5}},
+        "versions": {},
+    }
+    _write(tmp_path / "board" / f"results_{_T}.json", json.dumps(board))
+    assert list(find_runs([tmp_path / "board"])[0].scores) == ["harness|arc|25"]
+    samples = [{"doc_id": i, "doc": {}, "target": 1, "acc": float(i % 2)} for i in range(4)]
+    folder = tmp_path / "v042"
+    results = {
+        "results": {"boolq": {"acc,none": 0.5}, "q": {"acc,none": 0.5}},
+        "versions": {},
+        "config": {"model_args": "pretrained=m"},
+    }
+    _write(folder / "results.json", json.dumps(results))
+    _write(folder / "pretrained__m_boolq.jsonl", json.dumps(samples, indent=1))
+    scores = find_runs([folder])[0].scores
+    assert [item["values"]["acc"] for item in scores["boolq"].items] == [0, 1, 0, 1] and not scores["q"].items
+    _write(folder / "other.json", json.dumps(results | {"config": {"model_args": "pretrained=n,dtype=float16"}}))
+    with pytest.raises(ReportError, match=r"of the model m, and other\.json of n; give each model its folder"):
+        find_runs([folder])
+
+
 def test_a_file_that_is_no_csv_says_what_to_name(tmp_path: Path) -> None:
     _write(tmp_path / "run" / "trainer_state.json", "{}")
     with pytest.raises(ReportError, match=r"a file, and no CSV; name the folder that holds it: .*run$"):
@@ -441,6 +610,8 @@ def _write(path: Path, text: str | bytes) -> None:
         ("m.csv", "step,loss\n1,0.5\n2\n", "m.csv:3: 1 cells under 2 columns"),
         ("m.csv", "step,loss\n1,0.5\n2,low\n", "m.csv:3: 'loss' is 'low', not a number"),
         ("m.csv", "step,loss\n1,0.5\n,0.4\n", "m.csv:3: 'step' is empty"),
+        ("m.csv", "step,loss\n1,0.5\n1,0.4\n", "m.csv:3: step 1 stands on line 2 too"),
+        ("events.out.tfevents.1", "x", "TensorBoard's events are not read"),
         ("m.csv", "step,loss,loss\n1,0.5,1\n", "m.csv:1: the column 'loss' appears twice"),
         ("m.csv", "step,loss\n", "m.csv:2: no rows"),
         ("results_2026-01-02T03-04-05.1.json", "{}", "has no object 'results'"),

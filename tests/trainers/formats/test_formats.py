@@ -751,6 +751,7 @@ def test_mixtures_keep_their_proportions(tmp_path: Path) -> None:
     assert {name for name in ids if name.startswith("a/")} < {pair.id for pair in mixed(3, 1)}
     whole = load_mixture([Part("a.jsonl"), Part("b.jsonl", limit=7)], tmp_path)
     assert len(whole.pairs) == 97 and len({pair.id for pair in whole.pairs}) == 97
+    assert len(load_mixture([Part("a.jsonl", share=0.5), Part("b.jsonl", limit=7)], tmp_path).pairs) == 52
 
 
 def test_a_draw_does_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
