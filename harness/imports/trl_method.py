@@ -68,8 +68,9 @@ def _said(keys: Keys) -> str:
     if found and found[0] in METHODS:
         return found[0]
     output = (str(keys.source.value.get(key)) for key in ("output_dir", "run_name", "hub_model_id"))
-    names = [path.stem, path.parent.name, *(name.rstrip("/").rpartition("/")[2] for name in output)]
+    names = [path.stem, *(name.rstrip("/").rpartition("/")[2] for name in output)]
     words = [word for name in names for word in re.split(r"[^a-z]+", name.lower()) if word in known]
+    words += [path.parent.name] if path.parent.name in known else []  # recipes/MODEL/orpo/config.yaml
     found = found or ([] if "dpo" in words else words)
     if not found:
         return "dpo"
