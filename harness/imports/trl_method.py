@@ -34,19 +34,22 @@ def take_method(keys: Keys, chosen: str | None) -> Json:
     Raises:
         UserError: the file is for another tool or trainer, its trainer is not sure, or its loss has no counterpart.
     """
-    for tool, own in _TOOLS.items():
-        found = [key for key in own if key in keys]
-        if (found and "model_name_or_path" not in keys) or len(found) == len(own):
+    for tool, marks in _TOOLS.items():
+        found = [key for key in marks if key in keys]
+        if (found and "model_name_or_path" not in keys) or len(found) == len(marks):
             way = _WAYS.get(tool, "no importer reads it: write its settings as a YAML of `trl dpo --config`")
             raise UserError(f"{keys.where(found[0])}: {found[0]} is a key of {tool}, and this is not TRL's file; {way}")
     method = chosen or _said(keys)
     beta = keys.read("beta", float, 2.0 if method == "simpo" else 0.1)
     losses, smoothing = keys.read("loss_type", list) or [], keys.read("label_smoothing", float, 0.0)
     weights = keys.take("loss_weights")
+    if method == "dpo" and len(losses) > 1 and set(losses) <= {*PREF_LOSSES, "sft"}:  # MPO, arXiv 2411.10442
+        keys.give("loss_weights", weights or [1.0] * len(losses))
+        return {"name": "original", "rule": "fixed", "pref_beta": beta, "pref_loss": losses}
     if len(losses) > 1 or weights not in (None, [1.0], [1]):
         keys.problem(
-            f"{keys.where('loss_type')}: loss_type is {', '.join(losses)} with loss_weights {weights}: one loss is trained here; "
-            "keep one to compare with that"
+            f"{keys.where('loss_type')}: loss_type is {', '.join(losses)} with loss_weights {weights}; several losses are trained "
+            f"with dpo alone, and are of sft, {', '.join(PREF_LOSSES)}"
         )
     own = _METHOD_OF[method](keys, beta, losses[0] if losses else None, smoothing)
     return {"name": "original", "rule": "fixed", "pref_beta": beta, **own}

@@ -418,6 +418,12 @@ TRL_SHORT = "model_name_or_path: org/model\ndataset_name: org/pairs\nlearning_ra
         ("TRL", TRL_SHORT + "undesirable_weight: 0.5\n", {"objective": "kto"}, {}),
         (
             "TRL",
+            TRL_SHORT + "loss_type: [sigmoid, sft]\nloss_weights: [0.8, 0.2]\n",
+            {"pref_loss": ["sigmoid", "sft"]},
+            {"training/loss_weights": [0.8, 0.2]},
+        ),
+        (
+            "TRL",
             TRL_SHORT + "use_flash_attention_2: true\npreprocessing_num_workers: 3\n",
             {},
             {"training/dataset_num_proc": 3},
@@ -460,7 +466,7 @@ def test_files_of_older_versions_and_other_trainers_mean_what_they_meant(
         ("LLaMA-Factory", "my_beta_schedule: 2", "by its name it may decide what is trained"),
         ("LLaMA-Factory", "use_muon: true\nuse_badam: true", "use_badam is True"),
         ("TRL", "rpo_alpha: 1.0", "rpo_alpha is 1.0: no SFT term"),
-        ("TRL", "loss_type: [sigmoid, sft]\nloss_weights: [1.0, 0.5]", "one loss is trained here"),
+        ("TRL", "loss_type: [sigmoid, aot]\nloss_weights: [1.0, 0.5]", "several losses are trained with dpo alone"),
         ("TRL", "loss_type: simpo", "cpo_alpha is not 0"),
         ("TRL", "# Settings of CPOTrainer\ncpo_alpha: 1.0", "by its names the file is for cpo"),
         ("TRL", "output_dir: out/llama-orpo", "say which: --method dpo or --method orpo"),
