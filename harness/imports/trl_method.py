@@ -48,7 +48,7 @@ def take_method(keys: Keys, chosen: str | None) -> Json:
         return {"name": "original", "rule": "fixed", "pref_beta": beta, "pref_loss": losses}
     if len(losses) > 1 or weights not in (None, [1.0], [1]):
         keys.problem(
-            f"{keys.where('loss_type')}: loss_type is {', '.join(losses)} with loss_weights {weights}; several losses are trained "
+            f"{keys.where('loss_type')}: loss_type is {', '.join(losses)} with loss_weights {weights}; several are trained "
             f"with dpo alone, and are of sft, {', '.join(PREF_LOSSES)}"
         )
     own = _METHOD_OF[method](keys, beta, losses[0] if losses else None, smoothing)

@@ -466,7 +466,7 @@ def test_files_of_older_versions_and_other_trainers_mean_what_they_meant(
         ("LLaMA-Factory", "my_beta_schedule: 2", "by its name it may decide what is trained"),
         ("LLaMA-Factory", "use_muon: true\nuse_badam: true", "use_badam is True"),
         ("TRL", "rpo_alpha: 1.0", "rpo_alpha is 1.0: no SFT term"),
-        ("TRL", "loss_type: [sigmoid, aot]\nloss_weights: [1.0, 0.5]", "several losses are trained with dpo alone"),
+        ("TRL", "loss_type: [sigmoid, aot]\nloss_weights: [1.0, 0.5]", "several are trained with dpo alone"),
         ("TRL", "loss_type: simpo", "cpo_alpha is not 0"),
         ("TRL", "# Settings of CPOTrainer\ncpo_alpha: 1.0", "by its names the file is for cpo"),
         ("TRL", "output_dir: out/llama-orpo", "say which: --method dpo or --method orpo"),
