@@ -72,7 +72,19 @@ _Train = typing.Annotated[
 
 
 #: Tags of the unions here and in `harness.config.evaluation`, which are not keys of the file.
-_TAGS = ("train:text", "train:list", "checkpoints:flag", "checkpoints:list")
+_TAGS = ("train:text", "train:list", "flip:share", "flip:terciles", "checkpoints:flag", "checkpoints:list")
+
+
+def _flip_kind(value: Any) -> str:
+    return "flip:terciles" if isinstance(value, list | tuple) else "flip:share"
+
+
+_Share = typing.Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Flip = typing.Annotated[
+    typing.Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), Tag("flip:share")]
+    | typing.Annotated[typing.Annotated[list[_Share], Field(min_length=3, max_length=3)], Tag("flip:terciles")],
+    Discriminator(_flip_kind),
+]
 
 
 class DataConfig(Strict):
@@ -85,7 +97,8 @@ class DataConfig(Strict):
     their own: whole prompt groups, so that no prompt is on both sides. With `streaming` the sources are read row by row, and
     no further than `max_train_pairs` or each source's `limit` asks for. With `resample: per_seed` every seed draws its own
     `max_train_pairs` of the pairs, the same for all methods; with `subsets: K` the seeds share K draws in turn (seed modulo K).
-    `flip` exchanges chosen and rejected in that share of the training pairs, by lot.
+    `flip` exchanges chosen and rejected in that share of the training pairs, by lot; three shares are for the low, middle and
+    high tercile of the column `log_prompt_perplexity`.
     """
 
     train: _Train
@@ -97,7 +110,7 @@ class DataConfig(Strict):
     without_preference: Literal["error", "drop"] = "error"
     resample: Literal["per_seed"] | None = None
     subsets: int | None = Field(None, ge=2)
-    flip: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False)
+    flip: _Flip | None = None
 
     @property
     def sources(self) -> list[DataSource]:

@@ -76,7 +76,8 @@ def _data(plan: Plan) -> dict[str, str]:
     data, planted = plan.config.data, plan.config.sensitivity
     how = f"{len(plan.pairs)} pairs, seed {data.seed}"
     flips = data.flip or (planted.flip if planted is not None else None)
-    how += f", labels flipped {flips:g}" if flips else ""
+    shares = flips if isinstance(flips, list) else [flips] if flips else []
+    how += f", labels flipped {', '.join(f'{share:g}' for share in shares)}" if shares else ""
     first = {spec.seed: spec.data_hash[:16] for spec in reversed(plan.specs)}
     if data.resample is None:
         return {"data": f"{how}, sha256 {next(iter(plan.sets))[:16]}"}

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
-from evals.preferences.flips import Noise, flip, permuted_betas, truth_betas
+from evals.preferences.flips import COLUMNS, Noise, flip, permuted_betas, truth_betas
+from evals.preferences.pairs import PairError
 from harness.config import MatrixConfig, MethodConfig, Source
 from trainers.common import UserError
 from trainers.formats.pairs import PreferencePair, subset
@@ -18,19 +19,19 @@ class Draw:
 
     Attributes:
         seed: of a subset and flips of its own (data.resample); None: those of the whole matrix.
-        flip: share of the labels that are flipped.
+        flip: share of the labels that are flipped; three are for the terciles of prompt perplexity.
         ratio: beta of a clean pair over that of a flipped one; None leaves the betas of the data.
         mean: of these betas. permuted: they are handed out by lot.
     """
 
     seed: int | None = None
-    flip: float | None = None
+    flip: float | tuple[float, ...] | None = None
     ratio: float | None = None
     mean: float | None = None
     permuted: bool = False
 
     @property
-    def identity(self) -> dict[str, float | bool]:
+    def identity(self) -> dict[str, float | bool | tuple[float, ...]]:
         """What tells the draws of a matrix apart; empty for the one that all matrices had once."""
         return {key: value for key, value in vars(self).items() if value is not None and value is not False}
 
@@ -38,7 +39,7 @@ class Draw:
 def draw_of(config: MatrixConfig, method: MethodConfig, seed: int, mean: float | None) -> Draw:
     """The draw of a run of a method (of its parent's, for a control); `mean` is its pref_beta."""
     planted = config.sensitivity
-    flipped = config.data.flip
+    flipped = tuple(config.data.flip) if isinstance(config.data.flip, list) else config.data.flip
     if planted is not None and planted.flip is not None and planted.roles.keys() & {method.name, method.parent}:
         flipped = planted.flip
     own = None
@@ -80,9 +81,12 @@ def pair_sets(
     usable = {pair.id for pair in fitting([pair for pair in pool if pair.id in ids])}
 
     @cache
-    def labelled(own: int | None, share: float | None) -> list[PreferencePair]:
+    def labelled(own: int | None, share: float | tuple[float, ...] | None) -> list[PreferencePair]:
         pairs = [pair for pair in drawn[own] if pair.id in usable]
-        return pairs if share is None else _flipped(pairs, share, f"{seed}" if own is None else f"{seed}:{own}")
+        try:
+            return pairs if share is None else _flipped(pairs, share, f"{seed}" if own is None else f"{seed}:{own}")
+        except PairError as error:
+            raise UserError(f"{source.at('data', 'flip')}: {error}") from None
 
     def made(draw: Draw) -> list[PreferencePair]:
         pairs = labelled(draw.seed, draw.flip)
@@ -106,9 +110,11 @@ def _key(own: int | None, pair: PreferencePair) -> str:
     return pair.id if own is None else f"{own}:{pair.id}"
 
 
-def _flipped(pairs: Sequence[PreferencePair], share: float, seed: str) -> list[PreferencePair]:
-    rows, _ = flip([{"id": p.id, "chosen": p.chosen, "rejected": p.rejected} for p in pairs], Noise((share,), seed))
+def _flipped(pairs: Sequence[PreferencePair], share: float | tuple[float, ...], seed: str) -> list[PreferencePair]:
+    noise = Noise(share, seed, by="perplexity") if isinstance(share, tuple) else Noise((share,), seed)
+    by = COLUMNS["perplexity"]
+    given = [{"id": p.id, "chosen": p.chosen, "rejected": p.rejected, by: p.columns.get(by)} for p in pairs]
     return [
         replace(p, chosen=row["chosen"], rejected=row["rejected"], flipped=row["flipped"])
-        for p, row in zip(pairs, rows, strict=True)
+        for p, row in zip(pairs, flip(given, noise)[0], strict=True)
     ]
