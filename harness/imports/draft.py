@@ -122,9 +122,13 @@ class Keys:
             raise UserError(f"{self.where(key)}: {key} is {value!r}; {expected} {', '.join(choices)}")
         return choices[value]
 
+    def written(self, key: str) -> str:
+        """A key as the file has it: under its older name, say."""
+        return self._older.get(key, key)
+
     def where(self, key: str) -> str:
         """`file:line` of a key, also under its name today."""
-        return self.source.where((self._older.get(key, key),))
+        return self.source.where((self.written(key),))
 
     def give(self, key: str, value: Any, at: str | None = None) -> None:
         """Take another value for a key: another spelling of it, or what the key `at` holds of it."""
@@ -137,9 +141,8 @@ class Keys:
         if key in self._open:
             value = self._open.pop(key)
             if str(value).lower() not in _OFF:
-                name = self._older.get(key, key)
                 self.problem(
-                    f"{self.where(key)}: {name} is {value!r}: {why}; delete it to compare with a run without it"
+                    f"{self.where(key)}: {self.written(key)} is {value!r}: {why}; delete it to compare with a run without it"
                 )
 
     def problem(self, text: str) -> None:
@@ -156,7 +159,7 @@ class Keys:
         """Say of `key` why its value is not imported as it is; tokens are not repeated."""
         secret = "token" in key and key.startswith(("hub", "hf", "ms"))
         shown = "(hidden)" if secret else re.sub(r"\s+", " ", repr(value))
-        line = self.source.lines.get((self._older.get(key, key),), 1)
+        line = self.source.lines.get((self.written(key),), 1)
         self._notes.append((line, f"line {line}: {key}: {shown[:80]}: {why}"))
 
     def leave_rest(self, known: Mapping[str, str]) -> None:
@@ -207,8 +210,8 @@ def by_rule(keys: Keys, key: str, value: float, rule: str, parameter: str) -> Js
     if rule in BUILTIN:
         return {"rule": rule, parameter: value}
     keys.problem(
-        f"{keys.where(key)}: {key} is {value}: the sigmoid loss here is without it, so this would be plain DPO; delete it to "
-        "compare with that"
+        f"{keys.where(key)}: {keys.written(key)} is {value}: the sigmoid loss here is without it, "
+        "so this would be plain DPO; delete it to compare with that"
     )
     return {}
 

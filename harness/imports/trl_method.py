@@ -51,8 +51,8 @@ def take_method(keys: Keys, chosen: str | None) -> Json:
             f"{keys.where('loss_type')}: loss_type is {', '.join(losses)} with loss_weights {weights}; several are trained "
             f"with dpo alone, and are of sft, {', '.join(PREF_LOSSES)}"
         )
-    own = _METHOD_OF[method](keys, beta, losses[0] if losses else None, smoothing)
-    return {"name": "original", "rule": "fixed", "pref_beta": beta, **own}
+    settings = _METHOD_OF[method](keys, beta, losses[0] if losses else None, smoothing)
+    return {"name": "original", "rule": "fixed", "pref_beta": beta, **settings}
 
 
 def _said(keys: Keys) -> str:
