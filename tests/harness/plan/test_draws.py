@@ -90,6 +90,24 @@ def test_seeds_may_share_draws(many: Any) -> None:
     assert pairs["fixed", 0] is pairs["fixed", 2] is not pairs["fixed", 1]
 
 
+def test_flips_go_by_the_perplexity_of_the_prompt_and_each_seed_has_its_own(many: Any) -> None:
+    rows = [
+        json.loads(line) | {"log_prompt_perplexity": i / 8}
+        for i, line in enumerate(many.pairs.read_text().splitlines())
+    ]
+    write_jsonl(many.pairs, rows[:36])
+    many.replace("train: pairs.jsonl", "train: pairs.jsonl\n  resample: per_seed\n  flip: [0.5, 0.25, 0.0]")
+    pairs = by(many.plan())
+    for seed in (0, 1):
+        flips = {p.id: p.flipped for p in pairs["fixed", seed]}
+        assert [sum(flips[f"p{i}"] for i in third) for third in (range(12), range(12, 24), range(24, 36))] == [6, 3, 0]
+    assert {p.id: p.flipped for p in pairs["fixed", 0]} != flips and pairs["foodpo", 0] is pairs["fixed", 0]
+    write_jsonl(many.pairs, [{k: v for k, v in row.items() if k != "log_prompt_perplexity"} for row in rows])
+    assert "data.flip: pair 'p0' has no number under 'log_prompt_perplexity'" in many.error()
+    many.replace("0.25, ", "")
+    assert "data.flip" in many.error() and "3" in many.error()
+
+
 def test_controls_alone_train_on_flipped_pairs_with_betas_that_know(many: Any) -> None:
     plan = planted(many)
     pairs = by(plan)
