@@ -132,8 +132,6 @@ def test_an_interrupted_output_is_resumed_from_its_checkpoint(study: Path) -> No
     undisturbed, resumed = load_results(study / "finished"), load_results(output)
     assert (resumed.runs["state"] == "done").all()
     pd.testing.assert_frame_equal(scores(resumed), scores(undisturbed), **CLOSE)
-    summary = json.loads((output / "summary.json").read_text())
-    assert summary["frontiers"]["kl_metric"] == "kl_k3", "estimates of policies measured before and since are not mixed"
     keys = ["run_id", "step", "example_id"]
     old, new = (read.examples.sort_values(keys).reset_index(drop=True) for read in (undisturbed, resumed))
     pd.testing.assert_frame_equal(new[old.columns], old, **CLOSE)
