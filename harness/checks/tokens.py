@@ -17,7 +17,7 @@ from trainers.formats.pairs import PreferencePair
 from trainers.formats.tokens import KINDS, Cut, TokenFaults, token_faults
 
 #: Raise when `token_faults` finds something else in the same tokens.
-_VERSION = 1
+_VERSION = 2
 #: Pairs that take some seconds.
 _MANY = 5000
 #: What to do about each kind of fault, beside leaving the rows out.
