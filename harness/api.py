@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import subprocess
 import sys
@@ -22,6 +23,11 @@ from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY
 
 #: Columns that say which run a row is of, first in every frame.
 IDENTITY = ["run_id", "method", "rule", "seed"]
+#: Columns of the report's table, as a notebook shows it.
+_NOTEBOOK = [
+    *("method", "difference", "95 % interval", "adjusted p", "verdict"),
+    *("score", "KL", "length", "seeds x prompts"),
+]
 
 
 class Matrix:
@@ -176,8 +182,24 @@ class Results:
         return f"<Results of {self.name!r}: " + ", ".join(f"{count} {state}" for state, count in states.items()) + ">"
 
     def _repr_html_(self) -> str:
-        shown = [*IDENTITY, "state", *[column for column in self.runs.columns if "/" in column]]
-        return f"<p><b>{html.escape(repr(self)[1:-1])}</b></p>{_html(self.runs[shown])}"
+        """In a notebook: the report's answer, table and figure where there is a report, else the runs."""
+        path, figure = self.output / "summary.json", self.output / "figures" / "result.png"
+        if not path.is_file():
+            shown = [*IDENTITY, "state", *[column for column in self.runs.columns if "/" in column]]
+            return f"<p><b>{html.escape(repr(self)[1:-1])}</b></p>{_html(self.runs[shown])}"
+        from reports.page.first import heading, rows_of_text
+        from reports.schema import read_summary
+
+        summary = read_summary(path)
+        parts = [f"<p><b>{html.escape(summary.verdict.answer[0])}</b></p>"]
+        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in summary.verdict.answer[1:]]
+        if summary.inference.rows:
+            parts += [f"<p>{html.escape(heading(summary.inference))}</p>"]
+            parts += [_html(pd.DataFrame(rows_of_text(summary.inference), columns=_NOTEBOOK))]
+        if figure.is_file():
+            image = base64.b64encode(figure.read_bytes()).decode()
+            parts.append(f'<img style="max-width: 100%" src="data:image/png;base64,{image}">')
+        return "".join(parts)
 
 
 def load_results(output: str | Path = DEFAULT_OUTPUT) -> Results:

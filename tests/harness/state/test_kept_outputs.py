@@ -92,6 +92,8 @@ def test_a_finished_output_is_reported_and_nothing_else(study: Path, tmp_path: P
     after = kept(output)
     assert {name: after.get(name) for name in before} == before
     assert not list((output / "work").glob("*.events.jsonl"))  # no worker was started
+    shown = load_results(output)._repr_html_()  # in a notebook: answer, table and figure
+    assert "<th>adjusted p</th>" in shown and "data:image/png;base64," in shown
     now = json.loads((output / "summary.json").read_text())
     assert now["counts"] == summary["counts"] and now["claims"]["sha256"] == summary["claims"]["sha256"]
     for old, new in zip(summary["metrics"], now["metrics"], strict=True):
