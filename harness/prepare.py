@@ -66,6 +66,7 @@ def resolve(
         check_claims(config, source, measured)
     model = resolve_model(config.model, source.where(("model", "name_or_path")), log, source.path.parent)
     model = starting_model(config, source, model, template_date(config, source, output), log)
+    reference = reference_model(config, source, model, log)
 
     def fits(pairs: list[PreferencePair]) -> list[PreferencePair]:
         return trainable(config, pairs, model, log)
@@ -82,7 +83,6 @@ def resolve(
         draw: {name: fingerprint([pair.columns.get(name) for pair in pairs]) for name in names}
         for draw, pairs in drawn.items()
     }
-    reference = reference_model(config, source, model, log)
     theirs = None if reference is None else model_hash(reference.path)
     specs = [draft.with_hashes(weights, hashes, columns, theirs) for draft in drafts]
     known = recall(every, weights)

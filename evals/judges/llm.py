@@ -77,7 +77,7 @@ class LLMJudge(Judge):
             raise JudgeError("serve_options are for serve; remove them, or give a model to serve instead of base_url")
         model = model or Path(serve or "").name
         if not model:
-            raise JudgeError("model is missing; give the name that the server at base_url knows the model by")
+            raise JudgeError("needs the parameter 'model': the name that the server knows it by")
         self._server = None if serve is None else Server(serve, model, serve_options or {})
         if base_url is not None:
             parts = urlsplit(base_url)

@@ -15,7 +15,9 @@ class Verdict(Record):
     """What the report says first."""
 
     answer: list[str] = Field(
-        min_length=1, max_length=2, description="One or two sentences, made from the rows of `inference`."
+        min_length=1,
+        max_length=3,
+        description="Up to three sentences, made from the rows of `inference` and `over_reference`.",
     )
     kind: Literal["declared", "exploratory"] = Field(description="Declared: every claim was frozen before training.")
     because: str | None = Field(description="Why the answer is exploratory.")

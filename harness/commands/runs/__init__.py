@@ -40,9 +40,10 @@ RUN_VERBS = {
     "plan": Verb(
         "harness.commands.runs.plan",
         "print the analysis plan with its hash, to register before training",
-        """The plan has claims, seeds, looks, methods, benchmarks with their prompts by hash, the
-primary metric, the baseline, exclusions and what happens to failed runs. run-matrix
-freezes it before the first step. With --output it is the frozen one, and what differs.
+        """The plan has claims, seeds, looks, methods, benchmarks with their prompts by
+hash, the primary metric, the baseline, exclusions and what happens to failed
+runs. run-matrix freezes it before the first step. With --output it is the
+frozen one, and what differs.
 
 examples:
   python -m harness plan my.yaml > plan.txt

@@ -179,7 +179,7 @@ LLM = {"model": "m", "base_url": "http://localhost:1/v1"}
     [
         ("verifable", {}, "did you mean 'verifiable'"),
         ("zzz", {}, "known judges: llm, reward_model, verifiable"),
-        ("llm", {"model": "m"}, "needs the parameter 'base_url'"),
+        ("llm", {"model": "m"}, "base_url or serve is needed"),
         ("llm", {**LLM, "temprature": 1}, "did you mean 'temperature'"),
         ("llm", {**LLM, "base_url": "localhost:8000"}, "like http://localhost:8000/v1"),
         ("llm", {**LLM, "base_url": "http://user:secret@host/v1"}, "must hold no credentials"),

@@ -81,6 +81,7 @@ def test_a_reference_other_than_the_start(world: Any, tiny_model: Path, tmp_path
     from trainers.tiny import build_tiny_model
 
     world.replace(str(world.model), str(tiny_model))
+    world.replace("evaluation:\n", ENGINE)
     plain, _ = _plan(world)
     other = build_tiny_model(tmp_path / "other", seed=7)
     world.replace(str(tiny_model), f"{tiny_model}\n  reference: {other}")
@@ -126,6 +127,7 @@ CLOCK = (
 def test_the_date_of_a_template_is_that_of_the_matrix(world: Any, tiny_model: Path) -> None:
     (world.root / "clock.jinja").write_text(CLOCK, encoding="utf-8")
     world.replace(str(world.model), f"{tiny_model}\n  chat_template: clock.jinja")
+    world.replace("evaluation:\n", ENGINE)
     plan, said = _plan(world)
     assert any("writes the date: " in line and "model.template_date" in line for line in said)
     freeze(plan)

@@ -586,11 +586,11 @@ def test_a_judge_that_serves_its_own_model(world: Any) -> None:
     add(world, f"{{name: local, kind: llm, {served}, template: pairwise_logprobs, pairs: reference}}")
     plan = evaluated(world)
     assert judge(plan) == []
-    found = record(plan, "constraints@local")
-    assert found["state"] == "done" and found["judges"]["local"]["tally"]["asked"] > 0
-    name = found["judges"]["local"]["identity"]["settings"]["model"]
+    told = record(plan, "constraints@local")
+    assert told["state"] == "done" and told["judges"]["local"]["tally"]["asked"] > 0
+    name = told["judges"]["local"]["identity"]["settings"]["model"]
     assert name.startswith("smollm2-135m-instruct-") and name.endswith(
         model_hash(Path(plan.judges[0].params["serve"]))[:12]
     )
-    left = [p.cmdline() for p in psutil.process_iter() if f"--served-model-name {name}" in " ".join(p.cmdline())]
-    assert not left, "the server ends with the judge"
+    found = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
+    assert not [words for words in found if f"--served-model-name {name}" in words], "the server ends with the judge"

@@ -308,7 +308,7 @@ def test_reading_names_file_and_line(tmp_path: Path) -> None:
     with pytest.raises(ComparisonError, match=r"bench\.jsonl:121: the row has no 'prompt_id'"):
         read_comparisons(path)
     path.write_text("{not json\n")
-    with pytest.raises(ComparisonError, match=r"bench\.jsonl:1: not JSON"):
+    with pytest.raises(ComparisonError, match=r"bench\.jsonl:1: not valid JSON"):
         read_comparisons(path)
 
 
