@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,13 @@ verdict:
 
 
 @pytest.fixture(scope="module")
-def url() -> str:
+def url() -> Iterator[str]:
     from trainers.models.embedded import prepare_model
 
     options = {"dtype": "float32", "max_model_len": 1024}
-    return Server(str(prepare_model("smollm2-135m-instruct")), "smollm2", options).start()
+    server = Server(str(prepare_model("smollm2-135m-instruct")), "smollm2", options)  # stopped with the object
+    yield server.start()
+    del server
 
 
 def test_a_server_that_does_not_start_says_why_and_is_not_started_again(tmp_path: Path) -> None:

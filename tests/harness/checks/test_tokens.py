@@ -53,6 +53,7 @@ def test_pairs_that_tokens_do_not_tell_apart(world: World, template: str, bad: d
 
 
 def test_the_end_is_kept_of_long_answers(world: World) -> None:
+    world.replace("  - name: foodpo\n    pref_beta_scale: 0.5\n", "")  # rules that read the prompt refuse keep_end
     cut = ("training.max_length=256", "training.truncation_mode=keep_end")
     with pytest.raises(UserError, match=r":1: an answer has 3\d\d tokens and training.max_length is 256; raise"):
         planned(world, PLAIN, [row("x" * 300)], *cut)
