@@ -23,7 +23,7 @@ def test_files_gaps_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert (output / name).stat().st_size
     said = " ".join(capsys.readouterr().out.split())
     assert "Missing from these runs:" in said and "no rows per example" in said and "no training seed" in said
-    assert "two checkpoints paired over 4 documents: +0.250" in said
+    assert "Single checkpoints are compared" in said and "new +0.250 -0.546..+1.046" in said
     summary = json.loads((output / "summary.json").read_text())
     assert summary["baseline"]["value"] == "dpo" and "--baseline NAME" in summary["baseline"]["note"]
 
