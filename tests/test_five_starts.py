@@ -18,6 +18,7 @@ import pytest
 
 from harness import load_results
 from tests.reports.foreign_files import evaluation
+from trainers.tiny import build_tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "harness" / "STARTS.md").read_text(encoding="utf-8")
@@ -27,12 +28,12 @@ TOOL_DATA = ROOT.parent / "shared" / "data" / "preferences" / "llamafactory"
 class Start:
     """One section of the page in a directory of its own: the files it shows are there, `follow` runs what it says."""
 
-    def __init__(self, root: Path, number: int, model: Path) -> None:
+    def __init__(self, root: Path, number: int) -> None:
         self.root = root
         found = re.search(rf"^## {number}\. .*?(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
         assert found is not None, f"the page has no start {number}"
         self.text = found[0]
-        shutil.copytree(model, root / "my-model")
+        build_tiny_model(root / "my-model", hidden_size=128)  # heads of 32, which vLLM serves
         for name, content in re.findall(
             r"^`([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)^```", self.text, re.MULTILINE | re.DOTALL
         ):
@@ -82,8 +83,8 @@ def test_the_toy_model(tmp_path: Path) -> None:
     assert (tmp_path / "my-model" / "model.safetensors").is_file()
 
 
-def test_1_from_trl_with_a_jsonl(tmp_path: Path, tiny_model: Path) -> None:
-    said = Start(tmp_path, 1, tiny_model).follow()
+def test_1_from_trl_with_a_jsonl(tmp_path: Path) -> None:
+    said = Start(tmp_path, 1).follow()
     assert "TRL, standard" in said and "output_dir" in said
     found = states(tmp_path / "out")
     assert {name for name, state in found.items() if state == "done"} == {"original 42", "foodpo 42"}
@@ -92,11 +93,11 @@ def test_1_from_trl_with_a_jsonl(tmp_path: Path, tiny_model: Path) -> None:
     assert summary(tmp_path / "out")["baseline"]["value"] == "original"
 
 
-def test_2_from_llamafactory(tmp_path: Path, tiny_model: Path) -> None:
+def test_2_from_llamafactory(tmp_path: Path) -> None:
     if not TOOL_DATA.is_dir():
         pytest.skip("LLaMA-Factory's own data files are not beside this checkout (../shared/data)")
     shutil.copytree(TOOL_DATA, tmp_path / "data")
-    said = Start(tmp_path, 2, tiny_model).follow()
+    said = Start(tmp_path, 2).follow()
     assert "LLaMA-Factory sharegpt ranking" in said and "template: 'default'" in said
     done = {name for name, state in states(tmp_path / "out").items() if state == "done"}
     assert done == {"original 42", "foodpo 42"}
@@ -138,7 +139,7 @@ def _trl_runs(root: Path, model: Path) -> None:
 
 
 def test_3_with_nothing_but_finished_runs(tmp_path: Path, tiny_model: Path) -> None:
-    start = Start(tmp_path, 3, tiny_model)
+    start = Start(tmp_path, 3)
     _trl_runs(tmp_path, tiny_model)
     said = start.follow()
     assert "Missing from these runs" in said
@@ -148,8 +149,8 @@ def test_3_with_nothing_but_finished_runs(tmp_path: Path, tiny_model: Path) -> N
     assert set(curves["method"]) == {"dpo", "new"} and curves["loss"].notna().sum() == 8
 
 
-def test_4_with_a_beta_rule_of_ones_own(tmp_path: Path, tiny_model: Path) -> None:
-    Start(tmp_path, 4, tiny_model).follow()
+def test_4_with_a_beta_rule_of_ones_own(tmp_path: Path) -> None:
+    Start(tmp_path, 4).follow()
     assert set(states(tmp_path / "out").values()) == {"done"}
     rows = load_results(tmp_path / "out").examples
     own = rows[rows["method"] == "bounded"]
@@ -174,8 +175,8 @@ def cluster() -> Iterator[str]:
     made.shutdown()
 
 
-def test_5_with_a_ray_cluster(tmp_path: Path, tiny_model: Path, cluster: str) -> None:
-    start = Start(tmp_path, 5, tiny_model)
+def test_5_with_a_ray_cluster(tmp_path: Path, cluster: str) -> None:
+    start = Start(tmp_path, 5)
     start.follow(RAY_ADDRESS=cluster)
     assert set(states(tmp_path / "out").values()) == {"done"}
     for run_id in load_results(tmp_path / "out").run_ids:  # each was a task of the cluster

@@ -31,7 +31,7 @@ def plan(output: Path, trained: list[str]) -> Any:
         output=output,
         reference_dir=output / "reference",
         data_hash="d",
-        pairs=[SimpleNamespace(prompt=[{"role": "user", "content": text}]) for text in trained],
+        training_prompts=trained,
         benchmarks=[
             PlannedBenchmark.of({"name": "quiz", "kind": "lm_eval", "fingerprint": "q"}),
             PlannedBenchmark.of({"name": "mine", "kind": "constraints", "fingerprint": "m"}),

@@ -89,7 +89,7 @@ def test_a_matrix_that_sees_its_planted_effect_may_report_a_null(tmp_path: Path)
     assert summary.claims.judged[0].verdict == "equivalent"
     text = printed(tmp_path)
     assert text.count(found.sentence[:60]) >= 3 and NULLS.search(text)
-    assert summary.scope is not None and text.count(summary.scope.sentence) >= 3
+    assert summary.scope is not None and text.count(summary.scope.sentence) >= 2
     for part in (text[: text.index("DPO comparison")], (tmp_path / "report.md").read_text()):
         assert part.index("detected its planted effect") < part.index(summary.verdict.headline[:30]), "first of all"
     checks = {check.name: check.state for check in summary.checklist}
