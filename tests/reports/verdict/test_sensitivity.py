@@ -91,12 +91,12 @@ def test_a_matrix_that_sees_its_planted_effect_may_report_a_null(tmp_path: Path)
     assert text.count(found.sentence[:60]) >= 3 and NULLS.search(text)
     assert summary.scope is not None and text.count(summary.scope.sentence) >= 2
     for part in (text[: text.index("DPO comparison")], (tmp_path / "report.md").read_text()):
-        assert part.index("detected its planted effect") < part.index(summary.verdict.headline[:30]), "first of all"
+        assert part.index("detected its planted effect") < part.index(summary.verdict.answer[0][:20]), "first of all"
     checks = {check.name: check.state for check in summary.checklist}
     assert checks["Planted effect detected, none where none was planted"] == "pass"
     labels = {(c.label, c.against) for m in summary.metrics for c in m.comparisons}
     assert ("strong", "fixed") in labels and ("foodpo", "strong") not in labels
-    assert [s.label for s in summary.verdict.sentences] == ["foodpo"], "controls are no methods under test"
+    assert [r.label for r in summary.inference.rows] == ["foodpo"], "controls are no methods under test"
 
 
 @pytest.mark.parametrize(
