@@ -62,7 +62,7 @@ run: $(STAMP)
 
 test: $(STAMP)
 	@$(VENV)/bin/python -m tests.reports.chromium
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP)
 	@$(VENV)/bin/ruff check .

@@ -26,6 +26,27 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, _cores[_first : _first + _share])))
 
 
+#: Files whose tests take minutes, the longest first: begun last, they would leave the other process without work.
+_LONGEST = (
+    "test_faults.py",
+    "test_end_to_end.py",
+    "test_vllm_worker.py",
+    "test_judges_in_matrix.py",
+    "test_five_starts.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, then those with slow tests, then the others (with xdist's `--no-loadscope-reorder`)."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        name = item.path.name
+        return (_LONGEST.index(name) if name in _LONGEST else len(_LONGEST)), item.path not in slow
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _short_collections() -> None:
     """Keep what is imported by now out of garbage collections.
