@@ -100,7 +100,7 @@ def draw_frontier(axes: Axes, rows: Rows, look: Looks, key: str, name: str) -> N
         )  # fmt: skip
         band = [r for r in bands.get(label, []) if r["low"] is not None]
         x, low, high = (numbers(band, k) for k in (key, "low", "high"))
-        axes.fill_between(x, low, high, color=seen.color, alpha=0.12, linewidth=0)
+        axes.fill_between(x, low, high, color=seen.color, alpha=0.05, linewidth=0)
     for row in starts:
         axes.axhline(row["reward"], color=QUIET, linewidth=0.8, linestyle=":", zorder=1)
         axes.plot(row[key], row["reward"], "k*", markersize=12, label="reference", zorder=5, clip_on=False)
