@@ -85,9 +85,13 @@ def rowwise(parse: Callable[[Values, str], Comparison]) -> Reader:
     return read
 
 
+#: Texts that `build-preferences` writes about a pair.
+_ABOUT = ("style", "topic", "how", "rule")
+
+
 def unread(row: Values, used: Sequence[str]) -> list[str]:
     """The keys of a row that hold a text, a list or an object, and are not read."""
-    read = ("id", "group", *used)
+    read = ("id", "group", *used, *_ABOUT)
     return [key for key, value in row.items() if key not in read and value and isinstance(value, str | list | dict)]
 
 
