@@ -8,6 +8,7 @@ from typing import Any
 
 from reports.beta.run import Analysed
 from reports.compare.length_metric import with_length_control
+from reports.compared import baseline_label
 from reports.files.gallery import draw_compared
 from reports.files.logged import logged_files
 from reports.page.context import context
@@ -15,7 +16,7 @@ from reports.page.explain import explain_html
 from reports.page.html import render
 from reports.runs.records import MatrixData, load_matrix
 from reports.schema import Summary
-from reports.summary import baseline_label, build_summary
+from reports.summary import build_summary
 from reports.writing import write_large_json, write_text
 
 

@@ -53,7 +53,7 @@ def find_runs(named: Sequence[Path], skip: Path | None = None) -> list[ForeignRu
             raise ReportError(f"{path}: no such folder or CSV file")
         if not runs:
             ways = [text for pattern, text in _WAYS_OUT.items() if any(path.rglob(pattern))]
-            raise ReportError("; ".join([f"{path}: nothing to analyse in it", *ways[:1], f"looked for {WANTED}"]))
+            raise ReportError("; ".join([f"{path}: no runs found", *ways[:1], f"looked for {WANTED}"]))
         found += runs
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reports.foreign.sources import read_json, read_lines, read_text
+from reports.foreign.rows import read_rows
 from reports.runs.records import ReportError, finite
 from trainers.common.files import Json
 
@@ -27,13 +27,9 @@ def with_filters(path: Path, filters: Sequence[str]) -> tuple[list[Sample], int]
 
     Before 0.4.7 lm-eval wrote one block of all documents per filter and did not name it (its issues 1687 and 2025).
     """
-    if read_text(path).lstrip().startswith("["):
-        listed = read_json(path)
-        rows = [(f"{path}: sample {i}", sample) for i, sample in enumerate(listed)]
-    else:
-        rows = [(f"{path}:{line}", sample) for line, sample in read_lines(path)]
+    rows = [(f"{path}:{row.place}", dict(row.values)) for row in read_rows(path)]
     for where, sample in rows:
-        if not isinstance(sample, dict) or "doc_id" not in sample:
+        if "doc_id" not in sample:
             raise ReportError(f"{where}: no 'doc_id'; is it a samples file of lm-eval?")
     if any("filter" in sample for _, sample in rows):
         return rows, 0

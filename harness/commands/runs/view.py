@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import webbrowser
 from collections.abc import Callable
 from http import HTTPStatus
@@ -134,7 +135,7 @@ def run(options: argparse.Namespace) -> int:
             try:
                 while True:
                     live.refresh()
-                    threading.Event().wait(REFRESH_SECONDS)
+                    time.sleep(REFRESH_SECONDS)
             except KeyboardInterrupt:
                 serving.shutdown()
     return 0

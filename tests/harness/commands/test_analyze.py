@@ -44,7 +44,7 @@ def test_baseline_is_chosen_by_name(tmp_path: Path, capsys: pytest.CaptureFixtur
     [
         ("trainer_log.jsonl", '{"current_steps": 1, "total_steps": 1}\n{oops\n', "trainer_log.jsonl:2: not valid JSON"),
         ("m.csv", "step,loss\n1,x\n", "m.csv:2: 'loss' is 'x', not a number"),
-        ("nothing.txt", "", "nothing to analyse in it; looked for trainer_state.json"),
+        ("nothing.txt", "", "no runs found; looked for trainer_state.json"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -618,7 +618,7 @@ def _write(path: Path, text: str | bytes) -> None:
         ("samples_x_2026-01-02T03-04-05.1.jsonl", '{"acc": 1}\n', "jsonl:1: no 'doc_id'"),
         ("samples_x.jsonl", '{"doc_id": 0, "acc": 1}\n{"doc_id": 0, "acc": 1}\n', "jsonl:2: doc_id 0 is scored twice"),
         ("samples_x.jsonl", '{"doc_id": 0, "acc": 1}\n{"doc_id": 1, "a', "jsonl:2: not valid JSON"),
-        ("notes.txt", "hello", "nothing to analyse"),
+        ("notes.txt", "hello", "no runs found"),
     ],
 )
 def test_damaged_files_name_themselves(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:

@@ -1,0 +1,186 @@
+"""Every metric with its comparisons, the baseline that they are with, and the primary metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from reports.compare.comparison import arm_summary, column, method_comparison, policy_estimate
+from reports.compare.corrected import corrected
+from reports.compare.grids import arm_grids, lender
+from reports.runs.arms import Arm, arms, contrasts
+from reports.runs.records import MatrixData
+from reports.schema.base import AdjustedP, Estimate
+from reports.schema.metrics import Comparison, Family, Metric, Paired
+from reports.schema.summary import Primary
+from reports.schema.verdict import TestCounts
+from reports.statistics.multiplicity import benjamini_hochberg, holm
+from reports.verdict.methods import verdict
+from reports.verdict.plan import PlanState
+
+_CORRECTION = (
+    "Holm over the declared comparisons (methods under test, primary metric, against the baseline), "
+    "Benjamini-Hochberg over the exploratory ones; checkpoint-level p-values are not adjusted"
+)
+
+
+class Known(NamedTuple):
+    """A metric that methods can be compared on."""
+
+    benchmark: str
+    metric: str
+    benchmark_primary: bool
+    higher_is_better: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.benchmark}/{self.metric}"
+
+
+def metrics_of(matrix: MatrixData) -> list[Known]:
+    """Every metric that was scored, the benchmark's primary one first; descriptions, such as a length, are none."""
+    found: dict[tuple[str, str], Known] = {}
+    for benchmark in matrix.benchmarks:
+        for scores in (table for table in matrix.tables if table.benchmark == benchmark):
+            for name in (scores.primary_metric, *sorted(scores.metrics)):
+                better = scores.metrics.get(name, {"higher_is_better": None}).get("higher_is_better", True)
+                if better is not None:
+                    known = Known(benchmark, name, name == scores.primary_metric, bool(better))
+                    found.setdefault((benchmark, name), known)
+    return list(found.values())
+
+
+def _description(matrix: MatrixData, known: Known) -> str | None:
+    """What the metric measures, as the score files say it, or at least the reward that the matrix file names."""
+    tables = [table.descriptions for table in matrix.tables if table.benchmark == known.benchmark]
+    said = next((descriptions[known.metric] for descriptions in tables if known.metric in descriptions), None)
+    stated = (matrix.config.get("evaluation") or {}).get("benchmarks") or []
+    named = [one for one in stated if isinstance(one, Mapping) and one.get("name") == known.benchmark]
+    reward = next((one.get("reward") for one in named), None)
+    name = reward.get("kind") if isinstance(reward, Mapping) else reward
+    return said or (f"reward {name}" if name and known.metric == "gold_reward" else None)
+
+
+def _baseline_family(matrix: MatrixData, all_arms: Sequence[Arm]) -> list[Arm]:
+    """Every setting of the baseline."""
+    report = matrix.config.get("report") or {}
+    name = report.get("baseline") or "fixed"
+    family = [a for a in all_arms if a.method == name or a.label == name]
+    return family or ([] if "baseline" in report else [a for a in all_arms if a.rule == name])
+
+
+def pick_baseline(matrix: MatrixData, all_arms: Sequence[Arm], primary: str | None) -> tuple[Arm | None, str | None]:
+    """The baseline's arm; of several settings the one with the best primary metric, the hardest to beat."""
+    family = _baseline_family(matrix, all_arms)
+    if not family:
+        return None, f"no run of the baseline {(matrix.config.get('report') or {}).get('baseline') or 'fixed'!r}"
+    if len(family) == 1 or primary is None:
+        return family[0], None
+    known = next(k for k in metrics_of(matrix) if k.name == primary)
+
+    def level(arm: Arm) -> float:
+        mean = arm_summary(arm, known.benchmark, known.metric).mean.value
+        return float("-inf") if mean is None else mean if known.higher_is_better else -mean
+
+    note = f"best of {len(family)} settings on {primary}, the hardest to beat; comparisons with it pay for the choice"
+    return max(family, key=level), note
+
+
+def pick_primary(matrix: MatrixData, known: Sequence[Known]) -> Primary:
+    wanted = (matrix.config.get("report") or {}).get("primary")
+    if wanted and wanted not in [k.name for k in known]:
+        return Primary(value=None, reason=f"the declared metric {wanted!r} was not scored")
+    value = wanted or next((k.name for k in known if k.benchmark_primary), None)
+    return Primary(value=value, reason=None if value else "no benchmark was scored")
+
+
+def baseline_label(matrix: MatrixData) -> str | None:
+    """The label of the arm that a matrix's other arms are compared with; None where there is none."""
+    primary = pick_primary(matrix, metrics_of(matrix))
+    baseline, _ = pick_baseline(matrix, arms(matrix.runs), primary.value)
+    return None if baseline is None else baseline.label
+
+
+def compared_metrics(
+    matrix: MatrixData,
+    all_arms: Sequence[Arm],
+    baseline: Arm | None,
+    known: Sequence[Known],
+    primary: str | None,
+    plan: PlanState,
+) -> tuple[list[Metric], TestCounts]:
+    """Every metric with its comparisons, whose p-values are corrected: the first ones by Holm, the others by their own family.
+
+    The first ones, of methods under test with the baseline on the primary metric, are declared where they are as planned.
+    """
+    reference = matrix.reference.scores if matrix.reference else {}
+    pairs: list[tuple[Arm, Arm | None]] = [*contrasts(all_arms, baseline)]
+    family = _baseline_family(matrix, all_arms)
+
+    def compared(k: Known) -> list[Paired]:
+        lend = lender(arm_grids(all_arms, k.benchmark, k.metric))
+        found = []
+        for first, second in (*pairs, *((arm, None) for arm in all_arms if k.benchmark in reference)):
+            # The baseline's setting was picked on the primary metric: there its luck is in the difference.
+            chosen = second is not None and second is baseline and k.name == primary
+            others = [a for a in family if chosen and a is not second and a is not first]
+            asked = reference.get(k.benchmark), k.benchmark, k.metric, lend, others, k.higher_is_better
+            found.append(method_comparison(first, second, *asked))
+        return found
+
+    paired = [(k, comparison) for k in known for comparison in compared(k)]
+    # First is a method under test, no control and no other setting of the baseline, against it on the primary metric.
+    tested = {a.label: a.method for a in all_arms if baseline and a.method != baseline.method and not a.is_control}
+    leading = [
+        k.name == primary and baseline is not None and c.against == baseline.label and c.label in tested
+        for k, c in paired
+    ]
+    adjusted: dict[int, AdjustedP] = {}
+    counts = []
+    for own, correct, method in ((True, holm, "Holm"), (False, benjamini_hochberg, "Benjamini-Hochberg")):
+        places = [i for i, is_first in enumerate(leading) if is_first is own]
+        values = corrected([paired[i][1].crossed_test for i in places], correct, method)
+        adjusted |= zip(places, values, strict=True)
+        counts.append(sum(p.value is not None for p in values))
+
+    def made(place: int) -> Comparison:
+        (k, c), p = paired[place], adjusted[place]
+        against, why = (tested.get(c.label, ""), baseline.method if baseline else ""), None
+        if leading[place]:
+            why = plan.why(against, k.benchmark, first=True)
+        family: Family = "declared" if leading[place] and why is None else "exploratory"
+        return Comparison(
+            **dict(c), family=family, exploratory_because=why, adjusted_p=p, verdict=verdict(c, k.higher_is_better, p)
+        )
+
+    rows = [(k, made(place)) for place, (k, _) in enumerate(paired)]
+    late = sum(c.exploratory_because is not None and c.adjusted_p.value is not None for _, c in rows)
+    counts = [counts[0] - late, counts[1] + late]
+    metrics = [_metric(matrix, all_arms, k, primary, [c for own, c in rows if own is k]) for k in known]
+    checkpoints = sum(pair.test is not None for _, c in paired for pair in c.checkpoints)
+    return metrics, TestCounts(
+        declared=counts[0], exploratory=counts[1], checkpoint_level=checkpoints, correction=_CORRECTION
+    )
+
+
+def _metric(
+    matrix: MatrixData,
+    all_arms: Sequence[Arm],
+    known: Known,
+    primary: str | None,
+    comparisons: list[Comparison],
+) -> Metric:
+    benchmark, metric, own_primary, better = known
+    reference = matrix.reference.scores.get(benchmark) if matrix.reference else None
+    methods = [arm_summary(arm, benchmark, metric) for arm in all_arms]
+    return Metric(
+        benchmark=benchmark,
+        metric=metric,
+        description=_description(matrix, known),
+        higher_is_better=better,
+        benchmark_primary=own_primary,
+        primary=known.name == primary,
+        reference=Estimate.from_result(policy_estimate(column(reference, metric, None))) if reference else None,
+        methods=methods,
+        comparisons=comparisons,
+    )
