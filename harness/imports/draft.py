@@ -15,7 +15,6 @@ import yaml
 from harness.config import Source
 from harness.config.fields import known_fields
 from trainers.common import Json, UserError
-from trainers.rules.catalogue import BUILTIN
 
 _KINDS: dict[type, tuple[Any, str]] = {
     str: (str, "a text"),
@@ -203,17 +202,6 @@ def take_share(keys: Keys, key: str, data: Json) -> None:
         keys.note(key, share, "held out as data.heldout_share: by prompt, not by row, so these are other pairs")
     else:
         keys.note(key, int(share), "a number of pairs: set data.heldout_share, between 0 and 1")
-
-
-def by_rule(keys: Keys, key: str, value: float, rule: str, parameter: str) -> Json:
-    """The method of a sigmoid loss that is changed by `key`: a rule of its own where there is one, else a problem."""
-    if rule in BUILTIN:
-        return {"rule": rule, parameter: value}
-    keys.problem(
-        f"{keys.where(key)}: {keys.written(key)} is {value}: the sigmoid loss here is without it, "
-        "so this would be plain DPO; delete it to compare with that"
-    )
-    return {}
 
 
 def matrix_name(path: Path) -> str:

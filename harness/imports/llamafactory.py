@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.config import Source
 from harness.imports.arguments import half_of, precision, take_training
-from harness.imports.draft import Keys, assemble, by_rule, comparison, starting_model, take_share
+from harness.imports.draft import Keys, assemble, comparison, starting_model, take_share
 from harness.imports.llamafactory_keys import ATTENTION, CHANGES, CHANGES_REFERENCE, LEFT, OLDER
 from reports.foreign.llamafactory import RENAMED
 from trainers.common import Json, UserError
@@ -104,9 +104,9 @@ def _original(keys: Keys, stage: str) -> Json:
     term = keys.read("pref_ftx", float) if loss == "sigmoid" and stage == "dpo" and not smoothing else None
     own: Json = {}
     if term:  # the chosen answer's negative log-likelihood per token
-        own = by_rule(keys, "pref_ftx", term, "rpo", "nll")
+        own = {"rule": "rpo", "nll": term}
     elif smoothing and loss == "sigmoid" and stage == "dpo":
-        own = by_rule(keys, "dpo_label_smoothing", smoothing, "cdpo", "label_smoothing")
+        own = {"rule": "cdpo", "label_smoothing": smoothing}
     elif smoothing and loss == "sigmoid" and stage == "foodpo":
         keys.problem(f"{keys.where('dpo_label_smoothing')}: dpo_label_smoothing is {smoothing}: no rule here has both")
     elif smoothing:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from harness.imports.draft import Keys, by_rule
+from harness.imports.draft import Keys
 from trainers.common import Json, UserError
 from trainers.rules.catalogue import PREF_LOSSES
 
@@ -92,7 +92,7 @@ def _dpo(keys: Keys, beta: float, loss: str | None, smoothing: float) -> Json:
     if "cpo_alpha" in keys:
         keys.refuse("cpo_alpha", "it is a setting of CPO, which is not trained here")
     if smoothing and loss == "sigmoid":
-        return by_rule(keys, "label_smoothing", smoothing, "cdpo", "label_smoothing")
+        return {"rule": "cdpo", "label_smoothing": smoothing}
     if smoothing and loss in ("robust", "exo_pair"):
         keys.give("label_smoothing", smoothing)
     elif smoothing:

@@ -16,7 +16,6 @@ from harness.imports import llamafactory, trl
 from harness.imports.arguments import LEFT
 from harness.imports.write import import_config
 from trainers.common.errors import UserError
-from trainers.rules.catalogue import BUILTIN
 
 LF_LORA = """\
 ### model
@@ -465,7 +464,7 @@ def test_files_of_older_versions_and_other_trainers_mean_what_they_meant(
         ("LLaMA-Factory", "load_best_model_at_end: true", "load_best_model_at_end is True"),
         ("LLaMA-Factory", "my_beta_schedule: 2", "by its name it may decide what is trained"),
         ("LLaMA-Factory", "use_muon: true\nuse_badam: true", "use_badam is True"),
-        ("TRL", "rpo_alpha: 1.0", "rpo_alpha is 1.0: no SFT term"),
+        ("TRL", "rpo_alpha: 1.0", "rpo_alpha is 1.0: TRL averages"),
         ("TRL", "loss_type: [sigmoid, aot]\nloss_weights: [1.0, 0.5]", "several are trained with dpo alone"),
         ("TRL", "loss_type: simpo", "cpo_alpha is not 0"),
         ("TRL", "# Settings of CPOTrainer\ncpo_alpha: 1.0", "by its names the file is for cpo"),
@@ -490,16 +489,10 @@ def test_what_would_be_another_run_is_not_called_original(tmp_path: Path, tool: 
         ("TRL", "label_smoothing: 0.2", {"rule": "cdpo", "label_smoothing": 0.2}),
     ],
 )
-def test_smoothed_labels_and_sft_terms_are_rules_or_refused(
-    tmp_path: Path, tool: str, added: str, method: dict[str, Any]
-) -> None:
+def test_smoothed_labels_and_sft_terms_are_rules(tmp_path: Path, tool: str, added: str, method: dict[str, Any]) -> None:
     text = (LF_SHORT if tool == "LLaMA-Factory" else TRL_SHORT) + f"{added}\n"
-    if method["rule"] in BUILTIN:
-        matrix, _, _ = _import(tmp_path, tool, text)
-        assert matrix["methods"][0].items() >= method.items() and matrix["methods"][1]["rule"] == "fixed"
-        return
-    with pytest.raises(UserError, match="so this would be plain DPO; delete it"):
-        _import(tmp_path, tool, text)
+    matrix, _, _ = _import(tmp_path, tool, text)
+    assert matrix["methods"][0].items() >= method.items() and matrix["methods"][1]["rule"] == "fixed"
 
 
 def test_the_stage_is_named_and_the_trainer_can_be(tmp_path: Path) -> None:
