@@ -58,7 +58,7 @@ LEFT = {
 
 #: Keys that change what is trained or on what, where they are on: without them `original` would be another run.
 CHANGES = {
-    "rpo_alpha": "TRL averages the term over the tokens of a batch; rule rpo, which averages it per answer, has it as nll",
+    "rpo_alpha": "TRL averages the term over the tokens of a batch: write loss_type: [sigmoid, sft] with loss_weights",
     "sft_weight": "no SFT term is added to the preference loss here",
     "reference_free": "a DPO loss without a reference is rule alpha_dpo here, with the length-normalised loss of SimPO",
     "model_adapter_name": _REFERENCE,
