@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from harness.config import MatrixConfig, MethodConfig, Source, refuse
@@ -45,10 +45,7 @@ def check_claims(config: MatrixConfig, source: Source, measured: Measured) -> No
         )
         window = claim.window
         refuse(
-            (
-                window is not None and not 0 <= window[0] < window[1],
-                f"{at('window')} is {window}; give two rising numbers of nats, of at least 0",
-            ),
+            _rising(window, at),
             (
                 window is not None and claim.at != "matched_kl",
                 f"{at('window')} is {window} and at is {claim.at!r}; set at: matched_kl, or remove the window",
@@ -71,6 +68,11 @@ def check_claims(config: MatrixConfig, source: Source, measured: Measured) -> No
             )
 
 
+def _rising(window: list[float] | None, at: Callable[[str], str]) -> tuple[bool, str]:
+    wrong = window is not None and not 0 <= window[0] < window[1]
+    return wrong, f"{at('window')} is {window}; give two rising numbers of nats, of at least 0"
+
+
 def check_sensitivity(config: MatrixConfig, source: Source, measured: Measured) -> None:
     """Refuse controls that are not in the matrix, or whose mean beta differs from that of what they are compared with."""
     planted, at = config.sensitivity, partial(source.at, "sensitivity")
@@ -81,6 +83,7 @@ def check_sensitivity(config: MatrixConfig, source: Source, measured: Measured) 
     apart = {config.report.baseline, *(name for claim in config.claims for name in (claim.method, claim.against))}
     against = methods.get(planted.against)
     refuse(
+        _rising(planted.window, at),
         *((name not in methods, f"{at(key)} is {name!r}; {nearest(name, methods)}") for key, name in named.items()),
         (len(planted.roles) < len(named), f"{at('negative')}: {', '.join(named.values())}; name different methods"),
         *(
@@ -104,6 +107,10 @@ def check_sensitivity(config: MatrixConfig, source: Source, measured: Measured) 
     if metric is None:
         raise UserError(f"{at('metric')} is missing, and so is report.primary; add one of them")
     _check_metric(metric, at("metric"), measured)
+    if planted.window is not None and not measures_kl(config.evaluation.model_dump(), metric.split("/")[0]):
+        raise UserError(
+            f"{at('window')} is {planted.window}, but KL is not measured along every run; remove the window"
+        )
 
 
 def _betas(method: MethodConfig) -> list[float]:

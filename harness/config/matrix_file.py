@@ -152,13 +152,16 @@ class ReportConfig(Strict):
     pilot: str | None = None
 
 
+_Window = typing.Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
 class SensitivityConfig(Strict):
     """Methods that show whether the matrix can see an effect (ICH E10: assay sensitivity).
 
     `positive` has an effect that is known, `weak` a smaller one, `negative` none; each is compared with `against` at the same
-    mean beta, on `metric` (default: the report's primary), at equal KL where KL is measured at checkpoints. The negative control
-    must not be better by more than `margin`. With `flip` these methods alone, and controls of theirs, train on pairs of which
-    that share is flipped.
+    mean beta, on `metric` (default: the report's primary), at equal KL where KL is measured at checkpoints: at the largest that
+    both reach, or on average over `window` (nats an answer). The negative control must not be better by more than `margin`.
+    With `flip` these methods alone, and controls of theirs, train on pairs of which that share is flipped.
     """
 
     positive: Name
@@ -168,6 +171,7 @@ class SensitivityConfig(Strict):
     weak: Name | None = None
     metric: str | None = None
     flip: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False)
+    window: _Window | None = None
 
     @property
     def roles(self) -> dict[str, str]:
@@ -186,7 +190,7 @@ class ClaimConfig(Strict):
     asserts: Literal["gain", "variation", "perplexity"] = "gain"
     at: Literal["final", "matched_kl"] = "final"
     min_effect: float = Field(0.0, ge=0)
-    window: typing.Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+    window: _Window | None = Field(
         None,
         description="With at: matched_kl, the range of KL (nats an answer) over which the mean difference is taken.",
     )

@@ -65,8 +65,9 @@ def registered(name: str, frozen: Json) -> str:
 
 
 def _claim(row: Json) -> str:
+    window = f" over {row['window'][0]:g} to {row['window'][1]:g} nats" if row.get("window") else ""
     return (
-        f"{row['method']} against {row['against']} on {row['metric']} ({row['at']}) asserts {row['asserts']}, "
+        f"{row['method']} against {row['against']} on {row['metric']} ({row['at']}{window}) asserts {row['asserts']}, "
         f"min_effect {row['min_effect']:g}"
     )
 

@@ -60,7 +60,8 @@ def inference(
     def family(at: str) -> dict[str, Judged]:
         """The judged comparisons of all methods, by method."""
         found = {j.claim.method: j for j in reversed(about) if j.claim.at == at}
-        rest = [Claim(m, m, baseline.method, primary.name, at=at) for m in controls if m not in found]
+        window = next((j.claim.window for j in found.values()), None)  # one measure for every row
+        rest = [Claim(m, m, baseline.method, primary.name, at=at, window=window) for m in controls if m not in found]
         every = [(claim, gather(matrix, claim, matched_kl, lend)) for claim in rest]
         other = "no claim of the matrix file" if found else None
         why = ["a control" if controls[claim.method] else other for claim in rest]

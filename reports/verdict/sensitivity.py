@@ -10,17 +10,20 @@ from reports.runs.arms import Arm, arms, same_beta
 from reports.runs.records import MatrixData
 from reports.schema.sensitivity import PlantedControl, Sensitivity
 from reports.statistics.design import ALPHA, minimum_detectable_effect
-from reports.statistics.family import HELPS
+from reports.statistics.family import HELPS, Claimed, judge_family
+from reports.statistics.multiplicity import Look
 from reports.verdict.claims import Claim, measures_kl
 from reports.verdict.evidence import gather
-from reports.verdict.judged import alone
 from reports.verdict.sentences import interval_text
 
 Role = Literal["positive", "negative", "weak"]
 
 
 def sensitivity(matrix: MatrixData, primary: str | None, matched_kl: MatchedKL) -> Sensitivity | None:
-    """The verdict on the controls of the matrix file's `sensitivity`; None where it declares none."""
+    """The verdict on the controls of the matrix file's `sensitivity`; None where it declares none.
+
+    At one of the matrix file's `looks` each p-value is charged for all of them.
+    """
     stated: Mapping[str, Any] | None = matrix.config.get("sensitivity")
     metric = (stated or {}).get("metric") or primary
     if not stated or metric is None:
@@ -29,18 +32,22 @@ def sensitivity(matrix: MatrixData, primary: str | None, matched_kl: MatchedKL) 
     evaluation = matrix.config.get("evaluation") or {}
     at: Literal["final", "matched_kl"] = "matched_kl" if measures_kl(evaluation, metric.split("/")[0]) else "final"
     every = arms(matrix.runs)
+    looks: list[int] = matrix.config.get("looks") or []
 
     def control(role: Role) -> PlantedControl:
         arm = next((a for a in every if a.method == stated[role]), None)
         other = _compared_with(arm, str(stated["against"]), every)
         names = (stated[role] if arm is None else arm.label, stated["against"] if other is None else other.label)
-        claim = Claim(role, *names, metric, at=at, min_effect=margin)
+        claim = Claim(role, *names, metric, at=at, min_effect=margin, window=stated.get("window"))
         contrast = gather(matrix, claim, matched_kl).contrasts["baseline"]
-        mean, interval, ruling = contrast.mean, contrast.mean.interval(), alone(contrast, margin)
+        mean, interval = contrast.mean, contrast.mean.interval()
+        look = Look(mean.seeds, tuple(looks)) if mean.seeds in looks else None
+        ruling = judge_family([Claimed((), (contrast.comparison,), margin)], look=look)[0]
         seen = ruling.word in HELPS if role == "negative" else float(ruling.p["better"]) <= ALPHA
         known = interval.stderr is not None and mean.degrees is not None and mean.degrees >= 1
         least = minimum_detectable_effect(float(interval.stderr or 0.0), mean.degrees) if known else None
         where = f"{metric} at matched KL" if at == "matched_kl" else metric
+        where += " over {:g} to {:g} nats".format(*claim.window) if claim.window else ""
         found = f"{names[0]} against {names[1]} on {where}: "
         found += f"no difference could be computed, {contrast.reason}" if mean.estimate is None else interval_text(mean)
         found += f", {mean.seeds} seeds x {mean.prompts} prompts"

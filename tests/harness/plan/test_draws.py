@@ -168,6 +168,8 @@ def test_a_file_that_knows_its_flips_needs_none(many: Any) -> None:
         ("against: noisy", "against: fixed", "sensitivity.against is 'fixed', which the report or a claim is about"),
         ("rule: fixed, pref_beta: 0.1", "rule: fixed, pref_beta: 0.2", "compare at one mean"),
         ("margin: 0.05, ", "", "sensitivity.margin is missing"),
+        ("margin: 0.05", "margin: 0.05, window: [2, 1]", "sensitivity.window is [2.0, 1.0]; give two rising numbers"),
+        ("margin: 0.05", "margin: 0.05, window: [1, 2]", "sensitivity.window is [1.0, 2.0], but KL is not measured"),
         ("rule: fixed, pref", "oracle: {clean_over_flipped: 3}, rule: fixed, pref", "set rule: dataset_beta"),
         (
             "report:",

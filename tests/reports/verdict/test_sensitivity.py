@@ -137,6 +137,27 @@ def test_a_control_is_compared_at_its_own_mean_beta(tmp_path: Path) -> None:
     assert sensitivity(MatrixData(tmp_path, (), None, {}), "a/b", lambda *_: "") is None
 
 
+def test_controls_are_judged_over_the_window_and_pay_for_every_look(tmp_path: Path) -> None:
+    write(tmp_path, made=False)
+    runs = json.loads((tmp_path / "matrix.json").read_text())["runs"]
+    config = {
+        "sensitivity": STATED | {"window": [1.0, 4.0]},
+        "evaluation": {"benchmarks": [{"name": "kl", "kind": "kl"}], "checkpoints": [4]},
+    }
+    seen: list[Any] = []
+
+    def figures(*asked: Any) -> Any:  # two-sided p .038
+        seen.append(asked[-1])
+        return 0.0102 + 0.01 * np.array([-1, -1, 0, 0, 1, 1.0])[:, None]
+
+    for looks, detected in (([], True), ([6, 10], False), ([5, 10], True)):
+        matrix = load_matrix(tmp_path, runs, config | {"looks": looks})
+        found = sensitivity(matrix, "constraints/gold_reward", figures)
+        assert found is not None and found.positive.detected is detected
+        assert "over 1 to 4 nats" in found.positive.sentence
+    assert set(seen) == {(1.0, 4.0)}
+
+
 def test_the_report_says_over_what_it_generalises(tmp_path: Path) -> None:
     def scoped(name: str, **data: Any) -> Scope:
         root = write(tmp_path / name, made=False, **data)
