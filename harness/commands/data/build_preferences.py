@@ -116,6 +116,14 @@ def _check_lengths(
             )
 
 
+def _grouped(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Prompts on one topic are a cluster for the benchmark's standard errors."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        found |= {key: value, "group": value} if key == "topic" else {key: value}
+    return found
+
+
 def _from_prompts(options: argparse.Namespace) -> int:
     reward, noise = build_reward(options.reward, dict(options.reward_param)), _noise(options)
     sets = _prompt_sets(options)
@@ -139,7 +147,7 @@ def _from_prompts(options: argparse.Namespace) -> int:
             write_jsonl(options.out / "benchmark_prompts.jsonl", sets["heldout"])
         for split, prompts in sets.items():
             if options.prompts_from is not None and split != "train":
-                write_jsonl(options.out / f"{split}_prompts.jsonl", prompts)
+                write_jsonl(options.out / f"{split}_prompts.jsonl", [_grouped(row) for row in prompts])
             others = [options.out / f"{name}.jsonl" for name in sets if name != split]
             record = build(
                 prompts,

@@ -98,7 +98,12 @@ def test_a_reward_from_outside_goes_to_the_report(tmp_path: Path, tiny_model: Pa
     values = [item["values"]["gold_reward"] for item in scores["items"]]
     found = scores["metrics"]["gold_reward"]
     assert found["value"] == pytest.approx(statistics.fmean(values)) and len(set(values)) > 2
-    assert found["stderr"] == pytest.approx(statistics.stdev(values) / len(values) ** 0.5)
+    groups = sorted({item["group"] for item in scores["items"]})
+    topics = [
+        statistics.fmean(v for v, i in zip(values, scores["items"], strict=True) if i["group"] == topic)
+        for topic in groups
+    ]  # prompts of a topic are a cluster
+    assert found["stderr"] == pytest.approx(statistics.stdev(topics) / len(topics) ** 0.5)
     for item in scores["items"]:
         text = item["response"]
         assert item["values"]["gold_reward"] == pytest.approx(10 * sum(map(str.isascii, text)) / max(len(text), 1))
