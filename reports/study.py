@@ -24,7 +24,7 @@ from scipy import special
 from reports.panels.base import QUIET, ZERO, label_rows, mark
 from reports.panels.style import HUES, Look, looks, save, style
 from reports.runs.checkpoints import snapshots
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, load_matrix, read_json
+from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, Scores, load_matrix, read_json
 from reports.schema import Summary, read_summary
 from reports.schema.base import Cell
 from reports.schema.sensitivity import PlantedControl
@@ -34,7 +34,7 @@ from reports.statistics.frontier import Frontier, matched
 from reports.statistics.intervals import group_columns
 from reports.statistics.multiplicity import ALPHA
 from reports.statistics.multiplicity import Look as Planned
-from trainers.common.files import write_json, write_text
+from trainers.common.files import write_bytes, write_json
 
 Floats = NDArray[np.float64]
 #: Files of an output that a study keeps, beside the scores of every answer.
@@ -112,27 +112,16 @@ def collect(output: Path, folder: Path) -> None:
 
 def score_rows(matrix: MatrixData) -> pd.DataFrame:
     """One row an answer: method, seed, step (reference: 0), benchmark, id and group of the prompt, and every metric."""
-    points = [(REFERENCE_ID, None, 0, matrix.reference.scores)] if matrix.reference else []
-    points += [
-        (run.method, run.seed, one.step, one.scores)
-        for run in matrix.runs
-        if run.state == "done"
-        for one in snapshots(run)
-    ]
-    rows = [
-        {
-            "method": method,
-            "seed": seed,
-            "step": step,
-            "benchmark": table.benchmark,
-            "id": item.id,
-            "group": item.group or item.id,
-        }
-        | item.values
-        for method, seed, step, scores in points
-        for table in scores.values()
-        for item in table.items
-    ]
+    points: list[tuple[str, int | None, int | None, Mapping[str, Scores]]] = []
+    if matrix.reference:
+        points.append((REFERENCE_ID, None, 0, matrix.reference.scores))
+    done = [run for run in matrix.runs if run.state == "done"]
+    points += [(run.method, run.seed, one.step, one.scores) for run in done for one in snapshots(run)]
+    rows = []
+    for method, seed, step, scores in points:
+        for table in scores.values():
+            about = {"method": method, "seed": seed, "step": step, "benchmark": table.benchmark}
+            rows += [{**about, "id": i.id, "group": i.group or i.id, **i.values} for i in table.items]
     if not rows:
         raise ReportError(f"{matrix.output_dir}: no run was scored")
     return pd.DataFrame(rows).astype({"seed": "Int64", "step": "Int64"})
@@ -165,7 +154,8 @@ def cells(scores: pd.DataFrame, first: str, second: str, study: Study) -> tuple[
     shared = sorted(int(seed) for seed in seeds[0] & seeds[1])
     found = []
     for seed in shared:
-        one = matched(*(frontier(rows, name, seed, metric, study.cost) for name in (first, second)), study.window)
+        mine, theirs = (frontier(rows, name, seed, metric, study.cost) for name in (first, second))
+        one = matched(mine, theirs, study.window)
         if one is None:
             raise ReportError(f"{first} and {second}, seed {seed}: no KL within {study.window} is reached by both")
         found.append(one.over_range)
@@ -428,7 +418,7 @@ def page(folder: Path) -> None:
         "\n".join(["```bash", *study.repeat, "```"]),
         study.machine,
     ]  # fmt: skip
-    write_text(folder / "README.md", "\n\n".join(parts) + "\n")
+    write_bytes(folder / "README.md", ("\n\n".join(parts) + "\n").encode())
 
 
 def main(arguments: Sequence[str]) -> int:
