@@ -189,6 +189,8 @@ def _sum(claim: StudyClaim, scores: dict[str, pd.DataFrame], study: Study) -> Fl
         return None
     terms = [(term.weight, *cells(scores[term.world], term.method, term.against, study)) for term in claim.terms]
     shared = sorted(set.intersection(*(set(seeds) for _, seeds, _ in terms)))
+    if not shared:
+        return None
     return np.asarray(sum(w * values[[seeds.index(s) for s in shared]] for w, seeds, values in terms))
 
 
@@ -285,8 +287,8 @@ def _answer(study: Study, judged: Sequence[Judged], seen: bool) -> str:
         "**No control has shown yet that an effect would be seen: nothing below may be read as the absence of one.**"
     )  # fmt: skip
     told = [
-        f"{claim.says[0].upper()}{claim.says[1:]}: **{one.verdict}**, {_interval(one.difference, one.ci_low, one.ci_high)}"
-        + (f", {one.seeds} seeds." if one.seeds else ".")
+        f"{claim.name}, {claim.says}: **{one.verdict}**"
+        + (f", {_interval(one.difference, one.ci_low, one.ci_high)}, {one.seeds} seeds." if one.seeds else ".")
         for claim, one in zip(study.claims, judged, strict=True)
     ]
     return "\n".join([first, "", *(f"- {text}" for text in told)])
@@ -380,6 +382,7 @@ def page(folder: Path) -> None:
         (study.worlds[name].says, row.label, _interval(row.difference, row.ci_low, row.ci_high), row.n_seeds)
         for name, summary in summaries.items()
         for row in summary.over_reference
+        if row.n_seeds
     ]
     profiles = [
         (study.worlds[name].says, p.label, _number(p.mean_beta, 3), _number(p.spread, 2), _number(p.with_log_perplexity, 2),
@@ -387,6 +390,7 @@ def page(folder: Path) -> None:
         for name, summary in summaries.items()
         if summary.beta is not None
         for p in summary.beta.matrix.profiles
+        if p.runs and p.mean_beta.value is not None
     ]  # fmt: skip
     _draw(study, scores, controls, judged, folder / "figures")
     write_json(
@@ -413,7 +417,7 @@ def page(folder: Path) -> None:
         _table(("world", "method", "reward over the reference (95 % interval)", "seeds"), gains),
         _table(("world", "method", "mean beta", "SD of log beta", "with log perplexity", "with delta"), profiles),
         "## What it does not say",
-        *(f"- {text}" for text in study.limits),
+        "\n".join(f"- {text}" for text in study.limits),
         "## How to repeat it",
         "\n".join(["```bash", *study.repeat, "```"]),
         study.machine,
