@@ -6,8 +6,6 @@ A cell whose score file carries the right fingerprint is skipped; generations ar
 policy that fails is recorded in the events, and the worker continues with the next; `evals.supervise` restarts a dead worker.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 import traceback
@@ -32,8 +30,7 @@ from evals.engine.base import (
 from evals.engine.merge import served_weights
 from evals.engine.swap_check import SwapCheck, check_swap
 from evals.job import LM_EVAL, BenchmarkEntry, Job, Policy, begin
-from trainers.common import scores_schema
-from trainers.common.events import Events
+from trainers.common import Events, scores_schema
 
 #: Seconds between the death of the engine and the end of this process.
 _GRACE = 5.0
@@ -122,9 +119,8 @@ class Served:
 
 def engine_died(error: BaseException | None) -> bool:
     """Whether vLLM's engine process is gone: its EngineDeadError is `error` or among its causes."""
-    if error is None:
-        return False
-    return type(error).__name__ == "EngineDeadError" or engine_died(error.__cause__ or error.__context__)
+    dead = type(error).__name__ == "EngineDeadError"
+    return dead or (error is not None and engine_died(error.__cause__ or error.__context__))
 
 
 class EngineGone(Exception):

@@ -9,8 +9,6 @@ Answers that are cut at max_new_tokens count as far as they go. With a `reward` 
 and KL are of the same answers.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

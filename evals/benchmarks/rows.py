@@ -1,7 +1,5 @@
 """Prompt rows from files, in the shapes that prompt sets come in."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Sequence
@@ -9,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.benchmarks.base import BenchmarkError, Row
-from trainers.common.rows import not_an_object, read_rows
-from trainers.common.turns import DataError
+from trainers.common import DataError, not_an_object, read_rows
 
 #: Keys that may hold the id of a row, the first that is there; else it is row-<line>.
 ID_KEYS = ("id", "question_id", "key")

@@ -1,7 +1,5 @@
 """Constraints that count: sentences, words, paragraphs, bullets, repetitions of a word."""
 
-from __future__ import annotations
-
 import re
 from typing import ClassVar
 
@@ -9,7 +7,6 @@ from evals.constraints.registry import Args, Arguments, Constraint, choice_arg, 
 from evals.constraints.text import count_phrase, lines, paragraphs, sentences, words
 
 _BULLET = re.compile(r"^[-*] +\S")
-_PHRASES = {"at_least": "at least", "at_most": "at most", "exactly": "exactly"}
 
 
 def _holds(found: int, args: Args) -> bool:
@@ -17,18 +14,12 @@ def _holds(found: int, args: Args) -> bool:
     return bool(found >= n if relation == "at_least" else found <= n if relation == "at_most" else found == n)
 
 
-def _plural(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 @register("number_sentences")
 class NumberSentences(Constraint):
     """At least, at most or exactly n sentences."""
 
     arguments: ClassVar[Arguments] = {"relation": choice_arg("at_least", "at_most", "exactly"), "n": count_arg()}
-
-    def describe(self, args: Args) -> str:
-        return f"Answer in {_PHRASES[args['relation']]} {_plural(args['n'], 'sentence')}."
+    instruction = "Answer in {relation} {n} sentence{s}."
 
     def check(self, text: str, args: Args) -> bool:
         return _holds(len(sentences(text)), args)
@@ -39,9 +30,7 @@ class NumberWords(Constraint):
     """At least or at most n words; a Han character or kana counts as one word."""
 
     arguments: ClassVar[Arguments] = {"relation": choice_arg("at_least", "at_most"), "n": count_arg()}
-
-    def describe(self, args: Args) -> str:
-        return f"Use {_PHRASES[args['relation']]} {_plural(args['n'], 'word')}."
+    instruction = "Use {relation} {n} word{s}."
 
     def check(self, text: str, args: Args) -> bool:
         return _holds(len(words(text)), args)
@@ -52,9 +41,7 @@ class NumberParagraphs(Constraint):
     """Exactly n paragraphs, separated by blank lines."""
 
     arguments: ClassVar[Arguments] = {"n": count_arg()}
-
-    def describe(self, args: Args) -> str:
-        return f"Write exactly {_plural(args['n'], 'paragraph')}, separated by blank lines."
+    instruction = "Write exactly {n} paragraph{s}, separated by blank lines."
 
     def check(self, text: str, args: Args) -> bool:
         return bool(len(paragraphs(text)) == args["n"])
@@ -65,9 +52,7 @@ class Bullets(Constraint):
     """Exactly n lines that start with "- " or "* "; other lines are allowed."""
 
     arguments: ClassVar[Arguments] = {"n": count_arg()}
-
-    def describe(self, args: Args) -> str:
-        return f'Include exactly {_plural(args["n"], "bullet point")}, each on a line that starts with "- " or "* ".'
+    instruction = 'Include exactly {n} bullet point{s}, each on a line that starts with "- " or "* ".'
 
     def check(self, text: str, args: Args) -> bool:
         return bool(sum(_BULLET.match(line) is not None for line in lines(text)) == args["n"])
@@ -78,9 +63,7 @@ class WordFrequency(Constraint):
     """A word occurs at least n times, as a whole word, ignoring case."""
 
     arguments: ClassVar[Arguments] = {"word": text_arg(), "n": count_arg()}
-
-    def describe(self, args: Args) -> str:
-        return f'Use the word "{args["word"]}" at least {_plural(args["n"], "time")}.'
+    instruction = 'Use the word "{word}" at least {n} time{s}.'
 
     def check(self, text: str, args: Args) -> bool:
         return bool(count_phrase(text, args["word"]) >= args["n"])

@@ -1,7 +1,5 @@
 """Constraints on the form of the whole answer: case, quotation marks, JSON."""
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """Constraints on wording: words that must or must not occur, commas, letters, digits, first and last words."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -94,9 +92,7 @@ class StartWith(Constraint):
     """The answer begins with the given text, ignoring case and leading white space; a word must end there."""
 
     arguments: ClassVar[Arguments] = {"text": text_arg()}
-
-    def describe(self, args: Args) -> str:
-        return f'Start your answer with "{args["text"]}".'
+    instruction = 'Start your answer with "{text}".'
 
     def check(self, text: str, args: Args) -> bool:
         wanted = normalise(args["text"]).strip().casefold()
@@ -110,9 +106,7 @@ class EndWith(Constraint):
     """The answer ends with the given text, ignoring case and trailing white space; nothing may follow it."""
 
     arguments: ClassVar[Arguments] = {"text": text_arg()}
-
-    def describe(self, args: Args) -> str:
-        return f'End your answer with "{args["text"]}" and nothing after it.'
+    instruction = 'End your answer with "{text}" and nothing after it.'
 
     def check(self, text: str, args: Args) -> bool:
         wanted = normalise(args["text"]).strip().casefold()

@@ -4,8 +4,6 @@ Policies that differ only in how beta was set can be closer to each other than o
 transformers is not enough: the engine's own answer must also have changed where the checkpoint changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ words dropped or numbers swapped), ``other_prompt`` (the answer to another promp
 off). One from outside is a function in ``path/to/file.py:function``, or in the entry-point group ``dpo_beta_harness.rejected``.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections import Counter
@@ -17,8 +15,7 @@ from typing import Any
 from evals.constraints import RULE, gold_reward
 from evals.constraints.text import sentences, word_spans
 from evals.preferences.pairs import Completion, PairError, carried, identify
-from trainers.common.files import Json
-from trainers.common.plugins import Registry
+from trainers.common import Json, Registry
 
 
 @dataclass(frozen=True)
@@ -104,12 +101,9 @@ def add_rejected(
 
 
 def _pair(row: Mapping[str, Any], rejected: Rejected | None, strategy: str, seed: int) -> Json | str:
-    if rejected is None:
-        return "nothing_to_make"
-    if not rejected.text.strip():
-        return "blank"
-    if rejected.text.strip() == row["chosen"].strip():
-        return "identical"
+    text = "" if rejected is None else rejected.text.strip()
+    if rejected is None or not text or text == row["chosen"].strip():
+        return "nothing_to_make" if rejected is None else "identical" if text else "blank"
     score_chosen = score_rejected = None
     if row.get("constraints"):
         score_chosen = gold_reward(row["chosen"], row["constraints"]).score
@@ -186,19 +180,13 @@ def _moved(items: list[str], rng: random.Random) -> list[str] | None:
 
 def _shuffle(text: str, rng: random.Random) -> str | None:
     rows = text.split("\n")
-    places = [i for i, line in enumerate(rows) if line.strip()]
-    if len(places) > 1:
-        # Lines trade places, so that paragraphs and lists keep their look.
-        moved = _moved([rows[i] for i in places], rng)
-        if moved is None:
-            return None
-        for place, line in zip(places, moved, strict=True):
-            rows[place] = line
-        return "\n".join(rows)
-    moved = _moved(sentences(text), rng)
-    if moved is None:
-        return None
-    return re.sub(r"(?<=[。！？]) ", "", " ".join(moved))
+    lines = [line for line in rows if line.strip()]
+    moved = _moved(lines if len(lines) > 1 else sentences(text), rng)
+    if moved is None or len(lines) < 2:
+        return None if moved is None else re.sub(r"(?<=[。！？]) ", "", " ".join(moved))
+    # Lines trade places, so that paragraphs and lists keep their look.
+    order = iter(moved)
+    return "\n".join(next(order) if line.strip() else line for line in rows)
 
 
 def _drop(text: str, rng: random.Random) -> str | None:

@@ -1,7 +1,5 @@
 """What a reward is: it gives every answer a number, higher is better."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Pairs and jobs for trainer tests."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

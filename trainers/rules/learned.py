@@ -4,8 +4,6 @@ Inside the DPO loss a free beta has no optimum on separable data: d loss / d bet
 positive margin drives beta to infinity and a negative one to zero. Hence the safeguards here.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -41,9 +39,8 @@ class LearnedBeta(BetaRule):
         self.aggregation = aggregation
         self.head_gradient_to_policy = head_gradient_to_policy
 
-    def features(self, hidden: Tensor | None) -> Tensor:
+    def features(self, hidden: Any) -> Tensor:
         """Hidden states as the head reads them: float32, detached from the policy unless asked otherwise."""
-        assert hidden is not None, "a learned rule sets `aggregation`, so hidden states are handed over"
         return (hidden if self.head_gradient_to_policy else hidden.detach()).float()
 
     def clamp(self, beta: Tensor) -> Tensor:

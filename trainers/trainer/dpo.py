@@ -5,8 +5,6 @@ the policy, reads the prompt's log-likelihood and hidden states from the same fo
 `self.beta` and hands TRL its per-token log-probs. With a constant rule and `prefix_sharing=False` this is stock TRL, bit for bit.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

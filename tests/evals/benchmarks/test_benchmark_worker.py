@@ -1,7 +1,5 @@
 """Preference, KL, multi-turn and noise through the worker, on a tiny model and a policy beside it."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """Benchmarks beside the constraints: what they read, how they score, what they refuse. No model is needed here."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

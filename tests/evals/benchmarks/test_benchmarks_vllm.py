@@ -1,6 +1,4 @@
-"""KL and preference by the real vLLM engine in its worker, held against transformers on the embedded model."""
-
-from __future__ import annotations
+"""KL and preference by the real vLLM engine in its worker, held against transformers."""
 
 import importlib.util
 import json
@@ -14,6 +12,7 @@ import pytest
 from evals.engine.base import EngineConfig
 from evals.supervise import run_job
 from trainers.common import scores_schema
+from trainers.tiny import build_tiny_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,13 +26,12 @@ def test_kl_and_preference_by_vllm(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from evals.engine.transformers_engine import TransformersEngine
-    from trainers.models.embedded import prepare_model
 
-    base = prepare_model("smollm2-135m-instruct")
+    base = build_tiny_model(tmp_path / "base", hidden_size=128)  # heads of 32, which vLLM serves
     tuned = tmp_path / "tuned-model"
     shutil.copytree(base, tuned)
     weights = load_file(tuned / "model.safetensors")
-    weights["model.layers.20.mlp.down_proj.weight"] *= 1.5
+    weights["model.layers.1.mlp.down_proj.weight"] *= 1.5
     save_file(weights, tuned / "model.safetensors", {"format": "pt"})
     prompts, pairs = tmp_path / "prompts.jsonl", tmp_path / "pairs.jsonl"
     prompts.write_text("".join(json.dumps({"id": str(i), "prompt": q}) + "\n" for i, q in enumerate(QUESTIONS)))

@@ -1,7 +1,5 @@
 """Perplexity of prompts and answers under the reference: for every kind with prompts, scored once, and right."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

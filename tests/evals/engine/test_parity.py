@@ -1,7 +1,5 @@
 """The share of greedy answers on which two engines agree, and where they part."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

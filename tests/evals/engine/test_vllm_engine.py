@@ -1,7 +1,5 @@
 """The real vLLM engine on the embedded model, held against transformers. One engine serves the whole module."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from evals.benchmarks.base import Visit
 from evals.engine.base import EngineConfig, EngineError, Sampling
 from evals.engine.chat import chat_ids
 from evals.engine.swap_check import check_swap
+from evals.lm_eval.run import run_task
 from evals.preferences.sampling import make_sampler
+from tests.evals.benchmarks.scored import entry, policy_entry
+from tests.evals.lm_eval.test_lm_parity import FILES, LIMIT, write_tasks
 
 pytestmark = [
     pytest.mark.slow,
@@ -93,6 +95,20 @@ def test_loglikelihoods_agree_with_transformers(engine: Any, reference: Any) -> 
     ):
         assert ours == pytest.approx(theirs, abs=5e-3)
         assert greedy == expected
+
+
+def test_verdicts_on_multiple_choice_are_those_of_transformers_but_for_near_ties(
+    engine: Any, reference: Any, shared_data: Path, tmp_path: Path
+) -> None:
+    """Which are those of lm-eval's own `hf` model: see `tests/evals/lm_eval/test_lm_parity.py`."""
+    tasks = write_tasks(tmp_path, shared_data / "benchmarks")
+    for task in FILES:
+        about = entry(task, "lm_eval", task=f"local_{task}", include_path=tasks, limit=LIMIT, num_fewshot=0)
+        visits = [Visit(one, policy_entry("p", Path()), about, None, lambda **_: None) for one in (engine, reference)]
+        ours, theirs = (run_task(visit, again=True) for visit in visits)  # which keeps nothing
+        for metric in ("acc", "acc_norm"):
+            pairs = zip(ours["items"], theirs["items"], strict=True)
+            assert sum(a["values"][metric] != b["values"][metric] for a, b in pairs) <= 1, (task, metric)
 
 
 def test_a_seeded_sample_does_not_depend_on_its_batch(engine: Any) -> None:

@@ -1,7 +1,5 @@
 """The worker with the real vLLM engine: killed in the middle, and ruined by a policy's weights."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -15,6 +13,7 @@ import pytest
 
 from evals.supervise import run_job
 from trainers.common import scores_schema
+from trainers.tiny import build_tiny_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,10 +23,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def model_dir() -> Path:
-    from trainers.models.embedded import prepare_model
-
-    return prepare_model("smollm2-135m-instruct")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny"), hidden_size=128)  # heads of 32, which vLLM serves
 
 
 def edited(base: Path, target: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
@@ -60,7 +57,7 @@ def other_shape(weights: dict[str, Any]) -> None:
     """What leaves vLLM unusable after a failed reload."""
     import torch
 
-    weights["model.layers.7.mlp.down_proj.weight"] = torch.zeros(10, 10)
+    weights["model.layers.1.mlp.down_proj.weight"] = torch.zeros(10, 10)
 
 
 def test_engine_killed_in_the_middle_and_lost_to_a_bad_policy(model_dir: Path, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Judges: one interface, a cache that survives, both orders, no guessed verdicts."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """A constant rule is stock TRL to the last bit; prefix sharing changes nothing but the last bits."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

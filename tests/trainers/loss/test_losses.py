@@ -1,7 +1,5 @@
 """The pair losses against TRL's own, and the recorded rows against what was trained."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The model class of `beta_head`: its order of outputs, padding, save and load, and the betas that training recorded."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Controls: what they keep of the parent run, and what they cut."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 r = (log pi_w - log pi_l) - (log ref_w - log ref_l); loss(r) = -log sigmoid(beta * r); d loss / d r = -beta * sigmoid(-r beta).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

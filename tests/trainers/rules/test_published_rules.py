@@ -1,7 +1,5 @@
 """Published rules against the formulas of their papers and code, written a second time here in float64 numpy."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Each beta rule against its formula, written a second time here in float64; bounds, anchor, registry."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Memory that runs out, and numbers that run away."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Stopped in the middle and started again, a run ends with the weights and rows of an undisturbed one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

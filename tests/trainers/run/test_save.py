@@ -1,7 +1,5 @@
 """What a LoRA run keeps: merged weights, the adapter, or both."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

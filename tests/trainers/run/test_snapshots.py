@@ -1,7 +1,5 @@
 """Intermediate checkpoints hold the weights of a run that ends there, and keeping them changes nothing else."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Against collapse: the anchor, a start at pref_beta, and a detector that names each kind of collapse and no other."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A learned beta on the demo's model and data: without the safeguards it runs away and is named, with them it holds."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Faults an audit found, each as the run that showed it, and the check of the first batch that every training makes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,7 +146,7 @@ def test_the_penalty_is_logged_beside_the_loss(tiny_model: Path, tmp_path: Path)
 def test_rules_of_the_whole_batch_are_not_cut_for_want_of_memory(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "hungry.py"
     path.write_text(
-        "import torch\nfrom trainers.rules.published.beta_dpo import BetaDPO\n"
+        "import torch\nfrom trainers.rules.batches import BetaDPO\n"
         "class Hungry(BetaDPO):\n"
         "    def __init__(self, hidden_size, pref_beta=0.1):\n"
         "        super().__init__(hidden_size, pref_beta=pref_beta, a=0.6, keep=0.8, momentum=0.9, beta_min=0.1, start='zero')\n"

@@ -1,7 +1,5 @@
 """beta_probe.parquet: the last pairs, their betas, and the principal components of what the rule looked at."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

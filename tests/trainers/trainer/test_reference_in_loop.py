@@ -1,7 +1,5 @@
 """The reference computed in every step: the same numbers as from the store, and what only it can give."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
