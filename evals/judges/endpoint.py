@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.judges.base import JudgeError
 from evals.judges.cache import Cost
-from trainers.common.files import Json
+from trainers.common import Json, refuse
 
 if TYPE_CHECKING:
     import httpx
@@ -52,10 +52,11 @@ class Budget:
     def take(self) -> None:
         """Reserve one request; Unanswered where none is left."""
         with self._lock:
-            if self._max_requests is not None and self._requests >= self._max_requests:
-                raise Unanswered("request budget spent")
-            if self._max_tokens is not None and self._tokens >= self._max_tokens:
-                raise Unanswered("token budget spent")
+            refuse(
+                Unanswered,
+                (self._max_requests is not None and self._requests >= self._max_requests, "request budget spent"),
+                (self._max_tokens is not None and self._tokens >= self._max_tokens, "token budget spent"),
+            )
             self._requests += 1
 
     def charge(self, usage: Mapping[str, Any]) -> Cost:

@@ -141,11 +141,9 @@ def sampled_answer(row: Mapping[str, Any], rng: random.Random, context: Context)
 def other_prompt(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
     """The chosen answer of another prompt, named in ``how``."""
     here = row["chosen"].strip()
-    order = rng.sample(range(len(context.rows)), len(context.rows))
-    for other in (context.rows[i] for i in order):
-        if other["prompt"] != row["prompt"] and other["chosen"].strip() != here:
-            return Rejected(other["chosen"], detail=other["id"])
-    return None
+    others = (context.rows[i] for i in rng.sample(range(len(context.rows)), len(context.rows)))
+    fitting = (one for one in others if one["prompt"] != row["prompt"] and one["chosen"].strip() != here)
+    return next((Rejected(one["chosen"], detail=one["id"]) for one in fitting), None)
 
 
 def truncated(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
@@ -160,22 +158,17 @@ def truncated(row: Mapping[str, Any], rng: random.Random, context: Context) -> R
 def corrupted(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
     """The chosen answer with shuffled sentences, dropped words or swapped numbers, whichever applies; see ``how``."""
     ways = [("shuffled_sentences", _shuffle), ("dropped_words", _drop), ("swapped_numbers", _swap_numbers)]
-    for name, corrupt in rng.sample(ways, len(ways)):
-        text = corrupt(row["chosen"], rng)
-        if text is not None and text.strip() != row["chosen"].strip():
-            return Rejected(text, detail=name)
-    return None
+    made = ((name, corrupt(row["chosen"], rng)) for name, corrupt in rng.sample(ways, len(ways)))
+    changed = ((name, text) for name, text in made if text is not None and text.strip() != row["chosen"].strip())
+    return next((Rejected(text, detail=name) for name, text in changed), None)
 
 
 def _moved(items: list[str], rng: random.Random) -> list[str] | None:
     """The items in an order that differs visibly, or None where there is none."""
     if len(set(items)) < 2:
         return None
-    for _ in range(20):
-        order = rng.sample(items, len(items))
-        if order != items:
-            return order
-    return items[1:] + items[:1]
+    orders = (rng.sample(items, len(items)) for _ in range(20))
+    return next((order for order in orders if order != items), items[1:] + items[:1])
 
 
 def _shuffle(text: str, rng: random.Random) -> str | None:

@@ -213,9 +213,12 @@ def load_mixture(
     if len(parts) == 1:
         return loaded[0]
     sizes = [len(one.pairs) for one in loaded]
+    shares = weights or sizes  # without weights all of each
+    scale = min(size / share for size, share in zip(sizes, shares, strict=True))
+    counts = [min(size, round(scale * share)) for size, share in zip(sizes, shares, strict=True)]
     mixed: list[PreferencePair] = []
     names: list[str] = []
-    for (name, one), count in zip(named, _shares(sizes, weights) if weights else sizes, strict=True):
+    for (name, one), count in zip(named, counts, strict=True):
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
         if count == 0:
             raise DataError(f"{names[-1]}: its weight leaves no pair in the mixture; raise it, or remove the source")
@@ -228,12 +231,6 @@ def load_mixture(
         [error for one in loaded for error in one.dropped],
         [note for one in loaded for note in one.notes],
     )
-
-
-def _shares(sizes: Sequence[int], weights: Sequence[float]) -> list[int]:
-    """How many of each fit into the largest mixture of these proportions."""
-    scale = min(size / weight for size, weight in zip(sizes, weights, strict=True))
-    return [min(size, round(scale * weight)) for size, weight in zip(sizes, weights, strict=True)]
 
 
 def draw(pairs: Sequence[PreferencePair], count: int | None, seed: int) -> list[PreferencePair]:

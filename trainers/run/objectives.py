@@ -116,11 +116,16 @@ def validate(name: str, rule: str, params: Mapping[str, Any]) -> dict[str, Any]:
         ),
     )
     filled = catalogue.validate(rule, {key: value for key, value in params.items() if key != "pref_loss"})
-    for key, value in objective.only.items():
-        if filled.get(key, value) != value:
-            raise ObjectiveError(
-                f"{key} is {filled[key]!r}; with objective {name!r} it can only be {value!r}: remove it"
+    refuse(
+        ObjectiveError,
+        *(
+            (
+                filled.get(key, value) != value,
+                f"{key} is {filled.get(key)!r}; with objective {name!r} it can only be {value!r}: remove it",
             )
+            for key, value in objective.only.items()
+        ),
+    )
     return {**filled, "pref_loss": loss}
 
 
