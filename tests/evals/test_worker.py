@@ -12,8 +12,7 @@ import pytest
 from evals.supervise import _Supervised, run_job
 from harness.state.failures import record_is_transient
 from harness.state.records import Failure
-from trainers.common import scores_schema
-from trainers.common.events import last_error
+from trainers.common import last_error, scores_schema
 
 
 def make_job(tmp_path: Path, model: Path, policies: list[str]) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from evals.benchmarks.base import BenchmarkError
 from evals.job import Job
 from evals.supervise import run_job
 from evals.worker import Cells, Served, run_policies
-from trainers.common import scores_schema
-from trainers.common.events import Events
+from trainers.common import Events, scores_schema
 
 PAIRS = [
     {

@@ -18,8 +18,7 @@ from evals.lm_eval.model import EngineLM, RequestError
 from evals.lm_eval.run import TASKS, TaskError, load_task, run_task
 from evals.worker import Cells
 from tests.evals.benchmarks.scored import entry, policy_entry
-from trainers.common import scores_schema
-from trainers.common.events import Events
+from trainers.common import Events, scores_schema
 from trainers.tiny import build_tiny_model
 
 CAPITALS = [json.loads(line) for line in (TASKS / "data" / "capitals.jsonl").read_text(encoding="utf-8").splitlines()]

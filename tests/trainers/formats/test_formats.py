@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from trl.data_utils import extract_prompt
 
-from trainers.common.rows import Row
-from trainers.common.turns import DataError, NoPreferenceError
+from trainers.common import DataError, NoPreferenceError, Row
 from trainers.formats import (
     FORMATS,
     Format,

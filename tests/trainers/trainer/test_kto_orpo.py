@@ -214,17 +214,6 @@ def test_a_beta_per_example_that_is_constant_reduces_to_stock(
     assert all(torch.allclose(value, weights[key], atol=1e-5) for key, value in saved.items())
 
 
-@pytest.mark.parametrize(("objective", "loss"), CASES)
-def test_no_scale_falls_back_to_stock(tiny_model: Path, tmp_path: Path, objective: str, loss: str) -> None:
-    pairs, params = make_pairs(), {"pref_beta": 0.3, "pref_loss": loss}
-    fixed = make_job(tiny_model, tmp_path / "fixed", params=params)
-    unscaled = make_job(tiny_model, tmp_path / "unscaled", "foodpo", params={**params, "pref_beta_scale": 0})
-    for job in (fixed, unscaled):
-        run(job, objective, pairs)
-    left, right = (weights_of(job) for job in (fixed, unscaled))
-    assert all(torch.equal(left[key], right[key]) for key in left)
-
-
 @pytest.mark.parametrize("objective", ["kto", "orpo"])
 def test_the_policy_runs_once_for_the_loss_and_the_perplexity(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
