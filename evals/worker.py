@@ -64,13 +64,13 @@ class Cells:
 
             visit.progress(done=0, total=1)  # reading the task may take a while
             scores = run_task(visit)
-            if entry.noise and visit.is_reference:
+            if entry.noise and visit.policy.is_reference:
                 scores["noise"] = difference(scores, run_task(visit, again=True), SAME_SEED)
             self._write(visit, scores)
             return True
         benchmark, rows = self.benchmark(entry)
         benchmark.collect(visit, rows)
-        if not visit.is_reference and benchmark.needs_reference(visit, rows):
+        if not visit.policy.is_reference and benchmark.needs_reference(visit, rows):
             return False
         self.score(policy, entry)
         return True
@@ -80,7 +80,7 @@ class Cells:
         benchmark, rows = self.benchmark(entry)
         visit, fingerprint = self.visit(policy, entry), entry.cell(policy)
         scores = benchmark.score(visit, rows, fingerprint)
-        if entry.noise and visit.is_reference:
+        if entry.noise and visit.policy.is_reference:
             again = policy.model_copy(update={"out": policy.out / scores_schema.REPEAT})
             second = self.visit(again, entry.model_copy(update={"seed": entry.seed + 1}))
             benchmark.collect(second, rows[::-1])  # in other batches: what float noise there is shows

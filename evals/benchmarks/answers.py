@@ -46,7 +46,7 @@ class AnswerBenchmark(Benchmark):
     def collect(self, visit: Visit, rows: list[Row]) -> None:
         """Generate the answers; of the reference, also score the prompts."""
         generate_missing(visit, [{"id": row["id"], "turns": self.asked(row)} for row in rows], self.spare)
-        if visit.is_reference and visit.reference is not None:
+        if visit.policy.is_reference and visit.reference is not None:
             complete(visit.of_reference(), self._prompts(visit, rows))
 
     def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:

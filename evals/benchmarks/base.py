@@ -43,11 +43,6 @@ class Visit:
     def name(self) -> str:
         return self.benchmark.name
 
-    @property
-    def is_reference(self) -> bool:
-        """Whether the policy is the reference itself."""
-        return self.policy.is_reference
-
     def of_reference(self) -> "Visit":
         """The same benchmark for the reference, whose weights the engine must serve.
 

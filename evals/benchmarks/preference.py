@@ -80,7 +80,7 @@ class Preference(Benchmark):
         return [row["prompt"][-1]["content"]]
 
     def collect(self, visit: Visit, rows: list[Row]) -> None:
-        prompts = self._prompts(visit, rows) if visit.is_reference else []
+        prompts = self._prompts(visit, rows) if visit.policy.is_reference else []
         complete(visit, [*self._answers(visit, rows), *prompts])
 
     def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
