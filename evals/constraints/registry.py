@@ -9,7 +9,7 @@ A constraint is plain data, ``{"kind": str, "args": {...}}``, so it travels in J
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -72,6 +72,25 @@ class Constraint(ABC):
 
 KINDS = Registry("constraint kind", {}, (), (Constraint,), ConstraintError)
 register = KINDS.register
+Holds = Callable[[str, Args], bool]
+
+
+def builtin(instruction: str | Callable[[Args], str], **arguments: Any) -> Callable[[Holds], Holds]:
+    """Decorator that makes a function a kind of its name: it gets an answer that is not empty, and validated arguments.
+
+    Args:
+        instruction: as `Constraint.instruction`, or a function of the arguments that gives it.
+        arguments: as `Constraint.arguments`.
+    """
+
+    def add(holds: Holds) -> Holds:
+        said = {"describe": lambda self, args: instruction(args)} if callable(instruction) else {}
+        members = {name: getattr(holds, name) for name in ("__module__", "__doc__")} | said
+        members |= {"arguments": arguments, "instruction": instruction, "check": staticmethod(holds)}
+        register(holds.__name__)(type(holds.__name__, (Constraint,), members))
+        return holds
+
+    return add
 
 
 class _Spec(BaseModel):
