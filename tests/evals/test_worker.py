@@ -47,9 +47,12 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "generations" / "constraints.jsonl").read_text().splitlines()]
 
 
-def test_a_killed_worker_resumes_at_the_first_missing_prompt(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_resumes_and_a_bad_policy_fails_alone(tiny_model: Path, tmp_path: Path) -> None:
     """Killed in each of its first two visits of a policy, with new rows in between: that is not held against the policy."""
-    job = make_job(tmp_path, tiny_model, ["one", "two"])
+    broken = shutil.copytree(tiny_model, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    job = make_job(tmp_path, tiny_model, ["one", "bad", "two"])
+    job["policies"][1]["path"] = str(broken)
     pids: list[int] = []
     killed: list[int] = []
 
@@ -61,7 +64,8 @@ def test_a_killed_worker_resumes_at_the_first_missing_prompt(tiny_model: Path, t
             os.kill(pids[-1], signal.SIGKILL)
 
     result = run_job(job, tmp_path / "job.json", kill_twice)
-    assert result.failed == {} and result.done == ["one", "two"] and result.engine_starts == 3
+    assert list(result.failed) == ["bad"] and result.failed["bad"]["class"] == "EngineError"
+    assert result.done == ["one", "two"] and result.engine_starts == 3
     for name in ("one", "two"):
         rows = rows_of(tmp_path / name)
         assert len({row["prompt_id"] for row in rows}) == len(rows) == 150
@@ -71,17 +75,6 @@ def test_a_killed_worker_resumes_at_the_first_missing_prompt(tiny_model: Path, t
     assert texts[0] == texts[1], (
         "an interrupted evaluation must sample what an undisturbed one of these weights samples"
     )
-
-
-def test_a_bad_policy_fails_alone(tiny_model: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(tiny_model, broken)
-    (broken / "model.safetensors").write_bytes(b"not weights")
-    job = make_job(tmp_path, tiny_model, ["bad", "good"])
-    job["policies"][0]["path"] = str(broken)
-    result = run_job(job, tmp_path / "job.json", lambda _: None)
-    assert list(result.failed) == ["bad"] and result.failed["bad"]["class"] == "EngineError"
-    assert result.done == ["good"]
 
 
 def test_an_engine_that_cannot_start_as_configured_is_started_once(tmp_path: Path, tiny_model: Path) -> None:
