@@ -214,7 +214,7 @@ def _saved_params(head: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     path = head.with_name(HEAD_CONFIG)
     given = path.is_file()
     missing = [f"{key}=" for key in ("aggregation", "pref_beta") if key not in asked]
-    saved = read_json(path) if given else {"rule": RULE, "params": dict(asked)}
+    saved: Any = read_json(path) if given else {"rule": RULE, "params": dict(asked)}
     whole = isinstance(saved, dict) and isinstance(saved.get("params"), dict) and "rule" in saved
     written = saved["rule"] if whole else None
     refuse(

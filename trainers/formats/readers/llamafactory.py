@@ -6,6 +6,7 @@ A column that the entry's `columns` leaves out is not read, as in LLaMA-Factory;
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from trainers.common import DataError, Json, Row, Turns, nearest, read_rows, refuse
 from trainers.formats.readers.alpaca import AlpacaColumns, alpaca, asked
@@ -39,7 +40,8 @@ def read_entry(path: Path, name: str | None, prompts: bool = False, lazily: bool
             raise DataError(f"{path}: say which data set: {path}#NAME; with preferences: {', '.join(known) or 'none'}")
         name = known[0]
     where = f"{path}#{name}"
-    entry, hint = info.get(name), nearest(name, info, f"known: {', '.join(list(info)[:20])}")
+    entry: Any = info.get(name)
+    hint = nearest(name, info, f"known: {', '.join(list(info)[:20])}")
     refuse(
         DataError,
         (name not in info, f"{where}: no data set {name!r}; {hint}"),
