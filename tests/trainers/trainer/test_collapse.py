@@ -1,6 +1,5 @@
 """Against collapse: the anchor, a start at pref_beta, and a detector that names each kind of collapse and no other."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainers.helpers import make_job, make_pairs
+from tests.trainers.helpers import logged, make_job, make_pairs
 from trainers.rules import catalogue
 from trainers.rules.base import RuleBatch
 from trainers.rules.learned import inverse_softplus
@@ -110,8 +109,7 @@ def test_rules_without_parameters_never_collapse(rule: str) -> None:
 def history(model: Path, out: Path, rule: str, **params: Any) -> list[dict[str, Any]]:
     job = make_job(model, out, rule, params={"pref_beta": 0.1, **params}, training={"max_steps": 12})
     train(job, make_pairs(), lambda _: None)
-    records: list[dict[str, Any]] = json.loads((out / "log_history.json").read_text())[job.run_id]
-    return [record for record in records if "dynamic_beta" in record]
+    return logged(job)
 
 
 @pytest.mark.parametrize("rule", ["beta_head", "learnable"])
@@ -157,9 +155,8 @@ def test_training_starts_at_pref_beta(tiny_model: Path, tmp_path: Path, rule: st
     training = {"max_steps": 1, "per_device_train_batch_size": 8, "bf16": bf16}
     job = make_job(tiny_model, tmp_path, rule, training=training)
     train(job, make_pairs(8), lambda _: None)
-    first = json.loads((tmp_path / "log_history.json").read_text())[job.run_id][0]
     # learnable scales by the perplexity, which the reference and the policy both compute in bfloat16
-    assert first["dynamic_beta"] == pytest.approx(0.1, rel=1e-3 if bf16 and rule == "learnable" else 1e-5)
+    assert logged(job)[0]["dynamic_beta"] == pytest.approx(0.1, rel=1e-3 if bf16 and rule == "learnable" else 1e-5)
 
 
 @pytest.mark.parametrize("pref_beta", [0.1, 0.3])
@@ -173,10 +170,11 @@ def test_bounds_are_recognised_in_bf16_training(tiny_model: Path, tmp_path: Path
         training={"max_steps": 8, "bf16": True},
     )
     train(job, make_pairs(), lambda _: None)
-    records = json.loads((tmp_path / "log_history.json").read_text())[job.run_id]
-    rows = [record for record in records if "dynamic_beta" in record]
-    outside = [record for record in rows if record["dynamic_beta_max"] < 0.101 * pref_beta]
-    outside += [record for record in rows if record["dynamic_beta_min"] > 9.9 * pref_beta]
+    outside = [
+        record
+        for record in logged(job)
+        if record["dynamic_beta_max"] < 0.101 * pref_beta or record["dynamic_beta_min"] > 9.9 * pref_beta
+    ]
     assert outside
     assert all("sit at a bound" in record.get("beta_collapse", "") for record in outside)
 
@@ -191,5 +189,4 @@ def test_learnable_starts_at_pref_beta_with_prompts_of_one_token(tiny_model: Pat
         pair.prompt[0]["content"] = prompt
     job = make_job(model, tmp_path / "run", "learnable", training={"max_steps": 1})
     train(job, pairs, lambda _: None)
-    first = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id][0]
-    assert first["dynamic_beta"] == pytest.approx(0.1, rel=1e-4)
+    assert logged(job)[0]["dynamic_beta"] == pytest.approx(0.1, rel=1e-4)
