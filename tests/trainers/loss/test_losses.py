@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.trainers.helpers import logged, make_job, make_pairs, rows_of, weights_of
+from tests.trainers.helpers import logged, make_pairs, rows_of, trained, weights_of
 from trainers.loss.losses import PAIR_LOSSES, PairTerms
 from trainers.rules.catalogue import PREF_LOSSES
-from trainers.run.train import train
 
 #: What a loss needs beside its name.
 NEEDS: dict[str, dict[str, Any]] = {
@@ -22,10 +21,9 @@ NEEDS: dict[str, dict[str, Any]] = {
 }
 
 
-def trained(model: Path, out: Path, rule: str, **changes: Any) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+def recorded(*args: Any, **changes: Any) -> tuple[list[dict[str, Any]], pd.DataFrame]:
     """Logged steps and example rows of a short run."""
-    job = make_job(model, out, rule, **changes)
-    train(job, make_pairs(), lambda _: None)
+    job = trained(*args, **changes)
     return logged(job), rows_of(job)
 
 
@@ -51,7 +49,7 @@ def test_every_loss_has_a_function() -> None:
     ids=lambda training: str(next(iter(training.values()))),
 )
 def test_recorded_losses_under_other_settings(tiny_model: Path, tmp_path: Path, training: dict[str, Any]) -> None:
-    history, rows = trained(tiny_model, tmp_path, "foodpo", training={"max_steps": 3, **training})
+    history, rows = recorded(tiny_model, tmp_path, "foodpo", training={"max_steps": 3, **training})
     averages(history, rows)
     assert (rows.weight > 0).all() and (rows.weight.nunique() > 1) is ("use_weighting" in training)
 
@@ -60,7 +58,7 @@ def test_recorded_losses_under_other_settings(tiny_model: Path, tmp_path: Path, 
 def test_recorded_losses_and_pulls(tiny_model: Path, tmp_path: Path, loss: str) -> None:
     """The losses average to TRL's own; the pull on the chosen answer is a central difference in log pi(y_w)."""
     params, training = {"pref_beta": 0.3, "pref_loss": loss}, {"max_steps": 3, **NEEDS.get(loss, {})}
-    history, rows = trained(tiny_model, tmp_path, "foodpo", params=params, training=training)
+    history, rows = recorded(tiny_model, tmp_path, "foodpo", params=params, training=training)
     assert rows.dynamic_beta.std() > 0
     averages(history, rows)
 
@@ -88,8 +86,7 @@ NEUTRAL = [
 def test_neutral_settings_reduce_to_dpo(tiny_model: Path, tmp_path: Path) -> None:
     pairs, weights = [replace(pair, beta=0.1) for pair in make_pairs()], {}
     for name, values in (("fixed", {}), *NEUTRAL):
-        job = make_job(tiny_model, tmp_path / name, name, params={"pref_beta": 0.1, **values})
-        train(job, pairs, lambda _: None)
+        job = trained(tiny_model, tmp_path / name, name, pairs=pairs, params={"pref_beta": 0.1, **values})
         weights[name] = weights_of(job)
         for key, value in weights["fixed"].items():
             assert torch.allclose(value, weights[name][key], atol=2e-6, rtol=0), (name, key)
@@ -99,12 +96,14 @@ def test_a_constant_scaled_perplexity_reduces_to_dpo(tiny_model: Path, tmp_path:
     """One prompt for all pairs and a policy that does not move (learning rate 0): c * log PPL is a constant."""
     pairs = [replace(pair, prompt=make_pairs(1)[0].prompt) for pair in make_pairs()]
     training = {"learning_rate": 0.0, "max_steps": 2}
-    first = make_job(tiny_model, tmp_path / "foodpo", "foodpo", params={"pref_beta": 0.1}, training=training)
-    train(first, pairs, lambda _: None)
+    first = trained(
+        tiny_model, tmp_path / "foodpo", "foodpo", params={"pref_beta": 0.1}, training=training, pairs=pairs
+    )
     beta = rows_of(first).dynamic_beta
     assert beta.std() == pytest.approx(0, abs=1e-7)
-    fixed = make_job(tiny_model, tmp_path / "fixed", params={"pref_beta": float(beta.mean())}, training=training)
-    train(fixed, pairs, lambda _: None)
+    fixed = trained(
+        tiny_model, tmp_path / "fixed", params={"pref_beta": float(beta.mean())}, training=training, pairs=pairs
+    )
     for a, b in zip(logged(first), logged(fixed), strict=True):
         for key in ("loss", "grad_norm", "rewards/margins"):
             assert a[key] == pytest.approx(b[key], rel=1e-5, abs=1e-7)
