@@ -14,14 +14,11 @@ from hypothesis import strategies as st
 from evals.benchmarks.base import BenchmarkError
 from evals.benchmarks.constraints import ConstraintBenchmark
 from evals.constraints import (
-    Constraint,
     ConstraintError,
     check,
     describe,
     gold_reward,
     kinds,
-    register,
-    registry,
 )
 from evals.constraints.text import count_phrase, sentences, words
 from tests.evals.benchmarks.scored import score
@@ -211,21 +208,6 @@ def test_descriptions_are_distinct_and_name_their_arguments() -> None:
         "Answer in exactly 1 sentence."
     )
     assert '"sun" at least 2 times' in describe({"kind": "word_frequency", "args": {"word": "sun", "n": 2}})
-
-
-def test_registry_is_open() -> None:
-    @register("has_x")
-    class HasX(Constraint):
-        def describe(self, args: Any) -> str:
-            return "Write an x."
-
-        def check(self, text: str, args: Any) -> bool:
-            return "x" in text
-
-    assert gold_reward("x", [{"kind": "has_x"}]).score == 1.0
-    with pytest.raises(ConstraintError, match="already registered"):
-        register("has_x")(HasX)
-    del registry.KINDS.added["has_x"]
 
 
 PROMPTS: list[dict[str, Any]] = [
