@@ -2,7 +2,7 @@
 
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from evals.lm_eval.run import run_task
 from evals.preferences.sampling import make_sampler
 from tests.evals.benchmarks.scored import entry, policy_entry
 from tests.evals.lm_eval.test_lm_parity import FILES, LIMIT, write_tasks
+from tests.evals.weights import edited
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,17 +25,6 @@ pytestmark = [
 CONFIG = EngineConfig(dtype="float32", max_model_len=384, kv_cache_gib=1)
 TENSOR = "model.layers.7.mlp.down_proj.weight"
 QUESTIONS = ["What is the capital of France?", "Name three fruits.", "Write a sentence about rain.", "What is 2 + 3?"]
-
-
-def edited(base: Path, target: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
-    """A copy of the checkpoint with other weights."""
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(base, target)
-    weights = load_file(target / "model.safetensors")
-    edit(weights)
-    save_file(weights, target / "model.safetensors", {"format": "pt"})
-    return target
 
 
 def barely_trained(weights: dict[str, Any]) -> None:
@@ -121,15 +111,12 @@ def test_a_seeded_sample_does_not_depend_on_its_batch(engine: Any) -> None:
 
 def test_swap_is_proved_and_a_swap_that_did_not_happen_is_found(engine: Any, model_dir: Path, tmp_path: Path) -> None:
     import torch
-    from safetensors.torch import load_file, save_file
 
-    changed = tmp_path / "changed"
-    shutil.copytree(model_dir, changed)
-    weights = load_file(changed / "model.safetensors")
-    name = next(key for key in weights if key.endswith("layers.10.mlp.down_proj.weight"))
-    weights[name] = weights[name] + 0.05 * torch.randn(weights[name].shape, generator=torch.Generator().manual_seed(0))
-    save_file({k: v.to(torch.bfloat16) for k, v in weights.items()}, changed / "model.safetensors", {"format": "pt"})
+    def shaken(weights: dict[str, Any]) -> None:
+        noise = torch.randn(weights[TENSOR].shape, generator=torch.Generator().manual_seed(0))
+        weights[TENSOR] = (weights[TENSOR] + 0.05 * noise).to(weights[TENSOR].dtype)
 
+    changed = edited(model_dir, tmp_path / "changed", shaken)
     base = check_swap(engine, model_dir, "float32", None)
     with pytest.raises(EngineError, match="does not serve these weights"):
         check_swap(engine, changed, "float32", base)

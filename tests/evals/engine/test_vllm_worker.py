@@ -7,9 +7,7 @@ import importlib.util
 import json
 import math
 import os
-import shutil
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from evals.engine.base import EngineConfig
 from evals.engine.chat import chat_ids
 from evals.engine.transformers_engine import TransformersEngine
 from evals.supervise import JobResult, run_job
+from tests.evals.weights import edited
 from trainers.common import message_ids, scores_schema
 from trainers.tiny import build_tiny_model
 
@@ -37,17 +36,6 @@ QUESTIONS = ["What is the capital of France?", "Name three fruits.", "Write a se
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("tiny"), hidden_size=128)  # heads of 32, which vLLM serves
-
-
-def edited(base: Path, target: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
-    """A copy of the checkpoint with other weights."""
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(base, target)
-    weights = load_file(target / "model.safetensors")
-    edit(weights)
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    return target
 
 
 def _processes(group: int) -> dict[int, str]:
