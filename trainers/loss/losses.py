@@ -48,6 +48,12 @@ class PairTerms:
         return chosen - self.rejected_score / self.rejected_tokens.clamp_min(1)
 
 
+def _exo_pair(t: PairTerms) -> Tensor:
+    chosen = F.logsigmoid(t.logit) - math.log1p(-t.label_smoothing)
+    rejected = F.logsigmoid(-t.logit) - math.log(t.label_smoothing)
+    return torch.sigmoid(t.logit) * chosen + torch.sigmoid(-t.logit) * rejected
+
+
 def _nca_pair(t: PairTerms) -> Tensor:
     chosen, rejected = t.beta * t.chosen_ratio, t.beta * t.rejected_ratio
     return -F.logsigmoid(chosen) - 0.5 * F.logsigmoid(-chosen) - 0.5 * F.logsigmoid(-rejected)
@@ -62,10 +68,7 @@ PAIR_LOSSES: dict[str, Callable[[PairTerms], Any]] = {
     "sigmoid": lambda t: -F.logsigmoid(t.logit),
     "hinge": lambda t: torch.relu(1 - t.logit),
     "ipo": lambda t: (t.average_score - 1 / (2 * t.beta)) ** 2,
-    "exo_pair": lambda t: (
-        torch.sigmoid(t.logit) * (F.logsigmoid(t.logit) - math.log1p(-t.label_smoothing))
-        + torch.sigmoid(-t.logit) * (F.logsigmoid(-t.logit) - math.log(t.label_smoothing))
-    ),
+    "exo_pair": _exo_pair,
     "nca_pair": _nca_pair,
     # equation 3 of https://ericmitchell.ai/cdpo.pdf; TRL's sigmoid loss ignores label_smoothing
     "cdpo": lambda t: -(1 - t.label_smoothing) * F.logsigmoid(t.logit) - t.label_smoothing * F.logsigmoid(-t.logit),
