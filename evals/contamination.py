@@ -4,27 +4,16 @@ Two prompts are near duplicates when the Jaccard similarity of their word n-gram
 benchmark's n-grams counts what each training prompt shares with each benchmark prompt, so every near duplicate is found.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from evals.constraints.text import words
 from trainers.common.files import Json
 
-
-@dataclass(frozen=True)
-class Near:
-    """A benchmark prompt and the training prompt that is most like it; `similarity` 1.0 is an exact duplicate."""
-
-    id: str
-    prompt: str
-    training: str
-    similarity: float
-    exact: bool
+#: Id and text of a benchmark prompt, the training prompt that is most like it, and how much: 1.0 for an exact duplicate.
+Like = tuple[str, str, str, float]
 
 
 def normal(text: str) -> list[str]:
@@ -34,9 +23,8 @@ def normal(text: str) -> list[str]:
 
 def shingles(tokens: Sequence[str], n: int) -> frozenset[tuple[str, ...]]:
     """Word n-grams; a text of fewer words is one gram."""
-    if not tokens:
-        return frozenset()
-    return frozenset(tuple(tokens[i : i + n]) for i in range(max(len(tokens) - n + 1, 1)))
+    starts = range(max(len(tokens) - n + 1, 1)) if tokens else ()
+    return frozenset(tuple(tokens[i : i + n]) for i in starts)
 
 
 def overlap(
@@ -67,20 +55,19 @@ def overlap(
     for text in training:
         texts.setdefault(tuple(normal(text)), text)
     asked = [(name, prompt, tuple(normal(prompt))) for name, prompt in benchmark]
-    found = [Near(name, prompt, texts[key], 1.0, True) for name, prompt, key in asked if key and key in texts]
-    found += _near(texts, [one for one in asked if one[2] not in texts], n, threshold)
-    found.sort(key=lambda one: (-one.similarity, one.id))
-    exact, near = ([one.id for one in found if one.exact is wanted] for wanted in (True, False))
+    exact = [(name, prompt, texts[key], 1.0) for name, prompt, key in asked if key and key in texts]
+    near = _near(texts, [one for one in asked if one[2] not in texts], n, threshold)
+    exact, near, found = (sorted(part, key=lambda one: (-one[3], one[0])) for part in (exact, near, exact + near))
     return {
         "n_training": len(texts),
         "n_benchmark": len(asked),
         "exact": len(exact),
         "near": len(near),
-        "exact_ids": exact,
-        "near_ids": near,
+        "exact_ids": [name for name, *_ in exact],
+        "near_ids": [name for name, *_ in near],
         "examples": [
-            {"id": one.id, "prompt": one.prompt, "training": one.training, "similarity": round(one.similarity, 4)}
-            for one in found[:examples]
+            {"id": name, "prompt": prompt, "training": text, "similarity": round(similarity, 4)}
+            for name, prompt, text, similarity in found[:examples]
         ],
         "settings": {"ngram_words": n, "threshold": threshold, "miss_probability": 0.0},
     }
@@ -88,7 +75,7 @@ def overlap(
 
 def _near(
     texts: Mapping[tuple[str, ...], str], asked: Sequence[tuple[str, str, tuple[str, ...]]], n: int, threshold: float
-) -> list[Near]:
+) -> list[Like]:
     """The most similar training prompt of each benchmark prompt that has one at or above the threshold."""
     wanted = [(name, prompt, shingles(key, n)) for name, prompt, key in asked if key]
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -103,7 +90,7 @@ def _near(
             similarity = common / (len(grams) + len(wanted[i][2]) - common)
             if similarity >= threshold and similarity > best.get(i, (0.0, ""))[0]:
                 best[i] = (similarity, text)
-    return [Near(wanted[i][0], wanted[i][1], text, value, False) for i, (value, text) in sorted(best.items())]
+    return [(wanted[i][0], wanted[i][1], text, value) for i, (value, text) in sorted(best.items())]
 
 
 def contamination(

@@ -1,14 +1,11 @@
 """Means over items, and their standard errors clustered by group."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainers.common import scores_schema
-from trainers.common.files import Json
+from trainers.common import Json, scores_schema
 
 
 def mean(values: Sequence[float | None]) -> float | None:

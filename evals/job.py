@@ -1,7 +1,5 @@
 """What the evaluation worker is told: its job, as the harness writes it and both sides read it."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import TypeVar
@@ -9,10 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from evals.engine.base import EngineConfig
-from trainers.common import scores_schema
-from trainers.common.events import Events
-from trainers.common.files import Json
-from trainers.common.processes import end_with
+from trainers.common import Events, Json, end_with, scores_schema
 
 LM_EVAL = "lm_eval"
 

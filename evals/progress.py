@@ -1,14 +1,11 @@
 """Long jobs: what of them is on disk already, what is done, how fast, and how long the rest takes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainers.common import scores_schema
-from trainers.common.files import Json
+from trainers.common import Json, scores_schema
 
 One = TypeVar("One")
 

@@ -1,7 +1,5 @@
 """Runs workers as subprocesses, and the evaluation worker again when it dies: an engine crash costs one policy at most."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
@@ -12,10 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainers.common import scores_schema
-from trainers.common.events import EventTail, last_error, tail
-from trainers.common.files import Json
-from trainers.common.processes import stop
+from trainers.common import EventTail, Json, last_error, scores_schema, stop, tail
 
 #: A policy during which the worker died this often without a new row or score on disk in between is given up.
 MAX_CRASHES = 2
@@ -99,17 +94,13 @@ class _Supervised:
         lasting = again or (error is not None and not self.answered and _PASSING.search(error) is None)
         self.crashes[self.current] += 1
         if lasting or self.crashes[self.current] >= MAX_CRASHES:
-            said = (
-                f"the engine died of {error}"
-                if error
-                else f"the engine died {MAX_CRASHES} times (last exit code {code})"
-            )
+            said = f"of {error}" if error else f"{MAX_CRASHES} times (last exit code {code})"
             record: dict[str, str | bool] = {
                 "class": "EngineCrashed",
-                "message": f"{said}; see {log}",
+                "message": f"the engine died {said}; see {log}",
                 "traceback": tail(log),
+                "transient": not lasting,
             }
-            record["transient"] = not lasting
             # the weights of one policy may be what kills an engine; the starting model's, or two policies', are not
             not_its = self.current == scores_schema.REFERENCE or error == self.given_up
             everywhere = self.current is None or (lasting and not_its)
@@ -132,10 +123,7 @@ class _Supervised:
                 self.fail(_error(event))
                 self.crashes.pop(None, None)
                 self.answered = True
-            case "benchmark_done":
-                self.crashes.pop(event["policy"], None)
-                self.answered = True
-            case "progress" if event["done"] > 0:
+            case "benchmark_done" | "progress" if event.get("done") != 0:
                 self.crashes.pop(event["policy"], None)
                 self.answered = True
             case "engine_started":

@@ -6,8 +6,6 @@ A cell whose score file carries the right fingerprint is skipped; generations ar
 policy that fails is recorded in the events, and the worker continues with the next; `evals.supervise` restarts a dead worker.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 import traceback
@@ -32,8 +30,7 @@ from evals.engine.base import (
 from evals.engine.merge import served_weights
 from evals.engine.swap_check import SwapCheck, check_swap
 from evals.job import LM_EVAL, BenchmarkEntry, Job, Policy, begin
-from trainers.common import scores_schema
-from trainers.common.events import Events
+from trainers.common import Events, scores_schema
 
 #: Seconds between the death of the engine and the end of this process.
 _GRACE = 5.0
@@ -67,13 +64,13 @@ class Cells:
 
             visit.progress(done=0, total=1)  # reading the task may take a while
             scores = run_task(visit)
-            if entry.noise and visit.is_reference:
+            if entry.noise and visit.policy.is_reference:
                 scores["noise"] = difference(scores, run_task(visit, again=True), SAME_SEED)
             self._write(visit, scores)
             return True
         benchmark, rows = self.benchmark(entry)
         benchmark.collect(visit, rows)
-        if not visit.is_reference and benchmark.needs_reference(visit, rows):
+        if not visit.policy.is_reference and benchmark.needs_reference(visit, rows):
             return False
         self.score(policy, entry)
         return True
@@ -83,7 +80,7 @@ class Cells:
         benchmark, rows = self.benchmark(entry)
         visit, fingerprint = self.visit(policy, entry), entry.cell(policy)
         scores = benchmark.score(visit, rows, fingerprint)
-        if entry.noise and visit.is_reference:
+        if entry.noise and visit.policy.is_reference:
             again = policy.model_copy(update={"out": policy.out / scores_schema.REPEAT})
             second = self.visit(again, entry.model_copy(update={"seed": entry.seed + 1}))
             benchmark.collect(second, rows[::-1])  # in other batches: what float noise there is shows
@@ -122,9 +119,8 @@ class Served:
 
 def engine_died(error: BaseException | None) -> bool:
     """Whether vLLM's engine process is gone: its EngineDeadError is `error` or among its causes."""
-    if error is None:
-        return False
-    return type(error).__name__ == "EngineDeadError" or engine_died(error.__cause__ or error.__context__)
+    dead = type(error).__name__ == "EngineDeadError"
+    return dead or (error is not None and engine_died(error.__cause__ or error.__context__))
 
 
 class EngineGone(Exception):

@@ -5,8 +5,6 @@ The job file holds what `harness.workers.train_worker` gets for one run:
 Every process runs the same code; the main one writes the files.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

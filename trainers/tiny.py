@@ -1,7 +1,5 @@
 """A tiny randomly initialised Llama with a byte-level tokenizer, built by code in seconds, for tests and trials."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 CHAT_TEMPLATE = (

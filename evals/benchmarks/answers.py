@@ -1,7 +1,5 @@
 """Benchmarks that score answers one at a time."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from statistics import variance
@@ -11,8 +9,7 @@ from evals.benchmarks.base import Benchmark, Row, Visit
 from evals.benchmarks.generate import generate_missing, read_generations, turn_id
 from evals.benchmarks.logprobs import Request, are_complete, complete, perplexities, prompt_requests
 from evals.estimates import mean
-from trainers.common import scores_schema
-from trainers.common.chat import message_ids
+from trainers.common import message_ids, scores_schema
 
 PERPLEXITY = "log_prompt_perplexity"
 #: In a score file: the policy under which PERPLEXITY of its items was measured; null where the rows carried the values.
@@ -49,7 +46,7 @@ class AnswerBenchmark(Benchmark):
     def collect(self, visit: Visit, rows: list[Row]) -> None:
         """Generate the answers; of the reference, also score the prompts."""
         generate_missing(visit, [{"id": row["id"], "turns": self.asked(row)} for row in rows], self.spare)
-        if visit.is_reference and visit.reference is not None:
+        if visit.policy.is_reference and visit.reference is not None:
             complete(visit.of_reference(), self._prompts(visit, rows))
 
     def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:
@@ -59,9 +56,12 @@ class AnswerBenchmark(Benchmark):
     def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> Row:
         """The score file; samples of a prompt are averaged, and later turns are items of their own in the group of the first.
 
-        Prompt perplexity (nats per token after the first, under the reference) is that of the first turn.
+        Prompt perplexity (nats per token after the first, under the reference) is that of the first turn; without a reference it
+        is what the rows carry.
         """
-        answers, perplexity = self.answers_of(visit, rows), self._prompt_perplexity(visit, rows)
+        answers, perplexity = self.answers_of(visit, rows), [row.get(PERPLEXITY) for row in rows]
+        if visit.reference is not None:
+            perplexity = perplexities(visit.of_reference(), self._prompts(visit, rows))
         items = []
         for row, log_ppl in zip(rows, perplexity, strict=True):
             turns = self.asked(row)
@@ -93,12 +93,6 @@ class AnswerBenchmark(Benchmark):
 
     def _prompts(self, visit: Visit, rows: list[Row]) -> list[Request | None]:
         return prompt_requests(visit, [self.asked(row)[0] for row in rows])
-
-    def _prompt_perplexity(self, visit: Visit, rows: list[Row]) -> list[float | None]:
-        """Of each row; without a reference what the rows carry."""
-        if visit.reference is None:
-            return [row.get(PERPLEXITY) for row in rows]
-        return perplexities(visit.of_reference(), self._prompts(visit, rows))
 
 
 def _sampled(each: Sequence[Mapping[str, float | None]]) -> Row:

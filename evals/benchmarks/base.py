@@ -1,7 +1,5 @@
 """What a benchmark is: it reads its rows, collects what the engine gives for them, and turns that into scores."""
 
-from __future__ import annotations
-
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +10,14 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from evals.estimates import estimate, estimates, mean, score_file
+from evals.estimates import estimates, score_file
 from evals.job import BenchmarkEntry, Policy
-from trainers.common.files import Json
+from trainers.common import Json, UserError
 
 
-class BenchmarkError(ValueError):
+class BenchmarkError(UserError):
     """Prompts or generations that cannot be scored."""
 
-
-__all__ = ["Benchmark", "BenchmarkError", "Visit", "estimate", "mean"]
 
 Row = Json
 #: Keys of a benchmark in the matrix file that say how answers are sampled.
@@ -47,12 +43,7 @@ class Visit:
     def name(self) -> str:
         return self.benchmark.name
 
-    @property
-    def is_reference(self) -> bool:
-        """Whether the policy is the reference itself."""
-        return self.policy.is_reference
-
-    def of_reference(self) -> Visit:
+    def of_reference(self) -> "Visit":
         """The same benchmark for the reference, whose weights the engine must serve.
 
         Raises:

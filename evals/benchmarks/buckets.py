@@ -1,7 +1,5 @@
 """Metrics per group of items: quantiles of a number, or named groups."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,20 +16,18 @@ def by_quantile(
 
     Equal numbers fall into one quantile, so there can be fewer; items without a number are in none.
     """
-    known = np.array([number for number in numbers if number is not None], dtype=float)
-    if not known.size:
+    known = [(item, float(number)) for item, number in zip(items, numbers, strict=True) if number is not None]
+    if not known:
         return []
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, count + 1)[1:-1]))
-    found: dict[int, list[int]] = {}
-    for i, number in enumerate(numbers):
-        if number is not None:
-            found.setdefault(int(np.searchsorted(edges, number, side="left")), []).append(i)
-    entries = []
-    for place, (_, members) in enumerate(sorted(found.items()), start=1):
-        inside = [float(number) for i in members if (number := numbers[i]) is not None]
-        entry = {"quantile": place, "low": min(inside), "high": max(inside)}
-        entries.append(entry | _summary([items[i] for i in members], metrics))
-    return entries
+    values = np.array([number for _, number in known])
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, count + 1)[1:-1]))
+    places = np.searchsorted(edges, values, side="left")
+    groups = [[known[i] for i in np.flatnonzero(places == place)] for place in np.unique(places)]
+    return [
+        {"quantile": place, "low": min(n for _, n in group), "high": max(n for _, n in group)}
+        | _summary([item for item, _ in group], metrics)
+        for place, group in enumerate(groups, start=1)
+    ]
 
 
 def by_name(items: Sequence[Row], names: Sequence[str], metrics: Mapping[str, bool | None]) -> list[Row]:

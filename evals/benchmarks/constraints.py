@@ -1,22 +1,17 @@
 """Kind `constraints`: prompts with verifiable constraints; the gold reward is the share an answer satisfies."""
 
-from __future__ import annotations
-
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
 from evals.benchmarks.answers import AnswerBenchmark
-from evals.benchmarks.base import BenchmarkError, Row, Visit
-from evals.benchmarks.generate import read_generations
+from evals.benchmarks.base import BenchmarkError, Row
 from evals.benchmarks.rows import read, text_of
 from evals.constraints import gold_reward
 from evals.constraints.text import words
-from evals.estimates import estimate, mean
-from evals.rewards.base import RewardError
 from evals.rewards.constraints import Constraints
+from trainers.common import UserError
 
 
 class ConstraintBenchmark(AnswerBenchmark):
@@ -33,7 +28,7 @@ class ConstraintBenchmark(AnswerBenchmark):
             text_of(row, ("prompt",), where)
             try:
                 Constraints().check(row)
-            except RewardError as error:
+            except UserError as error:
                 raise BenchmarkError(f"{where}: {error}") from None
         return [row for _, row in rows]
 
@@ -54,20 +49,3 @@ class ConstraintBenchmark(AnswerBenchmark):
     def details(self, row: Row, answer: Mapping[str, Any]) -> Row:
         checks = gold_reward(answer["text"], row["constraints"]).checks
         return {"style": row.get("style"), "checks": [asdict(check) for check in checks]}
-
-    def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> Row:
-        """Adds `by_constraint`: the pass rate of each kind; n is the number of prompts that have it."""
-        scores, answers = super().score(visit, rows, fingerprint), read_generations(visit)
-        rates: dict[str, list[tuple[float | None, Any]]] = defaultdict(list)
-        for row in rows:
-            passed: dict[str, list[float]] = defaultdict(list)
-            for answer in answers[row["id"]]:
-                for check in gold_reward(answer["text"], row["constraints"]).checks:
-                    passed[check.constraint].append(float(check.passed))
-            for kind, values in passed.items():
-                rates[kind].append((mean(values), row.get("group")))
-        by_constraint = {
-            kind: estimate([value for value, _ in found], True, [group for _, group in found])
-            for kind, found in sorted(rates.items())
-        }
-        return scores | {"by_constraint": by_constraint}

@@ -1,7 +1,5 @@
 """Answers of one policy: what is on disk is kept, what is missing is asked of the engine, turn after turn."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +8,7 @@ from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.engine.base import Sampling
 from evals.engine.chat import sample_seed
 from evals.progress import Clock, batches, kept_rows
-from trainers.common import scores_schema
-from trainers.common.chat import message_ids
+from trainers.common import message_ids, scores_schema
 
 _CHUNK = 64
 

@@ -1,7 +1,5 @@
 """Kind `gold_reward`: prompts whose answers are scored by any reward."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,8 +9,9 @@ from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.benchmarks.generate import turn_id
 from evals.benchmarks.rows import load_prompts
 from evals.constraints.text import words
-from evals.rewards.base import RewardError, scores
+from evals.rewards.base import scores
 from evals.rewards.registry import from_spec
+from trainers.common import UserError
 
 METRIC = "gold_reward"
 
@@ -28,10 +27,7 @@ class GoldReward(AnswerBenchmark):
     metrics: ClassVar[Mapping[str, bool | None]] = {METRIC: True, "response_words": None}
 
     def __init__(self, reward: str | Mapping[str, Any]) -> None:
-        try:
-            self._reward = from_spec(reward)
-        except RewardError as error:
-            raise BenchmarkError(str(error)) from None
+        self._reward = from_spec(reward)
         self.by_rule, self.descriptions = self._reward.by_rule, {METRIC: self._reward.description}
 
     def identity(self) -> Row:
@@ -42,7 +38,7 @@ class GoldReward(AnswerBenchmark):
         for row in rows:
             try:
                 self._reward.check(row)
-            except RewardError as error:
+            except UserError as error:
                 raise BenchmarkError(f"{path}: prompt {row['id']!r}: {error}") from None
         return rows
 
@@ -66,7 +62,7 @@ class GoldReward(AnswerBenchmark):
         ]
         try:
             values = scores(self._reward, [row for row, _ in asked], [answer["text"] for _, answer in asked])
-        except RewardError as error:
+        except UserError as error:
             raise BenchmarkError(f"benchmark {visit.name!r}: {error}") from None
         for (_, answer), value in zip(asked, values, strict=True):
             answer[METRIC] = value

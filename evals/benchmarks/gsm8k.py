@@ -1,7 +1,5 @@
 """Kind `gsm8k`: the final number of a worked answer against the right one (Cobbe et al., arXiv 2110.14168)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation

@@ -5,14 +5,12 @@ the command that installs them. Without nltk's `punkt_tab` data (lm-eval fetches
 are left out and counted in the score file; a prompt with such an instruction has no prompt-level score.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.util
 import io
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +19,7 @@ from evals.benchmarks.answers import AnswerBenchmark
 from evals.benchmarks.base import BenchmarkError, Row, Visit
 from evals.benchmarks.rows import read, text_of
 from evals.estimates import estimate
+from trainers.common.errors import refuse
 
 PACKAGES = ("langdetect", "immutabledict", "nltk")
 _PROBE = "This is a first sentence. HERE is a second one."
@@ -65,13 +64,16 @@ class IfEval(AnswerBenchmark):
             prompt, ids, kwargs = text_of(row, ("prompt",), where), row.get("instruction_id_list"), row.get("kwargs")
             if not isinstance(ids, list) or not ids:
                 raise BenchmarkError(f"{where}: 'instruction_id_list' must be a non-empty list, got {ids!r:.80}")
-            unknown = next((one for one in ids if one not in known), None)
-            if unknown is not None:
-                raise BenchmarkError(f"{where}: unknown instruction {unknown!r}; known: {', '.join(sorted(known))}")
-            if not isinstance(kwargs, list) or len(kwargs) != len(ids) or not all(isinstance(k, dict) for k in kwargs):
-                raise BenchmarkError(
-                    f"{where}: 'kwargs' must be a list with one object for each of {len(ids)} instructions"
-                )
+            unknown = [one for one in ids if one not in known]
+            given = isinstance(kwargs, list) and len(kwargs) == len(ids) and all(isinstance(k, dict) for k in kwargs)
+            refuse(
+                BenchmarkError,
+                (
+                    unknown,
+                    f"{where}: unknown instruction {''.join(map(str, unknown[:1]))!r}; known: {', '.join(sorted(known))}",
+                ),
+                (not given, f"{where}: 'kwargs' must be a list with one object for each of {len(ids)} instructions"),
+            )
             found.append({"id": row["id"], "prompt": prompt, "instruction_id_list": ids, "kwargs": kwargs})
         return found
 
@@ -90,7 +92,7 @@ class IfEval(AnswerBenchmark):
         return {"instructions": check(row, answer["text"])}
 
     def score(self, visit: Visit, rows: list[Row], fingerprint: str) -> Row:
-        """Adds `instruction_level` (IFEval's own average over instructions), `by_instruction` and `left_out`."""
+        """Adds `instruction_level` (IFEval's own average over instructions) and `left_out`."""
         scores = super().score(visit, rows, fingerprint)
         checks = [(item["id"], one) for item in scores["items"] for one in item["instructions"]]
         known = [(prompt, one) for prompt, one in checks if one["strict"] is not None]
@@ -100,7 +102,6 @@ class IfEval(AnswerBenchmark):
                 f"inst_level_{mode}_acc": estimate([float(c[mode]) for _, c in known], True, [p for p, _ in known])
                 for mode in ("strict", "loose")
             },
-            "by_instruction": _rates(known),
             "left_out": {
                 "instructions": dict(sorted(left_out.items())),
                 "prompts": sum(any(one["strict"] is None for one in item["instructions"]) for item in scores["items"]),
@@ -127,11 +128,3 @@ def check(row: Row, text: str) -> list[Row]:
         found.append({"instruction": name, "strict": strict, "loose": loose})
     random.setstate(state)
     return found
-
-
-def _rates(known: list[tuple[str, Row]]) -> Row:
-    """Strict pass rate of each kind of instruction."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for _, one in known:
-        values[one["instruction"]].append(float(one["strict"]))
-    return {name: estimate(found, True) for name, found in sorted(values.items())}

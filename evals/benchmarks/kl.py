@@ -9,8 +9,6 @@ Answers that are cut at max_new_tokens count as far as they go. With a `reward` 
 and KL are of the same answers.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,7 +94,7 @@ class KlToReference(ReferenceScored):
     def collect(self, visit: Visit, rows: list[Row]) -> None:
         """With the exact KL, for which the policy's weights are needed."""
         super().collect(visit, rows)
-        if not visit.is_reference:
+        if not visit.policy.is_reference:
             collect_kl(visit, list(self.requests(visit).values()))
 
     def answers_of(self, visit: Visit, rows: list[Row]) -> dict[str, list[Row]]:
@@ -107,7 +105,7 @@ class KlToReference(ReferenceScored):
             for answer in found:
                 request = requests.get((answer["prompt_id"], int(answer["sample"])))
                 tokens = [] if request is None else exact.get(request.id)
-                answer[EXACT] = None if tokens is None or visit.is_reference else math.fsum(tokens)
+                answer[EXACT] = None if tokens is None or visit.policy.is_reference else math.fsum(tokens)
             pairs = [(answer["logprobs"], answer[REFERENCE_LOGPROBS]) for answer in found]
             estimates = {"kl_k1": [k1(p, r) for p, r in pairs], "kl_k3": [k3(p, r) for p, r in pairs]}
             found[0]["samples"] = estimates | {EXACT: [answer[EXACT] for answer in found]}

@@ -1,7 +1,5 @@
 """Log-probs of given tokens under the weights that the engine serves, kept on disk and resumed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,9 +34,8 @@ class Request:
 
 def prompt_request(ids: Sequence[int]) -> Request | None:
     """A prompt's own tokens after the first; None for a prompt of one token. Equal prompts have one id."""
-    if len(ids) < 2:
-        return None
-    return Request(f"prompt/{scores_schema.digest(list(ids))[:16]}", ids[:1], ids[1:])
+    name = f"prompt/{scores_schema.digest(list(ids))[:16]}"
+    return Request(name, ids[:1], ids[1:]) if len(ids) > 1 else None
 
 
 def prompt_requests(visit: Visit, prompts: Sequence[str]) -> list[Request | None]:

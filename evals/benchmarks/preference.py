@@ -4,8 +4,6 @@ Rafailov et al., arXiv 2305.18290 (implicit reward); Razin et al., arXiv 2410.08
 answer's own probability falls); Chen et al., arXiv 2405.19534 (ranking accuracy: the policy alone, without reference).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +15,7 @@ from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
 from evals.benchmarks.buckets import by_name, by_quantile
 from evals.benchmarks.logprobs import Request, are_complete, complete, perplexities, prompt_request
 from evals.benchmarks.rows import read
-from trainers.common.chat import pair_ids
-from trainers.common.plugins import checked
-from trainers.common.turns import DataError, after_history, as_turns
+from trainers.common import DataError, after_history, as_turns, checked, pair_ids
 
 _SIDES = ("chosen", "rejected")
 
@@ -84,7 +80,7 @@ class Preference(Benchmark):
         return [row["prompt"][-1]["content"]]
 
     def collect(self, visit: Visit, rows: list[Row]) -> None:
-        prompts = self._prompts(visit, rows) if visit.is_reference else []
+        prompts = self._prompts(visit, rows) if visit.policy.is_reference else []
         complete(visit, [*self._answers(visit, rows), *prompts])
 
     def needs_reference(self, visit: Visit, rows: list[Row]) -> bool:

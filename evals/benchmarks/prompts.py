@@ -1,7 +1,5 @@
 """Kind `prompts`: a set of prompts, of one turn or several, and how the answers are written; judges compare them later."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

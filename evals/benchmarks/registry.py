@@ -4,10 +4,8 @@ A kind from outside the package is reached as `path/to/file.py:ClassName` or thr
 `dpo_beta_harness.benchmarks`; its parameters are the keyword arguments of its `__init__`.
 """
 
-from __future__ import annotations
-
 from evals.benchmarks.base import Benchmark, BenchmarkError
-from trainers.common.plugins import Registry
+from trainers.common import Registry, refuse
 
 KINDS = Registry(
     "benchmark kind",
@@ -35,11 +33,13 @@ def find(kind: str) -> type[Benchmark]:
         BenchmarkError: unknown, not there, or no subclass of Benchmark.
     """
     found = KINDS.load(kind)
-    if not (isinstance(found, type) and issubclass(found, Benchmark)):
-        raise BenchmarkError(f"{kind!r} is not a subclass of evals.benchmarks.base.Benchmark")
+    base = isinstance(found, type) and issubclass(found, Benchmark)
     lacking = [key for key in ("kind", "metrics") if not hasattr(found, key)]
-    if lacking:
-        raise BenchmarkError(f"kind {kind!r} does not set {lacking[0]!r}; see evals.benchmarks.base")
+    refuse(
+        BenchmarkError,
+        (not base, f"{kind!r} is not a subclass of evals.benchmarks.base.Benchmark"),
+        (lacking, f"kind {kind!r} does not set {', '.join(lacking)}; see evals.benchmarks.base"),
+    )
     return found
 
 

@@ -1,7 +1,5 @@
 """Prompt rows from files, in the shapes that prompt sets come in."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Sequence
@@ -9,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.benchmarks.base import BenchmarkError, Row
-from trainers.common.rows import not_an_object, read_rows
-from trainers.common.turns import DataError
+from trainers.common import DataError, not_an_object, read_rows, refuse
 
 #: Keys that may hold the id of a row, the first that is there; else it is row-<line>.
 ID_KEYS = ("id", "question_id", "key")
@@ -54,13 +51,17 @@ def text_of(row: Row, keys: Sequence[str], where: str) -> str:
     Raises:
         BenchmarkError: none is there, or it is not a text.
     """
-    key = next((key for key in keys if key in row), None)
-    if key is None:
-        raise BenchmarkError(f"{where}: the row has no {' or '.join(map(repr, keys))}; add it")
-    value = row[key]
-    if not isinstance(value, str) or not value.strip():
-        raise BenchmarkError(f"{where}: {key!r} must be a non-empty text, got {value!r:.80}")
-    return value
+    key = next((key for key in keys if key in row), "")
+    value: Any = row.get(key)
+    refuse(
+        BenchmarkError,
+        (not key, f"{where}: the row has no {' or '.join(map(repr, keys))}; add it"),
+        (
+            not isinstance(value, str) or not value.strip(),
+            f"{where}: {key!r} must be a non-empty text, got {value!r:.80}",
+        ),
+    )
+    return str(value)
 
 
 def load_prompts(path: Path, limit: int | None) -> list[Row]:

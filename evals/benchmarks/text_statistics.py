@@ -1,7 +1,5 @@
 """Statistics of one answer that say how it is written, not how good it is."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Verifiable instruction following: exact checkers for natural-language constraints and the gold reward over them."""
 
-from __future__ import annotations
-
 from evals.constraints import counts, form, wording  # noqa: F401  (importing them registers the kinds)
 from evals.constraints.registry import (
     RULE,

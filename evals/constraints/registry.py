@@ -8,10 +8,8 @@ A constraint is plain data, ``{"kind": str, "args": {...}}``, so it travels in J
         def check(self, text, args): return not EMOJI.search(text)
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,8 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from evals.constraints.text import is_empty
-from trainers.common.files import Json, file_hash
-from trainers.common.plugins import Registry, problem_of
+from trainers.common import Json, Registry, UserError, file_hash, problem_of
 
 RULE = "gold_reward/1: share of the prompt's constraints satisfied by exact checks; an empty answer satisfies none"
 """Text and version of the rule, kept with every pair it decided."""
@@ -31,7 +28,7 @@ Arguments = Mapping[str, Any]
 _Text = Annotated[str, Field(pattern=r"\S", description="a non-empty string")]
 
 
-class ConstraintError(ValueError):
+class ConstraintError(UserError):
     """A constraint that cannot be checked: unknown kind, or missing, unknown or ill-typed arguments."""
 
 
@@ -60,12 +57,13 @@ class Constraint(ABC):
     """One kind of constraint. ``arguments`` declares its arguments; both methods get validated ones."""
 
     arguments: ClassVar[Arguments] = {}
-    #: What ``describe`` returns where a kind has no method of its own.
+    #: What ``describe`` fills in where a kind has no method of its own: its arguments by name, and {s} for more than one.
     instruction: ClassVar[str]
 
     def describe(self, args: Args) -> str:
         """The instruction to put into a prompt, one English sentence."""
-        return self.instruction
+        relation = str(args.get("relation")).replace("_", " ")
+        return self.instruction.format_map({**args, "relation": relation, "s": "" if args.get("n") == 1 else "s"})
 
     @abstractmethod
     def check(self, text: str, args: Args) -> bool:
@@ -74,6 +72,25 @@ class Constraint(ABC):
 
 KINDS = Registry("constraint kind", {}, (), (Constraint,), ConstraintError)
 register = KINDS.register
+Holds = Callable[[str, Args], bool]
+
+
+def builtin(instruction: str | Callable[[Args], str], **arguments: Any) -> Callable[[Holds], Holds]:
+    """Decorator that makes a function a kind of its name: it gets an answer that is not empty, and validated arguments.
+
+    Args:
+        instruction: as `Constraint.instruction`, or a function of the arguments that gives it.
+        arguments: as `Constraint.arguments`.
+    """
+
+    def add(holds: Holds) -> Holds:
+        said = {"describe": lambda self, args: instruction(args)} if callable(instruction) else {}
+        members = {name: getattr(holds, name) for name in ("__module__", "__doc__")} | said
+        members |= {"arguments": arguments, "instruction": instruction, "check": staticmethod(holds)}
+        register(holds.__name__)(type(holds.__name__, (Constraint,), members))
+        return holds
+
+    return add
 
 
 class _Spec(BaseModel):

@@ -10,8 +10,6 @@ Abbreviations ("e.g.", "Dr."), initials ("J. Doe") and list numbers ("1. ") clos
 break before a list item, close a sentence too. A last fragment without terminator counts; pieces without a word do not.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -1,7 +1,5 @@
 """What an engine does for the rest of `evals`: sample, score continuations, swap weights."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import threading
@@ -169,9 +167,8 @@ def end_with_engine(engine: Engine, grace: float = 0.0) -> None:
 
 def choose_backend(config: EngineConfig) -> str:
     """The backend `auto` stands for on this machine."""
-    if config.backend != "auto":
-        return config.backend
-    return "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
+    there = "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
+    return there if config.backend == "auto" else config.backend
 
 
 def choose_dtype(config: EngineConfig) -> str:

@@ -1,7 +1,5 @@
 """One user message as token ids, and the seeds of its samples."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

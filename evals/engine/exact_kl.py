@@ -5,18 +5,24 @@ only the sampled prefix is left to chance (Amini, Vieira and Cotterell 2504.1063
 which know the log-prob of the sampled token alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from evals.engine.base import EngineError, TokenKl
 
 Requests = Sequence[tuple[Sequence[int], Sequence[int]]]
 #: Positions of which both models' logits are held at once, and positions of which the probabilities are.
 _POSITIONS, _CHUNK = 1024, 128
+
+
+def padded(rows: Sequence[Sequence[int]], side: str, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids with zeros at one side, and the mask of what is not padding; both of shape (rows, longest), integers."""
+    ids = [torch.tensor(list(row), device=device) for row in rows]
+    mask = [torch.ones_like(row) for row in ids]
+    return pad_sequence(ids, True, padding_side=side), pad_sequence(mask, True, padding_side=side)
 
 
 @torch.inference_mode()
@@ -34,12 +40,8 @@ def exact_kl(policy: Any, reference: Any, requests: Requests) -> list[TokenKl]:
         while size < len(order) and (size + 1) * lengths[order[size]] <= _POSITIONS:
             size += 1
         part, order = order[:size], order[size:]
-        longest = max(lengths[i] for i in part)
-        ids = torch.zeros((size, longest), dtype=torch.long, device=policy.device)
-        mask = torch.zeros_like(ids)
-        for row, i in enumerate(part):  # padded at the end, where a causal model does not look
-            ids[row, : lengths[i]] = torch.tensor([*requests[i][0], *requests[i][1]], device=policy.device)
-            mask[row, : lengths[i]] = 1
+        # padded at the end, where a causal model does not look
+        ids, mask = padded([[*requests[i][0], *requests[i][1]] for i in part], "right", policy.device)
         ours, theirs = (model(input_ids=ids, attention_mask=mask).logits for model in (policy, reference))
         if ours.shape != theirs.shape:
             raise EngineError(

@@ -1,7 +1,5 @@
 """Adapters of checkpoints merged into the base model for as long as they are served."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

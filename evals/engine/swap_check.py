@@ -4,14 +4,13 @@ Policies that differ only in how beta was set can be closer to each other than o
 transformers is not enough: the engine's own answer must also have changed where the checkpoint changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evals.engine.base import Engine, EngineError
 from evals.engine.chat import chat_ids
+from trainers.common import refuse
 
 PROBE = "Name one reason why the sky looks blue."
 PROBE_ANSWER = " Sunlight is scattered by the air, and blue light is scattered the most."
@@ -86,12 +85,17 @@ def check_swap(engine: Engine, model_dir: Path, dtype: str, previous: SwapCheck 
     """
     replicas, theirs = engine_logprobs(engine), _expected(model_dir, *_ids(engine), engine.trust_remote_code)
     expected, tolerance = _mean(theirs), TOLERANCE.get(dtype, 0.1)
-    for ours in replicas:
-        if not abs(_mean(ours) - expected) <= tolerance:  # written so that NaN fails
-            raise EngineError(
-                f"after the swap to {model_dir} the probe's log-prob per token is {_mean(ours):.4f} in the engine and "
-                f"{expected:.4f} in transformers (tolerance {tolerance}): the engine does not serve these weights"
+    refuse(
+        EngineError,
+        *(
+            (
+                not abs(mean - expected) <= tolerance,  # written so that NaN fails
+                f"after the swap to {model_dir} the probe's log-prob per token is {mean:.4f} in the engine and "
+                f"{expected:.4f} in transformers (tolerance {tolerance}): the engine does not serve these weights",
             )
+            for mean in map(_mean, replicas)
+        ),
+    )
     policies = engines = None
     distinguishable = False
     if previous is not None:

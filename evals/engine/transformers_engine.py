@@ -1,26 +1,21 @@
 """The engine for machines without vLLM, and the reference that vLLM's outputs are compared with."""
 
-from __future__ import annotations
-
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evals.engine.base import EngineConfig, EngineError, Generated, Sampling, TokenKl, Weights, choose_dtype
-from evals.engine.exact_kl import exact_kl
+from evals.engine.exact_kl import Requests, exact_kl, padded
 from evals.progress import batches
 
 _BATCH = 32
 #: Positions whose scores over the vocabulary are held at once when likelihoods are computed.
 _SCORED_POSITIONS = 4096
-
-
-Requests = Sequence[tuple[Sequence[int], Sequence[int]]]
 
 
 def load(model_dir: Path, dtype: str, trust_remote_code: bool = False) -> Any:
@@ -42,7 +37,7 @@ def score(model: Any, requests: Requests) -> list[tuple[torch.Tensor, bool]]:
         longest = lengths[order[min(start + _BATCH, len(order)) - 1]]
         part = order[start : start + max(1, min(_BATCH, _SCORED_POSITIONS // longest))]
         start += len(part)
-        ids, mask = _padded([[*requests[i][0], *requests[i][1]] for i in part], "right", model.device)
+        ids, mask = padded([[*requests[i][0], *requests[i][1]] for i in part], "right", model.device)
         logits = model(input_ids=ids, attention_mask=mask).logits.float()
         for k, i in enumerate(part):
             first, last = len(requests[i][0]), lengths[i]
@@ -51,13 +46,6 @@ def score(model: Any, requests: Requests) -> list[tuple[torch.Tensor, bool]]:
             picked = scores.gather(-1, target[:, None]).squeeze(-1)
             results[i] = (picked, bool((scores.argmax(-1) == target).all()))
     return results
-
-
-def _padded(rows: Sequence[Sequence[int]], side: str, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids with zeros at one side, and the mask of what is not padding; both of shape (rows, longest), integers."""
-    ids = [torch.tensor(list(row), device=device) for row in rows]
-    mask = [torch.ones_like(row) for row in ids]
-    return pad_sequence(ids, True, padding_side=side), pad_sequence(mask, True, padding_side=side)
 
 
 class TransformersEngine:
@@ -120,7 +108,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def _decode(self, prompts: list[Sequence[int]], sampling: Sampling, seeds: list[int] | None) -> list[Generated]:
         rows = len(prompts)
-        ids, mask = _padded(prompts, "left", self._device)
+        ids, mask = padded(prompts, "left", self._device)
         generators = [torch.Generator(self._device).manual_seed(seed) for seed in seeds] if seeds else None
         tokens: list[list[int]] = [[] for _ in prompts]
         logprobs: list[list[float]] = [[] for _ in prompts]
@@ -144,27 +132,22 @@ class TransformersEngine:
                     continue
                 tokens[i].append(token)
                 logprobs[i].append(float(scores[i, token]))
-                if token in self._ends or (sampling.stop and self._stopped(tokens[i], sampling.stop)):
+                text = self._text(tokens[i]) if sampling.stop else ""
+                if token in self._ends or any(word in text for word in sampling.stop):
                     reasons[i] = "stop"
             if all(reasons):
                 break
             ids = picked[:, None]
             mask = torch.cat([mask, mask.new_ones((rows, 1))], dim=1)
             positions = positions[:, -1:] + 1
+        cut = re.compile("|".join(map(re.escape, sampling.stop)) or r"(?!)")
         return [
-            Generated(self._text(ids, sampling.stop), ids, lps, reason or "length")
+            Generated(cut.split(self._text(ids), maxsplit=1)[0], ids, lps, reason or "length")
             for ids, lps, reason in zip(tokens, logprobs, reasons, strict=True)
         ]
 
-    def _stopped(self, ids: list[int], stop: tuple[str, ...]) -> bool:
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return any(word in text for word in stop)
-
-    def _text(self, ids: list[int], stop: tuple[str, ...]) -> str:
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        for word in stop:
-            text = text.split(word)[0]
-        return str(text)
+    def _text(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     @staticmethod
     def _pick(scores: torch.Tensor, sampling: Sampling, generators: list[torch.Generator] | None) -> torch.Tensor:

@@ -1,7 +1,5 @@
 """One vLLM engine for all policies: weights are swapped in place instead of starting an engine per policy."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ from evals.engine.base import (
     Weights,
     choose_dtype,
 )
-from trainers.common.files import Json
+from trainers.common import Json, refuse
 
 #: Ranks of adapters that vLLM has room for; the next larger one is taken.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -31,25 +29,18 @@ def prepare_environment(kv_cache_gib: int) -> bool:
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     import torch
 
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     on_cpu = not torch.cuda.is_available()
+    settings = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
     if on_cpu:
-        # vLLM compiles some helpers even where enforce_eager is set; that takes a C++ compiler, which a machine may lack
-        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(kv_cache_gib))
-        # the default binding leaves a core idle: on two cores that halves the throughput
-        cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
+        settings |= {
+            # vLLM compiles some helpers even where enforce_eager is set; that takes a C++ compiler, which a machine may lack
+            "TORCH_COMPILE_DISABLE": "1",
+            "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gib),
+            # the default binding leaves a core idle: on two cores that halves the throughput
+            "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+        }
+    os.environ.update({**settings, **os.environ})
     return on_cpu
-
-
-def _room_for(rank: int) -> int:
-    """The rank vLLM makes room for."""
-    fitting = [size for size in RANKS if size >= rank]
-    if not fitting:
-        raise EngineError(f"vLLM serves adapters up to rank {RANKS[-1]}, and lora.r is {rank}; set lora: merge")
-    return fitting[0]
 
 
 class VllmEngine:
@@ -65,16 +56,24 @@ class VllmEngine:
     def __init__(self, model_dir: Path, config: EngineConfig) -> None:
         self._on_cpu = on_cpu = prepare_environment(config.kv_cache_gib)
         self._dtype = choose_dtype(config)
-        if on_cpu and config.lora == "adapters":
-            raise EngineError(
-                "evaluation.engine.lora is 'adapters', and prompt log-probs fail with adapters on CPUs; set it to merge"
-            )
+        self._with_adapters, self._adapter, self._served = config.lora == "adapters", None, 0
+        room = [rank for rank in RANKS if rank >= config.lora_rank]
+        refuse(
+            EngineError,
+            (
+                self._with_adapters and on_cpu,
+                "evaluation.engine.lora is 'adapters', and prompt log-probs fail with adapters on CPUs; set it to merge",
+            ),
+            (
+                self._with_adapters and not room,
+                f"vLLM serves adapters up to rank {RANKS[-1]}, and lora.r is {config.lora_rank}; set lora: merge",
+            ),
+        )
         from vllm import LLM
 
         extra: Json = {"enforce_eager": True} if on_cpu else {"gpu_memory_utilization": config.gpu_memory_utilization}
-        self._with_adapters, self._adapter, self._served = config.lora == "adapters", None, 0
         if self._with_adapters:  # policies are visited one after another, so one adapter is on it at a time
-            extra |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _room_for(config.lora_rank)}
+            extra |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room[0]}
         try:
             self._llm = LLM(
                 str(model_dir),

@@ -1,7 +1,5 @@
 """What vLLM's worker processes do for a weight swap; vLLM mixes the class into its own worker (`worker_extension_cls`)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

@@ -3,11 +3,9 @@
 A judge never guesses: where it gives no verdict the value is None with a reason, and the case is counted.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
-import math
+import sys
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges.cache import Cost, JudgeCache, Reply
-from trainers.common.files import Json
+from trainers.common import Json, UserError
 
 
-class JudgeError(ValueError):
+class JudgeError(UserError):
     """A judge that cannot work as configured; the message names the key, the value and the fix."""
 
 
@@ -105,6 +103,7 @@ class Comparison:
     words: tuple[str | None, str | None] = (None, None)
 
 
+_LARGEST = sys.float_info.max
 IDENTICAL = "identical answers"
 SILENT = Reply(None, "the judge gave no reply", final=False)
 
@@ -181,11 +180,9 @@ class Judging:
         texts: list[tuple[str, ...]] = [(a, b) for _, a, b in zip(questions, first, second, strict=True)]
         real = [i for i, (a, b) in enumerate(texts) if a != b]
         out = [Comparison(0.5, reason=IDENTICAL)] * len(texts)
-        if self.judge.compares:
-            asked = [texts[i] for i in real] + [texts[i][::-1] for i in real]
-        else:
-            asked = [texts[i][:1] for i in real] + [texts[i][1:] for i in real]
-        replies = self._ask([Request(questions[i], shown) for i, shown in zip(real * 2, asked, strict=True)])
+        shown = [(texts[i], texts[i][::-1]) if self.judge.compares else (texts[i][:1], texts[i][1:]) for i in real]
+        asked = [one for one, _ in shown] + [two for _, two in shown]
+        replies = self._ask([Request(questions[i], answers) for i, answers in zip(real * 2, asked, strict=True)])
         for i, one, two in zip(real, replies[: len(real)], replies[len(real) :], strict=True):
             out[i] = _compared(self.judge.compares, one, two)
         return out
@@ -221,10 +218,10 @@ class Judging:
         return replies
 
     def _check(self, reply: Reply) -> None:
-        if reply.value is None:
-            return
-        if not math.isfinite(reply.value) or (self.judge.compares and not 0 <= reply.value <= 1):
-            expected = "a preference in 0..1" if self.judge.compares else "a finite score"
+        low, high, expected = (
+            (0, 1, "a preference in 0..1") if self.judge.compares else (-_LARGEST, _LARGEST, "a finite score")
+        )
+        if reply.value is not None and not low <= reply.value <= high:
             raise JudgeError(f"{type(self.judge).__name__} answered {reply.value!r}; it must give {expected}, or None")
 
     def _key(self, request: Request) -> str:

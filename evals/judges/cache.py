@@ -1,7 +1,5 @@
 """Replies of judges, kept in one append-only JSONL file that survives kills and several writers."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -10,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from trainers.common.events import EventTail
 
 #: Seconds between syncs: fast judges give thousands of replies a second, and each sync costs milliseconds.
 SYNC_EVERY_S = 1.0
@@ -28,7 +28,7 @@ class Cost:
         """Prompt and completion together."""
         return self.prompt_tokens + self.completion_tokens
 
-    def __add__(self, other: Cost) -> Cost:
+    def __add__(self, other: "Cost") -> "Cost":
         return Cost(
             self.requests + other.requests,
             self.prompt_tokens + other.prompt_tokens,
@@ -65,7 +65,7 @@ class JudgeCache:
         self._rows: dict[str, Reply] = {}
         self._identities: set[str] = set()
         self._costs: dict[str, Cost] = {}
-        self._offset = 0
+        self._tail = EventTail(self.path)
         self._synced = 0.0
         self.refresh()
 
@@ -85,16 +85,8 @@ class JudgeCache:
 
     def refresh(self) -> None:
         """Read the rows that this or other processes have added."""
-        if not self.path.is_file():
-            return
-        with self.path.open("rb") as handle:
-            handle.seek(self._offset)
-            data = handle.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            if line.strip():
-                self._take(line)
+        for line in filter(bytes.strip, self._tail.lines()):
+            self._take(line)
 
     def introduce(self, judge: str, identity: Mapping[str, Any]) -> None:
         """Write once what the judge with this digest is."""
@@ -115,11 +107,11 @@ class JudgeCache:
         # ASCII, so that text with a lone surrogate can be written.
         line = json.dumps(row, allow_nan=False).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:  # closing it releases the lock
+        with self.path.open("a+b") as file:  # closing it releases the lock
             fcntl.flock(file, fcntl.LOCK_EX)
-            if not _ends_a_line(self.path):
-                line = b"\n" + line
-            file.write(line)
+            size = file.seek(0, os.SEEK_END)
+            torn = size and os.pread(file.fileno(), 1, size - 1) != b"\n"
+            file.write(b"\n" + line if torn else line)
             file.flush()
             if time.monotonic() - self._synced >= SYNC_EVERY_S:
                 os.fsync(file.fileno())
@@ -144,9 +136,3 @@ class JudgeCache:
         self._costs[judge] = self.spent(judge) + cost
         if reply is not None:
             self._rows.setdefault(key, reply)
-
-
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        return not size or os.pread(file.fileno(), 1, size - 1) == b"\n"

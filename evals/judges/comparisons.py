@@ -10,16 +10,12 @@ Rows of `comparisons/<benchmark>.jsonl`:
 `comparisons/<benchmark>.json` says for each judge what it is (identity), what it was asked and what went wrong.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evals.judges.base import Judging, Question
-from trainers.common import scores_schema
-from trainers.common.files import Json
-from trainers.common.jsonl import read_jsonl, write_jsonl
+from trainers.common import Json, read_jsonl, scores_schema, write_jsonl
 
 SCHEMA_VERSION = 1
 COMPARISONS = "comparisons"

@@ -1,7 +1,5 @@
 """An OpenAI-compatible chat endpoint: retries with back-off, a rate limit, and a budget."""
 
-from __future__ import annotations
-
 import contextlib
 import email.utils
 import json
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.judges.base import JudgeError
 from evals.judges.cache import Cost
-from trainers.common.files import Json
+from trainers.common import Json, refuse
 
 if TYPE_CHECKING:
     import httpx
@@ -54,10 +52,11 @@ class Budget:
     def take(self) -> None:
         """Reserve one request; Unanswered where none is left."""
         with self._lock:
-            if self._max_requests is not None and self._requests >= self._max_requests:
-                raise Unanswered("request budget spent")
-            if self._max_tokens is not None and self._tokens >= self._max_tokens:
-                raise Unanswered("token budget spent")
+            refuse(
+                Unanswered,
+                (self._max_requests is not None and self._requests >= self._max_requests, "request budget spent"),
+                (self._max_tokens is not None and self._tokens >= self._max_tokens, "token budget spent"),
+            )
             self._requests += 1
 
     def charge(self, usage: Mapping[str, Any]) -> Cost:
@@ -110,7 +109,7 @@ class Endpoint:
             )
         return value
 
-    def client(self) -> httpx.Client:
+    def client(self) -> "httpx.Client":
         """A client with the key in its headers."""
         import httpx
 
@@ -119,7 +118,7 @@ class Endpoint:
         return httpx.Client(headers=headers, timeout=self.timeout_s)
 
     def chat(
-        self, client: httpx.Client, body: Mapping[str, Any], pace: Pace, budget: Budget, stop: threading.Event
+        self, client: "httpx.Client", body: Mapping[str, Any], pace: Pace, budget: Budget, stop: threading.Event
     ) -> tuple[Json, Cost]:
         """One chat completion: its JSON and what it cost.
 
@@ -147,7 +146,7 @@ class Endpoint:
                 pause = self.backoff_s * 2 ** (attempts - 1) * random.uniform(0.5, 1.0)
                 pause = min(max(pause, problem.wait), LONGEST_PAUSE)
 
-    def _once(self, client: httpx.Client, content: bytes) -> Json:
+    def _once(self, client: "httpx.Client", content: bytes) -> Json:
         import httpx
 
         url = self.base_url.rstrip("/") + "/chat/completions"
@@ -181,13 +180,9 @@ class Endpoint:
         return text.replace(key, "[key]") if key else text
 
 
-def _until(date: str) -> float:
-    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
-
-
 def _retry_after(value: str | None) -> float:
     """Seconds the server asks to wait, from a Retry-After header: a number or a date; 0 without one."""
-    for read in (float, _until):
+    for read in (float, lambda date: email.utils.parsedate_to_datetime(date).timestamp() - time.time()):
         with contextlib.suppress(TypeError, ValueError):
             return max(read(value or ""), 0.0)
     return 0.0

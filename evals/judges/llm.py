@@ -1,7 +1,6 @@
 """An LLM judge behind an OpenAI-compatible endpoint (a hosted API, or `vllm serve`)."""
 
-from __future__ import annotations
-
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,8 +16,7 @@ from evals.judges.cache import Cost, Reply
 from evals.judges.endpoint import Budget, Endpoint, Pace, Unanswered
 from evals.judges.served import Server
 from evals.judges.templates import load_template
-from trainers.common.files import Json, file_hash
-from trainers.common.plugins import checked
+from trainers.common import Json, checked, file_hash, refuse
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -69,31 +67,39 @@ class LLMJudge(Judge):
         retries: NonNegativeInt = 5,
         backoff_s: NonNegativeFloat = 1.0,
     ) -> None:
-        if (base_url is None) == (serve is None):
-            raise JudgeError(
-                "base_url or serve is needed, and not both: the address of a server, or a model to start one with"
-            )
-        if serve is None and serve_options is not None:
-            raise JudgeError("serve_options are for serve; remove them, or give a model to serve instead of base_url")
-        model = model or Path(serve or "").name
-        if not model:
-            raise JudgeError("needs the parameter 'model': the name that the server knows it by")
-        self._server = None if serve is None else Server(serve, model, serve_options or {})
-        if base_url is not None:
-            parts = urlsplit(base_url)
-            if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise JudgeError(f"base_url is {base_url!r}; it must be like http://localhost:8000/v1")
-            if "@" in parts.netloc or parts.query:
-                raise JudgeError("base_url must hold no credentials; name an environment variable in api_key_env")
-        extra = dict(extra_body or {})
-        if "messages" in extra:
-            raise JudgeError("extra_body must not hold 'messages': they come from the template; remove the key")
+        name, extra = model or Path(serve or "").name, dict(extra_body or {})
+        address = urlsplit("http://served" if base_url is None else base_url)
+        refuse(
+            JudgeError,
+            (
+                (base_url is None) == (serve is None),
+                "base_url or serve is needed, and not both: the address of a server, or a model to start one with",
+            ),
+            (
+                serve is None and serve_options is not None,
+                "serve_options are for serve; remove them, or give a model to serve instead of base_url",
+            ),
+            (not name, "needs the parameter 'model': the name that the server knows it by"),
+            (
+                address.scheme not in ("http", "https") or not address.netloc,
+                f"base_url is {base_url!r}; it must be like http://localhost:8000/v1",
+            ),
+            (
+                "@" in address.netloc or address.query,
+                "base_url must hold no credentials; name an environment variable in api_key_env",
+            ),
+            (
+                "messages" in extra,
+                "extra_body must not hold 'messages': they come from the template; remove the key",
+            ),
+        )
+        self._server = None if serve is None else Server(serve, name, serve_options or {})
         self.template = load_template(template)
         self.compares = self.template.compares
         self._endpoint = Endpoint(base_url or "", api_key_env, timeout_s, retries, backoff_s)
         self._concurrency, self._per_minute = concurrency, requests_per_minute
         self._limits, self.max_requests = (max_requests, max_tokens), max_requests
-        settings: Json = {"model": model, "temperature": temperature, "max_tokens": self.template.max_tokens}
+        settings: Json = {"model": name, "temperature": temperature, "max_tokens": self.template.max_tokens}
         if self.template.reads_logprobs:
             settings |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         self._settings = {key: value for key, value in (settings | extra).items() if value is not None}
@@ -127,10 +133,8 @@ class LLMJudge(Judge):
         try:
             while True:
                 # no more are handed out than can be asked: none waits in the pool when the server turns out to be down
-                while given_up is None and len(running) < self._concurrency:
-                    index = next(waiting, None)
-                    if index is None:
-                        break
+                free = self._concurrency - len(running) if given_up is None else 0
+                for index in itertools.islice(waiting, free):
                     running[pool.submit(self._one, requests[index], client, pace, budget, stop)] = index
                 if not running:
                     break

@@ -4,8 +4,6 @@ A judge from outside the package is reached as `path/to/file.py:ClassName` or th
 `dpo_beta_harness.judges`; its parameters are the keyword arguments of its `__init__`.
 """
 
-from __future__ import annotations
-
 from evals.judges.base import Judge, JudgeError
 from trainers.common.plugins import Registry
 

@@ -1,7 +1,5 @@
 """A reward model: any sequence-classification checkpoint, through transformers."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -14,8 +12,7 @@ from pydantic import Field, PositiveInt
 from evals.judges.base import Judge, JudgeError, Request
 from evals.judges.cache import Cost, Reply
 from evals.progress import batches
-from trainers.common.files import Json, file_hash, parameter_count
-from trainers.common.plugins import checked
+from trainers.common import Json, checked, file_hash, parameter_count, refuse
 
 #: Tokens read with an answer, roughly.
 _READ_TOKENS = 150
@@ -57,16 +54,20 @@ class RewardModelJudge(Judge):
         if not isinstance(model, str):
             return params, {}
         folder = (base / Path(model).expanduser()).resolve()
-        if not folder.is_dir():
-            if model.startswith((".", "/", "~")) or model.count("/") != 1:
-                raise JudgeError(
-                    f"model is {model!r}; no such folder: {folder} (paths are relative to the matrix file); give a "
-                    "checkpoint folder, or a name on the hub (owner/name)"
-                )
-            return params, {}
-        if not (folder / "config.json").is_file():
-            raise JudgeError(f"model is {model!r}; {folder} has no config.json, so it is not a checkpoint")
-        return {**params, "model": str(folder)}, {"model": _stamp(folder)}
+        there, on_the_hub = folder.is_dir(), not model.startswith((".", "/", "~")) and model.count("/") == 1
+        refuse(
+            JudgeError,
+            (
+                not there and not on_the_hub,
+                f"model is {model!r}; no such folder: {folder} (paths are relative to the matrix file); give a "
+                "checkpoint folder, or a name on the hub (owner/name)",
+            ),
+            (
+                there and not (folder / "config.json").is_file(),
+                f"model is {model!r}; {folder} has no config.json, so it is not a checkpoint",
+            ),
+        )
+        return ({**params, "model": str(folder)}, {"model": _stamp(folder)}) if there else (params, {})
 
     def seconds_each(self, flops: Callable[[], float]) -> float | None:
         folder = Path(self._name)
@@ -74,14 +75,15 @@ class RewardModelJudge(Judge):
 
     def identity(self) -> Json:
         folder = Path(self._name)
-        weights = {"content": _content_hash(folder)} if folder.is_dir() else self._on_the_hub()
+        model = None if folder.is_dir() else self._load()[0]
+        # On the hub the commit that the revision stands for now, so that a moved branch is another judge.
+        weights = (
+            {"content": _content_hash(folder)}
+            if model is None
+            else {"name": self._name, "commit": getattr(model.config, "_commit_hash", None) or self._revision}
+        )
         settings = {"label": self._label, "max_length": self._max_length, "dtype": self._dtype_name()}
         return {"kind": "reward_model", **weights, **settings}
-
-    def _on_the_hub(self) -> Json:
-        # The commit that the revision stands for now, so that a moved branch is another judge.
-        model, _ = self._load()
-        return {"name": self._name, "commit": getattr(model.config, "_commit_hash", None) or self._revision}
 
     def _dtype_name(self) -> str:
         if self._dtype != "auto":
@@ -116,16 +118,20 @@ class RewardModelJudge(Judge):
 
     def _class_index(self, config: Any) -> int:
         labels = {int(i): str(name) for i, name in config.id2label.items()}
-        if config.num_labels == 1:
-            if self._label is not None:
-                raise JudgeError(f"label is {self._label!r}, but {self._name!r} has a single output; leave label out")
-            return 0
-        for index, name in labels.items():
-            if self._label in (index, name) and not isinstance(self._label, bool):
-                return index
-        raise JudgeError(
-            f"label is {self._label!r}; {self._name!r} has the classes {', '.join(labels.values())}: name one"
+        single, wanted = config.num_labels == 1, None if isinstance(self._label, bool) else self._label
+        found = [index for index, name in labels.items() if single or wanted in (index, name)]
+        refuse(
+            JudgeError,
+            (
+                single and self._label is not None,
+                f"label is {self._label!r}, but {self._name!r} has a single output; leave label out",
+            ),
+            (
+                not found,
+                f"label is {self._label!r}; {self._name!r} has the classes {', '.join(labels.values())}: name one",
+            ),
         )
+        return found[0]
 
     def ask(self, requests: Sequence[Request], spent: Cost) -> Iterator[tuple[int, Reply]]:
         model, tokenizer = self._load()
@@ -133,17 +139,11 @@ class RewardModelJudge(Judge):
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         # RoBERTa's two first positions hold no token: its tokenizer knows how many fit
         limit = self._max_length or min(positions or math.inf, tokenizer.model_max_length)
-        kept = []
-        for index, row in enumerate(rows):
-            if len(row["input_ids"]) > limit:
-                yield (
-                    index,
-                    Reply(None, "prompt and answer are longer than max_length", f"{len(row['input_ids'])} tokens"),
-                )
-            else:
-                kept.append(index)
-        kept.sort(key=lambda i: len(rows[i]["input_ids"]))
-        for part in batches(kept, self._batch_size):
+        lengths = [len(row["input_ids"]) for row in rows]
+        order = sorted(range(len(rows)), key=lengths.__getitem__)
+        for index in (i for i in order if lengths[i] > limit):
+            yield index, Reply(None, "prompt and answer are longer than max_length", f"{lengths[index]} tokens")
+        for part in batches([i for i in order if lengths[i] <= limit], self._batch_size):
             for index, score in zip(part, self._scores(model, tokenizer, [rows[i] for i in part]), strict=True):
                 yield index, Reply(score) if math.isfinite(score) else Reply(None, "the model's score is not finite")
 

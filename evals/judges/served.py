@@ -1,7 +1,5 @@
 """A vLLM server of a judge's own: started when the first reply is needed, stopped with the judge's process."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os
@@ -16,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges.base import JudgeError
-from trainers.common.events import tail
-from trainers.common.files import Json
+from trainers.common import Json, tail
 
 HOST = "127.0.0.1"
 #: A large model is loaded and compiled for minutes.

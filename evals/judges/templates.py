@@ -1,7 +1,5 @@
 """Prompt templates of LLM judges, from YAML files, and the parse of the verdict: found without doubt, or not at all."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -12,9 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, ValidationError, model_validator
 
 from evals.judges.base import JudgeError, Request
-from trainers.common.files import Json
-from trainers.common.plugins import problem_of
-from trainers.common.words import nearest
+from trainers.common import Json, nearest, problem_of, refuse
 
 FOLDER = Path(__file__).parent / "templates"
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -36,12 +32,13 @@ class TextVerdict(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if re.compile(self.pattern).groups != 1:
-            raise ValueError("pattern must have exactly one group, the verdict")
-        if (self.values is None) == (self.range is None):
-            raise ValueError("give either values or range")
-        if self.range is not None and self.range[0] >= self.range[1]:
-            raise ValueError("range must be [low, high], with low below high")
+        low, high = self.range or (0, 1)
+        refuse(
+            ValueError,
+            (re.compile(self.pattern).groups != 1, "pattern must have exactly one group, the verdict"),
+            ((self.values is None) == (self.range is None), "give either values or range"),
+            (low >= high, "range must be [low, high], with low below high"),
+        )
         return self
 
     @property
@@ -119,10 +116,14 @@ class Template(BaseModel):
     def _consistent(self) -> Self:
         expected = {"prompt", "answer_a", "answer_b"} if self.compares else {"prompt", "answer"}
         fields = {field for message in self.messages for field in _FIELD.findall(message.content)}
-        if fields != expected:
-            raise ValueError(f"messages must use exactly the fields {sorted(expected)}, found {sorted(fields)}")
-        if self.compares and not all(0 <= number <= 1 for number in self.verdict.numbers):
-            raise ValueError("a preference must be in 0..1: verdict.values or verdict.range")
+        refuse(
+            ValueError,
+            (fields != expected, f"messages must use exactly the fields {sorted(expected)}, found {sorted(fields)}"),
+            (
+                self.compares and not all(0 <= number <= 1 for number in self.verdict.numbers),
+                "a preference must be in 0..1: verdict.values or verdict.range",
+            ),
+        )
         return self
 
     @property

@@ -1,7 +1,5 @@
 """The verifiable judge: a reward that is a program, by default the share of a prompt's constraints that an answer satisfies."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +7,8 @@ from typing import Any
 from evals.constraints.registry import code_of as kind_code
 from evals.judges.base import Judge, JudgeError, Question, Request
 from evals.judges.cache import Cost, Reply
-from evals.rewards.base import RewardError
 from evals.rewards.registry import code_of, from_spec, placed
-from trainers.common.files import Json
+from trainers.common import Json, UserError
 
 #: Seconds that checking an answer takes, roughly.
 _CHECK_SECONDS = 2e-4
@@ -29,10 +26,7 @@ class VerifiableJudge(Judge):
     by_rule = True
 
     def __init__(self, reward: str | Mapping[str, Any] | None = None) -> None:
-        try:
-            self._reward = from_spec("constraints" if reward is None else reward)
-        except RewardError as error:
-            raise JudgeError(str(error)) from None
+        self._reward = from_spec("constraints" if reward is None else reward)
         self.context_keys = self._reward.reads
 
     @classmethod
@@ -61,11 +55,8 @@ class VerifiableJudge(Judge):
         for row in rows:
             try:
                 self._reward.check(row)
-            except RewardError as error:
+            except UserError as error:
                 raise JudgeError(f"prompt {row['prompt'][:60]!r}: {error}; or use another judge") from None
-        try:
-            found = self._reward.explained(rows, [request.answers[0] for request in requests])
-        except RewardError as error:
-            raise JudgeError(str(error)) from None
+        found = self._reward.explained(rows, [request.answers[0] for request in requests])
         for index, (value, words) in enumerate(found):
             yield index, Reply(value, None if value is not None else "the reward gave no score", words)

@@ -11,8 +11,6 @@ comparisons say which, and there are no scores: policies must not be compared on
 to one in ten that the server refuses (too long, say) only count as missing.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 import traceback
@@ -33,8 +31,7 @@ from evals.judges.base import Judging, Question, Tally
 from evals.judges.cache import JudgeCache
 from evals.judges.comparisons import Answers, compare_policies, read_answers, record_path, write_comparisons
 from evals.judges.registry import build as build_judge
-from trainers.common import scores_schema
-from trainers.common.files import Json
+from trainers.common import Json, scores_schema
 
 WIN_RATE, SCORE = "win_rate", "score"
 #: Kind of the score files written here.

@@ -3,8 +3,6 @@
 lm-eval's own vLLM model needs a distribution named `vllm` and starts a second engine; this one uses the running engine.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +17,7 @@ from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs, postproce
 from evals.engine.base import Engine, Sampling
 from evals.engine.chat import hashed_seed
 from evals.progress import Clock, batches, kept_rows
-from trainers.common import scores_schema
-from trainers.common.files import Json
+from trainers.common import Json, scores_schema
 
 # Results of the requests of an lm-eval task, appended to disk as they arrive, so that a killed task resumes.
 

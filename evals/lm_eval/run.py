@@ -1,7 +1,5 @@
 """Run one lm-eval task on an engine and keep what every document gave, in the shape of `scores/<benchmark>.json`."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterable

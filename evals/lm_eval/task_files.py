@@ -1,7 +1,5 @@
 """Which files of a folder define an lm-eval task: by the `task:` key inside, whatever the file is called."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ Sampling is the expensive part, so every answer is appended to ``<out>.samples.j
 killed build, started again with the same settings, samples only what is missing and ends in the same files.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +16,10 @@ from evals.preferences.flips import Noise, flip
 from evals.preferences.pairs import Completion, PromptSamples, Scored, identify, make_pairs
 from evals.preferences.rejected import RejectedPairs, add_rejected
 from evals.progress import batches
-from evals.rewards.base import Reward, RewardError, scores
+from evals.rewards.base import Reward, scores
 from evals.rewards.constraints import Constraints
-from trainers.common.errors import UserError
-from trainers.common.files import Json
-from trainers.common.jsonl import dump, read_jsonl, write_jsonl, write_text
-from trainers.common.scores_schema import append_rows
+from trainers.common import Json, UserError, dump, read_jsonl, refuse, write_jsonl, write_text
+from trainers.common.scores_schema import append_rows, whole_lines
 
 Sampler = Callable[[list[str], int, int], Sequence[Sequence[Completion]]]
 """(prompts, k, seed) -> k completions for each prompt; the same call must give the same answer."""
@@ -50,7 +46,7 @@ def build(
     reward: Reward | None = None,
     noise: Noise | None = None,
     disjoint_from: Sequence[str | os.PathLike[str]] = (),
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Json:
     """Sample, score and pair; writes ``out_path`` (pairs JSONL), ``<stem>.build.json`` and ``README.md`` beside it.
 
@@ -84,7 +80,12 @@ def build(
     if chunk < 1:
         raise BuildError(f"chunk must be >= 1, got {chunk}")
     for path in disjoint_from:
-        _require_disjoint(prompts, Path(path))
+        there = {row.get("prompt") for _, row in read_jsonl(path)}
+        shared = [row["id"] for row in prompts if row["prompt"] in there]
+        if shared:
+            raise BuildError(
+                f"{path}: shares {len(shared)} prompts with this build, the first is {shared[0]!r}; drop them"
+            )
     settings = {"k": k, "seed": seed, "policy": policy, "sampling": dict(sampling)}
     sampled = _sample(prompts, sampler, samples_path(out), settings, chunk, on_progress)
     scored = _score(reward, prompts, sampled)
@@ -144,10 +145,11 @@ def samples_path(out_path: str | os.PathLike[str]) -> Path:
 
 def validate(prompts: Sequence[Mapping[str, Any]], k: int, reward: Reward) -> None:
     """Refuse k below 2, no prompts, an id or a prompt that occurs twice, and rows that the reward cannot score."""
-    if k < 2:
-        raise BuildError(f"k must be >= 2 to make a pair, got {k}")
-    if not prompts:
-        raise BuildError("there are no prompts to sample from")
+    refuse(
+        BuildError,
+        (k < 2, f"k must be >= 2 to make a pair, got {k}"),
+        (not prompts, "there are no prompts to sample from"),
+    )
     seen: set[tuple[str, str]] = set()
     for row in prompts:
         identity, prompt = identify(row)
@@ -157,15 +159,8 @@ def validate(prompts: Sequence[Mapping[str, Any]], k: int, reward: Reward) -> No
             seen.add(key)
         try:
             reward.check(row)
-        except RewardError as error:
+        except UserError as error:
             raise BuildError(f"prompt row {identity!r}: {error}") from error
-
-
-def _require_disjoint(prompts: Sequence[Mapping[str, Any]], path: Path) -> None:
-    there = {row.get("prompt") for _, row in read_jsonl(path)}
-    shared = [row["id"] for row in prompts if row["prompt"] in there]
-    if shared:
-        raise BuildError(f"{path}: shares {len(shared)} prompts with this build, the first is {shared[0]!r}; drop them")
 
 
 def _score(
@@ -186,7 +181,7 @@ def _sample(
     path: Path,
     settings: Mapping[str, Any],
     chunk: int,
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: Callable[[int, int], None],
 ) -> dict[str, list[Completion]]:
     done = _resume(prompts, path, settings)
     for rows in batches(prompts, chunk):
@@ -197,15 +192,11 @@ def _sample(
         found = sampler([row["prompt"] for row in rows], settings["k"], settings["seed"])
         if len(found) != len(rows) or any(len(completions) != settings["k"] for completions in found):
             raise BuildError(f"the sampler must return {settings['k']} completions for each of {len(rows)} prompts")
-        fresh = [(row, list(c)) for row, c in zip(rows, found, strict=True) if row["id"] not in done]
-        lines = [
-            {"id": row["id"], "prompt": row["prompt"], "samples": [asdict(c) for c in completions]}
-            for row, completions in fresh
-        ]
+        fresh = {row["id"]: (row, list(c)) for row, c in zip(rows, found, strict=True) if row["id"] not in done}
+        lines = [{"id": i, "prompt": row["prompt"], "samples": [*map(asdict, c)]} for i, (row, c) in fresh.items()]
         append_rows(path, lines)
-        done.update({row["id"]: completions for row, completions in fresh})
-        if on_progress is not None:
-            on_progress(len(done), len(prompts))
+        done |= {name: completions for name, (_, completions) in fresh.items()}
+        on_progress(len(done), len(prompts))
     return done
 
 
@@ -213,18 +204,11 @@ def _resume(
     prompts: Sequence[Mapping[str, Any]], path: Path, settings: Mapping[str, Any]
 ) -> dict[str, list[Completion]]:
     """What the samples file already holds; a torn last line is cut off, a missing file is begun with the settings."""
-    if path.exists():
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with path.open("r+b") as file:
-                file.truncate(whole)
-    rows = read_jsonl(path) if path.exists() else []
+    rows = read_jsonl(path) if whole_lines(path) else []
     if not rows:
         append_rows(path, [{"settings": dict(settings)}])
         return {}
-    before = rows[0][1].get("settings")
-    now = json.loads(dump(settings))
+    before, now = rows[0][1].get("settings"), json.loads(dump(settings))
     if before != now:
         names = [key for key in now if not isinstance(before, dict) or before.get(key) != now[key]]
         raise BuildError(
@@ -232,10 +216,9 @@ def _resume(
         )
     texts = {row["id"]: row["prompt"] for row in prompts}
     done: dict[str, list[Completion]] = {}
-    for number, row in rows[1:]:
-        if row.get("id") not in texts:
-            continue
-        if row["prompt"] != texts[row["id"]]:
-            raise BuildError(f"{path}:{number}: prompt {row['id']!r} has another text now; delete the file")
-        done[row["id"]] = [Completion(**sample) for sample in row["samples"]]
+    for number, row in rows:
+        if row.get("id") in texts:
+            if row["prompt"] != texts[row["id"]]:
+                raise BuildError(f"{path}:{number}: prompt {row['id']!r} has another text now; delete the file")
+            done[row["id"]] = [Completion(**sample) for sample in row["samples"]]
     return done

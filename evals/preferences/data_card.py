@@ -1,7 +1,5 @@
 """The data card of a folder of preference pairs: how they were made, what they hold, and what to beware of."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -17,8 +15,7 @@ from scipy.stats import binomtest
 from evals.constraints import RULE, check
 from evals.constraints.text import words
 from evals.preferences.pairs import PromptSamples
-from trainers.common.files import Json
-from trainers.common.jsonl import read_jsonl, write_text
+from trainers.common import Json, read_jsonl, write_text
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _COLUMN = "log_prompt_perplexity"
@@ -93,8 +90,7 @@ def write_card(folder: str | os.PathLike[str]) -> Path:
         *(f"Rule: {rule}." for rule in rules),
         "Licence: Apache-2.0." if rules == [RULE] else "Licence: that of the prompts and of the sampled policy.",
     ]
-    for record in records:
-        parts.append(_section(record, [row for _, row in read_jsonl(folder / record["file"])]))
+    parts += [_section(record, [row for _, row in read_jsonl(folder / record["file"])]) for record in records]
     parts.append(_overlap(folder, [record["file"] for record in records]))
     path = folder / "README.md"
     write_text(path, "\n\n".join(parts) + "\n")
@@ -199,9 +195,8 @@ def _gaps(pairs: Sequence[Mapping[str, Any]]) -> str:
     """Every gap where they are few; else their quantiles."""
     found = [pair["score_chosen"] - pair["score_rejected"] for pair in pairs]
     gaps = Counter(round(gap, 3) for gap in found)
-    if len(gaps) <= _FEW_GAPS:
-        return _table(("score gap", "pairs"), sorted(gaps.items()))
-    return _quantiles("score", {"gap": found})
+    few = len(gaps) <= _FEW_GAPS
+    return _table(("score gap", "pairs"), sorted(gaps.items())) if few else _quantiles("score", {"gap": found})
 
 
 def _quantiles(what: str, groups: Mapping[str, Sequence[float]]) -> str:

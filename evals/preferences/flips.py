@@ -1,7 +1,5 @@
 """Label noise with its truth: some pairs are flipped, and every pair says whether it was and what its beta should be."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.preferences.pairs import PairError
-from trainers.common.files import Json
+from trainers.common import Json, refuse
 
 #: Column by which terciles are formed, by the word for it.
 COLUMNS = {"perplexity": "log_prompt_perplexity"}
@@ -34,16 +32,21 @@ class Noise:
     by: str | None = None
 
     def __post_init__(self) -> None:
-        wanted = 1 if self.by is None else 3
-        if self.by is not None and self.by not in COLUMNS:
-            raise PairError(f"flips by {self.by!r} are unknown; use {', '.join(COLUMNS)}")
-        if len(self.shares) != wanted or not all(0 <= share <= 1 for share in self.shares):
-            what = "one share" if wanted == 1 else "three shares (low, middle and high tercile)"
-            raise PairError(f"flips of {', '.join(map(str, self.shares))}: give {what} between 0 and 1")
-        for name, value in (("pref_beta", self.pref_beta), ("ratio", self.ratio)):
+        wanted, what = (1, "one share") if self.by is None else (3, "three shares (low, middle and high tercile)")
+        numbers = (("pref_beta", self.pref_beta), ("ratio", self.ratio))
+        refuse(
+            PairError,
+            (self.by not in (None, *COLUMNS), f"flips by {self.by!r} are unknown; use {', '.join(COLUMNS)}"),
+            (
+                len(self.shares) != wanted or not all(0 <= share <= 1 for share in self.shares),
+                f"flips of {', '.join(map(str, self.shares))}: give {what} between 0 and 1",
+            ),
             # A beta of 0 is no beta: the trainers refuse it.
-            if not 0 < value < math.inf:
-                raise PairError(f"{name} of the flips is {value}; it must be a finite number above 0")
+            *(
+                (not 0 < value < math.inf, f"{name} of the flips is {value}; it must be a finite number above 0")
+                for name, value in numbers
+            ),
+        )
 
 
 def truth_betas(flipped: Sequence[bool], ratio: float, mean: float) -> list[float]:
@@ -82,14 +85,13 @@ def flip(pairs: Sequence[Mapping[str, Any]], noise: Noise) -> tuple[list[Json], 
     seen: set[str] = set()
     for pair in pairs:
         name = pair.get("id")
-        if not isinstance(name, str) or name in seen:
-            raise PairError(f"pair {name!r}: pairs to be flipped need unique ids")
-        if "flipped" in pair:
-            raise PairError(f"pair {name!r} says already whether it is flipped; flip the clean pairs instead")
-        seen.add(name)
-    groups, terciles = [list(pairs)], []
-    if noise.by is not None:
-        groups = _terciles(pairs, COLUMNS[noise.by])
+        refuse(
+            PairError,
+            (not isinstance(name, str) or name in seen, f"pair {name!r}: pairs to be flipped need unique ids"),
+            ("flipped" in pair, f"pair {name!r} says already whether it is flipped; flip the clean pairs instead"),
+        )
+        seen.add(str(name))
+    groups, terciles = [list(pairs)] if noise.by is None else _terciles(pairs, COLUMNS[noise.by]), []
     flipped: set[str] = set()
     for group, share in zip(groups, noise.shares, strict=True):
         order = sorted(group, key=lambda p: hashlib.sha256(f"flip:{noise.seed}:{p['id']}".encode()).hexdigest())
@@ -120,12 +122,9 @@ def flip(pairs: Sequence[Mapping[str, Any]], noise: Noise) -> tuple[list[Json], 
 
 def _exchanged(pair: Mapping[str, Any]) -> Json:
     """The pair with the values of every key about its two answers exchanged (chosen, score_chosen, chosen_truncated, ...)."""
-    row = dict(pair)
-    for key in pair:
-        other = key.replace("chosen", "rejected")
-        if other != key and other in pair:
-            row[key], row[other] = pair[other], pair[key]
-    return row
+    sides = [(key, key.replace("chosen", "rejected")) for key in pair if "chosen" in key]
+    both = [(one, other) for one, other in sides if other in pair]
+    return {**pair, **{one: pair[other] for one, other in both}, **{other: pair[one] for one, other in both}}
 
 
 def _terciles(pairs: Sequence[Mapping[str, Any]], column: str) -> list[list[Mapping[str, Any]]]:

@@ -1,7 +1,5 @@
 """Preference pairs from scored completions: two answers to a prompt, where they differ in score."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.constraints import RULE
-from trainers.common.errors import UserError
-from trainers.common.files import Json
+from trainers.common import Json, UserError, refuse
 
 
 class PairError(UserError):
@@ -85,12 +82,12 @@ def make_pairs(
     Raises:
         PairError: a prompt row without ``id`` or ``prompt``, pairs_per_prompt < 1, min_gap < 0 or an unknown pairing.
     """
-    if pairs_per_prompt < 1:
-        raise PairError(f"pairs_per_prompt must be >= 1, got {pairs_per_prompt}")
-    if not min_gap >= 0:
-        raise PairError(f"min_gap must be >= 0, got {min_gap}")
-    if pairing not in PAIRINGS:
-        raise PairError(f"pairing is {pairing!r}; it must be one of {', '.join(PAIRINGS)}")
+    refuse(
+        PairError,
+        (pairs_per_prompt < 1, f"pairs_per_prompt must be >= 1, got {pairs_per_prompt}"),
+        (not min_gap >= 0, f"min_gap must be >= 0, got {min_gap}"),
+        (pairing not in PAIRINGS, f"pairing is {pairing!r}; it must be one of {', '.join(PAIRINGS)}"),
+    )
     pairs: list[Json] = []
     for prompt in samples:
         prompt_id, _ = identify(prompt.row)

@@ -5,8 +5,6 @@ are weighted towards those a small model obeys sometimes, since only they yield 
 between the splits once and for all, so train and held-out prompts share no topic whatever their seeds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,11 +85,9 @@ def _split_topics(split: str) -> list[Json]:
 
 
 def _number_words(rng: random.Random, language: str) -> Constraint:
-    limits = {"at_most": (15, 20, 30, 40), "at_least": (20, 30, 40)}
-    if language != "zh":
-        limits = {"at_most": (15, 20, 25, 30, 40, 50), "at_least": (40, 50, 60)}
+    most, least = ((15, 20, 30, 40), (20, 30, 40)) if language == "zh" else ((15, 20, 25, 30, 40, 50), (40, 50, 60))
     relation = rng.choice(("at_most", "at_most", "at_least"))
-    return {"relation": relation, "n": rng.choice(limits[relation])}
+    return {"relation": relation, "n": rng.choice(most if relation == "at_most" else least)}
 
 
 def _number_sentences(rng: random.Random, language: str) -> Constraint:
@@ -127,9 +123,8 @@ def _args(kind: str, rng: random.Random, topic: Mapping[str, Any], language: str
 
 
 def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return [item for part in value for item in _strings(part)] if isinstance(value, list) else []
+    parts = value if isinstance(value, list) else [value]
+    return [part for part in parts if isinstance(part, str)]
 
 
 def _compatible(first: Constraint, second: Constraint) -> bool:
@@ -138,11 +133,8 @@ def _compatible(first: Constraint, second: Constraint) -> bool:
         return False
     for avoid, other in ((first, second), (second, first)):
         wanted = [text.casefold() for value in other["args"].values() for text in _strings(value)]
-        refused: list[str] = []
-        if avoid["kind"] == "no_letter_sequence":
-            refused = [avoid["args"]["sequence"]]
-        elif avoid["kind"] == "forbidden_words":
-            refused = [word.casefold() for word in avoid["args"]["words"]]
+        avoids = avoid["kind"] in ("no_letter_sequence", "forbidden_words")
+        refused = [part.casefold() for value in avoid["args"].values() for part in _strings(value) if avoids]
         # A capitalised first word or a fixed ending is compared without case; JSON keys are not.
         capitals = avoid["kind"] == "uppercase" and other["kind"] == "json"
         if capitals or any(part in text for text in wanted for part in refused):

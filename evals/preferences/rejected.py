@@ -5,8 +5,6 @@ words dropped or numbers swapped), ``other_prompt`` (the answer to another promp
 off). One from outside is a function in ``path/to/file.py:function``, or in the entry-point group ``dpo_beta_harness.rejected``.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections import Counter
@@ -17,8 +15,7 @@ from typing import Any
 from evals.constraints import RULE, gold_reward
 from evals.constraints.text import sentences, word_spans
 from evals.preferences.pairs import Completion, PairError, carried, identify
-from trainers.common.files import Json
-from trainers.common.plugins import Registry
+from trainers.common import Json, Registry
 
 
 @dataclass(frozen=True)
@@ -104,12 +101,9 @@ def add_rejected(
 
 
 def _pair(row: Mapping[str, Any], rejected: Rejected | None, strategy: str, seed: int) -> Json | str:
-    if rejected is None:
-        return "nothing_to_make"
-    if not rejected.text.strip():
-        return "blank"
-    if rejected.text.strip() == row["chosen"].strip():
-        return "identical"
+    text = "" if rejected is None else rejected.text.strip()
+    if rejected is None or not text or text == row["chosen"].strip():
+        return "nothing_to_make" if rejected is None else "identical" if text else "blank"
     score_chosen = score_rejected = None
     if row.get("constraints"):
         score_chosen = gold_reward(row["chosen"], row["constraints"]).score
@@ -147,11 +141,9 @@ def sampled_answer(row: Mapping[str, Any], rng: random.Random, context: Context)
 def other_prompt(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
     """The chosen answer of another prompt, named in ``how``."""
     here = row["chosen"].strip()
-    order = rng.sample(range(len(context.rows)), len(context.rows))
-    for other in (context.rows[i] for i in order):
-        if other["prompt"] != row["prompt"] and other["chosen"].strip() != here:
-            return Rejected(other["chosen"], detail=other["id"])
-    return None
+    others = (context.rows[i] for i in rng.sample(range(len(context.rows)), len(context.rows)))
+    fitting = (one for one in others if one["prompt"] != row["prompt"] and one["chosen"].strip() != here)
+    return next((Rejected(one["chosen"], detail=one["id"]) for one in fitting), None)
 
 
 def truncated(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
@@ -166,39 +158,28 @@ def truncated(row: Mapping[str, Any], rng: random.Random, context: Context) -> R
 def corrupted(row: Mapping[str, Any], rng: random.Random, context: Context) -> Rejected | None:
     """The chosen answer with shuffled sentences, dropped words or swapped numbers, whichever applies; see ``how``."""
     ways = [("shuffled_sentences", _shuffle), ("dropped_words", _drop), ("swapped_numbers", _swap_numbers)]
-    for name, corrupt in rng.sample(ways, len(ways)):
-        text = corrupt(row["chosen"], rng)
-        if text is not None and text.strip() != row["chosen"].strip():
-            return Rejected(text, detail=name)
-    return None
+    made = ((name, corrupt(row["chosen"], rng)) for name, corrupt in rng.sample(ways, len(ways)))
+    changed = ((name, text) for name, text in made if text is not None and text.strip() != row["chosen"].strip())
+    return next((Rejected(text, detail=name) for name, text in changed), None)
 
 
 def _moved(items: list[str], rng: random.Random) -> list[str] | None:
     """The items in an order that differs visibly, or None where there is none."""
     if len(set(items)) < 2:
         return None
-    for _ in range(20):
-        order = rng.sample(items, len(items))
-        if order != items:
-            return order
-    return items[1:] + items[:1]
+    orders = (rng.sample(items, len(items)) for _ in range(20))
+    return next((order for order in orders if order != items), items[1:] + items[:1])
 
 
 def _shuffle(text: str, rng: random.Random) -> str | None:
     rows = text.split("\n")
-    places = [i for i, line in enumerate(rows) if line.strip()]
-    if len(places) > 1:
-        # Lines trade places, so that paragraphs and lists keep their look.
-        moved = _moved([rows[i] for i in places], rng)
-        if moved is None:
-            return None
-        for place, line in zip(places, moved, strict=True):
-            rows[place] = line
-        return "\n".join(rows)
-    moved = _moved(sentences(text), rng)
-    if moved is None:
-        return None
-    return re.sub(r"(?<=[。！？]) ", "", " ".join(moved))
+    lines = [line for line in rows if line.strip()]
+    moved = _moved(lines if len(lines) > 1 else sentences(text), rng)
+    if moved is None or len(lines) < 2:
+        return None if moved is None else re.sub(r"(?<=[。！？]) ", "", " ".join(moved))
+    # Lines trade places, so that paragraphs and lists keep their look.
+    order = iter(moved)
+    return "\n".join(next(order) if line.strip() else line for line in rows)
 
 
 def _drop(text: str, rng: random.Random) -> str | None:

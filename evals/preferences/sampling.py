@@ -1,7 +1,5 @@
 """Samples for building preference pairs: K completions per prompt, each with its own seed; prompt perplexity."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,7 +34,7 @@ def prompt_nll(
     model_dir: Path,
     prompts: Sequence[str],
     batch_size: int = 16,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[float]:
     """Mean negative log-likelihood (nats per token) of each prompt's tokens after the first, as trained on.
 
@@ -57,6 +55,5 @@ def prompt_nll(
         done += len(part)
         for i, logprobs in zip(part, scored, strict=True):
             result[i] = -math.fsum(logprobs) / max(len(logprobs), 1)
-        if on_progress is not None:
-            on_progress(done, len(rows))
+        on_progress(done, len(rows))
     return result

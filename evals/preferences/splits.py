@@ -1,14 +1,12 @@
 """Splits of a prompt file: by a column that names them, or drawn so that no topic is in two of them."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainers.common.errors import UserError
+from trainers.common.errors import UserError, refuse
 
 SHARES: Mapping[str, float] = {"train": 0.7, "dev": 0.1, "test": 0.2}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -47,15 +45,17 @@ def by_value(
     Raises:
         SplitError: shares that do not add up to 1, a row without the column, or a split that would be empty.
     """
-    if not shares or any(not share > 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
-        raise SplitError(f"shares are {dict(shares)}; each must be above 0, and together they must be 1")
-    for name in shares:
-        if not _NAME.fullmatch(name):
-            raise SplitError(f"a split is called {name!r}; use letters, digits, - and _")
+    right = shares and all(share > 0 for share in shares.values()) and abs(sum(shares.values()) - 1) <= 1e-6
+    wrong = [name for name in shares if not _NAME.fullmatch(name)]
+    lacking = [row["id"] for row in rows if row.get(column) is None]
+    refuse(
+        SplitError,
+        (not right, f"shares are {dict(shares)}; each must be above 0, and together they must be 1"),
+        (wrong, f"a split is called {''.join(wrong[:1])!r}; use letters, digits, - and _"),
+        (lacking, f"prompt row {''.join(lacking[:1])!r} has no {column!r}, by which the prompts are to be split"),
+    )
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row.get(column) is None:
-            raise SplitError(f"prompt row {row['id']!r} has no {column!r}, by which the prompts are to be split")
         groups.setdefault(str(row[column]), []).append(row)
     order = sorted(groups, key=lambda value: hashlib.sha256(f"{seed}:{value}".encode()).hexdigest())
     found: dict[str, list[Mapping[str, Any]]] = {name: [] for name in shares}

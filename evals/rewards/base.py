@@ -1,13 +1,11 @@
 """What a reward is: it gives every answer a number, higher is better."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainers.common.errors import UserError
+from trainers.common import UserError, refuse
 
 Row = Mapping[str, Any]
 
@@ -67,9 +65,13 @@ def scores(reward: Reward, rows: Sequence[Row], answers: Sequence[str]) -> list[
     """
     found = list(reward.score(rows, answers))
     name = type(reward).__name__
-    if len(found) != len(answers):
-        raise RewardError(f"{name} gave {len(found)} scores for {len(answers)} answers; it must give one for each")
-    for value in found:
-        if value is not None and (isinstance(value, str) or not math.isfinite(value)):
-            raise RewardError(f"{name} gave {value!r}; a score is a finite number, or None")
+    wrong = [v for v in found if v is not None and (isinstance(v, str) or not math.isfinite(v))]
+    refuse(
+        RewardError,
+        (
+            len(found) != len(answers),
+            f"{name} gave {len(found)} scores for {len(answers)} answers; it must give one for each",
+        ),
+        (wrong, f"{name} gave {', '.join(map(repr, wrong[:3]))}; a score is a finite number, or None"),
+    )
     return [None if value is None else float(value) for value in found]

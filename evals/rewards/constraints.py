@@ -1,10 +1,8 @@
 """The share of a prompt's verifiable constraints that an answer satisfies."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
-from evals.constraints import RULE, ConstraintError, gold_reward, resolve
+from evals.constraints import RULE, gold_reward, resolve
 from evals.rewards.base import Reward, RewardError, Row
 
 
@@ -19,10 +17,7 @@ class Constraints(Reward):
         if not isinstance(constraints, list) or not constraints:
             raise RewardError("'constraints' is missing or empty; add a list of constraints, or choose another reward")
         for constraint in constraints:
-            try:
-                resolve(constraint)
-            except ConstraintError as error:
-                raise RewardError(str(error)) from None
+            resolve(constraint)
 
     def score(self, rows: Sequence[Row], answers: Sequence[str]) -> list[float]:
         return [gold_reward(answer, row["constraints"]).score for row, answer in zip(rows, answers, strict=True)]

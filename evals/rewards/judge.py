@@ -1,11 +1,9 @@
 """A judge as a reward: any judge that scores single answers, reward models among them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 
-from evals.judges.base import Judge, JudgeError, Question, Request
+from evals.judges.base import Judge, Question, Request
 from evals.judges.cache import Cost, Reply
 from evals.rewards.base import Reward, RewardError, Row
 from trainers.common.scores_schema import canonical
@@ -37,11 +35,8 @@ class JudgeReward(Reward):
     def score(self, rows: Sequence[Row], answers: Sequence[str]) -> list[float | None]:
         requests = [Request(Question(row["prompt"], row), (answer,)) for row, answer in zip(rows, answers, strict=True)]
         replies: dict[int, Reply] = {}
-        try:
-            for index, reply in self.judge.ask(requests, Cost()):
-                if not reply.final and reply.value is None:
-                    raise RewardError(f"{type(self.judge).__name__} gave no reply ({reply.reason}); start again later")
-                replies[index] = reply
-        except JudgeError as error:
-            raise RewardError(str(error)) from None
+        for index, reply in self.judge.ask(requests, Cost()):
+            if not reply.final and reply.value is None:
+                raise RewardError(f"{type(self.judge).__name__} gave no reply ({reply.reason}); start again later")
+            replies[index] = reply
         return [replies[i].value if i in replies else None for i in range(len(requests))]

@@ -1,7 +1,5 @@
 """How long an answer is: the reward that every other one should be compared with."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from pydantic import PositiveInt

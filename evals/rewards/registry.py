@@ -4,8 +4,6 @@ A reward from outside the package is reached as `path/to/file.py:ClassName` or t
 `dpo_beta_harness.rewards`; its parameters are the keyword arguments of its `__init__`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

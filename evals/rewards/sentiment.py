@@ -1,7 +1,5 @@
 """How positive an answer sounds, by a fixed lexicon."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """A small chat-completions server for tests: it answers from a script and remembers what it was asked."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """Training prompts found again among benchmark prompts."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

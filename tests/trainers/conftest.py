@@ -1,7 +1,5 @@
 """Threads for trainer tests: the tiny model is faster on one, and far faster where other work shares the cores."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Pairs and jobs for trainer tests."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ from safetensors.torch import load_file
 from trainers.formats.pairs import PreferencePair, unpaired_rows
 from trainers.run.job import Progress, TrainJob
 from trainers.run.objectives import find
-from trainers.run.train import to_dataset
+from trainers.run.train import to_dataset, train
 
 
 def make_pairs(n: int = 16) -> list[PreferencePair]:
@@ -58,6 +56,20 @@ def make_job(model: Path, out: Path, rule: str = "fixed", **changes: Any) -> Tra
     training = changes.pop("training", {})
     settings["training"] = {**settings["training"], **training}
     return TrainJob(**{**settings, **changes})
+
+
+def trained(
+    model: Path,
+    out: Path,
+    rule: str = "fixed",
+    pairs: list[PreferencePair] | None = None,
+    objective: str = "dpo",
+    **changes: Any,
+) -> TrainJob:
+    """A job as `make_job` makes it, once it was run on `pairs` or the sixteen of `make_pairs`."""
+    job = make_job(model, out, rule, **changes)
+    train(job, make_pairs() if pairs is None else pairs, lambda _: None, objective)
+    return job
 
 
 class Killed(BaseException):

@@ -1,7 +1,5 @@
 """LoRA adapters merged into the model they were trained on. Importing it loads nothing heavy."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from trainers.common.errors import UserError

@@ -1,7 +1,5 @@
 """Conversations and pairs as token ids, cut as TRL's DPOTrainer cuts them: one way for checks of the data and for evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Events of a worker: JSON lines that one process appends and another follows."""
 
-from __future__ import annotations
-
 import json
 import re
 import time
@@ -22,17 +20,6 @@ class Events:
     def emit(self, event: str, **values: Any) -> None:
         self._handle.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
         self._handle.flush()
-
-
-def read_events(path: Path, offset: int) -> tuple[list[Json], int]:
-    """Events written after `offset` (bytes), and the offset after the last whole one."""
-    if not path.exists():
-        return [], offset
-    with path.open("rb") as handle:
-        handle.seek(offset)
-        data = handle.read()
-    end = data.rfind(b"\n") + 1
-    return [json.loads(line) for line in data[:end].splitlines()], offset + end
 
 
 def tail(path: Path, lines: int = 30) -> str:
@@ -66,6 +53,17 @@ class EventTail:
     def __init__(self, path: Path) -> None:
         self.path, self._offset = path, 0
 
+    def lines(self) -> list[bytes]:
+        """Whole lines that were written since the last call."""
+        if not self.path.is_file():
+            return []
+        with self.path.open("rb") as handle:
+            handle.seek(self._offset)
+            data = handle.read()
+        end = data.rfind(b"\n") + 1
+        self._offset += end
+        return data[:end].splitlines()
+
     def read(self) -> list[Json]:
-        events, self._offset = read_events(self.path, self._offset)
-        return events
+        """`lines`, decoded."""
+        return [json.loads(line) for line in self.lines()]

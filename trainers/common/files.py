@@ -1,7 +1,5 @@
 """Files: atomic writes, hashes of bytes and values, the user's cache folder."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import errno

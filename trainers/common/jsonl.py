@@ -1,7 +1,5 @@
 """JSON lines on disk: reading that names file and line, and writing that is atomic."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Mapping

@@ -3,8 +3,6 @@
 The one loader of every sort of plugin. Importing it loads nothing heavy.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.metadata
 import importlib.util
@@ -19,6 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
+from trainers.common.errors import UserError, refuse
 from trainers.common.words import nearest
 
 Added = TypeVar("Added", bound=type)
@@ -55,6 +54,16 @@ def _place(cls: type) -> tuple[str, str]:
     """File and name of a class: also of one whose module is loaded from a path and known to nobody."""
     files = [value.__code__.co_filename for value in vars(cls).values() if inspect.isfunction(value)]
     return next(iter(files), ""), cls.__qualname__
+
+
+def _module(location: str, prefix: str) -> ModuleType:
+    """A module by its name, or from its file, which is then known to nobody else."""
+    if not location.endswith(".py"):
+        return importlib.import_module(location)
+    spec: Any = importlib.util.spec_from_file_location(f"{prefix}_{Path(location).stem}", location)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)
@@ -115,16 +124,18 @@ class Registry:
         """The plugin, its parameters checked: unknown, missing or refused ones are errors with the nearest known name."""
         cls, what = self.load(name), f"{self.noun} {name!r}"
         params, names = dict(params or {}), self.parameters(cls)
-        unknown = [key for key in params if names is not None and key not in names]
-        if unknown and names is not None:
-            hint = nearest(unknown[0], names, f"it takes {', '.join(names) or 'none'}")
-            raise self.error(f"{what} has no parameter {unknown[0]!r}; {hint}")
-        for parameter in inspect.signature(cls).parameters.values():
-            if parameter.kind in _NAMED and parameter.default is parameter.empty and parameter.name not in params:
-                raise self.error(f"{what} needs the parameter {parameter.name!r}; add it")
+        unknown = next((key for key in params if names is not None and key not in names), None)
+        hint = nearest(str(unknown), names or (), f"it takes {', '.join(names or ()) or 'none'}")
+        needed = [p for p in inspect.signature(cls).parameters.values() if p.kind in _NAMED and p.default is p.empty]
+        missing = [p.name for p in needed if p.name not in params]
+        refuse(
+            self.error,
+            (unknown is not None, f"{what} has no parameter {unknown!r}; {hint}"),
+            (missing, f"{what} needs the parameter {', '.join(map(repr, missing))}; add it"),
+        )
         try:
             built = cls(**params)
-        except self.error as error:
+        except (self.error, UserError) as error:
             raise self.error(f"{what}: {error}") from error
         except ValidationError as error:
             raise self.error(f"{what}: {problem_of(error)}") from None
@@ -153,25 +164,13 @@ class Registry:
         if name in self.added:
             return self.added[name]
         location, _, attribute = self.target(name).rpartition(":")
-        file = location.endswith(".py")
         try:
-            module = self._load_file(name, Path(location)) if file else importlib.import_module(location)
-        except ImportError as error:
+            module = _module(location, self.noun.split()[0])
+        except Exception as error:  # the user's own code can raise anything
             if name in self.builtin:
                 raise
-            raise self.error(f"{self.noun} {name!r}: {location} does not import: {error}") from error
-        try:
-            return getattr(module, attribute)
-        except AttributeError:
-            raise self.error(f"{self.noun} {name!r}: {location} has no class {attribute!r}") from None
-
-    def _load_file(self, name: str, path: Path) -> ModuleType:
-        what = f"{self.noun} {name!r}"
-        spec = importlib.util.spec_from_file_location(f"{self.noun.split()[0]}_{path.stem}", path)
-        assert spec is not None and spec.loader is not None, "the name ends in .py"
-        module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:  # the user's own code can raise anything
-            raise self.error(f"{what}: {path} does not import: {type(error).__name__}: {error}") from error
-        return module
+            said = f"{location} does not import: {type(error).__name__}: {error}"
+            raise self.error(f"{self.noun} {name!r}: {said}") from error
+        if not hasattr(module, attribute):
+            raise self.error(f"{self.noun} {name!r}: {location} has no class {attribute!r}")
+        return getattr(module, attribute)

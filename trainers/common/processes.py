@@ -1,7 +1,5 @@
 """Processes that end with their parent, and how to wait for and stop others."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -3,11 +3,10 @@
 Every row that a user brings, from whatever file or data set, is a `Row`: NaN, null and a missing key are then the same.
 """
 
-from __future__ import annotations
-
 import ast
 import bz2
 import csv
+import functools
 import gzip
 import io
 import json
@@ -24,7 +23,6 @@ from typing import Any, BinaryIO, TextIO
 from trainers.common.turns import DataError, is_messages
 
 #: Endings by what is inside; a packed one may follow those of text. Any other ending is read as JSONL.
-_TABLES = {".csv": ",", ".tsv": "\t"}
 _ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _PACKED: dict[str, Callable[..., BinaryIO]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
 #: Endings that are not read, and the way out.
@@ -57,7 +55,7 @@ class Row:
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", _known(self.value, nulls=True))
 
-    def present(self) -> Row:
+    def present(self) -> "Row":
         """The row without the keys whose value is null, here and in all it holds."""
         return replace(self, value=_known(self.value, nulls=False))
 
@@ -95,14 +93,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     if ending in _REFUSED:
         raise DataError(f"{path}: {ending} files are not read; {_REFUSED[ending]}")
     try:
-        if ending == ".parquet":
-            yield from _parquet(path)
-        elif ending in _TABLES:
-            yield from _table(path, _TABLES[ending])
-        elif ending == ".json":
-            yield from _json(path)
-        else:
-            yield from _jsonl(path)
+        yield from _READERS.get(ending, _jsonl)(path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); re-save it as UTF-8") from None
     except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
@@ -131,9 +122,8 @@ def _jsonl(path: Path) -> Iterator[Row]:
             try:
                 yield Row(json.loads(line), str(path), number)
             except _UNREADABLE as error:
-                fix = "one object per line"
-                if number == 1 and line.lstrip().startswith("["):
-                    fix = "one object per line; if the file is one JSON array, name it .json"
+                array = number == 1 and line.lstrip().startswith("[")
+                fix = "one object per line" + ("; if the file is one JSON array, name it .json" if array else "")
                 raise DataError(f"{path}:{number}: not valid JSON ({_reason(error)}); {fix}") from None
 
 
@@ -145,8 +135,11 @@ def _json(path: Path) -> Iterator[Row]:
         value = json.loads(text)
     except _UNREADABLE as error:
         if text.lstrip().startswith("["):
-            cut = getattr(error, "pos", 0) >= len(text.rstrip())
-            fix = "the array is cut short" if cut else "check brackets and commas"
+            fix = (
+                "the array is cut short"
+                if getattr(error, "pos", 0) >= len(text.rstrip())
+                else "check brackets and commas"
+            )
             raise DataError(f"{path}:{getattr(error, 'lineno', 1)}: not valid JSON ({_reason(error)}); {fix}") from None
         yield from _jsonl(path)
         return
@@ -215,29 +208,25 @@ def _table(path: Path, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # long answers are longer than the default of 128 KiB
     with _open(path, newline="") as handle:
         reader = csv.reader(handle, delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise DataError(f"{path}:{line}: not valid CSV ({error}); check the quotes") from None
-            if header is None:
-                header = cells
-                twice = next((name for name in header if header.count(name) > 1), None)
-                if twice is not None:
-                    raise DataError(f"{path}:{line}: duplicate column {twice!r} in the header; rename one")
-            elif cells and len(cells) != len(header):
-                raise DataError(
-                    f"{path}:{line}: {len(cells)} cells, but the header has {len(header)} columns; "
-                    "quote text that holds the delimiter"
-                )
-            elif cells:
+        header: list[str] = []
+        line = end = 1
+        try:
+            for cells in reader:
+                line, end = end, reader.line_num + 1
                 at = f"{path}:{line}"
-                values = {name: _cell(text, at, name) for name, text in zip(header, cells, strict=True)}
-                yield Row(values, str(path), line)
+                if not header:
+                    header, twice = cells, [name for name in cells if cells.count(name) > 1]
+                    if twice:
+                        raise DataError(f"{at}: duplicate column {twice[0]!r} in the header; rename one")
+                elif cells and len(cells) != len(header):
+                    raise DataError(
+                        f"{at}: {len(cells)} cells, but the header has {len(header)} columns; "
+                        "quote text that holds the delimiter"
+                    )
+                elif cells:
+                    yield Row({n: _cell(text, at, n) for n, text in zip(header, cells, strict=True)}, str(path), line)
+        except csv.Error as error:
+            raise DataError(f"{path}:{end}: not valid CSV ({error}); check the quotes") from None
 
 
 #: How a list of messages begins where it was printed: by Python, or by numpy, which writes no commas between them.
@@ -287,13 +276,19 @@ def _parquet(path: Path) -> Iterator[Row]:
     import pyarrow
     from pyarrow import parquet
 
-    number = 0
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield Row(value, str(path), number)
+            values = (value for batch in file.iter_batches(batch_size=1024) for value in batch.to_pylist())
+            for number, value in enumerate(values, start=1):
+                yield Row(value, str(path), number)
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: not a Parquet file that can be read ({reason}); write it again") from None
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".parquet": _parquet,
+    ".json": _json,
+    ".csv": functools.partial(_table, delimiter=","),
+    ".tsv": functools.partial(_table, delimiter="\t"),
+}

@@ -4,8 +4,6 @@
 the fingerprint that says what it was computed from.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -85,8 +83,8 @@ def is_scored(out: Path, benchmark: str, fingerprint: str) -> bool:
     return scores is not None and scores.get("fingerprint") == fingerprint
 
 
-def read_rows(path: Path) -> list[Json]:
-    """Rows of a JSONL file that is being appended to; a torn last line is cut off the file."""
+def whole_lines(path: Path) -> list[bytes]:
+    """Lines of a file that is being appended to; a torn last line is cut off the file."""
     if not path.is_file():
         return []
     data = path.read_bytes()
@@ -94,7 +92,12 @@ def read_rows(path: Path) -> list[Json]:
     if len(whole) != len(data):
         with path.open("r+b") as handle:
             handle.truncate(len(whole))
-    return [json.loads(line) for line in whole.splitlines() if line.strip()]
+    return [line for line in whole.splitlines() if line.strip()]
+
+
+def read_rows(path: Path) -> list[Json]:
+    """`whole_lines` of a JSONL file, decoded."""
+    return [json.loads(line) for line in whole_lines(path)]
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

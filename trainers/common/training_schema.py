@@ -6,8 +6,6 @@ completion's tokens; perplexities are per token; times are seconds; memory is by
 example of its own: two rows share the pair's `example_id`, and the columns of the other answer, with `delta`, are null.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 SCHEMA_VERSION = 1

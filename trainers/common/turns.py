@@ -1,7 +1,5 @@
 """Chat turns from the values of data sets: plain texts, message lists under various tags, histories, whole dialogues."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
@@ -85,12 +83,9 @@ def messages(
         raise DataError(f"{where}: '{key}' must be a text or a non-empty list of {shape} messages, not {_kind(value)}")
     turns: Turns = []
     for i, message in enumerate(value):
-        if roles:
-            names, role_name, content_name = roles, role_key, content_key
-        elif "from" in message and "role" not in message:
-            names, role_name, content_name = _SPEAKERS, "from", "value"
-        else:
-            names, role_name, content_name = _ROLES, "role", "content"
+        sharegpt = "from" in message and "role" not in message
+        usual = (_SPEAKERS, "from", "value") if sharegpt else (_ROLES, "role", "content")
+        names, role_name, content_name = (roles, role_key, content_key) if roles else usual
         role, content, at = message.get(role_name), message.get(content_name), f"{key}[{i}]"
         beside = next((name for name in _SAID_BESIDE if message.get(name)), None)
         if beside is not None:
@@ -98,10 +93,9 @@ def messages(
                 f"{where}: '{at}' has {beside}, which is not shown to the model; write it into {content_name}, as the model's "
                 "chat template would, or remove it"
             )
-        if not isinstance(role, str) or not role:
-            raise DataError(f"{where}: '{at}' has no {role_name} (keys: {', '.join(message)}); add it")
-        if content is None:
-            raise DataError(f"{where}: '{at}' has no {content_name} (keys: {', '.join(message)}); add it")
+        if not isinstance(role, str) or not role or content is None:
+            lacking = content_name if isinstance(role, str) and role else role_name
+            raise DataError(f"{where}: '{at}' has no {lacking} (keys: {', '.join(message)}); add it")
         if role not in names:
             hint = f"; {role!r} is {_SPEAKERS[role]!r} here" if role in _SPEAKERS else ""
             raise DataError(f"{where}: '{at}' is by {role!r}; known: {', '.join(names)}{hint}")

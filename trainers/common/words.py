@@ -1,7 +1,5 @@
 """The nearest known word, for messages."""
 
-from __future__ import annotations
-
 import difflib
 import typing
 

@@ -1,18 +1,14 @@
 """What a preference data set holds, before anything is trained on it: counts, lengths, bias, doubles, trouble, samples."""
 
-from __future__ import annotations
-
 import itertools
 import statistics
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainers.common.files import Json
-from trainers.common.rows import Row
-from trainers.common.turns import DataError, NoPreferenceError, plain
+from trainers.common import DataError, Json, NoPreferenceError, Row, plain
 from trainers.formats.load import Checked, check_rows, content_id
 from trainers.formats.pairs import PreferencePair, ranked
 from trainers.formats.scripts import count_scripts, count_words, encoding_trouble
@@ -81,7 +77,6 @@ def samples(pairs: Sequence[PreferencePair], count: int, seed: int = 0) -> list[
 
 def overlaps(named: Mapping[str, Sequence[PreferencePair]]) -> list[Json]:
     """For every two sources: how many prompts are in both (also when case and white space are ignored), and pairs."""
-    names = list(named)
     exact = {name: {_prompt(pair) for pair in pairs} for name, pairs in named.items()}
     loose = {name: {_loose(plain(pair.prompt)) for pair in pairs} for name, pairs in named.items()}
     whole = {name: {_whole(pair) for pair in pairs} for name, pairs in named.items()}
@@ -95,8 +90,7 @@ def overlaps(named: Mapping[str, Sequence[PreferencePair]]) -> list[Json]:
             "share_of_a": _share(len(exact[a] & exact[b]), len(exact[a])),
             "share_of_b": _share(len(exact[a] & exact[b]), len(exact[b])),
         }
-        for i, a in enumerate(names)
-        for b in names[i + 1 :]
+        for a, b in itertools.combinations(named, 2)
     ]
 
 
@@ -134,15 +128,13 @@ def _share(part: int, whole: int) -> float | None:
 
 def _groups(pairs: Sequence[PreferencePair]) -> dict[str, int]:
     """Groups as the data gives them, and as a split keeps them together."""
-    prompts: dict[str, set[str]] = defaultdict(set)
-    for pair in pairs:
-        prompts[_prompt(pair)].add(pair.group)
+    groups_of = Counter(prompt for prompt, _ in {(_prompt(pair), pair.group) for pair in pairs})
     sizes = Counter(prompt_groups(pairs))
     return {
         "given": len({pair.group for pair in pairs}),
         "kept_together": len(sizes),
         "largest": max(sizes.values(), default=0),
-        "prompts_in_several": sum(len(groups) > 1 for groups in prompts.values()),
+        "prompts_in_several": sum(n > 1 for n in groups_of.values()),
     }
 
 
@@ -166,21 +158,20 @@ def _problems(errors: Sequence[DataError]) -> Json:
 
 
 def _lengths(pairs: Sequence[PreferencePair], units: Mapping[str, _Counting]) -> Json:
-    lengths: Json = {}
-    bias: Json = {}
+    found: Json = {"lengths": {}, "length_bias": {}}
     for unit, count in units.items():
         sides = {side: [count(plain(getattr(pair, side))) for pair in pairs] for side in _SIDES}
-        lengths[unit] = {side: spread(values) for side, values in sides.items()}
+        found["lengths"][unit] = {side: spread(values) for side, values in sides.items()}
         differences = [c - r for c, r in zip(sides["chosen"], sides["rejected"], strict=True)]
         unequal = [d for d in differences if d]
-        bias[unit] = {
+        found["length_bias"][unit] = {
             "chosen_longer": _share(sum(d > 0 for d in differences), len(differences)),
             "rejected_longer": _share(sum(d < 0 for d in differences), len(differences)),
             "chosen_longer_of_unequal": _share(sum(d > 0 for d in unequal), len(unequal)),
             "mean_difference": statistics.fmean(differences) if differences else None,
             "median_difference": statistics.median(differences) if differences else None,
         }
-    return {"lengths": lengths, "length_bias": bias}
+    return found
 
 
 def _duplicates(pairs: Sequence[PreferencePair]) -> dict[str, int]:
@@ -199,24 +190,20 @@ def _duplicates(pairs: Sequence[PreferencePair]) -> dict[str, int]:
 
 
 def _encoding(pairs: Sequence[PreferencePair]) -> Json:
-    counts: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    for pair in pairs:
-        trouble: set[str] = set()
-        for side in _SIDES:
-            for kind in encoding_trouble(plain(getattr(pair, side))):
-                trouble.add(kind)
-                first.setdefault(kind, f"{pair.where} ({side})")
-        counts.update(trouble)
+    found = [
+        (kind, i, f"{pair.where} ({side})")
+        for i, pair in enumerate(pairs)
+        for side in _SIDES
+        for kind in encoding_trouble(plain(getattr(pair, side)))
+    ]
+    counts = Counter(kind for kind, _ in {(kind, i) for kind, i, _ in found})
+    first = {kind: where for kind, _, where in reversed(found)}
     kinds = ("markup", "replacement", "mojibake", "control", "invisible", "entity")
     return {kind: {"pairs": counts[kind], "first": first.get(kind)} for kind in kinds}
 
 
 def _scripts(pairs: Sequence[PreferencePair]) -> dict[str, float]:
     """Share of all letters by writing system, the largest first."""
-    letters: Counter[str] = Counter()
-    for pair in pairs:
-        for side in _SIDES:
-            letters.update(count_scripts(plain(getattr(pair, side))))
+    letters = sum((count_scripts(plain(getattr(pair, side))) for pair in pairs for side in _SIDES), Counter[str]())
     total = sum(letters.values())
     return {script: n / total for script, n in letters.most_common()}

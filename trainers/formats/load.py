@@ -1,7 +1,5 @@
 """From sources to preference pairs: checked rows with stable ids, mixed by weight, written as one JSONL."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
@@ -12,9 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from trainers.common.jsonl import dump
-from trainers.common.rows import Row, not_an_object
-from trainers.common.turns import DataError, NoPreferenceError, Turns, text_of
+from trainers.common import DataError, NoPreferenceError, Row, Turns, dump, not_an_object, refuse, text_of
 from trainers.formats.pairs import PreferencePair, checked_pair, numbers_of, subset
 from trainers.formats.registry import Comparison, Format, Values, unread
 from trainers.formats.source import format_of, open_stream
@@ -112,11 +108,8 @@ def _remarks(row: Values, found: Comparison, form: Format) -> list[str]:
 
 def _numbered(pair: PreferencePair, seen: dict[str, PreferencePair]) -> PreferencePair:
     """The n-th copy of a row has the id of the first and its number, whatever the order of the file."""
-    name, n = pair.id, 1
-    while name in seen:
-        n += 1
-        name = f"{pair.id}-{n}"
-    return replace(pair, id=name)
+    names = itertools.chain([pair.id], (f"{pair.id}-{n}" for n in itertools.count(2)))
+    return replace(pair, id=next(name for name in names if name not in seen))
 
 
 def _accepted(
@@ -205,21 +198,27 @@ def load_mixture(
     Raises:
         DataError: no sources, weights on some of them only, or a row that cannot be used.
     """
-    if not parts:
-        raise DataError("no sources; name at least one")
-    weights = [part.weight for part in parts]
-    if any(weight is None for weight in weights) and any(weight is not None for weight in weights):
-        lacking = next(part.source for part in parts if part.weight is None)
-        raise DataError(f"{lacking}: no weight, but other sources have one; give every source a weight, or none")
+    weights = [part.weight for part in parts if part.weight is not None]
+    lacking = [part.source for part in parts if part.weight is None and weights]
+    refuse(
+        DataError,
+        (not parts, "no sources; name at least one"),
+        (
+            lacking,
+            f"{''.join(lacking[:1])}: no weight, but other sources have one; give every source a weight, or none",
+        ),
+    )
     named = [_load(part, base, seed, without_preference, streaming) for part in parts]
     loaded = [one for _, one in named]
     if len(parts) == 1:
         return loaded[0]
     sizes = [len(one.pairs) for one in loaded]
-    given = [weight for weight in weights if weight is not None]
+    shares = weights or sizes  # without weights all of each
+    scale = min(size / share for size, share in zip(sizes, shares, strict=True))
+    counts = [min(size, round(scale * share)) for size, share in zip(sizes, shares, strict=True)]
     mixed: list[PreferencePair] = []
     names: list[str] = []
-    for (name, one), count in zip(named, _shares(sizes, given) if given else sizes, strict=True):
+    for (name, one), count in zip(named, counts, strict=True):
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
         if count == 0:
             raise DataError(f"{names[-1]}: its weight leaves no pair in the mixture; raise it, or remove the source")
@@ -232,12 +231,6 @@ def load_mixture(
         [error for one in loaded for error in one.dropped],
         [note for one in loaded for note in one.notes],
     )
-
-
-def _shares(sizes: Sequence[int], weights: Sequence[float]) -> list[int]:
-    """How many of each fit into the largest mixture of these proportions."""
-    scale = min(size / weight for size, weight in zip(sizes, weights, strict=True))
-    return [min(size, round(scale * weight)) for size, weight in zip(sizes, weights, strict=True)]
 
 
 def draw(pairs: Sequence[PreferencePair], count: int | None, seed: int) -> list[PreferencePair]:

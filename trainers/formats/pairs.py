@@ -1,7 +1,5 @@
 """Preference pairs: what is checked of one, draws of some of them, and the single labelled answers that KTO trains on."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import random
@@ -9,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainers.common.rows import printed_messages
-from trainers.common.turns import DataError, NoPreferenceError, Turns, identical
+from trainers.common import DataError, NoPreferenceError, Turns, identical, printed_messages
 
 
 @dataclass(frozen=True)
@@ -89,11 +86,9 @@ def checked_pair(pair: PreferencePair) -> PreferencePair:
 Key = Callable[[PreferencePair], str]
 
 
-def _id(pair: PreferencePair) -> str:
-    return pair.id
-
-
-def subset(pairs: Sequence[PreferencePair], limit: int | None, seed: int, key: Key = _id) -> list[PreferencePair]:
+def subset(
+    pairs: Sequence[PreferencePair], limit: int | None, seed: int, key: Key = lambda pair: pair.id
+) -> list[PreferencePair]:
     """At most `limit` pairs, drawn by a seeded hash of `key` and kept in their order."""
     if limit is None or limit >= len(pairs):
         return list(pairs)
@@ -101,7 +96,7 @@ def subset(pairs: Sequence[PreferencePair], limit: int | None, seed: int, key: K
     return [pair for pair in pairs if pair.id in kept]
 
 
-def ranked(pairs: Sequence[PreferencePair], seed: int, key: Key = _id) -> list[PreferencePair]:
+def ranked(pairs: Sequence[PreferencePair], seed: int, key: Key = lambda pair: pair.id) -> list[PreferencePair]:
     """The pairs in the order of a seeded hash of `key`."""
     return sorted(pairs, key=lambda pair: (seeded_hash(seed, key(pair)), pair.id))
 
@@ -123,24 +118,18 @@ def unpaired_rows(pairs: Sequence[PreferencePair], seed: int) -> list[dict[str, 
         the rejected answer of pair i (see `row_ids`).
     """
     order = random.Random(seed).sample(range(len(pairs)), len(pairs))
-    rows = []
-    for place, chosen in enumerate(order):
-        rejected = order[(place + len(order) // 2) % len(order)]
-        rows += [
-            {
-                "prompt": pairs[chosen].prompt,
-                "completion": pairs[chosen].chosen,
-                "label": True,
-                "example_index": 2 * chosen,
-            },
-            {
-                "prompt": pairs[rejected].prompt,
-                "completion": pairs[rejected].rejected,
-                "label": False,
-                "example_index": 2 * rejected + 1,
-            },
-        ]
-    return rows
+    half = len(order) // 2
+    later = order[half:] + order[:half]
+    return [
+        {
+            "prompt": pairs[i].prompt,
+            "completion": pairs[i].chosen if label else pairs[i].rejected,
+            "label": label,
+            "example_index": 2 * i + (not label),
+        }
+        for both in zip(order, later, strict=True)
+        for i, label in zip(both, (True, False), strict=True)
+    ]
 
 
 def row_ids(pairs: Sequence[PreferencePair]) -> list[str]:

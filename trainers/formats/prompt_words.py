@@ -1,7 +1,5 @@
 """Which tokens of a prompt are the user's own words, without the chat template around them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from trainers.formats.pairs import PreferencePair

@@ -1,13 +1,10 @@
 """The formats of preference data: each says which rows it recognises and what they compare."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainers.common.rows import Row
-from trainers.common.turns import DataError, Turns
+from trainers.common import DataError, Row, Turns
 
 
 @dataclass(frozen=True)

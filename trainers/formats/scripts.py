@@ -1,7 +1,5 @@
 """What a text is made of: words, writing systems, and signs that its encoding went wrong."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

@@ -5,15 +5,25 @@ Alpaca's `instruction`, `input` and `output`, and whole conversations under `mes
 the answer. Prompts: the same without the answer, and MT-Bench's `turns`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainers.common.files import Json
-from trainers.common.rows import Row, not_an_object, read_rows
-from trainers.common.turns import DataError, Turns, after_history, as_turns, messages, optional, plain, text_of
+from trainers.common import (
+    DataError,
+    Json,
+    Row,
+    Turns,
+    after_history,
+    as_turns,
+    messages,
+    not_an_object,
+    optional,
+    plain,
+    read_rows,
+    refuse,
+    text_of,
+)
 from trainers.formats.load import content_id
 from trainers.formats.readers.kto import label_of
 from trainers.formats.registry import Values
@@ -51,9 +61,9 @@ def read_answers(path: Path) -> Answers:
             if not plain(turns).strip():
                 raise DataError(f"{row.where}: the {key} is empty; every row needs one: remove the row, or fill it")
         name = optional(row.value, "id") or content_id(prompt, answer)
-        if name in seen and optional(row.value, "id"):
-            raise DataError(f"{row.where}: id {name!r} was used on line {seen[name]}; ids must be unique")
         if name in seen:
+            if optional(row.value, "id"):
+                raise DataError(f"{row.where}: id {name!r} was used on line {seen[name]}; ids must be unique")
             continue  # the same answer to the same prompt again
         seen[name] = row.line
         rest = {key: value for key, value in row.value.items() if key not in used and value is not None}
@@ -98,9 +108,7 @@ def _question(row: Values, where: str) -> Turns | None:
 def _conversation(row: Values, where: str, history: str | None = None) -> tuple[str | None, Turns]:
     """The key and the turns of a whole conversation, after its system text and history; (None, []) if there is none."""
     key = next((key for key in ("messages", "conversations") if key in row), None)
-    if key is None:
-        return None, []
-    return key, after_history(row, where, messages(row[key], where, key), "system", history)
+    return key, after_history(row, where, messages(row[key], where, key), "system", history) if key else []
 
 
 _PROMPT_SHAPES = "prompt; instruction and input; turns; messages or conversations"
@@ -150,14 +158,15 @@ def _prompt(row: Row, read: Callable[[Values, str], Turns]) -> Json:
         raise not_an_object(row, _PROMPT_SHAPES)
     turns = read(value, where)
     turns = turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
-    if len(turns) != 1 or turns[0]["role"] != "user":
-        roles = ", ".join(turn["role"] for turn in turns)
-        raise DataError(
-            f"{where}: a prompt must be one question of the user, and this one has the turns {roles or 'none'}"
-        )
-    text = plain(turns)
-    if not text.strip():
-        raise DataError(f"{where}: the prompt is empty; remove the row, or fill it")
+    roles, text = ", ".join(turn["role"] for turn in turns), plain(turns)
+    refuse(
+        DataError,
+        (
+            roles != "user",
+            f"{where}: a prompt must be one question of the user, and this one has the turns {roles or 'none'}",
+        ),
+        (not text.strip(), f"{where}: the prompt is empty; remove the row, or fill it"),
+    )
     name = next((str(value[key]) for key in _ID_KEYS if value.get(key) not in (None, "")), content_id(turns))
     rest = {key: part for key, part in value.items() if key not in ("id", *_USED, *_ANSWERS) and part is not None}
     return {"id": name, "prompt": text, **rest}

@@ -1,13 +1,10 @@
 """Data sources: a file, a folder, a data set of the hub, or an entry of a dataset_info.json; and the format their rows are in."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trainers.common.rows import Row, not_an_object, read_rows
-from trainers.common.turns import DataError
+from trainers.common import DataError, Row, not_an_object, read_rows
 from trainers.formats.readers.alpaca import ALPACA
 from trainers.formats.readers.hh_rlhf import HH_RLHF
 from trainers.formats.readers.hub import HUB, HubData, hub_rows, parse_hub

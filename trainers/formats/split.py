@@ -1,7 +1,5 @@
 """Splits that keep a prompt on one side: by prompt group, never by row."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from trainers.formats.load import content_id

@@ -1,14 +1,11 @@
 """What a tokenizer and its chat template make of pairs: faults that texts do not show, found before anything is trained."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainers.common.chat import cut_pair, message_ids, message_text
-from trainers.common.turns import Turns
+from trainers.common import Turns, cut_pair, message_ids, message_text
 from trainers.formats.pairs import PreferencePair
 from trainers.formats.scripts import MARKUP
 

@@ -1,7 +1,5 @@
 """One forward pass over a preference batch, in rows that share the prompt or in TRL's own two-row layout."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -4,11 +4,10 @@ TRL computes these inside one method and keeps only their mean. Here they are fu
 rows and for rules that weight, mask or shift pairs. Parity with TRL is a test.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,18 +48,6 @@ class PairTerms:
         return chosen - self.rejected_score / self.rejected_tokens.clamp_min(1)
 
 
-def _sigmoid(t: PairTerms) -> Tensor:
-    return -F.logsigmoid(t.logit)
-
-
-def _hinge(t: PairTerms) -> Tensor:
-    return torch.relu(1 - t.logit)
-
-
-def _ipo(t: PairTerms) -> Tensor:
-    return (t.average_score - 1 / (2 * t.beta)) ** 2
-
-
 def _exo_pair(t: PairTerms) -> Tensor:
     chosen = F.logsigmoid(t.logit) - math.log1p(-t.label_smoothing)
     rejected = F.logsigmoid(-t.logit) - math.log(t.label_smoothing)
@@ -72,62 +59,32 @@ def _nca_pair(t: PairTerms) -> Tensor:
     return -F.logsigmoid(chosen) - 0.5 * F.logsigmoid(-chosen) - 0.5 * F.logsigmoid(-rejected)
 
 
-def _cdpo(t: PairTerms) -> Tensor:
-    # equation 3 of https://ericmitchell.ai/cdpo.pdf; TRL's sigmoid loss ignores label_smoothing
-    return -(1 - t.label_smoothing) * F.logsigmoid(t.logit) - t.label_smoothing * F.logsigmoid(-t.logit)
-
-
-def _robust(t: PairTerms) -> Tensor:
-    clean, flipped = -F.logsigmoid(t.logit), -F.logsigmoid(-t.logit)
-    return ((1 - t.label_smoothing) * clean - t.label_smoothing * flipped) / (1 - 2 * t.label_smoothing)
-
-
-def _bco_pair(t: PairTerms) -> Tensor:
-    return -F.logsigmoid(t.beta * t.chosen_ratio) - F.logsigmoid(-t.beta * t.rejected_ratio)
-
-
-def _sppo_hard(t: PairTerms) -> Tensor:
-    return (t.chosen_ratio - 0.5 / t.beta) ** 2 + (t.rejected_ratio + 0.5 / t.beta) ** 2
-
-
-def _apo_zero(t: PairTerms) -> Tensor:
-    return 1 - torch.sigmoid(t.beta * t.chosen_ratio) + torch.sigmoid(t.beta * t.rejected_ratio)
-
-
-def _apo_down(t: PairTerms) -> Tensor:
-    gap = t.beta * (t.chosen_ratio - t.rejected_ratio)
-    return torch.sigmoid(t.beta * t.chosen_ratio) + 1 - torch.sigmoid(gap)
-
-
 def _discopop(t: PairTerms) -> Tensor:
     share = torch.sigmoid(t.logit / t.discopop_tau)
     return -F.logsigmoid(t.logit) * (1 - share) + torch.exp(-t.logit) * share
 
 
-def _sigmoid_norm(t: PairTerms) -> Tensor:
-    return -F.logsigmoid(t.beta * t.average_score)
-
-
-def _sft(t: PairTerms) -> Tensor:
-    assert t.chosen_nll is not None
-    return t.chosen_nll
-
-
-PAIR_LOSSES: dict[str, Callable[[PairTerms], Tensor]] = {
-    "sigmoid": _sigmoid,
-    "hinge": _hinge,
-    "ipo": _ipo,
+PAIR_LOSSES: dict[str, Callable[[PairTerms], Any]] = {
+    "sigmoid": lambda t: -F.logsigmoid(t.logit),
+    "hinge": lambda t: torch.relu(1 - t.logit),
+    "ipo": lambda t: (t.average_score - 1 / (2 * t.beta)) ** 2,
     "exo_pair": _exo_pair,
     "nca_pair": _nca_pair,
-    "cdpo": _cdpo,
-    "robust": _robust,
-    "bco_pair": _bco_pair,
-    "sppo_hard": _sppo_hard,
-    "apo_zero": _apo_zero,
-    "apo_down": _apo_down,
+    # equation 3 of https://ericmitchell.ai/cdpo.pdf; TRL's sigmoid loss ignores label_smoothing
+    "cdpo": lambda t: -(1 - t.label_smoothing) * F.logsigmoid(t.logit) - t.label_smoothing * F.logsigmoid(-t.logit),
+    "robust": lambda t: (
+        ((1 - t.label_smoothing) * -F.logsigmoid(t.logit) - t.label_smoothing * -F.logsigmoid(-t.logit))
+        / (1 - 2 * t.label_smoothing)
+    ),
+    "bco_pair": lambda t: -F.logsigmoid(t.beta * t.chosen_ratio) - F.logsigmoid(-t.beta * t.rejected_ratio),
+    "sppo_hard": lambda t: (t.chosen_ratio - 0.5 / t.beta) ** 2 + (t.rejected_ratio + 0.5 / t.beta) ** 2,
+    "apo_zero": lambda t: 1 - torch.sigmoid(t.beta * t.chosen_ratio) + torch.sigmoid(t.beta * t.rejected_ratio),
+    "apo_down": lambda t: (
+        torch.sigmoid(t.beta * t.chosen_ratio) + 1 - torch.sigmoid(t.beta * (t.chosen_ratio - t.rejected_ratio))
+    ),
     "discopop": _discopop,
-    "sigmoid_norm": _sigmoid_norm,
-    "sft": _sft,
+    "sigmoid_norm": lambda t: -F.logsigmoid(t.beta * t.average_score),
+    "sft": lambda t: t.chosen_nll,
 }
 
 

@@ -5,8 +5,6 @@ before it only, so the first rejected token is predicted exactly as in a row of 
 answers apart and position ids restart. Only positions whose prediction is used go through the LM head.
 """
 
-from __future__ import annotations
-
 import functools
 import types
 from dataclasses import dataclass
@@ -15,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from trainers.common.errors import first_fault
 
 #: Rows of hidden states projected at a time; logits of a block are recomputed in the backward pass.
 _BLOCK = 1024
@@ -58,9 +58,8 @@ def shared_prompt_lengths(input_ids: Tensor, attention_mask: Tensor, completion_
     lengths = is_prompt.sum(1, keepdim=True)
     first, second = input_ids.masked_fill(~is_prompt, -1).chunk(2)
     at_start = (is_prompt == (torch.arange(is_prompt.size(1), device=is_prompt.device) < lengths)).all()
-    if not at_start or not torch.equal(first, second) or not lengths.all():
-        return None
-    return lengths[: len(first), 0].tolist()
+    shared = bool(at_start) and torch.equal(first, second) and bool(lengths.all())
+    return lengths[: len(first), 0].tolist() if shared else None
 
 
 def build_rows(
@@ -166,13 +165,10 @@ def _block_scores(hidden: Tensor, head: torch.nn.Linear, target: Tensor) -> tupl
 
 def _score(hidden: Tensor, head: torch.nn.Linear, target: Tensor) -> tuple[Tensor, ...]:
     """`_block_scores` over blocks, recomputing logits in backward when there is more than one block."""
-    parts = []
     recompute = len(target) > _BLOCK and torch.is_grad_enabled()
-    for states, tokens in zip(hidden.split(_BLOCK), target.split(_BLOCK), strict=True):
-        if recompute:
-            parts.append(checkpoint(_block_scores, states, head, tokens, use_reentrant=False))
-        else:
-            parts.append(_block_scores(states, head, tokens))
+    scores = functools.partial(checkpoint, _block_scores, use_reentrant=False) if recompute else _block_scores
+    blocks = zip(hidden.split(_BLOCK), target.split(_BLOCK), strict=True)
+    parts = [scores(states, head, tokens) for states, tokens in blocks]
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
@@ -199,20 +195,26 @@ def aggregate(hidden: Tensor, is_prompt: Tensor, attended: Tensor, how: str) -> 
 
 def unsupported_reason(model: Any) -> str | None:
     """Why rows with a 4-D mask cannot be used with this model, or None if they can."""
-    if type(model.get_output_embeddings()) is not torch.nn.Linear:
-        return "the LM head is not a plain linear layer (an adapter sits on it)"
     config = model.config.get_text_config()
-    attention = config._attn_implementation
-    if attention not in ("sdpa", "eager"):
-        return f"attention implementation {attention!r} takes no 4-D mask (sdpa and eager do)"
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return "sliding-window attention builds its own mask"
-    if getattr(config, "layer_types", None) and any(kind != "full_attention" for kind in config.layer_types):
-        return "not every layer is full attention"
-    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier"):
-        if getattr(config, name, None) not in (None, 1.0):
-            return f"the model scales its logits ({name})"
-    return None
+    attention, layers = config._attn_implementation, getattr(config, "layer_types", None) or ()
+    scalers = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
+    scaled = [name for name in scalers if getattr(config, name, None) not in (None, 1.0)]
+    return first_fault(
+        (
+            type(model.get_output_embeddings()) is not torch.nn.Linear,
+            "the LM head is not a plain linear layer (an adapter sits on it)",
+        ),
+        (
+            attention not in ("sdpa", "eager"),
+            f"attention implementation {attention!r} takes no 4-D mask (sdpa and eager do)",
+        ),
+        (
+            getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True),
+            "sliding-window attention builds its own mask",
+        ),
+        (any(kind != "full_attention" for kind in layers), "not every layer is full attention"),
+        (scaled, f"the model scales its logits ({', '.join(scaled)})"),
+    )
 
 
 def add_pair_scoring(model: Any) -> None:
@@ -234,9 +236,8 @@ def add_pair_scoring(model: Any) -> None:
         keep_hidden: bool = False,
         **kwargs: Any,
     ) -> Any:
-        if pair_rows is None:
+        if (rows := pair_rows) is None:
             return original(*args, **kwargs)
-        rows = pair_rows
         # sdpa takes the boolean mask as it is; eager attention adds its mask to the scores
         mask = rows.attention_mask
         if self.config.get_text_config()._attn_implementation == "eager":

@@ -3,8 +3,6 @@
 From the same tensors come one row of numbers per pair, and the loss of rules that say more than a beta.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +46,7 @@ class PolicyStandIn:
     `logps` (2B,) with their gradient, and `quiet` (B,) bool, pairs whose policy has not moved beyond float noise.
     """
 
-    def __init__(self, trainer: DynamicBetaDPOTrainer, model: Any, pairs: PairInputs) -> None:
+    def __init__(self, trainer: "DynamicBetaDPOTrainer", model: Any, pairs: PairInputs) -> None:
         self.trainer, self.model, self.pairs = trainer, model, pairs
 
     def __call__(self, **kwargs: Any) -> Any:
@@ -133,7 +131,7 @@ class PolicyStandIn:
         return perturbed_log_ratios(self.pass_, self.pairs.reference, head, reference_head, epsilon, count)
 
 
-def _pair_terms(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, dtype: torch.dtype | None = None) -> PairTerms:
+def _pair_terms(trainer: "DynamicBetaDPOTrainer", policy: PolicyStandIn, dtype: torch.dtype | None = None) -> PairTerms:
     """The numbers the pair losses look at; in `dtype` and detached if one is given, else with their gradient."""
     pairs, output = policy.pairs, policy.output
 
@@ -162,7 +160,7 @@ def _pair_terms(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, dtype: to
     )
 
 
-def total_loss(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, stock: Tensor) -> tuple[Tensor, Tensor]:
+def total_loss(trainer: "DynamicBetaDPOTrainer", policy: PolicyStandIn, stock: Tensor) -> tuple[Tensor, Tensor]:
     """The scalar a step is trained on, with its gradient, and the rule's penalty in it, detached. Built here and nowhere else.
 
     Where the rule says a beta and nothing else, the pairs' part is `stock`, TRL's own loss, which holds all of TRL's terms.
@@ -190,7 +188,7 @@ def total_loss(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, stock: Ten
     return (loss, torch.zeros(())) if penalty is None else (loss + penalty, penalty.detach())
 
 
-def _pair_mean(trainer: DynamicBetaDPOTrainer, output: RuleOutput, losses: Tensor) -> Tensor:
+def _pair_mean(trainer: "DynamicBetaDPOTrainer", output: RuleOutput, losses: Tensor) -> Tensor:
     """Mean over the mask's pairs of all ranks, whose gradients are averaged later: each rank divides by the mean count."""
     weighted = _whole(output, losses)
     if output.mask is None:
@@ -205,7 +203,7 @@ def _whole(output: RuleOutput, losses: Tensor) -> Tensor:
     return weighted if output.extra is None else weighted + output.extra.to(losses.dtype)
 
 
-def _gradient_weight(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, terms: PairTerms) -> Tensor:
+def _gradient_weight(trainer: "DynamicBetaDPOTrainer", policy: PolicyStandIn, terms: PairTerms) -> Tensor:
     """(B,) how hard a pair pulls on its chosen answer, -d loss / d log pi(y_w); beta * sigmoid(-beta * delta) for plain DPO.
 
     NaN where the rule's own score needs a gradient and there is none (in evaluation).
@@ -227,7 +225,7 @@ def _gradient_weight(trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, term
 
 @torch.no_grad()
 def example_rows(
-    trainer: DynamicBetaDPOTrainer, policy: PolicyStandIn, attention_mask: Tensor, weighting: Tensor | None
+    trainer: "DynamicBetaDPOTrainer", policy: PolicyStandIn, attention_mask: Tensor, weighting: Tensor | None
 ) -> dict[str, Tensor]:
     """The columns (B,) of a row for each pair (see `RecordedTrainer.add_rows`). `weighting` (B,): WPO's factors, if used."""
     pairs, output = policy.pairs, policy.output

@@ -1,7 +1,5 @@
 """A causal LM with a head that says beta: what the rule `beta_head` trains, as one model to load, call and save."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainers.common.files import read_json
+from trainers.common import read_json, refuse
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, POLICY_DIR
 from trainers.loss.forward import last_hidden_states
 from trainers.loss.pair_rows import aggregate
@@ -142,7 +140,7 @@ class AutoModelForCausalLMWithBetaHead(nn.Module):
     @classmethod
     def from_pretrained(
         cls, path: str | Path, aggregation: str | None = None, pref_beta: float | None = None, **kwargs: Any
-    ) -> AutoModelForCausalLMWithBetaHead:
+    ) -> "AutoModelForCausalLMWithBetaHead":
         """Load a policy and its head, ready for inference (`eval`).
 
         Args:
@@ -214,25 +212,31 @@ def _locate(path: str | Path) -> tuple[str | Path, Path | None]:
 def _saved_params(head: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters a saved head was trained with."""
     path = head.with_name(HEAD_CONFIG)
-    if not path.is_file():
-        missing = [f"{key}=" for key in ("aggregation", "pref_beta") if key not in asked]
-        if missing:
-            raise BetaHeadError(
-                f"{head}: no {HEAD_CONFIG} beside it says how the head was trained; give {', '.join(missing)} as in training"
-            )
-        return catalogue.validate(RULE, asked)
-    saved = read_json(path)
-    if not isinstance(saved, dict) or not isinstance(saved.get("params"), dict) or "rule" not in saved:
-        raise BetaHeadError(f"{path}: not a JSON object with rule and params; save the model again")
-    if saved["rule"] != RULE:
-        raise BetaHeadError(f"{path}: written by rule {saved['rule']!r}; this class loads heads of rule {RULE!r} only")
+    given = path.is_file()
+    missing = [f"{key}=" for key in ("aggregation", "pref_beta") if key not in asked]
+    saved: Any = read_json(path) if given else {"rule": RULE, "params": dict(asked)}
+    whole = isinstance(saved, dict) and isinstance(saved.get("params"), dict) and "rule" in saved
+    written = saved["rule"] if whole else None
+    refuse(
+        BetaHeadError,
+        (
+            not given and missing,
+            f"{head}: no {HEAD_CONFIG} beside it says how the head was trained; give {', '.join(missing)} as in training",
+        ),
+        (not whole, f"{path}: not a JSON object with rule and params; save the model again"),
+        (
+            whole and written != RULE,
+            f"{path}: written by rule {written!r}; this class loads heads of rule {RULE!r} only",
+        ),
+    )
     try:
         params = catalogue.validate(RULE, saved["params"])
     except catalogue.RuleError as error:
         raise BetaHeadError(f"{path}: {error}") from None
-    for key, value in asked.items():
-        if value != params[key]:
-            raise BetaHeadError(f"{path}: the head was trained with {key} {params[key]!r}, not {value!r}; leave it out")
+    other = [
+        f"{key} {params[key]!r}, not {value!r}; leave it out" for key, value in asked.items() if value != params[key]
+    ]
+    refuse(BetaHeadError, *((True, f"{path}: the head was trained with {said}") for said in other))
     return params
 
 

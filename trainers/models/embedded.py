@@ -1,7 +1,5 @@
 """Models that come with a Python package: GGUF weights turned once into a checkpoint every library loads."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
 import tempfile
@@ -9,9 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainers.common.errors import UserError
-from trainers.common.files import cache_dir, file_hash, read_json, write_json
-from trainers.common.words import nearest
+from trainers.common import UserError, cache_dir, file_hash, nearest, read_json, write_json
 
 _PREFIX = "embedded:"
 _MARKER = "prepared.json"
@@ -108,7 +104,15 @@ def prepare_model(name: str, verify: bool = False, log: Callable[[str], None] = 
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as work:
             staging = Path(work) / name
             _convert(source, staging)
-            _write_marker(staging, model, source)
+            files = {p.name: {"bytes": p.stat().st_size, "sha256": file_hash(p)} for p in sorted(staging.iterdir())}
+            marker = {
+                "format": _FORMAT,
+                "name": model.name,
+                "licence": model.licence,
+                "source": {"package": model.distribution, "file": source.name, "sha256": file_hash(source)},
+                "files": files,
+            }
+            write_json(staging / _MARKER, marker)
             shutil.rmtree(target, ignore_errors=True)
             staging.rename(target)
     log(f"wrote {target}")
@@ -129,15 +133,3 @@ def _convert(source: Path, staging: Path) -> None:
     model.config.dtype = torch.bfloat16
     model.save_pretrained(staging, safe_serialization=True)
     tokenizer.save_pretrained(staging)
-
-
-def _write_marker(staging: Path, model: EmbeddedModel, source: Path) -> None:
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in sorted(staging.iterdir())}
-    marker = {
-        "format": _FORMAT,
-        "name": model.name,
-        "licence": model.licence,
-        "source": {"package": model.distribution, "file": source.name, "sha256": file_hash(source)},
-        "files": files,
-    }
-    write_json(staging / _MARKER, marker)

@@ -1,7 +1,5 @@
 """The starting policy where it is not a plain checkpoint: a PEFT adapter merged into it, or another chat template."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path
@@ -25,6 +23,7 @@ def prepare_start(
         trainers.common.adapters.AdapterError: the adapter is of another model.
         StartError: the template is not Jinja.
     """
+    import jinja2
     from transformers import AutoTokenizer
 
     if target.is_dir():
@@ -36,7 +35,11 @@ def prepare_start(
         tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
         if template is not None:
             tokenizer.chat_template = template
-            _try_template(tokenizer)
+            question = [{"role": "user", "content": "x"}]
+            try:
+                tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+            except jinja2.TemplateError as error:
+                raise StartError(f"the chat template cannot be used: {error}") from None
         if adapter is not None:
             write_merged(base, adapter, staging, dtype, trust_remote_code)
         else:
@@ -44,17 +47,6 @@ def prepare_start(
         tokenizer.save_pretrained(staging)
         staging.rename(target)
     return target
-
-
-def _try_template(tokenizer: object) -> None:
-    import jinja2
-
-    try:
-        tokenizer.apply_chat_template(  # type: ignore[attr-defined]
-            [{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True
-        )
-    except jinja2.TemplateError as error:
-        raise StartError(f"the chat template cannot be used: {error}") from None
 
 
 def _link(base: Path, staging: Path) -> None:

@@ -4,8 +4,6 @@ Every rule fits one form, l = weight * loss(beta * (s_w - s_l) - margin) + extra
 return a beta only; the rest of the form is there for the published rules and the controls that need it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+#: For what only DPO's batches have.
+_DPO_ONLY: Any = None
+
 
 @dataclass(frozen=True)
 class RuleBatch:
-    """What a rule may look at, for B pairs of one micro-batch on one rank.
+    """What a rule may look at, for B pairs of one micro-batch on one rank. What only DPO's batches have is
+    None elsewhere: `delta` to `reference_entropies`, `log_ratios`, and under KTO and ORPO the responses' perplexity.
 
     Attributes:
         log_ppl: (B,) mean negative log-likelihood of the prompt's tokens after the first, nats per token, under
@@ -48,28 +50,33 @@ class RuleBatch:
     has_ppl: Tensor
     hidden: Tensor | None
     example_index: Tensor
-    response_log_ppl: Tensor | None = None
-    prompt_tokens: Tensor | None = None
-    response_tokens: Tensor | None = None
-    delta: Tensor | None = None
-    delta_average: Tensor | None = None
-    chosen_ratio: Tensor | None = None
-    rejected_ratio: Tensor | None = None
-    chosen_logp: Tensor | None = None
-    rejected_logp: Tensor | None = None
-    chosen_average: Tensor | None = None
-    rejected_average: Tensor | None = None
-    chosen_tokens: Tensor | None = None
-    rejected_tokens: Tensor | None = None
-    reference_entropies: Tensor | None = None
+    response_log_ppl: Tensor = _DPO_ONLY
+    prompt_tokens: Tensor = _DPO_ONLY
+    response_tokens: Tensor = _DPO_ONLY
+    delta: Tensor = _DPO_ONLY
+    delta_average: Tensor = _DPO_ONLY
+    chosen_ratio: Tensor = _DPO_ONLY
+    rejected_ratio: Tensor = _DPO_ONLY
+    chosen_logp: Tensor = _DPO_ONLY
+    rejected_logp: Tensor = _DPO_ONLY
+    chosen_average: Tensor = _DPO_ONLY
+    rejected_average: Tensor = _DPO_ONLY
+    chosen_tokens: Tensor = _DPO_ONLY
+    rejected_tokens: Tensor = _DPO_ONLY
+    reference_entropies: Tensor = _DPO_ONLY
     pair_beta: Tensor | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
-    log_ratios: Tensor | None = None
+    log_ratios: Tensor = _DPO_ONLY
     step: int = 1
     progress: float = 0.0
     training: bool = True
     gather: Callable[[Tensor], Tensor] = lambda values: values
     rank: int = 0
+
+    @property
+    def own(self) -> slice:
+        """Where this rank's pairs are in what `gather` gives."""
+        return slice(self.rank * len(self.delta), (self.rank + 1) * len(self.delta))
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,6 @@ class BetaRule(nn.Module):
         if self.ppl_of == "prompt":
             return batch.log_ppl.clamp_min(0.0), batch.has_ppl
         response, tokens = batch.response_log_ppl, batch.response_tokens
-        assert response is not None and tokens is not None and batch.prompt_tokens is not None
         if self.ppl_of == "response":
             return response.clamp_min(0.0), tokens > 0
         total = (batch.prompt_tokens + tokens).clamp_min(1)

@@ -1,7 +1,5 @@
 """The rules that give each pair a beta, and the controls, by name."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from trainers.rules.parameters import (
@@ -31,14 +29,14 @@ BETA_RULES: dict[str, RuleInfo] = {
     for info in (
         RuleInfo(
             "fixed",
-            "trainers.rules.published.constant:Fixed",
+            "trainers.rules.betas:Fixed",
             "beta = pref_beta (DPO, arXiv 2305.18290)",
             BOTH,
             dynamic=False,
         ),
         RuleInfo(
             "foodpo",
-            "trainers.rules.published.foodpo:FooDPO",
+            "trainers.rules.betas:FooDPO",
             "beta(x) = c * log(max(PPL(x), 1)) * pref_beta",
             {
                 **BOTH,
@@ -75,10 +73,10 @@ BETA_RULES: dict[str, RuleInfo] = {
             reads_prompt=True,
             version=2,
         ),
-        RuleInfo("dataset_beta", "trainers.rules.published.constant:DatasetBeta", "the dataset's column beta", BOTH),
+        RuleInfo("dataset_beta", "trainers.rules.betas:DatasetBeta", "the dataset's column beta", BOTH),
         RuleInfo(
             "beta_dpo",
-            "trainers.rules.published.beta_dpo:BetaDPO",
+            "trainers.rules.batches:BetaDPO",
             "one beta per batch from its margins, outliers filtered (arXiv 2407.08639)",
             {
                 "pref_beta": PREF_BETA,
@@ -95,7 +93,7 @@ BETA_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "epsilon_dpo",
-            "trainers.rules.published.epsilon_dpo:EpsilonDPO",
+            "trainers.rules.betas:EpsilonDPO",
             "beta / (1 + eps * step) from perturbed logits (arXiv 2502.13177); runs the reference in every step",
             {
                 "pref_beta": Param(0.01, POSITIVE, "beta at the first step"),
@@ -107,14 +105,14 @@ BETA_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "mallows",
-            "trainers.rules.published.mallows:Mallows",
+            "trainers.rules.betas:Mallows",
             "beta from the entropy of the reference's answers (MallowsPO-theta, arXiv 2405.14953)",
             {**BOTH, "phi": Param(0.29, POSITIVE, "phi of beta * (-phi * log H)")},
             version=2,
         ),
         RuleInfo(
             "alpha_dpo",
-            "trainers.rules.published.alpha_dpo:AlphaDPO",
+            "trainers.rules.batches:AlphaDPO",
             "length-averaged scores, a margin that follows the reference (arXiv 2410.10148)",
             {
                 "pref_beta": Param(2.5, POSITIVE, "beta of the length-averaged scores"),

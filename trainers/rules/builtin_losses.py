@@ -1,7 +1,5 @@
 """Published rules that weight, shift or extend the loss, and the latest rules of beta, by name."""
 
-from __future__ import annotations
-
 import math
 
 from trainers.rules.parameters import (
@@ -24,7 +22,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
     for info in (
         RuleInfo(
             "madpo",
-            "trainers.rules.weights.madpo:MADPO",
+            "trainers.rules.weights:MADPO",
             "loss weighted by a column of reward margins (MADPO, arXiv 2510.05342)",
             sigmoid_only(
                 column=Param("reward_margin", COLUMN, "the column with reward(chosen) - reward(rejected)"),
@@ -38,7 +36,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "tur_dpo",
-            "trainers.rules.weights.tur_dpo:TURDPO",
+            "trainers.rules.weights:TURDPO",
             "loss weighted by one column, shifted by another (TUR-DPO, arXiv 2605.00224)",
             sigmoid_only(
                 weight_column=Param("weight", COLUMN, "the column with each pair's weight"),
@@ -51,7 +49,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "focal_po",
-            "trainers.rules.weights.focal_po:FocalPO",
+            "trainers.rules.weights:FocalPO",
             "loss weighted by sigmoid(beta * delta)^gamma (FocalPO, arXiv 2501.06645)",
             sigmoid_only(gamma=Param(0.05, NON_NEGATIVE, "the focal exponent; 0 is DPO")),
             dynamic=False,
@@ -59,7 +57,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "dr_dpo",
-            "trainers.rules.weights.dr_dpo:DrDPO",
+            "trainers.rules.weights:DrDPO",
             "-b log mean exp(-loss / b) over the batch (Dr. DPO, arXiv 2407.07880)",
             sigmoid_only(beta_prime=Param(1.0, POSITIVE, "b: small values leave out pairs with a large loss")),
             dynamic=False,
@@ -68,7 +66,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "uni_dpo",
-            "trainers.rules.weights.uni_dpo:UniDPO",
+            "trainers.rules.weights:UniDPO",
             "loss weighted by the answers' scores and by how well a pair is learned (Uni-DPO, arXiv 2506.10054)",
             sigmoid_only(
                 chosen_column=Param("score_chosen", COLUMN, "the column with the chosen answer's score"),
@@ -85,7 +83,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "r_dpo",
-            "trainers.rules.margins.r_dpo:RDPO",
+            "trainers.rules.margins:RDPO",
             "pairs whose chosen answer is the longer pull less (R-DPO, arXiv 2403.19159)",
             sigmoid_only(alpha=Param(0.01, NON_NEGATIVE, "a token's share of the margin")),
             dynamic=False,
@@ -93,7 +91,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "odpo",
-            "trainers.rules.margins.odpo:ODPO",
+            "trainers.rules.margins:ODPO",
             "a margin alpha * log(gap), gap a column (ODPO, arXiv 2402.10571)",
             sigmoid_only(
                 column=Param("reward_gap", COLUMN, "the column with reward(chosen) - reward(rejected), above 0"),
@@ -104,7 +102,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "dpo_shift",
-            "trainers.rules.margins.dpo_shift:DPOShift",
+            "trainers.rules.margins:DPOShift",
             "the rejected log-ratio counts shift times (DPO-Shift, arXiv 2502.07599)",
             sigmoid_only(
                 shift=Param(0.75, SHARE, "f(lambda), at the first step"),
@@ -117,7 +115,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "dpop",
-            "trainers.rules.margins.dpop:DPOP",
+            "trainers.rules.margins:DPOP",
             "a penalty where the chosen answer becomes less likely (DPO-Positive, arXiv 2402.13228)",
             sigmoid_only(strength=Param(5.0, NON_NEGATIVE, "lambda, the weight of the penalty")),
             dynamic=False,
@@ -125,7 +123,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "minor_dpo",
-            "trainers.rules.margins.minor_dpo:MinorDPO",
+            "trainers.rules.margins:MinorDPO",
             "the rejected answer is pushed down to the reference's likelihood only (Minor DPO, arXiv 2408.09834)",
             sigmoid_only(),
             dynamic=False,
@@ -133,7 +131,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "bpo",
-            "trainers.rules.margins.bpo:BPO",
+            "trainers.rules.margins:BPO",
             "the smaller of both answers' gains (BPO, arXiv 2506.03557)",
             sigmoid_only(balance=Param(1.0, POSITIVE, "factor of the rejected answer's gain")),
             dynamic=False,
@@ -141,7 +139,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "chi_po",
-            "trainers.rules.margins.chi_po:ChiPO",
+            "trainers.rules.margins:ChiPO",
             "ratio + log-ratio in place of the log-ratio (chi-squared PO, arXiv 2407.13399)",
             sigmoid_only(),
             dynamic=False,
@@ -149,7 +147,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "h_dpo",
-            "trainers.rules.margins.h_dpo:HDPO",
+            "trainers.rules.margins:HDPO",
             "policy log-probs times alpha, which sets the policy's entropy (H-DPO, arXiv 2411.07595)",
             sigmoid_only(alpha=Param(0.95, POSITIVE, "below 1: a sharper policy; 1 is DPO")),
             dynamic=False,
@@ -157,7 +155,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "cal_dpo",
-            "trainers.rules.terms.cal_dpo:CalDPO",
+            "trainers.rules.terms:CalDPO",
             "the log-ratios are pulled to +-1 / (2 beta) (Cal-DPO, arXiv 2412.14516)",
             sigmoid_only(calibration=Param(0.5, NON_NEGATIVE, "weight of the squared distances")),
             dynamic=False,
@@ -165,7 +163,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "c2_dpo",
-            "trainers.rules.terms.c2_dpo:C2DPO",
+            "trainers.rules.terms:C2DPO",
             "the two log-ratios are pulled to a sum of 0 (C2-DPO, arXiv 2502.17507)",
             sigmoid_only(constraint=Param(2e-4, NON_NEGATIVE, "weight of the squared sum")),
             dynamic=False,
@@ -173,7 +171,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "cdpo",
-            "trainers.rules.terms.cdpo:CDPO",
+            "trainers.rules.terms:CDPO",
             "DPO for labels flipped with a known probability (cDPO, ericmitchell.ai/cdpo.pdf)",
             sigmoid_only(label_smoothing=SMOOTHING),
             dynamic=False,
@@ -181,7 +179,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "robust",
-            "trainers.rules.terms.robust:Robust",
+            "trainers.rules.terms:Robust",
             "the unbiased loss under flipped labels (robust DPO, arXiv 2403.00409)",
             sigmoid_only(label_smoothing=SMOOTHING),
             dynamic=False,
@@ -189,7 +187,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "rpo",
-            "trainers.rules.terms.rpo:RPO",
+            "trainers.rules.terms:RPO",
             "adds the chosen answer's negative log-likelihood per token (arXiv 2404.19733; pref_ftx of LLaMA-Factory)",
             sigmoid_only(nll=Param(1.0, NON_NEGATIVE, "weight of the likelihood term")),
             dynamic=False,
@@ -197,7 +195,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "mm_dpo",
-            "trainers.rules.published.mm_dpo:MMDPO",
+            "trainers.rules.betas:MMDPO",
             "beta * (1 + w * f), f a column (MM-DPO, arXiv 2502.10391)",
             {
                 **BOTH,
@@ -208,7 +206,7 @@ LOSS_RULES: dict[str, RuleInfo] = {
         ),
         RuleInfo(
             "risk_beta",
-            "trainers.rules.published.risk_beta:RiskBeta",
+            "trainers.rules.batches:RiskBeta",
             "one beta a batch, raised while too many margins lie above their running quantile",
             {
                 **BOTH,

@@ -4,13 +4,10 @@ A rule from outside the package is reached as `path/to/file.py:ClassName` or thr
 `dpo_beta_harness.rules`; its parameters are the keyword arguments of its `__init__`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trainers.common.plugins import Registry, entry_points
-from trainers.common.words import nearest
+from trainers.common import Registry, entry_points, first_fault, nearest
 from trainers.rules.builtin import BETA_RULES
 from trainers.rules.builtin_losses import LOSS_RULES
 from trainers.rules.parameters import COLUMN, PREF_BETA, PREF_LOSSES, SMOOTHED, Param, RuleInfo, losses_of, one_of
@@ -70,20 +67,33 @@ def validate(rule: str, params: Mapping[str, Any]) -> dict[str, Any]:
         if expected is not None:
             raise RuleError(f"{key} of rule {rule!r} is {value!r}; it must be {expected}")
     filled = {key: params.get(key, param.default) for key, param in known.params.items()}
-    if known.learned and not filled["beta_min_ratio"] < 1 < filled["beta_max_ratio"]:
-        raise RuleError(f"rule {rule!r}: beta_min_ratio must be below 1 and beta_max_ratio above 1")
-    if "scale_schedule" in filled:
-        _check_schedule(rule, filled["scale_schedule"], filled["pref_beta_scale"], filled["pref_beta_scale_end"])
-        fixed = {key: known.params[key].default for key in ("pref_beta_scale", "scale_schedule")}
-        moved = [key for key, value in fixed.items() if filled[key] != value]
-        if filled["rescale"] == "mean" and moved:
-            raise RuleError(f"rule {rule!r}: {moved[0]} has no effect with rescale: mean; remove one of the two")
-    if rule == "madpo" and not filled["c_min"] < 1 < filled["c_max"]:
-        raise RuleError("rule 'madpo': c_min must be below 1 and c_max above 1")
-    if rule == "risk_beta" and not (
-        filled["beta_min"] <= filled["pref_beta"] <= filled["beta_max"] and filled["delta"] < 1
-    ):
-        raise RuleError("rule 'risk_beta': pref_beta must lie between beta_min and beta_max, and delta below 1")
+    schedule, end = filled.get("scale_schedule", "constant"), filled.get("pref_beta_scale_end")
+    scaled = ("pref_beta_scale", "scale_schedule") if filled.get("rescale") == "mean" else ()
+    moved = [key for key in scaled if filled[key] != known.params[key].default]
+    fault = first_fault(
+        (
+            known.learned and not filled["beta_min_ratio"] < 1 < filled["beta_max_ratio"],
+            "beta_min_ratio must be below 1 and beta_max_ratio above 1",
+        ),
+        (schedule != "constant" and end is None, f"scale_schedule {schedule!r} needs pref_beta_scale_end"),
+        (
+            schedule != "constant" and filled["pref_beta_scale"] <= 0,
+            "pref_beta_scale must be above 0 where scale_schedule moves it",
+        ),
+        (
+            schedule == "constant" and end is not None,
+            "pref_beta_scale_end has no effect unless scale_schedule is linear or cosine",
+        ),
+        (moved, f"{''.join(moved[:1])} has no effect with rescale: mean; remove one of the two"),
+        (rule == "madpo" and not filled["c_min"] < 1 < filled["c_max"], "c_min must be below 1 and c_max above 1"),
+        (
+            rule == "risk_beta"
+            and not (filled["beta_min"] <= filled["pref_beta"] <= filled["beta_max"] and filled["delta"] < 1),
+            "pref_beta must lie between beta_min and beta_max, and delta below 1",
+        ),
+    )
+    if fault is not None:
+        raise RuleError(f"rule {rule!r}: {fault}")
     return filled
 
 
@@ -111,17 +121,7 @@ def depends_on_batch(rule: str, params: Mapping[str, Any]) -> bool:
     return BUILTIN[rule].batch_statistics and params.get("alpha") != 0
 
 
-def _check_schedule(rule: str, schedule: str, start: float, end: float | None) -> None:
-    moves = schedule != "constant"
-    if moves and end is None:
-        raise RuleError(f"rule {rule!r}: scale_schedule {schedule!r} needs pref_beta_scale_end")
-    if moves and start <= 0:
-        raise RuleError(f"rule {rule!r}: pref_beta_scale must be above 0 where scale_schedule moves it")
-    if not moves and end is not None:
-        raise RuleError(f"rule {rule!r}: pref_beta_scale_end has no effect unless scale_schedule is linear or cosine")
-
-
-def build(rule: str, params: Mapping[str, Any], hidden_size: int) -> BetaRule:
+def build(rule: str, params: Mapping[str, Any], hidden_size: int) -> "BetaRule":
     """Instantiate a rule for a policy with hidden states of width `hidden_size`.
 
     Raises:

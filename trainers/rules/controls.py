@@ -1,7 +1,5 @@
 """Controls: FooDPO turned round, and the betas another run realised (same seed, steps and examples) with one property removed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +13,7 @@ from torch import Tensor
 
 from trainers.common.training_schema import EXAMPLE_METRICS
 from trainers.rules.base import PublishedRule, RuleBatch, RuleOutput
-from trainers.rules.published.foodpo import FooDPO
+from trainers.rules.betas import FooDPO
 
 #: Below this log-perplexity (nats) beta grows no further: 1 / log PPL has no bound.
 _FLOOR = 0.1
@@ -61,7 +59,7 @@ class ParentRun:
     beta: np.ndarray
 
     @classmethod
-    def read(cls, run_dir: Path, example_ids: Sequence[str]) -> ParentRun:
+    def read(cls, run_dir: Path, example_ids: Sequence[str]) -> "ParentRun":
         """From `example_metrics.parquet`.
 
         Raises:
@@ -100,7 +98,7 @@ class ParentRun:
         means = np.bincount(place, self.beta) / np.bincount(place)
         return dict(zip(steps.tolist(), means.tolist(), strict=True))
 
-    def permuted(self, seed: int, window: int) -> ParentRun:
+    def permuted(self, seed: int, window: int) -> "ParentRun":
         """The same betas shuffled over the examples of a step; where a step has one row, over `window` steps in a row."""
         rng = np.random.default_rng(seed)
         rows_per_step = len(self.step) / len(np.unique(self.step))
@@ -111,7 +109,7 @@ class ParentRun:
             shuffled[start:end] = rng.permutation(shuffled[start:end])
         return ParentRun(self.step, self.example_index, shuffled)
 
-    def deranged(self, seed: int) -> ParentRun:
+    def deranged(self, seed: int) -> "ParentRun":
         """Every example gets, visit by visit, the betas of another one: the next on a random circle through all of them.
 
         No example keeps its own, and one partner serves all epochs. In an epoch that was cut short the circle is through the

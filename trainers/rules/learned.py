@@ -4,8 +4,6 @@ Inside the DPO loss a free beta has no optimum on separable data: d loss / d bet
 positive margin drives beta to infinity and a negative one to zero. Hence the safeguards here.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -13,37 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainers.rules.base import BetaRule, RuleBatch
+from trainers.rules.base import PublishedRule, RuleBatch
 
 
-class LearnedBeta(BetaRule):
-    """Base of the learned rules.
+class LearnedBeta(PublishedRule):
+    """Base of the learned rules, whose parameters become attributes.
 
     `clamp` bounds beta to [beta_min_ratio, beta_max_ratio] * pref_beta; `penalty` is
     anchor * mean((log beta / pref_beta)^2), computed on the unbounded beta so that it pulls back from outside.
     """
 
-    def __init__(
-        self,
-        pref_beta: float = 0.1,
-        pref_loss: str = "sigmoid",
-        head_learning_rate: float = 1e-3,
-        anchor: float = 0.1,
-        beta_min_ratio: float = 0.1,
-        beta_max_ratio: float = 10.0,
-        aggregation: str = "last_prompt_token",
-        head_gradient_to_policy: bool = False,
-    ) -> None:
-        super().__init__(pref_beta, pref_loss)
-        self.head_learning_rate = head_learning_rate
-        self.anchor = anchor
-        self.low, self.high = beta_min_ratio * pref_beta, beta_max_ratio * pref_beta
-        self.aggregation = aggregation
-        self.head_gradient_to_policy = head_gradient_to_policy
+    def __init__(self, hidden_size: int, **params: Any) -> None:
+        super().__init__(hidden_size, **params)
+        self.low, self.high = self.beta_min_ratio * self.pref_beta, self.beta_max_ratio * self.pref_beta
 
-    def features(self, hidden: Tensor | None) -> Tensor:
+    def features(self, hidden: Any) -> Tensor:
         """Hidden states as the head reads them: float32, detached from the policy unless asked otherwise."""
-        assert hidden is not None, "a learned rule sets `aggregation`, so hidden states are handed over"
         return (hidden if self.head_gradient_to_policy else hidden.detach()).float()
 
     def clamp(self, beta: Tensor) -> Tensor:
@@ -66,17 +49,14 @@ def inverse_softplus(value: float) -> float:
 
 
 class BetaHead(LearnedBeta):
-    """A linear head v with zero weights and the bias that makes beta start at exactly `pref_beta`.
+    """A linear head v with zero weights and the bias that makes beta start at exactly `pref_beta`."""
 
-    `shared` are the parameters of `LearnedBeta`.
-    """
-
-    def __init__(self, hidden_size: int, pref_beta: float = 0.1, **shared: Any) -> None:
-        super().__init__(pref_beta, **shared)
+    def __init__(self, hidden_size: int, **params: Any) -> None:
+        super().__init__(hidden_size, **params)
         self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         self.value = nn.Linear(hidden_size, 1)
         nn.init.zeros_(self.value.weight)
-        nn.init.constant_(self.value.bias, inverse_softplus(pref_beta))
+        nn.init.constant_(self.value.bias, inverse_softplus(self.pref_beta))
 
     def beta(self, batch: RuleBatch) -> Tensor:
         return F.softplus(self.value(self.norm(self.features(batch.hidden))).squeeze(-1))
@@ -101,26 +81,12 @@ class _TinyTransformer(nn.Module):
 class Learnable(LearnedBeta):
     """w is kept as log w, so it stays positive; the last layer of NN starts at zero, so f(x) starts at 1.
 
-    `shared` are the parameters of `LearnedBeta`.
     `initialise` sets w so that the mean beta over the training prompts starts at `pref_beta`.
     """
 
-    def __init__(
-        self,
-        hidden_size: int,
-        pref_beta: float = 0.1,
-        epsilon: float = 0.3,
-        network: str = "mlp",
-        width: int = 64,
-        ppl_of: str = "prompt",
-        ppl_tokens: str = "all",
-        **shared: Any,
-    ) -> None:
-        super().__init__(pref_beta, **shared)
-        self.epsilon = epsilon
-        self.ppl_of = ppl_of
-        self.ppl_tokens = ppl_tokens
-        self.log_w = nn.Parameter(torch.tensor(math.log(pref_beta)))
+    def __init__(self, hidden_size: int, network: str, width: int, **params: Any) -> None:
+        super().__init__(hidden_size, **params)
+        self.log_w = nn.Parameter(torch.tensor(math.log(self.pref_beta)))
         self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         last = nn.Linear(hidden_size if network == "linear" else width, 1)
         nn.init.zeros_(last.weight)

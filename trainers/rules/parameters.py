@@ -1,7 +1,5 @@
 """What a rule's entry in the catalogue is made of: parameters with their checks, and sets of them that rules share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

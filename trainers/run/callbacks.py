@@ -1,7 +1,5 @@
 """Callbacks that report progress, keep intermediate checkpoints and rotate the others."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The job of one training run, and the progress it reports."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

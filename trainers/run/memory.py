@@ -1,7 +1,5 @@
 """When memory runs out: recognise it, free what can be freed, cut the micro-batch."""
 
-from __future__ import annotations
-
 import gc
 
 #: How an allocation that failed is put by torch on CPUs, by CUDA outside torch's allocator, by cuBLAS and by the system.
@@ -18,10 +16,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or on the CPU."""
     import torch
 
-    text = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        words in text for words in OUT_OF_MEMORY_WORDS
-    )
+    failed = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return failed or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
 
 
 def first_line(error: BaseException) -> str:

@@ -5,14 +5,12 @@ in its paper, as the weight of its odds-ratio term; there the fixed and the perp
 need a pair's margin, a head's own optimiser or the DPO loss itself have none.
 """
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainers.common.words import nearest
+from trainers.common import nearest, refuse
 from trainers.rules import catalogue
 
 
@@ -104,22 +102,30 @@ def validate(name: str, rule: str, params: Mapping[str, Any]) -> dict[str, Any]:
     if objective.rules is None:
         return catalogue.validate(rule, params)
     catalogue.info(rule)
-    if rule not in objective.rules:
-        raise ObjectiveError(
-            f"rule {rule!r} has no meaning for objective {name!r}, whose loss takes a beta per example and nothing else; "
-            f"use rule {' or '.join(objective.rules)}, or objective dpo"
-        )
     loss = params.get("pref_loss", objective.pref_losses[0])
-    if loss not in objective.pref_losses:
-        raise ObjectiveError(
-            f"pref_loss is {loss!r}; objective {name!r} has {' and '.join(objective.pref_losses)}: remove pref_loss or change it"
-        )
+    refuse(
+        ObjectiveError,
+        (
+            rule not in objective.rules,
+            f"rule {rule!r} has no meaning for objective {name!r}, whose loss takes a beta per example and nothing else; "
+            f"use rule {' or '.join(objective.rules)}, or objective dpo",
+        ),
+        (
+            loss not in objective.pref_losses,
+            f"pref_loss is {loss!r}; objective {name!r} has {' and '.join(objective.pref_losses)}: remove pref_loss or change it",
+        ),
+    )
     filled = catalogue.validate(rule, {key: value for key, value in params.items() if key != "pref_loss"})
-    for key, value in objective.only.items():
-        if filled.get(key, value) != value:
-            raise ObjectiveError(
-                f"{key} is {filled[key]!r}; with objective {name!r} it can only be {value!r}: remove it"
+    refuse(
+        ObjectiveError,
+        *(
+            (
+                filled.get(key, value) != value,
+                f"{key} is {filled.get(key)!r}; with objective {name!r} it can only be {value!r}: remove it",
             )
+            for key, value in objective.only.items()
+        ),
+    )
     return {**filled, "pref_loss": loss}
 
 
@@ -143,19 +149,22 @@ def check_training(name: str, pref_loss: str, training: Mapping[str, Any]) -> No
     Raises:
         ObjectiveError: names the key, its value and what to write.
     """
-    if name == "kto" and training.get("sync_ref_model") and training.get("precompute_ref_log_probs"):
-        raise ObjectiveError(
-            "precompute_ref_log_probs is true, but with sync_ref_model the reference moves: remove one of the two"
-        )
-    if name == "kto" and pref_loss == "kto":
-        if training.get("per_device_train_batch_size", 2) < 2:
-            raise ObjectiveError(
-                "per_device_train_batch_size is 1; KTO estimates its KL term from the other answers of a micro-batch: use at "
-                "least 2, or pref_loss apo_zero_unpaired, which has no such term"
-            )
-        order = training.get("train_sampling_strategy", "sequential")
-        if order != "sequential":
-            raise ObjectiveError(
-                f"train_sampling_strategy is {order!r}; KTO's KL term is estimated within batches of a fixed order: remove it "
-                "(the rows are shuffled by the seed beforehand), or use pref_loss apo_zero_unpaired"
-            )
+    estimates_kl = name == "kto" and pref_loss == "kto"
+    order = training.get("train_sampling_strategy", "sequential")
+    refuse(
+        ObjectiveError,
+        (
+            name == "kto" and training.get("sync_ref_model") and training.get("precompute_ref_log_probs"),
+            "precompute_ref_log_probs is true, but with sync_ref_model the reference moves: remove one of the two",
+        ),
+        (
+            estimates_kl and training.get("per_device_train_batch_size", 2) < 2,
+            "per_device_train_batch_size is 1; KTO estimates its KL term from the other answers of a micro-batch: use at "
+            "least 2, or pref_loss apo_zero_unpaired, which has no such term",
+        ),
+        (
+            estimates_kl and order != "sequential",
+            f"train_sampling_strategy is {order!r}; KTO's KL term is estimated within batches of a fixed order: remove it "
+            "(the rows are shuffled by the seed beforehand), or use pref_loss apo_zero_unpaired",
+        ),
+    )

@@ -1,7 +1,5 @@
 """The files of a training run: policy, JSON records, checkpoints."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

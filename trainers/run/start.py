@@ -1,7 +1,5 @@
 """What a run starts from: its weights, quantised by bitsandbytes if asked (QLoRA, arXiv 2305.14314), its rule, its arguments."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -94,16 +92,17 @@ def training_arguments(job: TrainJob, kind: Objective, in_loop: bool, split: int
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),  # without it, bf16 is refused on CPUs that have it
     }
-    if job.group is not None and trackers:
-        settings["project"] = job.group
-    if "bf16" not in job.training and "fp16" not in job.training:
-        settings["bf16"] = _supports_bf16()
-    if kind.has_reference:
-        settings["precompute_ref_log_probs"] = True
-    if kind.name == "dpo" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    several = kind.name == "dpo" and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    given = "bf16" in job.training or "fp16" in job.training
+    wanted = {
+        "project": job.group if trackers else None,
+        "bf16": None if given else _supports_bf16(),
+        "precompute_ref_log_probs": kind.has_reference or None,
         # the sampler would fill a short last batch with pairs that were trained already
-        settings["dataloader_drop_last"] = True
+        "dataloader_drop_last": several or None,
+    }
     settings |= {
+        **{key: value for key, value in wanted.items() if value is not None},
         **job.training,
         "output_dir": str(job.run_dir / CHECKPOINTS),
         "run_name": job.run_id,

@@ -4,8 +4,6 @@ Without `report_to` runs are shown by Trackio where it is installed, which keeps
 trackers are told through the environment variables they document. A variable the user has set is left as it is.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import json

@@ -1,7 +1,5 @@
 """Train one run with any objective: pairs in, a policy, log history and example rows out."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import time

@@ -1,7 +1,5 @@
 """Names a collapse of a learned beta while it happens: at a bound, run away, variance gone, or drift without margin."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """TRL's collator with the columns that the loss needs beside TRL's own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +22,7 @@ class PairCollator:
     inner: DataCollatorForPreference
 
     @classmethod
-    def around(cls, collator: Any) -> PairCollator:
+    def around(cls, collator: Any) -> "PairCollator":
         """`collator` itself where it is a `PairCollator`, else one around it."""
         return collator if isinstance(collator, cls) else cls(collator)
 

@@ -5,8 +5,6 @@ the policy, reads the prompt's log-likelihood and hidden states from the same fo
 `self.beta` and hands TRL its per-token log-probs. With a constant rule and `prefix_sharing=False` this is stock TRL, bit for bit.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from trainers.common import refuse
 from trainers.loss.forward import sequence_logps
 from trainers.loss.stand_in import PairInputs, PolicyStandIn, example_rows, total_loss, wpo_weights
 from trainers.rules.base import BetaRule, RuleBatch
@@ -44,12 +43,17 @@ class DynamicBetaDPOTrainer(ReferenceTrainer):
         names = [rule.pref_loss] if isinstance(rule.pref_loss, str) else rule.pref_loss
         self.losses = dict(zip(names, self.loss_weights, strict=True))
         self.trl_losses = dict(zip(self.loss_types, self.loss_weights, strict=True))
-        if rule.perturbation is not None and is_sharded(self):
-            raise ValueError(
-                "this rule reads the LM head outside the model's forward, which sharded weights do not allow; use DDP"
-            )
-        if rule.perturbation is not None and not self.reference_in_loop:
-            raise ValueError("this rule needs the reference's logits: set precompute_ref_log_probs to False")
+        refuse(
+            ValueError,
+            (
+                rule.perturbation is not None and is_sharded(self),
+                "this rule reads the LM head outside the model's forward, which sharded weights do not allow; use DDP",
+            ),
+            (
+                rule.perturbation is not None and not self.reference_in_loop,
+                "this rule needs the reference's logits: set precompute_ref_log_probs to False",
+            ),
+        )
         self.add_callback(_RuleCallback(self))
 
     def initialise_rule(self) -> None:

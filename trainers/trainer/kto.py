@@ -6,8 +6,6 @@ loss is used, bit for bit; with a beta per example TRL is run at `pref_beta` and
 the log-probs of the same forward pass.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -34,7 +32,7 @@ class _KTOStandIn:
     After the call: `logps` (B,) with their gradient, `prompt_nll` and `prompt_tokens` (B,), `beta`, `aux_loss`.
     """
 
-    def __init__(self, trainer: DynamicBetaKTOTrainer, model: Any, inputs: Batch, index: Tensor) -> None:
+    def __init__(self, trainer: "DynamicBetaKTOTrainer", model: Any, inputs: Batch, index: Tensor) -> None:
         self.trainer, self.model, self.index = trainer, model, index
         self.completion = inputs["completion_mask"].bool()
 

@@ -4,8 +4,6 @@ The loss is NLL(chosen) - beta * log sigmoid(log odds(y_w|x) / odds(y_l|x)), odd
 in the paper. TRL reads `self.beta` after the forward and multiplies elementwise, so it may be a (B,) tensor.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -27,7 +25,7 @@ class _ORPOStandIn:
     """
 
     def __init__(
-        self, trainer: DynamicBetaORPOTrainer, model: Any, labels: tuple[Tensor, Tensor], index: Tensor
+        self, trainer: "DynamicBetaORPOTrainer", model: Any, labels: tuple[Tensor, Tensor], index: Tensor
     ) -> None:
         self.trainer, self.model, self.index = trainer, model, index
         self.answer_tokens = torch.cat([(part != -100).sum(1) for part in labels])

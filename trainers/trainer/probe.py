@@ -1,7 +1,5 @@
 """What a learned beta looked at: hidden states of the last pairs trained, kept small, beside the beta each was given."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the trainers of all objectives share: asking the rule, example rows, their means in the log, checkpoints."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterable, Iterator

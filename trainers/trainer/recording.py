@@ -1,8 +1,7 @@
 """Example rows streamed to Parquet: parts while training, one file at the end; nothing lost or doubled on resume."""
 
-from __future__ import annotations
-
 import contextlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -126,6 +125,9 @@ def summary(rows: np.ndarray) -> dict[str, float]:
     beta, delta, nll = column["dynamic_beta"], column["delta"], column["log_prompt_perplexity"]
     known = nll[np.isfinite(nll)]
     result = {
+        # NaN where no prompt has a perplexity
+        "log_prompt_perplexity": known.mean() if len(known) else math.nan,
+        "prompt_perplexity": np.exp(known).mean() if len(known) else math.nan,
         "dynamic_beta": beta.mean(),
         "dynamic_beta_std": beta.std(),
         "dynamic_beta_min": beta.min(),
@@ -135,9 +137,6 @@ def summary(rows: np.ndarray) -> dict[str, float]:
         "loss_at_beta0": column["loss_at_beta0"].mean(),
         "gradient_weight": column["gradient_weight"].mean(),
     }
-    if len(known):
-        result["log_prompt_perplexity"] = known.mean()
-        result["prompt_perplexity"] = np.exp(known).mean()
     return {key: float(value) for key, value in result.items()}
 
 

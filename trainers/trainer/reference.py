@@ -1,7 +1,5 @@
 """The reference's side of a DPO step: scores computed once through the store, or in every step."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +11,7 @@ from torch import Tensor
 from trl import DPOTrainer
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
+from trainers.common.errors import first_fault
 from trainers.loss.forward import ForwardPass, run_forward, sequence_logps
 from trainers.loss.pair_rows import add_pair_scoring, unsupported_reason
 from trainers.run.memory import first_line, is_out_of_memory
@@ -63,7 +62,11 @@ class ReferenceTrainer(RecordedWithReference, DPOTrainer):
             # TRL asks its reference for log-probs only; the store keeps entropies too
             add_fused_lm_head(self._causal_lm(self.ref_model), outputs=("log_probs", "entropy"))
         if self.prefix_sharing:
-            self.sharing_reason = self._sharing_refused() or unsupported_reason(model)
+            self.sharing_reason = first_fault(
+                (is_sharded(self), "sharded weights (FSDP, DeepSpeed): not tried with rows that share the prompt"),
+                (self.use_weighting, "WPO weighting needs scores that rows with a shared prompt do not carry"),
+                (self.aux_loss_enabled, "the router's auxiliary loss counts tokens of the two-row layout"),
+            ) or unsupported_reason(model)
             self.prefix_sharing = self.sharing_reason is None
         if self.prefix_sharing:
             add_pair_scoring(model)
@@ -93,9 +96,8 @@ class ReferenceTrainer(RecordedWithReference, DPOTrainer):
                 raise
             return f"the model does not take rows that share the prompt ({type(error).__name__}: {first_line(error)})"
         gap = (((together - plain) ** 2 * mask).sum(1) / mask.sum(1).clamp_min(1)).sqrt().max().item()
-        if gap <= self._tolerance:
-            return None
-        return f"log-probs of the first batch differ from those of separate rows by {gap:.2g} nats a token"
+        said = f"log-probs of the first batch differ from those of separate rows by {gap:.2g} nats a token"
+        return None if gap <= self._tolerance else said
 
     def _check_store(self, scores: list[ReferenceScore]) -> bool:
         """Compare the first pairs' scores with a pass over them as the first batch; sets `noise`. False if they are others."""
@@ -109,15 +111,6 @@ class ReferenceTrainer(RecordedWithReference, DPOTrainer):
         tokens = batch["completion_mask"][:, 1:].sum(1).cpu().clamp_min(1)
         # differences of single tokens add up like a random walk where they are noise
         return bool((gap <= self._tolerance * tokens.sqrt()).all())
-
-    def _sharing_refused(self) -> str | None:
-        if is_sharded(self):
-            return "sharded weights (FSDP, DeepSpeed): not tried with rows that share the prompt"
-        if self.use_weighting:
-            return "WPO weighting needs scores that rows with a shared prompt do not carry"
-        if self.aux_loss_enabled:
-            return "the router's auxiliary loss counts tokens of the two-row layout"
-        return None
 
     def _causal_lm(self, model: Any = None) -> Any:
         """The causal LM underneath PEFT and DDP; of the policy, or of `model`."""

@@ -5,8 +5,6 @@ beta, the seed or the output directory changes. Here the key is what determines 
 reference weights, precision, `ld_alpha`, library versions, and how the forward pass is laid out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

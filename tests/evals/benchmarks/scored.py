@@ -1,7 +1,5 @@
 """Scores of answers on disk, without an engine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

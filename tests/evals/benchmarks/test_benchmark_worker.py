@@ -1,11 +1,8 @@
 """Preference, KL, multi-turn and noise through the worker, on a tiny model and a policy beside it."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,8 @@ from evals.benchmarks.base import BenchmarkError
 from evals.job import Job
 from evals.supervise import run_job
 from evals.worker import Cells, Served, run_policies
-from trainers.common import scores_schema
-from trainers.common.events import Events
+from tests.evals.weights import nudged
+from trainers.common import Events, scores_schema
 
 PAIRS = [
     {
@@ -37,17 +34,7 @@ TURNS = [{"question_id": 1, "turns": ["Say one.", "And two?"]}, {"instruction": 
 
 @pytest.fixture(scope="module")
 def tuned(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with every weight moved a little."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    path = tmp_path_factory.mktemp("tuned") / "model"
-    shutil.copytree(tiny_model, path)
-    weights = load_file(path / "model.safetensors")
-    noise = torch.Generator().manual_seed(5)
-    moved = {name: w + 0.02 * torch.randn(w.shape, generator=noise) for name, w in weights.items()}
-    save_file(moved, path / "model.safetensors", metadata={"format": "pt"})
-    return path
+    return nudged(tiny_model, tmp_path_factory.mktemp("tuned") / "model", 0.02, 5)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:

@@ -1,7 +1,5 @@
 """Benchmarks beside the constraints: what they read, how they score, what they refuse. No model is needed here."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -185,29 +183,6 @@ def test_noise_is_the_difference_of_two_evaluations() -> None:
 
     noise = difference(scores([1.0, 0.0, 0.0, 1.0]), scores([1.0, 1.0, 0.0, 1.0]))["metrics"]["m"]
     assert noise["difference"] == 0.25 and noise["changed"] == 0.25 and noise["item_difference"]["n"] == 4
-
-
-def test_a_kind_from_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(
-        "from evals.benchmarks.base import AnswerBenchmark\n"
-        "from evals.benchmarks.rows import load_prompts\n"
-        "class Shout(AnswerBenchmark):\n"
-        "    kind = 'shout'\n"
-        "    metrics = {'upper': True}\n"
-        "    def __init__(self, loud=True):\n"
-        "        self.loud = loud\n"
-        "    def load(self, path, limit):\n"
-        "        return load_prompts(path, limit)\n"
-        "    def values(self, row, answer):\n"
-        "        return {'upper': float(answer['text'].isupper() == self.loud)}\n"
-    )
-    shout = registry.build(f"{path}:Shout", {"loud": False})
-    assert shout.metrics == {"upper": True} and registry.parameters(type(shout)) == ["loud"]
-    with pytest.raises(BenchmarkError, match="no parameter 'lod'"):
-        registry.build(f"{path}:Shout", {"lod": 1})
-    with pytest.raises(BenchmarkError, match="has no class 'Whisper'"):
-        registry.find(f"{path}:Whisper")
 
 
 def test_unknown_kind_has_a_hint() -> None:

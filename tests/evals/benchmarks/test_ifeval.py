@@ -1,7 +1,5 @@
 """IFEval by its own checkers: equal to lm-eval's scoring where they are complete, and counted where they are not."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Answers and log-probs that are on disk count for the policy, the settings and the engine they were made with."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -1,9 +1,6 @@
 """Perplexity of prompts and answers under the reference: for every kind with prompts, scored once, and right."""
 
-from __future__ import annotations
-
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import pytest
 
 from evals.engine.chat import chat_ids
 from tests.evals.benchmarks.test_benchmark_worker import engine_of, logprob, run, write
+from tests.evals.weights import edited
 from trainers.common import scores_schema
 
 CONSTRAINTS: list[dict[str, Any]] = [
@@ -30,13 +28,8 @@ KINDS = {"constraints": CONSTRAINTS, "gsm8k": MATHS, "prompts": TURNS}
 @pytest.fixture(scope="module")
 def moved(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with other weights, so that what is measured under the policy differs."""
-    from safetensors.torch import load_file, save_file
-
     path = tmp_path_factory.mktemp("moved") / "model"
-    shutil.copytree(tiny_model, path)
-    weights = {name: 1.1 * weight for name, weight in load_file(path / "model.safetensors").items()}
-    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    return path
+    return edited(tiny_model, path, lambda weights: weights.update({name: 1.1 * w for name, w in weights.items()}))
 
 
 def make_job(root: Path, *policies: tuple[str, Path]) -> dict[str, Any]:

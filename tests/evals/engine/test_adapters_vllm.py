@@ -3,8 +3,6 @@
 `python -m tests.evals.engine.test_adapters_vllm` prints the noise that evals/README.md states.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import tempfile
 from collections.abc import Iterator

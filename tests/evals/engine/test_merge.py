@@ -1,7 +1,5 @@
 """Adapters are merged for as long as they are served, whatever a killed process has left of an earlier merge."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,9 +1,6 @@
 """The share of greedy answers on which two engines agree, and where they part."""
 
-from __future__ import annotations
-
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from evals.engine.parity import MAX_NEW_TOKENS, compare, measure, spread
 from evals.engine.transformers_engine import TransformersEngine
 from evals.job import Policy
 from tests.evals.benchmarks.scored import policy_entry
+from tests.evals.weights import nudged
 from trainers.common import scores_schema
 
 CONFIG = EngineConfig(backend="transformers", dtype="float32", max_model_len=512)
@@ -28,19 +26,8 @@ def engine(tiny_model: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def moved(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with every weight moved: its greedy answers are others."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    path = tmp_path_factory.mktemp("moved") / "model"
-    shutil.copytree(tiny_model, path)
-    noise = torch.Generator().manual_seed(3)
-    weights = {
-        name: weight + 0.05 * torch.randn(weight.shape, generator=noise)
-        for name, weight in load_file(path / "model.safetensors").items()
-    }
-    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    return path
+    """Its greedy answers are others."""
+    return nudged(tiny_model, tmp_path_factory.mktemp("moved") / "model", 0.05, 3)
 
 
 def answers_of(engine: Any) -> tuple[list[str], list[list[int]], list[Generated]]:

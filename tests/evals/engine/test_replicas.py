@@ -1,7 +1,5 @@
 """Data parallelism: two replicas answer as one engine does, are swapped together, and are missed when they end."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,19 +1,22 @@
 """The real vLLM engine on the embedded model, held against transformers. One engine serves the whole module."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from evals.benchmarks.base import Visit
 from evals.engine.base import EngineConfig, EngineError, Sampling
 from evals.engine.chat import chat_ids
 from evals.engine.swap_check import check_swap
+from evals.lm_eval.run import run_task
 from evals.preferences.sampling import make_sampler
+from tests.evals.benchmarks.scored import entry, policy_entry
+from tests.evals.lm_eval.test_lm_parity import FILES, LIMIT, write_tasks
+from tests.evals.weights import edited
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,17 +25,6 @@ pytestmark = [
 CONFIG = EngineConfig(dtype="float32", max_model_len=384, kv_cache_gib=1)
 TENSOR = "model.layers.7.mlp.down_proj.weight"
 QUESTIONS = ["What is the capital of France?", "Name three fruits.", "Write a sentence about rain.", "What is 2 + 3?"]
-
-
-def edited(base: Path, target: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
-    """A copy of the checkpoint with other weights."""
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(base, target)
-    weights = load_file(target / "model.safetensors")
-    edit(weights)
-    save_file(weights, target / "model.safetensors", {"format": "pt"})
-    return target
 
 
 def barely_trained(weights: dict[str, Any]) -> None:
@@ -95,6 +87,20 @@ def test_loglikelihoods_agree_with_transformers(engine: Any, reference: Any) -> 
         assert greedy == expected
 
 
+def test_verdicts_on_multiple_choice_are_those_of_transformers_but_for_near_ties(
+    engine: Any, reference: Any, shared_data: Path, tmp_path: Path
+) -> None:
+    """Which are those of lm-eval's own `hf` model: see `tests/evals/lm_eval/test_lm_parity.py`."""
+    tasks = write_tasks(tmp_path, shared_data / "benchmarks")
+    for task in FILES:
+        about = entry(task, "lm_eval", task=f"local_{task}", include_path=tasks, limit=LIMIT, num_fewshot=0)
+        visits = [Visit(one, policy_entry("p", Path()), about, None, lambda **_: None) for one in (engine, reference)]
+        ours, theirs = (run_task(visit, again=True) for visit in visits)  # which keeps nothing
+        for metric in ("acc", "acc_norm"):
+            pairs = zip(ours["items"], theirs["items"], strict=True)
+            assert sum(a["values"][metric] != b["values"][metric] for a, b in pairs) <= 1, (task, metric)
+
+
 def test_a_seeded_sample_does_not_depend_on_its_batch(engine: Any) -> None:
     sampler = make_sampler(engine, max_new_tokens=8, temperature=1.0)
     together = sampler(QUESTIONS, 2, 7)
@@ -105,15 +111,12 @@ def test_a_seeded_sample_does_not_depend_on_its_batch(engine: Any) -> None:
 
 def test_swap_is_proved_and_a_swap_that_did_not_happen_is_found(engine: Any, model_dir: Path, tmp_path: Path) -> None:
     import torch
-    from safetensors.torch import load_file, save_file
 
-    changed = tmp_path / "changed"
-    shutil.copytree(model_dir, changed)
-    weights = load_file(changed / "model.safetensors")
-    name = next(key for key in weights if key.endswith("layers.10.mlp.down_proj.weight"))
-    weights[name] = weights[name] + 0.05 * torch.randn(weights[name].shape, generator=torch.Generator().manual_seed(0))
-    save_file({k: v.to(torch.bfloat16) for k, v in weights.items()}, changed / "model.safetensors", {"format": "pt"})
+    def shaken(weights: dict[str, Any]) -> None:
+        noise = torch.randn(weights[TENSOR].shape, generator=torch.Generator().manual_seed(0))
+        weights[TENSOR] = (weights[TENSOR] + 0.05 * noise).to(weights[TENSOR].dtype)
 
+    changed = edited(model_dir, tmp_path / "changed", shaken)
     base = check_swap(engine, model_dir, "float32", None)
     with pytest.raises(EngineError, match="does not serve these weights"):
         check_swap(engine, changed, "float32", base)

@@ -1,7 +1,5 @@
 """Judges: one interface, a cache that survives, both orders, no guessed verdicts."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -195,24 +193,6 @@ def test_registry_names_the_mistake(name: str, params: dict[str, Any], message: 
         build(name, params)
     assert message in str(caught.value)
     assert "secret" not in str(caught.value)
-
-
-def test_a_judge_from_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(
-        "from evals.judges.base import Judge\nfrom evals.judges.cache import Reply\n"
-        "class Length(Judge):\n"
-        "    def __init__(self, scale=1.0): self.scale = scale\n"
-        "    def identity(self): return {'kind': 'length', 'scale': self.scale}\n"
-        "    def ask(self, requests, spent):\n"
-        "        for i, r in enumerate(requests): yield i, Reply(self.scale * len(r.answers[0]))\n"
-    )
-    judging = Judging(build(f"{path}:Length", {"scale": 2.0}), JudgeCache(tmp_path / "c.jsonl"))
-    assert judging.score([PROMPT], ["abc"])[0].value == 6.0
-    with pytest.raises(JudgeError, match="has no class 'Missing'"):
-        build(f"{path}:Missing")
-    with pytest.raises(JudgeError, match="has no parameter 'scal'; did you mean 'scale'"):
-        build(f"{path}:Length", {"scal": 2.0})
 
 
 def test_building_a_judge_loads_nothing_heavy() -> None:

@@ -1,7 +1,5 @@
 """The LLM judge against a local server that misbehaves on purpose."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """The LLM judge against a real vLLM server of the embedded model."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,11 +1,10 @@
 """Multiple choice from real files: accuracies through the engines against lm-eval's own `hf` model, item by item.
 
+That vLLM gives what transformers gives is tested in `tests/evals/engine/test_vllm_engine.py`, whose engine runs already.
+
 `python -m tests.evals.lm_eval.test_lm_parity LIMIT [vllm]` prints the figures that evals/README.md quotes.
 """
 
-from __future__ import annotations
-
-import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +22,7 @@ from evals.lm_eval.run import load_task, run_task
 from tests.evals.benchmarks.scored import entry, policy_entry
 
 FILES = {"arc_easy": "arc_easy.jsonl", "openbook_qa": "openbook_qa.jsonl"}
-LIMIT = 30
+LIMIT = 20
 
 
 def write_tasks(folder: Path, data: Path) -> Path:
@@ -95,20 +94,6 @@ def test_transformers_engine_equals_hf(model_dir: Path, tasks: Path, theirs: dic
     engine = start_engine(model_dir, EngineConfig(backend="transformers", dtype="float32", max_model_len=512))
     for name, figures in agreement(engine, theirs, tasks, LIMIT).items():
         assert figures["agreement"] == 1.0 and figures["engine"] == figures["hf"] and figures["n"] == LIMIT, name
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-def test_vllm_engine_equals_hf_but_for_near_ties(model_dir: Path, tasks: Path, theirs: dict[str, Any]) -> None:
-    config = EngineConfig(backend="vllm", dtype="float32", max_model_len=512, kv_cache_gib=1)
-    engine = start_engine(model_dir, config)
-    try:
-        found = agreement(engine, theirs, tasks, LIMIT)
-    finally:
-        engine.close()
-    for name, figures in found.items():
-        assert figures["agreement"] >= 1 - 1 / LIMIT, name
-        assert abs(figures["engine"] - figures["hf"]) <= 1 / LIMIT, name
 
 
 def main(limit: int, backend: str) -> None:

@@ -1,8 +1,7 @@
 """`evals.lm_eval.model` and `evals.lm_eval.run` against lm-eval's own `hf` model with the same weights."""
 
-from __future__ import annotations
-
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from evals.engine.base import Engine, EngineConfig, Sampling
 from evals.engine.transformers_engine import TransformersEngine
 from evals.lm_eval.model import EngineLM, RequestError
 from evals.lm_eval.run import TASKS, TaskError, load_task, run_task
-from evals.tasks.make_data import DATA, capitals, make_data, word_arithmetic
 from evals.worker import Cells
 from tests.evals.benchmarks.scored import entry, policy_entry
-from trainers.common import scores_schema
-from trainers.common.events import Events
+from trainers.common import Events, scores_schema
 from trainers.tiny import build_tiny_model
+
+CAPITALS = [json.loads(line) for line in (TASKS / "data" / "capitals.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def visit(engine: Any, task: str, policy: str = "p", out: Path = Path(), weights
 
 def test_loglikelihoods_equal_hf(engine: Engine, hf: HFLM) -> None:
     arguments = [
-        (f"The capital of {row['country']} is", f" {choice}") for row in capitals()[:20] for choice in row["choices"]
+        (f"The capital of {row['country']} is", f" {choice}") for row in CAPITALS[:20] for choice in row["choices"]
     ]
     arguments += [("", "No context"), ("Spaces at the end  ", "move"), ("<|im_start|>user", " twice")]
     requests = _requests("loglikelihood", arguments)
@@ -158,7 +157,7 @@ def test_score_file_shape(engine: Engine, tmp_path: Path, monkeypatch: pytest.Mo
     assert scores["primary_metric"] == "acc" and scores["metrics"]["acc"]["n"] == 8
     values = [item["values"]["acc"] for item in scores["items"]]
     assert sum(values) / 8 == pytest.approx(scores["metrics"]["acc"]["value"])
-    for item, row in zip(scores["items"], capitals(), strict=False):
+    for item, row in zip(scores["items"], CAPITALS, strict=False):
         assert item["prompt"] == f"The capital of {row['country']} is"
         assert item["target"] == row["choices"][row["answer"]] and item["response"] in row["choices"]
         assert item["values"]["acc"] == float(item["response"] == item["target"])
@@ -173,7 +172,7 @@ def test_task_of_the_user_with_two_filters(engine: Engine, tmp_path: Path) -> No
     config["filter_list"].append({"name": "whole", "filter": [{"function": "take_first"}]})
     config["num_fewshot"] = 0
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    make_data(tmp_path / "data")
+    shutil.copytree(TASKS / "data", tmp_path / "data")
     scores = _run(engine, "mine", 3, include_path=tmp_path)
     assert set(scores["metrics"]) == {"exact_match,number", "exact_match,whole"}
     assert scores["primary_metric"] == "exact_match,number"
@@ -226,14 +225,14 @@ def test_a_task_has_its_own_number_of_examples_and_may_have_no_context(engine: E
     informed = pairs | {"task": "informed", "metric_list": [{"metric": "acc"}, {"metric": "acc_mutual_info"}]}
     for one in (shots, pairs, informed):
         (tmp_path / f"{one['task']}.yaml").write_text(yaml.safe_dump(one), encoding="utf-8")
-    make_data(tmp_path / "data")
+    shutil.copytree(TASKS / "data", tmp_path / "data")
     scores = _run(engine, "shots", 2, include_path=tmp_path, num_fewshot=None)
     assert scores["num_fewshot"] == 2 and scores["items"][0]["prompt"].count("The capital of") == 3
     scores = _run(engine, "shots", 2, include_path=tmp_path, num_fewshot=0)
     assert scores["num_fewshot"] == 0 and scores["items"][0]["prompt"].count("The capital of") == 1
     for task in ("pairs", "informed"):
         scores = _run(engine, task, 2, include_path=tmp_path)
-        for item, row in zip(scores["items"], capitals(), strict=False):
+        for item, row in zip(scores["items"], CAPITALS, strict=False):
             assert item["prompt"] == "" and {item["response"], item["target"]} <= set(row["choices"])
 
 
@@ -248,15 +247,6 @@ def test_the_noise_of_a_task_is_the_references_alone(engine: Engine, tmp_path: P
     assert json.loads((tmp_path / "other" / "scores" / "capitals.json").read_text())["noise"] is None
     rows = [json.loads(line) for line in (tmp_path / "reference" / "lm_eval" / "capitals.jsonl").open()]
     assert len(rows) == 24, "the second time is not kept: it would answer from the first"
-
-
-def test_make_data_reproduces_the_files(tmp_path: Path) -> None:
-    for path in make_data(tmp_path):
-        assert path.read_bytes() == (DATA / path.name).read_bytes()
-    assert len(capitals()) >= 120 and len(word_arithmetic()) == 100
-    for row in capitals():
-        assert len(set(row["choices"])) == 4
-    assert {row["answer"] for row in capitals()} == {0, 1, 2, 3}
 
 
 def test_sampling_is_greedy_by_default(engine: Engine) -> None:

@@ -1,7 +1,5 @@
 """AlpacaEval 2's length-controlled win rates recomputed; its plain ones are in tests/reports/judgments."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

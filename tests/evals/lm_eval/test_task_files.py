@@ -1,7 +1,5 @@
 """Tasks are found by the `task:` key of their YAML, not by the file's name."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The builder end to end with a deterministic sampler: files, resume after a kill, the data card."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import statistics

@@ -1,7 +1,5 @@
 """Label noise: which pairs are flipped, what is exchanged, and the betas that tell the truth."""
 
-from __future__ import annotations
-
 import statistics
 from typing import Any
 

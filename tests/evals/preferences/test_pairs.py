@@ -1,7 +1,5 @@
 """Pairs from scored samples, and rejected answers for chosen-only rows."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from pathlib import Path

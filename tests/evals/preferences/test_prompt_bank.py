@@ -1,7 +1,5 @@
 """The prompt bank: determinism, disjoint splits, constraints that can be obeyed together."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

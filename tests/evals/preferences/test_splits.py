@@ -1,7 +1,5 @@
 """Splits of prompt files: by a column that names them, or by topic."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

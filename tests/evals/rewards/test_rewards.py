@@ -1,7 +1,5 @@
 """Rewards by name, from a file, and from judges; what they refuse."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -22,7 +22,6 @@ from tests.reports.chromium import CHROMIUM, Page, browser
 from trainers.loss.losses import PAIR_LOSSES, PairTerms
 from trainers.rules.base import RuleBatch
 from trainers.rules.catalogue import build
-from trainers.rules.learned import Learnable
 
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 CONTROLS = (*LOG_PROBS, *BETAS)
@@ -35,7 +34,7 @@ def trained(state: dict[str, float]) -> dict[str, dict[str, float]]:
     batch = RuleBatch(
         torch.tensor([math.log(state["ppl"])]), torch.tensor([True]), torch.zeros(1, 8), torch.tensor([0])
     )
-    learnable = Learnable(8, pref_beta=state["beta"], epsilon=state["eps"], network="linear")
+    learnable: Any = build("learnable", {"pref_beta": state["beta"], "epsilon": state["eps"], "network": "linear"}, 8)
     learnable.initialise(torch.tensor([math.log(state["ppl0"])]))
     last = learnable.network[-1]
     assert isinstance(last, torch.nn.Linear)

@@ -1,7 +1,5 @@
 """Reading preference pairs: what is accepted, what is refused and how; and the pairs that ship with the project."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Preference data in every format people bring: written, read back, detected, refused with file and line, mixed and split."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io
@@ -20,8 +18,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from trl.data_utils import extract_prompt
 
-from trainers.common.rows import Row
-from trainers.common.turns import DataError, NoPreferenceError
+from trainers.common import DataError, NoPreferenceError, Row
 from trainers.formats import (
     FORMATS,
     Format,
@@ -219,20 +216,20 @@ def content(pairs: list[PreferencePair]) -> list[tuple[Turns, Turns, Turns]]:
     return [(pair.prompt, pair.chosen, pair.rejected) for pair in pairs]
 
 
-@pytest.mark.parametrize("ending", FILES)
 @pytest.mark.parametrize("name", WRITERS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
-def test_what_is_written_in_a_format_is_read_back(name: str, ending: str, data: st.DataObject) -> None:
+def test_what_is_written_in_a_format_is_read_back(name: str, data: st.DataObject) -> None:
     write, system, rounds = WRITERS[name]
     wanted = data.draw(st.lists(comparisons(system=system, rounds=rounds), min_size=1, max_size=4))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"pairs{ending}"
-        FILES[ending](path, [write(*one) for one in wanted])
-        loaded = load_source(str(path))
-    assert loaded.formats == [name]
-    assert content(loaded.pairs) == [(prompt, answer(chosen), answer(rejected)) for prompt, chosen, rejected in wanted]
-    assert len({pair.id for pair in loaded.pairs}) == len(wanted)
+    asked = [(prompt, answer(chosen), answer(rejected)) for prompt, chosen, rejected in wanted]
+    for ending in FILES:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"pairs{ending}"
+            FILES[ending](path, [write(*one) for one in wanted])
+            loaded = load_source(str(path))
+        assert loaded.formats == [name] and content(loaded.pairs) == asked, ending
+        assert len({pair.id for pair in loaded.pairs}) == len(wanted)
 
 
 @settings(max_examples=40, deadline=None)

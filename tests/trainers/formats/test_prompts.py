@@ -1,7 +1,5 @@
 """Prompts alone, from the sources that preference data comes from."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

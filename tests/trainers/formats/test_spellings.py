@@ -1,7 +1,5 @@
 """Kinds of input that people bring: other spellings are read, what is no pair is refused by name, what is not read is said."""
 
-from __future__ import annotations
-
 import json
 import lzma
 from pathlib import Path

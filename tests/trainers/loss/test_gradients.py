@@ -1,7 +1,5 @@
 """Gradients against finite differences of an objective written a second time; shared rows against a plain forward."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,6 @@
 """The pair losses against TRL's own, and the recorded rows against what was trained."""
 
-from __future__ import annotations
-
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from tests.trainers.helpers import make_job, make_pairs
+from tests.trainers.helpers import logged, make_pairs, rows_of, trained, weights_of
 from trainers.loss.losses import PAIR_LOSSES, PairTerms
 from trainers.rules.catalogue import PREF_LOSSES
-from trainers.run.train import train
 
 #: What a loss needs beside its name.
 NEEDS: dict[str, dict[str, Any]] = {
@@ -25,51 +21,46 @@ NEEDS: dict[str, dict[str, Any]] = {
 }
 
 
-def trained(model: Path, out: Path, rule: str, **changes: Any) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+def recorded(*args: Any, **changes: Any) -> tuple[list[dict[str, Any]], pd.DataFrame]:
     """Logged steps and example rows of a short run."""
-    job = make_job(model, out, rule, **changes)
-    train(job, make_pairs(), lambda _: None)
-    history = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id]
-    return [record for record in history if "loss" in record], pd.read_parquet(out / "example_metrics.parquet")
+    job = trained(*args, **changes)
+    return logged(job), rows_of(job)
+
+
+def averages(history: list[dict[str, Any]], rows: pd.DataFrame) -> None:
+    """TRL computes the loss of the batch with our betas; the rows hold ours, pair by pair."""
+    for record in history:
+        step = rows[rows.step == record["step"]]
+        assert step.loss.mean() == pytest.approx(record["loss"], rel=1e-4, abs=1e-5), record["step"]
 
 
 def test_every_loss_has_a_function() -> None:
     assert set(PAIR_LOSSES) == {*PREF_LOSSES, "sft"}
 
 
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"f_divergence_type": "forward_kl", "ld_alpha": 0.5},
+        {"f_divergence_type": "js_divergence", "ld_alpha": 0.5},
+        {"f_divergence_type": "alpha_divergence", "ld_alpha": 0.5},
+        {"use_weighting": True},
+    ],
+    ids=lambda training: str(next(iter(training.values()))),
+)
+def test_recorded_losses_under_other_settings(tiny_model: Path, tmp_path: Path, training: dict[str, Any]) -> None:
+    history, rows = recorded(tiny_model, tmp_path, "foodpo", training={"max_steps": 3, **training})
+    averages(history, rows)
+    assert (rows.weight > 0).all() and (rows.weight.nunique() > 1) is ("use_weighting" in training)
+
+
 @pytest.mark.parametrize("loss", PREF_LOSSES)
-def test_recorded_losses_average_to_trls_own(tiny_model: Path, tmp_path: Path, loss: str) -> None:
-    """TRL computes the loss of the batch with our betas; the rows hold ours, pair by pair."""
-    training = {"max_steps": 3, "logging_steps": 1, **NEEDS.get(loss, {})}
-    history, rows = trained(
-        tiny_model, tmp_path, "foodpo", params={"pref_beta": 0.3, "pref_loss": loss}, training=training
-    )
+def test_recorded_losses_and_pulls(tiny_model: Path, tmp_path: Path, loss: str) -> None:
+    """The losses average to TRL's own; the pull on the chosen answer is a central difference in log pi(y_w)."""
+    params, training = {"pref_beta": 0.3, "pref_loss": loss}, {"max_steps": 3, **NEEDS.get(loss, {})}
+    history, rows = recorded(tiny_model, tmp_path, "foodpo", params=params, training=training)
     assert rows.dynamic_beta.std() > 0
-    for record in history:
-        step = rows[rows.step == record["step"]]
-        assert step.loss.mean() == pytest.approx(record["loss"], rel=1e-4, abs=1e-5), record["step"]
-
-
-@pytest.mark.parametrize("divergence", ["forward_kl", "js_divergence", "alpha_divergence"])
-def test_recorded_losses_under_other_divergences(tiny_model: Path, tmp_path: Path, divergence: str) -> None:
-    training = {"max_steps": 3, "f_divergence_type": divergence, "ld_alpha": 0.5}
-    history, rows = trained(tiny_model, tmp_path, "foodpo", training=training)
-    for record in history:
-        assert rows[rows.step == record["step"]].loss.mean() == pytest.approx(record["loss"], rel=1e-4)
-
-
-def test_wpo_weights_are_recorded(tiny_model: Path, tmp_path: Path) -> None:
-    history, rows = trained(tiny_model, tmp_path, "foodpo", training={"max_steps": 3, "use_weighting": True})
-    assert (rows.weight > 0).all() and rows.weight.nunique() > 1
-    for record in history:
-        assert rows[rows.step == record["step"]].loss.mean() == pytest.approx(record["loss"], rel=1e-4)
-
-
-@pytest.mark.parametrize("loss", PREF_LOSSES)
-def test_gradient_weight_is_the_pull_on_the_chosen_answer(tiny_model: Path, tmp_path: Path, loss: str) -> None:
-    """Against a central difference in log pi(y_w)."""
-    training = {"max_steps": 2, **NEEDS.get(loss, {})}
-    _, rows = trained(tiny_model, tmp_path, "foodpo", params={"pref_beta": 0.3, "pref_loss": loss}, training=training)
+    averages(history, rows)
 
     def value(shift: float) -> np.ndarray:
         chosen = torch.tensor((rows.policy_chosen_logp - rows.ref_chosen_logp + shift).to_numpy())
@@ -92,32 +83,27 @@ NEUTRAL = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "params"), NEUTRAL, ids=[rule for rule, _ in NEUTRAL])
-def test_neutral_settings_reduce_to_dpo(tiny_model: Path, tmp_path: Path, rule: str, params: dict[str, Any]) -> None:
-    from dataclasses import replace
-
-    pairs = [replace(pair, beta=0.1) for pair in make_pairs()]
-    weights = []
-    for name, values in (("fixed", {}), (rule, params)):
-        job = make_job(tiny_model, tmp_path / name, name, params={"pref_beta": 0.1, **values})
-        train(job, pairs, lambda _: None)
-        weights.append(load_file(job.run_dir / "policy" / "model.safetensors"))
-    for key, value in weights[0].items():
-        assert torch.allclose(value, weights[1][key], atol=2e-6, rtol=0), key
+def test_neutral_settings_reduce_to_dpo(tiny_model: Path, tmp_path: Path) -> None:
+    pairs, weights = [replace(pair, beta=0.1) for pair in make_pairs()], {}
+    for name, values in (("fixed", {}), *NEUTRAL):
+        job = trained(tiny_model, tmp_path / name, name, pairs=pairs, params={"pref_beta": 0.1, **values})
+        weights[name] = weights_of(job)
+        for key, value in weights["fixed"].items():
+            assert torch.allclose(value, weights[name][key], atol=2e-6, rtol=0), (name, key)
 
 
 def test_a_constant_scaled_perplexity_reduces_to_dpo(tiny_model: Path, tmp_path: Path) -> None:
     """One prompt for all pairs and a policy that does not move (learning rate 0): c * log PPL is a constant."""
-    pairs = [pair.__class__(**{**vars(pair), "prompt": make_pairs(1)[0].prompt}) for pair in make_pairs()]
+    pairs = [replace(pair, prompt=make_pairs(1)[0].prompt) for pair in make_pairs()]
     training = {"learning_rate": 0.0, "max_steps": 2}
-    first = make_job(tiny_model, tmp_path / "foodpo", "foodpo", params={"pref_beta": 0.1}, training=training)
-    train(first, pairs, lambda _: None)
-    beta = pd.read_parquet(first.run_dir / "example_metrics.parquet").dynamic_beta
+    first = trained(
+        tiny_model, tmp_path / "foodpo", "foodpo", params={"pref_beta": 0.1}, training=training, pairs=pairs
+    )
+    beta = rows_of(first).dynamic_beta
     assert beta.std() == pytest.approx(0, abs=1e-7)
-    fixed = make_job(tiny_model, tmp_path / "fixed", params={"pref_beta": float(beta.mean())}, training=training)
-    train(fixed, pairs, lambda _: None)
-    logs = [json.loads((job.run_dir / "log_history.json").read_text())[job.run_id] for job in (first, fixed)]
-    for a, b in zip(*logs, strict=True):
+    fixed = trained(
+        tiny_model, tmp_path / "fixed", params={"pref_beta": float(beta.mean())}, training=training, pairs=pairs
+    )
+    for a, b in zip(logged(first), logged(fixed), strict=True):
         for key in ("loss", "grad_norm", "rewards/margins"):
-            if key in a:
-                assert a[key] == pytest.approx(b[key], rel=1e-5, abs=1e-7)
+            assert a[key] == pytest.approx(b[key], rel=1e-5, abs=1e-7)

@@ -1,7 +1,5 @@
 """The model class of `beta_head`: its order of outputs, padding, save and load, and the betas that training recorded."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import shutil
@@ -10,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.trainers.helpers import make_job, make_pairs
+from tests.trainers.helpers import make_pairs, rows_of, trained
 from trainers.formats.pairs import PreferencePair
 from trainers.models.beta_head import AutoModelForCausalLMWithBetaHead, BetaHeadError
 from trainers.rules import catalogue
 from trainers.rules.catalogue import RuleError
+from trainers.run.job import TrainJob
 from trainers.run.save import save_rule
-from trainers.run.train import train
 from trainers.tiny import build_tiny_model
 
 Model = AutoModelForCausalLMWithBetaHead
@@ -314,19 +311,10 @@ def test_what_is_asked_for_must_agree_with_the_saved_head(saved_model: Path) -> 
 # -- runs of this project --------------------------------------------------------------------------------------
 
 
-def trained(model: Path, out: Path, steps: int, aggregation: str, **changes: Any) -> tuple[list[PreferencePair], Any]:
-    """A run of `steps` steps; its pairs and the rows it recorded."""
-    job = make_job(
-        model,
-        out,
-        "beta_head",
-        params={"pref_beta": 0.1, "aggregation": aggregation, "head_learning_rate": 0.02},
-        training={"max_steps": steps, "lr_scheduler_type": "constant", "save_strategy": "no"},
-        **changes,
-    )
-    pairs = make_pairs()
-    train(job, pairs, lambda _: None)
-    return pairs, pd.read_parquet(out / "example_metrics.parquet")
+def run(model: Path, out: Path, steps: int, aggregation: str, **changes: Any) -> TrainJob:
+    params = {"pref_beta": 0.1, "aggregation": aggregation, "head_learning_rate": 0.02}
+    training = {"max_steps": steps, "lr_scheduler_type": "constant", "save_strategy": "no"}
+    return trained(model, out, "beta_head", params=params, training=training, **changes)
 
 
 def recomputed(model: Model, tokenizer: Any, pairs: list[PreferencePair]) -> dict[str, float]:
@@ -358,19 +346,19 @@ def test_betas_of_a_trained_run_are_those_it_recorded(
     tiny_model: Path, tmp_path: Path, aggregation: str, changes: dict[str, Any]
 ) -> None:
     """The fourth step records the betas of the weights that three steps leave behind."""
-    trained(tiny_model, tmp_path / "three", 3, aggregation, **changes)
-    pairs, rows = trained(tiny_model, tmp_path / "four", 4, aggregation, **changes)
+    run(tiny_model, tmp_path / "three", 3, aggregation, **changes)
+    rows = rows_of(run(tiny_model, tmp_path / "four", 4, aggregation, **changes))
     recorded = rows[rows["step"] == 4].set_index("example_id")["dynamic_beta"]
     assert len(recorded) == 4 and float(recorded.std() / recorded.mean()) > 0.01
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     for path in (tmp_path / "three", tmp_path / "three" / "policy"):
         model = Model.from_pretrained(path, aggregation=aggregation, pref_beta=0.1)
-        betas = recomputed(model, tokenizer, pairs)
+        betas = recomputed(model, tokenizer, make_pairs())
         assert [betas[name] for name in recorded.index] == pytest.approx(recorded.tolist(), rel=1e-5)
 
 
 def test_a_run_says_how_its_head_was_trained(tiny_model: Path, tmp_path: Path) -> None:
-    trained(tiny_model, tmp_path, 1, "mean_prompt")
+    run(tiny_model, tmp_path, 1, "mean_prompt")
     model = Model.from_pretrained(tmp_path)
     assert model.params["aggregation"] == "mean_prompt" and model.params["head_learning_rate"] == 0.02
 

@@ -1,8 +1,7 @@
 """The embedded model: made once, found damaged, made again; and it really is a chat model."""
 
-from __future__ import annotations
-
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,20 +30,21 @@ def test_conversion_is_complete_verified_and_repaired(tmp_path: Path, monkeypatc
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
 
+    kept = prepare_model(NAME)  # shared by all tests
     monkeypatch.setenv("DPO_HARNESS_CACHE", str(tmp_path))
     assert not is_prepared(target_dir(NAME))
-    path = prepare_model(NAME)
-    assert path == target_dir(NAME) and is_prepared(path, verify=True)
+    shutil.copytree(kept, target_dir(NAME))
+    path = target_dir(NAME)
+    assert prepare_model(NAME) == path and is_prepared(path, verify=True)
+    with (path / "model.safetensors").open("r+b") as handle:
+        handle.seek(1000)
+        handle.write(b"\0\0\0\0\0\0\0\0")
+    assert is_prepared(path) and not is_prepared(path, verify=True)
+    assert prepare_model(NAME, verify=True) == path and is_prepared(path, verify=True)
+    assert [p.name for p in path.parent.iterdir() if p.is_dir()] == [NAME], "no staging directory is left"
     marker = json.loads((path / "prepared.json").read_text())
     assert marker["licence"] == "Apache-2.0" and "model.safetensors" in marker["files"]
     assert {value.dtype for value in load_file(path / "model.safetensors").values()} == {torch.bfloat16}
     assert AutoTokenizer.from_pretrained(path).chat_template
     stamp = (path / "model.safetensors").stat().st_mtime_ns
     assert prepare_model(NAME) == path and (path / "model.safetensors").stat().st_mtime_ns == stamp
-
-    with (path / "model.safetensors").open("r+b") as handle:
-        handle.seek(1000)
-        handle.write(b"\0\0\0\0\0\0\0\0")
-    assert is_prepared(path) and not is_prepared(path, verify=True)
-    assert is_prepared(prepare_model(NAME, verify=True), verify=True)
-    assert [p.name for p in path.parent.iterdir() if p.is_dir()] == [NAME], "no staging directory is left"

@@ -1,7 +1,5 @@
 """Controls: what they keep of the parent run, and what they cut."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -11,34 +9,28 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.trainers.helpers import make_job, make_pairs
+from tests.trainers.helpers import logged, make_pairs, rows_of, trained
 from trainers.rules import catalogue
 from trainers.rules.base import RuleBatch
 from trainers.rules.controls import ParentRun, ParentRunError
-from trainers.run.train import train
 
 
 @pytest.fixture(scope="module")
 def parent(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    job = make_job(tiny_model, tmp_path_factory.mktemp("parent"), "foodpo", training={"max_steps": 6})
-    train(job, make_pairs(), lambda _: None)
-    return job
+    return trained(tiny_model, tmp_path_factory.mktemp("parent"), "foodpo", training={"max_steps": 6})
 
 
 def control(tiny_model: Path, out: Path, rule: str, parent: Any, **changes: Any) -> pd.DataFrame:
-    job = make_job(tiny_model, out, rule, parent_dir=parent.run_dir, training={"max_steps": 6}, **changes)
-    train(job, make_pairs(), lambda _: None)
-    rows = pd.read_parquet(out / "example_metrics.parquet")
-    for record in json.loads((out / "log_history.json").read_text())[job.run_id]:
-        if "loss" in record:
-            assert rows[rows.step == record["step"]].loss.mean() == pytest.approx(record["loss"], rel=1e-5)
+    job = trained(tiny_model, out, rule, parent_dir=parent.run_dir, training={"max_steps": 6}, **changes)
+    rows = rows_of(job)
+    for record in logged(job):
+        assert rows[rows.step == record["step"]].loss.mean() == pytest.approx(record["loss"], rel=1e-5)
     return rows.sort_values(["step", "example_id"]).reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
 def parent_rows(parent: Any) -> pd.DataFrame:
-    rows = pd.read_parquet(parent.run_dir / "example_metrics.parquet")
-    return rows.sort_values(["step", "example_id"]).reset_index(drop=True)
+    return rows_of(parent).sort_values(["step", "example_id"]).reset_index(drop=True)
 
 
 def test_matched_mean(tiny_model: Path, tmp_path: Path, parent: Any, parent_rows: pd.DataFrame) -> None:
@@ -83,9 +75,7 @@ def test_inverse_has_foodpos_mean_and_turns_it_round(
     beta = rule.beta(RuleBatch(log_ppl, torch.ones(4).bool(), None, torch.arange(4)))
     assert float(beta.mean()) == pytest.approx(0.7 * 0.2 * 1.875)
     assert (beta * log_ppl).tolist() == pytest.approx([float(beta[0]) * 0.5] * 4)
-    job = make_job(tiny_model, tmp_path, "inverse", training={"max_steps": 6})
-    train(job, make_pairs(), lambda _: None)
-    rows = pd.read_parquet(tmp_path / "example_metrics.parquet")
+    rows = rows_of(trained(tiny_model, tmp_path, "inverse", training={"max_steps": 6}))
     assert np.corrcoef(rows.dynamic_beta, rows.log_prompt_perplexity)[0, 1] < -0.9
     assert rows.dynamic_beta.mean() == pytest.approx(parent_rows.dynamic_beta.mean(), rel=0.05)
 
@@ -137,11 +127,8 @@ def test_one_pair_a_step_is_shuffled_over_a_window() -> None:
 
 def test_a_control_without_its_parents_rows_says_so(tiny_model: Path, tmp_path: Path, parent: Any) -> None:
     with pytest.raises(ParentRunError, match="did not finish"):
-        job = make_job(tiny_model, tmp_path / "a", "matched_mean", parent_dir=tmp_path / "nothing")
-        train(job, make_pairs(), lambda _: None)
+        trained(tiny_model, tmp_path / "a", "matched_mean", parent_dir=tmp_path / "nothing")
     with pytest.raises(ParentRunError, match="batch size and number of steps"):
-        job = make_job(tiny_model, tmp_path / "b", "permuted", parent_dir=parent.run_dir, seed=5)
-        train(job, make_pairs(), lambda _: None)
+        trained(tiny_model, tmp_path / "b", "permuted", parent_dir=parent.run_dir, seed=5)
     with pytest.raises(ParentRunError, match="not in the training data"):
-        job = make_job(tiny_model, tmp_path / "c", "permuted", parent_dir=parent.run_dir)
-        train(job, make_pairs(12)[:11], lambda _: None)
+        trained(tiny_model, tmp_path / "c", "permuted", parent_dir=parent.run_dir, pairs=make_pairs(12)[:11])

@@ -1,7 +1,5 @@
 """Every registered rule, three real steps: loss, gradient norm and pull of each pair against formulas written here in float64."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

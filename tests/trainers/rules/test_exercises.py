@@ -3,15 +3,11 @@
 r = (log pi_w - log pi_l) - (log ref_w - log ref_l); loss(r) = -log sigmoid(beta * r); d loss / d r = -beta * sigmoid(-r beta).
 """
 
-from __future__ import annotations
-
 import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from tests.trainers.helpers import make_job, make_pairs
+from tests.trainers.helpers import logged, make_pairs, rows_of, trained, weights_of
 from trainers.loss.pair_rows import add_pair_scoring, build_rows
-from trainers.run.train import train
 
 numbers = st.floats(-50.0, 50.0)
 quick = settings(max_examples=50, deadline=None)
@@ -124,10 +119,14 @@ def test_preference_ignores_what_both_answers_share(w: float, lo: float, rw: flo
 @pytest.mark.parametrize("pref_loss", ["sigmoid", "hinge", "ipo"])
 def test_recorded_preference_and_loss_follow_the_formulas(tiny_model: Path, tmp_path: Path, pref_loss: str) -> None:
     beta = 0.3
-    params = {"pref_beta": beta, "pref_loss": pref_loss}
-    job = make_job(tiny_model, tmp_path, params=params, training={"max_steps": 3, "per_device_train_batch_size": 8})
-    train(job, make_pairs(8), lambda _: None)
-    rows = pd.read_parquet(tmp_path / "example_metrics.parquet")
+    job = trained(
+        tiny_model,
+        tmp_path,
+        params={"pref_beta": beta, "pref_loss": pref_loss},
+        training={"max_steps": 3, "per_device_train_batch_size": 8},
+        pairs=make_pairs(8),
+    )
+    rows = rows_of(job)
     expected = []
     for row in rows.itertuples():
         r = preference(row.policy_chosen_logp, row.policy_rejected_logp, row.ref_chosen_logp, row.ref_rejected_logp)
@@ -142,10 +141,9 @@ def test_recorded_preference_and_loss_follow_the_formulas(tiny_model: Path, tmp_
             rejected = (row.policy_rejected_logp - row.ref_rejected_logp) / row.rejected_tokens
             expected.append((chosen - rejected - 1 / (2 * beta)) ** 2)
     assert rows.loss.tolist() == pytest.approx(expected, rel=1e-4)
-    history = json.loads((tmp_path / "log_history.json").read_text())[job.run_id]
-    logged = [record["loss"] for record in history if "loss" in record]
-    assert logged == pytest.approx(rows.groupby("step").loss.mean().tolist(), rel=1e-3)
-    assert logged[-1] < logged[0]
+    losses = [record["loss"] for record in logged(job)]
+    assert losses == pytest.approx(rows.groupby("step").loss.mean().tolist(), rel=1e-3)
+    assert losses[-1] < losses[0]
 
 
 def test_only_the_policy_moves(tiny_model: Path, tmp_path: Path) -> None:
@@ -153,13 +151,12 @@ def test_only_the_policy_moves(tiny_model: Path, tmp_path: Path) -> None:
         return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tiny_model.iterdir() if p.is_file()}
 
     before = digests()
-    job = make_job(tiny_model, tmp_path, training={"max_steps": 3})
-    train(job, make_pairs(4), lambda _: None)
+    job = trained(tiny_model, tmp_path, training={"max_steps": 3}, pairs=make_pairs(4))
     assert digests() == before
     reference = load_file(tiny_model / "model.safetensors")
-    policy = load_file(job.run_dir / "policy" / "model.safetensors")
+    policy = weights_of(job)
     assert policy.keys() == reference.keys()
     assert any(not torch.equal(policy[key], reference[key]) for key in policy)
-    rows = pd.read_parquet(tmp_path / "example_metrics.parquet").groupby("example_id")
+    rows = rows_of(job).groupby("example_id")
     assert (rows.ref_chosen_logp.nunique() == 1).all() and (rows.ref_rejected_logp.nunique() == 1).all()
     assert (rows.policy_chosen_logp.nunique() == 3).all()

@@ -1,7 +1,5 @@
 """The rule in trainers/README.md, as written there: trained from a file of one's own and through an entry point."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +88,5 @@ def test_a_rule_of_an_installed_package(
     monkeypatch.syspath_prepend(str(site))
     plugins.entry_points.cache_clear()
     assert "from_outside" in catalogue.available()
-    assert catalogue.info("fixed").target == "trainers.rules.published.constant:Fixed", (
-        "a built-in rule cannot be replaced"
-    )
+    assert catalogue.info("fixed").target == "trainers.rules.betas:Fixed", "a built-in rule cannot be replaced"
     assert_formula(recorded(tiny_model, tmp_path / "run", "from_outside"), 0.5)

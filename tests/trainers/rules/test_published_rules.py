@@ -1,7 +1,5 @@
 """Published rules against the formulas of their papers and code, written a second time here in float64 numpy."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -110,9 +108,7 @@ def test_batch_statistics_need_two_pairs() -> None:
 
 
 @quick
-@given(
-    st.lists(st.tuples(*[st.floats(-5, 5)] * 3), min_size=1, max_size=8), st.floats(0.001, 0.5), st.floats(0.005, 0.5)
-)
+@given(st.lists(st.tuples(*[st.floats(-5, 5)] * 3), min_size=1, max_size=8), st.floats(0.0, 0.5), st.floats(0.005, 0.5))
 def test_epsilon_dpo_steps_and_beta(ratios: list[tuple[float, float, float]], epsilon: float, beta0: float) -> None:
     rule = catalogue.build("epsilon_dpo", {"epsilon": epsilon, "pref_beta": beta0}, 8)
     beta, steps = beta0, []
@@ -128,14 +124,6 @@ def test_epsilon_dpo_steps_and_beta(ratios: list[tuple[float, float, float]], ep
     rule.after_optimizer_step(lambda values: values)
     assert float(rule.current) == pytest.approx(beta / (1 + epsilon * np.mean(steps)), rel=1e-12)
     assert float(rule.step_count) == 0
-
-
-def test_epsilon_zero_is_dpo() -> None:
-    rule = catalogue.build("epsilon_dpo", {"epsilon": 0.0, "pref_beta": 0.1}, 8)
-    values = torch.tensor([[1.0, 2.0], [2.0, 1.0], [0.0, 3.0]])
-    assert rule(batch_of(2, log_ratios=values)).beta.tolist() == pytest.approx([0.1, 0.1])
-    rule.after_optimizer_step(lambda x: x)
-    assert float(rule.current) == 0.1
 
 
 def test_perturbed_log_ratios_against_softmax_in_float64() -> None:

@@ -1,14 +1,12 @@
 """Memory that runs out, and numbers that run away."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from tests.trainers.helpers import make_job, make_pairs, rows_of, weights_of
+from tests.trainers.helpers import make_job, make_pairs, rows_of, trained, weights_of
 from trainers.run.job import Progress
 from trainers.run.train import train
 from trainers.trainer.recorded import DivergedError
@@ -59,8 +57,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
     assert [note.split(":")[0] for note in notes] == ["out of memory"] * 2
     assert "1/4" in notes[-1]
 
-    plain = make_job(tiny_model, tmp_path / "plain", training=training)
-    train(plain, make_pairs(), lambda _: None)
+    plain = trained(tiny_model, tmp_path / "plain", training=training)
     frames = [rows_of(run).sort_values(["step", "example_id"]).reset_index(drop=True) for run in (job, plain)]
     assert frames[0][["step", "example_id"]].equals(frames[1][["step", "example_id"]])
     assert frames[0].delta.to_numpy() == pytest.approx(frames[1].delta.to_numpy(), abs=2e-2)

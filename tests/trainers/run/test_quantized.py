@@ -1,7 +1,5 @@
 """Quantised loading with the real bitsandbytes, which runs on CPUs too; skipped where it is not installed."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 from typing import Any

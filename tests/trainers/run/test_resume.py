@@ -1,7 +1,5 @@
 """Stopped in the middle and started again, a run ends with the weights and rows of an undisturbed one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.trainers.helpers import Killed, killed_at, logged, make_job, make_pairs, rows_of, weights_of
+from tests.trainers.helpers import Killed, killed_at, logged, make_job, make_pairs, rows_of, trained, weights_of
 from trainers.run.train import train
 
 #: A reference that moves (TR-DPO) is part of the checkpoint.
@@ -66,8 +64,7 @@ def test_the_last_checkpoint_goes_after_callbacks_have_seen_the_new_one(
             seen.append(sorted(path.name for path in Path(args.output_dir).glob("checkpoint-*")))
 
     monkeypatch.setattr(trainer, "DEFAULT_CALLBACKS", [*trainer.DEFAULT_CALLBACKS, Look()])
-    job = make_job(tiny_model, tmp_path, "fixed", training={"max_steps": 3, "save_steps": 1})
-    train(job, make_pairs(), lambda _: None, objective)
+    trained(tiny_model, tmp_path, "fixed", training={"max_steps": 3, "save_steps": 1}, objective=objective)
     assert seen == [["checkpoint-1"], ["checkpoint-1", "checkpoint-2"], ["checkpoint-2", "checkpoint-3"]]
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-3"]
 

@@ -1,14 +1,11 @@
 """What a LoRA run keeps: merged weights, the adapter, or both."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from tests.trainers.helpers import make_job, make_pairs
-from trainers.run.train import train
+from tests.trainers.helpers import make_pairs, trained
 
 LORA = {"r": 4, "target_modules": "all-linear"}
 
@@ -20,8 +17,7 @@ def test_every_choice_keeps_the_same_numbers(tiny_model: Path, tmp_path: Path) -
     for save in ("both", "merged", "adapter"):
         (tmp_path / save / "policy").mkdir(parents=True)  # of an earlier attempt, under another choice
         (tmp_path / save / "adapter").mkdir()
-        job = make_job(tiny_model, tmp_path / save, lora=LORA, save=save, training={"max_steps": 2})
-        train(job, make_pairs(8), lambda progress: None)
+        trained(tiny_model, tmp_path / save, lora=LORA, save=save, training={"max_steps": 2}, pairs=make_pairs(8))
         assert (tmp_path / save / "policy").is_dir() == (save != "adapter")
         assert (tmp_path / save / "adapter").is_dir() == (save != "merged")
     weights = [load_file(tmp_path / save / "policy" / "model.safetensors") for save in ("both", "merged")]

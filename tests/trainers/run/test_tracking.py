@@ -1,7 +1,5 @@
 """Trackers of transformers: what they are told of a run, and that the dynamic-beta metrics reach them."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import json

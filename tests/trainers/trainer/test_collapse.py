@@ -1,8 +1,5 @@
 """Against collapse: the anchor, a start at pref_beta, and a detector that names each kind of collapse and no other."""
 
-from __future__ import annotations
-
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainers.helpers import make_job, make_pairs
+from tests.trainers.helpers import logged, make_pairs, trained
 from trainers.rules import catalogue
 from trainers.rules.base import RuleBatch
 from trainers.rules.learned import inverse_softplus
-from trainers.run.train import train
 from trainers.trainer.collapse import CollapseDetector
 from trainers.trainer.recording import NUMERIC_COLUMNS
 
@@ -110,10 +106,7 @@ def test_rules_without_parameters_never_collapse(rule: str) -> None:
 
 
 def history(model: Path, out: Path, rule: str, **params: Any) -> list[dict[str, Any]]:
-    job = make_job(model, out, rule, params={"pref_beta": 0.1, **params}, training={"max_steps": 12})
-    train(job, make_pairs(), lambda _: None)
-    records: list[dict[str, Any]] = json.loads((out / "log_history.json").read_text())[job.run_id]
-    return [record for record in records if "dynamic_beta" in record]
+    return logged(trained(model, out, rule, params={"pref_beta": 0.1, **params}, training={"max_steps": 12}))
 
 
 @pytest.mark.parametrize("rule", ["beta_head", "learnable"])
@@ -157,28 +150,26 @@ def test_anchor_zero_has_no_penalty(name: str) -> None:
 def test_training_starts_at_pref_beta(tiny_model: Path, tmp_path: Path, rule: str, bf16: bool) -> None:
     """Also under bf16 autocast, the default on GPUs: rules compute in float32."""
     training = {"max_steps": 1, "per_device_train_batch_size": 8, "bf16": bf16}
-    job = make_job(tiny_model, tmp_path, rule, training=training)
-    train(job, make_pairs(8), lambda _: None)
-    first = json.loads((tmp_path / "log_history.json").read_text())[job.run_id][0]
+    job = trained(tiny_model, tmp_path, rule, training=training, pairs=make_pairs(8))
     # learnable scales by the perplexity, which the reference and the policy both compute in bfloat16
-    assert first["dynamic_beta"] == pytest.approx(0.1, rel=1e-3 if bf16 and rule == "learnable" else 1e-5)
+    assert logged(job)[0]["dynamic_beta"] == pytest.approx(0.1, rel=1e-3 if bf16 and rule == "learnable" else 1e-5)
 
 
 @pytest.mark.parametrize("pref_beta", [0.1, 0.3])
 def test_bounds_are_recognised_in_bf16_training(tiny_model: Path, tmp_path: Path, pref_beta: float) -> None:
     """Betas stay float32 under autocast: rounded to bfloat16, bounds of 0.03 and 3 would not be recognised."""
-    job = make_job(
+    job = trained(
         tiny_model,
         tmp_path,
         "beta_head",
         params={"pref_beta": pref_beta, "anchor": 0, "head_learning_rate": 100.0},
         training={"max_steps": 8, "bf16": True},
     )
-    train(job, make_pairs(), lambda _: None)
-    records = json.loads((tmp_path / "log_history.json").read_text())[job.run_id]
-    rows = [record for record in records if "dynamic_beta" in record]
-    outside = [record for record in rows if record["dynamic_beta_max"] < 0.101 * pref_beta]
-    outside += [record for record in rows if record["dynamic_beta_min"] > 9.9 * pref_beta]
+    outside = [
+        record
+        for record in logged(job)
+        if record["dynamic_beta_max"] < 0.101 * pref_beta or record["dynamic_beta_min"] > 9.9 * pref_beta
+    ]
     assert outside
     assert all("sit at a bound" in record.get("beta_collapse", "") for record in outside)
 
@@ -191,7 +182,5 @@ def test_learnable_starts_at_pref_beta_with_prompts_of_one_token(tiny_model: Pat
     pairs = make_pairs(4)
     for pair, prompt in zip(pairs, ("a", "b", "cde", "fghij"), strict=True):
         pair.prompt[0]["content"] = prompt
-    job = make_job(model, tmp_path / "run", "learnable", training={"max_steps": 1})
-    train(job, pairs, lambda _: None)
-    first = json.loads((job.run_dir / "log_history.json").read_text())[job.run_id][0]
-    assert first["dynamic_beta"] == pytest.approx(0.1, rel=1e-4)
+    job = trained(model, tmp_path / "run", "learnable", training={"max_steps": 1}, pairs=pairs)
+    assert logged(job)[0]["dynamic_beta"] == pytest.approx(0.1, rel=1e-4)

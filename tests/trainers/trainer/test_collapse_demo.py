@@ -1,18 +1,14 @@
 """A learned beta on the demo's model and data: without the safeguards it runs away and is named, with them it holds."""
 
-from __future__ import annotations
-
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import trainers
-from tests.trainers.helpers import make_job
+from tests.trainers.helpers import logged, trained
 from trainers.formats import PreferencePair, load_pairs
 from trainers.models.embedded import prepare_model
-from trainers.run.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +26,7 @@ def characters(pair: PreferencePair) -> int:
 def history(out: Path, reference: Path, **params: Any) -> list[dict[str, Any]]:
     """The log of a run on the eight shortest pairs of the demo, one a step, else as in harness/configs/demo.yaml."""
     pairs = load_pairs(Path(trainers.__file__).parent / "data" / "constraint_pairs" / "train.jsonl")
-    job = make_job(
+    job = trained(
         prepare_model("smollm2-135m-instruct"),
         out,
         "beta_head",
@@ -45,10 +41,9 @@ def history(out: Path, reference: Path, **params: Any) -> list[dict[str, Any]]:
             "save_strategy": "no",
         },
         lora=LORA,
+        pairs=sorted(pairs, key=characters)[:8],
     )
-    train(job, sorted(pairs, key=characters)[:8], lambda _: None)
-    records: list[dict[str, Any]] = json.loads((out / "log_history.json").read_text())[job.run_id]
-    return [record for record in records if "dynamic_beta" in record]
+    return logged(job)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Faults an audit found, each as the run that showed it, and the check of the first batch that every training makes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from tests.trainers.helpers import logged, make_job, make_pairs, rows_of, stock_run
+from tests.trainers.helpers import logged, make_job, make_pairs, rows_of, stock_run, trained
 from trainers.rules import catalogue
 from trainers.rules.base import RuleBatch
 from trainers.run.objectives import ObjectiveError
@@ -73,8 +71,7 @@ def test_the_routers_loss_of_mixtures_of_experts_is_in_every_rules_loss(
     mixture: tuple[Path, Path], tmp_path: Path, rule: str
 ) -> None:
     model, parent = mixture
-    job = make_job(model, tmp_path, rule, params={}, parent_dir=parent, training={"max_steps": 2})
-    train(job, make_pairs(8), lambda _: None)
+    job = trained(model, tmp_path, rule, params={}, parent_dir=parent, training={"max_steps": 2}, pairs=make_pairs(8))
     rows = rows_of(job)
     for record in logged(job):
         pairs = rows[(rows.step == record["step"]) & rows["mask"]].loss.mean()
@@ -86,8 +83,13 @@ def test_the_routers_loss_of_mixtures_of_experts_is_in_every_rules_loss(
 def mixture(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A mixture of experts, and a run of foodpo on it."""
     out = tmp_path_factory.mktemp("mixture")
-    job = make_job(build(tiny_model, out / "model", "mixtral"), out / "run", "foodpo", training={"max_steps": 2})
-    train(job, make_pairs(8), lambda _: None)
+    job = trained(
+        build(tiny_model, out / "model", "mixtral"),
+        out / "run",
+        "foodpo",
+        training={"max_steps": 2},
+        pairs=make_pairs(8),
+    )
     return out / "model", job.run_dir
 
 
@@ -110,8 +112,7 @@ def test_the_first_step_is_no_noise(tiny_model: Path, tmp_path: Path, rule: str)
     for cached, runs in first.items():
         for seed in (1, 2, 3):
             training = {"max_steps": 1, "precompute_ref_log_probs": cached}
-            job = make_job(tiny_model, tmp_path / f"{cached}{seed}", rule, params={}, training=training, seed=seed)
-            train(job, make_pairs(), lambda _: None)
+            job = trained(tiny_model, tmp_path / f"{cached}{seed}", rule, params={}, training=training, seed=seed)
             runs += [logged(job)[0]["loss"], *rows_of(job)["mask"]]
     assert first[True] == pytest.approx(first[False], rel=1e-4)
 
@@ -120,8 +121,7 @@ def test_the_first_step_is_no_noise(tiny_model: Path, tmp_path: Path, rule: str)
 def test_a_head_waits_for_a_signal(tiny_model: Path, tmp_path: Path, rule: str) -> None:
     """With a policy that does not move there is none; Adam stepped by the sign of the noise."""
     training = {"max_steps": 3, "learning_rate": 0.0}
-    job = make_job(tiny_model, tmp_path, rule, training=training)
-    train(job, make_pairs(), lambda _: None)
+    job = trained(tiny_model, tmp_path, rule, training=training)
     rows = rows_of(job)
     expected = 0.1 if rule == "beta_head" else 0.1 * rows.log_prompt_perplexity / _mean_nll(tiny_model, tmp_path)
     assert rows.dynamic_beta.to_numpy() == pytest.approx(expected, rel=1e-5)
@@ -135,8 +135,7 @@ def _mean_nll(tiny_model: Path, out: Path) -> float:
 
 
 def test_the_penalty_is_logged_beside_the_loss(tiny_model: Path, tmp_path: Path) -> None:
-    job = make_job(tiny_model, tmp_path, "learnable", params={"anchor": 2.0}, training={"max_steps": 4})
-    train(job, make_pairs(), lambda _: None)
+    job = trained(tiny_model, tmp_path, "learnable", params={"anchor": 2.0}, training={"max_steps": 4})
     rows = rows_of(job)
     for record in logged(job):
         step = rows[rows.step == record["step"]]
@@ -148,7 +147,7 @@ def test_the_penalty_is_logged_beside_the_loss(tiny_model: Path, tmp_path: Path)
 def test_rules_of_the_whole_batch_are_not_cut_for_want_of_memory(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "hungry.py"
     path.write_text(
-        "import torch\nfrom trainers.rules.published.beta_dpo import BetaDPO\n"
+        "import torch\nfrom trainers.rules.batches import BetaDPO\n"
         "class Hungry(BetaDPO):\n"
         "    def __init__(self, hidden_size, pref_beta=0.1):\n"
         "        super().__init__(hidden_size, pref_beta=pref_beta, a=0.6, keep=0.8, momentum=0.9, beta_min=0.1, start='zero')\n"
@@ -172,8 +171,7 @@ def test_a_loss_of_cdpo_is_the_rule_of_that_name_and_lists_of_losses_are_trls(ti
         ("cdpo", {"label_smoothing": 0.3}, {}),
         ("fixed", {}, {}),
     ):
-        job = make_job(tiny_model, tmp_path / f"{name}{len(runs)}", name, params=params, training=training)
-        train(job, make_pairs(), lambda _: None)
+        job = trained(tiny_model, tmp_path / f"{name}{len(runs)}", name, params=params, training=training)
         runs.append([record["loss"] for record in logged(job)])
     assert runs[0] == pytest.approx(runs[1], rel=1e-5)
     assert abs(runs[0][-1] - runs[2][-1]) > 1e-3
@@ -189,8 +187,7 @@ def test_a_loss_of_cdpo_is_the_rule_of_that_name_and_lists_of_losses_are_trls(ti
 
 
 def test_counts_of_the_last_batch_and_flags_of_rules_that_fell_back(tiny_model: Path, tmp_path: Path) -> None:
-    job = make_job(tiny_model, tmp_path, training={"max_steps": 6})
-    train(job, make_pairs(10), lambda _: None)
+    job = trained(tiny_model, tmp_path, training={"max_steps": 6}, pairs=make_pairs(10))
     assert [record["examples_seen"] for record in logged(job)] == [4, 8, 10, 14, 18, 20]
     batch = RuleBatch(torch.tensor([0.0, 2.0]), torch.tensor([False, True]), None, torch.arange(2))
     batch = replace(

@@ -1,15 +1,12 @@
 """beta_probe.parquet: the last pairs, their betas, and the principal components of what the rule looked at."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from tests.trainers.helpers import make_job, make_pairs
-from trainers.run.train import train
+from tests.trainers.helpers import make_pairs, trained
 from trainers.trainer.probe import COMPONENTS, MOST_PAIRS, BetaProbe
 
 
@@ -37,8 +34,7 @@ def test_few_pairs_leave_no_file(tmp_path: Path) -> None:
 def test_a_learned_rule_leaves_a_probe_and_a_fixed_one_none(tiny_model: Path, tmp_path: Path) -> None:
     pairs = make_pairs(8)
     for rule in ("beta_head", "fixed"):
-        job = make_job(tiny_model, tmp_path / rule, rule, training={"max_steps": 4})
-        train(job, pairs, lambda _: None)
+        trained(tiny_model, tmp_path / rule, rule, training={"max_steps": 4}, pairs=pairs)
     table = pq.read_table(tmp_path / "beta_head" / "beta_probe.parquet")
     rows = pq.read_table(tmp_path / "beta_head" / "example_metrics.parquet")
     assert table["example_id"].to_pylist() == rows["example_id"].to_pylist()

@@ -1,17 +1,13 @@
 """The reference computed in every step: the same numbers as from the store, and what only it can give."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from tests.trainers.helpers import make_job, make_pairs
-from trainers.run.train import train
+from tests.trainers.helpers import make_pairs, rows_of, trained
 
 LORA = {"r": 4, "target_modules": "all-linear"}
 
@@ -21,7 +17,7 @@ LORA = {"r": 4, "target_modules": "all-linear"}
 def test_store_and_loop_agree(tiny_model: Path, tmp_path: Path, lora: Any, sharing: bool) -> None:
     frames = []
     for cached in (True, False):
-        job = make_job(
+        job = trained(
             tiny_model,
             tmp_path / str(cached),
             "mallows",
@@ -29,8 +25,7 @@ def test_store_and_loop_agree(tiny_model: Path, tmp_path: Path, lora: Any, shari
             prefix_sharing=sharing,
             training={"precompute_ref_log_probs": cached},
         )
-        train(job, make_pairs(), lambda _: None)
-        frames.append(pd.read_parquet(job.run_dir / "example_metrics.parquet"))
+        frames.append(rows_of(job))
     for column in ("ref_chosen_logp", "ref_rejected_logp", "delta", "dynamic_beta", "loss"):
         assert frames[0][column].to_numpy() == pytest.approx(frames[1][column].to_numpy(), abs=2e-4), column
     assert frames[0].dynamic_beta.std() > 0
@@ -44,32 +39,16 @@ def test_epsilon_dpo_steps_equal_a_plain_computation(
     """The steps behind the recorded betas, from the saved policy's weights and the reference's, in float64."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    job = make_job(
-        tiny_model,
-        tmp_path,
-        "epsilon_dpo",
-        lora=lora,
-        prefix_sharing=sharing,
-        params={"pref_beta": 0.2, "epsilon": 0.3},
-        training={"max_steps": 2, "learning_rate": 0.0},
-    )
-    pairs = {pair.id: pair for pair in make_pairs()}
-    train(job, list(pairs.values()), lambda _: None)
-    rows = pd.read_parquet(tmp_path / "example_metrics.parquet")
+    settings: dict[str, Any] = {"lora": lora, "prefix_sharing": sharing, "params": {"pref_beta": 0.2, "epsilon": 0.3}}
+    still = {"max_steps": 2, "learning_rate": 0.0}
+    job = trained(tiny_model, tmp_path, "epsilon_dpo", training=still, **settings)
+    rows = rows_of(job)
     # the policy is the reference, so every perturbation leaves the log-ratio where it is, and rounding makes no step
     assert (rows.dynamic_beta - 0.2).abs().max() < 1e-7
 
-    moving = make_job(
-        tiny_model,
-        tmp_path / "moving",
-        "epsilon_dpo",
-        lora=lora,
-        prefix_sharing=sharing,
-        params={"pref_beta": 0.2, "epsilon": 0.3},
-        training={"max_steps": 3, "learning_rate": 5e-3, "save_steps": 2, "save_total_limit": 3},
-    )
-    train(moving, list(pairs.values()), lambda _: None)
-    rows = pd.read_parquet(tmp_path / "moving" / "example_metrics.parquet")
+    steps = {"max_steps": 3, "learning_rate": 5e-3, "save_steps": 2, "save_total_limit": 3}
+    rows = rows_of(trained(tiny_model, tmp_path / "moving", "epsilon_dpo", training=steps, **settings))
+    pairs = {pair.id: pair for pair in make_pairs()}
     folder = tmp_path / "moving" / "checkpoints" / "checkpoint-2"
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     reference = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -114,7 +93,7 @@ def test_whose_words_count(tiny_model: Path, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     for sharing in (True, False):
-        job = make_job(
+        job = trained(
             tiny_model,
             tmp_path / str(sharing),
             "foodpo",
@@ -122,8 +101,7 @@ def test_whose_words_count(tiny_model: Path, tmp_path: Path) -> None:
             params={"pref_beta": 0.1, "ppl_tokens": "user"},
             training={"max_steps": 1},
         )
-        train(job, list(pairs.values()), lambda _: None)
-        for row in pd.read_parquet(job.run_dir / "example_metrics.parquet").itertuples():
+        for row in rows_of(job).itertuples():
             content = pairs[row.example_id].prompt[0]["content"]
             text = tokenizer.apply_chat_template(
                 pairs[row.example_id].prompt, add_generation_prompt=True, tokenize=False

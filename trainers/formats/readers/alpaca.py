@@ -1,7 +1,5 @@
 """LLaMA-Factory's alpaca formats: `instruction` and `input` with two answers, or with one answer and a label."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from trainers.common.turns import DataError, Turns, after_history, optional, required, text_of

@@ -1,7 +1,5 @@
 """Dialogues of Anthropic's HH-RLHF (arXiv 2204.05862): two texts of "\\n\\nHuman: ...\\n\\nAssistant: ..." turns."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -4,16 +4,13 @@ Written as `hub:OWNER/NAME[/FOLDER][:SUBSET][@REVISION][#SPLIT]`; the split is `
 `train[:1000]`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.common.rows import Row
-from trainers.common.turns import DataError
+from trainers.common import DataError, Row
 
 HUB = "hub:"
 _REFERENCE = re.compile(

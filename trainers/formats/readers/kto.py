@@ -4,13 +4,10 @@ The n-th desirable answer to a prompt is compared with the n-th undesirable one;
 used again in turn, so that every answer is compared and none more often than needed.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 
-from trainers.common.rows import Row
-from trainers.common.turns import DataError, NoPreferenceError, Turns, after_history, as_turns, optional, required
+from trainers.common import DataError, NoPreferenceError, Row, Turns, after_history, as_turns, optional, required
 from trainers.formats.registry import Comparison, Format, Outcome, Reader, Values, one_answer_only
 
 _LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}

@@ -3,16 +3,12 @@
 A column that the entry's `columns` leaves out is not read, as in LLaMA-Factory; without `columns` the defaults hold.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from trainers.common.files import Json
-from trainers.common.rows import Row, read_rows
-from trainers.common.turns import DataError, Turns
-from trainers.common.words import nearest
+from trainers.common import DataError, Json, Row, Turns, nearest, read_rows, refuse
 from trainers.formats.readers.alpaca import AlpacaColumns, alpaca, asked
 from trainers.formats.readers.hub import HubData, hub_rows
 from trainers.formats.readers.sharegpt import OPENAI, ShareGptColumns, Tags, conversation, sharegpt
@@ -44,29 +40,43 @@ def read_entry(path: Path, name: str | None, prompts: bool = False, lazily: bool
             raise DataError(f"{path}: say which data set: {path}#NAME; with preferences: {', '.join(known) or 'none'}")
         name = known[0]
     where = f"{path}#{name}"
-    if name not in info:
-        hint = nearest(name, info, f"known: {', '.join(list(info)[:20])}")
-        raise DataError(f"{where}: no data set {name!r}; {hint}")
-    entry = info[name]
-    if not isinstance(entry, dict):
-        raise DataError(f"{where}: a data set is described by an object, not {type(entry).__name__}")
-    if not prompts and not _prefers(entry):
-        raise DataError(
+    entry: Any = info.get(name)
+    hint = nearest(name, info, f"known: {', '.join(list(info)[:20])}")
+    refuse(
+        DataError,
+        (name not in info, f"{where}: no data set {name!r}; {hint}"),
+        (
+            not isinstance(entry, dict),
+            f"{where}: a data set is described by an object, not {type(entry).__name__}",
+        ),
+        (
+            isinstance(entry, dict) and not prompts and not _prefers(entry),
             f'{where}: no preference data; set "ranking": true for chosen and rejected answers, or name the column of the '
-            'label as "kto_tag" in "columns"'
-        )
+            'label as "kto_tag" in "columns"',
+        ),
+    )
     columns, tags = _texts(entry, "columns", where), _texts(entry, "tags", where)
-    media = [key for key in _MEDIA if columns.get(key)]
-    if media:
-        raise DataError(f"{where}: columns.{media[0]} is set, but only text is trained here; choose another data set")
+    limit = entry.get("num_samples")
+    refuse(
+        DataError,
+        *(
+            (
+                columns.get(key),
+                f"{where}: columns.{key} is set, but only text is trained here; choose another data set",
+            )
+            for key in _MEDIA
+        ),
+        (
+            limit is not None and (type(limit) is not int or limit < 1),
+            f"{where}: num_samples is {limit!r}; it must be a whole number of at least 1",
+        ),
+        *(
+            (not isinstance(entry.get(key), str | None), f"{where}: {key} is {entry.get(key)!r}; it must be a text")
+            for key in ("subset", "split", "folder", "revision")
+        ),
+    )
     notes = [f"{where}: key {key!r} is not one of LLaMA-Factory's and was ignored" for key in entry if key not in _KEYS]
     form, turns_of = _format(entry, columns, tags, where, notes)
-    limit = entry.get("num_samples")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise DataError(f"{where}: num_samples is {limit!r}; it must be a whole number of at least 1")
-    for key in ("subset", "split", "folder", "revision"):
-        if not isinstance(entry.get(key), str | None):
-            raise DataError(f"{where}: {key} is {entry[key]!r}; it must be a text")
     return Stream(name, where, _rows(entry, path, where, lazily), form, limit, notes, turns_of)
 
 
@@ -100,13 +110,20 @@ def _format(
     entry: Json, columns: dict[str, str], tags: dict[str, str], where: str, notes: list[str]
 ) -> tuple[Format, Callable[[Values, str], Turns]]:
     formatting = entry.get("formatting", "alpaca")
-    if formatting not in ("alpaca", "sharegpt", "openai"):
-        raise DataError(f"{where}: formatting is {formatting!r}; it must be alpaca, sharegpt or openai")
     known = _ALPACA if formatting == "alpaca" else _SHAREGPT
-    for name, found, allowed in (("columns", columns, known | {"tools", *_MEDIA}), ("tags", tags, _TAGS)):
-        for key in found:
-            if key not in allowed:
-                raise DataError(f"{where}: unknown key {name}.{key}; {nearest(key, allowed)}")
+    given = (("columns", columns, known | {"tools", *_MEDIA}), ("tags", tags, _TAGS))
+    refuse(
+        DataError,
+        (
+            formatting not in ("alpaca", "sharegpt", "openai"),
+            f"{where}: formatting is {formatting!r}; it must be alpaca, sharegpt or openai",
+        ),
+        *(
+            (key not in allowed, f"{where}: unknown key {name}.{key}; {nearest(key, allowed)}")
+            for name, found, allowed in given
+            for key in found
+        ),
+    )
     if "tools" in columns:
         notes.append(f"{where}: the column of tools ({columns['tools']}) is not shown to the model")
     used = {key: value for key, value in columns.items() if key in known}
@@ -130,14 +147,21 @@ def _rows(entry: Json, path: Path, where: str, lazily: bool) -> Iterator[Row]:
     subset, folder, split = entry.get("subset"), entry.get("folder"), entry.get("split") or "train"
     if isinstance(hub, str) and hub:
         return hub_rows(HubData(hub, folder, subset, entry.get("revision"), split), lazily)
-    for key in ("ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"):
-        if entry.get(key):
-            raise DataError(
-                f"{where}: {key} is not supported; give hf_hub_url, or download the data and give file_name"
+    refuse(
+        DataError,
+        *(
+            (
+                entry.get(key),
+                f"{where}: {key} is not supported; give hf_hub_url, or download the data and give file_name",
             )
-    if not isinstance(file, str) or not file:
-        raise DataError(f"{where}: missing file_name or hf_hub_url; one of them says where the rows are")
-    place = path.parent / file
+            for key in ("ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
+        ),
+        (
+            not isinstance(file, str) or not file,
+            f"{where}: missing file_name or hf_hub_url; one of them says where the rows are",
+        ),
+    )
+    place = path.parent / str(file)
     if place.is_dir():
         return hub_rows(HubData(str(place / (folder or "")), subset=subset, split=split), lazily)
     return read_rows(place)

@@ -1,7 +1,5 @@
 """LLaMA-Factory's sharegpt formats: a conversation with two last messages to choose from, or with a label."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 

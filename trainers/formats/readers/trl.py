@@ -4,8 +4,6 @@ Beside TRL's keys a row may have `id`, `group`, `beta` and `flipped`, and before
 [question, answer] pairs. Texts become one chat turn: everything here is trained through the chat template.
 """
 
-from __future__ import annotations
-
 import re
 
 from trainers.common.turns import (

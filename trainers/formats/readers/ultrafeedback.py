@@ -4,8 +4,6 @@ Of scored completions the best is compared with the worst; between equal scores 
 is the first of `overall_score`, `score`, `fine-grained_score`, or else the mean of the ratings in `annotations`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -38,15 +36,11 @@ def _number(value: Any) -> float | None:
 
 
 def _score(completion: Mapping[str, Any]) -> float | None:
-    for key in _SCORES:
-        found = _number(completion.get(key))
-        if found is not None:
-            return found
+    own = [found for key in _SCORES if (found := _number(completion.get(key))) is not None]
     annotations = completion.get("annotations")
-    if not isinstance(annotations, Mapping):
-        return None
-    ratings = [_number(one.get("Rating")) for one in annotations.values() if isinstance(one, Mapping)]
-    known = [rating for rating in ratings if rating is not None]
+    each = annotations.values() if isinstance(annotations, Mapping) else ()
+    ratings = [_number(one.get("Rating")) for one in each if isinstance(one, Mapping)]
+    known = own[:1] or [rating for rating in ratings if rating is not None]
     return sum(known) / len(known) if known else None
 
 
@@ -56,11 +50,11 @@ def _parse_scored(row: Values, where: str) -> Comparison:
     required(row, where, [key], "a row with scored completions has an instruction")
     if completions and not is_messages(completions):
         raise DataError(f"{where}: 'completions' must be a list of {{response, overall_score}}")
-    scored: list[tuple[float, str]] = []
-    for i, completion in enumerate(completions or ()):
-        score, text = _score(completion), completion.get("response")
-        if score is not None and text is not None:
-            scored.append((score, text_of(text, where, f"completions[{i}].response")))
+    scored = [
+        (score, text_of(completion["response"], where, f"completions[{i}].response"))
+        for i, completion in enumerate(completions or ())
+        if (score := _score(completion)) is not None and completion.get("response") is not None
+    ]
     unscored = len(completions or ()) - len(scored)
     if len(scored) < 2:
         raise NoPreferenceError(

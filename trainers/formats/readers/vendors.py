@@ -1,7 +1,5 @@
 """Preference rows of OpenAI's fine-tuning (and Azure's, Together's), of ms-swift, and of LLaMA-Factory's version 1."""
 
-from __future__ import annotations
-
 from trainers.common.turns import DataError, after_history, as_turns, messages, optional, required, shared_start
 from trainers.formats.registry import Comparison, Format, Values, rowwise
 

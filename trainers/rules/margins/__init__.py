@@ -1,1 +1,0 @@
-"""Published rules that shift or replace the log-ratio margin."""

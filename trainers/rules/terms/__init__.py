@@ -1,1 +1,0 @@
-"""Published rules that add a term to the loss."""
