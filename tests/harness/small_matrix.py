@@ -57,10 +57,9 @@ class SmallMatrix:
 
     def train(self, output: Path, *overrides: str) -> None:
         """Train every run by the executor that the overrides name, in this process."""
-        from harness.prepare import make_plan
+        from harness.prepare import freeze, make_plan
         from harness.progress import Progress
         from harness.stages.train import train_runs
-        from harness.state.output import freeze
         from harness.state.store import RunStore
         from harness.workers.signals import StopSignals
 

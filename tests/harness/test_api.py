@@ -15,7 +15,7 @@ import pytest
 
 from harness import Matrix, Results, load_results
 from harness.api import IDENTITY
-from harness.state.output import freeze
+from harness.prepare import freeze
 from harness.state.store import RunStore
 from trainers.common.errors import UserError
 

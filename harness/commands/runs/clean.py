@@ -7,7 +7,7 @@ import argparse
 from harness.commands.options import print_json
 from harness.state import output_lock
 from harness.state.clean import leftovers, remove_path
-from harness.state.survey import frozen_matrix
+from harness.state.store import frozen_matrix
 
 
 def run(options: argparse.Namespace) -> int:

@@ -152,7 +152,7 @@ def test_a_model_directory_that_does_not_exist(world: Any) -> None:
 
 
 def test_an_output_directory_of_another_matrix(world: Any) -> None:
-    from harness.state.output import freeze
+    from harness.prepare import freeze
 
     freeze(world.plan())
     world.replace("name: small", "name: other")
@@ -174,7 +174,7 @@ def test_an_output_that_is_a_file(world: Any) -> None:
 
 
 def test_freezing_again_changes_nothing(world: Any) -> None:
-    from harness.state.output import freeze
+    from harness.prepare import freeze
 
     freeze(world.plan())
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in world.output.iterdir()}

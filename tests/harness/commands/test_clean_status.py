@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from harness.commands.runs.status import collect
+from harness.prepare import freeze
 from harness.state.clean import leftovers, temporary
-from harness.state.environment import differences, mismatches, note_change, note_trainer
 from harness.state.lock import output_lock
-from harness.state.output import freeze
+from harness.state.machine import differences, mismatches, note_trainer
 from harness.state.records import Hardware
 from harness.state.run_locks import RunClaims
-from harness.state.store import RunStore
-from harness.state.survey import frozen_matrix, shown_state
+from harness.state.store import RunStore, frozen_matrix, shown_state
 from trainers.common.files import read_json, write_json
 
 
@@ -184,8 +183,9 @@ def test_other_versions_on_resume_are_reported_and_recorded(world: Any) -> None:
     store.progress(3, 10)
     (text,) = mismatches([store, other], changed)
     assert text == f"torch {plan.environment.versions['torch']} -> 0.1"
-    note_change(store, changed)
-    note_change(store, changed)
+    (store.directory / "checkpoints" / "checkpoint-3").mkdir(parents=True)
+    note_trainer(store, changed)
+    note_trainer(store, changed)
     record = read_json(store.directory / "run.json")
     assert [entry["versions"]["torch"] for entry in record["resumed_under"]] == ["0.1"]
     assert differences(plan.environment, plan.environment) == []
@@ -202,7 +202,7 @@ def test_damaged_records_are_set_aside_and_made_anew(world: Any, name: str) -> N
 
 
 def test_a_damaged_checkpoint_is_found_by_its_checksums(world: Any) -> None:
-    from harness.state.checkpoints import damaged, is_sealed, seal
+    from harness.state.checkpoints import is_sealed, seal, unusable
 
     _, (store, *_) = _create(world)
     folder = store.directory / "checkpoints" / "checkpoint-2"
@@ -210,11 +210,11 @@ def test_a_damaged_checkpoint_is_found_by_its_checksums(world: Any) -> None:
     for path in (folder / "model.safetensors", part):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"weights")
-    assert not is_sealed(folder) and damaged(store.directory) == {}
+    assert not is_sealed(folder) and unusable(store.directory) == {folder: []}
     seal(folder, store.directory)
-    assert is_sealed(folder) and damaged(store.directory) == {}
+    assert is_sealed(folder) and unusable(store.directory) == {}
     part.write_bytes(b"weightz")
-    assert damaged(store.directory) == {folder: [str(part.relative_to(store.directory))]}
+    assert unusable(store.directory) == {folder: [str(part.relative_to(store.directory))]}
 
 
 def test_a_run_goes_on_from_the_last_checkpoint_that_was_finished(world: Any) -> None:

@@ -103,7 +103,7 @@ def test_a_second_process_is_refused(world: Any, cli: Cli) -> None:
 
 
 def test_status_of_a_frozen_matrix(world: Any, cli: Cli) -> None:
-    from harness.state.output import freeze
+    from harness.prepare import freeze
     from harness.state.store import RunStore
 
     plan = world.plan()

@@ -81,7 +81,7 @@ def test_a_dry_run_as_json(world: Any, cli: Any) -> None:
 
 
 def test_clean_as_json(world: Any, cli: Any) -> None:
-    from harness.state.output import freeze
+    from harness.prepare import freeze
 
     freeze(world.plan())
     old = world.output / "runs" / "old-000000000000"

@@ -101,7 +101,7 @@ def test_the_shipped_pairs_have_one(name: str) -> None:
 
 
 def test_found_for_the_whole_source_and_this_model_only(world: World) -> None:
-    from harness.plan.model_hash import model_hash
+    from harness.plan.references import model_hash
 
     world.replace("train: pairs.jsonl", "train: pairs.jsonl\n  max_train_pairs: 2")
     every, model = load_source(str(world.pairs)).pairs, model_hash(world.model)

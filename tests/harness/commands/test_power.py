@@ -231,7 +231,7 @@ def test_samples_and_steps_only_where_the_pilot_has_them(tmp_path: Path) -> None
 
 
 def test_a_dry_run_says_what_the_matrix_would_detect(world: Any, tmp_path: Path) -> None:
-    from harness.forecast.pilot import sized
+    from harness.forecast.dry_run import sized
 
     assert sized(world.plan()) is None
     timed(tmp_path / "pilot")

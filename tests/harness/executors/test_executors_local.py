@@ -56,9 +56,8 @@ mixed_precision: 'no'
 
 def test_a_launch_of_one_process_is_stopped_after_its_step(small: SmallMatrix) -> None:
     """accelerate starts a single process without torch.distributed, and passes no signal on to it."""
-    from harness.prepare import make_plan
+    from harness.prepare import freeze, make_plan
     from harness.state.checkpoints import is_sealed
-    from harness.state.output import freeze
     from harness.state.store import RunStore
 
     (small.root / "one.yaml").write_text(ONE_PROCESS, encoding="utf-8")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.executors import artifact_store, artifacts
+from harness.executors import artifacts
 from harness.executors.base import Ended
-from harness.state.output import freeze
+from harness.prepare import freeze
 from tests.faults.compare import differences
 from tests.harness.small_matrix import SmallMatrix
 from trainers.common.files import read_json, write_json
@@ -197,7 +197,6 @@ class Stored:
         from harness.state.store import RunStore
 
         monkeypatch.setenv("RAY_NODE_SCRATCH", str(root / "node"))
-        monkeypatch.setattr(artifact_store, "RETRY_SECONDS", (0.0, 0.0))
         monkeypatch.setattr(artifacts, "RETRY_SECONDS", (0.0, 0.0))
         monkeypatch.setattr(artifacts, "PULL_SECONDS", 0.0)
         self.plan = _plan(small, root / "out")
@@ -252,8 +251,8 @@ def test_a_store_that_fails_for_a_while_costs_nothing(
 
         return call
 
-    for name in ("push_folder", "pull_folder"):
-        monkeypatch.setattr(artifacts, name, troubled(getattr(artifacts, name)))
+    for name in ("push", "pull"):
+        monkeypatch.setattr(artifacts.Store, name, troubled(getattr(artifacts.Store, name)))
     failing[0] = 2
     remote = run.artifacts.begin_training(run.job)
     failing[0] = 2
@@ -270,9 +269,9 @@ def test_a_store_that_fails_for_a_while_costs_nothing(
     assert [remote.pull(), remote.pull(final=True), remote.pull(final=True)] == [False] * 3  # one of them in good time
     assert remote.pull(final=True) and run.told.read_text() == "{}\n"
     failing[0] = 3
-    with pytest.raises(artifact_store.StoreError, match="artifacts failed 3 times: RuntimeError: SlowDown") as caught:
+    with pytest.raises(artifacts.StoreError, match="artifacts failed 3 times: RuntimeError: SlowDown") as caught:
         remote.mirror.push(final=True)
     assert _may_pass(pickle.loads(pickle.dumps(caught.value)))
     failing[0] = 9
-    with pytest.raises(artifact_store.StoreError):
+    with pytest.raises(artifacts.StoreError):
         [remote.pull(final=True) for _ in range(3)]

@@ -11,8 +11,8 @@ import pytest
 from harness.forecast import dry_run, speed
 from harness.forecast.dry_run import SHARED, _ranges, stages
 from harness.forecast.estimate import estimate
+from harness.forecast.speed import survey
 from harness.state.store import RunStore
-from harness.state.survey import survey
 from trainers.common import scores_schema
 from trainers.common.files import write_json
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from harness.checks.static import check_static
+from harness.commands.data.import_config import import_config
 from harness.config.source import load
 from harness.imports import llamafactory, trl
 from harness.imports.arguments import LEFT
-from harness.imports.write import import_config
 from trainers.common.errors import UserError
 
 LF_LORA = """\
@@ -350,7 +350,7 @@ def test_a_share_for_validation_is_held_out_by_prompt(tmp_path: Path) -> None:
     """LLaMA-Factory's val_size and TRL's test_split_size; a set that is named goes before it."""
     import yaml
 
-    from harness.imports.write import import_config
+    from harness.commands.data.import_config import import_config
 
     base = "model_name_or_path: m/m\nstage: dpo\nfinetuning_type: lora\ndataset: d\ntemplate: default\n"
     trl = "model_name_or_path: m/m\ndatasets: [{path: org/data}]\n"

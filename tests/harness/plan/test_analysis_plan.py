@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.plan.analysis import analysis_plan, frozen_plan, registered
-from harness.state.output import freeze
+from harness.prepare import freeze
 from harness.state.store import RunStore
 from reports.runs.records import load_matrix
 from reports.schema import Summary

@@ -41,7 +41,7 @@ def add(world: Any, text: str) -> int:
 
 
 def entry(world: Any, name: str) -> dict[str, Any]:
-    return next(dict(one.entry) for one in world.plan().benchmarks if one.name == name)
+    return next(one.model_dump(mode="json", exclude_unset=True) for one in world.plan().benchmarks if one.name == name)
 
 
 def test_defaults_of_the_kinds(world: Any) -> None:

@@ -14,7 +14,7 @@ claims:
 
 
 def test_claims_are_frozen_once(world: Any) -> None:
-    from harness.state.output import freeze
+    from harness.prepare import freeze
     from reports.verdict.claims import parse_claims, thaw, verify
 
     world.write(world.text + CLAIM)

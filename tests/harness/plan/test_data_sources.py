@@ -34,7 +34,7 @@ def llamafactory(world: Any) -> Path:
 
 
 def test_a_data_set_of_llamafactory_reaches_the_worker(world: Any, llamafactory: Path) -> None:
-    from harness.state.output import freeze
+    from harness.prepare import freeze
 
     world.replace(LINE, "  train: data/dataset_info.json#zh")
     plan = world.plan()
@@ -47,7 +47,7 @@ def test_a_data_set_of_llamafactory_reaches_the_worker(world: Any, llamafactory:
 
 
 def test_the_pairs_do_not_follow_a_file_that_changes(world: Any) -> None:
-    from harness.state.output import freeze
+    from harness.prepare import freeze
 
     plan = world.plan()
     freeze(plan)
@@ -75,7 +75,7 @@ def test_a_mixture(world: Any, llamafactory: Path) -> None:
         "share": None,
     }
     json.dumps(record, allow_nan=False)
-    from harness.state.output import freeze
+    from harness.prepare import freeze
 
     freeze(plan)
     worker = load_pairs(plan.training_pairs(plan.data_hash))

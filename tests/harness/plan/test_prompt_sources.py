@@ -33,7 +33,7 @@ def add(world: Any, *lines: str) -> int:
 
 
 def entry(world: Any, name: str) -> dict[str, Any]:
-    return next(dict(one.entry) for one in world.plan().benchmarks if one.name == name)
+    return next(one.model_dump(mode="json", exclude_unset=True) for one in world.plan().benchmarks if one.name == name)
 
 
 def rows_of(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,29 +8,28 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.plan.matrix import Selection, select
-from harness.prepare import make_plan
-from harness.state.output import freeze
+from harness.plan.matrix import select
+from harness.prepare import freeze, make_plan
 from trainers.common.errors import UserError
 
 CONTROL = "pref_beta_scale: 0.5\n  - name: mean\n    rule: matched_mean\n    parent: foodpo\n"
 
 
-def _labels(world: Any, selection: Selection) -> tuple[list[str], list[str]]:
-    taken, parents = select(world.plan().specs, selection)
+def _labels(world: Any, **selection: Any) -> tuple[list[str], list[str]]:
+    taken, parents = select(world.plan().specs, **selection)
     return [spec.label for spec in taken], [spec.label for spec in parents]
 
 
 def test_methods_runs_and_seeds(world: Any) -> None:
-    assert _labels(world, Selection(only=("foodpo",)))[0] == ["foodpo seed 0", "foodpo seed 1"]
-    assert _labels(world, Selection(exclude=("foodpo",), seeds=(1,)))[0] == ["fixed seed 1"]
+    assert _labels(world, only=("foodpo",))[0] == ["foodpo seed 0", "foodpo seed 1"]
+    assert _labels(world, exclude=("foodpo",), seeds=(1,))[0] == ["fixed seed 1"]
     first = world.plan().specs[0]
-    assert _labels(world, Selection(only=(first.run_id,)))[0] == [first.label]
+    assert _labels(world, only=(first.run_id,))[0] == [first.label]
 
 
 def test_the_parent_of_a_selected_control_is_taken_in(world: Any) -> None:
     world.replace("pref_beta_scale: 0.5\n", CONTROL)
-    taken, parents = _labels(world, Selection(only=("mean",), seeds=(1,)))
+    taken, parents = _labels(world, only=("mean",), seeds=(1,))
     assert taken == ["foodpo seed 1", "mean seed 1"]
     assert parents == ["foodpo seed 1"]
 
@@ -38,15 +37,15 @@ def test_the_parent_of_a_selected_control_is_taken_in(world: Any) -> None:
 @pytest.mark.parametrize(
     ("selection", "words"),
     [
-        (Selection(only=("fodpo",)), ["--only fodpo", "did you mean 'foodpo'?"]),
-        (Selection(exclude=("x",)), ["--exclude x", "known: fixed, foodpo"]),
-        (Selection(seeds=(7,)), ["--seeds 7", "it has 0, 1"]),
-        (Selection(only=("fixed",), exclude=("fixed",)), ["leave no run of the 4"]),
+        (dict(only=("fodpo",)), ["--only fodpo", "did you mean 'foodpo'?"]),
+        (dict(exclude=("x",)), ["--exclude x", "known: fixed, foodpo"]),
+        (dict(seeds=(7,)), ["--seeds 7", "it has 0, 1"]),
+        (dict(only=("fixed",), exclude=("fixed",)), ["leave no run of the 4"]),
     ],
 )
-def test_selections_of_nothing(world: Any, selection: Selection, words: list[str]) -> None:
+def test_selections_of_nothing(world: Any, selection: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        select(world.plan().specs, selection)
+        select(world.plan().specs, **selection)
     for word in words:
         assert word in str(caught.value)
 

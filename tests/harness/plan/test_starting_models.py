@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from harness.prepare import make_plan
+from harness.prepare import freeze, make_plan
 from harness.stages.publish import check_push, push_policies, write_card
-from harness.state.output import freeze
 from harness.state.store import RunStore
 from trainers.common.errors import UserError
 from trainers.run.start import quantized
@@ -63,7 +62,7 @@ def test_an_adapter_is_merged_into_policy_and_reference(world: Any, tiny_model: 
     world.replace(str(tiny_model), f"{tiny_model}\n  adapter: {os.path.relpath(adapter, world.root)}")
     plan, said = _plan(world)
     assert any("merging the adapter" in line for line in said)
-    assert plan.train_job(plan.specs[0])["train_job"]["model_path"] == plan.reference.path == str(plan.model.path)
+    assert plan.train_job(plan.specs[0])["train_job"]["model_path"] == str(plan.reference.path) == str(plan.model.path)
     assert {spec.run_id for spec in plan.specs}.isdisjoint(spec.run_id for spec in plain.specs)
     tokens = torch.arange(3, 40)[None]
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -86,7 +85,7 @@ def test_a_reference_other_than_the_start(world: Any, tiny_model: Path, tmp_path
     other = build_tiny_model(tmp_path / "other", seed=7)
     world.replace(str(tiny_model), f"{tiny_model}\n  reference: {other}")
     plan, _ = _plan(world)
-    assert plan.reference.path == str(other) != str(plan.model.path)
+    assert plan.reference.path == other != plan.model.path
     job = plan.train_job(plan.specs[0])["train_job"]
     assert (job["model_path"], job["reference_path"]) == (str(tiny_model), str(other))
     assert job["reference_hash"] == plan.reference.fingerprint != plan.model_hash
@@ -206,10 +205,10 @@ def test_attention_is_known_and_can_be_had(world: Any, monkeypatch: pytest.Monke
     assert f"m.yaml:{line}: model.attn_implementation is 'flash_attention2'" in message
     assert "did you mean 'flash_attention_2'?" in message
     world.replace("flash_attention2", "flash_attention_2")
-    monkeypatch.setattr("harness.plan.machine.gpus", list)
+    monkeypatch.setattr("harness.state.machine.gpus", list)
     _, said = _plan(world)
     assert any("needs a CUDA GPU; this machine has none: set it to sdpa" in line for line in said)
-    monkeypatch.setattr("harness.plan.machine.gpus", lambda: ["a GPU"])
+    monkeypatch.setattr("harness.state.machine.gpus", lambda: ["a GPU"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None)
     assert "neither is installed; pip install kernels" in world.error()
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: object() if name == "kernels" else None)

@@ -23,7 +23,7 @@ def keep(plan: Any, spec: Any, step: int, text: str) -> Path:
     folder = Path(plan.run_dir(spec)) / "snapshots" / f"step-{step}"
     folder.mkdir(parents=True)
     (folder / "snapshot.json").write_text(json.dumps({"step": step}))
-    policy = next(p for p in snapshot_policies(plan, [spec]) if p.out == str(folder))
+    policy = next(p for p in snapshot_policies(plan, [spec]) if p.out == folder)
     benchmark = plan.benchmarks[0]
     answers = [{"prompt_id": p["id"], "sample": 0, "prompt": p["prompt"], "text": f"{text} {p['id']}"} for p in PROMPTS]
     path = scores_schema.generations_path(folder, benchmark.name)

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 import reports
-from harness.plan.model_hash import model_hash
+from harness.plan.references import model_hash
 from tests.evals.benchmarks.scored import score
 from tests.evals.judge_server import Said, Server, chat_server
 from trainers.common import scores_schema
@@ -75,7 +75,7 @@ def text_of(policy: str, prompt: str) -> str:
 
 def evaluated(world: Any, answer: Callable[[str, str], str] = text_of) -> Any:
     """The plan, with answers and scores of all policies on disk as the evaluation leaves them."""
-    from harness.state.output import freeze
+    from harness.prepare import freeze
 
     plan = world.plan()
     plan.output.mkdir(exist_ok=True)
@@ -206,7 +206,7 @@ def test_a_judge_takes_the_benchmarks_that_suit_it(world: Any) -> None:
     (world.root / "own.py").write_text(OWN, encoding="utf-8")
     add(world, VERIFIABLE, "{name: own, kind: 'own.py:Length'}")
     gold, own = world.plan().judges
-    assert gold.benchmarks == ["constraints"] and own.benchmarks == ["constraints", "chat"]
+    assert list(gold.answers) == ["constraints"] and list(own.answers) == ["constraints", "chat"]
     world.replace("kind: verifiable}", "kind: verifiable, benchmarks: [kl]}")
     assert "'kl', which has no answers to judge; with answers: constraints, chat" in world.error()
     world.replace("benchmarks: [kl]", "benchmarks: [chat]")
@@ -421,7 +421,7 @@ def test_a_killed_matrix_goes_on_where_its_judge_was(world: Any) -> None:
         process = subprocess.Popen([sys.executable, "-c", code, str(world.config), str(world.output)], cwd=ROOT)
         kill_when(server, 20, lambda: process.pid).join()
         assert process.wait() == -signal.SIGKILL
-        from harness.workers.orphans import wait_for_orphan
+        from harness.stages.run import wait_for_orphan
 
         wait_for_orphan(plan.output / "work")
         before = len(server.asked)

@@ -61,7 +61,7 @@ def test_a_dry_run_leaves_status_files_alone(world: Any) -> None:
 
 
 def test_a_damaged_matrix_json_is_made_anew_from_matrix_yaml(world: Any) -> None:
-    from harness.state.output import freeze
+    from harness.prepare import freeze
 
     freeze(world.plan())
     frozen = world.output / "matrix.json"
@@ -84,7 +84,7 @@ def test_a_kill_during_the_first_freeze_does_not_block_the_directory(world: Any)
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_kill_between_the_first_files_blocks_nothing(world: Any, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Wherever it comes, the next start goes on, and writes the claims before anything is trained."""
-    from harness.state import output
+    from harness import prepare
     from reports.verdict.claims import thaw
     from trainers.common import files
 
@@ -101,8 +101,8 @@ def test_a_kill_between_the_first_files_blocks_nothing(world: Any, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(files, "write_bytes", killed)
         with pytest.raises(KeyboardInterrupt):
-            output.freeze(world.plan())
-    output.freeze(world.plan())
+            prepare.freeze(world.plan())
+    prepare.freeze(world.plan())
     claims, _ = thaw(json.loads((world.output / "claims.json").read_text(encoding="utf-8")))
     assert [one.name for one in claims] == ["foo-wins"]
 
@@ -118,7 +118,7 @@ def test_what_a_kill_before_the_first_freeze_left_is_no_ones_work(world: Any) ->
 
 
 def test_a_flipped_name_in_matrix_json_does_not_block_the_directory(world: Any) -> None:
-    from harness.state.output import freeze
+    from harness.prepare import freeze
 
     freeze(world.plan())
     frozen = world.output / "matrix.json"

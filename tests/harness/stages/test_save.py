@@ -86,16 +86,16 @@ def _adapter_run(world: Any) -> tuple[Any, Path]:
 def test_what_is_on_disk_is_served(world: Any) -> None:
     plan, run = _adapter_run(world)
     spec = plan.specs[0]
-    entry = policy_entry(plan, spec).entry
-    assert entry["path"] == str(run / MERGED) and entry["adapter"] == str(run / "adapter")
-    assert entry["merge"] == {"base": str(plan.model.path), "dtype": "float32", "trust_remote_code": False}
+    entry = policy_entry(plan, spec)
+    assert (entry.path, entry.adapter) == (run / MERGED, run / "adapter")
+    assert entry.merge.model_dump() == {"base": plan.model.path, "dtype": "float32", "trust_remote_code": False}
     (run / "policy").mkdir()
-    entry = policy_entry(plan, spec).entry
-    assert entry["path"] == str(run / "policy") and entry["adapter"] == str(run / "adapter") and "merge" not in entry
+    entry = policy_entry(plan, spec)
+    assert (entry.path, entry.adapter, entry.merge) == (run / "policy", run / "adapter", None)
     (run / "adapter" / "adapter_config.json").unlink()
     (run / "adapter").rmdir()
-    entry = policy_entry(plan, spec).entry
-    assert entry["path"] == str(run / "policy") and "adapter" not in entry and "merge" not in entry
+    entry = policy_entry(plan, spec)
+    assert (entry.path, entry.adapter, entry.merge) == (run / "policy", None, None)
 
 
 def test_the_card_of_an_adapter(world: Any) -> None:

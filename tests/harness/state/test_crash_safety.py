@@ -12,10 +12,10 @@ import pytest
 from evals.supervise import JobResult
 from harness.commands.runs.status import collect
 from harness.executors import local
+from harness.prepare import freeze
 from harness.progress import Progress
 from harness.stages.evaluate import evaluate_policies
 from harness.state import store as store_module
-from harness.state.output import freeze
 from harness.state.records import RunRecord
 from harness.state.store import RunStore
 from trainers.common import scores_schema

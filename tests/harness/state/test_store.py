@@ -187,7 +187,7 @@ def test_records_of_earlier_versions_are_read(store: RunStore) -> None:
 
 def test_a_file_that_cannot_be_read_now_is_not_damaged(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
     from harness.cli import main
-    from harness.state.output import freeze
+    from harness.prepare import freeze
 
     plan = world.plan()
     freeze(plan)
