@@ -16,8 +16,7 @@ from harness.checks.static import check_static
 from harness.commands.options import DEFAULT_OUTPUT
 from harness.config import MatrixConfig, load, override
 from harness.executors.local import worker_environment
-from harness.state import RunRecord, RunStore, read_run, whole_rows
-from harness.state.survey import frozen_matrix, shown_state
+from harness.state import RunRecord, RunStore, frozen_matrix, read_run, shown_state, whole_rows
 from trainers.common import Json, UserError, read_json, scores_schema
 from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY
 

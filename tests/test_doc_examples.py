@@ -161,23 +161,21 @@ def test_reward(tmp_path: Path) -> None:
 
 def test_executor(tmp_path: Path, tiny_model: Path) -> None:
     from harness.executors.registry import executor_of
-    from harness.prepare import make_plan
-    from tests.harness.small_matrix import SmallMatrix
+    from tests.harness.small_matrix import SmallMatrix, statuses
     from trainers.common.errors import UserError
 
     small = SmallMatrix(tmp_path, tiny_model)
     kind = written(tmp_path / "elsewhere", "harness/README.md", "Adding an executor")
     hour = datetime.now().hour
     shut = [f"executor.kind={kind}", f"executor.begin={(hour + 2) % 24}", f"executor.end={(hour + 3) % 24}"]
-    plan = make_plan(small.config, tmp_path / "day", lambda line: None, shut)
+    plan = small.plan(tmp_path / "day", *shut)
     with executor_of(plan) as executor:
         assert executor.seat(plan.train_job(plan.specs[0])) is None
     with pytest.raises(UserError, match=r"executor\.begin is 24; .*less than or equal to 23"):
-        make_plan(small.config, tmp_path / "no", lambda line: None, [shut[0], "executor.begin=24"])
+        small.plan(tmp_path / "no", shut[0], "executor.begin=24")
     always = [shut[0], "executor.begin=0", "executor.end=0"]
     small.train(tmp_path / "night", *always, "methods=[{name: fixed}]", "seeds=[0]")
-    (status,) = small.statuses(tmp_path / "night")
-    assert "train" in status["stages"] and status["step"] == 4
+    assert small.all_trained(tmp_path / "night") and statuses(tmp_path / "night")["fixed"]["step"] == 4
 
 
 def test_beta_head(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

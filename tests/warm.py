@@ -61,7 +61,7 @@ def import_everything() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # resolved lazily, so named here
 
     assert AutoModelForCausalLM and AutoTokenizer
-    from harness.plan.machine import source_version
+    from harness.state.machine import source_version
 
     source_version()  # kept for all forks: a checkout that is worked on meanwhile changes no record
 

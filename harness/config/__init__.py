@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from harness.config.evaluation import BenchmarkConfig, JudgeConfig, LmEvalConfig
-from harness.config.matrix_file import DataConfig, MatrixConfig, MethodConfig, ModelConfig, explain, parse
+from harness.config.matrix_file import (
+    DataConfig,
+    MatrixConfig,
+    MethodConfig,
+    ModelConfig,
+    SensitivityConfig,
+    explain,
+    parse,
+)
 from harness.config.source import OverriddenSource, Path_, Source, load, override, refuse
 
 __all__ = [
@@ -16,6 +24,7 @@ __all__ = [
     "ModelConfig",
     "OverriddenSource",
     "Path_",
+    "SensitivityConfig",
     "Source",
     "explain",
     "load",

@@ -30,17 +30,19 @@ class WithParams(BaseModel):
         return dict(self.model_extra or {})
 
 
+#: Tags of unions of a value and a list: they keep a mistake in one from being reported as a mistake in the other.
+ONE, SEVERAL = "(one)", "(several)"
+
+
+def one_or_several(value: Any) -> str:
+    """The tag of a value of such a union."""
+    return SEVERAL if isinstance(value, list | tuple) else ONE
+
+
 _Step = typing.Annotated[int, Field(gt=0)]
-
-
-def _checkpoints_kind(value: Any) -> str:
-    return "checkpoints:list" if isinstance(value, list | tuple) else "checkpoints:flag"
-
-
 _Checkpoints = typing.Annotated[
-    typing.Annotated[bool, Tag("checkpoints:flag")]
-    | typing.Annotated[typing.Annotated[list[_Step], Field(min_length=1)], Tag("checkpoints:list")],
-    Discriminator(_checkpoints_kind),
+    typing.Annotated[bool, Tag(ONE)] | typing.Annotated[list[_Step], Field(min_length=1), Tag(SEVERAL)],
+    Discriminator(one_or_several),
 ]
 
 

@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError
 
-from harness.config.evaluation import EvaluationConfig, Name, Seed, Strict, WithParams
+from harness.config.evaluation import (
+    ONE,
+    SEVERAL,
+    EvaluationConfig,
+    Name,
+    Seed,
+    Strict,
+    WithParams,
+    one_or_several,
+)
 from harness.config.source import Path_, Source, dotted
 from trainers.common import Json, UserError, nearest
 
@@ -59,31 +68,15 @@ class DataSource(Strict):
     share: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
 
 
-def _train_kind(value: Any) -> str:
-    return "train:list" if isinstance(value, list | tuple) else "train:text"
-
-
-#: A text or a list of sources; the tags keep a mistake in one from being reported as a mistake in the other.
 _Train = typing.Annotated[
-    typing.Annotated[str, Tag("train:text")]
-    | typing.Annotated[typing.Annotated[list[DataSource], Field(min_length=1)], Tag("train:list")],
-    Discriminator(_train_kind),
+    typing.Annotated[str, Tag(ONE)] | typing.Annotated[list[DataSource], Field(min_length=1), Tag(SEVERAL)],
+    Discriminator(one_or_several),
 ]
-
-
-#: Tags of the unions here and in `harness.config.evaluation`, which are not keys of the file.
-_TAGS = ("train:text", "train:list", "flip:share", "flip:terciles", "checkpoints:flag", "checkpoints:list")
-
-
-def _flip_kind(value: Any) -> str:
-    return "flip:terciles" if isinstance(value, list | tuple) else "flip:share"
-
-
 _Share = typing.Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Flip = typing.Annotated[
-    typing.Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), Tag("flip:share")]
-    | typing.Annotated[typing.Annotated[list[_Share], Field(min_length=3, max_length=3)], Tag("flip:terciles")],
-    Discriminator(_flip_kind),
+    typing.Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), Tag(ONE)]
+    | typing.Annotated[list[_Share], Field(min_length=3, max_length=3), Tag(SEVERAL)],
+    Discriminator(one_or_several),
 ]
 
 
@@ -240,33 +233,18 @@ class MatrixConfig(Strict):
     push_to_hub: PushConfig | None = None
 
 
-def _model_at(loc: tuple[str | int, ...], executor: type[BaseModel] | None) -> type[BaseModel] | None:
-    """The pydantic model whose field the last part of `loc` is; `executor`: that of the keys of `executor`."""
-    model: type[BaseModel] = MatrixConfig
+def _model_at(loc: Path_, model: type[BaseModel] | None) -> type[BaseModel] | None:
+    """The pydantic model whose field the last part of `loc`, a place in `model`, is."""
     for part in loc[:-1]:
-        if part == "executor" and executor is not None:
-            model = executor
-            continue
-        if isinstance(part, int):
-            continue
-        field = model.model_fields.get(part)
-        if field is None:
-            return None
-        nested = _nested(field.annotation)
-        if nested is None:
-            return None
-        model = nested
+        if model is not None and isinstance(part, str):
+            model = _nested(model.model_fields[part].annotation) if part in model.model_fields else None
     return model
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return annotation if issubclass(annotation, BaseModel) else None
-    for argument in typing.get_args(annotation):
-        found = _nested(argument)
-        if found is not None:
-            return found
-    return None
+    return next(filter(None, map(_nested, typing.get_args(annotation))), None)
 
 
 _EXPECTED = {
@@ -280,15 +258,16 @@ _EXPECTED = {
 }
 
 
-def explain(error: Mapping[str, Any], source: Source, executor: type[BaseModel] | None = None) -> str:
-    """One line about a mistake: file, line, key, value, fix. `executor`: the settings of the executor, where it is in them."""
-    loc: Path_ = tuple(part for part in error["loc"] if part not in _TAGS)
+def explain(error: Mapping[str, Any], source: Source, model: type[BaseModel] = MatrixConfig, prefix: Path_ = ()) -> str:
+    """One line about a mistake in a `model` that stands under `prefix` of the matrix file: file, line, key, value, fix."""
+    within: Path_ = tuple(part for part in error["loc"] if part not in (ONE, SEVERAL))
+    loc = (*prefix, *within)
     at, kind, value = source.at(*loc), error["type"], error["input"]
     if kind == "missing":
         return f"{at} is missing; add it"
     if kind == "extra_forbidden":
-        model = _model_at(loc, executor)
-        hint = nearest(str(loc[-1]), model.model_fields) if model else "remove it"
+        known = _model_at(within, model)
+        hint = nearest(str(loc[-1]), known.model_fields) if known else "remove it"
         return f"{source.where(loc)}: unknown key {dotted(loc)} (value {value!r}); {hint}"
     if kind == "value_error":
         return f"{at}: {error['ctx']['error']}"

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from trainers.common import UserError
+from trainers.common.plugins import is_file_target
 
 Path_ = tuple[str | int, ...]
 
@@ -44,6 +45,15 @@ class Source:
     def at(self, *key: str | int) -> str:
         """`file:line: dotted key`: how a message about a value begins."""
         return f"{self.where(key)}: {dotted(key)}"
+
+    def beside(self, name: str) -> Path:
+        """A path that is relative to the matrix file, as all of its paths are."""
+        return self.path.parent / Path(name).expanduser()
+
+    def placed(self, kind: str) -> str:
+        """`path/to/file.py:Class` with the path absolute; a name as it is."""
+        path, _, cls = kind.rpartition(":")
+        return f"{self.beside(path).resolve()}:{cls}" if is_file_target(kind) else kind
 
 
 def _walk(node: yaml.Node, key: Path_, lines: dict[Path_, int], path: Path) -> None:
@@ -180,25 +190,20 @@ def override(source: Source, given: Sequence[str]) -> Source:
 
 
 def _put(value: Any, parts: Path_, new: Any, text: str) -> Path_:
-    place: list[str | int] = []
-    for i, part in enumerate(parts):
+    place: Path_ = ()
+    for part in parts:
         if isinstance(value, list):
             part = _index(value, part, place, text)
         elif not isinstance(value, dict):
-            raise UserError(f"--set {text}: {dotted(tuple(place))} is {value!r}, which has no keys below it")
-        place.append(part)
-        if i == len(parts) - 1:
-            value[part] = new
-        elif isinstance(value, dict):
-            if value.get(part) is None:  # type: ignore[call-overload]
-                value[part] = {}
-            value = value[part]
-        else:
-            value = value[part]  # type: ignore[index]
-    return tuple(place)
+            raise UserError(f"--set {text}: {dotted(place)} is {value!r}, which has no keys below it")
+        elif value.get(part) is None:  # type: ignore[call-overload]
+            value[part] = {}
+        holder, value, place = value, value[part], (*place, part)
+    holder[place[-1]] = new
+    return place
 
 
-def _index(entries: list[Any], part: str | int, place: list[str | int], text: str) -> int:
+def _index(entries: list[Any], part: str | int, place: Path_, text: str) -> int:
     names = [str(entry.get("name", entry.get("task"))) if isinstance(entry, dict) else "" for entry in entries]
     if isinstance(part, str) and part in names:
         return names.index(part)
@@ -206,5 +211,5 @@ def _index(entries: list[Any], part: str | int, place: list[str | int], text: st
         return int(part)
     known = ", ".join(name for name in names if name) or "none with a name"
     raise UserError(
-        f"--set {text}: {dotted(tuple(place))} has no entry {part!r}; give an index below {len(entries)} or a name: {known}"
+        f"--set {text}: {dotted(place)} has no entry {part!r}; give an index below {len(entries)} or a name: {known}"
     )

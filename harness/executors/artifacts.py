@@ -8,33 +8,144 @@ whose node is lost resumes from its last checkpoint on another.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
+import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from stat import S_ISREG
+from typing import Any, ParamSpec, TypeVar
 
-from harness.executors.artifact_store import (
-    RETRY_SECONDS,
-    StoreError,
-    failure_text,
-    file_system,
-    files_of,
-    insisting,
-    pull_folder,
-    push_folder,
-    remove,
-)
 from harness.executors.base import Job
 from harness.plan.plan import Plan
+from harness.state import STATUS
 from trainers.common import UserError, file_hash
 from trainers.common.files import replacing
 
 INPUTS, _STOPS = "inputs", "stops"
 PUSH_SECONDS, PULL_SECONDS = 5.0, 2.0
+#: Seconds between tries of what must not fail; then it is given up.
+RETRY_SECONDS = (1.0, 3.0, 10.0)
+P = ParamSpec("P")
+T = TypeVar("T")
+#: Size and time of change of files, by relative path.
+Stamps = dict[str, tuple[int, int]]
+
+
+class StoreError(ConnectionError):
+    """The store failed several times in a row."""
+
+    @classmethod
+    def of(cls, error: Exception) -> StoreError:
+        """The last error, in words."""
+        return cls(f"executor.artifacts failed {len(RETRY_SECONDS) + 1} times: {type(error).__name__}: {error}")
+
+
+def insisting(action: Callable[P, T]) -> Callable[P, T]:
+    """`action`, retried on any error of the store's package; raises StoreError after the last try."""
+
+    @functools.wraps(action)
+    def insist(*args: P.args, **kwargs: P.kwargs) -> T:
+        for seconds in RETRY_SECONDS:
+            with contextlib.suppress(Exception):
+                return action(*args, **kwargs)
+            time.sleep(seconds)
+        try:
+            return action(*args, **kwargs)
+        except Exception as error:
+            raise StoreError.of(error) from error
+
+    return insist
+
+
+class Store:
+    """A folder of any fsspec file system.
+
+    Raises:
+        ValueError, ImportError: no such protocol, or its package is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.url = url if "://" in url else str(Path(url).expanduser().resolve())
+        self.fs: Any
+        self.fs, root = fsspec.core.url_to_fs(self.url)
+        self.root = str(root).rstrip("/")
+
+    def put(self, file: Path, name: str) -> None:
+        """Upload a file, under another name first."""
+        target = f"{self.root}/{name}"
+        part = f"{target}.{socket.gethostname()}-{os.getpid()}.part"
+        self.fs.makedirs(os.path.dirname(target), exist_ok=True)
+        self.fs.put_file(str(file), part)
+        self.fs.mv(part, target)
+
+    def get(self, name: str, target: Path) -> None:
+        """Download a file, by one rename."""
+        with replacing(target) as temporary:
+            self.fs.get_file(f"{self.root}/{name}", str(temporary))
+
+    def has(self, name: str) -> bool:
+        """Whether a file or folder is there now, whatever was listed before."""
+        self.fs.invalidate_cache()
+        return bool(self.fs.exists(f"{self.root}/{name}"))
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        if self.has(name):
+            self.fs.rm_file(f"{self.root}/{name}")
+
+    def push(self, folder: Path, name: str, known: Stamps) -> None:
+        """Upload what differs from `known`, and remove what is gone since; `known` then says what there is in the store."""
+        current = files_of(folder)
+        for file, stamp in current.items():
+            if known.get(file) != stamp:
+                with contextlib.suppress(FileNotFoundError):  # replaced or removed since it was listed
+                    self.put(folder / file, f"{name}/{file}")
+                    known[file] = stamp
+        for file in known.keys() - current.keys():
+            self.remove(f"{name}/{file}")
+            del known[file]
+
+    def pull(self, name: str, folder: Path, mirror: bool = False) -> None:
+        """Download what is not here with the same content; with `mirror`, remove what the store does not hold."""
+        start = f"{self.root}/{name}"
+        listed = self.fs.find(start) if self.has(name) else []
+        files = [str(path)[len(start) + 1 :] for path in listed if not str(path).endswith(".part")]
+        for file in _status_last(files):
+            target = folder / file
+            before = file_hash(target) if target.is_file() else None
+            fetched = folder / f".{Path(file).name}.{os.getpid()}.tmp"
+            fetched.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # replaced or removed since it was listed
+                self.fs.get_file(f"{start}/{file}", str(fetched))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if before != file_hash(fetched):
+                    os.replace(fetched, target)
+            fetched.unlink(missing_ok=True)
+        for file in files_of(folder).keys() - set(files) if mirror else ():
+            (folder / file).unlink()
+
+
+def _status_last(files: Any) -> list[str]:
+    """A status says that other files are there."""
+    return sorted(files, key=lambda name: (Path(name).name == STATUS, name))
+
+
+def files_of(folder: Path) -> Stamps:
+    """Every finished file of a folder; status files last."""
+    found: Stamps = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # renamed or removed since it was listed
+            stat = path.stat()
+            if S_ISREG(stat.st_mode) and not path.name.endswith(".tmp") and not path.name.startswith(".lock"):
+                found[str(path.relative_to(folder))] = (stat.st_size, stat.st_mtime_ns)
+    return {name: found[name] for name in _status_last(found)}
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -67,13 +178,13 @@ class Mirror:
     inputs: dict[str, str]
     before: list[str]
     after: list[str]
-    _scratch: str = ""
-    _known: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    _scratch: Path = Path()
+    _known: dict[str, Stamps] = field(default_factory=dict)
     _last: float = 0.0
 
     def local(self, path: str) -> Path:
         """Where a path under the driver's output lies on this node."""
-        return Path(self._scratch) / "out" / Path(path).relative_to(self.output)
+        return self._scratch / "out" / Path(path).relative_to(self.output)
 
     @insisting
     def fetch(self, job: Job) -> Job:
@@ -82,25 +193,22 @@ class Mirror:
         Raises:
             StoreError: the store failed several times.
         """
-        fs, root = file_system(self.url)
-        digest = hashlib.sha256(f"{self.url} {self.output}".encode()).hexdigest()[:12]
+        store, digest = Store(self.url), hashlib.sha256(f"{self.url} {self.output}".encode()).hexdigest()[:12]
         host = os.environ.get("RAY_NODE_SCRATCH", tempfile.gettempdir())
-        node = f"{os.getppid()}"  # the node's own Ray process, so that two nodes on one machine do not share a folder
-        self._scratch = str(Path(host) / f"dpo-beta-harness-{digest}-{node}")
+        # the id of the node's own Ray process, so that two nodes on one machine do not share a folder
+        self._scratch = Path(host) / f"dpo-beta-harness-{digest}-{os.getppid()}"
         names: dict[str, str] = {}
         for path, stored in self.inputs.items():
-            target = Path(self._scratch) / stored
-            if not target.exists() and fs.isdir(f"{root}/{stored}"):
-                pull_folder(fs, f"{root}/{stored}", target)
-            elif not target.exists():
-                with replacing(target) as temporary:
-                    fs.get_file(f"{root}/{stored}", str(temporary))
+            target = self._scratch / stored
             names[path] = str(target)
+            if not target.exists() and store.fs.isdir(f"{store.root}/{stored}"):
+                store.pull(stored, target)
+            elif not target.exists():
+                store.get(stored, target)
         for name in self.before:
-            folder = Path(self._scratch) / "out" / name
-            pull_folder(fs, f"{root}/{name}", folder, mirror=name in self.after and name.startswith("runs/"))
-        for name in self.after:
-            self._known[name] = files_of(Path(self._scratch) / "out" / name)
+            mirror = name in self.after and name.startswith("runs/")
+            store.pull(name, self._scratch / "out" / name, mirror)
+        self._known = {name: files_of(self._scratch / "out" / name) for name in self.after}
         for text in set(_strings(job)) - names.keys():
             path, colon, cls = text.rpartition(":") if ".py:" in text else (text, "", "")
             if path in names:
@@ -124,19 +232,15 @@ class Mirror:
             self._last = time.monotonic()
 
     def _push(self) -> None:
-        fs, root = file_system(self.url)
+        store = Store(self.url)
         for name in self.after:
-            folder = Path(self._scratch) / "out" / name
-            push_folder(fs, f"{root}/{name}", folder, self._known.setdefault(name, {}))
+            store.push(self._scratch / "out" / name, name, self._known.setdefault(name, {}))
 
     def asked_to_stop(self, name: str) -> bool:
         """Whether the driver wants the run to end at a good place."""
-        if time.monotonic() - self._last < 1.0:
-            return False
-        with contextlib.suppress(Exception):  # a store that fails now is asked again
-            fs, root = file_system(self.url)
-            fs.invalidate_cache()
-            return bool(fs.exists(f"{root}/{_STOPS}/{name}"))
+        if time.monotonic() - self._last >= 1.0:
+            with contextlib.suppress(Exception):  # a store that fails now is asked again
+                return Store(self.url).has(f"{_STOPS}/{name}")
         return False
 
 
@@ -144,8 +248,7 @@ class Remote:
     """The driver's side of a job."""
 
     def __init__(self, mirror: Mirror, output: Path) -> None:
-        self.mirror, self._output = mirror, output
-        self._fs, self._root = file_system(mirror.url)
+        self.mirror, self._output, self._store = mirror, output, Store(mirror.url)
         self._last, self._failures = time.monotonic(), 0
 
     def pull(self, final: bool = False) -> bool:
@@ -158,21 +261,20 @@ class Remote:
             return False
         self._last = time.monotonic()
         try:
-            for name in self.mirror.after:
-                if final or name == "work":
-                    pull_folder(self._fs, f"{self._root}/{name}", self._output / name, mirror=name.startswith("runs/"))
+            for name in self.mirror.after if final else [name for name in self.mirror.after if name == "work"]:
+                self._store.pull(name, self._output / name, mirror=name.startswith("runs/"))
         except Exception as error:  # whatever the store's package has for it
             self._failures += final
             if self._failures > len(RETRY_SECONDS):
-                raise StoreError(failure_text(error)) from error
+                raise StoreError.of(error) from error
             return False
         return True
 
     @insisting
     def ask_to_stop(self, name: str) -> None:
         """Raises StoreError if the store failed several times."""
-        self._fs.makedirs(f"{self._root}/{_STOPS}", exist_ok=True)
-        self._fs.touch(f"{self._root}/{_STOPS}/{name}")
+        self._store.fs.makedirs(f"{self._store.root}/{_STOPS}", exist_ok=True)
+        self._store.fs.touch(f"{self._store.root}/{_STOPS}/{name}")
 
 
 class Artifacts:
@@ -185,12 +287,10 @@ class Artifacts:
     def __init__(self, plan: Plan, url: str) -> None:
         self.plan = plan
         try:
-            self._fs, self._root = file_system(url)
-        except ValueError as error:
+            self._store = Store(url)
+        except (ImportError, ValueError) as error:
             raise UserError(f"{plan.source.at('executor', 'artifacts')} is {url!r}; {error}") from None
-        self.url = url if "://" in url else str(Path(url).expanduser().resolve())
-        self._fs, self._root = file_system(self.url)
-        self._stored: dict[str, str] = {}
+        self._stored: dict[Path, str] = {}
 
     def begin_training(self, job: Job) -> Remote:
         """Put what the run reads into the store, and take away what an earlier try of it told.
@@ -198,13 +298,11 @@ class Artifacts:
         Raises:
             StoreError: the store failed several times.
         """
-        run_id = job["train_job"]["run_id"]
-        run = f"runs/{run_id}"
+        run_id, parent = job["train_job"]["run_id"], job["train_job"]["parent_dir"]
         told = [f"{_STOPS}/ray-{run_id}.stop", f"work/ray-{run_id}.events.jsonl"]
-        before = [run, "shared/reference"]
-        if job["train_job"]["parent_dir"] is not None:
-            before.append(str(Path(job["train_job"]["parent_dir"]).relative_to(self.plan.output)))
-        return self._begin(job, told, before, [run, "shared/reference", "work"])
+        before = [f"runs/{run_id}", "shared/reference"]
+        more = [] if parent is None else [str(Path(parent).relative_to(self.plan.output))]
+        return self._begin(job, told, before + more, [*before, "work"])
 
     def begin_evaluation(self, job: Job, events: Path) -> Remote:
         """Put what the evaluation reads into the store: policies, prompts, answers there are already.
@@ -220,36 +318,28 @@ class Artifacts:
 
     @insisting
     def _begin(self, job: Job, told: list[str], before: list[str], after: list[str]) -> Remote:
-        """Remove what an earlier try told, and put the folders `before` into the store."""
-        self._fs.invalidate_cache()
+        """Remove what an earlier try told, and put the folders `before`, and what else the job reads, into the store."""
+        output = self.plan.output
         for name in told:
-            remove(self._fs, f"{self._root}/{name}")
+            self._store.remove(name)
         for name in before:
-            push_folder(self._fs, f"{self._root}/{name}", self.plan.output / name, {})
-        return Remote(self._mirror(job, before, after), self.plan.output)
-
-    def _mirror(self, job: Job, before: list[str], after: list[str]) -> Mirror:
+            self._store.push(output / name, name, {})
         inputs: dict[str, str] = {}
-        shared = [self.plan.output / name for name in before]
         for text in set(_strings(job)):
             path = Path(text.rpartition(":")[0] if ".py:" in text else text)
-            inside = any(path.is_relative_to(folder) for folder in shared) or path == self.plan.output
-            if path.is_absolute() and path.exists() and not inside and "work" not in path.parts[-2:-1]:
-                if path.is_dir() and path.is_relative_to(self.plan.output):
-                    continue
-                inputs[str(path)] = self._store(path)
-        return Mirror(self.url, str(self.plan.output), inputs, before, after)
+            inside = any(path.is_relative_to(output / name) for name in before) or path == output
+            made = path.is_relative_to(output) and path.is_dir()
+            if path.is_absolute() and path.exists() and not inside and not made and "work" not in path.parts[-2:-1]:
+                inputs[str(path)] = self._keep(path)
+        return Remote(Mirror(self._store.url, str(output), inputs, before, after), output)
 
-    def _store(self, path: Path) -> str:
-        key = str(path)
-        if key not in self._stored:
+    def _keep(self, path: Path) -> str:
+        """Where a file or folder that a job reads is in the store, by its content."""
+        if path not in self._stored:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             sums = "\n".join(f"{p.relative_to(path)} {file_hash(p)}" for p in files)
             stored = f"{INPUTS}/{hashlib.sha256(sums.encode()).hexdigest()[:16]}/{path.name}"
-            if not self._fs.exists(f"{self._root}/{stored}"):
-                for file in files:
-                    target = f"{self._root}/{stored}" + (f"/{file.relative_to(path)}" if path.is_dir() else "")
-                    self._fs.makedirs(os.path.dirname(target), exist_ok=True)
-                    self._fs.put_file(str(file), target)
-            self._stored[key] = stored
-        return self._stored[key]
+            for file in files if not self._store.has(stored) else ():
+                self._store.put(file, stored + (f"/{file.relative_to(path)}" if path.is_dir() else ""))
+            self._stored[path] = stored
+        return self._stored[path]

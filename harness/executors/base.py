@@ -80,7 +80,7 @@ class Executor(ABC):
 
     Settings: type[Settings] = Settings
     #: Whether runs are trained on this machine. Elsewhere each node notes its own hardware
-    #: (`harness.state.environment.note_trainer`).
+    #: (`harness.state.machine.note_trainer`).
     here = True
     #: Of the names of its files in `work/`, where several processes have theirs there.
     prefix = ""

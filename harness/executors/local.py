@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,15 +10,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
 from pydantic import Field
 
 from evals.supervise import JobResult, run_job
 from harness.executors import base, memory
 from harness.executors.base import Ended, Event, Job, Polled
-from harness.executors.launch import launch_arguments
 from harness.plan.plan import Plan
 from harness.workers.train_worker import PROCESS_ENDS
-from trainers.common import EventTail, write_json
+from trainers.common import EventTail, UserError, write_json
 
 
 def worker_environment(gpus: list[str] | None = None, threads: int | None = None) -> dict[str, str]:
@@ -60,8 +61,13 @@ class ProcessSeat(base.Seat):
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
+    @property
+    def _living(self) -> list[subprocess.Popen[bytes]]:
+        """Its process, while that runs."""
+        return [one for one in [self._process] if one is not None and one.poll() is None]
+
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return bool(self._living)
 
     def start(self, job: Job) -> None:
         if self._ends:
@@ -96,23 +102,52 @@ class ProcessSeat(base.Seat):
         return Polled(events, None if code is None else Ended(code))
 
     def stop(self) -> None:
-        if self.alive() and self._process is not None:
-            self._process.terminate()
+        for process in self._living:
+            process.terminate()
 
     def kill(self) -> None:
-        if self.alive() and self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        for process in self._living:
+            process.kill()
+            process.wait()
 
     def end(self) -> None:
         """End it in good order: an idle worker at once, one in a step within 10 seconds."""
-        if not self.alive() or self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        self.stop()
+        for process in self._living:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+        self.kill()
+
+
+# Runs of several processes: what `accelerate launch` is told.
+
+
+def launch_arguments(plan: Plan, accelerate: str | None, gpus_per_run: int) -> list[str] | None:
+    """Arguments of `accelerate launch` for one run on one machine; None for a run in one process.
+
+    Args:
+        accelerate: a file that `accelerate config` wrote, relative to the matrix file; without, DDP over the run's GPUs.
+
+    Raises:
+        UserError: no such file.
+    """
+    processes = ["--num_processes", str(gpus_per_run)] if gpus_per_run > 1 else []
+    if accelerate is None:
+        return ["--multi_gpu", "--num_machines", "1", *processes, "--main_process_port", "0"] if processes else None
+    path = plan.source.beside(accelerate).resolve()
+    if not path.is_file():
+        at = plan.source.at("executor", "accelerate")
+        raise UserError(f"{at} is {accelerate!r}; no such file: {path} (paths are relative to the matrix file)")
+    return ["--config_file", str(path), *processes, "--main_process_port", "0"]
+
+
+def gpus_of_launch(plan: Plan, accelerate: str | None) -> int:
+    """GPUs that a run takes if nothing else is said: one for each process of the file, 1 without a file."""
+    try:
+        found = yaml.safe_load(plan.source.beside(accelerate).read_text(encoding="utf-8")) if accelerate else {}
+        return 0 if found.get("use_cpu") else int(found.get("num_processes", 1))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+        return 1  # what is wrong with it is said when it is used
 
 
 class LocalSettings(base.Settings):
@@ -141,10 +176,10 @@ class LocalExecutor(base.Executor):
         self._gpus = memory.visible_gpus() if settings.gpus_per_run else []
         self._free_gpus = list(self._gpus)
         cores = len(os.sched_getaffinity(0))
-        by_gpu = len(self._gpus) // max(settings.gpus_per_run, 1)
-        self.max_parallel = settings.max_parallel or by_gpu or max(cores // 4, 1)
+        most = max(len(self._gpus) // settings.gpus_per_run, 1) if self._gpus else max(cores // 4, 1)
+        self.max_parallel = settings.max_parallel or most
         if self._gpus:
-            self.max_parallel = min(self.max_parallel, max(by_gpu, 1))
+            self.max_parallel = min(self.max_parallel, most)
         divided = max(cores // self.max_parallel, 1) if self.max_parallel > 1 else None
         self.threads = settings.threads or divided
         self._busy: list[ProcessSeat] = []
@@ -186,7 +221,7 @@ class LocalExecutor(base.Executor):
         gpus = self._next_gpus() if self._gpus else None
         self._free_gpus = [gpu for gpu in self._free_gpus if gpu not in (gpus or [])]
         taken = {seat.log.stem for seat in self._busy}
-        names = [f"{self.prefix}train-{n}" if n else f"{self.prefix}train" for n in range(len(taken) + 1)]
+        names = (f"{self.prefix}train{f'-{n}' if n else ''}" for n in range(len(taken) + 1))
         name = next(name for name in names if name not in taken)
         return ProcessSeat(self._folder, name, gpus, self.threads, self._launch)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from harness.plan.machine import nvidia_smi
 from harness.plan.plan import Plan
 from harness.state import RunStore
+from harness.state.machine import nvidia_smi
 from trainers.common import Json, read_json
 from trainers.common.files import parameter_count
 from trainers.common.training_schema import LOG_HISTORY
@@ -29,9 +29,12 @@ def run_bytes(plan: Plan, training: Json, known: dict[str, int]) -> int:
     The highest peak that a finished run of this matrix logged; before there is one: weights, gradients and the two moments of
     Adam for what is trained, a frozen copy, and activations.
     """
-    for spec in plan.specs:
-        if spec.run_id not in known and (peak := _logged_peak(plan, spec.run_id)) is not None:
-            known[spec.run_id] = peak
+    for run_id in [spec.run_id for spec in plan.specs if spec.run_id not in known]:
+        directory = plan.output / "runs" / run_id
+        done = "train" in RunStore(directory).status().stages
+        records = (read_json(directory / LOG_HISTORY) or {}).get(run_id, []) if done else []
+        if peak := max((int(record.get("peak_memory_bytes") or 0) for record in records), default=0):
+            known[run_id] = peak
     if known:
         return max(known.values()) + BASE_BYTES // 4
     parameters = parameter_count(plan.model.path)
@@ -41,14 +44,6 @@ def run_bytes(plan: Plan, training: Json, known: dict[str, int]) -> int:
     activations = int(tokens * parameters**0.5 * 100)
     copies = 2 if plan.config.lora is None else 1
     return parameters * width * copies + trainable * (width + 8) + activations + BASE_BYTES
-
-
-def _logged_peak(plan: Plan, run_id: str) -> int | None:
-    directory = plan.output / "runs" / run_id
-    if "train" not in RunStore(directory).status().stages:
-        return None
-    records = (read_json(directory / LOG_HISTORY) or {}).get(run_id, [])
-    return max((int(record.get("peak_memory_bytes") or 0) for record in records), default=0) or None
 
 
 def free_ram() -> int:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from harness.config import MatrixConfig, Source, explain
 from harness.executors.base import Executor, Settings
 from trainers.common import UserError
-from trainers.common.plugins import Registry
+from trainers.common.plugins import Registry, is_file_target
 
 if TYPE_CHECKING:
     from harness.plan.plan import Plan
@@ -30,19 +30,18 @@ def settings_of(config: MatrixConfig, source: Source) -> tuple[type[Executor], S
         UserError: an unknown kind, or keys that it does not take.
     """
     kind = config.executor.kind
-    file, where = _REGISTRY.source_file(kind), source.at("executor", "kind")
-    path = (source.path.parent / file.expanduser()).resolve() if file is not None else None
+    said = f"{source.at('executor', 'kind')} is {kind!r}"
     try:
-        cls = _REGISTRY.load(kind if path is None else f"{path}:{kind.rpartition(':')[2]}")
+        cls = _REGISTRY.load(source.placed(kind))
     except UserError as error:
-        hint = ", or path/to/file.py:ClassName" if file is None else ""
-        raise UserError(f"{where} is {kind!r}; {error}{hint}") from None
+        hint = "" if is_file_target(kind) else ", or path/to/file.py:ClassName"
+        raise UserError(f"{said}; {error}{hint}") from None
     if not (isinstance(cls, type) and issubclass(cls, Executor)):
-        raise UserError(f"{where} is {kind!r}; {cls!r} must subclass harness.executors.base.Executor")
+        raise UserError(f"{said}; {cls!r} must subclass harness.executors.base.Executor")
     try:
         return cls, cls.Settings.model_validate(config.executor.model_dump())
     except ValidationError as error:
-        lines = [explain({**one, "loc": ("executor", *one["loc"])}, source, cls.Settings) for one in error.errors()]
+        lines = [explain(one, source, cls.Settings, ("executor",)) for one in error.errors()]
         raise UserError("\n".join(lines)) from None
 
 

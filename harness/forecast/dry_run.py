@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -11,13 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.engine.base import EngineConfig, choose_backend
+from harness.commands.analysis.power import read_pilot
 from harness.forecast.estimate import Estimate, JudgeCost, estimate, is_judged
-from harness.forecast.pilot import sized
+from harness.forecast.speed import RunState, survey
+from harness.plan.benchmarks import prompts_of
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import duration
-from harness.state.survey import RunState, survey
-from trainers.common import Json
+from reports.statistics.design import LEAST_SEEDS, SimulatedDesign, components
+from reports.verdict.pilot import PilotError, pilot_squares
+from trainers.common import Json, UserError
 from trainers.common.scores_schema import REFERENCE
 
 
@@ -45,15 +47,12 @@ def stages(plan: Plan, states: Sequence[RunState], cost: Estimate) -> list[Stage
     Tokens and reference log-probs are made once and shared; a control waits for the runs of its parent; every policy is
     evaluated once it is trained; judges compare what was evaluated; the report shows everything.
     """
-    by_method: dict[str, list[RunState]] = defaultdict(list)
-    for state in states:
-        by_method[state.spec.method].append(state)
+    by_method = {name: [s for s in states if s.spec.method == name] for name in {s.spec.method: 0 for s in states}}
     anything = any(state.trained for state in states)
     found = [Stage(SHARED, (), int(anything), 1, 0.0 if anything else None)]
     for method, runs in sorted(by_method.items(), key=lambda item: item[1][0].spec.parent is not None):
-        parent = runs[0].spec.parent_run
+        parent, done = runs[0].spec.parent_run, sum(run.trained for run in runs)
         needs = (SHARED,) if parent is None else (SHARED, f"train {parent.method}")
-        done = sum(run.trained for run in runs)
         found.append(Stage(f"train {method}", needs, done, len(runs), cost.train_seconds.get(method, 0.0)))
     if plan.benchmarks:
         scored = sum(state.cells == len(plan.benchmarks) for state in states)
@@ -63,12 +62,58 @@ def stages(plan: Plan, states: Sequence[RunState], cost: Estimate) -> list[Stage
         found.append(Stage("evaluate policies", trained, scored, len(states), cost.eval_seconds))
     if plan.judges:
         known = [judge.seconds for judge in cost.judges if judge.seconds is not None]
-        judged = sum(is_judged(plan, state) for state in states)
+        judged = sum(is_judged(plan, state, plan.judges) for state in states)
         left = sum(known) if len(known) == len(cost.judges) else None
         found.append(Stage("judge", ("evaluate policies",), judged, len(states), left))
     complete = all(stage.done == stage.total for stage in found) and (plan.output / "report.html").is_file()
     found.append(Stage("report", ("all of the above",), int(complete), 1, None))
     return found
+
+
+# What a pilot says of a planned matrix: the difference that it would detect.
+
+
+@dataclass(frozen=True)
+class Sized:
+    """`detectable`: smallest difference found with chance .80 on `metric`, in its unit; None with too few seeds to judge."""
+
+    pilot: str
+    metric: str
+    seeds: int
+    prompts: int
+    claims: int
+    detectable: float | None
+
+    @property
+    def text(self) -> str:
+        design = f"{self.seeds} seeds x {self.prompts} prompts, {self.claims} claim{'' if self.claims == 1 else 's'}"
+        if self.detectable is None:
+            return f"pilot {self.pilot}: {design}: fewer than {LEAST_SEEDS} seeds, so nothing is judged"
+        return f"pilot {self.pilot}: {design} on {self.metric} detect a difference of {self.detectable:.3g} with chance 80 %"
+
+
+def sized(plan: Plan) -> Sized | None:
+    """By the pilot that `report.pilot` names; None where it names none.
+
+    Raises:
+        UserError: the pilot cannot serve.
+    """
+    named, source = plan.config.report.pilot, plan.source
+    if named is None:
+        return None
+    place = source.at("report", "pilot")
+    report = plan.config.report
+    try:
+        metric, squares = pilot_squares(read_pilot(source.beside(named), place), report.primary, report.baseline)
+    except PilotError as error:
+        raise UserError(f"{place} is {named!r}: {error}") from None
+    spread = components(list(squares.values()))[1]
+    benchmark = next((b for b in plan.benchmarks if b.name == metric.partition("/")[0]), None)
+    asked = (len(prompts_of(benchmark)), benchmark.limit) if benchmark is not None else ()
+    prompts = next(filter(None, (*asked, next(iter(squares.values())).prompts)))
+    claims, looks = max(len(plan.config.claims), 1), plan.config.looks or [len(plan.config.seeds)]
+    found = SimulatedDesign(spread, looks, prompts, rivals=claims - 1, draws=1000).detectable()
+    return Sized(named, metric, looks[-1], prompts, claims, found)
 
 
 # What `run-matrix --dry-run` shows: the stage graph, the runs, and what is left to pay.
@@ -148,9 +193,8 @@ def _runs(plan: Plan, states: Sequence[RunState]) -> Table:
 
 
 def _groups(plan: Plan, states: Sequence[RunState]) -> Table:
-    groups: dict[tuple[str, str], list[RunState]] = defaultdict(list)
-    for state in states:
-        groups[state.spec.method, _parameters(state.spec)].append(state)
+    keys = {(state.spec.method, _parameters(state.spec)): 0 for state in states}
+    groups = {key: [s for s in states if (s.spec.method, _parameters(s.spec)) == key] for key in keys}
     table = _table("method", "parameters", "seeds", "trained", "evaluated")
     for (method, parameters), runs in list(groups.items())[:_ROWS]:
         trained, scored = sum(r.trained for r in runs), sum(r.cells == len(plan.benchmarks) for r in runs)
@@ -182,18 +226,9 @@ def plan_record(plan: Plan, selected: Sequence[RunSpec]) -> Json:
     """The selected runs with what is done of each, the stages, and what the rest would cost (seconds, bytes)."""
     states = survey(plan, selected)
     cost = estimate(plan, states)
+    keys = ("run_id", "method", "rule", "seed", "params", "hyper", "parent")
     runs = [
-        {
-            "run_id": state.spec.run_id,
-            "method": state.spec.method,
-            "rule": state.spec.rule,
-            "seed": state.spec.seed,
-            "params": state.spec.params,
-            "hyper": state.spec.hyper,
-            "parent": state.spec.parent,
-            "trained": state.trained,
-            "benchmarks_scored": state.cells,
-        }
+        {key: getattr(state.spec, key) for key in keys} | {"trained": state.trained, "benchmarks_scored": state.cells}
         for state in states
     ]
     return {

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evals.job import LM_EVAL
 from evals.judges.worker import cell_name
-from harness.forecast.speed import Speed, cell_kind, examples, items, measured, pair_tokens, recall
-from harness.plan.entries import LM_EVAL, PlannedJudge
+from harness.executors.memory import run_bytes
+from harness.forecast.speed import RunState, Speed, cell_kind, examples, items, measured, pair_tokens, recall
+from harness.plan.judges import PlannedJudge
 from harness.plan.plan import Plan
 from harness.state import whole_rows
-from harness.state.survey import RunState
 from trainers.common import scores_schema
 from trainers.common.files import parameter_count
 
@@ -52,16 +53,17 @@ def judge_costs(plan: Plan, states: Sequence[RunState], flops: Callable[[], floa
 
     steps = [plan.config.evaluation.checkpoints_of(state.spec.seed) for state in states]
     checkpoints = sum(len(of_run) for of_run in steps if not isinstance(of_run, bool))  # true: known when trained
-    measured = plan.config.evaluation.checkpoint_benchmarks
+    measured, seeds = plan.config.evaluation.checkpoint_benchmarks, Counter(state.spec.seed for state in states)
+    every = len(states) + sum(n * (n - 1) // 2 for n in seeds.values())  # as harness.stages.judge.pairs_of counts them
     found = []
     for judge in plan.judges:
-        judged = sum(_is_judged(plan, state, judge) for state in states)
-        total = 0
-        for name in judge.benchmarks:
+        judged, total = sum(is_judged(plan, state, [judge]) for state in states), 0
+        pairs = 2 * (every if judge.pairs == "all" else len(states))  # in both orders
+        for name, answers in judge.answers.items():
             kept = judge.checkpoints and (measured is None or name in measured)
-            questions = 2 * _pairs(states, judge.pairs) if judge.compares else 1 + len(states)  # pairs in both orders
+            questions = pairs if judge.compares else 1 + len(states)
             more = (2 if judge.compares else 1) * checkpoints if kept else 0
-            total += judge.answers[name] * (questions + more)
+            total += answers * (questions + more)
         left = round(total * (1 - judged / len(states))) if states else 0
         built = build_judge(judge.kind, judge.params)
         speed = _seconds_each(plan, judge, built, flops) if left else 0.0
@@ -70,20 +72,10 @@ def judge_costs(plan: Plan, states: Sequence[RunState], flops: Callable[[], floa
     return tuple(found)
 
 
-def is_judged(plan: Plan, state: RunState) -> bool:
-    """Whether every judge has scored the run. The files need only be there, as in `harness.state.survey`."""
-    return all(_is_judged(plan, state, judge) for judge in plan.judges)
-
-
-def _is_judged(plan: Plan, state: RunState, judge: PlannedJudge) -> bool:
-    folder = plan.run_dir(state.spec)
-    return all(scores_schema.scores_path(folder, cell_name(b, judge.name)).is_file() for b in judge.benchmarks)
-
-
-def _pairs(states: Sequence[RunState], which: str) -> int:
-    """Number of comparisons of `harness.stages.judge.pairs_of`."""
-    seeds = Counter(state.spec.seed for state in states)
-    return len(states) + (sum(n * (n - 1) // 2 for n in seeds.values()) if which == "all" else 0)
+def is_judged(plan: Plan, state: RunState, judges: Sequence[PlannedJudge]) -> bool:
+    """Whether these judges have scored the run. The files need only be there, as in `survey`."""
+    cells = [cell_name(benchmark, judge.name) for judge in judges for benchmark in judge.answers]
+    return all(scores_schema.scores_path(plan.run_dir(state.spec), cell).is_file() for cell in cells)
 
 
 def _seconds_each(plan: Plan, judge: PlannedJudge, built: Judge, flops: Callable[[], float]) -> float | None:
@@ -149,18 +141,16 @@ def estimate(plan: Plan, states: Sequence[RunState]) -> Estimate:
         start = _START_SECONDS if rough and not train else 0.0
         train[spec.method] += start + pair_token * pair_tokens(plan) * examples(plan, spec.training)
     basis = here.source or before.source or f"a rough model of this CPU ({rate / 1e9:.0f} GFLOP/s)"
-    width = 4 if plan.config.model.dtype == "float32" else 2
-    trainable = parameters if plan.config.lora is None else parameters // 20
-    batch = max(int(spec.training.get("per_device_train_batch_size", 8)) for spec in plan.specs)
-    activations = int(batch * pair_tokens(plan) * parameters**0.5 * 400)
-    training_memory = parameters * width + trainable * (width + 8) + activations
-    engine_memory = parameters * 4 + plan.config.evaluation.engine.kv_cache_gib * _GIB
+    width, peaks = 4 if plan.config.model.dtype == "float32" else 2, dict[str, int]()
+    kept = parameters // 20 if plan.config.lora is not None and plan.config.save == "adapter" else parameters
+    training_memory = max(run_bytes(plan, spec.training, peaks) for spec in plan.specs)
+    engine_memory = parameters * 4 + (plan.config.evaluation.engine.kv_cache_gib + 1) * _GIB
     free = shutil.disk_usage(next(p for p in (plan.output, *plan.output.parents) if p.exists())).free
     return Estimate(
         dict(train),
         _evaluation(plan, states, here, before, parameters, rate),
-        max(training_memory, engine_memory) + _GIB,
-        len(waiting) * (trainable if plan.config.save == "adapter" else parameters) * width,
+        max(training_memory, engine_memory),
+        len(waiting) * kept * width,
         free,
         basis,
         rough and bool(waiting),

@@ -1,4 +1,5 @@
-"""How fast this machine trains and evaluates a model: from what it has done so far, kept in the user's cache directory."""
+"""How far each run of an output is, and how fast this machine trains and evaluates a model: from what it has done so far, kept in
+the user's cache directory."""
 
 from __future__ import annotations
 
@@ -8,15 +9,41 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from harness.plan.entries import LM_EVAL, PlannedBenchmark
-from harness.plan.machine import gpus
+from evals.job import LM_EVAL, BenchmarkEntry
+from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
-from harness.state import whole_rows
-from harness.state.survey import RunState, survey
-from trainers.common import Json, cache_dir, fingerprint, now, read_json, write_json
+from harness.state import RunStore, whole_rows
+from harness.state.machine import gpus
+from trainers.common import Json, cache_dir, fingerprint, now, read_json, scores_schema, write_json
 
 _FILE = "speeds.json"
 _BYTES_PER_TOKEN = 3.5  # of text; enough for an estimate
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run: whether it is trained, how many of its benchmarks are scored, and seconds its training took if known."""
+
+    spec: RunSpec
+    trained: bool
+    cells: int
+    train_seconds: float | None
+
+
+def survey(plan: Plan, specs: Sequence[RunSpec]) -> list[RunState]:
+    """The state of `specs`, in their order. Files need only be there: their content is checked when the matrix is run."""
+    found = []
+    for spec, policy in zip(specs, plan.policies(specs)[1:], strict=True):
+        store = RunStore(plan.run_dir(spec))
+        stages = store.status().stages if store.directory.is_dir() else {}
+        train, evaluated = stages.get("train"), stages.get("evaluate")
+        trained = train is not None and store.is_done("train", spec.fingerprint, verify=False)
+        cells = scores_schema.digest([benchmark.cell(policy) for benchmark in plan.benchmarks])
+        count = len(plan.benchmarks)
+        if evaluated is None or not evaluated.is_there(store.directory, cells):  # the score files tell
+            count = sum(plan.cell_done(policy, benchmark) for benchmark in plan.benchmarks) if stages else 0
+        found.append(RunState(spec, trained, count, train.seconds if train is not None and trained else None))
+    return found
 
 
 @dataclass(frozen=True)
@@ -48,12 +75,12 @@ def examples(plan: Plan, training: Json) -> int:
     return steps * batch if steps > 0 else int(len(plan.pairs) * float(training.get("num_train_epochs", 3)))
 
 
-def items(benchmark: PlannedBenchmark) -> int:
+def items(benchmark: BenchmarkEntry) -> int:
     """Answers or items of a benchmark; 200 for each sample where no limit is set."""
     return (benchmark.limit or 200) * benchmark.samples
 
 
-def cell_kind(benchmark: PlannedBenchmark) -> str:
+def cell_kind(benchmark: BenchmarkEntry) -> str:
     """Benchmarks whose items cost the same: by task, or by kind and length of the answers."""
     return f"{benchmark.kind} {benchmark.name if benchmark.kind == LM_EVAL else benchmark.max_new_tokens}"
 
@@ -61,14 +88,12 @@ def cell_kind(benchmark: PlannedBenchmark) -> str:
 def measured(plan: Plan, states: Sequence[RunState]) -> Speed:
     """What the finished runs and the last evaluation in the output took."""
     per_token = [
-        state.train_seconds / (examples(plan, state.spec.training) * pair_tokens(plan))
+        state.train_seconds / (number * pair_tokens(plan))
         for state in states
-        if state.train_seconds is not None and examples(plan, state.spec.training)
+        if state.train_seconds is not None and (number := examples(plan, state.spec.training))
     ]
-    engine, item = _evaluation(plan)
-    number = len(per_token)
-    source = f"{number} finished run{'s' * (number != 1)} of this matrix" if number else ""
-    return Speed(statistics.median(per_token) if per_token else None, engine, item, source)
+    source = f"{len(per_token)} finished run{'s' * (len(per_token) != 1)} of this matrix" if per_token else ""
+    return Speed(statistics.median(per_token) if per_token else None, *_evaluation(plan), source)
 
 
 def _evaluation(plan: Plan) -> tuple[float | None, dict[str, float]]:
@@ -77,14 +102,12 @@ def _evaluation(plan: Plan) -> tuple[float | None, dict[str, float]]:
     seconds: dict[str, list[float]] = {}
     engine, last = None, None
     for event in whole_rows(plan.output / "work" / "evaluate.events.jsonl"):
-        kind = event.get("event")
+        kind, benchmark = event.get("event"), by_name.get(event.get("benchmark", ""))
         if kind == "engine_started":
             engine = float(event["seconds"])
-        elif kind == "policy_started":
-            last = event["time"]
-        elif kind == "benchmark_done" and event["benchmark"] in by_name and last is not None:
-            benchmark = by_name[event["benchmark"]]
+        if kind == "benchmark_done" and benchmark is not None and last is not None:
             seconds.setdefault(cell_kind(benchmark), []).append(max(event["time"] - last, 0.0) / items(benchmark))
+        if kind in ("policy_started", "benchmark_done"):
             last = event["time"]
     return engine, {kind: statistics.median(values) for kind, values in seconds.items()}
 
@@ -121,14 +144,8 @@ def recall(plan: Plan) -> Speed:
 
 def remember(plan: Plan) -> None:
     """Keep what this output's runs and its last evaluation took for the estimates of later matrices."""
-    new = measured(plan, survey(plan, plan.specs))
-    if new.pair_token is None and not new.item:
-        return
-    old = recall(plan)
-    entry = Speed(
-        old.pair_token if new.pair_token is None else new.pair_token,
-        old.engine if new.engine is None else new.engine,
-        {**old.item, **new.item},
-        f"runs of this model on this machine, last {now()[:10]}",
-    )
-    write_json(cache_dir() / _FILE, {**_known(), _key(plan): asdict(entry)})
+    new, old = measured(plan, survey(plan, plan.specs)), recall(plan)
+    if new.pair_token is not None or new.item:
+        entry = {key: value for key, value in asdict(new).items() if value is not None}
+        entry |= {"item": {**old.item, **new.item}, "source": f"runs of this model on this machine, last {now()[:10]}"}
+        write_json(cache_dir() / _FILE, {**_known(), _key(plan): {**asdict(old), **entry}})

@@ -63,30 +63,21 @@ def take_training(keys: Keys) -> Json:
     if "warmup_ratio" in keys:
         ratio = keys.read("warmup_ratio", float, 0.0)
         if ratio and not keys.source.value.get("warmup_steps"):
-            keys.leave("warmup_steps", "0: warmup_ratio holds")
+            keys.leave({"warmup_steps": "0: warmup_ratio holds"})
             training["warmup_steps"] = ratio  # below 1 it is a share of all steps
-    keys.refuse("load_best_model_at_end", _BEST)
-    for key, reason in LEFT.items():
-        keys.leave(key, reason)
     fields = known_fields()["dpo"]
-    for key in keys.left:
-        if key in OWNED and key in fields:
-            keys.leave(key, OWNED[key])
-        elif key in fields and key != "trust_remote_code":  # a setting of the model here
-            value = keys.take(key)
-            if value is None:
-                continue  # null is what an argument is that nobody sets
+    keys.refuse({"load_best_model_at_end": _BEST})
+    keys.leave(LEFT)
+    keys.leave({key: why for key, why in OWNED.items() if key in fields})
+    for key in [key for key in keys.left if key in fields and key != "trust_remote_code"]:  # that is the model's here
+        value = keys.take(key)
+        if value is not None:  # null is what an argument is that nobody sets
             if isinstance(value, str) and "float" in fields[key] and "str" not in fields[key]:
                 with contextlib.suppress(ValueError):
                     value = float(value)
             check_fields("training", {key: value}, keys.source, ())
             training[key] = value
     return training
-
-
-def precision(training: Json, lora: bool, pure: bool = False) -> str:
-    """The dtype weights are loaded in: that of the computation where they stay frozen or are trained in it, else float32."""
-    return half_of(training) if lora or pure else "float32"
 
 
 def half_of(training: Json) -> str:

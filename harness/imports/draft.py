@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,16 @@ _KINDS: dict[type, tuple[Any, str]] = {
 }
 
 
-@dataclass
 class Keys:
     """The keys of a foreign configuration, each to be answered for once: used, or left with a reason."""
 
-    source: Source
-    _notes: list[tuple[int, str]] = field(default_factory=list)
-    _open: Json = field(default_factory=dict)
-    _older: dict[str, str] = field(default_factory=dict)
-    _problems: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._open = {str(key): value for key, value in self.source.value.items()}
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._open: Json = {str(key): value for key, value in source.value.items()}
+        self._notes: dict[str, int] = {}  # a text and the line it is about
+        self._older: dict[str, str] = {}
+        self._problems: list[str] = []
+        self.seed: int = self.read("seed", int, 42)
 
     def __contains__(self, key: str) -> bool:
         return key in self._open
@@ -44,7 +41,12 @@ class Keys:
     @property
     def notes(self) -> list[str]:
         """What was not imported, in the order of the file's lines."""
-        return [text for _, text in sorted(self._notes, key=lambda note: note[0])]
+        return sorted(self._notes, key=self._notes.__getitem__)
+
+    @property
+    def left(self) -> list[str]:
+        """Keys nobody has asked for yet, in the file's order."""
+        return list(self._open)
 
     def rename(self, older: str, name: str) -> bool:
         """Read a key of an older version as what it is called today; whether it is there.
@@ -58,20 +60,9 @@ class Keys:
             raise UserError(
                 f"{self.where(older)}: {older} is the older name of {name}, which is there too; keep one of them"
             )
-        self._older[name] = older
-        self._open[name] = self._open.pop(older)
+        self.give(name, self._open.pop(older), at=older)
         self.note(older, self._open[name], f"read as {name}, its name today")
         return True
-
-    def remark(self, text: str) -> None:
-        """A note that belongs to no key alone; said once."""
-        if text not in self.notes:
-            self._notes.append((0, text))
-
-    @property
-    def left(self) -> list[str]:
-        """Keys nobody has asked for yet, in the file's order."""
-        return list(self._open)
 
     def take(self, key: str, default: Any = None) -> Any:
         """The value of `key`, which is now answered for; null counts as not written."""
@@ -96,10 +87,8 @@ class Keys:
                 wanted = float(value)
         elif isinstance(value, str) and kind is list:
             wanted = value.split(",")
-        good = isinstance(wanted, types) and (kind is bool or not isinstance(wanted, bool))
-        if kind is list and good:
-            good = all(isinstance(part, str) for part in wanted)
-        if not good:
+        names = kind is not list or (isinstance(wanted, list) and all(isinstance(part, str) for part in wanted))
+        if not isinstance(wanted, types) or (isinstance(wanted, bool) and kind is not bool) or not names:
             raise UserError(f"{self.where(key)}: {key} is {value!r}; it must be {expected}")
         return [part.strip() for part in wanted if part.strip()] if kind is list else kind(wanted)
 
@@ -121,13 +110,9 @@ class Keys:
             raise UserError(f"{self.where(key)}: {key} is {value!r}; {expected} {', '.join(choices)}")
         return choices[value]
 
-    def written(self, key: str) -> str:
-        """A key as the file has it: under its older name, say."""
-        return self._older.get(key, key)
-
     def where(self, key: str) -> str:
         """`file:line` of a key, also under its name today."""
-        return self.source.where((self.written(key),))
+        return self.source.where((self._older.get(key, key),))
 
     def give(self, key: str, value: Any, at: str | None = None) -> None:
         """Take another value for a key: another spelling of it, or what the key `at` holds of it."""
@@ -135,31 +120,33 @@ class Keys:
         if at is not None:
             self._older[key] = at
 
-    def refuse(self, key: str, why: str) -> None:
-        """Answer for `key` by a problem where it is there and on: without it `original` would be another run."""
-        if key in self._open:
-            value = self._open.pop(key)
+    def refuse(self, reasons: Mapping[str, str]) -> None:
+        """Answer for each key by a problem where it is there and on: without it `original` would be another run."""
+        for key in [key for key in self._open if key in reasons]:
+            value, written = self._open.pop(key), self._older.get(key, key)
             if str(value).lower() not in _OFF:
-                self.problem(
-                    f"{self.where(key)}: {self.written(key)} is {value!r}: {why}; delete it to compare with a run without it"
-                )
+                why = f"{written} is {value!r}: {reasons[key]}; delete it to compare with a run without it"
+                self.problem(f"{self.where(key)}: {why}")
 
     def problem(self, text: str) -> None:
         """Something that cannot be imported as what it means."""
         self._problems.append(text)
 
-    def leave(self, key: str, why: str) -> None:
-        """Answer for `key`, if it is there, by a note that says why it has no part in the matrix file."""
-        if key in self._open:
-            value = self._open.pop(key)
-            self.note(key, value, why)
+    def leave(self, reasons: Mapping[str, str]) -> None:
+        """Answer for each key that is there by a note that says why it has no part in the matrix file."""
+        for key in [key for key in self._open if key in reasons]:
+            self.note(key, self._open.pop(key), reasons[key])
 
     def note(self, key: str, value: Any, why: str) -> None:
         """Say of `key` why its value is not imported as it is; tokens are not repeated."""
         secret = "token" in key and key.startswith(("hub", "hf", "ms"))
         shown = "(hidden)" if secret else re.sub(r"\s+", " ", repr(value))
-        line = self.source.lines.get((self.written(key),), 1)
-        self._notes.append((line, f"line {line}: {key}: {shown[:80]}: {why}"))
+        line = self.source.lines.get((self._older.get(key, key),), 1)
+        self._notes[f"line {line}: {key}: {shown[:80]}: {why}"] = line
+
+    def remark(self, text: str) -> None:
+        """A note that belongs to no key alone."""
+        self._notes[text] = 0
 
     def leave_rest(self, known: Mapping[str, str]) -> None:
         """Answer for every key that is left: with its reason in `known`, or as one this project does not know.
@@ -167,14 +154,13 @@ class Keys:
         Raises:
             UserError: every problem, a line each; a key that is not known and by its name decides the loss is one.
         """
+        self.leave(known)
         for key in self.left:
-            if key in known:
-                self.leave(key, known[key])
-            elif _DECIDES.search(key):
-                self.refuse(key, "not known here, and by its name it may decide what is trained")
+            if _DECIDES.search(key):
+                self.refuse({key: "not known here, and by its name it may decide what is trained"})
             else:
                 near = difflib.get_close_matches(key, {*known, *known_fields()["dpo"]}, n=1, cutoff=0.85)
-                self.leave(key, f"not known here{f'; did you mean {near[0]}?' if near else ''}")
+                self.leave({key: f"not known here{f'; did you mean {near[0]}?' if near else ''}"})
         if self._problems:
             raise UserError("\n".join(self._problems))
 
@@ -193,27 +179,25 @@ READ_FIRST = "every run sees the same pairs, read before it starts; data.streami
 def take_share(keys: Keys, key: str, data: Json) -> None:
     """Held-out pairs as a share of the training data, where the configuration says so and names no set of its own."""
     share = keys.read(key, float)
-    if not share:
-        return
-    if "heldout" in data:
+    if share and "heldout" in data:
         keys.note(key, share, "the held-out set that is named is taken")
-    elif 0 < share < 1:
+    elif share and 0 < share < 1:
         data["heldout_share"] = share
         keys.note(key, share, "held out as data.heldout_share: by prompt, not by row, so these are other pairs")
-    else:
+    elif share:
         keys.note(key, int(share), "a number of pairs: set data.heldout_share, between 0 and 1")
 
 
-def matrix_name(path: Path) -> str:
-    """A matrix name made of a file's name."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64]
-    return name or "imported"
-
-
-def assemble(keys: Keys, seed: int, methods: list[Json], **sections: Json | None) -> Json:
+def assemble(keys: Keys, original: Json, **sections: Json | None) -> Json:
     """The matrix: its sections (None where there is none), the methods, and three seeds from the original's on."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", keys.source.path.stem).strip("-._")[:64]
     given = {name: section for name, section in sections.items() if section is not None}
-    return {"name": matrix_name(keys.source.path), **given, "methods": methods, "seeds": [seed, seed + 1, seed + 2]}
+    beta = original["pref_beta"]
+    if original["rule"] == "alpha_dpo":
+        beta = 0.1
+        keys.remark("SimPO is rule alpha_dpo with alpha 0; the methods beside it start from beta 0.1")
+    seeds = [keys.seed + i for i in range(3)]
+    return {"name": name or "imported", **given, "methods": comparison(original, beta), "seeds": seeds}
 
 
 def starting_model(keys: Keys, dtype: str, attention: str | None, loading: Json) -> Json:
@@ -230,11 +214,14 @@ def starting_model(keys: Keys, dtype: str, attention: str | None, loading: Json)
         raise UserError(f"{keys.source.path}: model_name_or_path is missing; add it")
     revision = keys.read("model_revision", str, loading.get("revision", "main"))
     trusted = keys.read("trust_remote_code", bool) or loading.get("trust_remote_code")
-    more = {"revision": revision if revision != "main" else None, "attn_implementation": attention}
-    more["trust_remote_code"] = True if trusted else None
     # LLaMA-Factory's and TRL's names of a reference other than the start
     reference = keys.read("ref_model", str) or keys.read("ref_model_name_or_path", str)
-    more["reference"] = reference if reference != name else None
+    more = {
+        "revision": revision if revision != "main" else None,
+        "attn_implementation": attention,
+        "trust_remote_code": True if trusted else None,
+        "reference": reference if reference != name else None,
+    }
     return {"name_or_path": name, "dtype": dtype} | {key: value for key, value in more.items() if value is not None}
 
 
@@ -245,11 +232,11 @@ def comparison(original: Json, beta: float) -> list[Json]:
         original: the first method, called `original`. beta: pref_beta of the others.
     """
     loss = {"pref_loss": original["pref_loss"]} if "pref_loss" in original else {}
+    rivals: dict[str, Json] = {"fixed": {}, "foodpo": {"pref_beta_scale": 0.5}}
     methods = [original]
-    if original["rule"] != "fixed":
-        methods.append({"name": "fixed", "rule": "fixed", "pref_beta": beta, **loss})
-    if original["rule"] != "foodpo":
-        methods.append({"name": "foodpo", "rule": "foodpo", "pref_beta": beta, "pref_beta_scale": 0.5, **loss})
+    for rule, own in rivals.items():
+        if original["rule"] != rule:
+            methods.append({"name": rule, "rule": rule, "pref_beta": beta, **own, **loss})
     if original.get("objective", "dpo") != "dpo":  # it has no head and no controls
         own = {key: original[key] for key in ("objective", "training") if key in original}
         return [method | own for method in methods]
@@ -274,13 +261,12 @@ _Dumper.add_representer(list, _list)
 
 def render(matrix: Json, notes: list[str], origin: Path, tool: str, hints: list[str]) -> str:
     """The matrix file: where it comes from, what was not imported, then one section after another."""
-    head = [f"# Made from {origin.name} ({tool}); the method `original` is that run, the others differ in beta alone."]
-    head += [f"# {hint}" for hint in hints]
-    if notes:
-        head += ["#", "# Not imported, or changed, with the line in that file:"]
-        head += [f"#   {note}" for note in notes]
-    else:
-        head += ["# Every key of that file was imported."]
+    left = ["#", "# Not imported, or changed, with the line in that file:", *(f"#   {note}" for note in notes)]
+    head = [
+        f"# Made from {origin.name} ({tool}); the method `original` is that run, the others differ in beta alone.",
+        *(f"# {hint}" for hint in hints),
+        *(left if notes else ["# Every key of that file was imported."]),
+    ]
     sections = [
         yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000).rstrip()
         for key, value in matrix.items()

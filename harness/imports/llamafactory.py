@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.config import Source
-from harness.imports.arguments import half_of, precision, take_training
-from harness.imports.draft import Keys, assemble, comparison, starting_model, take_share
+from harness.config import Source, refuse
+from harness.imports.arguments import half_of, take_training
+from harness.imports.draft import Keys, assemble, starting_model, take_share
 from harness.imports.llamafactory_keys import ATTENTION, CHANGES, CHANGES_REFERENCE, LEFT, OLDER
 from reports.foreign.llamafactory import RENAMED
 from trainers.common import Json, UserError
@@ -37,11 +37,15 @@ def convert(source: Source, target: Path, dataset_dir: Path | None = None) -> tu
     kinds = {"lora": True, "full": False}
     with_lora = keys.choice("finetuning_type", kinds, "lora", "these can be taken over:")
     original = _original(keys, stage)
-    _refuse_changes(keys, original)
+    keys.refuse(
+        {key: why for key, why in CHANGES.items() if (key, source.value.get(key)) != ("mix_strategy", "concat")}
+    )
+    if original.get("objective") == "orpo" or original["rule"] == "alpha_dpo":
+        keys.leave(dict.fromkeys(("ref_model", *CHANGES_REFERENCE), "the loss has no reference, so it is not read"))
+    keys.refuse(CHANGES_REFERENCE)
     lora = _lora(keys) if with_lora else None
     pure = keys.read("pure_bf16", bool, False)
     data = _data(keys, target, dataset_dir)
-    seed = keys.read("seed", int, 42)
     # what LLaMA-Factory leaves to transformers' defaults, which are not TRL's
     training = {
         **{"learning_rate": 5.0e-5, "num_train_epochs": 3.0, "per_device_train_batch_size": 8, "bf16": False},
@@ -52,44 +56,22 @@ def convert(source: Source, target: Path, dataset_dir: Path | None = None) -> tu
     workers = keys.mapped({"dataset_num_proc": ("preprocessing_num_workers", int, None)})
     training |= {**take_training(keys), **workers}
     model = _model(keys, training, with_lora, pure)
-    keys.leave("template", "the model's own chat template is used: compare them, or give model.chat_template")
+    matrix = assemble(keys, original, model=model, data=data, training=training, lora=lora)
     keys.leave_rest(LEFT)
-    beta = original["pref_beta"]
-    if original["rule"] == "alpha_dpo":
-        beta = 0.1
-        keys.remark("pref_loss simpo is rule alpha_dpo with alpha 0; the methods beside it start from beta 0.1")
     hints = ["cutoff_len is max_length here: TRL cuts the end of prompt and answer, LLaMA-Factory shares the room out."]
-    methods = comparison(original, beta)
-    return assemble(keys, seed, methods, model=model, data=data, training=training, lora=lora), keys.notes, hints
+    return matrix, keys.notes, hints
 
 
 def _renamed(keys: Keys, stage: str) -> bool:
     """Read keys up to 0.7 under their names today; whether one is there that 0.8 does not know."""
     own = "orpo" if stage == "orpo" else "dpo"
-    for older in RENAMED:
-        if not older.startswith(own):
-            keys.leave(older, f"stage {stage} does not read it")
+    keys.leave({older: f"stage {stage} does not read it" for older in RENAMED if not older.startswith(own)})
     found = [keys.rename(older, name) for older, name in (RENAMED | OLDER).items()]
     if "resume_lora_training" in keys:  # up to 0.3, and the other way round
         keys.rename("resume_lora_training", "create_new_adapter")
         keys.give("create_new_adapter", not keys.source.value["resume_lora_training"])
         found.append(True)
     return any(found) or stage == "orpo"
-
-
-def _refuse_changes(keys: Keys, original: Json) -> None:
-    """Note as a problem what would change what is trained and has no counterpart here."""
-    if keys.source.value.get("mix_strategy") == "concat":
-        keys.take("mix_strategy")
-    for key, why in CHANGES.items():
-        keys.refuse(key, why)
-    compares = original.get("objective") != "orpo" and original["rule"] != "alpha_dpo"
-    if compares:
-        for key, why in CHANGES_REFERENCE.items():
-            keys.refuse(key, why)
-    else:
-        for key in ("ref_model", *CHANGES_REFERENCE):
-            keys.leave(key, "the loss has no reference, so it is not read")
 
 
 def _original(keys: Keys, stage: str) -> Json:
@@ -133,8 +115,6 @@ def _original(keys: Keys, stage: str) -> Json:
 
 def _lora(keys: Keys) -> Json:
     rank = keys.read("lora_rank", int, 8)
-    for key in ("pissa_convert", "pissa_iter"):
-        keys.leave(key, "the adapter is saved as PEFT saves it")
     fields: dict[str, tuple[str, type, Any]] = {
         "lora_alpha": ("lora_alpha", int, 2 * rank),
         "lora_dropout": ("lora_dropout", float, 0.0),
@@ -144,9 +124,7 @@ def _lora(keys: Keys) -> Json:
         "use_dora": ("use_dora", bool, None),
     }
     lora = {"r": rank, **keys.mapped(fields)}
-    if lora["target_modules"] == ["all"]:
-        lora["target_modules"] = "all-linear"
-    return lora
+    return {**lora, "target_modules": "all-linear" if lora["target_modules"] == ["all"] else lora["target_modules"]}
 
 
 def _model(keys: Keys, training: Json, lora: bool, pure: bool) -> Json:
@@ -154,7 +132,8 @@ def _model(keys: Keys, training: Json, lora: bool, pure: bool) -> Json:
     if isinstance(flag, bool):  # up to 0.6; `off` of today is a boolean to YAML, too
         keys.give("flash_attn", str(flag).lower())
     attention = keys.choice("flash_attn", ATTENTION, "auto")
-    model = starting_model(keys, precision(training, lora, pure), attention, {})
+    # weights that stay frozen, or are trained in it, are loaded in the dtype of the computation
+    model = starting_model(keys, half_of(training) if lora or pure else "float32", attention, {})
     fresh, adapters = keys.read("create_new_adapter", bool, False), keys.read("adapter_name_or_path", list, [])
     where = f"{keys.where('adapter_name_or_path')}: adapter_name_or_path is {', '.join(adapters)!r}"
     if len(adapters) > 1:
@@ -169,23 +148,24 @@ def _model(keys: Keys, training: Json, lora: bool, pure: bool) -> Json:
         keys.note(
             "adapter_name_or_path", adapters[0], "merged into the starting weights, for policy and reference alike"
         )
-    quantization = _quantization(keys, training)
-    return model | ({"quantization": quantization} if quantization else {})
+    return {**model, **_quantization(keys, training)}
 
 
-def _quantization(keys: Keys, training: Json) -> Json | None:
+def _quantization(keys: Keys, training: Json) -> Json:
     bits, method = keys.take("quantization_bit"), keys.read("quantization_method", str, "bnb")
-    kind, double = keys.read("quantization_type", str, "nf4"), keys.read("double_quantization", bool, True)
+    four = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": keys.read("quantization_type", str, "nf4"),
+        "bnb_4bit_use_double_quant": keys.read("double_quantization", bool, True),
+        "bnb_4bit_compute_dtype": half_of(training),
+    }
     if bits is None:
-        return None
+        return {}
     if method not in ("bnb", "bitsandbytes") or bits not in (4, 8):
         raise UserError(
             f"{keys.where('quantization_bit')}: quantization_bit is {bits!r} by {method!r}; 4 and 8 bits by bnb can be taken over"
         )
-    if bits == 8:
-        return {"load_in_8bit": True}
-    own = {"bnb_4bit_quant_type": kind, "bnb_4bit_use_double_quant": double}
-    return {"load_in_4bit": True, **own, "bnb_4bit_compute_dtype": half_of(training)}
+    return {"quantization": four if bits == 4 else {"load_in_8bit": True}}
 
 
 def _data(keys: Keys, target: Path, given: Path | None) -> Json:
@@ -209,17 +189,21 @@ def _data(keys: Keys, target: Path, given: Path | None) -> Json:
 def _source(name: str, folder: str, keys: Keys, target: Path, given: Path | None) -> str:
     if folder.upper() == "ONLINE" and given is None:
         return f"hub:{name}"
-    if folder.startswith("REMOTE:") and given is None:
-        raise UserError(f"{keys.where('dataset_dir')}: dataset_dir is {folder!r}; download it and give --dataset-dir")
-    base = keys.source.path.resolve().parent
     # LLaMA-Factory reads it relative to where it is started, mostly the folder that holds examples/ and data/
-    places = [given] if given is not None else [Path(folder), *(parent / folder for parent in (base, *base.parents))]
+    places = (
+        [given] if given is not None else [parent / folder for parent in (Path(), *keys.source.path.resolve().parents)]
+    )
     found = next((place.resolve() for place in places if (place / "dataset_info.json").is_file()), None)
-    if found is None:
-        if given is not None:
-            raise UserError(f"--dataset-dir {given}: no dataset_info.json there; give the folder that holds it")
-        keys.remark(
-            f"dataset_dir {folder!r} with {name!r} is not found from here: give --dataset-dir, or change data.train"
-        )
-        return f"{folder}/dataset_info.json#{name}"
-    return f"{Path(os.path.relpath(found, target.resolve().parent)).as_posix()}/dataset_info.json#{name}"
+    if found is not None:
+        return f"{Path(os.path.relpath(found, target.resolve().parent)).as_posix()}/dataset_info.json#{name}"
+    refuse(
+        (given is not None, f"--dataset-dir {given}: no dataset_info.json there; give the folder that holds it"),
+        (
+            folder.startswith("REMOTE:"),
+            f"{keys.where('dataset_dir')}: dataset_dir is {folder!r}; download it and give --dataset-dir",
+        ),
+    )
+    keys.remark(
+        f"dataset_dir {folder!r} with {name!r} is not found from here: give --dataset-dir, or change data.train"
+    )
+    return f"{folder}/dataset_info.json#{name}"

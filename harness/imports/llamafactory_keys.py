@@ -38,6 +38,8 @@ _TOKENS = "tokens are read from the environment: HF_TOKEN"
 
 #: Keys of LLaMA-Factory that have no part in a matrix file, with the reason.
 LEFT = {
+    "template": "the model's own chat template is used: compare them, or give model.chat_template",
+    **dict.fromkeys(("pissa_convert", "pissa_iter"), "the adapter is saved as PEFT saves it"),
     **dict.fromkeys(
         ("overwrite_cache", "preprocessing_batch_size", "tokenized_path", "cache_dir", "data_shared_file_system"),
         _CACHE,

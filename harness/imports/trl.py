@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import Source
-from harness.imports.arguments import precision, take_training
-from harness.imports.draft import READ_FIRST, Keys, assemble, comparison, starting_model
+from harness.imports.arguments import half_of, take_training
+from harness.imports.draft import READ_FIRST, Keys, assemble, starting_model
 from harness.imports.trl_data import take_data
 from harness.imports.trl_method import take_method
 from trainers.common import Json, UserError
@@ -85,27 +85,20 @@ def convert(source: Source, target: Path, method: str | None = None) -> tuple[Js
     keys = Keys(source)
     for older, name in OLDER.items():
         if name in keys:
-            keys.leave(older, f"{name} holds")
+            keys.leave({older: f"{name} holds"})
         keys.rename(older, name)
     original, lora, data = take_method(keys, method), _lora(keys), take_data(keys, target)
-    for key, why in CHANGES.items():
-        keys.refuse(key, why)
+    keys.refuse(CHANGES)
     if original.get("objective") == "orpo" or original["rule"] == "alpha_dpo":
-        keys.leave("ref_model_name_or_path", "the loss has no reference, so it is not read")
-    seed, loading = keys.read("seed", int, 42), _loading(keys)
-    training = take_training(keys)
+        keys.leave({"ref_model_name_or_path": "the loss has no reference, so it is not read"})
+    loading, training = _loading(keys), take_training(keys)
     if "fp16" not in training:
         training.setdefault("bf16", True)  # TRL's default, which the harness leaves to the machine
     if "dataset_mixer" in source.value and "optim" not in training:
         keys.remark("optim is not written: alignment-handbook up to 0.2 trained DPO with rmsprop then, TRL with AdamW")
     model = _model(keys, loading, training, lora is not None)
+    matrix = assemble(keys, original, model=model, data=data, training=training, lora=lora)
     keys.leave_rest(LEFT)
-    beta = original["pref_beta"]
-    if original["rule"] == "alpha_dpo":
-        beta = 0.1
-        keys.remark("SimPO is rule alpha_dpo with alpha 0; the methods beside it start from beta 0.1")
-    methods = comparison(original, beta)
-    matrix = assemble(keys, seed, methods, model=model, data=data, training=training, lora=lora)
     return matrix, keys.notes, ["Settings in neither file take TRL's defaults."]
 
 
@@ -124,8 +117,7 @@ _LORA: dict[str, tuple[str, type, Any]] = {
 
 def _lora(keys: Keys) -> Json | None:
     if not keys.read("use_peft", bool):
-        for key, _, _ in _LORA.values():
-            keys.leave(key, "use_peft is not true, so TRL trains all weights")
+        keys.leave({key: "use_peft is not true, so TRL trains all weights" for key, _, _ in _LORA.values()})
         return None
     lora = keys.mapped(_LORA)
     return lora | ({"target_modules": "all-linear"} if lora.get("target_modules") == ["all-linear"] else {})
@@ -146,18 +138,16 @@ def _model(keys: Keys, loading: Json, training: Json, lora: bool) -> Json:
     older, newer = keys.take("torch_dtype"), keys.take("dtype")
     dtype = newer or older or loading.get("dtype", loading.get("torch_dtype")) or "float32"
     if dtype == "auto":
-        dtype = precision(training, lora)
+        dtype = half_of(training) if lora else "float32"
         keys.note("dtype", "auto", f"that of the weights is not known from here; written as {dtype}")
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(f"{keys.where('dtype')}: dtype is {dtype!r}; it must be auto, float32, bfloat16 or float16")
     older_flag = "flash_attention_2" if keys.read("use_flash_attention_2", bool) else None
     attention = keys.read("attn_implementation", str, loading.get("attn_implementation", older_flag))
     model = starting_model(keys, dtype, attention, loading)
-    template = keys.read("chat_template", str)
-    if template is not None:
-        model["chat_template"] = template
+    template = keys.mapped({"chat_template": ("chat_template", str, None)})
     bits = keys.mapped({key: (key, bool, None) for key in ("load_in_4bit", "load_in_8bit")})
     kind, nested = keys.read("bnb_4bit_quant_type", str, "nf4"), keys.read("use_bnb_nested_quant", bool, False)
     if "load_in_4bit" in bits:
         bits |= {"bnb_4bit_quant_type": kind, "bnb_4bit_use_double_quant": nested, "bnb_4bit_compute_dtype": dtype}
-    return {**model, "quantization": bits} if bits else model
+    return {**model, **template, **({"quantization": bits} if bits else {})}

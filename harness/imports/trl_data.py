@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -50,19 +51,22 @@ def take_data(keys: Keys, target: Path) -> Json:
     return data
 
 
-def _part(source: str, share: float | None) -> Json:
-    return {"source": source} | ({} if share in (None, 1) else {"share": share})
+def _part(source: str, share: object, key: str, name: str, why: str, keys: Keys) -> Json:
+    """One source and the part of it that is taken.
 
-
-def _fraction(value: object, key: str, keys: Keys) -> float | None:
-    """The part of a data set that is taken."""
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1):
-        return value
-    raise UserError(f"{keys.where(key)}: {key}: a part of {value!r}; it must be a number above 0 and at most 1")
+    Raises:
+        UserError: that is no part.
+    """
+    if share in (None, 1):
+        return {"source": source}
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise UserError(f"{keys.where(key)}: {key}: a part of {share!r}; it must be a number above 0 and at most 1")
+    keys.note(key, name, why)
+    return {"source": source, "share": share}
 
 
 def _mixture(mixture: Json, keys: Keys, target: Path) -> list[Json]:
-    """`dataset_mixture` of alignment-handbook after 0.3: data sets, a split of each and the part of it that is taken."""
+    """`dataset_mixture` of alignment-handbook after 0.3: data sets, a split of each and the part of it taken."""
     listed = mixture.get("datasets") if isinstance(mixture, dict) else None
     if not isinstance(listed, list) or not all(isinstance(one, dict) and "id" in one for one in listed) or not listed:
         raise UserError(
@@ -70,11 +74,9 @@ def _mixture(mixture: Json, keys: Keys, target: Path) -> list[Json]:
         )
     parts = []
     for one in listed:
-        share = _fraction(one.get("weight"), "dataset_mixture", keys)
-        part = _part(_place(str(one["id"]), one.get("config"), str(one.get("split") or "train"), keys, target), share)
-        if "share" in part:
-            keys.note("dataset_mixture", f"{one['id']}: weight: {share}", _DRAWN)
-        parts.append(part)
+        place = _place(str(one["id"]), one.get("config"), str(one.get("split") or "train"), keys, target)
+        share = one.get("weight")
+        parts.append(_part(place, share, "dataset_mixture", f"{one['id']}: weight: {share}", _DRAWN, keys))
         for key in one.keys() - {"id", "config", "split", "weight", "columns"}:
             keys.note("dataset_mixture", f"{one['id']}: {key}: {one[key]!r}", "not known here")
     if "test_split_size" in mixture:
@@ -90,15 +92,11 @@ def _mixer(mixer: Json, keys: Keys, target: Path) -> Json:
     if not isinstance(mixer, dict) or not mixer:
         raise UserError(f"{keys.where('dataset_mixer')}: dataset_mixer must map data sets to the part that is taken")
     data: Json = {"train": []}
-    for i, (name, share) in enumerate(mixer.items()):
-        config = configs[i] if i < len(configs) else None
+    for (name, share), config in itertools.zip_longest(mixer.items(), configs[: len(mixer)]):
         for split in splits:
             place = _place(str(name), config, split, keys, target)
             if "train" in split:
-                part = _part(place, _fraction(share, "dataset_mixer", keys))
-                if "share" in part:
-                    keys.note("dataset_mixer", f"{name}: {share}", _FIRST)
-                data["train"].append(part)
+                data["train"].append(_part(place, share, "dataset_mixer", f"{name}: {share}", _FIRST, keys))
             elif "heldout" not in data:
                 data["heldout"] = place
             else:
@@ -116,11 +114,8 @@ def _parts(one: Json, keys: Keys, target: Path) -> list[str]:
     files, folder = one.get("data_files"), one.get("data_dir")
     split = str(one.get("split") or "train")
     if one["path"] in ("json", "csv", "parquet") and files is not None:
-        named = [files] if isinstance(files, str) else files
-        if isinstance(named, dict):
-            named = named.get(split, [])
-            named = [named] if isinstance(named, str) else named
-        return [_file(str(file), keys, target) for file in named]
+        named = files.get(split, []) if isinstance(files, dict) else files
+        return [_file(str(file), keys, target) for file in ([named] if isinstance(named, str) else named)]
     if files is not None:
         keys.note("datasets", f"{one['path']}: data_files: {files!r}", "the files of the split are read")
     path = f"{one['path']}/{folder}" if folder else str(one["path"])
@@ -129,17 +124,19 @@ def _parts(one: Json, keys: Keys, target: Path) -> list[str]:
 
 def _place(name: str, config: str | None, split: str, keys: Keys, target: Path) -> str:
     """A source: a local file or folder if there is one of that name, else a hub id."""
-    local = [place for place in (Path(name), keys.source.path.resolve().parent / name) if place.exists()]
-    if local or name.startswith((".", "/", "~")):
-        file = _file(name, keys, target)
-        return file if Path(name).suffix else f"{file}#{split}"
-    return f"hub:{name}{f':{config}' if config else ''}#{split}"
+    if not name.startswith((".", "/", "~")) and _found(name, keys) is None:
+        return f"hub:{name}{f':{config}' if config else ''}#{split}"
+    file = _file(name, keys, target)
+    return file if Path(name).suffix else f"{file}#{split}"
+
+
+def _found(name: str, keys: Keys) -> Path | None:
+    places = [parent / Path(name).expanduser() for parent in (Path.cwd(), keys.source.path.resolve().parent)]
+    return next((place for place in places if place.exists()), None)
 
 
 def _file(name: str, keys: Keys, target: Path) -> str:
-    path = Path(name).expanduser()
-    places = [path] if path.is_absolute() else [Path.cwd() / path, keys.source.path.resolve().parent / path]
-    found = next((place for place in places if place.exists()), None)
+    found = _found(name, keys)
     if found is None:
         keys.remark(f"the data file {name!r} is not found from here: change data.train")
         return name

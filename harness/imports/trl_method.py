@@ -89,8 +89,7 @@ def _dpo(keys: Keys, beta: float, loss: str | None, smoothing: float) -> Json:
         raise UserError(
             f"{keys.where('loss_type')}: loss_type is {loss!r}; these can be taken over: {', '.join(PREF_LOSSES)}"
         )
-    if "cpo_alpha" in keys:
-        keys.refuse("cpo_alpha", "it is a setting of CPO, which is not trained here")
+    keys.refuse({"cpo_alpha": "it is a setting of CPO, which is not trained here"})
     if smoothing and loss == "sigmoid":
         return {"rule": "cdpo", "label_smoothing": smoothing}
     if smoothing and loss in ("robust", "exo_pair"):

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from evals.job import LM_EVAL, BenchmarkEntry
 from harness.config import MatrixConfig
-from harness.plan.entries import PlannedBenchmark
 from harness.plan.plan import Plan
 from reports.verdict.claims import freeze, parse_claims
 from reports.verdict.plan import BASELINE, PRIMARY, shown
@@ -39,7 +39,8 @@ def analysis_plan(plan: Plan) -> dict[str, str]:
         BASELINE: shown(config.report.baseline),
         "sensitivity": _told(config.sensitivity.model_dump() if config.sensitivity else {}),
     }
-    return found | {**RULES, "exclusions": f"{RULES['exclusions']}; rows without a preference: {_rows(config)}"}
+    rows = "dropped" if config.data.without_preference == "drop" else "an error"
+    return found | {**RULES, "exclusions": f"{RULES['exclusions']}; rows without a preference: {rows}"}
 
 
 def frozen_plan(plan: Plan) -> Json:
@@ -50,11 +51,14 @@ def frozen_plan(plan: Plan) -> Json:
 
 def registered(name: str, frozen: Json) -> str:
     """The plan as a text to paste into a preregistration: every line is covered by the hash at its top."""
-    looks = ", ".join(map(str, frozen["looks"])) or "one, at all seeds"
     lines = {
         "seeds": ", ".join(map(str, frozen["seeds"])),
-        "looks": looks,
-        **{f"claims.{row['name']}": _claim(row) for row in frozen["claims"]},
+        "looks": ", ".join(map(str, frozen["looks"])) or "one, at all seeds",
+        **{
+            f"claims.{row['name']}": f"{row['method']} against {row['against']} on {row['metric']} "
+            f"({row['at']}{_window(row)}) asserts {row['asserts']}, min_effect {row['min_effect']:g}"
+            for row in frozen["claims"]
+        },
         **frozen["plan"],
     }
     body = [
@@ -64,12 +68,8 @@ def registered(name: str, frozen: Json) -> str:
     return "\n".join([f"analysis plan of matrix {name}", f"sha256 {frozen['sha256']}", "", *body])
 
 
-def _claim(row: Json) -> str:
-    window = f" over {row['window'][0]:g} to {row['window'][1]:g} nats" if row.get("window") else ""
-    return (
-        f"{row['method']} against {row['against']} on {row['metric']} ({row['at']}{window}) asserts {row['asserts']}, "
-        f"min_effect {row['min_effect']:g}"
-    )
+def _window(claim: Json) -> str:
+    return " over {:g} to {:g} nats".format(*claim["window"]) if claim.get("window") else ""
 
 
 def _data(plan: Plan) -> dict[str, str]:
@@ -79,17 +79,12 @@ def _data(plan: Plan) -> dict[str, str]:
     flips = data.flip or (planted.flip if planted is not None else None)
     shares = flips if isinstance(flips, list) else [flips] if flips else []
     how += f", labels flipped {', '.join(f'{share:g}' for share in shares)}" if shares else ""
-    first = {spec.seed: spec.data_hash[:16] for spec in reversed(plan.specs)}
     if data.resample is None:
         return {"data": f"{how}, sha256 {next(iter(plan.sets))[:16]}"}
     drawn = "each seed" if data.subsets is None else f"{data.subsets} groups of seeds"
-    return {"data": f"{how}, drawn from {plan.pool} for {drawn}"} | {
-        f"data.{seed}": f"sha256 {found}" for seed, found in sorted(first.items())
-    }
-
-
-def _rows(config: MatrixConfig) -> str:
-    return "dropped" if config.data.without_preference == "drop" else "an error"
+    first = {spec.seed: f"sha256 {spec.data_hash[:16]}" for spec in reversed(plan.specs)}
+    every = {f"data.{seed}": first[seed] for seed in sorted(first)}
+    return {"data": f"{how}, drawn from {plan.pool} for {drawn}", **every}
 
 
 def _method(plan: Plan, name: str) -> str:
@@ -106,17 +101,15 @@ def _more(values: Json) -> str:
     return f", {_told(values)}" if values else ""
 
 
-def _benchmark(benchmark: PlannedBenchmark, config: MatrixConfig) -> str:
+def _benchmark(benchmark: BenchmarkEntry, config: MatrixConfig) -> str:
     """Kind, settings, and the prompts by hash; not the engine, which may be another machine's."""
-    every = [*config.evaluation.benchmarks, *config.evaluation.lm_eval]
-    stated = next(
-        one.model_dump() for one in every if benchmark.name in (one.model_dump().get(k) for k in ("name", "task"))
-    )
-    left_out = ("name", "task", "prompts", "noise", "include_path")
+    every = [one.model_dump() for one in (*config.evaluation.benchmarks, *config.evaluation.lm_eval)]
+    stated = next(one for one in every if benchmark.name in (one.get("name"), one.get("task")))
     # as resolved: a kind has defaults of its own
-    settings = {key: benchmark.entry.get(key, value) for key, value in stated.items() if key not in left_out}
-    settings |= {"kind": Path(benchmark.kind).name}
-    rows = f", prompts sha256 {file_hash(Path(benchmark.prompts))[:16]}" if benchmark.prompts else ""
+    known = {**stated, **benchmark.model_dump(exclude_unset=True), "kind": Path(benchmark.kind).name}
+    left_out = ("name", "task", "prompts", "noise", "include_path")
+    settings = {key: known[key] for key in {**stated, "kind": ""} if key not in left_out}
+    rows = f", prompts sha256 {file_hash(benchmark.prompts)[:16]}" if benchmark.kind != LM_EVAL else ""
     return f"{_told(settings)}{rows}"
 
 

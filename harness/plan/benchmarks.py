@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import evals
 from evals.benchmarks import registry
 from evals.benchmarks.base import SAMPLING
 from evals.engine.base import EngineConfig, choose_backend
+from evals.job import LM_EVAL, BenchmarkEntry
 from evals.lm_eval.task_files import files_of, tasks_in
 from evals.rewards.registry import placed
 from harness.checks.report import Measured
@@ -19,8 +20,7 @@ from harness.checks.requirements import outside
 from harness.checks.settings import check_adapters
 from harness.config import BenchmarkConfig, LmEvalConfig, MatrixConfig, Source
 from harness.plan.data import heldout_file, prompts_file
-from harness.plan.entries import LM_EVAL, PlannedBenchmark
-from harness.plan.machine import gpus
+from harness.state.machine import gpus
 from trainers.common import Json, UserError, file_hash, fingerprint, nearest
 
 #: Keys that every kind reads.
@@ -44,10 +44,10 @@ def engine_identity(config: MatrixConfig, source: Source) -> Json:
         problem, fix = misfits[0]
         raise UserError(f"{problem}; run: {fix}, or set evaluation.engine.backend: transformers")
     settings = {"backend": backend, "dtype": engine.dtype, "max_model_len": engine.max_model_len, "seed": engine.seed}
-    if engine.lora == "adapters":
-        check_adapters(config, source, backend, bool(gpus()))
-        settings["lora"] = "adapters"
-    return settings
+    if engine.lora == "merge":
+        return settings
+    check_adapters(config, source, backend, bool(gpus()))
+    return {**settings, "lora": engine.lora}
 
 
 def checked_kind(benchmark: BenchmarkConfig, i: int, source: Source) -> str:
@@ -56,32 +56,29 @@ def checked_kind(benchmark: BenchmarkConfig, i: int, source: Source) -> str:
     Raises:
         UserError: unknown kind or key, or a key the kind does not read.
     """
-    at, kind = partial(source.at, "evaluation", "benchmarks", i), benchmark.kind
-    file = registry.source_file(kind)
-    if file is not None:  # relative to the matrix file, as all paths are
-        kind = f"{(source.path.parent / file.expanduser()).resolve()}:{kind.rpartition(':')[2]}"
+    at, kind = partial(source.at, "evaluation", "benchmarks", i), source.placed(benchmark.kind)
     try:
         cls = registry.find(kind)
     except ValueError as error:
         raise UserError(f"{at('kind')} is {benchmark.kind!r}; {error}") from None
     takes = [*COMMON, *cls.takes, *registry.parameters(cls)]
-    for key in [*benchmark.params, *benchmark.model_fields_set]:
-        value = getattr(benchmark, key, benchmark.params.get(key))
-        if key not in takes and key in SAMPLING:
-            raise UserError(f"{at(key)} is {value!r}, but kind {benchmark.kind!r} has no such setting; remove it")
-        if key not in takes:
-            raise UserError(f"{at(key).replace(': ', ': unknown key ', 1)} (value {value!r}); {nearest(key, takes)}")
-    return kind
+    wrong = next((key for key in [*benchmark.params, *benchmark.model_fields_set] if key not in takes), None)
+    if wrong is None:
+        return kind
+    value = getattr(benchmark, wrong, None)
+    if wrong in SAMPLING:
+        raise UserError(f"{at(wrong)} is {value!r}, but kind {benchmark.kind!r} has no such setting; remove it")
+    raise UserError(f"{at(wrong).replace(': ', ': unknown key ', 1)} (value {value!r}); {nearest(wrong, takes)}")
 
 
-def metrics_of(benchmarks: Sequence[PlannedBenchmark]) -> Measured:
+def metrics_of(benchmarks: Sequence[BenchmarkEntry]) -> Measured:
     """Metrics of resolved benchmarks, by name."""
     return {b.name: None if b.kind == LM_EVAL else registry.find(b.kind).measures(b.params or {}) for b in benchmarks}
 
 
 def resolve_benchmark(
     config: MatrixConfig, source: Source, i: int, engine: Json, held_file: Path | None = None
-) -> PlannedBenchmark:
+) -> BenchmarkEntry:
     """evaluation.benchmarks[i]: its settings with the kind's own defaults, its file, a fingerprint.
 
     Args:
@@ -93,7 +90,7 @@ def resolve_benchmark(
     """
     benchmark = config.evaluation.benchmarks[i]
     at, kind = partial(source.at, "evaluation", "benchmarks", i), checked_kind(benchmark, i, source)
-    file, params = registry.source_file(kind), benchmark.params
+    params = benchmark.params
     if kind in ("gold_reward", "kl") and params.get("reward") is not None:
         params["reward"] = placed(params["reward"], source.path.parent)
     try:
@@ -108,22 +105,22 @@ def resolve_benchmark(
             f"{at('max_new_tokens')} is {settings['max_new_tokens']}, which leaves no room for a prompt in "
             f"evaluation.engine.max_model_len {longest}; raise that, or lower max_new_tokens"
         )
-    path = _rows_file(benchmark, config, source, at, held_file)
+    path = _rows_file(config, source, i, held_file)
     try:
         rows = built.load(path, benchmark.limit)
     except ValueError as error:
         raise UserError(str(error)) from None
-    entry = {**settings, "kind": benchmark.kind}
-    noise = {"noise": True} if entry.pop("noise") else {}
+    if not settings["noise"]:  # younger than the other keys
+        del settings["noise"]
     own = {"params": {**benchmark.params, **built.identity()}} if params else {}
-    identity = {**entry, **noise, **own, "prompts": rows, "engine": engine}
-    if file is not None:
+    identity = {**settings, **own, "prompts": rows, "engine": engine}
+    if (file := registry.source_file(kind)) is not None:
         identity |= {"kind": benchmark.kind.rpartition(":")[2], "code": file_hash(file)}
-    place = {"kind": kind, "prompts": str(path.resolve()), "fingerprint": fingerprint(identity)}
-    return PlannedBenchmark.of({**entry, **noise, **({"params": params} if params else {}), **place})
+    place = {"kind": kind, "prompts": path.resolve(), "fingerprint": fingerprint(identity)}
+    return BenchmarkEntry(**{**settings, **({"params": params} if params else {}), **place})
 
 
-def resolve_task(task: LmEvalConfig, i: int, source: Source, engine: Json) -> PlannedBenchmark:
+def resolve_task(task: LmEvalConfig, i: int, source: Source, engine: Json) -> BenchmarkEntry:
     """evaluation.lm_eval[i], resolved. Settings of the chat count only where it is applied, so that tasks keep their identity.
 
     Raises:
@@ -136,21 +133,19 @@ def resolve_task(task: LmEvalConfig, i: int, source: Source, engine: Json) -> Pl
         "noise": not task.noise,
     }
     settings = task.model_dump(exclude={key for key, left_out in unset.items() if left_out})
-    entry = {"name": task.task, "kind": LM_EVAL, **settings}
+    entry, where = {"name": task.task, "kind": LM_EVAL, **settings}, source.where(("evaluation", "lm_eval", i, "task"))
     tasks = folder = Path(evals.__path__[0]) / "tasks"
     if task.include_path is not None:
-        folder = source.path.parent / Path(task.include_path).expanduser()
+        folder = source.beside(task.include_path)
         if not folder.is_dir():
-            where = source.where(("evaluation", "lm_eval", i, "task"))
             raise UserError(f"{where}: evaluation.lm_eval[{i}].include_path is {task.include_path!r}; no such folder")
         entry["include_path"] = str(folder.resolve())
     files = files_of(folder, task.task)
     if not files and not _is_lm_eval_task(task.task):
         known = {*tasks_in(tasks), *tasks_in(folder)}
-        where = source.where(("evaluation", "lm_eval", i, "task"))
         raise UserError(f"{where}: unknown lm-eval task {task.task!r}; {nearest(task.task, known)}")
     made_of = {"files": [file_hash(path) for path in files], "lm_eval": importlib.metadata.version("lm_eval")}
-    return PlannedBenchmark.of({**entry, "fingerprint": fingerprint({**entry, **made_of, "engine": engine})})
+    return BenchmarkEntry(**entry, fingerprint=fingerprint({**entry, **made_of, "engine": engine}))
 
 
 def _is_lm_eval_task(name: str) -> bool:
@@ -160,37 +155,36 @@ def _is_lm_eval_task(name: str) -> bool:
     return name in TaskManager().all_subtasks
 
 
-def _rows_file(
-    benchmark: BenchmarkConfig, config: MatrixConfig, source: Source, at: Callable[[str], str], held_file: Path | None
-) -> Path:
-    where, key = at("prompts").split(": ", 1)
+def _rows_file(config: MatrixConfig, source: Source, i: int, held_file: Path | None) -> Path:
+    """The file of the rows of evaluation.benchmarks[i]."""
+    benchmark, data, base = config.evaluation.benchmarks[i], config.data, source.path.parent
+    where, _, key = source.at("evaluation", "benchmarks", i, "prompts").rpartition(": ")
+    if benchmark.prompts is not None and benchmark.kind == "preference":
+        return heldout_file(benchmark.prompts, base, where, data, key)
     if benchmark.prompts is not None:
-        if benchmark.kind == "preference":
-            return heldout_file(benchmark.prompts, source.path.parent, where, config.data.without_preference, key)
-        return prompts_file(benchmark.prompts, source.path.parent, where, key, benchmark.limit)
+        return prompts_file(benchmark.prompts, base, where, key, benchmark.limit)
     if benchmark.kind != "preference":
         raise UserError(f"{where}: {key} is missing; add it: a JSONL file, or embedded:...")
     if held_file is not None:
         return held_file
-    if config.data.heldout is None:
-        raise UserError(
-            f"{where}: {key} is missing, and so is data.heldout; add one of them, or data.heldout_share: 0.1 to hold out a "
-            "part of the training pairs"
-        )
-    place = source.where(("data", "heldout"))
-    return heldout_file(config.data.heldout, source.path.parent, place, config.data.without_preference)
+    if data.heldout is not None:
+        return heldout_file(data.heldout, base, source.where(("data", "heldout")), data)
+    raise UserError(
+        f"{where}: {key} is missing, and so is data.heldout; add one of them, or data.heldout_share: 0.1 to hold out a "
+        "part of the training pairs"
+    )
 
 
-def prompts_of(planned: PlannedBenchmark) -> list[tuple[str, str]]:
+def prompts_of(planned: BenchmarkEntry) -> list[tuple[str, str]]:
     """(id, prompt) of every prompt of a benchmark; none for lm-eval, whose documents are known once it has run."""
     if planned.kind == LM_EVAL:
         return []
     benchmark = registry.build(planned.kind, planned.params)
-    rows = benchmark.load(Path(planned.prompts), planned.limit)
+    rows = benchmark.load(planned.prompts, planned.limit)
     return [(row["id"], prompt) for row in rows for prompt in benchmark.prompts_of(row)]
 
 
-def contamination_of(training: Sequence[str], benchmarks: Sequence[PlannedBenchmark]) -> dict[str, Json]:
+def contamination_of(training: Sequence[str], benchmarks: Sequence[BenchmarkEntry]) -> dict[str, Json]:
     """How many prompts of each benchmark were trained on (see evals.contamination), by its name.
 
     Args:
@@ -198,5 +192,5 @@ def contamination_of(training: Sequence[str], benchmarks: Sequence[PlannedBenchm
     """
     from evals.contamination import contamination
 
-    prompts = {planned.name: prompts_of(planned) for planned in benchmarks}
-    return contamination(training, {name: found for name, found in prompts.items() if found})
+    prompts = {planned.name: found for planned in benchmarks if (found := prompts_of(planned))}
+    return contamination(training, prompts)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydantic import Field
+
 from evals.benchmarks import registry as benchmarks_registry
+from evals.job import LM_EVAL, BenchmarkEntry
 from evals.judges import registry
 from evals.judges.base import Judge, JudgeError
-from evals.judges.worker import SCORE, WIN_RATE, cell_name
+from evals.judges.worker import SCORE, WIN_RATE, JudgeEntry, cell_name
 from harness.checks.report import Measured
 from harness.config import JudgeConfig, MatrixConfig, ModelConfig, Source, refuse
-from harness.plan.entries import LM_EVAL, PlannedBenchmark, PlannedJudge
-from harness.plan.model_hash import model_hash
-from harness.plan.references import resolve_model
+from harness.plan.references import model_hash, resolve_model
 from reports.compare.length_metric import LENGTH_CONTROLLED
 from trainers.common import Json, UserError, file_hash, nearest
 
@@ -30,8 +30,18 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 At = Callable[..., str]
 
 
+class PlannedJudge(JudgeEntry):
+    """A judge, resolved; paths in `params` are absolute."""
+
+    pairs: str = Field(description="all, or reference")
+    checkpoints: bool = Field(description="whether it judges these too")
+    compares: bool = Field(description="whether it takes two answers or scores one")
+    files: dict[str, str] = Field(description="hashes of the files its parameters name")
+    answers: dict[str, int] = Field(description="a policy's answers, by benchmark that it judges")
+
+
 def resolve_judges(
-    config: MatrixConfig, source: Source, benchmarks: Sequence[PlannedBenchmark], log: Callable[[str], None]
+    config: MatrixConfig, source: Source, benchmarks: Sequence[BenchmarkEntry], log: Callable[[str], None]
 ) -> list[PlannedJudge]:
     """The judges of evaluation.judges; `log` is told of an API key that is not set yet.
 
@@ -44,41 +54,30 @@ def resolve_judges(
         at = partial(source.at, "evaluation", "judges", i)
         if judge.name in [one.name for one in found]:
             raise UserError(f"{at('name')}: duplicate judge name {judge.name!r}; names must be unique")
-        found.append(_resolve(judge, source.path.parent, at, rows, log))
-        _check_checkpoints(config, found[-1], at)
+        found.append(_resolve(judge, source, at, rows, log))
+        measured, said = config.evaluation.checkpoint_benchmarks, f"{at('checkpoints')} is true, but"
+        refuse(
+            (
+                judge.checkpoints and not config.evaluation.checkpoints,
+                f"{said} evaluation.checkpoints is not set; add it, or remove this",
+            ),
+            (
+                judge.checkpoints and measured is not None and not found[-1].answers.keys() & set(measured),
+                f"{said} evaluation.checkpoint_benchmarks holds nothing that it judges "
+                f"({', '.join(found[-1].answers)}); add one of them there, or remove this",
+            ),
+        )
     return found
 
 
-def _check_checkpoints(config: MatrixConfig, judge: PlannedJudge, at: At) -> None:
-    measured, said = config.evaluation.checkpoint_benchmarks, f"{at('checkpoints')} is true, but"
-    refuse(
-        (
-            judge.checkpoints and not config.evaluation.checkpoints,
-            f"{said} evaluation.checkpoints is not set; add it, or remove this",
-        ),
-        (
-            judge.checkpoints and measured is not None and not set(judge.benchmarks) & set(measured),
-            f"{said} evaluation.checkpoint_benchmarks holds nothing that it judges "
-            f"({', '.join(judge.benchmarks)}); add one of them there, or remove this",
-        ),
-    )
-
-
-@dataclass(frozen=True)
-class Answered:
-    """Rows of a benchmark whose answers a judge can read, and how many answers each policy gives to them."""
-
-    rows: list[Json]
-    answers: int
-
-
-def answered_rows(planned: PlannedBenchmark) -> Answered:
-    """What a judge can read of a benchmark: nothing where it has no answers (pairs, KL, lm-eval)."""
+def answered_rows(planned: BenchmarkEntry) -> tuple[list[Json], int]:
+    """Rows of a benchmark whose answers a judge can read, none where it has no answers (pairs, KL, lm-eval); and how many
+    answers each policy gives to them."""
     if planned.kind == LM_EVAL:
-        return Answered([], 0)
+        return [], 0
     built = benchmarks_registry.build(planned.kind, planned.params)
-    turns = [(row, len(built.turns_of(row))) for row in built.load(Path(planned.prompts), planned.limit)]
-    return Answered([row for row, n in turns if n], planned.samples * sum(n for _, n in turns))
+    turns = [(row, len(built.turns_of(row))) for row in built.load(planned.prompts, planned.limit)]
+    return [row for row, n in turns if n], planned.samples * sum(n for _, n in turns)
 
 
 def judged_metrics(judges: Sequence[PlannedJudge]) -> Measured:
@@ -86,82 +85,67 @@ def judged_metrics(judges: Sequence[PlannedJudge]) -> Measured:
     return {
         cell_name(benchmark, judge.name): (WIN_RATE, LENGTH_CONTROLLED, *(() if judge.compares else (SCORE,)))
         for judge in judges
-        for benchmark in judge.benchmarks
+        for benchmark in judge.answers
     }
 
 
 def _resolve(
-    judge: JudgeConfig, base: Path, at: At, rows: dict[str, Answered], log: Callable[[str], None]
+    judge: JudgeConfig, source: Source, at: At, rows: dict[str, tuple[list[Json], int]], log: Callable[[str], None]
 ) -> PlannedJudge:
-    kind = judge.kind
-    file = registry.source_file(kind)
-    if file is not None:  # relative to the matrix file, as all paths are
-        file = (base / file.expanduser()).resolve()
-        kind = f"{file}:{kind.rpartition(':')[2]}"
+    kind, base = source.placed(judge.kind), source.path.parent
     try:
         cls, names = registry.JUDGES.load(kind), registry.parameters(kind)
     except ValueError as error:
         raise UserError(f"{at('kind')} is {judge.kind!r}; {error}") from None
-    for key, value in judge.params.items():
-        if names is not None and key not in names:
-            shown = "not shown" if _SECRET.search(key) else repr(value)
-            raise UserError(
-                f"{at(key).replace(': ', ': unknown key ', 1)} (value {shown}); {nearest(key, [*_COMMON, *names])}"
-            )
-    try:
-        params, files = (
-            cls.placed(judge.params, base) if isinstance(cls, type) and issubclass(cls, Judge) else (judge.params, {})
-        )
-    except JudgeError as error:
-        key, _, problem = str(error).partition(" ")
-        raise UserError(f"{at(key)} {problem}") from None
-    if "serve" in params and kind == "llm":
-        params, files = _served(params, files, base, at, log)
-    _check_key(params, at, log)
+    unknown = next((key for key in judge.params if names is not None and key not in names), None)
+    if unknown is not None:
+        shown = "not shown" if _SECRET.search(unknown) else repr(judge.params[unknown])
+        hint = nearest(unknown, [*_COMMON, *(names or ())])
+        raise UserError(f"{at(unknown).replace(': ', ': unknown key ', 1)} (value {shown}); {hint}")
+    params: Json = judge.params
+    files: dict[str, str] = {}
+    if isinstance(cls, type) and issubclass(cls, Judge):
+        try:
+            params, files = cls.placed(judge.params, base)
+        except JudgeError as error:
+            key, _, problem = str(error).partition(" ")
+            raise UserError(f"{at(key)} {problem}") from None
+    if (
+        "serve" in params and kind == "llm"
+    ):  # found as the model of the matrix is; its content is part of the name it has
+        where, _, key = at("serve").rpartition(": ")
+        model = resolve_model(ModelConfig(name_or_path=str(params["serve"])), where, log, base, key)
+        files = files | {"serve": model_hash(model.path)}
+        name = params.get("model") or Path(model.name.rpartition(":")[2]).name
+        params = params | {"serve": str(model.path), "model": f"{name}-{files['serve'][:12]}"}
+    _check_key(params.get("api_key_env"), at("api_key_env"), log)
     try:
         built = registry.build(kind, params)
     except ValueError as error:
         key = next((key for key in params if re.search(rf"\b{re.escape(key)}\b", str(error))), "kind")
         raise UserError(f"{at(key)}: {error}") from None
-    benchmarks = _benchmarks(judge, built, at, {name: found.rows for name, found in rows.items()})
+    file = registry.source_file(kind)
+    judged = _benchmarks(judge, built, at, {name: found for name, (found, _) in rows.items()})
     return PlannedJudge(
-        name=judge.name,
+        **judge.model_dump(include={"name", "pairs", "checkpoints"}),
         kind=kind,
         params=params,
-        pairs=judge.pairs,
-        checkpoints=judge.checkpoints,
         compares=built.compares,
         code=None if file is None else file_hash(file),
         files=files,
-        benchmarks=benchmarks,
-        answers={name: rows[name].answers for name in benchmarks},
+        answers={name: rows[name][1] for name in judged},
     )
 
 
-def _served(
-    params: Json, files: dict[str, str], base: Path, at: At, log: Callable[[str], None]
-) -> tuple[Json, dict[str, str]]:
-    """The model that a judge serves, found as the model of the matrix is; its content is part of the name it is served by."""
-    wanted = ModelConfig.model_validate({"name_or_path": str(params["serve"])})
-    where, _, key = at("serve").rpartition(": ")
-    found = resolve_model(wanted, where, log, base, key)
-    digest = model_hash(found.path)
-    name = f"{params.get('model') or Path(found.name.rpartition(':')[2]).name}-{digest[:12]}"
-    return {**params, "serve": str(found.path), "model": name}, {**files, "serve": digest}
-
-
-def _check_key(params: Json, at: At, log: Callable[[str], None]) -> None:
+def _check_key(name: object, at: str, log: Callable[[str], None]) -> None:
     """An API key comes from the environment alone: refuse one that was written down, and say early that one is not set."""
-    name = params.get("api_key_env")
-    if name is None:
-        return
-    if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+    if name is not None and not (isinstance(name, str) and _VARIABLE.fullmatch(name)):
         raise UserError(
-            f"{at('api_key_env')} is not the name of an environment variable (value not shown); export the key in a "
+            f"{at} is not the name of an environment variable (value not shown); export the key in a "
             "variable and write its name, for example JUDGE_API_KEY"
         )
-    if not os.environ.get(name):
-        log(f"{at('api_key_env')} is {name!r}, which is not set: the judge will fail; export the key in it")
+    if name is not None and not os.environ.get(str(name)):
+        log(f"{at} is {name!r}, which is not set: the judge will fail; export the key in it")
 
 
 def _benchmarks(judge: JudgeConfig, built: Judge, at: At, rows: dict[str, list[Json]]) -> list[str]:
@@ -183,10 +167,8 @@ def _benchmarks(judge: JudgeConfig, built: Judge, at: At, rows: dict[str, list[J
                 f"{said}, whose rows have no {lacking!r}, which this judge reads; use another judge",
             ),
         )
-    if wanted is not None:
-        return list(wanted)
     fitting = [name for name in answered if all(key in row for key in built.context_keys for row in rows[name])]
-    if not fitting:
+    if wanted is None and not fitting:
         needed = f" whose rows hold {', '.join(built.context_keys)}" if built.context_keys else ""
         raise UserError(f"{at('kind')}: no benchmark has answers{needed}; add one, or remove the judge")
-    return fitting
+    return fitting if wanted is None else wanted

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from harness.config import MatrixConfig, MethodConfig, Source
-from harness.plan.draws import Draw, draw_of
-from harness.plan.model_hash import TRAIN_VERSION
+from harness.config import MatrixConfig, MethodConfig, Source, refuse
+from harness.plan.data import Draw, draw_of
+from harness.plan.references import TRAIN_VERSION
 from trainers.common import Json, UserError, file_hash, fingerprint, nearest, stable
 from trainers.common.plugins import is_file_target
 from trainers.rules import catalogue
@@ -112,40 +111,29 @@ class RunSpec:
 
 
 def _rule(method: MethodConfig, index: int, source: Source) -> tuple[str, str | None]:
-    rule = method.rule or method.name
+    rule = source.placed(method.rule or method.name)
+    path = Path(rule.rpartition(":")[0])
     if not is_file_target(rule):
         return rule, None
-    name, _, cls = rule.rpartition(":")
-    path = (source.path.parent / Path(name).expanduser()).resolve()
     if not path.is_file():
         where = source.at("methods", index, "rule")
-        raise UserError(f"{where} is {rule!r}; no such file: {path} (paths are relative to the matrix file)")
-    return f"{path}:{cls}", file_hash(path)
+        raise UserError(f"{where} is {method.rule!r}; no such file: {path} (paths are relative to the matrix file)")
+    return rule, file_hash(path)
 
 
 def _rule_params(method: MethodConfig, rule: str, point: Json, index: int, source: Source) -> Json:
+    given = {**method.params, **point}
     try:
-        params = objectives.validate(method.objective, rule, {**method.params, **point})
-    except (catalogue.RuleError, objectives.ObjectiveError) as error:
-        keys = [key for key in {**method.params, **point} if key in str(error)] or ["rule"]
-        where = source.where(("methods", index, keys[0]))
-        raise UserError(f"{where}: methods[{index}] ({method.name}): {error}") from None
-    for key, value in params.items():
-        try:
-            stable(value, key)
-        except TypeError as error:
-            where = source.where(("methods", index, key))
-            raise UserError(
-                f"{where}: methods[{index}] ({method.name}): {error}; give text or a finite number"
-            ) from None
-    return {key: _number(value, rule, key) for key, value in params.items()}
-
-
-def _number(value: Any, rule: str, key: str) -> Any:
-    """1 and 1.0 are the same where the rule's parameter is a float; otherwise `value` as it is."""
-    known = catalogue.info(rule).params.get(key)
-    is_float = known is not None and isinstance(known.default, float)
-    return float(value) if is_float and isinstance(value, int) and not isinstance(value, bool) else value
+        params = objectives.validate(method.objective, rule, given)
+        stable(params, "params")
+    except (catalogue.RuleError, objectives.ObjectiveError, TypeError) as error:
+        key = next((key for key in given if key in str(error)), "rule")
+        fix = "; give text or a finite number" if isinstance(error, TypeError) else ""
+        where = source.where(("methods", index, key))
+        raise UserError(f"{where}: methods[{index}] ({method.name}): {error}{fix}") from None
+    floats = {key for key, param in catalogue.info(rule).params.items() if isinstance(param.default, float)}
+    # 1 and 1.0 are the same where the rule's parameter is a float
+    return {key: float(value) if key in floats and type(value) is int else value for key, value in params.items()}
 
 
 def expand(config: MatrixConfig, source: Source) -> list[RunSpec]:
@@ -155,36 +143,34 @@ def expand(config: MatrixConfig, source: Source) -> list[RunSpec]:
     Raises:
         UserError: unknown rules or parameters, an empty grid, repeated seeds, methods or runs, a control without a parent.
     """
-    _check_names(config, source)
-    by_method: dict[str, list[RunSpec]] = {}
+    names = [method.name for method in config.methods]
+    for index, method in enumerate(config.methods):
+        where = source.where(("methods", index))
+        refuse(
+            (
+                method.name in names[:index],
+                f"{where}: duplicate method name {method.name!r}; names must be unique",
+            ),
+            *(
+                (not values, f"{where}: grid of {key} is empty; list at least one value")
+                for key, values in method.grid.items()
+            ),
+        )
+    by_method: dict[str, list[RunSpec]] = {name: [] for name in names}
     seen: dict[str, str] = {}
     # controls last, whatever the order in the file: they need their parents' runs
-    for index in sorted(range(len(config.methods)), key=lambda i: config.methods[i].parent is not None):
-        method = config.methods[index]
-        by_method[method.name] = []
-        for spec in _specs(config, method, index, source, by_method):
+    for index in sorted(range(len(names)), key=lambda i: config.methods[i].parent is not None):
+        for spec in _specs(config, config.methods[index], index, source, by_method):
             if spec.fingerprint in seen:
                 raise UserError(
                     f"{source.where(('methods', index))}: {spec.label} is the same run as {seen[spec.fingerprint]} "
                     "(same rule, parameters and seed); remove one of them"
                 )
             seen[spec.fingerprint] = spec.label
-            by_method[method.name].append(spec)
-    runs = [spec for method in config.methods for spec in by_method[method.name]]
+            by_method[spec.method].append(spec)
+    runs = [spec for name in names for spec in by_method[name]]
     rank = {seed: i for i, seed in enumerate(dict.fromkeys(run.seed for run in runs))}
     return sorted(runs, key=lambda run: (rank[run.seed], run.parent_run is not None))
-
-
-def _check_names(config: MatrixConfig, source: Source) -> None:
-    names: set[str] = set()
-    for index, method in enumerate(config.methods):
-        where = source.where(("methods", index))
-        if method.name in names:
-            raise UserError(f"{where}: duplicate method name {method.name!r}; names must be unique")
-        names.add(method.name)
-        for key, values in method.grid.items():
-            if not values:
-                raise UserError(f"{where}: grid of {key} is empty; list at least one value")
 
 
 def _seeds(config: MatrixConfig, method: MethodConfig, index: int, source: Source) -> list[int]:
@@ -218,9 +204,7 @@ def _specs(
         point = dict(zip(method.grid, values, strict=True))
         params = _rule_params(method, rule, point, index, source)
         for seed in _seeds(config, method, index, source):
-            draw = draw_of(config, method, seed, params.get("pref_beta"))
-            identity = _identity(config, method, rule, rule_file, params, training, seed, draw)
-            yield RunSpec(method.name, rule, seed, params, point, training, identity, method.objective, None, draw)
+            yield _spec(config, method, rule, rule_file, params, point, training, seed)
 
 
 def _controls(
@@ -228,52 +212,53 @@ def _controls(
 ) -> Iterator[RunSpec]:
     """One run for each of the parent's: same seed, hyper-parameters and training settings."""
     where = source.where(("methods", index, "parent") if method.parent is not None else ("methods", index))
+    named, info = f"{where}: methods[{index}] ({method.name})", catalogue.info(rule)
     names = ", ".join(m.name for m in config.methods if m.parent is None and m is not method)
-    if method.parent is None:
-        raise UserError(
-            f"{where}: methods[{index}] ({method.name}): rule {rule!r} is a control; add parent: one of {names}"
-        )
-    parents = known.get(method.parent)
-    if not parents:
-        raise UserError(
-            f"{where}: methods[{index}].parent is {method.parent!r}; it must be a method that is not a control: {names}"
-        )
-    if method.grid or method.training:
-        key = "grid" if method.grid else "training"
-        raise UserError(f"{source.at('methods', index, key)}: a control takes its parent's; remove {key}")
-    seeds = _seeds(config, method, index, source) if method.seeds is not None else [run.seed for run in parents]
-    lacking = sorted(set(seeds) - {run.seed for run in parents})
-    if lacking:
-        raise UserError(f"{where}: methods[{index}] ({method.name}): {method.parent!r} has no run of seed {lacking[0]}")
-    info = catalogue.info(rule)
-    for parent in (run for run in parents if run.seed in seeds):
-        if info.control == "formula" and parent.rule != "foodpo":
-            raise UserError(
-                f"{where}: methods[{index}]: rule {rule!r} inverts foodpo; {method.parent!r} has rule {parent.rule!r}"
+    parents, key = known.get(method.parent or "", []), "grid" if method.grid else "training"
+    refuse(
+        (method.parent is None, f"{named}: rule {rule!r} is a control; add parent: one of {names}"),
+        (
+            not parents,
+            f"{where}: methods[{index}].parent is {method.parent!r}; it must be a method that is not a control: {names}",
+        ),
+        (
+            bool(method.grid or method.training),
+            f"{source.at('methods', index, key)}: a control takes its parent's; remove {key}",
+        ),
+    )
+    theirs = [run.seed for run in parents]
+    seeds = theirs if method.seeds is None else _seeds(config, method, index, source)
+    refuse(
+        *((seed not in theirs, f"{named}: {method.parent!r} has no run of seed {seed}") for seed in sorted(seeds)),
+        *(
+            (
+                info.control == "formula" and run.rule != "foodpo",
+                f"{where}: methods[{index}]: rule {rule!r} inverts foodpo; {method.parent!r} has rule {run.rule!r}",
             )
-        inherited = {key: value for key, value in parent.params.items() if key in info.params}
-        params = _rule_params(method, rule, {**inherited, **method.params}, index, source)
-        draw = draw_of(config, method, parent.seed, None)
-        identity = _identity(config, method, rule, None, params, parent.training, parent.seed, draw)
-        chosen, training = parent.hyper, parent.training
-        yield RunSpec(
-            method.name, rule, parent.seed, params, chosen, training, identity, method.objective, parent, draw
-        )
+            for run in parents
+        ),
+    )
+    for run in parents:
+        if run.seed in seeds:
+            inherited = {key: value for key, value in run.params.items() if key in info.params}
+            params = _rule_params(method, rule, {**inherited, **method.params}, index, source)
+            yield _spec(config, method, rule, None, params, run.hyper, run.training, run.seed, run)
 
 
-def _identity(
+def _spec(
     config: MatrixConfig,
     method: MethodConfig,
     rule: str,
     rule_file: str | None,
     params: Json,
+    hyper: Json,
     training: Json,
     seed: int,
-    draw: Draw,
-) -> Json:
-    """What determines the numbers of a run. Keys that came later are there only where they differ from what was before."""
-    quantization = config.model.quantization
-    return {
+    parent: RunSpec | None = None,
+) -> RunSpec:
+    """A run. Keys of its identity that came later are there only where they differ from what was before."""
+    quantization, draw = config.model.quantization, draw_of(config, method, seed, params.get("pref_beta"))
+    identity = {
         "version": TRAIN_VERSION,
         "model": "unknown",
         "dtype": config.model.dtype,
@@ -290,42 +275,45 @@ def _identity(
         **({} if method.objective == "dpo" else {"objective": method.objective}),
         **({"draw": draw.identity} if draw.identity else {}),
     }
+    return RunSpec(method.name, rule, seed, params, hyper, training, identity, method.objective, parent, draw)
 
 
-# Part of a matrix: which of its runs a call works on. The matrix itself, and every fingerprint, stay as they are.
+def select(
+    specs: Sequence[RunSpec], only: Sequence[str] = (), exclude: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> tuple[list[RunSpec], list[RunSpec]]:
+    """Part of a matrix: which of its runs a call works on. The matrix itself, and every fingerprint, stay as they are.
 
+    Args:
+        only, exclude: names of methods or run ids. Empty means all, as for `seeds`.
 
-@dataclass(frozen=True)
-class Selection:
-    """What the user asked for; empty means all. `only` and `exclude` hold names of methods or run ids."""
-
-    only: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-
-
-def select(specs: Sequence[RunSpec], selection: Selection) -> tuple[list[RunSpec], list[RunSpec]]:
-    """The runs of `specs` to work on, in their order, and those of them taken in only as parents of selected controls.
+    Returns:
+        The runs to work on, in their order, and those of them taken in only as parents of selected controls.
 
     Raises:
         UserError: a name or seed that is not in the matrix, or a selection that leaves nothing.
     """
-    methods = list(dict.fromkeys(spec.method for spec in specs))
+    methods, known = list(dict.fromkeys(spec.method for spec in specs)), sorted({spec.seed for spec in specs})
     names = {*methods, *(spec.run_id for spec in specs)}
-    for option, wanted in (("--only", selection.only), ("--exclude", selection.exclude)):
-        for name in wanted:
-            if name not in names:
-                raise UserError(f"{option} {name}: no such method in the matrix; {nearest(name, methods)}")
-    seeds = sorted({spec.seed for spec in specs})
-    for seed in selection.seeds:
-        if seed not in seeds:
-            raise UserError(f"--seeds {seed}: the matrix has no run of this seed; it has {', '.join(map(str, seeds))}")
+    given = [("--only", name) for name in only] + [("--exclude", name) for name in exclude]
+    refuse(
+        *(
+            (name not in names, f"{option} {name}: no such method in the matrix; {nearest(name, methods)}")
+            for option, name in given
+        ),
+        *(
+            (
+                seed not in known,
+                f"--seeds {seed}: the matrix has no run of this seed; it has {', '.join(map(str, known))}",
+            )
+            for seed in seeds
+        ),
+    )
     chosen = {
         spec.run_id
         for spec in specs
-        if (not selection.only or {spec.method, spec.run_id} & set(selection.only))
-        and not {spec.method, spec.run_id} & set(selection.exclude)
-        and (not selection.seeds or spec.seed in selection.seeds)
+        if (not only or {spec.method, spec.run_id} & set(only))
+        and not {spec.method, spec.run_id} & set(exclude)
+        and (not seeds or spec.seed in seeds)
     }
     if not chosen:
         raise UserError(f"--only, --exclude and --seeds leave no run of the {len(specs)} in the matrix; widen them")

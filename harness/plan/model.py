@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.checks.settings import check_attention, check_quantization
-from harness.config import MatrixConfig, ModelConfig, Source
-from harness.plan.model_hash import model_hash
-from harness.plan.references import ResolvedModel, download, is_hub_id, resolve_model
+from harness.config import MatrixConfig, ModelConfig, Source, refuse
+from harness.plan.references import ResolvedModel, download, is_hub_id, model_hash, resolve_model
 from trainers.common import Json, UserError, cache_dir, file_hash, fingerprint, read_json
 
 #: A template that asks for the time, and the way it does so that can be answered once and for all.
@@ -49,7 +48,8 @@ def starting_model(
     settings = config.model
     check_quantization(config, source)
     check_attention(config, source, log)
-    template = _template(settings, source) if settings.chat_template is not None else template_of(model.path)
+    own = settings.chat_template is not None
+    template = _template(settings, source) if own else template_of(model.path)
     if template is None:
         raise UserError(
             f"{source.at('model', 'name_or_path')} is {model.name!r}, which has no chat template, and pairs are trained as "
@@ -57,13 +57,17 @@ def starting_model(
         )
     clock = _CLOCK.search(template) is not None
     if clock:
-        template = _frozen(template, day, source.at("model", "chat_template"))
+        template = _ASKS.sub(lambda asked: json.dumps(day.strftime(asked[2])), template)
         log(f"the chat template of {model.name} writes the date: {day} for all of this matrix (model.template_date)")
-    if settings.adapter is not None or settings.chat_template is not None or clock:
-        own = settings.chat_template is not None or clock
-        prepared = _prepared(settings, source, model, template if own else None, log)
-        return ResolvedModel(model.name, prepared, day.isoformat() if clock else None)
-    return model
+    if _CLOCK.search(template):  # a question that is not of the form strftime_now("%d %b %Y")
+        raise UserError(
+            f"{source.at('model', 'chat_template')}: the chat template asks for the time in a way that cannot be frozen; "
+            "give one without"
+        )
+    if settings.adapter is None and not own and not clock:
+        return model
+    prepared = _prepared(settings, source, model, template if own or clock else None, log)
+    return ResolvedModel(model.name, prepared, day.isoformat() if clock else None)
 
 
 def reference_model(
@@ -90,24 +94,10 @@ def reference_model(
 def _vocabulary(directory: Path) -> Json:
     """Token ids by text, from tokenizer.json; without one, its other files stand for it."""
     tokenizer = read_json(directory / "tokenizer.json")
-    if isinstance(tokenizer, dict):
-        added = {one["content"]: one["id"] for one in tokenizer.get("added_tokens", [])}
-        return {"vocabulary": (tokenizer.get("model") or {}).get("vocab"), "added": added}
-    return {path.name: file_hash(path) for path in sorted(directory.glob("tokenizer.model"))}
-
-
-def _frozen(template: str, day: date, where: str) -> str:
-    """The template with the day in the place of every question for the time.
-
-    Raises:
-        UserError: a question that is not of the form strftime_now("%d %b %Y").
-    """
-    told = _ASKS.sub(lambda asked: json.dumps(day.strftime(asked[2])), template)
-    if _CLOCK.search(told):
-        raise UserError(
-            f"{where}: the chat template asks for the time in a way that cannot be frozen; give one without"
-        )
-    return told
+    if not isinstance(tokenizer, dict):
+        return {path.name: file_hash(path) for path in directory.glob("tokenizer.model")}
+    added = {one["content"]: one["id"] for one in tokenizer.get("added_tokens", [])}
+    return {"vocabulary": (tokenizer.get("model") or {}).get("vocab"), "added": added}
 
 
 def _prepared(
@@ -116,9 +106,10 @@ def _prepared(
     from trainers.common.adapters import AdapterError
     from trainers.models.starting import StartError, prepare_start
 
-    adapter = _adapter(settings, source, log) if settings.adapter is not None else None
-    parts = {path.name: file_hash(path) for path in sorted(adapter.glob("adapter_*"))} if adapter is not None else None
-    dtype = settings.dtype if adapter is not None else None
+    adapter, parts, dtype = None, None, None
+    if settings.adapter is not None:
+        adapter, dtype = _adapter(settings, source, log), settings.dtype
+        parts = {path.name: file_hash(path) for path in adapter.glob("adapter_*")}
     key = fingerprint({"base": model_hash(model.path), "adapter": parts, "template": template, "dtype": dtype})
     target = cache_dir() / "starts" / key[:16]
     if adapter is not None and not target.is_dir():
@@ -147,12 +138,14 @@ def template_of(directory: Path) -> str | None:
 
 def _adapter(settings: ModelConfig, source: Source, log: Callable[[str], None]) -> Path:
     where, name = source.where(("model", "adapter")), str(settings.adapter)
-    path = source.path.parent / Path(name).expanduser()
-    if not path.is_dir() and not is_hub_id(name):
-        raise UserError(
-            f"{where}: model.adapter is {name!r}; no such directory: {path} (paths are relative to the matrix file)"
-        )
+    path = source.beside(name)
     if not path.is_dir():
+        refuse(
+            (
+                not is_hub_id(name),
+                f"{where}: model.adapter is {name!r}; no such directory: {path} (paths are relative to the matrix file)",
+            )
+        )
         path = download(ModelConfig(name_or_path=name, revision=settings.adapter_revision), where, log)
     for needed in ("adapter_config.json", "adapter_model.safetensors"):
         if not (path / needed).is_file():
@@ -163,11 +156,11 @@ def _adapter(settings: ModelConfig, source: Source, log: Callable[[str], None]) 
 
 
 def _template(settings: ModelConfig, source: Source) -> str:
-    where, path = source.where(("model", "chat_template")), source.path.parent / str(settings.chat_template)
+    path = source.beside(str(settings.chat_template))
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         raise UserError(
-            f"{where}: model.chat_template is {settings.chat_template!r}; no text file: {path} (paths are relative to the "
-            "matrix file)"
+            f"{source.at('model', 'chat_template')} is {settings.chat_template!r}; no text file: {path} (paths are relative to "
+            "the matrix file)"
         ) from None

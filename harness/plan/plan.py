@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from evals.job import BenchmarkEntry, Policy
 from harness.commands.data.learnability import Learnability
 from harness.config import MatrixConfig, Source
 from harness.plan.benchmarks import contamination_of
-from harness.plan.entries import PlannedBenchmark, PlannedJudge, Policy
-from harness.plan.machine import source_version, this_environment
+from harness.plan.judges import PlannedJudge
 from harness.plan.matrix import RunSpec
 from harness.plan.references import ResolvedModel
 from harness.state import Environment, RunRecord
+from harness.state.machine import source_version, this_environment
 from harness.state.policies import policy_entry
 from trainers.common import Json, fingerprint, now, scores_schema
 from trainers.formats.pairs import PreferencePair
@@ -30,11 +31,10 @@ class Plan:
     output: Path
     model: ResolvedModel
     model_hash: str
-    data_file: Path
     sets: dict[str, list[PreferencePair]]
     pool: int
     specs: list[RunSpec]
-    benchmarks: list[PlannedBenchmark]
+    benchmarks: list[BenchmarkEntry]
     judges: list[PlannedJudge]
     learnability: Learnability | None
     reference_model: ResolvedModel
@@ -61,8 +61,7 @@ class Plan:
     @cached_property
     def training_prompts(self) -> list[str]:
         """The last user message of every pair that any run trains on."""
-        found = {pair.id: pair.prompt[-1]["content"] for pairs in self.sets.values() for pair in pairs}
-        return list(found.values())
+        return list({p.id: p.prompt[-1]["content"] for pairs in self.sets.values() for p in pairs}.values())
 
     @property
     def reference_dir(self) -> Path:
@@ -137,7 +136,7 @@ class Plan:
 
     def train_job(self, spec: RunSpec) -> Json:
         """What harness.workers.train_worker needs for one run."""
-        model = self.config.model
+        model, reference = self.config.model, self.reference if self.config.model.reference is not None else None
         return {
             "fingerprint": spec.fingerprint,
             "objective": spec.objective,
@@ -150,8 +149,8 @@ class Plan:
                 "seed": spec.seed,
                 "model_path": str(self.model.path),
                 "weights_hash": self.model_hash,
-                "reference_path": str(self.reference_model.path) if self._has_reference else None,
-                "reference_hash": self.reference_hash if self._has_reference else None,
+                "reference_path": str(reference.path) if reference is not None else None,
+                "reference_hash": reference.fingerprint if reference is not None else None,
                 "dtype": model.dtype,
                 "attn_implementation": model.attn_implementation,
                 "trust_remote_code": model.trust_remote_code,
@@ -170,18 +169,13 @@ class Plan:
     @property
     def reference(self) -> Policy:
         """The reference, which every run is trained against and compared with."""
-        path = str(self.reference_model.path)
-        return Policy(scores_schema.REFERENCE, path, self.reference_hash, str(self.reference_dir))
-
-    @property
-    def _has_reference(self) -> bool:
-        return self.config.model.reference is not None
+        path, out = self.reference_model.path, self.reference_dir
+        return Policy(run_id=scores_schema.REFERENCE, path=path, fingerprint=self.reference_hash, out=out)
 
     def policies(self, trained: Sequence[RunSpec]) -> list[Policy]:
         """The reference and the trained runs."""
         return [self.reference, *(policy_entry(self, spec) for spec in trained)]
 
-    def cell_done(self, policy: Policy, benchmark: PlannedBenchmark) -> bool:
+    def cell_done(self, policy: Policy, benchmark: BenchmarkEntry) -> bool:
         """Whether a policy has valid scores on a benchmark."""
-        cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
-        return scores_schema.is_scored(Path(policy.out), benchmark.name, cell)
+        return scores_schema.is_scored(policy.out, benchmark.name, benchmark.cell(policy))

@@ -1,18 +1,21 @@
-"""What names in a matrix file stand for: `embedded:...`, local paths, hub ids."""
+"""What names in a matrix file stand for: `embedded:...`, local paths, hub ids; and what identifies a model."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import trainers
 from harness.config import ModelConfig, refuse
-from trainers.common import UserError, nearest
+from trainers.common import UserError, cache_dir, file_hash, fingerprint, nearest, read_json, write_json
 from trainers.formats.readers.hub import HUB
 from trainers.formats.source import split_reference
 from trainers.models.embedded import EmbeddedModelError, is_prepared, prepare_model, target_dir
 
+#: Raise when a change of `trainers` changes the numbers of a run, so that runs are trained again.
+TRAIN_VERSION = 2
 EMBEDDED = "embedded:"
 #: Packaged data by `set/split`, relative to the trainers package's data folder.
 DATA = {
@@ -36,8 +39,7 @@ def data_path(reference: str, base: Path, where: str, key: str) -> Path:
         if name not in DATA:
             raise UserError(f"{where}: {key} is {reference!r}; no such embedded data; {nearest(name, DATA)}")
         return Path(trainers.__path__[0]) / "data" / DATA[name]
-    path = Path(reference).expanduser()
-    path = path if path.is_absolute() else base / path
+    path = base / Path(reference).expanduser()
     if not path.is_file():
         raise UserError(
             f"{where}: {key} is {reference!r}; no such file: {path} (paths are relative to the matrix file)"
@@ -159,3 +161,21 @@ def checked_model_dir(path: Path, where: str) -> Path:
         ),
     )
     return path
+
+
+def model_hash(directory: Path) -> str:
+    """Identity of a checkpoint: weights, configuration, tokenizer and chat template, wherever it lies.
+
+    Hashes of large files are remembered in the user's cache directory by path, size and modification time.
+    """
+    store = cache_dir() / "file-hashes.json"
+    known: dict[str, str] = {}
+    with contextlib.suppress(OSError):  # only a cache
+        known = read_json(store) or {}
+    patterns = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "*.jinja", "vocab*", "merges*")
+    files = {path for pattern in patterns for path in Path(directory).glob(pattern) if path.is_file()}
+    keys = {path: f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in sorted(files)}
+    found = {path: known.get(key) or file_hash(path) for path, key in keys.items()}
+    if not known.keys() >= set(keys.values()):
+        write_json(store, known | {keys[path]: sha for path, sha in found.items()})
+    return fingerprint({path.name: sha for path, sha in found.items()})

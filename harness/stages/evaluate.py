@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from evals.job import Policy
 from evals.lm_eval.model import cache_path
 from evals.supervise import NOT_STARTED
-from harness.plan.entries import Policy
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import Progress
@@ -18,6 +18,8 @@ from harness.stages.report import outdate
 from harness.state import BACK_OFF_SECONDS, MAX_ATTEMPTS, Failure, RunStore, record_is_transient, set_aside
 from harness.state.policies import benchmarks_of, label_of, missing_steps, set_torn_aside, snapshot_policies
 from trainers.common import Json, scores_schema
+
+STAGE = "evaluate"
 
 
 class PolicyClock:
@@ -36,11 +38,10 @@ class PolicyClock:
 
     def see(self, event: Json) -> None:
         """Take note of an event; `time` is in seconds."""
-        if event["event"] == "policy_started":
-            self._begun = event["time"]
-        elif event["event"] == "benchmark_done":
+        if event["event"] == "benchmark_done":
             self._took[event["benchmark"]] = event["time"] - self._begun
             self.seconds[event["policy"]] += event["time"] - self._begun
+        if event["event"] in ("policy_started", "benchmark_done"):
             self._begun = event["time"]
 
     def left(self, event: Json) -> tuple[float, bool]:
@@ -49,9 +50,6 @@ class PolicyClock:
         place = names.index(event["benchmark"]) + 1 if event["benchmark"] in names else len(names)
         later = [self._took.get(name) for name in names[place:]]
         return event["eta_s"] + sum(took for took in later if took is not None), None not in later
-
-
-STAGE = "evaluate"
 
 
 def evaluate_policies(
@@ -66,11 +64,11 @@ def evaluate_policies(
         What failed, now or in an earlier call, by policy.
     """
     evaluation = _Evaluation(plan, trained, progress)
-    policies = [p for p in evaluation.policies if retry_failed or not evaluation.failed_before(p)]
-    skipped = [p for p in evaluation.policies if p not in policies]
-    before = {p.run_id: error for p in skipped if (error := RunStore(Path(p.out)).status().error) is not None}
+    told = {p.run_id: evaluation.failed_before(p) for p in evaluation.policies if not retry_failed}
+    before = {run_id: error for run_id, error in told.items() if error is not None}
     if before:
         progress.say(f"{len(before)} policies failed before with a permanent error; --retry-failed tries again")
+    policies = [p for p in evaluation.policies if p.run_id not in before]
     if not plan.benchmarks:
         policies = policies[1:]  # nothing is measured on the reference
     for policy in policies:
@@ -78,13 +76,11 @@ def evaluate_policies(
     policies = [p for p in policies if evaluation.is_complete(p) or not evaluation.is_torn(p)]
     failed: dict[str, Failure] = {}
     again = [p for p in policies if not evaluation.is_complete(p)]
-    if not again and plan.benchmarks:
-        progress.say(f"all {len(policies)} policies are evaluated")
     if again:
         outdate(plan)
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        if not again:
-            break
+    elif plan.benchmarks:
+        progress.say(f"all {len(policies)} policies are evaluated")
+    for attempt in range(1, MAX_ATTEMPTS + 1 if again else 1):
         if attempt > 1:
             seconds = BACK_OFF_SECONDS[attempt - 2]
             progress.say(
@@ -93,12 +89,39 @@ def evaluate_policies(
             time.sleep(seconds)
         progress.say(f"evaluating {len(again)} of {len(policies)} policies on {len(plan.benchmarks)} benchmarks")
         tried = {policy.run_id for policy in again}
-        now_failed = evaluation.run(again, attempt)
-        failed = {run_id: error for run_id, error in failed.items() if run_id not in tried} | now_failed
+        failed = {run_id: error for run_id, error in failed.items() if run_id not in tried}
+        failed |= evaluation.run(again, attempt)
         again = [p for p in again if p.run_id in failed and record_is_transient(failed[p.run_id])]
+        if not again:
+            break
     for policy in policies:
         evaluation.record(policy, failed.get(policy.run_id))
     return {**before, **failed}
+
+
+def _death(event: Json, name: str) -> str:
+    where = f" in {name}" if event.get("policy") else ""
+    why = f" of {event['error']}" if event.get("error") else f" (exit code {event['returncode']})"
+    then = "restarting it" if event.get("restarts", True) else "not restarted: the same would come again"
+    return f"the evaluation process died{where}{why}; {then}"
+
+
+#: What to say of an event of the worker; `name` is the policy it is about.
+_SAID: dict[str, Callable[[Json, str], str]] = {
+    "started": lambda event, name: "evaluation process started; starting the engine",
+    "engine_started": lambda event, name: f"engine started in {event['seconds']:.0f}s: {event['engine']}",
+    "engine_failed": lambda event, name: f"the engine did not start: {event['message'].strip()}",
+    "policy_done": lambda event, name: f"evaluated {name}",
+    "policy_failed": lambda event, name: (
+        f"failed {name}: {event['error']}: {event['message'].strip().partition(chr(10))[0]}"
+    ),
+    "parity": lambda event, name: (
+        f"greedy answers equal to {event['against']}: {event['agree']} of {event['total']}"
+        if event["reason"] is None
+        else f"parity with transformers not checked: {event['reason']}"
+    ),
+    "worker_died": _death,
+}
 
 
 class _Evaluation:
@@ -120,50 +143,47 @@ class _Evaluation:
 
     def fingerprint(self, policy: Policy) -> str:
         """Identity of all cells of a policy."""
-        benchmarks = benchmarks_of(self.plan, policy)
-        cells = [scores_schema.cell_fingerprint(policy.fingerprint, b.fingerprint) for b in benchmarks]
-        return scores_schema.digest(cells)
+        return scores_schema.digest([benchmark.cell(policy) for benchmark in benchmarks_of(self.plan, policy)])
 
     def is_complete(self, policy: Policy) -> bool:
         return all(self.plan.cell_done(policy, benchmark) for benchmark in benchmarks_of(self.plan, policy))
 
-    def failed_before(self, policy: Policy) -> bool:
-        """Whether an earlier call recorded a failure of these cells that would come again."""
-        status = RunStore(Path(policy.out)).status()
+    def failed_before(self, policy: Policy) -> Failure | None:
+        """The failure of these cells that an earlier call recorded, where it would come again."""
+        status = RunStore(policy.out).status()
         error = status.error if status.state == "failed" else None
-        return error is not None and error.cells == self.fingerprint(policy) and not record_is_transient(error)
+        again = error is not None and error.cells == self.fingerprint(policy) and not record_is_transient(error)
+        return error if again else None
 
     def set_damaged_aside(self, policy: Policy) -> None:
         """Quarantine scores, generations and kept results that are not what was marked, or cannot be read.
 
         Scores go with the generations they were computed from, and before them: a kill in between then loses neither.
         """
-        out = Path(policy.out)
-        store, fingerprint = RunStore(out), self.fingerprint(policy)
+        out, fingerprint = policy.out, self.fingerprint(policy)
+        store = RunStore(out)
         damaged = store.damaged(STAGE, fingerprint)
-        gone = policy is not self.policies[0] and store.weightless
-        if gone and damaged:  # scores of removed weights stand, also without their answers
-            damaged = [file for file in damaged if (out / file).is_file()]
-        bad, proved = damaged or [], store.files(STAGE) if damaged is not None else set()
+        gone = not policy.is_reference and store.weightless
+        # scores of removed weights stand, also without their answers
+        bad = [out / file for file in damaged or [] if not gone or (out / file).is_file()]
+        proved = {out / file for file in store.files(STAGE)} if damaged is not None else set()
         for benchmark in benchmarks_of(self.plan, policy):
             rows = scores_schema.generations_path(out, benchmark.name)
             scores = scores_schema.scores_path(out, benchmark.name)
             kept = [rows, scores_schema.logprobs_path(out, benchmark.name)]
             if not self.plan.cell_done(policy, benchmark):  # nothing reads them afterwards
-                kept += [
-                    scores_schema.logprobs_path(out / scores_schema.REPEAT, benchmark.name),
-                    cache_path(out, benchmark.name),
-                ]
-            unproved = [path for path in kept if str(path.relative_to(out)) not in proved and path.is_file()]
-            bad += [str(path.relative_to(out)) for path in unproved if not _is_readable(path)]
+                repeated = scores_schema.logprobs_path(out / scores_schema.REPEAT, benchmark.name)
+                kept += [repeated, cache_path(out, benchmark.name)]
+            bad += [path for path in kept if path not in proved and path.is_file() and not _is_readable(path)]
             if scores.is_file() and scores_schema.read_scores(out, benchmark.name) is None:
-                bad.append(str(scores.relative_to(out)))
-            if str(rows.relative_to(out)) in bad:
+                bad.append(scores)
+            if rows in bad:
                 scores.unlink(missing_ok=True)
-        for file in dict.fromkeys(bad):
-            if (out / file).is_file():
-                set_aside(out / file, out)
-            self.progress.say(f"{self.labels[policy.run_id]}: {file} is corrupt: quarantined, regenerating")
+        for path in dict.fromkeys(bad):
+            if path.is_file():
+                set_aside(path, out)
+            said = f"{path.relative_to(out)} is corrupt: quarantined, regenerating"
+            self.progress.say(f"{self.labels[policy.run_id]}: {said}")
         if not gone or bad:
             store.check(STAGE, fingerprint)
 
@@ -171,27 +191,23 @@ class _Evaluation:
         """Whether the weights of an intermediate checkpoint are corrupt: it is then quarantined, and not evaluated."""
         bad = set_torn_aside(policy) if "@" in policy.run_id else []
         if bad:
-            run = Path(policy.out).parents[1]
-            self.progress.say(
-                f"{self.labels[policy.run_id]}: {bad[0]} is corrupt: quarantined, not evaluated; to train it again, delete {run}"
-            )
+            said = f"{bad[0]} is corrupt: quarantined, not evaluated; to train it again, delete {policy.out.parents[1]}"
+            self.progress.say(f"{self.labels[policy.run_id]}: {said}")
         return bool(bad)
 
     def record(self, policy: Policy, error: Failure | None) -> None:
         """Mark a complete policy, or write down why it is not."""
-        out = Path(policy.out)
-        store = RunStore(out)
-        fingerprint = self.fingerprint(policy)
+        out, store, fingerprint = policy.out, RunStore(policy.out), self.fingerprint(policy)
         if error is not None:
             # settings of the engine that change no answer are not in the fingerprint: whether it starts now, only a try can tell
             cells = None if error.engine == NOT_STARTED else fingerprint
             more = {"attempts": error.attempts, "transient": record_is_transient(error), "cells": cells}
             store.fail(error.kind, error.message, error.traceback, **more)
-        elif self.is_complete(policy):
-            marked = store.is_done(STAGE, fingerprint, verify=False) and store.status().state == "done"
-            # the reference may have scored tokens again, for other policies, under another engine
-            if marked and not (self._ran and policy is self.policies[0] and store.damaged(STAGE, fingerprint)):
-                return
+            return
+        marked = store.is_done(STAGE, fingerprint, verify=False) and store.status().state == "done"
+        # the reference may have scored tokens again, for other policies, under another engine
+        anew = self._ran and policy.is_reference and store.damaged(STAGE, fingerprint)
+        if self.is_complete(policy) and (anew or not marked):
             names = [benchmark.name for benchmark in benchmarks_of(self.plan, policy)]
             places = (scores_schema.scores_path, scores_schema.generations_path, scores_schema.logprobs_path)
             paths = [path(out, name) for name in names for path in places]
@@ -206,65 +222,48 @@ class _Evaluation:
         from harness.executors.registry import executor_of
 
         self._ran = True
-        work = self.plan.output / "work"
+        work, config = self.plan.output / "work", self.plan.config
         others = [policy for policy in self.policies[:1] if policy not in policies]
         job = {
             "schema_version": scores_schema.SCHEMA_VERSION,
             "engine": {
-                **self.plan.config.evaluation.engine.model_dump(),
-                "trust_remote_code": self.plan.config.model.trust_remote_code,
-                "lora_rank": int((self.plan.config.lora or {}).get("r", 8)),
+                **config.evaluation.engine.model_dump(),
+                "trust_remote_code": config.model.trust_remote_code,
+                "lora_rank": int((config.lora or {}).get("r", 8)),
             },
             "base_model": str(self.plan.model.path),
             "events": str(work / "evaluate.events.jsonl"),
-            "policies": [one.entry for one in (*others, *policies)],
+            "policies": [one.model_dump(mode="json", exclude_unset=True) for one in (*others, *policies)],
             "skip": [policy.run_id for policy in others],
-            "benchmarks": [one.entry for one in self.plan.benchmarks],
+            "benchmarks": [one.model_dump(mode="json", exclude_unset=True) for one in self.plan.benchmarks],
         }
         with executor_of(self.plan) as executor:
-            result = executor.evaluate(job, work / "evaluate.json", self._show)
-        told = {p.run_id: result.failed[p.run_id] for p in policies if p.run_id in result.failed}
-        return {run_id: Failure.model_validate({**error, "attempts": attempt}) for run_id, error in told.items()}
+            told = executor.evaluate(job, work / "evaluate.json", self._show).failed
+        asked = [policy.run_id for policy in policies if policy.run_id in told]
+        return {run_id: Failure.model_validate({**told[run_id], "attempts": attempt}) for run_id in asked}
 
     def _show(self, event: Json) -> None:
-        progress, policy = self.progress, event.get("policy")
+        kind, policy = event["event"], event.get("policy") or ""
         self.clock.see(event)
-        name = f"[{self.order.get(policy or '', 0)}/{len(self.policies)}] {self.labels.get(policy or '', policy)}"
-        kind = event["event"]
-        if kind == "started":
-            progress.say("evaluation process started; starting the engine")
-        elif kind == "engine_started":
-            progress.say(f"engine started in {event['seconds']:.0f}s: {event['engine']}")
-        elif kind == "parity" and event["reason"] is None:
-            progress.say(f"greedy answers equal to {event['against']}: {event['agree']} of {event['total']}")
-        elif kind == "parity":
-            progress.say(f"parity with transformers not checked: {event['reason']}")
-        elif kind == "progress" and "tokens_per_second" in event:
-            left, whole = self.clock.left(event)
-            note = f"{event['tokens_per_second']:.0f} tokens/s{'' if whole else ', this benchmark'}"
-            progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"], left, note)
-        elif kind == "progress":
-            progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"])
-        elif kind == "policy_done":
-            progress.end(f"evaluated {name}")
+        name = f"[{self.order.get(policy, 0)}/{len(self.policies)}] {self.labels.get(policy, policy)}"
+        if kind == "progress":
+            rate, left, whole = event.get("tokens_per_second"), None, True
+            if rate is not None:
+                left, whole = self.clock.left(event)
+            note = "" if rate is None else f"{rate:.0f} tokens/s{'' if whole else ', this benchmark'}"
+            what = f"evaluate {name}: {event['benchmark']}"
+            self.progress.tick(what, event["done"], event["total"], left, note)
+        elif kind in _SAID:
+            self.progress.end(_SAID[kind](event, name))
+        if kind == "policy_done":
             self.record(next(p for p in self.policies if p.run_id == policy), None)
-        elif kind == "policy_failed":
-            progress.end(f"failed {name}: {event['error']}: {event['message'].strip().partition(chr(10))[0]}")
-        elif kind == "engine_failed":
-            progress.say(f"the engine did not start: {event['message'].strip()}")
-        elif kind == "worker_died":
-            why = f" of {event['error']}" if event.get("error") else f" (exit code {event['returncode']})"
-            then = "restarting it" if event.get("restarts", True) else "not restarted: the same would come again"
-            progress.end(f"the evaluation process died{f' in {name}' if policy else ''}{why}; {then}")
 
 
 def _is_readable(path: Path) -> bool:
     """Whether every whole line of a JSONL file is JSON; a torn last line is the worker's to cut off."""
-    data = path.read_bytes()
     try:
-        for line in data[: data.rfind(b"\n") + 1].splitlines():
-            if line.strip():
-                json.loads(line)
+        for line in filter(bytes.strip, path.read_bytes().rpartition(b"\n")[0].splitlines()):
+            json.loads(line)
     except ValueError:
         return False
     return True

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from evals.judges.worker import DONE, CellEntry, cell_name, discard, record_path, write_failure
+from evals.judges.worker import DONE, CellEntry, JudgeEntry, cell_name, discard, record_path, write_failure
 from evals.supervise import run_worker
 from harness.forecast.estimate import events_path as events_path_of
-from harness.plan.entries import JudgeCell, PlannedJudge
+from harness.plan.judges import PlannedJudge
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.stages.report import outdate
-from harness.state.judged_files import is_recorded, keep_checksums, set_damaged_aside
 from harness.state.policies import benchmarks_of, snapshot_policies
-from trainers.common import EventTail, Json, file_hash, fingerprint, read_json, scores_schema, tail
+from harness.state.records import differing, verified, with_checksum
+from harness.state.store import JUDGED, set_aside
+from trainers.common import EventTail, Json, file_hash, fingerprint, read_json, scores_schema, tail, write_json
 
 #: Raise when a change of `evals.judges.worker` changes what it writes.
 #: 1 did not write where prompt perplexities are from, and not what the judge wrote; 2 took styles of prompts for clusters.
@@ -34,60 +35,62 @@ def judge_policies(plan: Plan, progress: Progress) -> list[str]:
     Returns:
         `<benchmark>@<judge>` of what is not judged.
     """
-    cells = list(_cells(plan))
+    of_judge = {judge.name: list(_cells(plan, judge)) for judge in plan.judges}
+    cells = [cell for found in of_judge.values() for cell in found]
     for cell in cells:
-        for file in set_damaged_aside(plan, cell):
+        for file in _set_damaged_aside(plan, cell):
             progress.say(f"{file} is corrupt: quarantined, regenerating")
-    waiting = [cell for cell in cells if not _is_done(plan, cell)]
+    waiting = [cell.name for cell in cells if not _is_done(plan, cell)]
     if waiting:
         outdate(plan)
-        progress.say(f"judging: {', '.join(cell.name for cell in waiting)}")
-    for entry in plan.judges:
-        mine = [cell for cell in waiting if cell.judge == entry.name]
-        if mine:
-            _Judge(plan, entry, progress).run(mine)
+        progress.say(f"judging: {', '.join(waiting)}")
+    for judge in plan.judges:
+        if mine := [cell for cell in of_judge[judge.name] if cell.name in waiting]:
+            _Judge(plan, judge, progress).run(mine)
     failed = [cell.name for cell in cells if not _is_done(plan, cell)]
     for cell in cells:
-        if cell.name not in failed and (cell in waiting or not is_recorded(plan, cell)):
-            keep_checksums(plan, cell)
+        if cell.name not in failed and (cell.name in waiting or _sums(plan, cell) is None):
+            _keep_checksums(plan, cell)
     for name in failed:
         error = (_record(plan, name) or {}).get("error") or {"class": "JudgeError", "message": "no record written"}
         progress.say(f"failed: judge {name}: {error['class']}: {error['message']}")
     return failed
 
 
-def _cells(plan: Plan) -> Iterator[JudgeCell]:
-    """Every judge on every benchmark of it, with the policies that have answers and the pairs to compare."""
-    benchmarks, reference = {entry.name: entry for entry in plan.benchmarks}, plan.reference
-    for judge in plan.judges:
-        for name in judge.benchmarks:
-            benchmark = benchmarks[name]
-            specs = [s for s in plan.specs if plan.cell_done(plan.policies([s])[1], benchmark)]
-            if not specs or not plan.cell_done(reference, benchmark):
-                continue  # nothing to compare yet, or the reference failed, which fails the matrix by itself
-            policies = plan.policies(specs)
-            kept = snapshot_policies(plan, specs) if judge.checkpoints else []
-            kept = [p for p in kept if benchmark in benchmarks_of(plan, p) and plan.cell_done(p, benchmark)]
-            policies += kept
-            answers = {p.run_id: scores_schema.generations_path(Path(p.out), name) for p in policies}
-            pairs = pairs_of(specs, judge.pairs) + [(p.run_id, scores_schema.REFERENCE) for p in kept]
-            identity = {
-                "version": JUDGE_VERSION,
-                "judge": {"kind": judge.kind, "params": judge.params, "code": judge.code, "files": judge.files},
-                "benchmark": benchmark.fingerprint,
-                "pairs": pairs,
-                "answers": {run_id: file_hash(path) if path.is_file() else None for run_id, path in answers.items()},
-            }
-            name = cell_name(name, judge.name)
-            yield JudgeCell(name, judge.name, benchmark, policies, pairs, fingerprint(identity))
+def _cells(plan: Plan, judge: PlannedJudge) -> Iterator[CellEntry]:
+    """A judge on every benchmark of it, with the policies that have answers and the pairs to compare."""
+    for benchmark in (one for one in plan.benchmarks if one.name in judge.answers):
+        reference, *every = plan.policies(plan.specs)
+        done = {policy.run_id: policy for policy in every if plan.cell_done(policy, benchmark)}
+        specs = [spec for spec in plan.specs if spec.run_id in done]
+        if not specs or not plan.cell_done(reference, benchmark):
+            continue  # nothing to compare yet, or the reference failed, which fails the matrix by itself
+        kept = snapshot_policies(plan, specs) if judge.checkpoints else []
+        kept = [p for p in kept if benchmark in benchmarks_of(plan, p) and plan.cell_done(p, benchmark)]
+        policies = [reference, *done.values(), *kept]
+        answers = {p.run_id: scores_schema.generations_path(p.out, benchmark.name) for p in policies}
+        pairs = pairs_of(specs, judge.pairs) + [(p.run_id, scores_schema.REFERENCE) for p in kept]
+        identity = {
+            "version": JUDGE_VERSION,
+            "judge": judge.model_dump(include={"kind", "params", "code", "files"}),
+            "benchmark": benchmark.fingerprint,
+            "pairs": pairs,
+            "answers": {run_id: file_hash(path) if path.is_file() else None for run_id, path in answers.items()},
+        }
+        yield CellEntry(
+            name=cell_name(benchmark.name, judge.name),
+            benchmark=benchmark,
+            policies=policies,
+            pairs=pairs,
+            fingerprint=fingerprint(identity),
+        )
 
 
 def pairs_of(specs: Sequence[RunSpec], which: str) -> list[tuple[str, str]]:
     """Every policy against the reference; with `all`, also every two methods (or settings of one) with the same seed."""
     pairs = [(spec.run_id, scores_schema.REFERENCE) for spec in specs]
-    if which == "all":
-        pairs += [(a.run_id, b.run_id) for a, b in combinations(specs, 2) if a.seed == b.seed]
-    return pairs
+    both = combinations(specs, 2) if which == "all" else ()
+    return pairs + [(a.run_id, b.run_id) for a, b in both if a.seed == b.seed]
 
 
 def _record(plan: Plan, cell: str) -> Json | None:
@@ -95,12 +98,46 @@ def _record(plan: Plan, cell: str) -> Json | None:
     return record if isinstance(record, dict) else None
 
 
-def _is_done(plan: Plan, cell: JudgeCell) -> bool:
+def _is_done(plan: Plan, cell: CellEntry) -> bool:
     record = _record(plan, cell.name) or {}
-    if record.get("fingerprint") != cell.fingerprint or record.get("state") != DONE:
-        return False
-    scored = all(scores_schema.is_scored(Path(p.out), cell.name, cell.fingerprint) for p in cell.policies)
-    return scored and record_path(plan.output, cell.name).with_suffix(".jsonl").is_file()
+    return (
+        (record.get("fingerprint"), record.get("state")) == (cell.fingerprint, DONE)
+        and all(scores_schema.is_scored(p.out, cell.name, cell.fingerprint) for p in cell.policies)
+        and record_path(plan.output, cell.name).with_suffix(".jsonl").is_file()
+    )
+
+
+# Checksums of what a judge wrote, so that corrupt comparisons and scores are quarantined and regenerated.
+
+
+def _sums_path(plan: Plan, cell: CellEntry) -> Path:
+    return plan.output / "shared" / JUDGED / f"{cell.name}.json"
+
+
+def _sums(plan: Plan, cell: CellEntry) -> dict[str, str] | None:
+    """Checksums of exactly this judging by path in the output, or None. Earlier versions kept none."""
+    record = verified(read_json(_sums_path(plan, cell))) or {}
+    return record["files"] if record.get("fingerprint") == cell.fingerprint else None
+
+
+def _keep_checksums(plan: Plan, cell: CellEntry) -> None:
+    """Write down what the files of a judged cell are; call it when all of them are there."""
+    account = record_path(plan.output, cell.name)
+    scores = [scores_schema.scores_path(policy.out, cell.name) for policy in cell.policies]
+    files = [path for path in (account, account.with_suffix(".jsonl"), *scores) if path.is_file()]
+    sums = {str(path.relative_to(plan.output)): file_hash(path) for path in files}
+    write_json(_sums_path(plan, cell), with_checksum({"fingerprint": cell.fingerprint, "files": sums}))
+
+
+def _set_damaged_aside(plan: Plan, cell: CellEntry) -> list[str]:
+    """Quarantine files of a judged cell that are not what was written; returns them."""
+    bad = differing(plan.output, _sums(plan, cell) or {})
+    for name in bad:
+        if (plan.output / name).is_file():
+            set_aside(plan.output / name, plan.output)
+    if bad:  # last: a kill before it leaves files missing, which is seen again
+        _sums_path(plan, cell).unlink()
+    return bad
 
 
 class _Judge:
@@ -110,57 +147,48 @@ class _Judge:
         self.plan, self.entry, self.progress = plan, entry, progress
         self.work = plan.output / "work"
 
-    def run(self, cells: Sequence[JudgeCell]) -> None:
+    def run(self, cells: Sequence[CellEntry]) -> None:
         """Judge `cells`, starting the worker again when it dies; each ends with a record on disk."""
         folders = [self.plan.reference_dir, *(self.plan.run_dir(spec) for spec in self.plan.specs)]
-        folders += [Path(policy.out) for policy in snapshot_policies(self.plan, self.plan.specs)]
+        folders += [policy.out for policy in snapshot_policies(self.plan, self.plan.specs)]
         for cell in cells:
             discard(self.plan.output, cell.name, folders)
         todo, crashes = list(cells), 0
-        while todo:
-            ended, replies, code = self._once(todo)
+        while todo and crashes < MAX_CRASHES:
+            ended, replied, code = self._once(todo)
             todo = [cell for cell in todo if cell.name not in ended]
-            if not todo:
-                break
-            crashes = 1 if ended or replies else crashes + 1
-            self.progress.end(f"the process of judge {self.entry.name} died with exit code {code}")
-            if crashes >= MAX_CRASHES:
-                log = self.work / "judge.log"
-                message = f"the judge's process died {crashes} times (exit code {code}); see {log}: {tail(log, 3)}"
-                for cell in todo:
-                    told = CellEntry.model_validate(cell.entry)
-                    error = {"class": "JudgeCrashed", "message": message}
-                    write_failure(self.plan.output, told, self.entry.name, error)
-                break
+            if todo:
+                crashes = 1 if ended or replied else crashes + 1
+                self.progress.end(f"the process of judge {self.entry.name} died with exit code {code}")
+        for cell in todo:
+            log = self.work / "judge.log"
+            message = f"the judge's process died {crashes} times (exit code {code}); see {log}: {tail(log, 3)}"
+            write_failure(self.plan.output, cell, self.entry.name, {"class": "JudgeCrashed", "message": message})
         self.progress.clear()
 
-    def _once(self, cells: Sequence[JudgeCell]) -> tuple[set[str], bool, int | None]:
+    def _once(self, cells: Sequence[CellEntry]) -> tuple[set[str], bool, int | None]:
         """One worker process: the cells it ended, whether a reply came, and its exit code."""
         job_path, events_path = self.work / "judge.json", events_path_of(self.plan, self.entry.name)
         events_path.unlink(missing_ok=True)
-        judge = {key: getattr(self.entry, key) for key in ("name", "kind", "params", "code")}
         job = {
             "schema_version": scores_schema.SCHEMA_VERSION,
             "parent": os.getpid(),
             "events": str(events_path),
             "out": str(self.plan.output),
             "cache": str(self.plan.output / "shared" / "judgements.jsonl"),
-            "judge": judge,
-            "cells": [cell.entry for cell in cells],
+            "judge": self.entry.model_dump(mode="json", include=set(JudgeEntry.model_fields)),
+            "cells": [cell.model_dump(mode="json", exclude_unset=True) for cell in cells],
         }
-        scores_schema.write_json(job_path, job)
-        ended: set[str] = set()
-        replies: list[Json] = []
+        write_json(job_path, job)
+        told: list[Json] = []
 
         def take(event: Json) -> None:
-            if event["event"] == "progress":
-                replies.append(event)
-            elif event["event"] == "cell_done":
-                ended.add(event["cell"])
+            told.append(event)
             self._show(event)
 
         code = run_worker("evals.judges.worker", job_path, self.work / "judge.log", EventTail(events_path), take)
-        return ended, bool(replies), code
+        ended = {event["cell"] for event in told if event["event"] == "cell_done"}
+        return ended, any(event["event"] == "progress" for event in told), code
 
     def _show(self, event: Json) -> None:
         if event["event"] == "progress":

@@ -17,7 +17,7 @@ from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.state import RunRecord, RunStore, read_run
 from harness.state.policies import published_dir
-from trainers.common import Json, UserError, read_json, scores_schema, write_bytes
+from trainers.common import Json, UserError, scores_schema, write_bytes
 from trainers.common.plugins import is_file_target
 from trainers.common.training_schema import ADAPTER_DIR, BETA_HEAD, MODEL_CARD, TRAIN_RESULT
 from trainers.rules import catalogue
@@ -62,17 +62,14 @@ def upload_folder(plan: Plan, spec: RunSpec) -> Iterator[Path]:
     """The folder to upload. An adapter's configuration names the starting model as the matrix does, not where it lies here."""
     folder = published_dir(plan.run_dir(spec))
     assert folder is not None  # a run that is done has one
-    if folder.name != ADAPTER_DIR:
-        yield folder
-        return
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(shutil.copytree(folder, Path(scratch) / folder.name))
-        config = json.loads((copy / "adapter_config.json").read_text(encoding="utf-8"))
-        name = plan.config.model.name_or_path
-        config["base_model_name_or_path"] = _public(name)
-        config["revision"] = plan.config.model.revision
-        (copy / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
-        yield copy
+        if folder.name == ADAPTER_DIR:
+            folder = Path(shutil.copytree(folder, Path(scratch) / folder.name))
+            file, model = folder / "adapter_config.json", plan.config.model
+            config = json.loads(file.read_text(encoding="utf-8"))
+            config |= {"base_model_name_or_path": _public(model.name_or_path), "revision": model.revision}
+            file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+        yield folder
 
 
 def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], None]) -> int:
@@ -88,11 +85,11 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
 
     place = plan.config.push_to_hub
     assert place is not None  # check_push came first
-    api, pushed = HfApi(), 0
+    api, done = HfApi(), [spec for spec in specs if RunStore(plan.run_dir(spec)).status().state == "done"]
     for spec in specs:
-        if RunStore(plan.run_dir(spec)).status().state != "done":
+        if spec not in done:
             log(f"not uploaded (not finished): {spec.label}")
-            continue
+    for spec in done:
         name = f"{place.prefix}-{spec.run_id}"
         try:
             api.create_repo(name, private=place.private, exist_ok=True)
@@ -104,8 +101,7 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"--push: {name} could not be uploaded ({reason}); nothing local is lost: retry") from None
         log(f"uploaded {spec.label} to {name}")
-        pushed += 1
-    return pushed
+    return len(done)
 
 
 # README.md of a trained policy: where it comes from, with what, and how it did. Made from the run's files alone.
@@ -116,12 +112,10 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
 def write_card(run_dir: Path, matrix: str) -> Path | None:
     """Write the card of a finished run into its policy (its adapter where it kept no merged weights), by one rename; None where
     there is no policy or nothing changed."""
-    policy = published_dir(run_dir)
-    record = read_run(run_dir)
+    policy, record = published_dir(run_dir), read_run(run_dir)
     if policy is None or record is None:
         return None
-    text = card(run_dir, record, matrix).encode()
-    path = policy / MODEL_CARD
+    path, text = policy / MODEL_CARD, card(run_dir, record, matrix).encode()
     if path.is_file() and path.read_bytes() == text:
         return None
     write_bytes(path, text)
@@ -132,19 +126,29 @@ def card(run_dir: Path, record: RunRecord, matrix: str) -> str:
     """The card's text: front matter the hub reads, then provenance, metrics and how to load it."""
     base = record.model.name if record.model is not None else ""
     alone = published_dir(run_dir) == run_dir / ADAPTER_DIR
-    head: Json = {"library_name": "peft" if alone else "transformers", "pipeline_tag": "text-generation"}
-    if base.count("/") == 1 and not _is_path(base):
-        head |= {"base_model": base}
-    head |= {"tags": ["trl", record.objective or "dpo", "preference-optimization", f"beta-{_rule(record)}"]}
-    head |= _model_index(run_dir, record.run_id)
+    scores = [scores_schema.read_json(path) for path in sorted((run_dir / scores_schema.SCORES).glob("*.json"))]
+    head: Json = {
+        "library_name": "peft" if alone else "transformers",
+        "pipeline_tag": "text-generation",
+        **({"base_model": base} if base.count("/") == 1 and not _is_path(base) else {}),
+        "tags": ["trl", record.objective or "dpo", "preference-optimization", f"beta-{_rule(record)}"],
+        **_model_index(scores, record.run_id),
+    }
+    use = [_USE]
+    if alone:
+        use.append("This is a LoRA adapter: with `peft` installed, the starting model named above is loaded with it.")
+    elif (run_dir / ADAPTER_DIR).is_dir():
+        use.append(f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too.")
+    if (run_dir / BETA_HEAD).is_file():
+        use.append(f"The run holds the learned beta head as `{BETA_HEAD}`; generation does not need it.")
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {record.run_id}",
         f"One run of the matrix `{_plain(matrix)}`: method `{record.method}`, seed {record.seed}. A single seed says "
         "little about a method; the report of the whole matrix compares methods over all seeds, with intervals.",
         _provenance(record, run_dir),
-        _metrics(run_dir),
-        _loading(run_dir, alone),
+        _metrics(scores),
+        *use,
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -182,40 +186,34 @@ def _settings(values: Mapping[str, Any] | None) -> str:
 def _provenance(record: RunRecord, run_dir: Path) -> str:
     data, model = record.data, record.model
     assert data is not None and model is not None  # a finished run has both
-    rule, result = _rule(record), read_json(run_dir / TRAIN_RESULT)
+    rule, result = _rule(record), scores_schema.read_json(run_dir / TRAIN_RESULT)
     known = catalogue.BUILTIN.get(rule)
-    train = data.train
-    sources = [train] if isinstance(train, str) else [str(one["source"]) for one in train]
-    rows: list[tuple[Any, ...]] = [
+    sources = [data.train] if isinstance(data.train, str) else [str(one["source"]) for one in data.train]
+    rows: list[tuple[Any, Any]] = [
         ("starting model", _public(model.name)),
         ("its weights (SHA-256)", model.weights_hash),
         ("objective", record.objective or "dpo"),
         ("rule for beta", f"{rule}: {known.summary}" if known else rule),
         ("parameters", _settings(record.params)),
-        ("control of", record.parent) if record.parent else (),
+        ("control of", record.parent or None),
         ("training pairs", f"{data.n_pairs} from {', '.join(map(_public, sources))}"),
         ("their content (SHA-256)", data.content_hash),
         ("training settings", _settings(record.training)),
         ("LoRA", _settings(record.lora) if record.lora is not None else "none: all weights"),
         ("seed", record.seed),
         ("fingerprint", record.fingerprint),
+        ("steps, pairs", f"{result['steps']}, {result['examples']}" if result else None),
+        ("precision", result.get("precision")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
-    if isinstance(result, dict):
-        rows.append(("steps, pairs", f"{result['steps']}, {result['examples']}"))
-        rows.append(("precision", result["precision"]) if "precision" in result else ())
-    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())))
-    return "## Provenance\n\n" + _table(("what", "value"), [row for row in rows if row])
-
-
-def _scores(run_dir: Path) -> list[Json]:
-    return [scores_schema.read_json(path) for path in sorted((run_dir / scores_schema.SCORES).glob("*.json"))]
+    return "## Provenance\n\n" + _table(("what", "value"), [row for row in rows if row[1] is not None])
 
 
 def _primary(scores: Json) -> Json:
     return dict(scores.get("metrics", {}).get(scores.get("primary_metric"), {}))
 
 
-def _model_index(run_dir: Path, name: str) -> Json:
+def _model_index(every: Sequence[Json], name: str) -> Json:
     """`model-index` of the front matter: the primary metric of every benchmark, as the hub shows them on a model's page."""
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
@@ -228,7 +226,7 @@ def _model_index(run_dir: Path, name: str) -> Json:
             metric_type=scores["primary_metric"],
             metric_value=_primary(scores)["value"],
         )
-        for scores in _scores(run_dir)
+        for scores in every
         if _primary(scores).get("value") is not None
     ]
     return {"model-index": eval_results_to_model_index(name, results)} if results else {}
@@ -242,29 +240,30 @@ def eval_results(run_dir: Path) -> dict[str, str]:
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
     files = {}
-    for scores in _scores(run_dir):
+    for scores in map(scores_schema.read_json, sorted((run_dir / scores_schema.SCORES).glob("*.json"))):
         dataset, metric = scores.get("dataset") or {}, _primary(scores)
-        if dataset.get("id") is None or metric.get("value") is None:
-            continue
-        notes = [f"{scores['primary_metric']}", f"{scores['num_fewshot']}-shot", f"{metric['n']} documents"]
-        entry = EvalResultEntry(
-            dataset_id=dataset["id"],
-            task_id=scores["task"],
-            value=metric["value"],
-            notes=", ".join([*notes, f"lm-eval {scores['versions']['lm_eval']}"]),
-        )
-        files[f"{scores['benchmark']}.yaml"] = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+        if dataset.get("id") is not None and metric.get("value") is not None:
+            shots, version = f"{scores['num_fewshot']}-shot", f"lm-eval {scores['versions']['lm_eval']}"
+            entry = EvalResultEntry(
+                dataset_id=dataset["id"],
+                task_id=scores["task"],
+                value=metric["value"],
+                notes=", ".join([scores["primary_metric"], shots, f"{metric['n']} documents", version]),
+            )
+            text = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+            files[f"{scores['benchmark']}.yaml"] = text
     return files
 
 
-def _metrics(run_dir: Path) -> str:
+def _metrics(every: Sequence[Json]) -> str:
     rows = []
-    for scores in _scores(run_dir):
+    for scores in every:
         for name, metric in scores.get("metrics", {}).items():
             value, error = metric.get("value"), metric.get("stderr")
             shown = "undefined" if value is None else f"{value:.4g}"
-            spread = "" if error is None else f"{error:.2g}"
-            rows.append((scores["benchmark"], name, shown, spread, metric.get("n", "")))
+            rows.append(
+                (scores["benchmark"], name, shown, "" if error is None else f"{error:.2g}", metric.get("n", ""))
+            )
     return "## Measured\n\n" + _table(("benchmark", "metric", "value", "standard error", "n"), rows) if rows else ""
 
 
@@ -276,14 +275,3 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("PATH_OR_ID")
 tokenizer = AutoTokenizer.from_pretrained("PATH_OR_ID")
 ```"""
-
-
-def _loading(run_dir: Path, alone: bool) -> str:
-    parts = [_USE]
-    if alone:
-        parts.append("This is a LoRA adapter: with `peft` installed, the starting model named above is loaded with it.")
-    elif (run_dir / ADAPTER_DIR).is_dir():
-        parts.append(f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too.")
-    if (run_dir / BETA_HEAD).is_file():
-        parts.append(f"The run holds the learned beta head as `{BETA_HEAD}`; generation does not need it.")
-    return "\n\n".join(parts)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import time
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+
+import psutil
 
 from harness.executors.registry import settings_of
 from harness.plan.matrix import RunSpec
@@ -13,17 +19,19 @@ from harness.stages.evaluate import evaluate_policies
 from harness.stages.judge import judge_policies
 from harness.stages.report import make_report, outdate, write_contamination
 from harness.stages.train import TooManyFailures, train_runs
-from harness.state import Environment, RunStore, record_is_transient
+from harness.state import Environment, RunStore, record_is_transient, whole_rows
 from harness.state.clean import remove_path, temporary
-from harness.state.environment import mismatches, note_trainer
+from harness.state.machine import mismatches, note_trainer
 from harness.state.policies import policy_entry
 from harness.state.run_locks import RunClaims
-from harness.workers.orphans import wait_for_orphan
 from harness.workers.signals import StopSignals
 
 
 class Untrained(Exception):
     """Trained runs whose files turned out corrupt and were quarantined."""
+
+
+Stores = dict[str, RunStore]
 
 
 def run_matrix(
@@ -55,24 +63,19 @@ def run_matrix(
     for path in temporary(plan.output):
         remove_path(path)
     specs = list(plan.specs if selected is None else selected)
-    stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in plan.specs}
-    for spec in plan.specs:
-        for path in stores[spec.run_id].create(plan.run_record(spec)):
-            progress.say(f"{spec.label}: {path.relative_to(plan.run_dir(spec))} is corrupt: quarantined, regenerating")
-    waiting = _waiting(plan, specs, stores, progress)
+    stores = _stores(plan, progress)
+    waiting = [spec for spec in specs if _is_untrained(plan, spec, stores[spec.run_id], progress)]
     if finish_only and any(stores[spec.run_id].status().state != "failed" for spec in waiting):
         raise Untrained
     settled = waiting if finish_only else [] if retry_failed else _settled(waiting, stores)
     waiting = [spec for spec in waiting if spec not in settled]
     _compare_environments(plan, waiting, stores, progress)
     if settled and not finish_only:
-        progress.say(
-            f"{len(settled)} run{_s(settled)} failed before with a permanent error; --retry-failed tries again"
-        )
+        progress.say(f"{_runs(settled)} failed before with a permanent error; --retry-failed tries again")
     if waiting:
         outdate(plan)
         done = len(specs) - len(waiting) - len(settled)
-        progress.say(f"training {len(waiting)} run{_s(waiting)}" + (f" ({done} already trained)" if done else ""))
+        progress.say(f"training {_runs(waiting)}" + (f" ({done} already trained)" if done else ""))
     elif not settled:
         progress.say(f"all {len(specs)} runs are trained")
     lost: list[str] = []  # intermediate checkpoints that could not be evaluated
@@ -86,13 +89,14 @@ def run_matrix(
         progress.say(f"ending early: {max_failures} failed (--max-failures)")
     write_contamination(plan)
     made = make_report(plan, progress)
-    failed = [spec for spec in specs if stores[spec.run_id].status().state == "failed"]
+    statuses = {spec.label: stores[spec.run_id].status() for spec in specs}
+    failed = {label: status.error for label, status in statuses.items() if status.state == "failed"}
     unscored = not all(plan.cell_done(plan.reference, benchmark) for benchmark in plan.benchmarks)
     if not waiting and not made and not failed and not unscored and not unjudged:
         progress.say("nothing to do: all runs, evaluations and the report are up to date")
-    for spec in failed:
-        if error := stores[spec.run_id].status().error:
-            progress.say(f"failed: {spec.label}: {error.kind}: {error.message}")
+    for label, error in failed.items():
+        if error is not None:
+            progress.say(f"failed: {label}: {error.kind}: {error.message}")
     return 1 if failed or unscored or lost or unjudged else 0
 
 
@@ -101,13 +105,14 @@ def prepare(plan: Plan, claims: RunClaims, progress: Progress, retry_failed: boo
 
     A recorded transient failure is dropped, unless another process works on the run.
     """
-    stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in plan.specs}
+    stores = _stores(plan, progress)
+    left = []
     for spec in plan.specs:
-        stores[spec.run_id].create(plan.run_record(spec))
-    for spec in plan.specs:
-        if stores[spec.run_id].weightless and not _scored(plan, spec):
-            stores[spec.run_id].forget("train")
-    left = [s for s in plan.specs if not stores[s.run_id].is_done("train", s.fingerprint, verify=False)]
+        store = stores[spec.run_id]
+        if store.weightless and not _scored(plan, spec):
+            store.forget("train")
+        if not store.is_done("train", spec.fingerprint, verify=False):
+            left.append(spec)
     settled = [] if retry_failed else _settled(left, stores)
     left = [spec for spec in left if spec not in settled]
     for spec in left:
@@ -117,20 +122,23 @@ def prepare(plan: Plan, claims: RunClaims, progress: Progress, retry_failed: boo
     return left
 
 
-def _waiting(plan: Plan, specs: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress) -> list[RunSpec]:
-    found = []
-    for spec in specs:
-        store = stores[spec.run_id]
-        if store.weightless and not _scored(plan, spec):
-            progress.say(f"{spec.label}: its weights were removed, and not everything is measured: training it again")
-            found.append(spec)
-            continue
-        damaged = store.check("train", spec.fingerprint)
-        for file in damaged or []:
-            progress.say(f"{spec.label}: {file} is corrupt: quarantined, regenerating")
-        if damaged != []:
-            found.append(spec)
-    return found
+def _stores(plan: Plan, progress: Progress) -> Stores:
+    """The records of all runs on disk, made where they are missing or corrupt."""
+    stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in plan.specs}
+    for spec in plan.specs:
+        for path in stores[spec.run_id].create(plan.run_record(spec)):
+            progress.say(f"{spec.label}: {path.relative_to(plan.run_dir(spec))} is corrupt: quarantined, regenerating")
+    return stores
+
+
+def _is_untrained(plan: Plan, spec: RunSpec, store: RunStore, progress: Progress) -> bool:
+    if store.weightless and not _scored(plan, spec):
+        progress.say(f"{spec.label}: its weights were removed, and not everything is measured: training it again")
+        return True
+    damaged = store.check("train", spec.fingerprint)
+    for file in damaged or []:
+        progress.say(f"{spec.label}: {file} is corrupt: quarantined, regenerating")
+    return damaged != []
 
 
 def _scored(plan: Plan, spec: RunSpec) -> bool:
@@ -139,30 +147,60 @@ def _scored(plan: Plan, spec: RunSpec) -> bool:
     return bool(plan.benchmarks) and all(plan.cell_done(policy, benchmark) for benchmark in plan.benchmarks)
 
 
-def _settled(waiting: Sequence[RunSpec], stores: dict[str, RunStore]) -> list[RunSpec]:
+def _settled(waiting: Sequence[RunSpec], stores: Stores) -> list[RunSpec]:
     """Runs that failed in a way that would come again. A control that failed for want of its parent's rows may go well once
     the parent does, so it is settled only with the parent (which stands before it)."""
     settled: list[RunSpec] = []
     for spec in waiting:
         status = stores[spec.run_id].status()
-        error = status.error
-        if status.state != "failed" or error is None or record_is_transient(error):
+        if status.state != "failed" or status.error is None or record_is_transient(status.error):
             continue
-        if error.kind != "ParentRunError" or spec.parent in [other.run_id for other in settled]:
+        if status.error.kind != "ParentRunError" or spec.parent in [other.run_id for other in settled]:
             settled.append(spec)
     return settled
 
 
-def _compare_environments(
-    plan: Plan, waiting: Sequence[RunSpec], stores: dict[str, RunStore], progress: Progress
-) -> None:
+def _compare_environments(plan: Plan, waiting: Sequence[RunSpec], stores: Stores, progress: Progress) -> None:
     here = settings_of(plan.config, plan.source)[0].here
     current = plan.environment if here else Environment(versions=plan.environment.versions)
     for text, run_ids in mismatches(stores.values(), current).items():
-        progress.say(f"{text} since {len(run_ids)} run{_s(run_ids)} began; the last digits of new results may differ")
+        progress.say(f"{text} since {_runs(run_ids)} began; the last digits of new results may differ")
     for spec in waiting if here else []:
         note_trainer(stores[spec.run_id], plan.environment)
 
 
-def _s(items: Sequence[Any]) -> str:
-    return "" if len(items) == 1 else "s"
+def _runs(found: Sequence[object]) -> str:
+    return f"{len(found)} run{'' if len(found) == 1 else 's'}"
+
+
+# A worker whose parent was killed notices within a second; until then a restart must not work beside it.
+
+
+_PATIENCE_SECONDS = 10.0
+#: Module of a worker -> the stem of its job and events files.
+_WORKERS = {"evals.worker": "evaluate", "evals.judges.worker": "judge"}
+
+
+def wait_for_orphan(work: Path) -> None:
+    """Wait until the workers of an earlier call, if they are still there, are gone; end one that stays.
+
+    Args:
+        work: the folder of job and events files. Only a process that runs exactly this job is touched (Linux; elsewhere
+            processes cannot be recognised, and this returns at once).
+    """
+    for module, stem in _WORKERS.items():
+        for events in sorted(work.glob(f"{stem}*.events.jsonl")):  # each judge tells its events in a separate file
+            pids = [event["pid"] for event in whole_rows(events) if isinstance(event.get("pid"), int)]
+            deadline = time.monotonic() + _PATIENCE_SECONDS
+            while pids and _runs_job(pids[-1], module, work / f"{stem}.json"):
+                if time.monotonic() > deadline:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(pids[-1], signal.SIGKILL)  # the worker leads its own group
+                    deadline = float("inf")
+                time.sleep(0.1)
+
+
+def _runs_job(pid: int, module: str, job: Path) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return {module, str(job)} <= set(psutil.Process(pid).cmdline())
+    return False

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +57,9 @@ def train_runs(
     with stops.finishing_steps(), executor_of(plan) as executor:
         if claims is not None:
             executor.prefix = f"{socket.gethostname()}-{os.getpid()}-"
-        crew = _Crew(plan, executor, waiting, progress, stops, max_failures, claims)
+        crew = _Crew(plan, executor, waiting, progress, stops, claims)
         try:
-            crew.run()
+            crew.run(math.inf if max_failures is None else max_failures)
         except Stopped as stopped:
             if stopped.at_once:
                 crew.kill()
@@ -91,7 +91,6 @@ class _Crew:
         waiting: Sequence[RunSpec],
         progress: Progress,
         stops: StopSignals,
-        max_failures: int | None,
         claims: RunClaims | None,
     ) -> None:
         self.plan, self.executor, self.progress, self.stops, self.claims = plan, executor, progress, stops, claims
@@ -99,37 +98,30 @@ class _Crew:
         self.names = defaultdict(lambda: f"[0/{len(waiting)}] ", labels)
         self.waiting = [_Run(spec, RunStore(plan.run_dir(spec))) for spec in waiting]
         self.running: dict[_Run, Seat] = {}
-        for run in (
-            self.waiting if claims is None else ()
-        ):  # a failure of an earlier attempt must not count as this one's
-            run.store.forget("train")
-        self._failures_left = math.inf if max_failures is None else max_failures
-        self._told = False
+        if claims is None:  # a failure of an earlier attempt must not count as this one's
+            for run in self.waiting:
+                run.store.forget("train")
+        self._failed, self._told = 0, False
 
-    def run(self) -> None:
+    def run(self, max_failures: float) -> None:
         patience = Patience(_POLL_SECONDS)
-        while self.waiting or self.running:
+        while self.running or (self.waiting and not self._told):
             if not self._told:
                 self._assign()
             news = [self._watch(run) for run in list(self.running)]
-            if not self._told and (self._failures_left <= 0 or self.stops.requested is not None):
-                self._tell()
-            if self._told and not self.running:
-                break
+            asked = self.stops.requested is not None
+            if not self._told and (asked or self._failed >= max_failures):
+                self._told = True
+                for seat in self.running.values():
+                    seat.stop()
+                if self._failed < max_failures:
+                    self.progress.end("finishing and saving the current step; press Ctrl-C again to stop at once")
             if any(news):
                 patience.reset()
             else:
                 patience.sleep()
-        if self._failures_left <= 0 and self.stops.requested is None:
+        if self._failed >= max_failures and self.stops.requested is None:
             raise TooManyFailures
-
-    def _tell(self) -> None:
-        """Ask every running run to end."""
-        self._told = True
-        for seat in self.running.values():
-            seat.stop()
-        if self._failures_left > 0:
-            self.progress.end("finishing and saving the current step; press Ctrl-C again to stop at once")
 
     def kill(self) -> None:
         for seat in self.running.values():
@@ -176,7 +168,7 @@ class _Crew:
         if failed and not self._told and self._may_try_again(run):
             self.waiting.insert(0, run)
             return True
-        self._failures_left -= failed
+        self._failed += failed
         if self.claims is not None:
             self.claims.give_back(run.spec)
         return True
@@ -206,18 +198,26 @@ class _Crew:
         return True
 
 
+#: What to say of an event of a worker about a run, by its name, that needs nothing else done.
+_SAID: dict[str, Callable[[Event, str], str]] = {
+    "started": lambda event, name: "training process started; importing torch, transformers and trl",
+    "run_started": lambda event, name: f"train {name}: tokenising, reference log-probs",
+    "note": lambda event, name: f"train {name}: {event['text']}",
+    "run_stopped": lambda event, name: (
+        f"stopped {name}" + (f" after step {event['step']}" if event["step"] else " before a step")
+    ),
+    "run_failed": lambda event, name: f"failed {name}: {event['error']}: {event['message'].partition(chr(10))[0]}",
+}
+
+
 def _show(event: Event, name: str, plan: Plan, progress: Progress) -> None:
     kind = event["event"]
-    if kind == "started":
-        progress.say("training process started; importing torch, transformers and trl")
-    elif kind == "run_started":
-        progress.say(f"train {name}: tokenising, reference log-probs")
+    if kind in _SAID:
+        progress.end(_SAID[kind](event, name))
     elif kind == "progress" and event["step"]:
         loss, beta = event["loss"], event["dynamic_beta"]
         note = f"loss {loss:.4f}  beta {beta:.4f}" if loss is not None and beta is not None else ""
         progress.tick(f"train {name}: step", event["step"], event["total_steps"], event["eta_seconds"], note)
-    elif kind == "note":
-        progress.end(f"train {name}: {event['text']}")
     elif kind == "run_done":
         from reports.files.metrics import write_run_files
 
@@ -227,7 +227,3 @@ def _show(event: Event, name: str, plan: Plan, progress: Progress) -> None:
             write_run_files(folder)
         except Exception as error:  # a figure must not end a matrix; the report makes these files again
             progress.say(f"metrics of {name} not written yet: {type(error).__name__}: {error}")
-    elif kind == "run_stopped":
-        progress.end(f"stopped {name}" + (f" after step {event['step']}" if event["step"] else " before a step"))
-    elif kind == "run_failed":
-        progress.end(f"failed {name}: {event['error']}: {event['message'].partition(chr(10))[0]}")

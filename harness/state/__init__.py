@@ -11,8 +11,8 @@ from harness.state.failures import (
     record_is_transient,
 )
 from harness.state.lock import HOLDER, Held, output_lock
-from harness.state.records import Environment, Failure, Hardware, RunRecord, whole_rows
-from harness.state.store import STATUS, RunStore, read_run, set_aside
+from harness.state.records import Environment, Failure, FrozenMatrix, Hardware, RunRecord, Status, whole_rows
+from harness.state.store import STATUS, RunStore, frozen_matrix, read_run, set_aside, shown_state
 
 __all__ = [
     "BACK_OFF_SECONDS",
@@ -22,15 +22,19 @@ __all__ = [
     "STATUS",
     "Environment",
     "Failure",
+    "FrozenMatrix",
     "Hardware",
     "Held",
     "RunRecord",
     "RunStore",
+    "Status",
     "disk_errno",
+    "frozen_matrix",
     "is_transient",
     "output_lock",
     "read_run",
     "record_is_transient",
     "set_aside",
+    "shown_state",
     "whole_rows",
 ]

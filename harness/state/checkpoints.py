@@ -25,18 +25,17 @@ def seal(folder: Path, run_dir: Path) -> None:
     write_json(folder / SEAL, {str(path.relative_to(run_dir)): file_hash(path) for path in files})
 
 
-def unfinished(run_dir: Path) -> list[Path]:
-    """Checkpoints without a seal: a kill or a power cut came while they were written. They may load, and yet not be whole."""
-    return [folder for folder in sorted((run_dir / CHECKPOINTS).glob("checkpoint-*")) if not is_sealed(folder)]
-
-
 def is_sealed(folder: Path) -> bool:
     """Whether the checkpoint's checksums are known."""
     return isinstance(read_json(folder / SEAL), dict)
 
 
-def damaged(run_dir: Path) -> dict[Path, list[str]]:
-    """Sealed checkpoints of a run that are not what was sealed: folder -> files that are missing or differ."""
-    sealed = [folder for folder in sorted((run_dir / CHECKPOINTS).glob("checkpoint-*")) if is_sealed(folder)]
-    found = {folder: differing(run_dir, read_json(folder / SEAL) or {}) for folder in sealed}
-    return {folder: bad for folder, bad in found.items() if bad}
+def unusable(run_dir: Path) -> dict[Path, list[str]]:
+    """Checkpoints that a run must not resume from: its files that are missing or not what was sealed; none where it has no seal.
+
+    A kill or a power cut came while one without a seal was written: it may load, and yet not be whole.
+    """
+    folders = sorted((run_dir / CHECKPOINTS).glob("checkpoint-*"))
+    seals = {folder: read_json(folder / SEAL) for folder in folders}
+    found = {folder: differing(run_dir, seal) if isinstance(seal, dict) else [] for folder, seal in seals.items()}
+    return {folder: bad for folder, bad in found.items() if bad or not is_sealed(folder)}

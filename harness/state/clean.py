@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.state.judged_files import FOLDER as JUDGED
 from harness.state.records import FrozenMatrix
-from harness.state.store import QUARANTINE, RUN, RunStore, read_run
-from trainers.common import read_json, scores_schema
+from harness.state.store import JUDGED, QUARANTINE, RUN, RunStore, read_run
+from trainers.common import scores_schema
 from trainers.common.training_schema import CHECKPOINTS, EXAMPLE_PARTS, SNAPSHOTS
 
 
@@ -32,42 +31,36 @@ def leftovers(output: Path, frozen: FrozenMatrix) -> list[Leftover]:
     project does not write.
     """
     found: list[Leftover] = []
-
-    def add(path: Path, why: str) -> None:
-        if not any(path.is_relative_to(other.path) for other in found):
+    for path, why in _unneeded(output, frozen, [output / "runs" / run_id for run_id in frozen.runs]):
+        if path.exists() and not any(path.is_relative_to(other.path) for other in found):
             found.append(Leftover(path, _size(path), why))
+    return sorted(found, key=lambda leftover: leftover.path)
 
-    runs = [output / "runs" / run_id for run_id in frozen.runs]
+
+def _unneeded(output: Path, frozen: FrozenMatrix, runs: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Paths that may be there, and why they can go."""
     for path in _entries(output / "runs"):
         if path not in runs and (path / RUN).is_file():
-            add(path, "run no longer in the matrix")
-    for path, why in _unused_shared(output, runs):
-        add(path, why)
+            yield path, "run no longer in the matrix"
+    yield from _unused_shared(output, runs)
     evaluation = frozen.config["evaluation"]
     benchmarks = {one["name"] for one in evaluation["benchmarks"]} | {one["task"] for one in evaluation["lm_eval"]}
     judged = {f"{b}@{judge['name']}" for b in benchmarks for judge in evaluation.get("judges", [])}
-    benchmarks |= judged
-    for path in _entries(output / "comparisons") + _entries(output / "shared" / JUDGED):
-        if path.stem not in judged and path.suffix in (".json", ".jsonl") and not path.name.startswith("."):
-            add(path, "judge no longer in the matrix")
+    for path in [*_results(output / "comparisons"), *_results(output / "shared" / JUDGED)]:
+        if path.stem not in judged:
+            yield path, "judge no longer in the matrix"
     kept = [path for run in runs for path in _entries(run / SNAPSHOTS)]
     for directory in [*runs, *kept, output / scores_schema.REFERENCE]:
-        for folder in (scores_schema.GENERATIONS, scores_schema.SCORES):
-            for path in _entries(directory / folder):
-                known = path.stem in benchmarks or path.name == scores_schema.ENGINE_RECORD
-                if path.suffix in (".json", ".jsonl") and not path.name.startswith(".") and not known:
-                    add(path, "benchmark or judge no longer in the matrix")
-        if (directory / QUARANTINE).is_dir():
-            add(directory / QUARANTINE, "quarantined files")
+        for path in [*_results(directory / scores_schema.GENERATIONS), *_results(directory / scores_schema.SCORES)]:
+            if path.stem not in benchmarks | judged and path.name != scores_schema.ENGINE_RECORD:
+                yield path, "benchmark or judge no longer in the matrix"
+        yield directory / QUARANTINE, "quarantined files"
         if "train" in RunStore(directory).status().stages:
-            for name in (CHECKPOINTS, EXAMPLE_PARTS):
-                if (directory / name).exists():
-                    add(directory / name, "needed by unfinished runs only")
-    if (output / QUARANTINE).is_dir():
-        add(output / QUARANTINE, "quarantined files")
+            yield directory / CHECKPOINTS, "needed by unfinished runs only"
+            yield directory / EXAMPLE_PARTS, "needed by unfinished runs only"
+    yield output / QUARANTINE, "quarantined files"
     for path in temporary(output):
-        add(path, "partial file of a killed process")
-    return sorted(found, key=lambda leftover: leftover.path)
+        yield path, "partial file of a killed process"
 
 
 def _unused_shared(output: Path, runs: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -75,11 +68,10 @@ def _unused_shared(output: Path, runs: Sequence[Path]) -> Iterator[tuple[Path, s
     records = [record for run in runs if (record := read_run(run)) and record.model and record.data]
     if len(records) < len(runs):
         return
-    models = [record.model for record in records if record.model]
-    weights = {*(model.weights_hash for model in models), *(model.reference_hash for model in models)}
+    weights = {sha for r in records if r.model for sha in (r.model.weights_hash, r.model.reference_hash)}
     for path in _entries(output / "shared" / "reference"):
-        identity = read_json(path / "identity.json")
-        if isinstance(identity, dict) and identity.get("weights") not in weights:
+        identity = scores_schema.read_json(path / "identity.json")
+        if identity and identity.get("weights") not in weights:
             yield path, "reference scores of a model no longer in the matrix"
     pairs = {f"train_pairs-{record.data.content_hash[:16]}.jsonl" for record in records if record.data}
     for path in sorted(output.glob("train_pairs-*.jsonl")):
@@ -115,7 +107,10 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
+def _results(folder: Path) -> list[Path]:
+    """Files of rows and scores."""
+    return sorted(path for path in folder.glob("[!.]*") if path.suffix in (".json", ".jsonl"))
+
+
 def _size(path: Path) -> int:
-    if path.is_dir():
-        return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
-    return path.stat().st_size
+    return sum(entry.stat().st_size for entry in (path, *path.rglob("*")) if entry.is_file())

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypedDict, cast
 
+import psutil
+
 from harness.progress import stderr_line
 from harness.state.failures import disk_errno, disk_line
 from trainers.common import UserError, now, write_json
@@ -120,24 +122,14 @@ def try_lock(output: Path, handle: IO[str], kind: int) -> bool:
 def works_elsewhere(output: Path) -> bool:
     """Whether a process of another host holds `output` and is alive; watches its counter for some seconds to know."""
     holder = _record(output / HOLDER)
-    if not _is_elsewhere(holder):
-        return False
-    latest = _latest(output / HOLDER, holder)
-    return latest is not None and latest != holder
+    return _is_elsewhere(holder) and _latest(output / HOLDER, holder) not in (None, holder)
 
 
 def holder_lives(output: Path) -> bool:
     """Whether the process that the record of `output` names still works; elsewhere its counter is watched for some seconds."""
-    holder = _record(output / HOLDER)
-    if holder is None or _is_elsewhere(holder):
-        return works_elsewhere(output)
-    try:
-        os.kill(int(holder["pid"]), 0)
-    except (ProcessLookupError, KeyError, ValueError):
-        return False
-    except PermissionError:
-        pass
-    return True
+    holder = _record(output / HOLDER) or {}
+    here = holder.get("host") == socket.gethostname()
+    return psutil.pid_exists(holder.get("pid", 0)) if here else works_elsewhere(output)
 
 
 def holder_of(output: Path) -> tuple[str | None, str | None]:
@@ -147,30 +139,32 @@ def holder_of(output: Path) -> tuple[str | None, str | None]:
 
 
 def _take(output: Path, handle: IO[str], holder: Holder, wait: bool, log: Callable[[str], None]) -> None:
-    said = False
+    tell = once(log)
     while not (try_lock(output, handle, fcntl.LOCK_EX) and _claim(output / HOLDER, holder, log)):
-        who = _who(_record(output / HOLDER))
+        said = f"{output} is in use by {_who(_record(output / HOLDER))}"
         if not wait:
-            raise Held(f"{output} is in use by {who}; add --wait to wait for it, or give another --output")
-        if not said:
-            log(f"{output} is in use by {who}; waiting for it")
-            said = True
+            raise Held(f"{said}; add --wait to wait for it, or give another --output")
+        tell(f"{said}; waiting for it")
         time.sleep(_POLL_SECONDS)
+
+
+def once(log: Callable[[str], None]) -> Callable[[str], None]:
+    """`log` for a loop that waits: it is told the first time only."""
+    left = [log]
+    return lambda text: left.pop()(text) if left else None
 
 
 def _claim(path: Path, holder: Holder, log: Callable[[str], None]) -> bool:
     """Write `holder` into `path`; False if a process of another host is named there and alive, or was faster."""
     earlier = _record(path)
     elsewhere = _is_elsewhere(earlier)
-    if elsewhere:
-        latest = _latest(path, earlier)
-        if latest is not None and latest != earlier:
-            return False
-        if latest is not None:
-            log(f"taking over from {_who(earlier)}, which has stopped")
-        earlier = latest
+    latest = _latest(path, earlier) if elsewhere else earlier
+    if latest not in (None, earlier):
+        return False
+    if elsewhere and latest is not None:
+        log(f"taking over from {_who(earlier)}, which has stopped")
     try:
-        if earlier is None:
+        if latest is None:
             _create(path, holder)  # the file system lets one host do so, whatever a host believes to see
         else:
             write_json(path, holder)
@@ -244,10 +238,9 @@ def _create(path: Path, holder: Holder) -> None:
 
 
 def _who(holder: Any) -> str:
-    try:
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (TypeError, KeyError):
+    if not holder or not {"pid", "host", "since"} <= holder.keys():
         return "another process"
+    return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
 
 
 def _refusal(output: Path, error: OSError, mend: str) -> UserError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.plan.entries import PlannedBenchmark, Policy
+from evals.job import BenchmarkEntry, Merge, Policy
 from harness.state.records import differing
 from harness.state.store import RunStore, set_aside
 from trainers.common import Json, fingerprint, read_json
@@ -26,29 +26,22 @@ def policy_entry(plan: Plan, spec: RunSpec) -> Policy:
     folder = plan.run_dir(spec)
     policy, adapter = folder / POLICY_DIR, folder / ADAPTER_DIR
     alone = adapter.is_dir() and not policy.is_dir()
-    served = plan.config.lora is not None and (adapter.is_dir() or not policy.is_dir())
-    return Policy(
-        spec.run_id,
-        str(folder / MERGED if alone else policy),
-        spec.fingerprint,
-        str(folder),
-        str(adapter) if served else None,
-        merge_settings(plan) if alone else None,
-    )
+    found: Json = {"path": folder / MERGED if alone else policy, "merge": merge_settings(plan)} if alone else {}
+    if plan.config.lora is not None and (adapter.is_dir() or not policy.is_dir()):
+        found["adapter"] = adapter
+    return Policy(run_id=spec.run_id, fingerprint=spec.fingerprint, out=folder, **{"path": policy, **found})
 
 
-def merge_settings(plan: Plan) -> Json:
+def merge_settings(plan: Plan) -> Merge:
     """What an adapter of this matrix is merged into, for `evals.engine.merge`."""
     model = plan.config.model
-    return {"base": str(plan.model.path), "dtype": model.dtype, "trust_remote_code": model.trust_remote_code}
+    return Merge(base=plan.model.path, dtype=model.dtype, trust_remote_code=model.trust_remote_code)
 
 
 def published_dir(run_dir: Path) -> Path | None:
     """The folder of a run that is its policy to others: the merged weights, else the adapter, else None."""
-    if (run_dir / POLICY_DIR / "config.json").is_file():
-        return run_dir / POLICY_DIR
-    adapter = run_dir / ADAPTER_DIR
-    return adapter if (adapter / "adapter_config.json").is_file() else None
+    known = ((POLICY_DIR, "config.json"), (ADAPTER_DIR, "adapter_config.json"))
+    return next((run_dir / folder for folder, file in known if (run_dir / folder / file).is_file()), None)
 
 
 # Intermediate checkpoints (`evaluation.checkpoints`): which were kept, and what the evaluation needs of them.
@@ -57,10 +50,8 @@ def published_dir(run_dir: Path) -> Path | None:
 def kept_steps(plan: Plan, spec: RunSpec) -> list[int]:
     """Steps of a run whose policy is on disk and asked for, in order."""
     wanted = plan.config.evaluation.checkpoints_of(spec.seed)
-    folders = (plan.run_dir(spec) / SNAPSHOTS).glob("step-*")
-    steps = {int(number) for folder in folders if (number := folder.name.removeprefix("step-")).isdigit()}
-    asked = steps if wanted is True else steps & set(wanted or [])
-    return sorted(step for step in asked if _record(snapshot_dir(plan.run_dir(spec), step)) is not None)
+    records = [_record(folder) for folder in (plan.run_dir(spec) / SNAPSHOTS).glob("step-*")]
+    return sorted(r["step"] for r in records if r and (wanted is True or r["step"] in (wanted or [])))
 
 
 def _record(folder: Path) -> Json | None:
@@ -73,25 +64,21 @@ def set_torn_aside(policy: Policy) -> list[str]:
 
     Call it before the weights are used. Records of earlier versions do not say what the files were.
     """
-    out = Path(policy.out)
-    weights = out / (POLICY_DIR if policy.adapter is None else ADAPTER_DIR)
-    files = (_record(out) or {}).get("files") or {}
-    bad = differing(weights, files)
-    if bad:
-        for path in (out / SNAPSHOT_RECORD, weights):  # the record first: without it the folder counts for nothing
-            if path.exists():
-                set_aside(path, out)
+    weights = policy.out / (POLICY_DIR if policy.adapter is None else ADAPTER_DIR)
+    bad = differing(weights, (_record(policy.out) or {}).get("files") or {})
+    # the record first: without it the folder counts for nothing
+    for path in (policy.out / SNAPSHOT_RECORD, weights) if bad else ():
+        if path.exists():
+            set_aside(path, policy.out)
     return [f"{weights.name}/{name}" for name in bad]
 
 
 def missing_steps(plan: Plan, spec: RunSpec) -> list[int]:
     """Steps before a trained run's last one that were asked for by number and not kept (it was trained before that)."""
     wanted = plan.config.evaluation.checkpoints_of(spec.seed)
-    total = RunStore(plan.run_dir(spec)).status().total_steps
-    if isinstance(wanted, bool):
-        return []
-    kept = kept_steps(plan, spec)
-    return [step for step in sorted(wanted) if step not in kept and step < total]
+    kept, total = kept_steps(plan, spec), RunStore(plan.run_dir(spec)).status().total_steps
+    asked = [] if isinstance(wanted, bool) else sorted(wanted)
+    return [step for step in asked if step not in kept and step < total]
 
 
 def snapshot_policies(plan: Plan, trained: Sequence[RunSpec]) -> list[Policy]:
@@ -102,19 +89,20 @@ def snapshot_policies(plan: Plan, trained: Sequence[RunSpec]) -> list[Policy]:
 
 
 def _entry(plan: Plan, spec: RunSpec, step: int) -> Policy:
-    folder, lora = snapshot_dir(plan.run_dir(spec), step), plan.config.lora is not None
-    return Policy(
-        f"{spec.run_id}@{step}",
-        str(folder / POLICY_DIR),
-        fingerprint({"run": spec.fingerprint, "step": step}),
-        str(folder),
-        str(folder / ADAPTER_DIR) if lora else None,
-        merge_settings(plan) if lora else None,
-        plan.config.evaluation.checkpoint_benchmarks,
+    folder = snapshot_dir(plan.run_dir(spec), step)
+    made = Policy(
+        run_id=f"{spec.run_id}@{step}",
+        path=folder / POLICY_DIR,
+        fingerprint=fingerprint({"run": spec.fingerprint, "step": step}),
+        out=folder,
+        benchmarks=plan.config.evaluation.checkpoint_benchmarks,
     )
+    if plan.config.lora is None:
+        return made
+    return made.model_copy(update={"adapter": folder / ADAPTER_DIR, "merge": merge_settings(plan)})
 
 
-def benchmarks_of(plan: Plan, policy: Policy) -> list[PlannedBenchmark]:
+def benchmarks_of(plan: Plan, policy: Policy) -> list[BenchmarkEntry]:
     """The benchmarks a policy is measured on."""
     return [one for one in plan.benchmarks if policy.benchmarks is None or one.name in policy.benchmarks]
 

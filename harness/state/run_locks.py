@@ -12,9 +12,18 @@ from harness.executors.registry import settings_of
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.state.clean import remove_path, temporary
-from harness.state.environment import note_trainer
 from harness.state.failures import MAX_ATTEMPTS, record_is_transient
-from harness.state.lock import Held, holder_lives, holder_of, lock_file, output_lock, try_lock, works_elsewhere
+from harness.state.lock import (
+    Held,
+    holder_lives,
+    holder_of,
+    lock_file,
+    once,
+    output_lock,
+    try_lock,
+    works_elsewhere,
+)
+from harness.state.machine import note_trainer
 from harness.state.store import RunStore
 from trainers.common import UserError
 
@@ -36,16 +45,15 @@ def shared_output(output: Path, log: Callable[[str], None]) -> Iterator[None]:
         UserError: `run-matrix` works there.
     """
     with lock_file(output) as handle:
-        said, unknown = False, 0
+        tell, unknown = once(log), 0
         while not try_lock(output, handle, fcntl.LOCK_SH) or works_elsewhere(output):
             who, role = holder_of(output)
             unknown += who is None
             # a record of one that died says nothing: whoever has the lock is about to write its own
             if unknown >= _LOOKS or (who is not None and role != EVALUATES and holder_lives(output)):
                 raise UserError(f"{output} is in use by {who or 'another process'}; workers cannot join it")
-            if role == EVALUATES and not said:
-                log(f"{output} is being evaluated by {who}; waiting for it")
-                said = True
+            if role == EVALUATES:
+                tell(f"{output} is being evaluated by {who}; waiting for it")
             time.sleep(_POLL_SECONDS)
         yield
 
@@ -95,9 +103,8 @@ class RunClaims:
         if store.is_done("train", spec.fingerprint, verify=False):
             return True
         status = store.status()
-        if status.state != "failed" or status.error is None:
-            return False
-        return not record_is_transient(status.error) or status.error.attempts >= MAX_ATTEMPTS
+        error = status.error if status.state == "failed" else None
+        return error is not None and (not record_is_transient(error) or error.attempts >= MAX_ATTEMPTS)
 
     def give_back(self, spec: RunSpec) -> None:
         """Let other workers have the run, where it is ours."""

@@ -11,11 +11,25 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.state.records import Failure, RunRecord, StageMark, Status, differing, proved, verified, with_checksum
-from trainers.common import file_hash, now, push, read_json, write_json
+import psutil
+
+from harness.state.records import (
+    Failure,
+    FrozenMatrix,
+    RunRecord,
+    StageMark,
+    Status,
+    differing,
+    proved,
+    verified,
+    with_checksum,
+)
+from trainers.common import UserError, file_hash, now, push, read_json, write_json
 from trainers.common.training_schema import ADAPTER_DIR, POLICY_DIR
 
 RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
+#: Folder of checksums of what judges wrote.
+JUDGED = "judged"
 #: Seconds between heartbeats of a run in its status.json.
 HEARTBEAT_SECONDS = 10.0
 
@@ -62,18 +76,15 @@ class RunStore:
     def create(self, record: RunRecord) -> list[Path]:
         """Write `run.json` once, and an initial status if there is none; returns corrupt files that were quarantined."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        damaged: list[Path] = []
-        there = (self.directory / RUN).exists()
+        there, damaged = (self.directory / RUN).exists(), None
         if read_run(self.directory) is None:
-            if there:
-                damaged.append(set_aside(self.directory / RUN, self.directory))
+            damaged = set_aside(self.directory / RUN, self.directory) if there else None
             write_run(self.directory, record)
         with _changing:
-            if _read_status(read_json(self.directory / STATUS)) is None:
-                status, aside = self._mended()
-                damaged += [aside] if aside is not None else []
+            status, aside = self._mended()
+            if not (self.directory / STATUS).exists():
                 self._write(status)
-        return damaged
+        return [path for path in (damaged, aside) if path is not None]
 
     def status(self) -> Status:
         """The status; a missing or corrupt file reads as pending."""
@@ -85,10 +96,8 @@ class RunStore:
         there = path.exists()  # before it is read: another process may write it meanwhile
         value = read_json(path)
         status = _read_status(value)
-        if status is not None:
-            return status, None
-        if not there:
-            return _empty(), None
+        if status is not None or not there:
+            return status or _empty(), None
         return _empty(**proved(self.directory, value)), set_aside(path, self.directory)
 
     def _write(self, status: Status, **values: Any) -> None:
@@ -146,10 +155,10 @@ class RunStore:
 
         The files are pushed to disk first: a marker that outlives a power cut stands for files that do.
         """
-        files = list(files)
-        for path in {self.directory / file for file in files} | {(self.directory / file).parent for file in files}:
+        paths = {file: self.directory / file for file in files}
+        for path in {*paths.values(), *(path.parent for path in paths.values())}:
             push(path)
-        sums = {file: file_hash(self.directory / file) for file in files}
+        sums = {file: file_hash(path) for file, path in paths.items()}
         mark = {"state": "done", "fingerprint": fingerprint, "seconds": round(seconds, 3), "files": sums}
         with _changing:
             status, _ = self._mended()
@@ -195,10 +204,10 @@ class RunStore:
     def check(self, name: str, fingerprint: str) -> list[str] | None:
         """`damaged`; such files are quarantined, so that the stage is done again."""
         damaged = self.damaged(name, fingerprint)
+        for file in damaged or []:
+            if (self.directory / file).is_file():
+                set_aside(self.directory / file, self.directory)
         if damaged:
-            for file in damaged:
-                if (self.directory / file).is_file():
-                    set_aside(self.directory / file, self.directory)
             self.forget(name)
         return damaged
 
@@ -217,3 +226,25 @@ class RunStore:
         """Record a failure; `more` is what else is known of it (transient, errno). Finished stages stay finished."""
         error = Failure.model_validate({"class": error_class, "message": message, "traceback": trace, **more})
         self._change(state="failed", error=error, pid=None)
+
+
+def frozen_matrix(output: Path) -> FrozenMatrix:
+    """matrix.json of an output directory.
+
+    Raises:
+        UserError: there is none.
+    """
+    frozen = FrozenMatrix.of(read_json(output / "matrix.json"))
+    if frozen is None:
+        raise UserError(
+            f"--output {output} holds no matrix; run: python -m harness run-matrix CONFIG --output {output}"
+        )
+    return frozen
+
+
+def shown_state(status: Status) -> str:
+    """The state; a run whose process on this machine is gone, or that was told to stop, is `interrupted`, not running."""
+    here = status.host in (None, socket.gethostname())
+    training = status.state == "running" and "train" not in status.stages
+    gone = training and status.pid and here and not psutil.pid_exists(status.pid)
+    return "interrupted" if gone or (status.state == "pending" and status.stopped) else status.state

@@ -6,6 +6,7 @@ The others train.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -13,9 +14,11 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
+
 from harness.workers.quiet import quiet
 from harness.workers.stop_request import StopRequest, TrainingStopped
-from harness.workers.train_worker import cell, train_beside
+from harness.workers.train_worker import cell, fit
 from trainers.common import Events
 
 
@@ -46,12 +49,9 @@ def _die_with(pid: int) -> None:
     """End this process when the worker that asked for the launch is gone (the launcher stands in between)."""
 
     def watch() -> None:
-        while True:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                os._exit(1)
+        while psutil.pid_exists(pid):
             time.sleep(0.5)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -62,15 +62,12 @@ def main(argv: list[str]) -> int:
     request = AgreedStop()
     _die_with(work["worker"])
     quiet(TOKENIZERS_PARALLELISM="false")
-    try:
-        if (
-            os.environ.get("RANK", "0") == "0"
-        ):  # as torchrun sets it; accelerate's own state is for the trainer to set up
+    with contextlib.suppress(TrainingStopped):
+        # RANK as torchrun sets it; accelerate's own state is for the trainer to set up
+        if os.environ.get("RANK", "0") == "0":
             cell(work["job"], Events(Path(work["events"])), request, alone=False)
         else:
-            train_beside(work["job"], request)
-    except TrainingStopped:
-        pass
+            fit(work["job"], lambda progress: None, request)
     return 0
 
 

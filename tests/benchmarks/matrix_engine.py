@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.benchmarks.measure import Measurement
 
-NAMES = ("cli.dry_run_1000", "cli.status_1000", "matrix.overhead_per_cell", "matrix.vs_script")
+NAMES = ("cli.help", "cli.dry_run_1000", "cli.status_1000", "matrix.overhead_per_cell", "matrix.vs_script")
 #: 4 methods of 5 settings, a control's following its parent's, with `seeds` seeds: 20 runs a seed.
 _MATRIX = """\
 name: large
@@ -38,6 +38,8 @@ report: {baseline: fixed, primary: constraints/gold_reward}
 
 def run(name: str) -> Measurement:
     """One of `NAMES`."""
+    if name == "cli.help":
+        return Measurement([_seconds(["--help"]) for _ in range(10)], "s", None, "python -m harness --help")
     if name == "matrix.vs_script":
         from tests.benchmarks.matrix_script import compare
 

@@ -6,10 +6,10 @@ the reference's log-probs computed beforehand; `lm_eval --model hf` then evaluat
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import evals
-from tests.benchmarks.measure import Measurement
+from tests.benchmarks.measure import Measurement, finish
+from trainers.common.jsonl import read_jsonl, write_jsonl
 
 _BETAS, _SEEDS, _PAIRS, _LIMIT = (0.05, 0.1, 0.2, 0.5), (0, 1), 12, 40
 _TRAINING: dict[str, Any] = {
@@ -40,7 +41,7 @@ def train(model_path: Path, pairs: Path, beta: float, seed: int, out: Path) -> N
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer
 
-    rows = [json.loads(line) for line in pairs.read_text(encoding="utf-8").splitlines()]
+    rows = [row for _, row in read_jsonl(pairs)]
     columns = {key: [row[key] for row in rows] for key in ("prompt", "chosen", "rejected")}
     settings = {**_TRAINING, "beta": beta, "seed": seed, "data_seed": seed, "logging_steps": 1, "use_cpu": True}
     settings |= {"precompute_ref_log_probs": True, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"}
@@ -101,22 +102,11 @@ def _write_pairs(path: Path) -> Path:
     import trainers
 
     source = Path(trainers.__path__[0]) / "data" / "constraint_pairs" / "train.jsonl"
-    with path.open("w", encoding="utf-8") as handle:
-        for line in source.read_text(encoding="utf-8").splitlines()[:_PAIRS]:
-            row = json.loads(line)
-            user, *answers = row["prompt"], row["chosen"], row["rejected"]
-            turns = {"prompt": [{"role": "user", "content": user}]}
-            for key, answer in zip(("chosen", "rejected"), answers, strict=True):
-                turns[key] = [{"role": "assistant", "content": answer}]
-            handle.write(json.dumps({"id": row["id"], **turns}) + "\n")
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    rows = [row for _, row in read_jsonl(source)[:_PAIRS]]
+    turns = [{key: [{"role": role, "content": row[key]}] for key, role in roles.items()} for row in rows]
+    write_jsonl(path, [{"id": row["id"], **said} for row, said in zip(rows, turns, strict=True)])
     return path
-
-
-def _run(command: list[str], log: Path, **options: Any) -> None:
-    with log.open("wb") as handle:
-        code = subprocess.run(command, stdout=handle, stderr=handle, **options).returncode
-    if code:
-        raise RuntimeError(f"{' '.join(command[:6])} ended with {code}: {log.read_text(errors='replace')[-2000:]}")
 
 
 def _ours(root: Path, pairs: Path) -> dict[str, tuple[float, float]]:
@@ -134,7 +124,7 @@ def _ours(root: Path, pairs: Path) -> dict[str, tuple[float, float]]:
         "report": {"baseline": "fixed", "primary": f"{_TASK}/acc"},
     }
     config.write_text(json.dumps(matrix), encoding="utf-8")  # JSON is YAML
-    _run([sys.executable, "-m", "harness", "run-matrix", str(config), "--output", str(output)], root / "ours.log")
+    finish([sys.executable, "-m", "harness", "run-matrix", str(config), "--output", str(output)], root / "ours.log")
     found = {"reference": (0.0, _accuracy(output / "reference"))}
     for folder in sorted((output / "runs").iterdir()):
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -153,13 +143,11 @@ def _theirs(root: Path, model: Path, pairs: Path) -> dict[str, tuple[float, floa
     """Policy -> (last loss, accuracy)."""
     found = {}
     policies = [("reference", model)]
-    for beta in _BETAS:
-        for seed in _SEEDS:
-            out = root / f"theirs-{beta}-{seed}"
-            out.mkdir()
-            module = ["-m", "tests.benchmarks.matrix_script", str(model), str(pairs), str(beta), str(seed), str(out)]
-            _run([sys.executable, *module], root / "theirs.log")
-            policies.append((f"{beta}/{seed}", out))
+    for beta, seed in itertools.product(_BETAS, _SEEDS):
+        policies.append((f"{beta}/{seed}", root / f"theirs-{beta}-{seed}"))
+        policies[-1][1].mkdir()
+        given = [str(value) for value in (model, pairs, beta, seed, policies[-1][1])]
+        finish([sys.executable, "-m", "tests.benchmarks.matrix_script", *given], root / "theirs.log")
 
     tasks = Path(evals.__path__[0]) / "tasks"
     for name, path in policies:
@@ -167,7 +155,7 @@ def _theirs(root: Path, model: Path, pairs: Path) -> dict[str, tuple[float, floa
         arguments = ["--model", "hf", "--model_args", f"pretrained={path},dtype=float32", "--device", "cpu"]
         arguments += ["--tasks", _TASK, "--limit", str(_LIMIT), "--include_path", str(tasks), "--batch_size", "8"]
         command = [str(Path(sys.executable).with_name("lm_eval")), *arguments, "--output_path", str(results)]
-        _run(command, root / "lm_eval.log", cwd=tasks, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        finish(command, root / "lm_eval.log", cwd=tasks, env={**os.environ, "HF_HUB_OFFLINE": "1"})
         (file,) = results.rglob("results_*.json")
         accuracy = json.loads(file.read_text(encoding="utf-8"))["results"][_TASK]["acc,none"]
         loss = 0.0 if name == "reference" else json.loads((path / "loss.json").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import tempfile
 from itertools import chain
 from pathlib import Path
 
-from tests.faults.outcome import Outcome, as_json, describe, from_record, table
+from tests.faults.outcome import Outcome, as_json, describe, table
 
 
 def main() -> int:
@@ -29,14 +29,7 @@ def main() -> int:
         help="first damage every kind of artifact once, or N of them",
     )
     parser.add_argument("--json", type=Path, help="write every outcome there")
-    parser.add_argument(
-        "--join", type=Path, nargs="+", metavar="FILE", help="only the table of these --json files together"
-    )
     options = parser.parse_args()
-    if options.join:
-        records = [record for path in options.join for record in json.loads(path.read_text())["outcomes"]]
-        print(table([from_record(record) for record in records]))
-        return 0
     # before torch is imported: a pool of threads would not survive the forks
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
     from tests.faults.campaign import Campaign

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import time
@@ -15,6 +14,7 @@ from tests.faults import compare, warm
 from tests.faults.damage import ARTIFACTS, LOST, NEEDED_TO_TRAIN, damage
 from tests.faults.outcome import Outcome
 from tests.faults.points import Fault, stage_of
+from tests.harness.small_matrix import PROMPTS, write_matrix
 
 #: A learned head, its control, adapters, an intermediate checkpoint, answers and log-probs, a judge, and a claim.
 MATRIX = """\
@@ -67,14 +67,8 @@ class Campaign:
         model = root / "model"
         if not model.is_dir():
             _in_a_fork(lambda: build_tiny_model(model))
-        self.config = root / "matrix.yaml"
-        self.config.write_text(MATRIX.replace("MODEL", str(model)), encoding="utf-8")
-        pairs = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(4)]
-        prompts = [
-            {"id": f"b{i}", "prompt": f"Say {i}.", "constraints": [{"kind": "no_commas", "args": {}}]} for i in range(3)
-        ]
-        for name, rows in (("pairs", pairs), ("prompts", prompts)):
-            (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        prompts = [{**PROMPTS[0], "id": f"b{i}", "prompt": f"Say {i}."} for i in range(3)]
+        self.config = write_matrix(root, MATRIX, model, prompts=prompts)
         self.points: dict[str, Counter[str]] = {}
 
     def prepare(self) -> None:

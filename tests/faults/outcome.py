@@ -33,12 +33,6 @@ class Outcome:
         return not self.error and not self.differs and self.codes is not None and self.codes[1] == 0
 
 
-def from_record(record: dict[str, Any]) -> Outcome:
-    """What `as_json` wrote of one."""
-    values = {key: value for key, value in record.items() if key != "good"}
-    return Outcome(**{**values, "codes": tuple(values["codes"]) if values["codes"] else None})
-
-
 def describe(outcome: Outcome) -> str:
     """One line about an outcome."""
     ended = outcome.error or (

@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
+from harness import prepare
+from harness.state.store import RunStore
+from tests.harness.small_matrix import PROMPTS, SmallMatrix
 from tests.warm import Harness
-from trainers.tiny import CHAT_TEMPLATE
+from trainers.common.errors import UserError
+from trainers.tiny import CHAT_TEMPLATE, build_tiny_model
 
 MATRIX = """\
 name: small
@@ -39,7 +43,6 @@ report:
   primary: constraints/gold_reward
 """
 PAIRS = [{"id": f"p{i}", "prompt": f"Question {i}?", "chosen": f"Yes {i}.", "rejected": f"No {i}."} for i in range(4)]
-PROMPTS = [{"id": "b0", "prompt": "Say it briefly.", "constraints": [{"kind": "no_commas", "args": {}}]}]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,8 +57,24 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["DPO_HARNESS_CACHE"] = before
 
 
-def write_jsonl(path: Path, rows: list[Any]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+def write_jsonl(path: Path, rows: list[Any]) -> Path:
+    """Rows that may be no objects, in whatever language."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallMatrix:
+    """One for the whole session: every test of it has an output of its own."""
+    root = tmp_path_factory.mktemp("small")
+    return SmallMatrix(root, build_tiny_model(root / "model"))
+
+
+@pytest.fixture(scope="session")
+def single(small: SmallMatrix) -> Any:
+    """What the runs of `small` leave when one process trains them one after another, in its output `single`."""
+    small.train(small.root / "single", "executor.threads=1")
+    return small.trained(small.root / "single")
 
 
 def write_weights(path: Path) -> None:
@@ -105,18 +124,38 @@ class World:
         self.write(self.text.replace(old, new))
         return line
 
-    def plan(self) -> Any:
-        from harness.prepare import make_plan
+    def plan(self, *overrides: str) -> Any:
+        """The plan under these `--set`s; `said` holds what making it said."""
+        self.said: list[str] = []
+        return prepare.make_plan(self.config, self.output, self.said.append, overrides)
 
-        return make_plan(self.config, self.output, lambda line: None)
+    def begun(self) -> tuple[Any, list[RunStore]]:
+        """The plan, and its runs as `run-matrix` makes them before the first step."""
+        plan = self.plan()
+        prepare.freeze(plan)
+        stores = [RunStore(plan.run_dir(spec)) for spec in plan.specs]
+        for store, spec in zip(stores, plan.specs, strict=True):
+            store.create(plan.run_record(spec))
+        return plan, stores
 
     def error(self) -> str:
         """The message of the UserError that planning raises."""
-        from trainers.common.errors import UserError
-
         with pytest.raises(UserError) as caught:
             self.plan()
         return str(caught.value)
+
+    def refuses(self, *words: str, at: str = "") -> None:
+        """The error begins with `at` and says all `words`, and nothing is written."""
+        there, message = self.output.exists(), self.error()
+        assert message.startswith(at) and all(word in message for word in words), message
+        assert self.output.exists() == there
+
+
+def one_error(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a refused command says."""
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 2 and len(errors) == 1 and "Traceback" not in result.stderr + result.stdout, result
+    return errors[0]
 
 
 @pytest.fixture
@@ -129,7 +168,24 @@ def cli(warm_harness: Harness) -> Callable[..., subprocess.CompletedProcess[str]
     """Runs `python -m harness ...` in a process of its own, 80 columns wide."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        warm_harness.start(arguments, {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"})
+        warm_harness.start(arguments, {**os.environ, "COLUMNS": "80"})
         return warm_harness.wait()
+
+    return run
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """As `cli`, in this process: for what ends in a moment and leaves nothing behind."""
+    from harness.cli import main
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setenv("COLUMNS", "80")
+        try:
+            code: Any = main([str(argument) for argument in arguments])
+        except SystemExit as refused:  # the parser's own
+            code = refused.code
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess("harness", code, said.out, said.err)
 
     return run

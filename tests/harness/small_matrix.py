@@ -1,4 +1,4 @@
-"""A matrix of tiny runs whose steps take a while, for tests that disturb several runs at once."""
+"""Matrices of tiny runs on disk, and one whose steps take a while, for tests that disturb several runs at once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness.prepare import freeze, make_plan
+from harness.progress import Progress
+from harness.stages.train import train_runs
+from harness.state.store import RunStore
+from harness.workers.signals import StopSignals
 from tests.faults.compare import results
+from trainers.common.jsonl import write_jsonl
 
+PROMPTS = [{"id": "b0", "prompt": "Say it briefly.", "constraints": [{"kind": "no_commas", "args": {}}]}]
 RULES = """
 import os, pathlib, time
 from trainers.rules.base import BetaRule
@@ -37,40 +44,58 @@ report: {}
 """
 
 
+def write_matrix(root: Path, text: str, model: Path, pairs: int = 4, prompts: list[Any] = PROMPTS) -> Path:
+    """A matrix file with its data beside it; MODEL in `text` is the model's path."""
+    rows = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(pairs)]
+    write_jsonl(root / "pairs.jsonl", rows)
+    write_jsonl(root / "prompts.jsonl", prompts)
+    (root / "matrix.yaml").write_text(text.replace("MODEL", str(model)), encoding="utf-8")
+    return root / "matrix.yaml"
+
+
+def statuses(output: Path) -> dict[str, dict[str, Any]]:
+    """The last status of every run, by method; of several seeds that of the last."""
+    return {path.parent.name.split("-")[0]: json.loads(path.read_text()) for path in output.glob("runs/*/status.json")}
+
+
 class SmallMatrix:
     """Six runs: `config` is the matrix file, `pause` the seconds that each step of method slow takes."""
 
     def __init__(self, root: Path, model: Path) -> None:
-        self.root, self.config = root, root / "matrix.yaml"
+        self.root, self.steps = root, root / "steps.log"
         root.mkdir(exist_ok=True)
-        self.config.write_text(MATRIX.replace("MODEL", str(model)), encoding="utf-8")
         (root / "rules.py").write_text(RULES, encoding="utf-8")
-        rows = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(4)]
-        (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        self.config = write_matrix(root, MATRIX, model)
         self.pause(0.0)
 
     def pause(self, seconds: float) -> None:
         (self.root / "pause").write_text(str(seconds), encoding="utf-8")
 
-    def statuses(self, output: Path) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in sorted(output.glob("runs/*/status.json"))]
+    def plan(self, output: Path, *overrides: str) -> Any:
+        """The plan under these `--set`s; `said` holds what making it said."""
+        self.said: list[str] = []
+        return make_plan(self.config, output, self.said.append, overrides)
+
+    def begun(self, output: Path, *overrides: str) -> tuple[Any, list[RunStore]]:
+        """The plan, and its runs as `run-matrix` makes them before the first step."""
+        plan = self.plan(output, *overrides)
+        output.mkdir(parents=True, exist_ok=True)
+        freeze(plan)
+        stores = [RunStore(plan.run_dir(spec)) for spec in plan.specs]
+        for store, spec in zip(stores, plan.specs, strict=True):
+            store.create(plan.run_record(spec))
+        return plan, stores
 
     def train(self, output: Path, *overrides: str) -> None:
         """Train every run by the executor that the overrides name, in this process."""
-        from harness.prepare import make_plan
-        from harness.progress import Progress
-        from harness.stages.train import train_runs
-        from harness.state.output import freeze
-        from harness.state.store import RunStore
-        from harness.workers.signals import StopSignals
-
-        plan = make_plan(self.config, output, lambda line: None, overrides)
-        output.mkdir(parents=True, exist_ok=True)
-        freeze(plan)
-        for spec in plan.specs:
-            RunStore(plan.run_dir(spec)).create(plan.run_record(spec))
+        plan, _ = self.begun(output, *overrides)
         with StopSignals() as stops:
             train_runs(plan, plan.specs, Progress(), stops)
+
+    @staticmethod
+    def all_trained(output: Path) -> bool:
+        found = [json.loads(path.read_text()) for path in output.glob("runs/*/status.json")]
+        return len(found) > 0 and all("train" in status["stages"] and status["error"] is None for status in found)
 
     @staticmethod
     def trained(output: Path) -> dict[str, Any]:

@@ -15,8 +15,7 @@ import pytest
 
 from harness import Matrix, Results, load_results
 from harness.api import IDENTITY
-from harness.state.output import freeze
-from harness.state.store import RunStore
+from harness.prepare import freeze
 from trainers.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,12 +25,8 @@ DEMO = ROOT / "harness" / "configs" / "demo.yaml"
 @pytest.fixture
 def output(world: Any) -> Path:
     """A matrix with one run done, one failed and two pending."""
-    plan = world.plan()
-    freeze(plan)
-    for spec in plan.specs:
-        RunStore(plan.run_dir(spec)).create(plan.run_record(spec))
-    done, failed = plan.specs[0], plan.specs[1]
-    folder = plan.run_dir(done)
+    plan, (store, failed, *_) = world.begun()
+    done, folder = plan.specs[0], store.directory
     log = [{"step": 1, "loss": 0.69, "dynamic_beta": 0.1}, {"step": 2, "loss": 0.5}, {"train_runtime": 3.0, "step": 2}]
     (folder / "log_history.json").write_text(json.dumps({done.run_id: log}), encoding="utf-8")
     rows = {"run_id": [done.run_id] * 2, "step": [1, 2], "example_id": ["a", "b"], "dynamic_beta": [0.1, 0.2]}
@@ -43,17 +38,11 @@ def output(world: Any) -> Path:
         items = [{"id": "b0", "values": {"gold_reward": 1.0}}]
         scores = {"benchmark": "constraints", "metrics": metrics, "items": items}
         (place / "scores" / "constraints.json").write_text(json.dumps(scores), encoding="utf-8")
-        row = {
-            "benchmark": "constraints",
-            "prompt_id": "b0",
-            "sample": 0,
-            "prompt": "Say <b>",
-            "text": "Yes.",
-            "finish_reason": "stop",
-        }
+        row = {"benchmark": "constraints", "prompt_id": "b0", "sample": 0, "prompt": "Say <b>", "text": "Yes."}
+        row["finish_reason"] = "stop"
         (place / "generations" / "constraints.jsonl").write_text(json.dumps(row) + '\n{"torn', encoding="utf-8")
-    RunStore(folder).mark_stage("train", done.fingerprint, [], 1.0, last=True)
-    RunStore(plan.run_dir(failed)).fail("OutOfMemoryError", "needs <more> memory", "Traceback")
+    store.mark_stage("train", done.fingerprint, [], 1.0, last=True)
+    failed.fail("OutOfMemoryError", "needs <more> memory", "Traceback")
     return Path(world.output)
 
 

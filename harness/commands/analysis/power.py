@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.commands.analysis import STATED
 from harness.commands.options import print_json
 from harness.progress import duration
-from harness.state.survey import frozen_matrix
+from harness.state.store import frozen_matrix
 from reports.page.text import plain_table
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData, ReportError, load_matrix

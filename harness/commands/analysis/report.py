@@ -6,8 +6,7 @@ import argparse
 
 from harness.commands.options import short
 from harness.stages.report import build
-from harness.state import output_lock
-from harness.state.survey import frozen_matrix
+from harness.state import frozen_matrix, output_lock
 from reports.page.terminal import print_summary
 from reports.runs.records import ReportError
 from trainers.common import UserError

@@ -54,21 +54,23 @@ def _noise(options: argparse.Namespace) -> Noise | None:
 
 
 def _from_chosen(options: argparse.Namespace) -> int:
-    found = read_answers(options.chosen_only)
-    rows, sampler = found.rows, None
+    found, sampler = read_answers(options.chosen_only), None
     if options.strategy == "sampled_answer":
-        talk = next((row["id"] for row in rows if len(row["turns"]) > 1), None)
+        talk = next((row["id"] for row in found.rows if len(row["turns"]) > 1), None)
         if talk is not None:
             raise UserError(
                 f"--strategy sampled_answer answers single questions, and row {talk!r} of {options.chosen_only} is a "
                 "conversation; take corrupted, other_prompt or truncated"
             )
-        engine = _engine(options, _model_dir(options))
-        sampler = make_sampler(engine, options.max_new_tokens, options.temperature, options.top_p)
-    made = build_from_chosen(rows, options.strategy, options.out, seed=options.seed, sampler=sampler, k=options.k)
+        sampler = make_sampler(_engine(options, _model_dir(options)), **_sampling(options))
+    made = build_from_chosen(found.rows, options.strategy, options.out, seed=options.seed, sampler=sampler, k=options.k)
     skipped = made.skipped | ({"undesirable": found.undesirable} if found.undesirable else {})
     print(f"{len(made.pairs)} pairs in {options.out}; skipped: {json.dumps(skipped)}")
     return 0
+
+
+def _sampling(options: argparse.Namespace) -> Json:
+    return {key: getattr(options, key) for key in ("temperature", "top_p", "max_new_tokens")}
 
 
 def _from_pairs(options: argparse.Namespace) -> int:
@@ -132,22 +134,20 @@ def _from_prompts(options: argparse.Namespace) -> int:
     model_dir = _model_dir(options)
     if options.prompts_from is not None:
         _check_lengths(model_dir, sets, options)
-    sampling = {"temperature": options.temperature, "top_p": options.top_p, "max_new_tokens": options.max_new_tokens}
-    command = command_line(options, sets)
+    sampling, command = _sampling(options), command_line(options, sets)
     with Progress() as progress:
         for split, prompts in sets.items():
             progress.say(f"{split}: perplexity of {len(prompts)} prompts")
             nll = prompt_nll(model_dir, [row["prompt"] for row in prompts])
-            sets[split] = [
-                {**row, "log_prompt_perplexity": round(value, 6)} for row, value in zip(prompts, nll, strict=True)
-            ]
+            for row, value in zip(prompts, nll, strict=True):
+                row["log_prompt_perplexity"] = round(value, 6)
         engine = _engine(options, model_dir)
-        sampler = make_sampler(engine, options.max_new_tokens, options.temperature, options.top_p)
-        if options.prompts_from is None:
-            write_jsonl(options.out / "benchmark_prompts.jsonl", sets["heldout"])
+        sampler = make_sampler(engine, **sampling)
         for split, prompts in sets.items():
-            if options.prompts_from is not None and split != "train":
-                write_jsonl(options.out / f"{split}_prompts.jsonl", [_grouped(row) for row in prompts])
+            if split != "train":  # a benchmark of them
+                own = options.prompts_from is not None
+                file = options.out / f"{split if own else 'benchmark'}_prompts.jsonl"
+                write_jsonl(file, map(_grouped, prompts) if own else prompts)
             others = [options.out / f"{name}.jsonl" for name in sets if name != split]
             record = build(
                 prompts,

@@ -41,38 +41,37 @@ def run(options: argparse.Namespace) -> int:
         UserError: a source cannot be read, or has no usable row at all.
     """
     heldout = _heldout(options)
-    if options.learnability and options.model is None:
-        options.model = DEFAULT_MODEL
-    model = _model_dir(options.model) if options.model is not None else None
-    tokens = _tokenizer(model) if model is not None else None
-    reports = []
+    name = options.model or (DEFAULT_MODEL if options.learnability else None)
+    model = ResolvedModel(name, _model_dir(name)) if name is not None else None
+    tokens = _tokenizer(model.path) if model is not None else None
+    reports: list[Json] = []
     named: dict[str, list[PreferencePair]] = {}
-    trained: list[list[PreferencePair]] = []  # what run-matrix would train on
+    trained: dict[str, list[PreferencePair]] = {}  # what run-matrix would train on
     for text in options.sources:
         place = data_source(text, Path(), "inspect-data", "SOURCE")
         found = inspect_source(place, tokens=tokens, first=options.first)
-        shown = samples(found.checked.pairs, options.samples, options.seed)
+        named[text] = pairs = found.checked.pairs
         figures = {
             **found.figures,
             "source": text,
-            "tokens": _token_faults(model, found.checked.pairs),
-            "prompt_perplexity": _perplexity(model, found.checked.pairs, options.seed),
-            "samples": [_sample(pair) for pair in shown],
+            "tokens": _token_faults(model, pairs),
+            "prompt_perplexity": _perplexity(model, pairs, options.seed),
+            "samples": [_sample(pair) for pair in samples(pairs, options.samples, options.seed)],
             "learnability": None,
         }
         reports.append(figures)
-        named[text] = found.checked.pairs
-        trained.append(draw(found.checked.pairs, found.limit, 0))
+        if pairs:
+            trained[text] = draw(pairs, found.limit, 0)
     code = 0
     if options.learnability and model is not None and tokens is not None:
-        code = _learnability(ResolvedModel(options.model, model), tokens, trained, heldout, reports)
+        code = _learnability(model, tokens, trained, heldout, reports)
     result = {"sources": reports, "overlaps": overlaps(named)}
     if options.json:
         print_json(result, ensure_ascii=False, default=asdict)
     else:
         print_page(result)
-    if not all(report["pairs"] for report in reports):
-        raise UserError("no usable pair in " + ", ".join(r["source"] for r in reports if not r["pairs"]))
+    if empty := [text for text, pairs in named.items() if not pairs]:
+        raise UserError("no usable pair in " + ", ".join(empty))
     return code
 
 
@@ -88,7 +87,7 @@ def _heldout(options: argparse.Namespace) -> Named | None:
 def _learnability(
     model: ResolvedModel,
     tokens: Callable[[str], int],
-    data: list[list[PreferencePair]],
+    data: dict[str, list[PreferencePair]],
     heldout: Named | None,
     reports: list[Json],
 ) -> int:
@@ -96,11 +95,11 @@ def _learnability(
 
     if not any(model.path.glob("*.safetensors")):
         raise UserError(f"--model {model.name}: no weights (*.safetensors) there, which --learnability trains")
-    measured = [report for report in reports if report["pairs"]]
     with StopSignals() as stops, Progress() as progress:
-        for report, pairs in zip(measured, filter(None, data), strict=True):
-            report["learnability"] = measure(Named(report["source"], pairs), heldout, model, tokens, progress, stops)
-    return 0 if all(report["learnability"] for report in measured) else 1
+        for report in [report for report in reports if report["source"] in data]:
+            source = Named(report["source"], data[report["source"]])
+            report["learnability"] = measure(source, heldout, model, tokens, progress, stops)
+    return 0 if all(report["learnability"] for report in reports if report["source"] in data) else 1
 
 
 def _sample(pair: PreferencePair) -> Json:
@@ -113,8 +112,7 @@ def _model_dir(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     try:
-        model = ModelConfig.model_validate({"name_or_path": name})
-        return resolve_model(model, f"--model {name}", stderr_line).path
+        return resolve_model(ModelConfig(name_or_path=name), f"--model {name}", stderr_line).path
     except UserError as error:
         message = str(error).replace(f"model.name_or_path is {name!r}; ", "")
         raise UserError(message.replace("model.name_or_path: ", "")) from None
@@ -130,15 +128,15 @@ def _tokenizer(model: Path) -> Callable[[str], int]:
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _token_faults(model: Path | None, pairs: Sequence[PreferencePair]) -> list[str]:
+def _token_faults(model: ResolvedModel | None, pairs: Sequence[PreferencePair]) -> list[str]:
     """A line for each kind of fault that the model's tokenizer and chat template bring out."""
     from harness.checks.tokens import faults_of
 
     if model is None or not pairs:
         return []
-    if template_of(model) is None:
-        return [f"{model} has no chat template: its tokens were not checked"]
-    found = faults_of(pairs, model, [Cut(None)])
+    if template_of(model.path) is None:
+        return [f"{model.path} has no chat template: its tokens were not checked"]
+    found = faults_of(pairs, model.path, [Cut(None)])
     kinds = {
         "that the chat template refuses": found.refused,
         **{KINDS[kind]: ids for kind, ids in found.faults.items() if kind != "marked"},
@@ -151,21 +149,25 @@ def _token_faults(model: Path | None, pairs: Sequence[PreferencePair]) -> list[s
     return [f"{len(ids):,} pairs {said}, first in {where[name]} ({what})" for said, ids, (name, what) in firsts]
 
 
-def _perplexity(model: Path | None, pairs: Sequence[PreferencePair], seed: int) -> Json:
+def _perplexity(model: ResolvedModel | None, pairs: Sequence[PreferencePair], seed: int) -> Json:
     """Perplexity of up to 64 prompts, or null with the reason. A conversation counts by its last question."""
     if model is None:
         return {"values": None, "reason": "no --model given"}
-    if not any(model.glob("*.safetensors")):
-        return {"values": None, "reason": f"--model {model} has no weights (*.safetensors)"}
+    if not any(model.path.glob("*.safetensors")):
+        return {"values": None, "reason": f"--model {model.path} has no weights (*.safetensors)"}
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model.path)
     questions = list(dict.fromkeys(pair.prompt[-1]["content"] for pair in samples(pairs, len(pairs), seed)))
     prompts = [text for text in questions[: 2 * PROMPTS] if 1 < len(chat_ids(tokenizer, text)) <= LONGEST][:PROMPTS]
     if not prompts:
         return {"values": None, "reason": f"no prompt has between 2 and {LONGEST} tokens"}
     with Progress() as progress:
         tick = partial(progress.tick, "prompt perplexity")
-        nlls = prompt_nll(model, prompts, batch_size=4, on_progress=tick)
-    values = [math.exp(nll) for nll in nlls]
-    return {"values": spread(values), "prompts": len(prompts), "of": len(questions), "reason": None}
+        nlls = prompt_nll(model.path, prompts, batch_size=4, on_progress=tick)
+    return {
+        "values": spread([math.exp(nll) for nll in nlls]),
+        "prompts": len(prompts),
+        "of": len(questions),
+        "reason": None,
+    }

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.plan.model_hash import TRAIN_VERSION
+from harness.plan.references import TRAIN_VERSION
 from trainers.common import cache_dir, fingerprint, read_json, write_json
 from trainers.formats.pairs import PreferencePair
 

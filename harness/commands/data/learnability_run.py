@@ -11,17 +11,15 @@ from pathlib import Path
 
 from harness.commands.data.learnability import Learnability, Named, Settings, keep, pairs_hash, recall
 from harness.forecast.estimate import estimate
-from harness.plan.machine import gpus
-from harness.plan.model_hash import model_hash
+from harness.forecast.speed import survey
 from harness.plan.plan import Plan
-from harness.plan.references import ResolvedModel
-from harness.prepare import make_plan
+from harness.plan.references import ResolvedModel, model_hash
+from harness.prepare import freeze, make_plan
 from harness.progress import Progress, duration
 from harness.stages.evaluate import evaluate_policies
 from harness.stages.train import train_runs
 from harness.state import RunStore, output_lock
-from harness.state.output import freeze
-from harness.state.survey import survey
+from harness.state.machine import gpus
 from harness.workers.signals import StopSignals
 from reports.statistics.winrate import win_rate
 from trainers.common import Json, UserError, cache_dir, fingerprint, now, scores_schema, write_bytes, write_json

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from harness.commands.options import print_json
-from harness.state import output_lock
+from harness.state import frozen_matrix, output_lock
 from harness.state.clean import leftovers, remove_path
-from harness.state.survey import frozen_matrix
 
 
 def run(options: argparse.Namespace) -> int:

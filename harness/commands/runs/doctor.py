@@ -11,7 +11,7 @@ from pathlib import Path
 from evals.engine.base import EngineConfig, choose_backend
 from harness.checks.requirements import declared, outside, version
 from harness.commands.options import print_json
-from harness.plan.machine import gpus
+from harness.state.machine import gpus
 from trainers.common import Json, cache_dir
 from trainers.models.embedded import MODELS, is_prepared, target_dir
 

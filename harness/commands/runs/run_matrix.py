@@ -25,12 +25,12 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--json goes with --dry-run; add it (status --json says how far a matrix is)")
     if options.check:
         return _check(options)
-    from harness.plan.matrix import Selection, select
+    from harness.plan.matrix import select
     from harness.prepare import make_plan
 
     with StopSignals() as stops:
         plan = make_plan(options.config, options.output, stderr_line, options.set)
-        selected, parents = select(plan.specs, Selection(options.only, options.exclude, tuple(options.seeds)))
+        selected, parents = select(plan.specs, options.only, options.exclude, options.seeds)
         for spec in parents:
             stderr_line(f"{spec.label} is included too: a selected control repeats it")
         if options.dry_run:
@@ -59,11 +59,11 @@ def _check(options: argparse.Namespace) -> int:
 def _work(plan: Plan, selected: list[RunSpec], options: argparse.Namespace, stops: StopSignals) -> int:
     from harness.checks.trackers import live_views
     from harness.forecast.speed import remember
+    from harness.prepare import freeze
     from harness.progress import Progress
     from harness.stages.publish import check_push, push_policies, write_card
     from harness.stages.run import run_matrix
     from harness.state.lock import output_lock
-    from harness.state.output import freeze
     from reports.page.terminal import print_summary
 
     if options.push:

@@ -16,8 +16,7 @@ from rich.table import Table
 
 from harness.commands.options import print_json
 from harness.progress import duration
-from harness.state import HOLDER, RunStore
-from harness.state.survey import frozen_matrix, shown_state
+from harness.state import HOLDER, RunStore, frozen_matrix, shown_state
 from trainers.common import Json, read_json
 
 #: Seconds within which the last of several workers to train has the output to itself, and evaluates.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness.commands.runs.status import collect
 from harness.executors.local import worker_environment
-from harness.state.survey import frozen_matrix
+from harness.state.store import frozen_matrix
 from trainers.common import UserError
 
 HOST = "127.0.0.1"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from harness.prepare import make_plan
+from harness.prepare import freeze, make_plan
 from harness.progress import Progress, stderr_line
 from harness.stages.report import outdate
 from harness.stages.run import Untrained, prepare, run_matrix
 from harness.stages.train import train_runs
 from harness.state import output_lock
-from harness.state.output import freeze
 from harness.state.run_locks import EVALUATES, RunClaims, shared_output
 from harness.workers.signals import StopSignals
 

@@ -68,7 +68,7 @@ def test_the_matrix_takes_it_and_its_data_identify_it(folder: Path, tmp_path: Pa
     second = world.plan().benchmarks[-1]
     (folder / "helpers.py").write_text("def clean(docs):\n    return docs.select([0])\n")
     third = world.plan().benchmarks[-1]
-    assert first.entry["task"] == "my_task"
+    assert first.task == "my_task"
     assert len({benchmark.fingerprint for benchmark in (first, second, third)}) == 3
     world.replace("task: my_task", "task: my_tusk")
     assert "did you mean 'my_task'?" in world.error()

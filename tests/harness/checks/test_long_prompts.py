@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.prepare import make_plan
 from tests.harness.small_matrix import SmallMatrix
 from trainers.common.errors import UserError
 
@@ -27,29 +26,22 @@ def small(tmp_path: Path, tiny_model: Path) -> SmallMatrix:
 
 
 def test_or_dropped_and_counted(small: SmallMatrix) -> None:
-    said: list[str] = []
-    plan = make_plan(small.config, small.root / "out", said.append, [*ONE, "data.without_preference=drop"])
+    plan = small.plan(small.root / "out", *ONE, "data.without_preference=drop")
     assert [pair.id for pair in plan.pairs] == ["p0", "p2", "p3"]
-    assert any(line.startswith("dropped 1 rows whose prompts leave no room") and ":2:" in line for line in said)
+    assert any(line.startswith("dropped 1 rows whose prompts leave no room") and ":2:" in line for line in small.said)
     # what is left counts: a file without that row gives the same runs
     pairs = small.root / "pairs.jsonl"
     lines = pairs.read_text(encoding="utf-8").splitlines()
     pairs.write_text("\n".join([lines[0], *lines[2:]]) + "\n", encoding="utf-8")
-    again = make_plan(small.config, small.root / "out", said.append, ONE)
+    again = small.plan(small.root / "out", *ONE)
     assert [spec.run_id for spec in again.specs] == [spec.run_id for spec in plan.specs]
     with pytest.raises(UserError, match=r"the prompt has \d+ tokens .*raise max_length.*3 of 3 rows"):
-        make_plan(
-            small.config,
-            small.root / "out",
-            said.append,
-            [*ONE, "data.without_preference=drop", "training.max_length=8"],
-        )
+        small.plan(small.root / "out", *ONE, "data.without_preference=drop", "training.max_length=8")
 
 
 def test_a_model_beside_the_matrix_file_is_found_and_its_path_is_absolute(small: SmallMatrix, tiny_model: Path) -> None:
     """Workers of a cluster run in other directories."""
     shutil.copytree(tiny_model, small.root / "its-model")
-    change = ["model.name_or_path=its-model", "training.max_length=256"]
-    plan = make_plan(small.config, small.root / "out", lambda line: None, [*ONE, *change])
+    plan = small.plan(small.root / "out", *ONE, "model.name_or_path=its-model", "training.max_length=256")
     assert Path(plan.train_job(plan.specs[0])["train_job"]["model_path"]) == small.root / "its-model"
     assert plan.model.path.is_absolute()

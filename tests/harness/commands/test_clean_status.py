@@ -13,30 +13,18 @@ from typing import Any
 import pytest
 
 from harness.commands.runs.status import collect
+from harness.state import Hardware, frozen_matrix, output_lock, shown_state
+from harness.state.checkpoints import is_sealed, seal, unusable
 from harness.state.clean import leftovers, temporary
-from harness.state.environment import differences, mismatches, note_change, note_trainer
-from harness.state.lock import output_lock
-from harness.state.output import freeze
-from harness.state.records import Hardware
+from harness.state.machine import differences, mismatches, note_trainer
 from harness.state.run_locks import RunClaims
-from harness.state.store import RunStore
-from harness.state.survey import frozen_matrix, shown_state
 from trainers.common.files import read_json, write_json
 
 
-def _create(world: Any) -> tuple[Any, list[RunStore]]:
-    plan = world.plan()
-    freeze(plan)
-    stores = [RunStore(plan.run_dir(spec)) for spec in plan.specs]
-    for store, spec in zip(stores, plan.specs, strict=True):
-        store.create(plan.run_record(spec))
-    return plan, stores
-
-
 def test_clean_lists_then_removes_what_no_run_needs(world: Any, cli: Any) -> None:
-    _, stores = _create(world)
+    _, stores = world.begun()
     world.replace("pref_beta_scale: 0.5", "pref_beta_scale: 0.6")
-    plan, current = _create(world)
+    plan, current = world.begun()
     gone = [store.directory for store in stores if store.directory not in [c.directory for c in current]]
     assert len(gone) == 2
     run = current[0].directory
@@ -67,7 +55,7 @@ def test_clean_lists_then_removes_what_no_run_needs(world: Any, cli: Any) -> Non
 
 
 def test_a_finished_run_needs_no_checkpoints(world: Any) -> None:
-    _, stores = _create(world)
+    _, stores = world.begun()
     store = stores[0]
     (store.directory / "checkpoints" / "checkpoint-2").mkdir(parents=True)
     frozen = frozen_matrix(world.output)
@@ -98,7 +86,7 @@ def test_names_of_unfinished_files(tmp_path: Path, name: str, unfinished: bool) 
 
 
 def test_status_tells_running_from_interrupted(world: Any) -> None:
-    _, stores = _create(world)
+    _, stores = world.begun()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     stores[0].start("train")
@@ -118,7 +106,7 @@ def test_status_tells_running_from_interrupted(world: Any) -> None:
 def test_a_heartbeat_goes_on_beside_the_work(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.state import store as module
 
-    _, (store, *_) = _create(world)
+    _, (store, *_) = world.begun()
     store.start("train")
     beats = iter(f"beat {n}" for n in range(10**6))
     monkeypatch.setattr(module, "now", lambda: next(beats))
@@ -132,7 +120,7 @@ def test_a_heartbeat_goes_on_beside_the_work(world: Any, monkeypatch: pytest.Mon
 
 
 def test_watch_ends_when_all_is_done(world: Any, cli: Any) -> None:
-    _, stores = _create(world)
+    _, stores = world.begun()
     for store in stores:
         store.mark_stage("train", "f", [], 1.0, last=True)
     shown = cli("status", "--output", world.output, "--watch", "0.1")
@@ -150,7 +138,7 @@ def test_watch_ends_when_all_is_trained_and_nobody_evaluates(
     from harness.cli import main
     from harness.commands.runs import status
 
-    _, stores = _create(world)
+    _, stores = world.begun()
     for store in stores:
         store.start("train")
         store.mark_stage("train", "f", [], 1.0)
@@ -163,7 +151,7 @@ def test_watch_ends_when_all_is_trained_and_nobody_evaluates(
 
 def test_a_worker_notes_under_what_it_trains(world: Any) -> None:
     """Another one may have made the record of the run; one that goes on from a checkpoint is noted as well."""
-    plan, (store, *_) = _create(world)
+    plan, (store, *_) = world.begun()
     other = plan.environment.model_copy(update={"hardware": Hardware(machine="other", cpus=1, gpus=[])})
     note_trainer(store, other)
     record = read_json(store.directory / "run.json")
@@ -178,51 +166,39 @@ def test_a_worker_notes_under_what_it_trains(world: Any) -> None:
 
 
 def test_other_versions_on_resume_are_reported_and_recorded(world: Any) -> None:
-    plan, (store, other, *_) = _create(world)
+    plan, (store, other, *_) = world.begun()
     changed = plan.environment.model_copy(update={"versions": {**plan.environment.versions, "torch": "0.1"}})
     assert mismatches([store, other], changed) == {}, "nothing is begun yet"
     store.progress(3, 10)
     (text,) = mismatches([store, other], changed)
     assert text == f"torch {plan.environment.versions['torch']} -> 0.1"
-    note_change(store, changed)
-    note_change(store, changed)
+    (store.directory / "checkpoints" / "checkpoint-3").mkdir(parents=True)
+    note_trainer(store, changed)
+    note_trainer(store, changed)
     record = read_json(store.directory / "run.json")
     assert [entry["versions"]["torch"] for entry in record["resumed_under"]] == ["0.1"]
     assert differences(plan.environment, plan.environment) == []
 
 
-@pytest.mark.parametrize("name", ["run.json", "status.json"])
-def test_damaged_records_are_set_aside_and_made_anew(world: Any, name: str) -> None:
-    plan, (store, *_) = _create(world)
-    path = store.directory / name
-    path.write_bytes(path.read_bytes()[:25])
-    damaged = store.create(plan.run_record(plan.specs[0]))
-    assert [p.relative_to(store.directory) for p in damaged] == [Path("quarantine") / f"{name}.1"]
-    assert read_json(path)["run_id"] == plan.specs[0].run_id
-
-
 def test_a_damaged_checkpoint_is_found_by_its_checksums(world: Any) -> None:
-    from harness.state.checkpoints import damaged, is_sealed, seal
-
-    _, (store, *_) = _create(world)
+    _, (store, *_) = world.begun()
     folder = store.directory / "checkpoints" / "checkpoint-2"
     part = store.directory / "example_metrics.parts" / "part-000000002.parquet"
     for path in (folder / "model.safetensors", part):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"weights")
-    assert not is_sealed(folder) and damaged(store.directory) == {}
+    assert not is_sealed(folder) and unusable(store.directory) == {folder: []}
     seal(folder, store.directory)
-    assert is_sealed(folder) and damaged(store.directory) == {}
+    assert is_sealed(folder) and unusable(store.directory) == {}
     part.write_bytes(b"weightz")
-    assert damaged(store.directory) == {folder: [str(part.relative_to(store.directory))]}
+    assert unusable(store.directory) == {folder: [str(part.relative_to(store.directory))]}
 
 
 def test_a_run_goes_on_from_the_last_checkpoint_that_was_finished(world: Any) -> None:
     """One without a seal may load and not be whole: a power cut came while it was written."""
-    from harness.state.checkpoints import seal
     from harness.workers.train_worker import Events, _keep_whole_checkpoints
 
-    _, (store, *_) = _create(world)
+    _, (store, *_) = world.begun()
     folders = [store.directory / "checkpoints" / f"checkpoint-{step}" for step in (2, 4)]
     for folder in folders:
         folder.mkdir(parents=True)

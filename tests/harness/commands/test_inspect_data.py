@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from tests.harness.conftest import one_error, write_jsonl
 from trainers.formats.inspect import inspect_source, overlaps, spread
 from trainers.formats.scripts import count_scripts, count_words, encoding_trouble
 
@@ -21,13 +22,8 @@ def row(prompt: str, chosen: str, rejected: str, **more: Any) -> dict[str, Any]:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **more}
 
 
-def write(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows), encoding="utf-8")
-    return path
-
-
 def figures(path: Path, rows: list[Any]) -> dict[str, Any]:
-    return inspect_source(str(write(path, rows))).figures
+    return inspect_source(str(write_jsonl(path, rows))).figures
 
 
 ROWS = [
@@ -124,8 +120,8 @@ def test_spread() -> None:
 
 
 def test_overlaps(tmp_path: Path) -> None:
-    a = inspect_source(str(write(tmp_path / "a.jsonl", ROWS))).checked.pairs
-    b = inspect_source(str(write(tmp_path / "b.jsonl", [ROWS[0], row("Who are YOU?", "x", "y")]))).checked.pairs
+    a = inspect_source(str(write_jsonl(tmp_path / "a.jsonl", ROWS))).checked.pairs
+    b = inspect_source(str(write_jsonl(tmp_path / "b.jsonl", [ROWS[0], row("Who are YOU?", "x", "y")]))).checked.pairs
     (found,) = overlaps({"a": a, "b": b})
     assert (found["prompts"], found["prompts_loosely"], found["pairs"]) == (1, 2, 1)
     assert (found["share_of_a"], found["share_of_b"]) == (0.25, 0.5)
@@ -134,8 +130,8 @@ def test_overlaps(tmp_path: Path) -> None:
 def test_the_page_and_the_json_agree_and_fit(tmp_path: Path, cli: Cli) -> None:
     long = row("说" * 900, "长" * 300, "短\u202e\x00", id="长" * 70)
     path, other = (
-        write(tmp_path / "训练.jsonl", [*ROWS, long, row("p", "a", "a")]),
-        write(tmp_path / "b.jsonl", ROWS[:2]),
+        write_jsonl(tmp_path / "训练.jsonl", [*ROWS, long, row("p", "a", "a")]),
+        write_jsonl(tmp_path / "b.jsonl", ROWS[:2]),
     )
     page = cli("inspect-data", path, other)
     assert page.returncode == 0, page.stderr
@@ -148,19 +144,19 @@ def test_the_page_and_the_json_agree_and_fit(tmp_path: Path, cli: Cli) -> None:
     assert (first["rows"], first["pairs"], len(first["samples"])) == (8, 7, 2)
     assert first["prompt_perplexity"] == {"values": None, "reason": "no --model given"}
     assert found["overlaps"][0]["prompts"] == 2
-    for words in (
+    told = (
         "TRL, standard",
         "8 rows, 7 pairs, 5 prompts",
         "1 rows cannot be used",
         "invisible characters in 1",
         "Cyrillic",
-    ):
-        assert words in page.stdout
+    )
+    assert all(words in page.stdout for words in told)
     assert "\u202e" not in page.stdout and "\x00" not in page.stdout
 
 
 def test_tokens_and_prompt_perplexity_with_a_model(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
-    path = write(tmp_path / "p.jsonl", ROWS)
+    path = write_jsonl(tmp_path / "p.jsonl", ROWS)
     result = cli("inspect-data", path, "--json", "--model", tiny_model)
     assert result.returncode == 0, result.stderr
     (found,) = json.loads(result.stdout)["sources"]
@@ -184,20 +180,13 @@ def test_tokens_and_prompt_perplexity_with_a_model(tmp_path: Path, tiny_model: P
     ],
 )
 def test_errors_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, arguments: Any, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Cli, arguments: Any, words: str
 ) -> None:
-    from harness.cli import main
-
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "good.jsonl", ROWS)
-    write(tmp_path / "same.jsonl", [row("p", "a", "a")])
+    write_jsonl(tmp_path / "good.jsonl", ROWS)
+    write_jsonl(tmp_path / "same.jsonl", [row("p", "a", "a")])
     (tmp_path / "bad.jsonl").write_text(json.dumps(ROWS[0]) + "\n{\n", encoding="utf-8")
-    try:
-        code = main(["inspect-data", *arguments])
-    except SystemExit as stop:
-        code = stop.code  # type: ignore[assignment]
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(errors) == 1 and words in errors[0]
+    assert words in one_error(here("inspect-data", *arguments))
 
 
 def test_real_files(shared_data: Path) -> None:
@@ -208,8 +197,3 @@ def test_real_files(shared_data: Path) -> None:
     demo = inspect_source("dataset_info.json#dpo_zh_demo", folder / "llamafactory").figures
     assert demo["duplicates"]["repeated_pairs"] == 11 and demo["turns"]["with_system"] == 64
     assert demo["encoding"]["replacement"]["pairs"] == 6
-
-
-def test_help_fits_80_columns(cli: Cli) -> None:
-    text = cli("inspect-data", "--help").stdout
-    assert max(map(len, text.splitlines())) <= 80 and "dataset_info.json#name" in text

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from harness.commands.data.learnability import Learnability, Named, Settings, keep, pairs_hash, recall
+from harness.commands.data.learnability import Learnability, Named, Settings, keep, of_data_card, pairs_hash, recall
 from harness.commands.data.learnability_run import _sides
-from tests.harness.conftest import World, write_jsonl
+from harness.plan.references import data_path, model_hash
+from tests.harness.conftest import World, one_error, write_jsonl
 from trainers.formats import load_source
 from trainers.formats.load import content_id
 
@@ -78,31 +79,23 @@ def record(**changes: Any) -> Learnability:
 @pytest.mark.parametrize(("ci_high", "warned"), [(0.54, True), (0.57, False)])
 def test_the_data_card_is_read_where_nothing_was_measured(world: World, ci_high: float, warned: bool) -> None:
     """The embedded pairs have one: `<name>.build.json` says with which model, and what a short run reached."""
-    from harness.prepare import make_plan
-
     told = {"accuracy": 0.5, "ci_low": 0.46, "ci_high": ci_high, "pairs": 400}
     card = world.pairs.with_suffix(".build.json")
     for policy, known in ((str(world.model), True), ("another/model", False)):
         card.write_text(json.dumps({"policy": policy, "learnability": told}), encoding="utf-8")
-        said: list[str] = []
-        plan = make_plan(world.config, world.output, said.append)
-        assert (plan.learnability is not None) is known
-        assert any("did not learn these preferences" in line for line in said) is (warned and known)
+        assert (world.plan().learnability is not None) is known
+        assert any("did not learn these preferences" in line for line in world.said) is (warned and known)
 
 
 @pytest.mark.parametrize("name", ["constraint-pairs", "sentiment"])
 def test_the_shipped_pairs_have_one(name: str) -> None:
-    from harness.commands.data.learnability import of_data_card
     from harness.commands.options import DEFAULT_MODEL
-    from harness.plan.references import data_path
 
     found = of_data_card(data_path(f"embedded:{name}/train", Path(), "test", "train"), DEFAULT_MODEL)
     assert found is not None and found.ci_low < found.accuracy < found.ci_high
 
 
 def test_found_for_the_whole_source_and_this_model_only(world: World) -> None:
-    from harness.plan.model_hash import model_hash
-
     world.replace("train: pairs.jsonl", "train: pairs.jsonl\n  max_train_pairs: 2")
     every, model = load_source(str(world.pairs)).pairs, model_hash(world.model)
     assert world.plan().learnability is None
@@ -140,17 +133,13 @@ def test_no_prompt_on_both_sides_and_none_cut(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, capsys: Any, arguments: list[str], words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, here: Cli, arguments: list[str], words: str
 ) -> None:
-    from harness.cli import main
-
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "p.jsonl", learnable(1))
     shutil.copytree(tiny_model, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
     model = [] if "--model" in arguments else ["--model", str(tiny_model)]
-    assert main(["inspect-data", "p.jsonl", *arguments, *model]) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and words in errors[0]
+    assert words in one_error(here("inspect-data", "p.jsonl", *arguments, *model))
 
 
 def test_a_run_that_fails_is_said_and_leaves_the_figures(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from harness.config.matrix_file import MatrixConfig
 from harness.executors.local import LocalSettings
-from harness.executors.ray_resources import RaySettings, StageResources
+from harness.executors.ray import RaySettings, StageResources
 
 PAGE = (Path(__file__).resolve().parents[3] / "harness" / "README.md").read_text(encoding="utf-8")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,36 +12,26 @@ from harness.executors import memory
 from harness.executors.local import LocalExecutor, LocalSettings, ProcessSeat
 from harness.executors.registry import executor_of, settings_of
 from tests.faults.compare import differences
-from tests.harness.small_matrix import SmallMatrix
+from tests.harness.small_matrix import SmallMatrix, statuses
 from trainers.common.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> SmallMatrix:
-    from trainers.tiny import build_tiny_model
-
-    root = tmp_path_factory.mktemp("small")
-    return SmallMatrix(root, build_tiny_model(root / "model"))
-
-
-def test_concurrent_runs_give_the_results_of_single_ones(small: SmallMatrix) -> None:
-    one, two = small.root / "one", small.root / "two"
-    small.train(one, "executor.threads=1")
+def test_concurrent_runs_give_the_results_of_single_ones(small: SmallMatrix, single: Any) -> None:
+    one, two = small.root / "single", small.root / "two"
+    assert len({line.split()[0] for line in small.steps.read_text().splitlines()}) == 1, "a worker serves run after run"
+    small.steps.unlink()
     small.train(two, "executor.threads=1", "executor.max_parallel=2", "executor.memory_gib=0.5")
-    assert all(status["state"] == "running" and "train" in status["stages"] for status in small.statuses(two))
-    assert differences(small.trained(one), small.trained(two)) == []
+    assert small.all_trained(two) and differences(single, small.trained(two)) == []
     assert (two / "work" / "train-1.log").exists() and not (one / "work" / "train-1.log").exists()
-    workers = {line.split()[0] for line in (small.root / "steps.log").read_text().splitlines()}
-    assert len(workers) <= 3  # one for the first matrix, at most two for the second: workers serve run after run
+    assert len({line.split()[0] for line in small.steps.read_text().splitlines()}) <= 2
 
 
 def test_two_processes_of_a_run_by_accelerate_launch(small: SmallMatrix) -> None:
     config = Path(__file__).resolve().parents[3] / "harness" / "configs" / "accelerate" / "cpu_two_processes.yaml"
     output = small.root / "launched"
     small.train(output, f"executor.accelerate={config}", "executor.threads=1", "methods=[{name: fixed}]", "seeds=[0]")
-    (status,) = small.statuses(output)
-    assert "train" in status["stages"] and status["error"] is None
-    assert (status["step"], status["total_steps"]) == (4, 4)
+    status = statuses(output)["fixed"]
+    assert small.all_trained(output) and (status["step"], status["total_steps"]) == (4, 4)
 
 
 ONE_PROCESS = """
@@ -56,22 +47,14 @@ mixed_precision: 'no'
 
 def test_a_launch_of_one_process_is_stopped_after_its_step(small: SmallMatrix) -> None:
     """accelerate starts a single process without torch.distributed, and passes no signal on to it."""
-    from harness.prepare import make_plan
     from harness.state.checkpoints import is_sealed
-    from harness.state.output import freeze
-    from harness.state.store import RunStore
 
     (small.root / "one.yaml").write_text(ONE_PROCESS, encoding="utf-8")
-    plan = make_plan(small.config, small.root / "one_process", lambda line: None, ["executor.accelerate=one.yaml"])
-    plan.output.mkdir()
-    freeze(plan)
-    spec = plan.specs[0]
-    store = RunStore(plan.run_dir(spec))
-    store.create(plan.run_record(spec))
+    plan, (store, *_) = small.begun(small.root / "one_process", "executor.accelerate=one.yaml")
     small.pause(0.5)
     try:
         with executor_of(plan) as executor:
-            job = {**plan.train_job(spec), "attempt": 1}
+            job = {**plan.train_job(plan.specs[0]), "attempt": 1}
             seat = executor.seat(job)
             seat.start(job)
             told: list[str] = []
@@ -96,15 +79,11 @@ def test_no_run_is_given_to_a_process_whose_cuda_may_be_dead(
     """After a device-side assert every later call of CUDA fails in the same process."""
     import torch
 
-    from harness.prepare import make_plan
-    from harness.state.store import RunStore
     from harness.workers.stop_request import StopRequest
     from harness.workers.train_worker import Events, cell
 
-    plan = make_plan(small.config, tmp_path / "out", lambda line: None)
-    spec = plan.specs[0]
-    RunStore(plan.run_dir(spec)).create(plan.run_record(spec))
-    job = {**plan.train_job(spec), "attempt": 1, "data": {"path": str(tmp_path / "none")}}
+    plan, _ = small.begun(tmp_path / "out")
+    job = {**plan.train_job(plan.specs[0]), "attempt": 1, "data": {"path": str(tmp_path / "none")}}
     seat = ProcessSeat(tmp_path, "train")
     try:
         seat.start(job)
@@ -133,9 +112,7 @@ def test_memory_in_use_is_kept_for_those_who_will_take_it() -> None:
 def test_second_run_waits_where_memory_is_short_and_gpus_are_not_shared(
     small: SmallMatrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.prepare import make_plan
-
-    plan = make_plan(small.config, small.root / "none", lambda line: None)
+    plan = small.plan(small.root / "none")
     job = plan.train_job(plan.specs[0])
     monkeypatch.setattr(memory, "free_ram", lambda: 0)
     executor = LocalExecutor(plan, LocalSettings(max_parallel=4))
@@ -165,23 +142,19 @@ def test_second_run_waits_where_memory_is_short_and_gpus_are_not_shared(
     ],
 )
 def test_mistakes_name_key_value_and_fix(small: SmallMatrix, given: str, words: list[str]) -> None:
-    from harness.prepare import make_plan
-
     with pytest.raises(UserError) as caught:
-        make_plan(small.config, small.root / "none", lambda line: None, [given])
+        small.plan(small.root / "none", given)
     assert all(word in str(caught.value) for word in [f"--set {given}", *words]), caught.value
 
 
 def test_executor_from_a_file_and_no_part_of_identity(small: SmallMatrix) -> None:
-    from harness.prepare import make_plan
-
     (small.root / "mine.py").write_text(
         "from harness.executors.local import LocalExecutor\nclass Mine(LocalExecutor):\n    pass\n"
     )
     given = ["executor.kind=mine.py:Mine", "executor.threads=3"]
-    plan = make_plan(small.config, small.root / "none", lambda line: None, given)
+    plan = small.plan(small.root / "none", *given)
     with executor_of(plan) as executor:
         assert type(executor).__name__ == "Mine" and executor.settings.threads == 3
-    plain = make_plan(small.config, small.root / "none", lambda line: None)
+    plain = small.plan(small.root / "none")
     assert [spec.run_id for spec in plain.specs] == [spec.run_id for spec in plan.specs]
     assert settings_of(plain.config, plain.source)[0] is LocalExecutor

@@ -11,30 +11,16 @@ from typing import Any
 
 import pytest
 
-from harness.executors import artifact_store, artifacts
+from harness.executors import artifacts
 from harness.executors.base import Ended
-from harness.state.output import freeze
+from harness.executors.ray import _may_pass, runtime_environment
 from tests.faults.compare import differences
 from tests.harness.small_matrix import SmallMatrix
+from trainers.common.errors import UserError
 from trainers.common.files import read_json, write_json
 
 ray = pytest.importorskip("ray", reason="the ray extra is not installed")
 THREADS = "executor.threads=1"
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> SmallMatrix:
-    from trainers.tiny import build_tiny_model
-
-    root = tmp_path_factory.mktemp("ray")
-    return SmallMatrix(root, build_tiny_model(root / "model"))
-
-
-@pytest.fixture(scope="module")
-def single(small: SmallMatrix) -> dict[str, Any]:
-    """What the runs leave when one process trains them one after another."""
-    small.train(small.root / "single", THREADS)
-    return small.trained(small.root / "single")
 
 
 @pytest.fixture
@@ -74,10 +60,8 @@ def _kill_the_node_that_trains(cluster: Any, steps: Path) -> None:
 def test_a_node_dies_and_the_rest_finishes_everything(small: SmallMatrix, single: Any, cluster: Any) -> None:
     output = small.root / "cluster"
     small.pause(1.0)
-    steps = small.root / "steps.log"
-    steps.unlink()
-
-    killer = threading.Thread(target=_kill_the_node_that_trains, args=(cluster, steps))
+    small.steps.unlink()
+    killer = threading.Thread(target=_kill_the_node_that_trains, args=(cluster, small.steps))
     killer.start()
     try:
         small.train(
@@ -91,20 +75,17 @@ def test_a_node_dies_and_the_rest_finishes_everything(small: SmallMatrix, single
         killer.join()
         small.pause(0.0)
     assert len([node for node in ray.nodes() if node["Alive"]]) == 2  # the head and one of two
-    assert all("train" in status["stages"] and status["error"] is None for status in small.statuses(output))
-    assert differences(single, small.trained(output)) == []
+    assert small.all_trained(output) and differences(single, small.trained(output)) == []
     # nothing twice: beside the steps of an undisturbed matrix, only the one that was cut off
-    assert len(steps.read_text().splitlines()) <= 2 * 4 + 2
+    assert len(small.steps.read_text().splitlines()) <= 2 * 4 + 2
 
 
 @pytest.mark.timeout(600)
 def test_nodes_without_a_shared_file_system(small: SmallMatrix, single: Any, tmp_path: Path) -> None:
     """A node works in a scratch folder of its own; everything goes by way of an fsspec store."""
     output = small.root / "apart"
-    plan = _plan(small, output)
-    output.mkdir()
-    freeze(plan)
-    record = plan.run_dir(plan.specs[0]) / "run.json"
+    plan, stores = small.begun(output, "executor.kind=ray", THREADS)
+    record = stores[0].directory / "run.json"
     write_json(record, {**plan.run_record(plan.specs[0]).plain(), "hardware": {"machine": "of the driver"}})
     ray.shutdown()
     try:
@@ -117,20 +98,14 @@ def test_nodes_without_a_shared_file_system(small: SmallMatrix, single: Any, tmp
 
 
 def test_asking_for_what_no_node_has_is_refused(small: SmallMatrix, cluster: Any) -> None:
-    from trainers.common.errors import UserError
-
-    with pytest.raises(UserError) as caught:
-        small.train(
-            small.root / "no", "executor.kind=ray", f"executor.address={cluster.address}", "executor.train.gpus=8"
-        )
-    assert "executor.train asks for 1 CPU, 8 GPU" in str(caught.value)
+    wanted = ("executor.kind=ray", f"executor.address={cluster.address}", "executor.train.gpus=8")
+    with pytest.raises(UserError, match="asks for 1 CPU, 8 GPU"):
+        small.train(small.root / "no", *wanted)
 
 
 @pytest.fixture(scope="module")
 def gpu_node() -> Iterator[None]:
     """A cluster of one node that says it has a GPU."""
-    from harness.executors.ray import runtime_environment
-
     ray.shutdown()
     common = {"include_dashboard": False, "log_to_driver": False, "object_store_memory": 80 * 2**20}
     ray.init(num_cpus=1, num_gpus=1, runtime_env=runtime_environment(), **common)
@@ -139,9 +114,7 @@ def gpu_node() -> Iterator[None]:
 
 
 def _plan(small: SmallMatrix, output: Path, *overrides: str) -> Any:
-    from harness.prepare import make_plan
-
-    return make_plan(small.config, output, lambda line: None, ["executor.kind=ray", THREADS, *overrides])
+    return small.plan(output, "executor.kind=ray", THREADS, *overrides)
 
 
 def _executor(plan: Any) -> Any:
@@ -197,7 +170,6 @@ class Stored:
         from harness.state.store import RunStore
 
         monkeypatch.setenv("RAY_NODE_SCRATCH", str(root / "node"))
-        monkeypatch.setattr(artifact_store, "RETRY_SECONDS", (0.0, 0.0))
         monkeypatch.setattr(artifacts, "RETRY_SECONDS", (0.0, 0.0))
         monkeypatch.setattr(artifacts, "PULL_SECONDS", 0.0)
         self.plan = _plan(small, root / "out")
@@ -239,8 +211,6 @@ def test_a_store_that_fails_for_a_while_costs_nothing(
 ) -> None:
     import pickle
 
-    from harness.executors.ray import _may_pass
-
     run, failing = Stored(small, tmp_path, monkeypatch), [0]
 
     def troubled(real: Any) -> Any:
@@ -252,8 +222,8 @@ def test_a_store_that_fails_for_a_while_costs_nothing(
 
         return call
 
-    for name in ("push_folder", "pull_folder"):
-        monkeypatch.setattr(artifacts, name, troubled(getattr(artifacts, name)))
+    for name in ("push", "pull"):
+        monkeypatch.setattr(artifacts.Store, name, troubled(getattr(artifacts.Store, name)))
     failing[0] = 2
     remote = run.artifacts.begin_training(run.job)
     failing[0] = 2
@@ -270,9 +240,9 @@ def test_a_store_that_fails_for_a_while_costs_nothing(
     assert [remote.pull(), remote.pull(final=True), remote.pull(final=True)] == [False] * 3  # one of them in good time
     assert remote.pull(final=True) and run.told.read_text() == "{}\n"
     failing[0] = 3
-    with pytest.raises(artifact_store.StoreError, match="artifacts failed 3 times: RuntimeError: SlowDown") as caught:
+    with pytest.raises(artifacts.StoreError, match="artifacts failed 3 times: RuntimeError: SlowDown") as caught:
         remote.mirror.push(final=True)
     assert _may_pass(pickle.loads(pickle.dumps(caught.value)))
     failing[0] = 9
-    with pytest.raises(artifact_store.StoreError):
+    with pytest.raises(artifacts.StoreError):
         [remote.pull(final=True) for _ in range(3)]

@@ -11,8 +11,8 @@ import pytest
 from harness.forecast import dry_run, speed
 from harness.forecast.dry_run import SHARED, _ranges, stages
 from harness.forecast.estimate import estimate
+from harness.forecast.speed import survey
 from harness.state.store import RunStore
-from harness.state.survey import survey
 from trainers.common import scores_schema
 from trainers.common.files import write_json
 
@@ -82,9 +82,7 @@ def test_what_is_done_is_counted_and_costs_nothing(world: Any) -> None:
 
 
 def test_a_deleted_artifact_is_not_cached(world: Any) -> None:
-    plan = world.plan()
-    store = RunStore(plan.run_dir(plan.specs[0]))
-    store.create(plan.run_record(plan.specs[0]))
+    plan, (store, *_) = world.begun()
     (store.directory / "w").write_text("x")
     store.mark_stage("train", plan.specs[0].fingerprint, ["w"], 1.0)
     assert survey(plan, plan.specs)[0].trained

@@ -9,7 +9,7 @@ import pytest
 
 from harness.forecast.dry_run import show_plan, stages
 from harness.forecast.estimate import estimate, events_path
-from harness.state.survey import survey
+from harness.forecast.speed import survey
 from tests.harness.stages.test_judges_in_matrix import PROMPTS, VERIFIABLE, add, evaluated, judge, llm
 
 N = len(PROMPTS)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from harness.checks.static import check_static
+from harness.commands.data.import_config import import_config
 from harness.config.source import load
 from harness.imports import llamafactory, trl
 from harness.imports.arguments import LEFT
-from harness.imports.write import import_config
 from trainers.common.errors import UserError
 
 LF_LORA = """\
@@ -131,6 +131,12 @@ def _import(tmp_path: Path, tool: str, text: str, **options: Any) -> tuple[dict[
     notes = import_config(tool, file, target, options.pop("force", False), **options)
     check_static(load(target))
     return load(target).value, notes, target.read_text(encoding="utf-8")
+
+
+def _refused(tmp_path: Path, tool: str, text: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        _import(tmp_path, tool, text)
+    assert said in str(caught.value) and not (tmp_path / "study.yaml").exists()
 
 
 @pytest.fixture
@@ -301,10 +307,7 @@ def test_trl_qlora_with_several_data_sets(tmp_path: Path) -> None:
 def test_what_has_no_counterpart_is_one_error(tmp_path: Path, tool: str, old: str, new: str, said: str) -> None:
     text = LF_LORA if tool == "LLaMA-Factory" else TRL_FULL
     assert text.count(old) == 1
-    with pytest.raises(UserError) as caught:
-        _import(tmp_path, tool, text.replace(old, new))
-    assert said in str(caught.value)
-    assert not (tmp_path / "study.yaml").exists()
+    _refused(tmp_path, tool, text.replace(old, new), said)
 
 
 @pytest.mark.parametrize("tool", ["LLaMA-Factory", "TRL"])
@@ -349,8 +352,6 @@ def test_the_real_dataset_info(shared_data: Path, tmp_path: Path) -> None:
 def test_a_share_for_validation_is_held_out_by_prompt(tmp_path: Path) -> None:
     """LLaMA-Factory's val_size and TRL's test_split_size; a set that is named goes before it."""
     import yaml
-
-    from harness.imports.write import import_config
 
     base = "model_name_or_path: m/m\nstage: dpo\nfinetuning_type: lora\ndataset: d\ntemplate: default\n"
     trl = "model_name_or_path: m/m\ndatasets: [{path: org/data}]\n"
@@ -474,11 +475,7 @@ def test_files_of_older_versions_and_other_trainers_mean_what_they_meant(
     ],
 )
 def test_what_would_be_another_run_is_not_called_original(tmp_path: Path, tool: str, added: str, said: str) -> None:
-    text = LF_SHORT if tool == "LLaMA-Factory" else TRL_SHORT
-    with pytest.raises(UserError) as caught:
-        _import(tmp_path, tool, f"{text}{added}\n")
-    assert said in str(caught.value)
-    assert not (tmp_path / "study.yaml").exists()
+    _refused(tmp_path, tool, f"{LF_SHORT if tool == 'LLaMA-Factory' else TRL_SHORT}{added}\n", said)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.plan.analysis import analysis_plan, frozen_plan, registered
-from harness.state.output import freeze
+from harness.prepare import freeze
 from harness.state.store import RunStore
 from reports.runs.records import load_matrix
 from reports.schema import Summary
@@ -40,9 +40,7 @@ def finished(world: Any, created: str = "2100-01-01T00:00:00+00:00") -> Any:
 
 def again(world: Any, *overrides: str) -> Summary:
     """What run-matrix does on a finished matrix, without the pages: freeze, and summarise."""
-    from harness.prepare import make_plan
-
-    plan = make_plan(world.config, world.output, lambda line: None, overrides)
+    plan = world.plan(*overrides)
     freeze(plan)
     return build_summary(load_matrix(world.output, [spec.run_id for spec in plan.specs], plan.config.model_dump()))
 

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.prepare import freeze
+from tests.harness.conftest import write_jsonl
 from trainers.formats import load_pairs
 
 LINE = "  train: pairs.jsonl"
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def sharegpt(number: int) -> dict[str, Any]:
@@ -27,15 +25,13 @@ def llamafactory(world: Any) -> Path:
     """LLaMA-Factory's folder beside the matrix file."""
     folder: Path = world.root / "data"
     folder.mkdir()
-    write(folder / "zh.jsonl", [sharegpt(i) for i in range(6)])
+    write_jsonl(folder / "zh.jsonl", [sharegpt(i) for i in range(6)])
     info = {"zh": {"file_name": "zh.jsonl", "ranking": True, "formatting": "sharegpt"}}
     (folder / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
     return folder
 
 
 def test_a_data_set_of_llamafactory_reaches_the_worker(world: Any, llamafactory: Path) -> None:
-    from harness.state.output import freeze
-
     world.replace(LINE, "  train: data/dataset_info.json#zh")
     plan = world.plan()
     freeze(plan)
@@ -47,8 +43,6 @@ def test_a_data_set_of_llamafactory_reaches_the_worker(world: Any, llamafactory:
 
 
 def test_the_pairs_do_not_follow_a_file_that_changes(world: Any) -> None:
-    from harness.state.output import freeze
-
     plan = world.plan()
     freeze(plan)
     world.pairs.write_text("gone\n", encoding="utf-8")
@@ -75,7 +69,6 @@ def test_a_mixture(world: Any, llamafactory: Path) -> None:
         "share": None,
     }
     json.dumps(record, allow_nan=False)
-    from harness.state.output import freeze
 
     freeze(plan)
     worker = load_pairs(plan.training_pairs(plan.data_hash))
@@ -91,14 +84,9 @@ def test_the_limit_of_all_pairs(world: Any, llamafactory: Path) -> None:
 def test_rows_that_prefer_nothing(world: Any) -> None:
     with world.pairs.open("a", encoding="utf-8") as handle:
         handle.write(json.dumps({"prompt": "a", "chosen": "b", "rejected": "b"}) + "\n")
-    message = world.error()
-    assert message.startswith(f"{world.pairs}:5: ") and "without_preference: drop" in message
+    world.refuses("without_preference: drop", at=f"{world.pairs}:5: ")
     world.replace(LINE, f"{LINE}\n  without_preference: drop")
-    from harness.prepare import make_plan
-
-    said: list[str] = []
-    assert len(make_plan(world.config, world.output, said.append).pairs) == 4
-    assert any("dropped 1 rows" in line for line in said)
+    assert len(world.plan().pairs) == 4 and any("dropped 1 rows" in line for line in world.said)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +108,4 @@ def test_rows_that_prefer_nothing(world: Any) -> None:
 )
 def test_mistakes(world: Any, new: str, words: list[str]) -> None:
     world.replace(LINE.strip(), new)
-    message = world.error()
-    assert len(message.splitlines()) == 1
-    for word in words:
-        assert word in message
-    assert not world.output.exists()
+    world.refuses(*words, at=str(world.config))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evals.preferences.flips import permuted_betas, truth_betas
-from harness.state.output import freeze
+from harness.prepare import freeze
 from tests.harness.conftest import write_jsonl
 from trainers.formats import load_pairs
 

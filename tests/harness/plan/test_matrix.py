@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+CLAIM = "{name: c, method: foodpo, against: fixed, metric: constraints/gold_reward}"
+
 
 def _ids(world: Any) -> dict[tuple[str, int], str]:
     return {(spec.method, spec.seed): spec.run_id for spec in world.plan().specs}
@@ -31,36 +33,30 @@ def test_changing_one_method_changes_only_its_runs(world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "changed"),
     [
-        ("learning_rate: 5e-6", "learning_rate: 1e-5"),
-        ("max_length: 256", "max_length: 300"),
-        ("seeds:", "lora: {r: 4}\nseeds:"),
-        ("model:", "model:\n  dtype: bfloat16"),
-        ("train: pairs.jsonl", "train: pairs.jsonl\n  max_train_pairs: 2"),
+        ("learning_rate: 5e-6", "learning_rate: 1e-5", True),
+        ("max_length: 256", "max_length: 300", True),
+        ("seeds:", "lora: {r: 4}\nseeds:", True),
+        ("model:", "model:\n  dtype: bfloat16", True),
+        ("train: pairs.jsonl", "train: pairs.jsonl\n  max_train_pairs: 2", True),
+        ("max_length: 256", "max_length: 256\n  dataloader_num_workers: 3", False),
+        ("max_length: 256", "max_length: 256\n  save_steps: 7", False),
+        ("pref_beta: 0.1", "pref_beta: 0.1  # the default", False),
+        ("baseline: fixed", "baseline: foodpo", False),
+        ("report:", "  judges: [{name: gold, kind: verifiable}]\nreport:", False),
+        ("report:", "  checkpoints: [2]\n  checkpoint_benchmarks: [constraints]\nreport:", False),
+        ("report:", f"claims: [{CLAIM}]\nreport:", False),
+        ("learning_rate: 5e-6", "learning_rate: 0.000005", False),
     ],
 )
-def test_what_determines_numbers_changes_every_run(world: Any, old: str, new: str) -> None:
+def test_what_determines_numbers_and_nothing_else_changes_every_run(
+    world: Any, old: str, new: str, changed: bool
+) -> None:
     before = _ids(world)
     world.replace(old, new)
     after = _ids(world)
-    assert all(before[key] != after[key] for key in before)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("max_length: 256", "max_length: 256\n  dataloader_num_workers: 3"),
-        ("max_length: 256", "max_length: 256\n  save_steps: 7"),
-        ("pref_beta: 0.1", "pref_beta: 0.1  # the default"),
-        ("baseline: fixed", "baseline: foodpo"),
-        ("learning_rate: 5e-6", "learning_rate: 0.000005"),
-    ],
-)
-def test_what_does_not_determine_numbers_changes_no_run(world: Any, old: str, new: str) -> None:
-    before = _ids(world)
-    world.replace(old, new)
-    assert _ids(world) == before
+    assert {before[key] != after[key] for key in before} == {changed}
 
 
 def test_moving_everything_changes_no_run(world: Any, tmp_path: Path) -> None:

@@ -8,29 +8,28 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.plan.matrix import Selection, select
-from harness.prepare import make_plan
-from harness.state.output import freeze
+from harness.plan.matrix import select
+from harness.prepare import freeze
 from trainers.common.errors import UserError
 
 CONTROL = "pref_beta_scale: 0.5\n  - name: mean\n    rule: matched_mean\n    parent: foodpo\n"
 
 
-def _labels(world: Any, selection: Selection) -> tuple[list[str], list[str]]:
-    taken, parents = select(world.plan().specs, selection)
+def _labels(world: Any, **selection: Any) -> tuple[list[str], list[str]]:
+    taken, parents = select(world.plan().specs, **selection)
     return [spec.label for spec in taken], [spec.label for spec in parents]
 
 
 def test_methods_runs_and_seeds(world: Any) -> None:
-    assert _labels(world, Selection(only=("foodpo",)))[0] == ["foodpo seed 0", "foodpo seed 1"]
-    assert _labels(world, Selection(exclude=("foodpo",), seeds=(1,)))[0] == ["fixed seed 1"]
+    assert _labels(world, only=("foodpo",))[0] == ["foodpo seed 0", "foodpo seed 1"]
+    assert _labels(world, exclude=("foodpo",), seeds=(1,))[0] == ["fixed seed 1"]
     first = world.plan().specs[0]
-    assert _labels(world, Selection(only=(first.run_id,)))[0] == [first.label]
+    assert _labels(world, only=(first.run_id,))[0] == [first.label]
 
 
 def test_the_parent_of_a_selected_control_is_taken_in(world: Any) -> None:
     world.replace("pref_beta_scale: 0.5\n", CONTROL)
-    taken, parents = _labels(world, Selection(only=("mean",), seeds=(1,)))
+    taken, parents = _labels(world, only=("mean",), seeds=(1,))
     assert taken == ["foodpo seed 1", "mean seed 1"]
     assert parents == ["foodpo seed 1"]
 
@@ -38,44 +37,29 @@ def test_the_parent_of_a_selected_control_is_taken_in(world: Any) -> None:
 @pytest.mark.parametrize(
     ("selection", "words"),
     [
-        (Selection(only=("fodpo",)), ["--only fodpo", "did you mean 'foodpo'?"]),
-        (Selection(exclude=("x",)), ["--exclude x", "known: fixed, foodpo"]),
-        (Selection(seeds=(7,)), ["--seeds 7", "it has 0, 1"]),
-        (Selection(only=("fixed",), exclude=("fixed",)), ["leave no run of the 4"]),
+        (dict(only=("fodpo",)), ["--only fodpo", "did you mean 'foodpo'?"]),
+        (dict(exclude=("x",)), ["--exclude x", "known: fixed, foodpo"]),
+        (dict(seeds=(7,)), ["--seeds 7", "it has 0, 1"]),
+        (dict(only=("fixed",), exclude=("fixed",)), ["leave no run of the 4"]),
     ],
 )
-def test_selections_of_nothing(world: Any, selection: Selection, words: list[str]) -> None:
+def test_selections_of_nothing(world: Any, selection: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        select(world.plan().specs, selection)
-    for word in words:
-        assert word in str(caught.value)
+        select(world.plan().specs, **selection)
+    assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_set_is_the_same_as_writing_it_in_the_file(world: Any) -> None:
-    given = [
-        "training.learning_rate=1e-4",
-        "methods.foodpo.pref_beta_scale=0.7",
-        "methods[0].pref_beta=0.2",
-        "seeds=[3]",
-    ]
-    changed = make_plan(world.config, world.output, lambda line: None, given)
+    scale, beta = "methods.foodpo.pref_beta_scale=0.7", "methods[0].pref_beta=0.2"
+    changed = world.plan("training.learning_rate=1e-4", scale, beta, "seeds=[3]")
     freeze(changed)
-    world.replace("5e-6", "1e-4")
-    world.replace("0.5", "0.7")
-    world.replace("pref_beta: 0.1", "pref_beta: 0.2")
-    world.replace("[0, 1]", "[3]")
+    for old, new in (("5e-6", "1e-4"), ("0.5", "0.7"), ("pref_beta: 0.1", "pref_beta: 0.2"), ("[0, 1]", "[3]")):
+        world.replace(old, new)
     assert [spec.run_id for spec in changed.specs] == [spec.run_id for spec in world.plan().specs]
     text = (world.output / "matrix.yaml").read_text()
     assert "# --set methods.foodpo.pref_beta_scale=0.7" in text
     assert yaml.safe_load(text)["seeds"] == [3]
     assert json.loads((world.output / "matrix.json").read_text())["config"]["training"]["learning_rate"] == 1e-4
-
-
-def test_set_leaves_runs_it_does_not_concern_alone(world: Any) -> None:
-    before = {spec.label: spec.run_id for spec in world.plan().specs}
-    plan = make_plan(world.config, world.output, lambda line: None, ["methods.foodpo.pref_beta_scale=0.9"])
-    after = {spec.label: spec.run_id for spec in plan.specs}
-    assert {label for label in before if before[label] != after[label]} == {"foodpo seed 0", "foodpo seed 1"}
 
 
 @pytest.mark.parametrize(
@@ -95,8 +79,7 @@ def test_set_leaves_runs_it_does_not_concern_alone(world: Any) -> None:
 )
 def test_mistakes_in_set_are_reported_at_the_set(world: Any, given: str, words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        make_plan(world.config, world.output, lambda line: None, [given])
-    assert len(str(caught.value).splitlines()) == 1
-    for word in words:
-        assert word in str(caught.value)
+        world.plan(given)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1 and all(word in message for word in words), message
     assert not world.output.exists()

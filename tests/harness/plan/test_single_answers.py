@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness.conftest import write_jsonl
 from trainers.common.turns import DataError
 from trainers.formats import load_source
 from trainers.formats.single import read_answers
@@ -23,11 +23,6 @@ TALK = [
     {"role": "user", "content": QUESTION},
 ]
 ANSWERED = {"role": "assistant", "content": ANSWER}
-
-
-def write(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize(
@@ -45,7 +40,7 @@ def write(path: Path, rows: list[Any]) -> Path:
     ids=lambda row: "-".join(row),
 )
 def test_shapes(tmp_path: Path, row: dict[str, Any]) -> None:
-    (found,) = read_answers(write(tmp_path / "rows.jsonl", [row])).rows
+    (found,) = read_answers(write_jsonl(tmp_path / "rows.jsonl", [row])).rows
     assert found["prompt"].split() == QUESTION.split() and found["chosen"] == ANSWER
     assert [turn["role"] for turn in found["turns"]] == ["user"]
 
@@ -62,7 +57,7 @@ def test_shapes(tmp_path: Path, row: dict[str, Any]) -> None:
     ids=lambda row: "-".join(row),
 )
 def test_conversations_stay_whole(tmp_path: Path, row: dict[str, Any], cli: Any) -> None:
-    path = write(tmp_path / "rows.jsonl", [row])
+    path = write_jsonl(tmp_path / "rows.jsonl", [row])
     assert read_answers(path).rows[0]["turns"] == TALK
     made = tmp_path / "made.jsonl"
     done = cli("build-preferences", "--chosen-only", path, "--strategy", "corrupted", "--out", made)
@@ -73,7 +68,7 @@ def test_conversations_stay_whole(tmp_path: Path, row: dict[str, Any], cli: Any)
 
 def test_undesirable_and_repeated_answers_are_passed_over(tmp_path: Path) -> None:
     row = {"prompt": QUESTION, "completion": ANSWER, "label": True}
-    found = read_answers(write(tmp_path / "rows.jsonl", [row, row, {**row, "completion": "No.", "label": False}]))
+    found = read_answers(write_jsonl(tmp_path / "rows.jsonl", [row, row, {**row, "completion": "No.", "label": False}]))
     assert len(found.rows) == 1 and found.undesirable == 1
 
 
@@ -91,7 +86,7 @@ def test_undesirable_and_repeated_answers_are_passed_over(tmp_path: Path) -> Non
     ],
 )
 def test_mistakes(tmp_path: Path, row: Any, words: str) -> None:
-    path = write(tmp_path / "rows.jsonl", [{"id": "x", "prompt": "a", "chosen": "b"}, row])
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"id": "x", "prompt": "a", "chosen": "b"}, row])
     with pytest.raises(DataError) as caught:
         read_answers(path)
     assert str(caught.value).startswith(f"{path}:2: ") and words in str(caught.value)
@@ -101,7 +96,7 @@ def test_mistakes(tmp_path: Path, row: Any, words: str) -> None:
     "row", [{"prompt": QUESTION, "completion": ANSWER, "label": True}, {"prompt": "a", "completion": ANSWER}]
 )
 def test_the_advice_can_be_followed(tmp_path: Path, row: dict[str, Any], cli: Any) -> None:
-    path, made = write(tmp_path / "rows.jsonl", [row]), tmp_path / "made.jsonl"
+    path, made = write_jsonl(tmp_path / "rows.jsonl", [row]), tmp_path / "made.jsonl"
     with pytest.raises(DataError) as caught:
         load_source(str(path))
     advised = re.search(r"python -m harness (.+?PAIRS\.jsonl)", str(caught.value))
@@ -114,7 +109,7 @@ def test_the_advice_can_be_followed(tmp_path: Path, row: dict[str, Any], cli: An
 
 
 def test_a_conversation_is_not_sampled_as_a_question(tmp_path: Path, cli: Any) -> None:
-    path = write(tmp_path / "rows.jsonl", [{"messages": [*TALK, ANSWERED]}])
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"messages": [*TALK, ANSWERED]}])
     done = cli(
         "build-preferences", "--chosen-only", path, "--strategy", "sampled_answer", "--out", tmp_path / "x.jsonl"
     )

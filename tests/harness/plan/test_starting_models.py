@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from harness.prepare import make_plan
+from harness.prepare import freeze
 from harness.stages.publish import check_push, push_policies, write_card
-from harness.state.output import freeze
 from harness.state.store import RunStore
 from trainers.common.errors import UserError
 from trainers.run.start import quantized
+from trainers.tiny import build_tiny_model
 
 TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -26,13 +26,10 @@ TEMPLATE = (
 )
 
 
-def _plan(world: Any) -> tuple[Any, list[str]]:
-    said: list[str] = []
-    return make_plan(world.config, world.output, said.append), said
-
-
-#: vLLM does not serve heads as small as those of the tests' model.
-ENGINE = "evaluation:\n  engine: {backend: transformers}\n"
+def _uses(world: Any, model: Path, more: str = "") -> None:
+    """The matrix is of `model`; vLLM does not serve heads as small as those of the tests' model."""
+    world.replace(str(world.model), f"{model}{more}")
+    world.replace("evaluation:\n", "evaluation:\n  engine: {backend: transformers}\n")
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +54,12 @@ def test_an_adapter_is_merged_into_policy_and_reference(world: Any, tiny_model: 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    world.replace("evaluation:\n", ENGINE)
-    world.replace(str(world.model), str(tiny_model))
-    plain, _ = _plan(world)
+    _uses(world, tiny_model)
+    plain = world.plan()
     world.replace(str(tiny_model), f"{tiny_model}\n  adapter: {os.path.relpath(adapter, world.root)}")
-    plan, said = _plan(world)
-    assert any("merging the adapter" in line for line in said)
-    assert plan.train_job(plan.specs[0])["train_job"]["model_path"] == plan.reference.path == str(plan.model.path)
+    plan = world.plan()
+    assert any("merging the adapter" in line for line in world.said)
+    assert plan.train_job(plan.specs[0])["train_job"]["model_path"] == str(plan.reference.path) == str(plan.model.path)
     assert {spec.run_id for spec in plan.specs}.isdisjoint(spec.run_id for spec in plain.specs)
     tokens = torch.arange(3, 40)[None]
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -73,20 +69,17 @@ def test_an_adapter_is_merged_into_policy_and_reference(world: Any, tiny_model: 
         found = AutoModelForCausalLM.from_pretrained(plan.model.path)(tokens).logits
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(found, untouched, atol=1e-2)
-    again, said = _plan(world)
-    assert again.model.path == plan.model.path and not any("merging" in line for line in said), "merged once"
+    again = world.plan()
+    assert again.model.path == plan.model.path and not any("merging" in line for line in world.said), "merged once"
 
 
 def test_a_reference_other_than_the_start(world: Any, tiny_model: Path, tmp_path: Path) -> None:
-    from trainers.tiny import build_tiny_model
-
-    world.replace(str(world.model), str(tiny_model))
-    world.replace("evaluation:\n", ENGINE)
-    plain, _ = _plan(world)
+    _uses(world, tiny_model)
+    plain = world.plan()
     other = build_tiny_model(tmp_path / "other", seed=7)
     world.replace(str(tiny_model), f"{tiny_model}\n  reference: {other}")
-    plan, _ = _plan(world)
-    assert plan.reference.path == str(other) != str(plan.model.path)
+    plan = world.plan()
+    assert plan.reference.path == other != plan.model.path
     job = plan.train_job(plan.specs[0])["train_job"]
     assert (job["model_path"], job["reference_path"]) == (str(tiny_model), str(other))
     assert job["reference_hash"] == plan.reference.fingerprint != plan.model_hash
@@ -100,22 +93,20 @@ def test_a_chat_template_of_ones_own(world: Any, tiny_model: Path) -> None:
     from transformers import AutoTokenizer
 
     (world.root / "plain.jinja").write_text(TEMPLATE, encoding="utf-8")
-    world.replace("evaluation:\n", ENGINE)
-    world.replace(str(world.model), f"{tiny_model}\n  chat_template: plain.jinja")
-    plan, said = _plan(world)
+    _uses(world, tiny_model, "\n  chat_template: plain.jinja")
+    plan = world.plan()
     tokenizer = AutoTokenizer.from_pretrained(plan.model.path)
     messages = [{"role": "user", "content": "Hi"}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert text == "user: Hi\nassistant: "
-    assert not any("no chat template" in line for line in said)
+    assert not any("no chat template" in line for line in world.said)
     assert (plan.model.path / "model.safetensors").samefile(tiny_model / "model.safetensors"), "no copy of the weights"
     assert AutoTokenizer.from_pretrained(tiny_model).chat_template != TEMPLATE, "the model itself is left alone"
 
 
 def test_a_model_without_a_template_is_refused(world: Any) -> None:
     (world.model / "tokenizer_config.json").unlink()
-    message = world.error()
-    assert "which has no chat template" in message and "give model.chat_template" in message and ":3: " in message
+    world.refuses("which has no chat template", "give model.chat_template", ":3: ")
 
 
 CLOCK = (
@@ -126,22 +117,21 @@ CLOCK = (
 
 def test_the_date_of_a_template_is_that_of_the_matrix(world: Any, tiny_model: Path) -> None:
     (world.root / "clock.jinja").write_text(CLOCK, encoding="utf-8")
-    world.replace(str(world.model), f"{tiny_model}\n  chat_template: clock.jinja")
-    world.replace("evaluation:\n", ENGINE)
-    plan, said = _plan(world)
-    assert any("writes the date: " in line and "model.template_date" in line for line in said)
+    _uses(world, tiny_model, "\n  chat_template: clock.jinja")
+    plan = world.plan()
+    assert any("writes the date: " in line and "model.template_date" in line for line in world.said)
     freeze(plan)
     matrix = world.output / "matrix.json"
     kept = json.loads(matrix.read_text(encoding="utf-8"))
     assert kept["template_date"] == plan.model.template_date
     # another day: what is there goes on under its own date, another output gets that of the matrix file
     matrix.write_text(json.dumps({**kept, "template_date": "2024-07-26"}), encoding="utf-8")
-    again, _ = _plan(world)
+    again = world.plan()
     assert "26 Jul 2024" in (again.model.path / "chat_template.jinja").read_text(encoding="utf-8")
     assert again.model_hash != plan.model_hash and again.model.template_date == "2024-07-26"
     world.replace("chat_template: clock.jinja", "chat_template: clock.jinja\n  template_date: 2024-07-26")
     world.output = world.root / "elsewhere"
-    assert _plan(world)[0].specs == again.specs
+    assert world.plan().specs == again.specs
     (world.root / "clock.jinja").write_text(CLOCK.replace("'%d %b %Y'", "messages[0]['content']"), encoding="utf-8")
     assert "asks for the time in a way that cannot be frozen" in world.error()
 
@@ -165,13 +155,10 @@ def test_mistakes(world: Any, tiny_model: Path, added: str, said: str) -> None:
     (world.root / "empty").mkdir()
     (world.root / "broken.jinja").write_text("{% for %}", encoding="utf-8")
     line = world.replace(str(world.model), f"{tiny_model}\n  {added}") + 1
-    message = world.error()
-    assert said in message and f":{line}: " in message, message
+    world.refuses(said, f":{line}: ")
 
 
 def test_an_adapter_of_another_model(world: Any, adapter: Path, tmp_path: Path) -> None:
-    from trainers.tiny import build_tiny_model
-
     wider = build_tiny_model(tmp_path / "wider", hidden_size=64)
     world.replace(str(world.model), f"{wider}\n  adapter: {adapter}")
     assert "the adapter does not fit the model" in world.error()
@@ -179,13 +166,13 @@ def test_an_adapter_of_another_model(world: Any, adapter: Path, tmp_path: Path) 
 
 def test_quantised_weights_need_bitsandbytes(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     world.replace("training:", "lora: {r: 8, target_modules: all-linear}\ntraining:")
-    before = _plan(world)[0]
+    before = world.plan()
     world.replace("data:\n", "  quantization: {load_in_4bit: true}\ndata:\n")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'dpo-beta-harness[quantization]'" in world.error()
     monkeypatch.undo()
     monkeypatch.setattr("harness.plan.model.check_quantization", lambda *given: None)
-    plan, _ = _plan(world)
+    plan = world.plan()
     job = plan.train_job(plan.specs[0])["train_job"]
     assert job["quantization"]["load_in_4bit"] is True and job["quantization"]["bnb_4bit_quant_type"] == "nf4"
     assert {spec.fingerprint for spec in plan.specs}.isdisjoint(spec.fingerprint for spec in before.specs)
@@ -202,14 +189,14 @@ def test_where_quantised_weights_are_put(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_attention_is_known_and_can_be_had(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     line = world.replace("data:\n", "  attn_implementation: flash_attention2\ndata:\n")
-    message = world.error()
-    assert f"m.yaml:{line}: model.attn_implementation is 'flash_attention2'" in message
-    assert "did you mean 'flash_attention_2'?" in message
+    world.refuses(
+        f"m.yaml:{line}: model.attn_implementation is 'flash_attention2'", "did you mean 'flash_attention_2'?"
+    )
     world.replace("flash_attention2", "flash_attention_2")
-    monkeypatch.setattr("harness.plan.machine.gpus", list)
-    _, said = _plan(world)
-    assert any("needs a CUDA GPU; this machine has none: set it to sdpa" in line for line in said)
-    monkeypatch.setattr("harness.plan.machine.gpus", lambda: ["a GPU"])
+    monkeypatch.setattr("harness.state.machine.gpus", list)
+    world.plan()
+    assert any("needs a CUDA GPU; this machine has none: set it to sdpa" in line for line in world.said)
+    monkeypatch.setattr("harness.state.machine.gpus", lambda: ["a GPU"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None)
     assert "neither is installed; pip install kernels" in world.error()
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: object() if name == "kernels" else None)
@@ -220,14 +207,10 @@ def test_attention_is_known_and_can_be_had(world: Any, monkeypatch: pytest.Monke
 
 def _finished(world: Any) -> Any:
     """A plan whose first run looks trained, evaluated and done."""
-    plan, _ = _plan(world)
-    spec = plan.specs[0]
-    store = RunStore(plan.run_dir(spec))
-    store.create(plan.run_record(spec))
-    policy = plan.run_dir(spec) / "policy"
-    policy.mkdir()
-    (policy / "config.json").write_text("{}", encoding="utf-8")
-    store.mark_stage("train", spec.fingerprint, ["policy/config.json"], 1.0, last=True)
+    plan, (store, *_) = world.begun()
+    (store.directory / "policy").mkdir()
+    (store.directory / "policy" / "config.json").write_text("{}", encoding="utf-8")
+    store.mark_stage("train", plan.specs[0].fingerprint, ["policy/config.json"], 1.0, last=True)
     return plan
 
 
@@ -237,7 +220,7 @@ def test_the_card_tells_the_runs_provenance(world: Any) -> None:
     path = write_card(run_dir, "small")
     assert path == run_dir / "policy" / "README.md"
     text = path.read_text(encoding="utf-8")
-    for part in (
+    told = (
         spec.run_id,
         spec.fingerprint,
         plan.data_hash,
@@ -245,8 +228,8 @@ def test_the_card_tells_the_runs_provenance(world: Any) -> None:
         "pref_beta 0.1",
         "learning_rate 5e-06",
         "trl ",
-    ):
-        assert part in text
+    )
+    assert all(part in text for part in told)
     assert "## Measured" not in text and text.startswith("---\nlibrary_name: transformers\n")
     assert write_card(run_dir, "small") is None, "nothing changed, nothing written"
     scores = {
@@ -263,20 +246,20 @@ def test_the_card_tells_the_runs_provenance(world: Any) -> None:
 
 
 def test_uploads_are_refused_before_training(world: Any, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, _ = _plan(world)
-    with pytest.raises(UserError, match="names no place; add push_to_hub"):
-        check_push(plan.config, plan.source, ["a"])
+    def refused(words: str, run_id: str = "a") -> None:
+        with pytest.raises(UserError, match=words):
+            check_push(plan.config, plan.source, [run_id])
+
+    plan = world.plan()
+    refused("names no place; add push_to_hub")
     world.replace("seeds: [0, 1]", "seeds: [0, 1]\npush_to_hub: {prefix: someone/study}")
-    plan, _ = _plan(world)
-    with pytest.raises(UserError, match="longer than 96"):
-        check_push(plan.config, plan.source, ["a" * 96])
+    plan = world.plan()
+    refused("longer than 96", "a" * 96)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
-        check_push(plan.config, plan.source, ["a"])
+    refused("HF_HUB_OFFLINE is set")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    with pytest.raises(UserError, match="set HF_TOKEN"):
-        check_push(plan.config, plan.source, ["a"])
+    refused("set HF_TOKEN")
     world.replace("someone/study", "study")
     assert "push_to_hub.prefix is 'study'" in world.error()
 
@@ -358,7 +341,6 @@ def test_margins_and_kl_are_against_the_reference(tiny_model: Path, tmp_path: Pa
     """The policy does not move (learning rate 0), so all of its distance is that of the start from the reference."""
     from harness import load_results
     from harness.cli import main
-    from trainers.tiny import build_tiny_model
 
     rows = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(4)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -1,8 +1,9 @@
-"""Runs added to a matrix whose reference is evaluated already: benchmarks that compare with it find its log-probs."""
+"""What is done when a matrix grows, or loses its weights: only what is missing, with the log-probs of the same reference."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,27 +32,44 @@ evaluation:
     - {name: held, kind: preference}
     - {name: constraints, prompts: prompts.jsonl, max_new_tokens: 8}
 """
+EXTRA = "    - {name: more, kind: constraints, prompts: prompts.jsonl, max_new_tokens: 4}\n"
+
+
+def _bytes(paths: list[Path]) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in paths}
 
 
 @pytest.mark.slow
-def test_a_seed_added_later_is_compared_with_the_same_reference(
+def test_a_matrix_that_loses_weights_and_gains_a_benchmark_and_a_seed(
     world: Any, tiny_model: Path, cli: Callable[..., Any]
 ) -> None:
+    def told() -> str:
+        done = cli("run-matrix", world.config, "--output", world.output)
+        assert done.returncode == 0, done.stderr
+        return str(done.stderr)
+
     world.write(MATRIX.replace("MODEL", str(tiny_model)))
-    first = cli("run-matrix", world.config, "--output", world.output)
-    assert first.returncode == 0, first.stderr
+    told()
     reference = world.output / "reference"
     files = sorted([*reference.glob("scores/*"), *reference.glob("logprobs/*"), *reference.glob("generations/*.jsonl")])
-    before = {path: path.read_bytes() for path in files}
-
+    before = _bytes(files)
     world.replace("seeds: [0]", "seeds: [0, 1]")
-    second = cli("run-matrix", world.config, "--output", world.output)
-    assert second.returncode == 0, second.stderr
-    assert "evaluating 1 of 3 policies" in second.stderr
-    assert {path: path.read_bytes() for path in files} == before, "the reference is not evaluated again"
+    assert "evaluating 1 of 3 policies" in told()
+    assert _bytes(files) == before, "the reference is not evaluated again"
     for run in (world.output / "runs").iterdir():
         for name in ("kl", "held", "constraints"):
             found = scores_schema.read_scores(run, name)
             assert found is not None and all(item["log_prompt_perplexity"] for item in found["items"])
     events = (world.output / "work" / "evaluate.events.jsonl").read_text(encoding="utf-8").splitlines()
     assert "reference" not in {json.loads(line).get("policy") for line in events}
+
+    # a measured run needs no weights
+    scores = _bytes(list(run.glob("scores/*.json")))
+    for folder in ("policy", "generations", "logprobs"):
+        shutil.rmtree(run / folder)
+    said = told()
+    assert "all 2 runs are trained" in said and "all 3 policies are evaluated" in said
+    assert _bytes(list(run.glob("scores/*.json"))) == scores and not (run / "policy").exists()
+    world.write(world.text + EXTRA)
+    assert "its weights were removed, and not everything is measured: training it again" in told()
+    assert (run / "scores" / "more.json").is_file() and (run / "policy").is_dir()

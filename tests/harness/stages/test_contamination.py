@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.plan.entries import PlannedBenchmark
+from evals.job import BenchmarkEntry
 from harness.stages.report import FILE, write_contamination
 from reports.compare.contamination import contamination_sentence, contamination_summary
 
@@ -33,8 +33,8 @@ def plan(output: Path, trained: list[str]) -> Any:
         data_hash="d",
         training_prompts=trained,
         benchmarks=[
-            PlannedBenchmark.of({"name": "quiz", "kind": "lm_eval", "fingerprint": "q"}),
-            PlannedBenchmark.of({"name": "mine", "kind": "constraints", "fingerprint": "m"}),
+            BenchmarkEntry(name="quiz", kind="lm_eval", fingerprint="q"),
+            BenchmarkEntry(name="mine", kind="constraints", fingerprint="m"),
         ],
         contamination={"mine": mine},
     )

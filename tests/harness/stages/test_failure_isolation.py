@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.harness.small_matrix import statuses, write_matrix
+
 RULE = """
 import os
 from trainers.rules.base import BetaRule
@@ -40,26 +40,16 @@ report: {baseline: fixed, primary: constraints/gold_reward}
 
 def test_failed_runs_do_not_stop_the_matrix(tiny_model: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     (tmp_path / "rules.py").write_text(RULE)
-    (tmp_path / "matrix.yaml").write_text(MATRIX.replace("MODEL", str(tiny_model)))
-    pairs = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(4)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    prompt = {"id": "b0", "prompt": "Say it.", "constraints": [{"kind": "no_commas", "args": {}}]}
-    (tmp_path / "prompts.jsonl").write_text(json.dumps(prompt) + "\n")
     output = tmp_path / "out"
-    command = ["run-matrix", tmp_path / "matrix.yaml", "--output", output]
+    command = ["run-matrix", write_matrix(tmp_path, MATRIX, tiny_model), "--output", output]
     result = cli(*command)
-    assert result.returncode == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    status = {
-        path.parent.name.split("-")[0]: json.loads(path.read_text()) for path in output.glob("runs/*/status.json")
-    }
-    assert status["fixed"]["state"] == "done"
-    assert status["raises"]["state"] == "failed"
-    assert status["raises"]["error"]["class"] == "RuntimeError"
-    assert status["raises"]["error"]["message"] == "no beta today"
-    assert "Traceback" in status["raises"]["error"]["traceback"]
-    assert status["dies"]["error"]["class"] == "WorkerDied"
-    assert "exit code 9" in status["dies"]["error"]["message"]
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    status = statuses(output)
+    assert (status["fixed"]["state"], status["raises"]["state"]) == ("done", "failed")
+    error = status["raises"]["error"]
+    assert (error["class"], error["message"]) == ("RuntimeError", "no beta today") and "Traceback" in error["traceback"]
+    error = status["dies"]["error"]
+    assert error["class"] == "WorkerDied" and "exit code 9" in error["message"]
     page = (output / "report.html").read_text()
     assert "no beta today" in page and "exit code 9" in page
 

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.evals.benchmarks.scored import score
-from tests.harness.stages.test_judges_in_matrix import PROMPTS, VERIFIABLE, add, evaluated, judge, record, rows
+from tests.harness.stages.test_judges_in_matrix import (
+    PROMPTS,
+    VERIFIABLE,
+    add,
+    answers,
+    evaluated,
+    judge,
+    judged,
+    record,
+    rows,
+)
 from trainers.common import scores_schema
 
 BENCHMARK = "      prompts: prompts.jsonl\n"
@@ -23,17 +32,8 @@ def keep(plan: Any, spec: Any, step: int, text: str) -> Path:
     folder = Path(plan.run_dir(spec)) / "snapshots" / f"step-{step}"
     folder.mkdir(parents=True)
     (folder / "snapshot.json").write_text(json.dumps({"step": step}))
-    policy = next(p for p in snapshot_policies(plan, [spec]) if p.out == str(folder))
-    benchmark = plan.benchmarks[0]
-    answers = [{"prompt_id": p["id"], "sample": 0, "prompt": p["prompt"], "text": f"{text} {p['id']}"} for p in PROMPTS]
-    path = scores_schema.generations_path(folder, benchmark.name)
-    path.parent.mkdir()
-    path.write_text("".join(json.dumps(row) + "\n" for row in answers))
-    cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
-    scores_schema.write_json(
-        scores_schema.scores_path(folder, benchmark.name),
-        score(folder, PROMPTS, policy.run_id, cell, benchmark.name),
-    )
+    policy = next(p for p in snapshot_policies(plan, [spec]) if p.out == folder)
+    answers(policy, plan.benchmarks[0], lambda prompt: f"{text} {prompt}")
     return folder
 
 
@@ -53,9 +53,7 @@ def test_mistakes(world: Any, evaluation: str, judges: str, words: list[str]) ->
     kl = "    - {name: kl, kind: kl, prompts: prompts.jsonl}\n"
     world.replace(BENCHMARK, BENCHMARK + kl + evaluation)
     line = add(world, judges)
-    message = world.error()
-    for word in [f"{world.config}:{line}:", *words]:
-        assert word in message, message
+    world.refuses(f"{world.config}:{line}:", *words)
 
 
 def test_only_a_judge_that_is_told_to_sees_policies_on_the_way(world: Any) -> None:
@@ -126,8 +124,7 @@ def test_clean_lists_what_a_removed_judge_left_of_policies_on_the_way(world: Any
 @pytest.mark.parametrize("name", ["comparisons/constraints@gold.jsonl", "comparisons/constraints@gold.json", "scores"])
 def test_damaged_comparisons_and_scores_are_made_anew(world: Any, name: str) -> None:
     add(world, VERIFIABLE)
-    plan = evaluated(world)
-    assert judge(plan) == []
+    plan = judged(world)
     scores = scores_schema.scores_path(plan.run_dir(plan.specs[1]), "constraints@gold")
     path = scores if name == "scores" else plan.output / name
     whole, changed = path.read_bytes(), path.stat().st_mtime_ns
@@ -167,15 +164,13 @@ def test_constraint_kinds_from_outside_are_known_to_the_judges_process(world: An
     add(world, VERIFIABLE)
     asked = [{**p, "constraints": [{"kind": "ends_with_number", "args": {}}]} for p in PROMPTS]
     write_jsonl(world.prompts, asked)
-    plan = evaluated(world)
-    assert judge(plan) == []
+    plan = judged(world)
     run = plan.run_dir(plan.specs[0])
     found = scores_schema.read_scores(run, "constraints@gold")
     assert found is not None and found["metrics"]["score"]["value"] == 1.0
 
     (world.root / "own.py").write_text(OUTSIDE.replace("text[-1].isdigit()", "not text[-1].isdigit()"))
-    plan = evaluated(world)
-    assert judge(plan) == []
+    plan = judged(world)
     found = scores_schema.read_scores(run, "constraints@gold")
     assert found is not None and found["metrics"]["score"]["value"] == 0.0
     assert record(plan, "constraints@gold")["judges"]["gold"]["tally"]["cached"] == 0

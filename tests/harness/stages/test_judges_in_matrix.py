@@ -21,9 +21,13 @@ import psutil
 import pytest
 
 import reports
-from harness.plan.model_hash import model_hash
-from tests.evals.benchmarks.scored import score
+from harness.plan.references import model_hash
+from harness.stages.judge import judge_policies, pairs_of
+from harness.stages.report import _state, build
+from tests.evals.benchmarks.scored import entry, score
 from tests.evals.judge_server import Said, Server, chat_server
+from tests.harness.conftest import write_jsonl
+from tests.harness.small_matrix import write_matrix
 from trainers.common import scores_schema
 from trainers.tiny import build_tiny_model
 
@@ -54,9 +58,9 @@ VERIFIABLE = "{name: gold, kind: verifiable}"
 
 def add(world: Any, *judges: str) -> int:
     """Add judges, one flow mapping each; returns the line of the first."""
-    from tests.harness.conftest import write_jsonl
-
     write_jsonl(world.prompts, PROMPTS)
+    if not (world.root / "own.py").exists():
+        (world.root / "own.py").write_text(OWN, encoding="utf-8")
     text = "  judges:\n" + "".join(f"    - {judge}\n" for judge in judges)
     return int(world.replace("report:\n", text + "report:\n")) + 1
 
@@ -75,35 +79,34 @@ def text_of(policy: str, prompt: str) -> str:
 
 def evaluated(world: Any, answer: Callable[[str, str], str] = text_of) -> Any:
     """The plan, with answers and scores of all policies on disk as the evaluation leaves them."""
-    from harness.state.output import freeze
-
-    plan = world.plan()
-    plan.output.mkdir(exist_ok=True)
-    freeze(plan)
+    plan, _ = world.begun()
     for policy in plan.policies(plan.specs):
-        out = Path(policy.out)
         for benchmark in plan.benchmarks:
-            rows = [
-                {
-                    "prompt_id": p["id"],
-                    "sample": 0,
-                    "prompt": p["prompt"],
-                    "text": answer(policy.run_id, str(p["id"])),
-                }
-                for p in PROMPTS
-            ]
-            path = scores_schema.generations_path(out, benchmark.name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
-            content = score(out, PROMPTS, policy.run_id, cell, benchmark.name)
-            scores_schema.write_json(scores_schema.scores_path(out, benchmark.name), content)
+            answers(policy, benchmark, lambda prompt, run_id=policy.run_id: answer(run_id, prompt))
+    return plan
+
+
+def answers(policy: Any, benchmark: Any, text: Callable[[str], str]) -> None:
+    """What the evaluation of a policy on a benchmark leaves, its answer to each prompt by `text`."""
+    out = Path(policy.out)
+    rows = [{"prompt_id": p["id"], "sample": 0, "prompt": p["prompt"], "text": text(str(p["id"]))} for p in PROMPTS]
+    path = scores_schema.generations_path(out, benchmark.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(path, rows)
+    cell = scores_schema.cell_fingerprint(policy.fingerprint, benchmark.fingerprint)
+    content = score(out, PROMPTS, policy.run_id, cell, benchmark.name)
+    scores_schema.write_json(scores_schema.scores_path(out, benchmark.name), content)
+
+
+def judged(world: Any) -> Any:
+    """The plan, its policies evaluated and judged."""
+    plan = evaluated(world)
+    assert judge(plan) == []
     return plan
 
 
 def judge(plan: Any) -> list[str]:
     from harness.progress import Progress
-    from harness.stages.judge import judge_policies
 
     with Progress() as progress:
         return judge_policies(plan, progress)
@@ -124,19 +127,11 @@ def summary_of(plan: Any) -> dict[str, Any]:
     from reports.summary import build_summary
 
     for spec in plan.specs:
-        store = RunStore(plan.run_dir(spec))
-        store.create(plan.run_record(spec))
-        store.mark_stage("evaluate", "f", [], 1.0, last=True)
+        RunStore(plan.run_dir(spec)).mark_stage("evaluate", "f", [], 1.0, last=True)
     matrix = load_matrix(plan.output, [spec.run_id for spec in plan.specs], plan.config.model_dump())
     summary = build_summary(matrix).plain()
     jsonschema.Draft202012Validator(SCHEMA).validate(summary)
     return summary
-
-
-def test_no_judge_changes_a_run(world: Any) -> None:
-    before = [spec.run_id for spec in world.plan().specs]
-    add(world, VERIFIABLE)
-    assert [spec.run_id for spec in world.plan().specs] == before
 
 
 @pytest.mark.parametrize(
@@ -166,34 +161,25 @@ def test_no_judge_changes_a_run(world: Any) -> None:
     ],
 )
 def test_mistakes_in_judges(world: Any, judges: list[str], words: list[str]) -> None:
-    (world.root / "own.py").write_text(OWN, encoding="utf-8")
     (world.root / "broken.py").write_text("raise RuntimeError('no luck')\n", encoding="utf-8")
     (world.root / "data").mkdir()
     line = add(world, *judges)
-    message = world.error()
-    assert message.startswith(f"{world.config}:{line + len(judges) - 1}:"), message
-    for word in words:
-        assert word in message, message
-    assert not world.output.exists()
+    world.refuses(*words, at=f"{world.config}:{line + len(judges) - 1}:")
 
 
 def test_no_secret_is_repeated(world: Any) -> None:
     add(world, llm("http://h/v1", ", api_key: sk-very-secret"))
-    message = world.error()
-    assert "did you mean 'api_key_env'?" in message and "sk-very" not in message
-    world.replace("api_key: sk-very-secret", "api_key_env: sk-very-secret")
-    message = world.error()
-    assert "api_key_env is not the name of an environment variable" in message and "sk-very" not in message
+    for words in ("did you mean 'api_key_env'?", "api_key_env is not the name of an environment variable"):
+        message = world.error()
+        assert words in message and "sk-very" not in message
+        world.write(world.text.replace("api_key: ", "api_key_env: "))
 
 
 def test_a_key_that_is_not_set_is_told_before_training(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.prepare import make_plan
-
     monkeypatch.delenv("JUDGE_KEY_OF_TEST", raising=False)
     add(world, llm("http://h/v1", ", api_key_env: JUDGE_KEY_OF_TEST"))
-    told: list[str] = []
-    make_plan(world.config, world.output, told.append)
-    assert any("'JUDGE_KEY_OF_TEST', which is not set" in line for line in told)
+    world.plan()
+    assert any("'JUDGE_KEY_OF_TEST', which is not set" in line for line in world.said)
 
 
 def test_a_judge_takes_the_benchmarks_that_suit_it(world: Any) -> None:
@@ -203,10 +189,9 @@ def test_a_judge_takes_the_benchmarks_that_suit_it(world: Any) -> None:
         "    - {name: kl, kind: kl, prompts: prompts.jsonl}\n",
     )
     (world.root / "chat.jsonl").write_text('{"instruction": "Say hello."}\n', encoding="utf-8")
-    (world.root / "own.py").write_text(OWN, encoding="utf-8")
     add(world, VERIFIABLE, "{name: own, kind: 'own.py:Length'}")
     gold, own = world.plan().judges
-    assert gold.benchmarks == ["constraints"] and own.benchmarks == ["constraints", "chat"]
+    assert list(gold.answers) == ["constraints"] and list(own.answers) == ["constraints", "chat"]
     world.replace("kind: verifiable}", "kind: verifiable, benchmarks: [kl]}")
     assert "'kl', which has no answers to judge; with answers: constraints, chat" in world.error()
     world.replace("benchmarks: [kl]", "benchmarks: [chat]")
@@ -226,10 +211,8 @@ def test_claims_and_the_primary_metric_may_be_a_judges(world: Any) -> None:
 
 
 def test_verifiable_and_outside_judges_write_comparisons_and_scores(world: Any) -> None:
-    (world.root / "own.py").write_text(OWN, encoding="utf-8")
     add(world, VERIFIABLE, "{name: own, kind: 'own.py:Length', sign: -1, pairs: reference}")
-    plan = evaluated(world)
-    assert judge(plan) == []
+    plan = judged(world)
     policies, per_prompt = len(plan.specs), len(PROMPTS)
     same_seed = 2  # fixed against foodpo, for each of two seeds
     assert len(rows(plan, "constraints@gold")) == (policies + same_seed) * per_prompt
@@ -255,10 +238,8 @@ def test_verifiable_and_outside_judges_write_comparisons_and_scores(world: Any) 
 
 
 def test_finished_comparisons_are_skipped_until_something_they_rest_on_changes(world: Any) -> None:
-    (world.root / "own.py").write_text(OWN, encoding="utf-8")
     add(world, VERIFIABLE, "{name: own, kind: 'own.py:Length'}")
-    plan = evaluated(world)
-    assert judge(plan) == []
+    plan = judged(world)
     files = {path: path.stat().st_mtime_ns for path in sorted((plan.output / "comparisons").iterdir())}
     assert len(files) == 4
     assert judge(world.plan()) == []
@@ -309,9 +290,7 @@ def test_a_budget_that_is_used_up_is_named_and_never_exceeded(world: Any) -> Non
     with chat_server(lambda content, before: Said("[[A]]")) as server:
         add(world, llm(server.url, ", max_requests: 5, pairs: reference"))
         plan = evaluated(world)
-        assert judge(plan) == ["constraints@llm"]
-        assert judge(plan) == ["constraints@llm"]
-        assert len(server.asked) == 5
+        assert [judge(plan), judge(plan)] == [["constraints@llm"]] * 2 and len(server.asked) == 5
         assert "request budget spent" in record(plan, "constraints@llm")["error"]["message"]
         world.replace("max_requests: 5", "max_requests: 500")
         assert judge(world.plan()) == []
@@ -324,8 +303,7 @@ def test_what_a_well_judge_refuses_does_not_fail_it(world: Any) -> None:
 
     with chat_server(answer) as server:
         add(world, llm(server.url, ", pairs: reference"))
-        plan = evaluated(world)
-        assert judge(plan) == []
+        plan = judged(world)
     scores = scores_schema.read_scores(plan.run_dir(plan.specs[0]), "constraints@llm")
     assert scores is not None and scores["metrics"]["win_rate"]["n"] == len(PROMPTS) - 1
     assert next(item for item in scores["items"] if item["id"] == "b3")["values"]["win_rate"] is None
@@ -366,8 +344,6 @@ def test_a_policy_without_some_answers_is_left_out_and_named(world: Any) -> None
 
 def distinct(plan: Any) -> int:
     """Requests of a pairwise judge: both orders of every two different answers to a prompt."""
-    from harness.stages.judge import pairs_of
-
     asked = {
         (prompt["id"], one, two)
         for prompt in PROMPTS
@@ -421,7 +397,7 @@ def test_a_killed_matrix_goes_on_where_its_judge_was(world: Any) -> None:
         process = subprocess.Popen([sys.executable, "-c", code, str(world.config), str(world.output)], cwd=ROOT)
         kill_when(server, 20, lambda: process.pid).join()
         assert process.wait() == -signal.SIGKILL
-        from harness.workers.orphans import wait_for_orphan
+        from harness.stages.run import wait_for_orphan
 
         wait_for_orphan(plan.output / "work")
         before = len(server.asked)
@@ -432,12 +408,8 @@ def test_a_killed_matrix_goes_on_where_its_judge_was(world: Any) -> None:
 
 
 def test_the_report_of_two_judges(world: Any) -> None:
-    from harness.stages.report import build
-
-    (world.root / "own.py").write_text(OWN, encoding="utf-8")
     add(world, VERIFIABLE, "{name: own, kind: 'own.py:Length'}")
-    plan = evaluated(world)
-    assert judge(plan) == []
+    plan = judged(world)
     summary = summary_of(plan)
     (entry,) = summary["judges"]
     gold = next(one for one in entry["judges"] if one["name"] == "gold")
@@ -466,13 +438,10 @@ def test_the_report_of_two_judges(world: Any) -> None:
 
 
 def test_new_judgements_make_the_report_again(world: Any) -> None:
-    from harness.stages.report import _state
-
     plan = evaluated(world)
     before = _state(plan)
     add(world, VERIFIABLE)
-    plan = evaluated(world)
-    assert judge(plan) == []
+    plan = judged(world)
     assert _state(plan) != before
 
 
@@ -481,8 +450,7 @@ def test_clean_lists_what_a_removed_judge_left(world: Any) -> None:
     from harness.state.records import FrozenMatrix
 
     add(world, VERIFIABLE)
-    plan = evaluated(world)
-    assert judge(plan) == []
+    plan = judged(world)
     frozen = FrozenMatrix(name="small", runs=[spec.run_id for spec in plan.specs], config=plan.config.model_dump())
     assert not [left for left in leftovers(plan.output, frozen) if "@" in left.path.name]
     frozen.config["evaluation"]["judges"] = []
@@ -523,16 +491,12 @@ def build_reward_model(folder: Path, tiny: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_run_matrix_with_three_judges(tiny_model: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
-    from tests.harness.conftest import PAIRS, write_jsonl
-
-    write_jsonl(tmp_path / "pairs.jsonl", PAIRS)
-    write_jsonl(tmp_path / "prompts.jsonl", PROMPTS)
     build_reward_model(tmp_path / "rm", tiny_model)
     output = tmp_path / "out"
-    command = ["run-matrix", tmp_path / "m.yaml", "--output", output]
+    command = ["run-matrix", tmp_path / "matrix.yaml", "--output", output]
     up = threading.Event()
     with chat_server(lambda content, before: Said("[[A]]") if up.is_set() else Said(status=500)) as server:
-        (tmp_path / "m.yaml").write_text(MATRIX.replace("MODEL", str(tiny_model)).replace("URL", server.url))
+        write_matrix(tmp_path, MATRIX.replace("URL", server.url), tiny_model, prompts=PROMPTS)
         first = cli(*command)
         assert first.returncode == 1, first.stderr
         assert "failed: judge constraints@llm: UnansweredError" in first.stderr and "Traceback" not in first.stderr
@@ -563,21 +527,16 @@ def test_run_matrix_with_three_judges(tiny_model: Path, tmp_path: Path, cli: Cal
 def test_a_later_turn_is_judged_with_what_led_to_it(tmp_path: Path) -> None:
     from evals.judges.comparisons import read_answers
     from evals.judges.worker import questions_of
-    from tests.evals.benchmarks.scored import entry
 
     (tmp_path / "turns.jsonl").write_text(json.dumps({"question_id": 1, "turns": ["Say one.", "And two?"]}) + "\n")
     asked = questions_of(entry("turns", "prompts", prompts=tmp_path / "turns.jsonl"))
     assert {key: question.prompt for key, question in asked.items()} == {"1": "Say one.", "1#turn2": "Say one."}
     before = [{"role": "user", "content": "Say one."}, {"role": "assistant", "content": "One."}]
-    path = tmp_path / "answers.jsonl"
-    path.write_text(
-        json.dumps({"prompt_id": "1", "sample": 0, "prompt": "Say one.", "text": "One."})
-        + "\n"
-        + json.dumps({"prompt_id": "1#turn2", "sample": 0, "prompt": "And two?", "text": "Two.", "messages": before})
-    )
-    answers = read_answers(path)
-    assert answers["1", 0] == "One."
-    assert answers["1#turn2", 0] == "[assistant]\nOne.\n\n[user]\nAnd two?\n\n[assistant]\nTwo."
+    first = {"prompt_id": "1", "sample": 0, "prompt": "Say one.", "text": "One."}
+    second = {"prompt_id": "1#turn2", "sample": 0, "prompt": "And two?", "text": "Two.", "messages": before}
+    found = read_answers(write_jsonl(tmp_path / "answers.jsonl", [first, second]))
+    assert found["1", 0] == "One."
+    assert found["1#turn2", 0] == "[assistant]\nOne.\n\n[user]\nAnd two?\n\n[assistant]\nTwo."
 
 
 @pytest.mark.slow
@@ -586,8 +545,7 @@ def test_a_judge_that_serves_its_own_model(world: Any) -> None:
     build_tiny_model(world.root / "judge", hidden_size=128)  # heads of 32, which vLLM serves
     served = "serve: ./judge, serve_options: {max_model_len: 1024, dtype: float32}"
     add(world, f"{{name: local, kind: llm, {served}, template: pairwise_logprobs, pairs: reference}}")
-    plan = evaluated(world)
-    assert judge(plan) == []
+    plan = judged(world)
     told = record(plan, "constraints@local")
     tally = told["judges"]["local"]["tally"]
     assert told["state"] == "done" and tally["asked"] == 96 and not tally["unanswered"]

@@ -8,25 +8,7 @@ from typing import Any
 
 import pytest
 
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ("- name: fixed", "- name: fixed\n    rule: none.py:Mine", ["none.py", "no such file"]),
-        ("learning_rate: 5e-6", "learning_rate: .nan", ["training.learning_rate", "nan"]),
-        ("learning_rate: 5e-6", "learning_rate: .inf", ["training.learning_rate", "inf"]),
-        ("seeds: [0, 1]", "seeds: [-1]", ["seeds[0]", "-1"]),
-        ("primary: constraints/gold_reward", "primary: constraints/gold_rewrd", ["report.primary", "gold_rewrd"]),
-        ("pref_beta: 0.1", "grid: {pref_beta: [1, 1.0]}", ["same run"]),
-    ],
-)
-def test_refused_with_one_line(world: Any, old: str, new: str, words: list[str]) -> None:
-    world.replace(old, new)
-    message = world.error()
-    assert message.startswith(f"{world.config}:")
-    assert len(message.splitlines()) == 1
-    for word in words:
-        assert word in message
+from harness.prepare import freeze
 
 
 def test_repeated_seeds_are_reported_where_they_stand(world: Any) -> None:
@@ -40,15 +22,8 @@ def test_max_length_of_one_method_is_checked_too(world: Any, tiny_model: Path) -
     assert "max_length is 8" in world.error()
 
 
-def test_a_rule_file_is_found_beside_the_matrix_file(world: Any) -> None:
-    (world.root / "mine.py").write_text("class Mine: ...\n", encoding="utf-8")
-    world.replace("- name: fixed", "- name: fixed\n    rule: mine.py:Mine")
-    assert len(world.plan().specs) == 4
-
-
 def test_a_dry_run_leaves_status_files_alone(world: Any) -> None:
-    from harness.state.records import RunRecord
-    from harness.state.store import RunStore
+    from harness.state import RunRecord, RunStore
 
     store = RunStore(world.root / "run")
     store.create(RunRecord(run_id="run"))
@@ -61,8 +36,6 @@ def test_a_dry_run_leaves_status_files_alone(world: Any) -> None:
 
 
 def test_a_damaged_matrix_json_is_made_anew_from_matrix_yaml(world: Any) -> None:
-    from harness.state.output import freeze
-
     freeze(world.plan())
     frozen = world.output / "matrix.json"
     runs = json.loads(frozen.read_text(encoding="utf-8"))["runs"]
@@ -84,7 +57,7 @@ def test_a_kill_during_the_first_freeze_does_not_block_the_directory(world: Any)
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_kill_between_the_first_files_blocks_nothing(world: Any, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Wherever it comes, the next start goes on, and writes the claims before anything is trained."""
-    from harness.state import output
+    from harness import prepare
     from reports.verdict.claims import thaw
     from trainers.common import files
 
@@ -101,8 +74,8 @@ def test_a_kill_between_the_first_files_blocks_nothing(world: Any, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(files, "write_bytes", killed)
         with pytest.raises(KeyboardInterrupt):
-            output.freeze(world.plan())
-    output.freeze(world.plan())
+            prepare.freeze(world.plan())
+    prepare.freeze(world.plan())
     claims, _ = thaw(json.loads((world.output / "claims.json").read_text(encoding="utf-8")))
     assert [one.name for one in claims] == ["foo-wins"]
 
@@ -118,8 +91,6 @@ def test_what_a_kill_before_the_first_freeze_left_is_no_ones_work(world: Any) ->
 
 
 def test_a_flipped_name_in_matrix_json_does_not_block_the_directory(world: Any) -> None:
-    from harness.state.output import freeze
-
     freeze(world.plan())
     frozen = world.output / "matrix.json"
     whole = frozen.read_text(encoding="utf-8")

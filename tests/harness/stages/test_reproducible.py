@@ -12,6 +12,7 @@ import pandas as pd
 from safetensors.numpy import load_file
 
 from tests.faults import compare
+from tests.harness.small_matrix import write_matrix
 
 ROOT = Path(__file__).resolve().parents[3]
 MATRIX = """
@@ -31,13 +32,9 @@ report: {baseline: beta_head, primary: constraints/gold_reward}
 
 
 def test_the_same_matrix_twice(tiny_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "matrix.yaml").write_text(MATRIX.replace("MODEL", str(tiny_model)))
-    pairs = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(8)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    prompt = {"id": "b0", "prompt": "Say it.", "constraints": [{"kind": "no_commas", "args": {}}]}
-    (tmp_path / "prompts.jsonl").write_text(json.dumps(prompt) + "\n")
+    config = write_matrix(tmp_path, MATRIX, tiny_model, pairs=8)
     outputs = [tmp_path / "here", tmp_path / "a folder elsewhere" / "out"]
-    command = [sys.executable, "-m", "harness", "run-matrix", str(tmp_path / "matrix.yaml"), "--output"]
+    command = [sys.executable, "-m", "harness", "run-matrix", str(config), "--output"]
     # the hash seed of Python is one more source of chance
     for i, output in enumerate(outputs):
         environment = {**os.environ, "PYTHONHASHSEED": str(i)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.stages.publish import write_card
+from harness.stages.publish import check_push, upload_folder, write_card
 from harness.state.policies import MERGED, policy_entry, published_dir
 from harness.state.store import RunStore
 
@@ -45,16 +45,13 @@ evaluation:
 )
 def test_mistakes(world: Any, text: str, words: list[str]) -> None:
     line = world.replace(SEEDS, f"{SEEDS}\n{text}") + 1
-    message = world.error()
-    for word in [f"{world.config}:{line}:", *words]:
-        assert word in message, message
+    world.refuses(f"{world.config}:{line}:", *words)
 
 
 def test_adapters_that_are_served_must_be_kept(world: Any) -> None:
     line = world.replace(SEEDS, f"{SEEDS}\nlora: {{r: 4}}\nsave: merged") + 2
     world.replace("evaluation:\n", "evaluation:\n  engine: {lora: adapters}\n")
-    message = world.error()
-    assert f"{world.config}:{line}: save is 'merged'" in message and "set save to adapter or both" in message
+    world.refuses(f"{world.config}:{line}: save is 'merged'", "set save to adapter or both")
 
 
 def test_no_run_and_no_cell_changes(world: Any) -> None:
@@ -71,31 +68,27 @@ def test_no_run_and_no_cell_changes(world: Any) -> None:
 def _adapter_run(world: Any) -> tuple[Any, Path]:
     """A plan whose first run looks trained and has an adapter alone."""
     world.replace(SEEDS, f"{SEEDS}\nlora: {{r: 4}}\nsave: adapter")
-    plan = world.plan()
-    spec = plan.specs[0]
-    store = RunStore(plan.run_dir(spec))
-    store.create(plan.run_record(spec))
-    adapter = plan.run_dir(spec) / "adapter"
-    adapter.mkdir()
+    plan, (store, *_) = world.begun()
+    (store.directory / "adapter").mkdir()
     config = {"base_model_name_or_path": "/somewhere/here", "peft_type": "LORA"}
-    (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    store.mark_stage("train", spec.fingerprint, ["adapter/adapter_config.json"], 1.0, last=True)
-    return plan, plan.run_dir(spec)
+    (store.directory / "adapter" / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    store.mark_stage("train", plan.specs[0].fingerprint, ["adapter/adapter_config.json"], 1.0, last=True)
+    return plan, store.directory
 
 
 def test_what_is_on_disk_is_served(world: Any) -> None:
     plan, run = _adapter_run(world)
     spec = plan.specs[0]
-    entry = policy_entry(plan, spec).entry
-    assert entry["path"] == str(run / MERGED) and entry["adapter"] == str(run / "adapter")
-    assert entry["merge"] == {"base": str(plan.model.path), "dtype": "float32", "trust_remote_code": False}
+    entry = policy_entry(plan, spec)
+    assert (entry.path, entry.adapter) == (run / MERGED, run / "adapter")
+    assert entry.merge.model_dump() == {"base": plan.model.path, "dtype": "float32", "trust_remote_code": False}
     (run / "policy").mkdir()
-    entry = policy_entry(plan, spec).entry
-    assert entry["path"] == str(run / "policy") and entry["adapter"] == str(run / "adapter") and "merge" not in entry
+    entry = policy_entry(plan, spec)
+    assert (entry.path, entry.adapter, entry.merge) == (run / "policy", run / "adapter", None)
     (run / "adapter" / "adapter_config.json").unlink()
     (run / "adapter").rmdir()
-    entry = policy_entry(plan, spec).entry
-    assert entry["path"] == str(run / "policy") and "adapter" not in entry and "merge" not in entry
+    entry = policy_entry(plan, spec)
+    assert (entry.path, entry.adapter, entry.merge) == (run / "policy", None, None)
 
 
 def test_the_card_of_an_adapter(world: Any) -> None:
@@ -109,8 +102,6 @@ def test_the_card_of_an_adapter(world: Any) -> None:
 
 
 def test_an_uploaded_adapter_names_its_model_and_no_path(world: Any) -> None:
-    from harness.stages.publish import upload_folder
-
     plan, run = _adapter_run(world)
     with upload_folder(plan, plan.specs[0]) as folder:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -122,7 +113,6 @@ def test_an_uploaded_adapter_names_its_model_and_no_path(world: Any) -> None:
 def test_an_adapter_over_merged_weights_is_not_uploaded(world: Any) -> None:
     from harness.config.matrix_file import parse
     from harness.config.source import load
-    from harness.stages.publish import check_push
     from trainers.common.errors import UserError
 
     text = f"{SEEDS}\nlora: {{r: 4}}\nsave: adapter\npush_to_hub: {{prefix: someone/study}}"

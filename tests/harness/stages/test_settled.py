@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from harness.stages.run import _settled
-from harness.state.store import RunStore
 
 CONTROL = "pref_beta_scale: 0.5\n  - name: mean\n    rule: matched_mean\n    parent: foodpo\n"
 
@@ -13,11 +12,9 @@ CONTROL = "pref_beta_scale: 0.5\n  - name: mean\n    rule: matched_mean\n    par
 def test_a_control_is_settled_only_with_its_parent(world: Any) -> None:
     world.replace("pref_beta_scale: 0.5\n", CONTROL)
     world.replace("seeds: [0, 1]", "seeds: [0]")
-    plan = world.plan()
-    stores = {spec.run_id: RunStore(plan.run_dir(spec)) for spec in plan.specs}
+    plan, created = world.begun()
+    stores = {spec.run_id: store for spec, store in zip(plan.specs, created, strict=True)}
     by_method = {spec.method: stores[spec.run_id] for spec in plan.specs}
-    for spec in plan.specs:
-        stores[spec.run_id].create(plan.run_record(spec))
     by_method["fixed"].fail("ValueError", "never works", "", transient=False)
     by_method["mean"].fail("ParentRunError", "the parent run did not finish", "", transient=False)
     by_method["foodpo"].fail("OSError", "No space left on device", "", transient=True)

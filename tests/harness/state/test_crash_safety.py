@@ -14,19 +14,9 @@ from harness.commands.runs.status import collect
 from harness.executors import local
 from harness.progress import Progress
 from harness.stages.evaluate import evaluate_policies
-from harness.state import store as store_module
-from harness.state.output import freeze
-from harness.state.records import RunRecord
-from harness.state.store import RunStore
+from harness.state import RunRecord, RunStore
 from trainers.common import scores_schema
 from trainers.common.files import read_json, write_json
-
-CONTROL = """  - name: mean
-    rule: matched_mean
-    parent: foodpo
-  - name: foodpo
-    pref_beta_scale: 0.5
-"""
 
 
 def _traced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -70,15 +60,6 @@ def test_a_marker_comes_after_the_files_it_stands_for(tmp_path: Path, monkeypatc
     assert {"sync w", "sync policy"} <= set(seen[:marker])
 
 
-def test_a_control_comes_after_its_parent_whatever_the_file_says(world: Any) -> None:
-    world.replace("  - name: foodpo\n    pref_beta_scale: 0.5\n", CONTROL)
-    plan = world.plan()
-    place = {spec.run_id: i for i, spec in enumerate(plan.specs)}
-    controls = [spec for spec in plan.specs if spec.parent is not None]
-    assert len(controls) == 2 and all(place[spec.parent] < place[spec.run_id] for spec in controls)
-    assert all(plan.train_job(spec)["train_job"]["parent_dir"].endswith(str(spec.parent)) for spec in controls)
-
-
 class _Engine:
     """Stands for the evaluation worker: scores every policy but `broken`."""
 
@@ -102,18 +83,15 @@ class _Engine:
         return result
 
 
-def _trained(plan: Any) -> list[RunStore]:
-    freeze(plan)
-    stores = [RunStore(plan.run_dir(spec)) for spec in plan.specs]
+def _trained(world: Any) -> tuple[Any, list[RunStore]]:
+    plan, stores = world.begun()
     for store, spec in zip(stores, plan.specs, strict=True):
-        store.create(plan.run_record(spec))
         store.mark_stage("train", spec.fingerprint, [], 1.0)
-    return stores
+    return plan, stores
 
 
 def test_evaluations_of_finished_runs_survive_a_later_failure(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = world.plan()
-    stores = _trained(plan)
+    plan, stores = _trained(world)
     first, later = plan.specs[:2], plan.specs[:3]
     engine = _Engine()
     monkeypatch.setattr(local, "run_job", engine)
@@ -126,8 +104,7 @@ def test_evaluations_of_finished_runs_survive_a_later_failure(world: Any, monkey
         failed = evaluate_policies(plan, later, progress)
     assert list(failed) == [plan.specs[2].run_id] == list(dict.fromkeys(engine.asked)), "only what was missing is asked"
     engine.asked.clear()
-    with Progress() as progress:
-        again = evaluate_policies(plan, later, progress)
+    again = evaluate_policies(plan, later, Progress())
     assert list(again) == list(failed) and engine.asked == [], "told by every call, and not tried again"
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
     assert [store.status().state for store in stores[:3]] == ["done", "done", "failed"]
@@ -136,8 +113,8 @@ def test_evaluations_of_finished_runs_survive_a_later_failure(world: Any, monkey
 
 def test_a_flipped_digit_in_kept_log_probs_is_found(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is JSON as before, so only the checksum tells."""
-    plan = world.plan()
-    (store, *_), (spec, *_) = _trained(plan), plan.specs
+    plan, (store, *_) = _trained(world)
+    spec = plan.specs[0]
     path = scores_schema.logprobs_path(store.directory, "constraints")
     scores_schema.append_rows(path, [{"id": "b0", "logprobs": [-1.25]}])
     engine = _Engine()
@@ -155,9 +132,8 @@ def test_a_flipped_digit_in_kept_log_probs_is_found(world: Any, monkeypatch: pyt
 @pytest.mark.parametrize("clock", ["1970-01-01T00:00:00+00:00", "2199-12-31T23:59:59+00:00"])
 def test_a_clock_that_jumps_changes_no_state(world: Any, monkeypatch: pytest.MonkeyPatch, clock: str) -> None:
     """Dates are for people: what is finished, running or interrupted never depends on them."""
-    plan = world.plan()
-    stores = _trained(plan)
-    monkeypatch.setattr(store_module, "now", lambda: clock)
+    plan, stores = _trained(world)
+    monkeypatch.setattr("harness.state.store.now", lambda: clock)
     stores[1].start("evaluate")
     stores[2].fail("ValueError", "no", "Traceback ...")
     with stores[3].heartbeat(every=0.01):
@@ -169,8 +145,7 @@ def test_a_clock_that_jumps_changes_no_state(world: Any, monkeypatch: pytest.Mon
 
 
 def test_an_output_that_is_moved_goes_on(world: Any) -> None:
-    plan = world.plan()
-    _trained(plan)
+    _trained(world)
     shutil.move(world.output, world.root / "moved")
     world.output = world.root / "moved"
     moved = world.plan()

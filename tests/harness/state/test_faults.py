@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+FAULTS, ARTIFACTS = 8, 3
 
 
 @pytest.mark.slow
@@ -19,24 +20,14 @@ def test_restarts_end_with_the_undisturbed_results(tmp_path: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("the campaign forks, and adopts orphans, as Linux does")
     outcomes = tmp_path / "outcomes.json"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.faults",
-        "--runs",
-        "12",
-        "--seed",
-        "1",
-        "--artifacts",
-        "3",
-        "--json",
-        str(outcomes),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=1700)
+    words = f"-m tests.faults --runs {FAULTS} --seed 1 --artifacts {ARTIFACTS} --json".split()
+    result = subprocess.run(
+        [sys.executable, *words, str(outcomes)], capture_output=True, text=True, cwd=ROOT, timeout=1700
+    )
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     found = json.loads(outcomes.read_text())
     records = found["outcomes"]
-    assert len(records) == 12 + 3 and all(record["good"] for record in records)
+    assert len(records) == FAULTS + ARTIFACTS and all(record["good"] for record in records)
     assert {"kill", "damage"} < {record["kind"] for record in records}
     assert {"train", "evaluate", "judge"} & {record["role"] for record in records}
     assert found["summary"]["struck"] == found["summary"]["same_results"] == len(records)

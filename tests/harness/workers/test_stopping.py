@@ -18,6 +18,7 @@ import pytest
 from harness.state.failures import disk_errno, disk_line, is_transient, record_is_transient
 from harness.state.records import Failure
 from harness.workers.signals import Stopped, StopSignals
+from tests.harness.small_matrix import statuses, write_matrix
 from tests.warm import Harness
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -70,18 +71,12 @@ report: {}
 def _matrix(folder: Path, model: Path, methods: list[str], steps: int) -> list[str]:
     (folder / "rules.py").write_text(RULES)
     lines = "\n".join(f'  - {{name: {name.lower()}, rule: "rules.py:{name}"}}' for name in methods)
-    text = MATRIX.replace("MODEL", str(model)).replace("STEPS", str(steps)).replace("METHODS", lines)
-    (folder / "matrix.yaml").write_text(text)
-    pairs = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(4)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    config, output = str(folder / "matrix.yaml"), str(folder / "out")
-    return ["run-matrix", config, "--output", output]
+    config = write_matrix(folder, MATRIX.replace("STEPS", str(steps)).replace("METHODS", lines), model)
+    return ["run-matrix", str(config), "--output", str(folder / "out")]
 
 
 def _status(output: Path, method: str) -> dict[str, Any]:
-    for path in output.glob(f"runs/{method}-*/status.json"):
-        return dict(json.loads(path.read_text()))
-    return {"state": "absent", "step": 0}
+    return statuses(output).get(method, {"state": "absent", "step": 0})
 
 
 def _start_and_wait_for_step(harness: Harness, command: list[str], output: Path, step: int) -> int:
@@ -136,8 +131,8 @@ def test_signals_leave_a_checkpoint_to_go_on_from(tiny_model: Path, tmp_path: Pa
 def test_what_may_pass_is_tried_again_and_what_may_not_is_not(
     tiny_model: Path, tmp_path: Path, warm_harness: Harness
 ) -> None:
-    command, output = _matrix(tmp_path, tiny_model, ["KilledOnce", "FullOnce", "Wrong"], 2), tmp_path / "out"
-    warm_harness.start(command)
+    output = tmp_path / "out"
+    warm_harness.start(_matrix(tmp_path, tiny_model, ["KilledOnce", "FullOnce", "Wrong"], 2))
     result = warm_harness.wait()
     assert result.returncode == 1, result.stderr
     assert _status(output, "killedonce")["state"] == _status(output, "fullonce")["state"] == "done"
@@ -148,12 +143,10 @@ def test_what_may_pass_is_tried_again_and_what_may_not_is_not(
 
 
 def test_max_failures_ends_the_matrix_early(tiny_model: Path, tmp_path: Path, warm_harness: Harness) -> None:
-    command, output = _matrix(tmp_path, tiny_model, ["Wrong", "Slow"], 60), tmp_path / "out"
-    warm_harness.start([*command, "--max-failures", "1"])
+    warm_harness.start([*_matrix(tmp_path, tiny_model, ["Wrong", "Slow"], 60), "--max-failures", "1"])
     result = warm_harness.wait()
-    assert result.returncode == 1
-    assert "ending early: 1 failed" in result.stderr
-    assert "train" not in _status(output, "slow")["stages"]
+    assert result.returncode == 1 and "ending early: 1 failed" in result.stderr
+    assert "train" not in _status(tmp_path / "out", "slow")["stages"]
 
 
 def test_a_full_disk_is_one_line(tiny_model: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,21 +26,10 @@ def _worker(small: SmallMatrix, output: Path, log: str) -> subprocess.Popen[byte
         return subprocess.Popen([*command, "--set", "executor.threads=1"], cwd=ROOT, stdout=handle, stderr=handle)
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> SmallMatrix:
-    """A matrix, and in `single` what its runs leave when one process trains them one after another."""
-    from trainers.tiny import build_tiny_model
-
-    root = tmp_path_factory.mktemp("workers")
-    small = SmallMatrix(root / "m", build_tiny_model(root / "model"))
-    small.train(small.root / "single", "executor.threads=1")
-    return small
-
-
 @pytest.mark.timeout(600)
-def test_one_of_two_workers_is_killed(small: SmallMatrix, tmp_path: Path) -> None:
-    output, steps = tmp_path / "out", small.root / "steps.log"
-    steps.unlink()
+def test_one_of_two_workers_is_killed(small: SmallMatrix, single: Any, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    small.steps.unlink()
     small.pause(1.0)
     workers = [_worker(small, output, f"{n}.log") for n in range(2)]
     try:
@@ -50,7 +40,7 @@ def test_one_of_two_workers_is_killed(small: SmallMatrix, tmp_path: Path) -> Non
             busy = {}
             for path in output.glob("runs/*/.lock.json"):
                 busy.setdefault(json.loads(path.read_text())["pid"], []).append(path.parent.name)
-            busy = busy if steps.exists() else {}
+            busy = busy if small.steps.exists() else {}
             time.sleep(0.1)
         assert set(busy) == {worker.pid for worker in workers} and all(len(runs) == 1 for runs in busy.values())
         os.kill(workers[0].pid, signal.SIGKILL)
@@ -60,21 +50,19 @@ def test_one_of_two_workers_is_killed(small: SmallMatrix, tmp_path: Path) -> Non
         for worker in workers:
             worker.kill()
             worker.wait()
-    assert all("train" in status["stages"] and status["error"] is None for status in small.statuses(output))
-    assert differences(small.trained(small.root / "single"), small.trained(output)) == []
-    assert len(steps.read_text().splitlines()) <= 2 * 4 + 2
+    assert small.all_trained(output) and differences(single, small.trained(output)) == []
+    assert len(small.steps.read_text().splitlines()) <= 2 * 4 + 2
 
 
-def test_a_damaged_policy_is_trained_again(small: SmallMatrix, tmp_path: Path) -> None:
+def test_a_damaged_policy_is_trained_again(small: SmallMatrix, single: Any, tmp_path: Path) -> None:
     """It is found by whoever evaluates, when all runs counted as trained: then there is something to train again."""
     from harness.cli import main
 
-    single, output = small.root / "single", tmp_path / "out"
-    shutil.copytree(single, output)
+    whole, output = small.root / "single", tmp_path / "out"
+    shutil.copytree(whole, output)
     weights = next(output.glob("runs/foodpo-*/policy/model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-8] + b"\1" * 8)
     assert main(["worker", str(small.config), "--output", str(output), "--set", "executor.threads=1"]) == 0
     assert list(weights.parents[1].glob("quarantine/policy/model.safetensors.*"))
     assert (output / "report.html").is_file()
-    assert weights.read_bytes() == (single / weights.relative_to(output)).read_bytes()
-    assert all("train" in status["stages"] and status["error"] is None for status in small.statuses(output))
+    assert weights.read_bytes() == (whole / weights.relative_to(output)).read_bytes() and small.all_trained(output)
