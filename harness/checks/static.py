@@ -16,7 +16,7 @@ from harness.executors.registry import settings_of
 from harness.plan.benchmarks import checked_kind
 from harness.plan.matrix import RunSpec, expand
 from harness.plan.references import DATA, EMBEDDED
-from reports.compare.length_metric import LENGTH_CONTROLLED
+from reports.compare.judges import LENGTH_CONTROLLED
 from trainers.common import UserError, nearest
 
 #: How PEFT may begin an adapter: with one that does nothing yet, so that the model without it is the start and the reference.

@@ -18,7 +18,7 @@ from harness.config import JudgeConfig, MatrixConfig, ModelConfig, Source, refus
 from harness.plan.entries import LM_EVAL, PlannedBenchmark, PlannedJudge
 from harness.plan.model_hash import model_hash
 from harness.plan.references import resolve_model
-from reports.compare.length_metric import LENGTH_CONTROLLED
+from reports.compare.judges import LENGTH_CONTROLLED
 from trainers.common import Json, UserError, file_hash, nearest
 
 #: Keys that every judge reads.

@@ -8,7 +8,7 @@ from harness.commands.options import short
 from harness.stages.report import build
 from harness.state import output_lock
 from harness.state.survey import frozen_matrix
-from reports.page.terminal import print_summary
+from reports.page.first import print_summary
 from reports.runs.records import ReportError
 from trainers.common import UserError
 

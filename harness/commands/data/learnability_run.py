@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.commands.data.learnability import Learnability, Named, Settings, keep, pairs_hash, recall
-from harness.forecast.estimate import estimate
+from harness.forecast.value import estimate
 from harness.plan.machine import gpus
 from harness.plan.model_hash import model_hash
 from harness.plan.plan import Plan
@@ -78,9 +78,9 @@ def measure(
             progress.say(f"failed: learnability of {data.source} is unknown; logs are in {plan.output / 'work'}")
             return None
         shutil.rmtree(work)
-    rate = win_rate([item["values"]["accuracy"] for item in items], [item["group"] for item in items]).rate
+    rate = win_rate([item["values"]["accuracy"] for item in items], [item["group"] for item in items])
     found = Learnability(
-        accuracy=float(rate.estimate or 0.0),
+        accuracy=float(rate.value or 0.0),
         ci_low=float(rate.low or 0.0),
         ci_high=float(rate.high or 0.0),
         method=rate.method,
