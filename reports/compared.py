@@ -1,22 +1,32 @@
-"""Every metric with its comparisons, the baseline that they are with, and the primary metric."""
+"""Every metric with its comparisons, the baseline that they are with, and the primary metric; every method over the reference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from reports.compare.comparison import arm_summary, column, method_comparison, policy_estimate
-from reports.compare.corrected import corrected
+from reports.compare.comparison import (
+    arm_summary,
+    column,
+    column_pairs,
+    method_comparison,
+    paired_grid,
+    policy_estimate,
+    tested,
+)
 from reports.compare.grids import arm_grids, lender
 from reports.runs.arms import Arm, arms, contrasts
-from reports.runs.records import MatrixData
-from reports.schema.base import AdjustedP, Estimate
-from reports.schema.metrics import Comparison, Family, Metric, Paired
+from reports.runs.records import REFERENCE_ID, MatrixData, Scores
+from reports.schema.base import AdjustedP
+from reports.schema.metrics import Comparison, Family, Inferred, Metric, Paired
 from reports.schema.summary import Primary
-from reports.schema.verdict import TestCounts
-from reports.statistics.multiplicity import benjamini_hochberg, holm
-from reports.verdict.methods import verdict
+from reports.schema.verdict import OverReference, TestCounts
+from reports.statistics.multiplicity import benjamini_hochberg, corrected, holm
+from reports.verdict.inference import verdict
 from reports.verdict.plan import PlanState
+
+# Every metric with its comparisons, the baseline that they are with, and the primary metric.
+
 
 _CORRECTION = (
     "Holm over the declared comparisons (methods under test, primary metric, against the baseline), "
@@ -180,7 +190,51 @@ def _metric(
         higher_is_better=better,
         benchmark_primary=own_primary,
         primary=known.name == primary,
-        reference=Estimate.from_result(policy_estimate(column(reference, metric, None))) if reference else None,
+        reference=policy_estimate(column(reference, metric, None)) if reference else None,
         methods=methods,
         comparisons=comparisons,
+    )
+
+
+# Every method against the reference on the primary metric: whether training helped at all.
+
+
+def over_reference(primary: Metric | None) -> list[OverReference]:
+    """One row per arm from the primary metric; empty where the reference was not scored.
+
+    The reference is one policy without a seed: every seed is paired with it by prompt, so its own noise is part of the spread
+    over prompts.
+    """
+    if primary is None:
+        return []
+    methods = {arm.label: arm.method for arm in primary.methods}
+    return [
+        _over(methods[c.label], c.label, primary.name, c, len(c.seeds))
+        for c in primary.comparisons
+        if c.against == REFERENCE_ID
+    ]
+
+
+def run_over_reference(arm: Arm, reference: Scores, metric: str) -> list[OverReference]:
+    """The row of a single run, whose interval is over prompts; empty where it shares no prompt with the reference."""
+    pairs, _ = column_pairs(arm, None, reference, reference.benchmark, metric)
+    ids, grid = paired_grid(pairs)
+    name = f"{reference.benchmark}/{metric}"
+    return [_over(arm.method, arm.label, name, tested(grid, len(ids)), len(pairs))] if ids else []
+
+
+def _over(method: str, label: str, metric: str, found: Inferred, seeds: int) -> OverReference:
+    difference = found.difference
+    return OverReference(
+        method=method,
+        label=label,
+        metric=metric,
+        difference=difference.value,
+        standard_error=difference.stderr,
+        ci_low=difference.low,
+        ci_high=difference.high,
+        n_seeds=seeds,
+        n_prompts=found.n,
+        reason=difference.reason,
+        covers=None if difference.low is None else "seeds and prompts" if seeds > 1 else "prompts of one seed",
     )

@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy import special
 
-from reports.panels.base import QUIET, ZERO, label_rows, mark
-from reports.panels.style import HUES, Look, looks, save, style
+from reports.panels.base import HUES, QUIET, ZERO, Look, label_rows, looks, mark, save, style
 from reports.runs.checkpoints import snapshots
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, Scores, load_matrix, read_json
+from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, Scores, finite, load_matrix, read_json
 from reports.schema import Summary, read_summary
 from reports.schema.base import Cell
-from reports.schema.sensitivity import PlantedControl
+from reports.schema.verdict import PlantedControl
 from reports.statistics.crossed import crossed_mean
 from reports.statistics.family import Claimed, judge_family
 from reports.statistics.frontier import Frontier, matched
@@ -139,7 +138,7 @@ def frontier(scores: pd.DataFrame, method: str, seed: int, metric: str, cost: st
     tables = [rows.set_index("id").loc[ids] for rows in points]
     groups = tables[0]["group"].tolist()
     reward, kl = (group_columns([t[column] for t in tables], groups) for column in (metric, cost))
-    return Frontier(reward, kl, root=True, together=True)
+    return Frontier(reward, kl, root=True)
 
 
 def cells(scores: pd.DataFrame, first: str, second: str, study: Study) -> tuple[list[int], Floats]:
@@ -215,9 +214,9 @@ def judge(study: Study, scores: dict[str, pd.DataFrame]) -> list[Judged]:
         judged.append(
             Judged(
                 name=claim.name,
-                difference=mean.estimate,
-                standard_error=mean.stderr,
-                degrees=mean.degrees,
+                difference=finite(mean.value),
+                standard_error=finite(mean.stderr),
+                degrees=finite(mean.degrees),
                 ci_low=shown.low,
                 ci_high=shown.high,
                 seeds=mean.seeds,
@@ -251,9 +250,9 @@ def bounds(study: Study, scores: dict[str, pd.DataFrame]) -> list[Bound]:
             continue
         seeds, values = cells(scores[world], method, study.worlds[world].baseline, study)
         mean, shown = crossed_mean(values), crossed_mean(values).interval()
-        if mean.estimate is not None and mean.stderr is not None and mean.degrees is not None:
-            upper = mean.estimate + float(special.stdtrit(mean.degrees, 1 - ALPHA / len(asked))) * mean.stderr
-            rows.append(Bound(world=world, method=method, seeds=len(seeds), difference=mean.estimate, low=shown.low,
+        if not np.isnan(mean.stderr):
+            upper = mean.value + float(special.stdtrit(mean.degrees, 1 - ALPHA / len(asked))) * mean.stderr
+            rows.append(Bound(world=world, method=method, seeds=len(seeds), difference=mean.value, low=shown.low,
                               high=shown.high, upper=upper))  # fmt: skip
     return rows
 

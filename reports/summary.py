@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any
 
 from reports.beta import beta_summary
-from reports.beta.drift import collapse_of
+from reports.beta.learned import collapse_of
 from reports.beta.run import Analysed
-from reports.compare import aggregate, frontiers, strata, tuning
+from reports.compare import frontiers, strata, tuning
 from reports.compare.comparison import MatchedKL
-from reports.compare.contamination import contamination_summary
-from reports.compare.engine import engine_summary
 from reports.compare.judges import judges_summary
-from reports.compare.noise_floor import noise_floor
-from reports.compare.over_reference import over_reference, run_over_reference
-from reports.compared import compared_metrics, metrics_of, pick_baseline, pick_primary
-from reports.page.provenance import provenance
+from reports.compare.on_record import contamination_summary, engine_summary, noise_floor
+from reports.compared import (
+    compared_metrics,
+    metrics_of,
+    over_reference,
+    pick_baseline,
+    pick_primary,
+    run_over_reference,
+)
 from reports.runs.arms import Arm, arm_of, arms
 from reports.runs.checkpoints import failed_checkpoints
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, finite, load_scores
 from reports.schema.metrics import Metric
 from reports.schema.runs import Provenance, RunEntry
 from reports.schema.summary import Baseline, Counts, Summary
-from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
 from reports.schema.verdict import Claims, Inference, OverReference, Verdict
 from reports.verdict.checklist import checklist
 from reports.verdict.claims import ClaimError, parse_claims, read_claims, verify
-from reports.verdict.inference import inference, nothing
+from reports.verdict.inference import answer, inference, nothing
+from reports.verdict.instrument import scope, sensitivity
 from reports.verdict.judged import Judged, judge_matrix
-from reports.verdict.methods import answer
 from reports.verdict.plan import PlanState, plan_state
-from reports.verdict.scope import scope
-from reports.verdict.sensitivity import sensitivity
 from reports.verdict.sentences import judged_claim
 from reports.writing import jsonable
 from trainers.common.scores_schema import scores_path
@@ -43,7 +43,7 @@ _ALONE = "one run has nothing to be compared with"
 
 
 def _run_entry(run: RunData, label: str) -> RunEntry:
-    steps, status, collapse = run.steps, run.status or {}, collapse_of(run)
+    steps, status = run.steps, run.status or {}
     last = {k: next((v for r in reversed(steps) if (v := finite(r.get(k))) is not None), None) for k in FINAL_KEYS}
     return RunEntry(
         run_id=run.run_id,
@@ -61,18 +61,9 @@ def _run_entry(run: RunData, label: str) -> RunEntry:
         logged_steps=len(steps),
         diverged=any(r.get("loss") is not None and finite(r.get("loss")) is None for r in steps),
         final=last,
-        collapse=collapse,
+        collapse=collapse_of(run),
         benchmarks=sorted(run.scores),
     )
-
-
-class _Compared(NamedTuple):
-    """The parts that compare methods beyond single metrics."""
-
-    tuning: Tuning
-    frontiers: Frontiers
-    aggregate: Aggregate
-    strata: Strata
 
 
 def claims_summary(
@@ -164,29 +155,20 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
     table, claims = nothing(_ALONE), _NO_CLAIMS
     if kind == "run":
         over = _run_over_reference(matrix, all_arms[0], metrics)
-        compared = _Compared(tuning.NOTHING, frontiers.nothing(_ALONE), aggregate.NOTHING, strata.NOTHING)
+        tuned, paid, by_prompt = tuning.NOTHING, frontiers.nothing(_ALONE), strata.NOTHING
     else:
         over = over_reference(first)
-        label, control_labels = baseline.label if baseline else None, [a.label for a in controls]
-        compared = _Compared(
-            tuning.tuning_summary(
-                all_arms,
-                metrics,
-                baseline.method if baseline else None,
-                list(dict.fromkeys(a.method for a in controls)),
-            ),
-            frontiers.frontier_summary(matrix, all_arms, primary.value, baseline),
-            aggregate.aggregate_summary(metrics, label),
-            strata.strata_summary(matrix, all_arms, metrics, label, control_labels),
-        )
+        label, method = (baseline.label, baseline.method) if baseline else (None, None)
+        tuned = tuning.tuning_summary(all_arms, metrics, method, list(dict.fromkeys(a.method for a in controls)))
+        paid = frontiers.frontier_summary(matrix, all_arms, primary.value, baseline)
+        by_prompt = strata.strata_summary(matrix, all_arms, metrics, label, [a.label for a in controls])
         matched_kl = frontiers.matched_kl(matrix)
         seen = sensitivity(matrix, primary.value, matched_kl)
         counting = seen is None or seen.nulls_count
         claims, judged = claims_summary(matrix, matched_kl, plan, counting)
-        table = inference(matrix, all_arms, baseline, first, compared.frontiers, judged, matched_kl, counting)
-    beta = beta_summary(matrix, all_arms, analysed)
+        table = inference(matrix, all_arms, baseline, first, paid, judged, matched_kl, counting)
     summary = Summary(
-        schema_version=3,
+        schema_version=4,
         kind="run" if kind == "run" else "matrix",
         name=matrix.config.get("name"),
         baseline=Baseline(
@@ -206,12 +188,38 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
         checklist=[],
         metrics=metrics,
         runs=[_run_entry(r, labels[r.run_id]) for r in matrix.runs],
-        beta=beta,
+        beta=beta_summary(matrix, all_arms, analysed),
         engine=engine_summary(matrix),
         contamination=contamination_summary(matrix),
         judges=judges_summary(matrix) if kind == "matrix" else [],
         noise_floor=noise_floor(matrix, metrics),
         provenance=Provenance.model_validate(jsonable(provenance(matrix))),
-        **compared._asdict(),
+        tuning=tuned,
+        frontiers=paid,
+        strata=by_prompt,
     )
     return summary.model_copy(update={"checklist": checklist(matrix, all_arms, baseline, summary)})
+
+
+# What made the runs: model, data, versions, hardware, and how long each stage took.
+
+
+def provenance(matrix: MatrixData) -> dict[str, Any]:
+    """Model, data, versions and hardware of the runs; a field in which runs differ lists every value."""
+    fields: dict[str, list[Any]] = {}
+    for run in matrix.runs:
+        for name in ("model", "data", "training", "lora", "versions", "hardware", "source"):
+            value = (run.identity or {}).get(name)
+            if value is not None and value not in fields.setdefault(name, []):
+                fields[name].append(value)
+    stages = {r.run_id: r.status.get("stages") or {} for r in matrix.runs if r.status}
+    seconds = {
+        run_id: {name: s for name, stage in found.items() if (s := finite(stage.get("seconds"))) is not None}
+        for run_id, found in stages.items()
+    }
+    return {
+        "fields": {name: values for name, values in fields.items() if values},
+        "fingerprints": {r.run_id: r.identity.get("fingerprint") for r in matrix.runs if r.identity},
+        "created": {r.run_id: r.identity.get("created") for r in matrix.runs if r.identity},
+        "seconds": seconds,
+    }

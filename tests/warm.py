@@ -46,9 +46,9 @@ _HEAVY = (
     "harness.workers.train_worker",
     "peft",
     "reports.verdict.claims",
-    "reports.page.html",
+    "reports.page.context",
     "reports.files.metrics",
-    "reports.page.terminal",
+    "reports.page.first",
     "trainers.run.callbacks",
     "trainers.trainer.dpo",
 )

@@ -18,7 +18,7 @@ from harness.plan.benchmarks import checked_kind
 from harness.plan.data import Draw
 from harness.plan.matrix import RunSpec, expand
 from harness.plan.references import EMBEDDED, data_path
-from reports.compare.length_metric import LENGTH_CONTROLLED
+from reports.compare.judges import LENGTH_CONTROLLED
 from trainers.common import UserError, nearest
 from trainers.formats.pairs import PreferencePair
 from trainers.rules import catalogue

@@ -10,7 +10,7 @@ from harness.config import Source, refuse
 from harness.imports.arguments import half_of, take_training
 from harness.imports.draft import Keys, assemble, starting_model, take_share
 from harness.imports.llamafactory_keys import ATTENTION, CHANGES, CHANGES_REFERENCE, LEFT, OLDER
-from reports.foreign.llamafactory import RENAMED
+from reports.foreign.trainer_logs import RENAMED
 from trainers.common import Json, UserError
 
 _STAGES = ("dpo", "foodpo", "kto", "orpo")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.imports.draft import READ_FIRST
 
-#: Keys up to 0.7 that have another name today; those of the loss are reports.foreign.llamafactory.RENAMED.
+#: Keys up to 0.7 that have another name today; those of the loss are reports.foreign.trainer_logs.RENAMED.
 OLDER = {
     "checkpoint_dir": "adapter_name_or_path",
     "dpo_ref_model": "ref_model",

@@ -18,7 +18,7 @@ from evals.judges.worker import SCORE, WIN_RATE, JudgeEntry, cell_name
 from harness.checks.report import Measured
 from harness.config import JudgeConfig, MatrixConfig, ModelConfig, Source, refuse
 from harness.plan.references import model_hash, resolve_model
-from reports.compare.length_metric import LENGTH_CONTROLLED
+from reports.compare.judges import LENGTH_CONTROLLED
 from trainers.common import Json, UserError, file_hash, nearest
 
 #: Keys that every judge reads.

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import stats
 from scipy.fft import irfft, next_fast_len, rfft
 
-from reports.beta.cells import Floats, cell, fisher_cell
-from reports.schema.beta import Association, Cell, FourCorrelations, LagSeries, LargestLag, Partial, TwoCorrelations
-from reports.statistics.association import autocorrelation, chatterjee_xi, varies
+from reports.beta.cells import NORMAL, Floats, cell, fisher_cell
+from reports.schema.beta import Association, Cell, FourCorrelations, LagSeries, Partial, TwoCorrelations
+from reports.statistics.association import autocorrelation, varies
 
 #: Kendall's tau and xi are computed on at most so many rows, a seeded sample.
 KENDALL_ROWS = 2_000
@@ -61,7 +61,8 @@ def ranks(values: Floats) -> Floats:
 
 
 def effective(a: Unit, b: Unit) -> float:
-    """Effective n (Bretherton 1999), as statistics.autocorrelation.effective_sample_size, from what is already there."""
+    """Points that independent ones would be worth for the correlation (Bretherton 1999): the sum of the products of the
+    autocorrelations up to the first that is not positive."""
     n = a.values.size
     product = a.memory * b.memory
     stop = np.flatnonzero(product <= 0)
@@ -78,7 +79,7 @@ def _coefficient(a: Unit, b: Unit, kind: str, held: int = 0) -> tuple[Cell, floa
 
 def _nothing(reason: str) -> FourCorrelations:
     none = cell(None, reason=reason)
-    return FourCorrelations(pearson=none, spearman=none, kendall=none, xi=none, n_eff=None, kendall_rows=0)
+    return FourCorrelations(pearson=none, spearman=none, kendall=none, xi=none, n_eff=None)
 
 
 def _neither(reason: str) -> TwoCorrelations:
@@ -109,15 +110,15 @@ def _four(x: _Series, y: _Series) -> FourCorrelations:
         some = np.sort(np.random.default_rng(0).choice(n, KENDALL_ROWS, replace=False))
         a, b = a[some], b[some]
     tau = float(stats.kendalltau(a, b).statistic)
+    mixed = np.random.default_rng(0).permutation(a.size)  # so that ties in a fall in random order
     # a sample of m rows adds 1/m - 1/n to the variance that the n rows have
     worth = 1 / (1 / a.size + 1 / size - 1 / n)
     return FourCorrelations(
         pearson=_coefficient(x.unit, y.unit, "pearson")[0],
         spearman=spearman,
         kendall=fisher_cell(tau, worth, "kendall") if np.isfinite(tau) else cell(None, reason=CONSTANT),
-        xi=cell(chatterjee_xi(a, b).estimate),
+        xi=cell(float(stats.chatterjeexi(a[mixed], b[mixed]).statistic)),
         n_eff=size,
-        kendall_rows=int(a.size),
     )
 
 
@@ -247,15 +248,14 @@ def lag_correlation(
 
     Differences take out trends, which correlate with everything. The standard error of each value is
     sqrt((1 + 2 sum_k r_xx(k) r_yy(k)) / (n - |k|)) (Bartlett 1946, for independent series), the sum up to n/4, and never
-    below a quarter of the naive variance. `band` is 95 % for one lag, `band_all` for all lags together (Bonferroni). A
+    below a quarter of the naive variance. `band` is 95 % for one lag. A
     positive k says that beta moved first. Null with a reason where fewer than 16 steps have both numbers.
     """
     keep = np.isfinite(beta) & np.isfinite(other)
     x, y = np.diff(beta[keep]), np.diff(other[keep])
     found = LagSeries(
-        against=against, contains_beta=contains_beta, n=int(keep.sum()), lags=[], values=[], band=[], band_all=[],
-        largest=None, reason=None,
-    )  # fmt: skip
+        against=against, contains_beta=contains_beta, n=int(keep.sum()), lags=[], values=[], band=[], reason=None
+    )
     if keep.sum() < FEWEST_STEPS:
         return found.model_copy(update={"reason": f"fewer than {FEWEST_STEPS} logged steps with both numbers"})
     if not varies(beta[keep]) or not varies(other[keep]) or np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -269,10 +269,5 @@ def lag_correlation(
     memory = autocorrelation(x, n // 4) * autocorrelation(y, n // 4)
     factor = max(1 + 2 * float(memory.sum()), 0.25)
     error = np.sqrt(factor / (n - np.abs(lags)))
-    one, every = (float(special.ndtri(1 - 0.025 / m)) for m in (1, lags.size))
-    top = int(np.argmax(np.abs(values) / error))
-    outside = bool(abs(values[top]) > every * error[top])
-    rounded = {"values": values, "band": one * error, "band_all": every * error}
-    update = {name: np.round(series, 6).tolist() for name, series in rounded.items()}
-    largest = LargestLag(lag=int(lags[top]), value=float(values[top]), outside=outside)
-    return found.model_copy(update={"lags": lags.tolist(), "largest": largest, **update})
+    rounded = {"lags": lags, "values": np.round(values, 6), "band": np.round(NORMAL * error, 6)}
+    return found.model_copy(update={name: series.tolist() for name, series in rounded.items()})

@@ -1,8 +1,6 @@
-"""What a beta is a function of: how much of log beta perplexity, lengths and step explain, and what a hidden state adds."""
+"""What became of beta in one run: how it moved while training, whether it collapsed, and what it is a function of."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +8,74 @@ from scipy import special
 
 from reports.beta.cells import Floats, cell
 from reports.runs.records import ReportError, RunData
-from reports.schema.beta import Cell, Explained, Probe
+from reports.schema.base import Collapse
+from reports.schema.beta import BetaLevel, Cell, Drift, Probe
 from reports.statistics.association import varies
+
+# How beta moved while training: its level, its spread, and whether it collapsed.
+
+
+PART = 0.1  # the first and the last tenth of the steps are compared
+
+
+def drift(beta: Floats, steps: Floats) -> Drift:
+    """Arrays of shape (n,), in order of step. Changes are of log beta: 0.1 is about 10 %.
+
+    `level` and `spread`: mean and standard deviation of log beta in the first and the last tenth of the steps; `slope`: change
+    of mean log beta per 100 steps.
+    """
+    log = np.log(np.maximum(beta, 1e-12))
+    span = steps[-1] - steps[0] if steps.size else 0.0
+    if beta.size < 4 or span <= 0:
+        reason = "rows of fewer than two steps"
+        return Drift(first=None, last=None, slope=cell(None, reason=reason), reason=reason)
+    names, label = np.unique(steps, return_inverse=True)
+    return Drift(
+        first=_level(log[steps <= steps[0] + PART * span]),
+        last=_level(log[steps >= steps[-1] - PART * span]),
+        slope=_slope(names, np.bincount(label, weights=log) / np.bincount(label)),
+        reason=None,
+    )
+
+
+def _level(log: Floats) -> BetaLevel:
+    return BetaLevel(level=float(log.mean()), spread=float(log.std()), n=log.size)
+
+
+def _slope(steps: Floats, means: Floats) -> Cell:
+    """Per 100 steps, the interval widened by the residuals' first autocorrelation: (1 + r) / (1 - r) on the variance."""
+    if steps.size < 8:
+        return cell(None, reason="fewer than eight steps")
+    t = steps - steps.mean()
+    energy = float(t @ t)
+    slope = float(t @ means) / energy
+    left = means - means.mean() - slope * t
+    power = float(left @ left)
+    if power <= 1e-18 * steps.size:
+        return cell(100 * slope, 100 * slope, 100 * slope)
+    # r is biased down by about (1 + 4 r) / n around a fitted line (Marriott and Pope 1954)
+    r = float(left[1:] @ left[:-1]) / power
+    r = min(max((r + 1 / steps.size) / (1 - 4 / steps.size), 0.0), 0.99)
+    worth = max(steps.size * (1 - r) / (1 + r) - 2, 1.0)
+    error = np.sqrt(power / (steps.size - 2) / energy * (1 + r) / (1 - r))
+    half = float(special.stdtrit(worth, 0.975)) * float(error)
+    return cell(100 * slope, 100 * (slope - half), 100 * (slope + half))
+
+
+def collapse_of(run: RunData) -> Collapse | None:
+    """The first logged step at which beta was found collapsed (at a bound, or its variance gone), and why."""
+    hits = [r for r in run.history if r.get("beta_collapse")]
+    if not hits:
+        return None
+    return Collapse(step=hits[0].get("step"), reason=str(hits[0]["beta_collapse"]), records=len(hits))
+
+
+# What a beta is a function of: perplexity, and what a hidden state adds to it.
+
 
 FEWEST = 20
 PROBE = "beta_probe.parquet"
 RIDGE = 0.01
-#: Groups of predictors, each added to those before it.
-STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("perplexity", ("log_prompt_perplexity",)),
-    ("lengths", ("prompt_tokens", "chosen_tokens", "rejected_tokens")),
-    ("step", ("step",)),
-    ("delta", ("delta",)),
-)
 
 
 def elasticity(beta: Floats, log_ppl: Floats, example: NDArray[np.int64]) -> Cell:
@@ -75,37 +128,6 @@ def held_out_r2(y: Floats, predictors: Floats, groups: NDArray[np.int64], ridge:
         error += float(np.sum((y[test] - level - b @ weights) ** 2))
         total += float(np.sum((y[test] - level) ** 2))
     return cell(1 - error / total, reason="no interval is given for a held-out share")
-
-
-def explained(columns: Mapping[str, Floats], example: NDArray[np.int64]) -> list[Explained]:
-    """Held-out R^2 of log beta with more and more predictors: perplexity, then lengths, step, delta.
-
-    Lengths enter as logs, perplexity as log PPL and log log PPL. A stage whose columns are absent or constant says so.
-    """
-    beta = columns["dynamic_beta"]
-    out: list[Explained] = []
-    taken: list[Floats] = []
-    keep = beta > 0
-    log_ppl = columns.get("log_prompt_perplexity")
-    if log_ppl is not None and np.isfinite(log_ppl).any():
-        keep &= np.isfinite(log_ppl)
-    for stage, names in STAGES:
-        new = [_shape(name, columns[name][keep]) for name in names if name in columns]
-        found = [c for table in new for c in table if np.isfinite(c).all() and varies(c)]
-        taken += found
-        share = cell(None, reason="not recorded or constant")
-        if found:
-            share = held_out_r2(np.log(beta[keep]), np.column_stack(taken), example[keep])
-        out.append(Explained(added=stage, predictors=list(names), n=int(keep.sum()), r2=share))
-    return out
-
-
-def _shape(name: str, values: Floats) -> Sequence[Floats]:
-    if name.endswith("_tokens"):
-        return [np.log(np.maximum(values, 1.0))]
-    if name == "log_prompt_perplexity":
-        return [values, np.log(np.maximum(values, 1e-3))]
-    return [values]
 
 
 def probe(run: RunData) -> Probe:

@@ -9,12 +9,21 @@ from typing import Literal
 import numpy as np
 
 from reports.beta.associations import KENDALL_ROWS
-from reports.beta.cells import Floats, between, cell, mean_cell, mean_fields, pooled, simpson, within
-from reports.beta.curves import binned, fan, within_steps
+from reports.beta.cells import (
+    Floats,
+    between,
+    binned,
+    cell,
+    fan,
+    mean_cell,
+    mean_fields,
+    pooled,
+    simpson,
+    within,
+    within_steps,
+)
 from reports.beta.null import DRAWS, WARNING, sigmoid_loss
-from reports.beta.null import MOST_ROWS as NULL_ROWS
-from reports.beta.rows import MOST_ROWS
-from reports.beta.run import CONTAINS_BETA, GIVEN, KEPT_ROWS, LAG_TARGETS, STEP_TARGETS, TARGETS, Analysed, analyse_run
+from reports.beta.run import CONTAINS_BETA, GIVEN, LAG_TARGETS, STEP_TARGETS, TARGETS, Analysed, analyse_run
 from reports.runs.arms import Arm, arm_of
 from reports.runs.records import MatrixData, finite
 from reports.schema.base import Cell
@@ -28,7 +37,6 @@ from reports.schema.beta import (
     BetaProfile,
     BetaScore,
     GroupAssociation,
-    GroupPartial,
     MatrixBeta,
 )
 from reports.statistics.association import within_runs
@@ -54,20 +62,14 @@ METHODS = {
     "lags": "correlation of first differences, beta(t) with the other at t + lag; Bartlett's standard error",
     "null": f"beta shuffled among the pairs of a step, {DRAWS} times, loss recomputed from delta",
     "elasticity": "slope of log beta on log log PPL, interval clustered by example",
-    "explained": "held-out R^2 of log beta, five folds of whole examples",
-}
-LIMITS = {
-    "rows_per_run": MOST_ROWS,
-    "rows_per_run_pooled": KEPT_ROWS,
-    "rows_kendall_xi": KENDALL_ROWS,
-    "rows_null": NULL_ROWS,
+    "probe": "held-out R^2 of log beta, five folds of whole examples",
 }
 
 
 def beta_summary(matrix: MatrixData, all_arms: Sequence[Arm], known: Mapping[str, Analysed] | None = None) -> Beta:
     """What beta goes with, in every run and over them; the fields are explained in reports/README.md.
 
-    Reads one run's rows at a time and keeps at most KEPT_ROWS of them. `known` holds runs that were analysed already, by
+    Reads one run's rows at a time and keeps at most `run.KEPT_ROWS` of them. `known` holds runs that were analysed already, by
     run id. Raises ReportError naming a damaged file.
     """
     labels = arm_of(all_arms)
@@ -80,7 +82,6 @@ def beta_summary(matrix: MatrixData, all_arms: Sequence[Arm], known: Mapping[str
     return Beta(
         warning=WARNING,
         methods=METHODS,
-        limits=LIMITS,
         runs=[a.entry for a in runs],
         matrix=MatrixBeta(
             groups=[_group(ALL, runs), *(_group(label, members) for label, members in by_label.items())],
@@ -112,7 +113,7 @@ def _linked(columns: Sequence[Mapping[str, Floats]], name: str) -> Cell:
         return cell(None, reason="takes two runs with the same number of pairs in every step")
     beta, other = (np.stack([c[key] for c in columns]) for key in ("dynamic_beta", of))
     found = within_runs(beta, other, steps[0], remake=sigmoid_loss if name == "loss" else None)
-    return cell(found.estimate, found.low, found.high, found.note)
+    return cell(found.value, found.low, found.high, found.note)
 
 
 def _level(members: Sequence[Analysed], level: Literal["examples", "steps"], alone: bool) -> list[GroupAssociation]:
@@ -130,7 +131,6 @@ def _level(members: Sequence[Analysed], level: Literal["examples", "steps"], alo
         if not found:
             continue
         inside = within([row.raw.spearman.value for row in found])
-        partial = {key: within([getattr(row.partial, key).spearman.value for row in found]) for key in GIVEN}
         together = pooled(
             [(c["dynamic_beta"], c[name]) for c, t in zip(columns, tables, strict=True) if t and name in c]
         )
@@ -144,7 +144,6 @@ def _level(members: Sequence[Analysed], level: Literal["examples", "steps"], alo
                 else None,
                 within=inside,
                 within_detrended=within([row.detrended.spearman.value for row in found]),
-                within_partial=GroupPartial(**partial),
                 between=between(means, [_mean(c.get(name)) for c in columns]),
                 pooled=together,
                 simpson=simpson(inside, together, len(found)),

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reports.runs.arms import Arm
-from reports.runs.records import REFERENCE_ID, RunData, Scores
+from reports.runs.records import REFERENCE_ID, RunData, Scores, finite
 from reports.schema.base import Estimate, Test, Value
-from reports.schema.metrics import AbsentRun, ArmScore, CheckpointPair, Inferred, Paired, PolicyScore, Spread
-from reports.statistics import results
+from reports.schema.metrics import AbsentRun, ArmScore, CheckpointPair, Inferred, Paired, PolicyScore
 from reports.statistics.best_settings import BestMean
-from reports.statistics.crossed import NAME as CROSSED
-from reports.statistics.crossed import CrossedMean, Prior, crossed_mean, hierarchical_difference, studentised_sign_flip
-from reports.statistics.design import components, minimum_detectable_effect
-from reports.statistics.intervals import group_columns, mean_interval, wilson
-from reports.statistics.paired import (
-    EXACT_SEEDS,
-    mcnemar,
-    rank_test,
-    seed_interval,
-    seed_permutation,
-    sign_flip,
-    sign_flips,
-    trimmed_test,
+from reports.statistics.crossed import (
+    NAME,
+    CrossedMean,
+    Prior,
+    crossed_mean,
+    hierarchical_difference,
+    interval_of,
+    studentised_sign_flip,
 )
+from reports.statistics.design import minimum_detectable_effect
+from reports.statistics.intervals import group_columns, mean_interval, outcome, turned, wilson
+from reports.statistics.paired import mcnemar, rank_test, seed_interval, seed_permutation, sign_flips, trimmed_test
 
 # Policies compared on one metric: paired by prompt and seed, with both of them as samples.
 #
@@ -77,50 +75,28 @@ def align(rows: Sequence[Mapping[str, float]]) -> tuple[list[str], Floats]:
     return ids, np.array([[row[i] for i in ids] for row in rows], dtype=float).reshape(len(rows), len(ids))
 
 
-def _group_sums(values: Floats, groups: Sequence[str]) -> Floats:
-    """Sums of shape (..., groups) over the items of each group, from values of shape (..., items)."""
-    _, index = np.unique(np.asarray(groups), return_inverse=True)
-    sums: Floats = np.apply_along_axis(lambda row: np.bincount(index, weights=row), -1, values)
-    return sums
-
-
 def paired_grid(pairs: Sequence[tuple[Column, Column]]) -> tuple[list[str], Floats]:
     """Items that every policy answered, and the differences first - second, shape (pairs, groups of items)."""
-    if not pairs:
-        return [], np.empty((0, 0))
-    ids, stacked = align([c.values for pair in pairs for c in pair])
+    ids, stacked = align([c.values for pair in pairs for c in pair]) if pairs else ([], np.empty((0, 0)))
     if not ids:
         return [], np.empty((len(pairs), 0))
     difference = stacked[0::2] - stacked[1::2]
     return ids, group_columns(difference, [pairs[0][0].groups[i] for i in ids])
 
 
-def interval_of(mean: CrossedMean, differences: Floats) -> results.Estimate:
-    """The crossed interval; of one seed, the interval over its prompts, which says nothing of another seed."""
-    if mean.seeds == 1 and differences.size > 1 and np.ptp(differences) > 0:
-        only = mean_interval(differences[0])
-        note = "one seed: over its prompts only, it says nothing of another seed"
-        return replace(only, seeds=1, note=note)
-    return mean.interval()
-
-
-def crossed_test(mean: CrossedMean | BestMean) -> results.Test:
+def crossed_test(mean: CrossedMean | BestMean) -> Test:
     """Two-sided test that the mean difference is zero over seeds and prompts."""
-    above, below = mean.p_above(), mean.p_below()
-    p = 1.0 if mean.estimate == 0 and mean.seeds > 1 else None
-    if above is not None and below is not None:
-        p = min(1.0, 2 * min(above, below))
-    return results.Test(p, CROSSED, mean.prompts, mean.seeds, note=mean.note)
+    p = min(1.0, 2 * min(mean.p_above(), mean.p_below()))
+    if np.isnan(mean.p_above()):
+        p = 1.0 if mean.value == 0 and mean.seeds > 1 else np.nan
+    return outcome(p, NAME, mean.prompts, mean.seeds, note=mean.note)
 
 
-def _spread(mean: CrossedMean) -> Spread:
-    if mean.squares is None:
-        why = mean.note or "one prompt has no spread over prompts"
-        return Spread(seed=None, prompt=None, residual=None, reason=why)
-    if mean.stderr is None:
-        return Spread(seed=0.0, prompt=0.0, residual=0.0, reason=None)
-    found, _ = components([mean.squares])
-    return Spread(seed=found.seed, prompt=found.prompt, residual=found.residual, reason=None)
+def detectable(mean: CrossedMean | BestMean) -> Value:
+    """The smallest true difference that this design finds with chance .80; takes one degree of freedom."""
+    if mean.degrees >= 1:
+        return Value(value=minimum_detectable_effect(mean.stderr, mean.degrees), reason=None)
+    return Value(value=None, reason=mean.note or "the differences vary too little for an estimate")
 
 
 def tested(
@@ -133,24 +109,19 @@ def tested(
     """
     mean = crossed_mean(differences, lent)
     interval, test = interval_of(mean, differences), crossed_test(mean)
-    if others and mean.estimate is not None and mean.seeds > 1:
-        picked = replace(mean, estimate=sign * mean.estimate)
-        best = BestMean(((picked, *others),), picked.estimate)
-        interval, test = best.interval() if sign > 0 else best.interval().turned(), crossed_test(best)
-    detectable = None
-    if mean.stderr is not None and mean.degrees is not None and mean.degrees >= 1:
-        detectable = minimum_detectable_effect(mean.stderr, mean.degrees)
-    why = None if detectable is not None else mean.note or "the differences vary too little for an estimate"
+    if others and mean.seeds > 1:
+        picked = replace(mean, value=sign * mean.value)
+        best = BestMean(((picked, *others),), picked.value)
+        interval, test = best.interval() if sign > 0 else turned(best.interval()), crossed_test(best)
     return Inferred(
         n=n,
         seed_differences=[float(d) for d in differences.mean(axis=1)] if differences.size else [],
-        difference=Estimate.from_result(interval),
-        degrees_of_freedom=mean.degrees,
+        difference=interval,
+        degrees_of_freedom=finite(mean.degrees),
         borrowed=mean.borrowed,
-        alone=None if mean.alone is None else Estimate.from_result(mean.alone.interval()),
-        spread=_spread(mean),
-        crossed_test=Test.from_result(test),
-        minimum_detectable_effect=Value(value=detectable, reason=why),
+        alone=None if mean.alone is None else mean.alone.interval(),
+        crossed_test=test,
+        minimum_detectable_effect=detectable(mean),
     )
 
 
@@ -158,7 +129,7 @@ def _binary(values: Floats) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
-def policy_estimate(col: Column) -> results.Estimate:
+def policy_estimate(col: Column) -> Estimate:
     """One policy's mean over items: Wilson for 0/1 scores of independent items, else a (clustered) t interval."""
     values = np.array(list(col.values.values()), dtype=float)
     groups = [col.groups[i] for i in col.values]
@@ -170,9 +141,8 @@ def policy_estimate(col: Column) -> results.Estimate:
 def arm_summary(arm: Arm, benchmark: str, metric: str) -> ArmScore:
     """Mean over seeds of one arm with the interval over seeds, and every policy's own mean with its interval."""
     columns = columns_of(arm.runs, benchmark, metric)
-    policies = [(c, policy_estimate(c)) for c in columns]
+    found = [policy_estimate(c) for c in columns]
     items = min((len(c.values) for c in columns), default=0)
-    means = [e.estimate for _, e in policies if e.estimate is not None]
     share = bool(columns) and all(_binary(np.array(list(c.values.values()))) for c in columns)
     share = share or any(r.scores[benchmark].kind == "constraints" for r in arm.runs if benchmark in r.scores)
     scored = {c.run_id for c in columns}
@@ -180,8 +150,8 @@ def arm_summary(arm: Arm, benchmark: str, metric: str) -> ArmScore:
         label=arm.label,
         method=arm.method,
         rule=arm.rule,
-        mean=Estimate.from_result(seed_interval(means, items, bounds=(0.0, 1.0) if share else None)),
-        policies=[PolicyScore(run_id=c.run_id, seed=c.seed, **e.as_dict()) for c, e in policies],
+        mean=seed_interval([e.value for e in found if e.value is not None], items, bounds=(0.0, 1.0) if share else None),
+        policies=[PolicyScore(run_id=c.run_id, seed=c.seed, **dict(e)) for c, e in zip(columns, found, strict=True)],
         absent=[
             AbsentRun(run_id=r.run_id, seed=r.seed, state=r.state) for r in arm.runs if r.run_id not in scored
         ],
@@ -191,43 +161,38 @@ def arm_summary(arm: Arm, benchmark: str, metric: str) -> ArmScore:
 def checkpoint_comparisons(pairs: Sequence[tuple[Column, Column]]) -> list[CheckpointPair]:
     """Each pair of policies on the prompts both answered: difference first - second, intervals, a test, wins and losses.
 
-    The test is McNemar's for 0/1 scores of independent items, else a sign flip of items or of whole groups; the flips of
-    all pairs are drawn together.
+    The test is McNemar's for 0/1 scores of independent items, else a sign flip of items or of whole groups, which are not
+    exchangeable one by one; the flips of all pairs are drawn together.
     """
-    differences: list[tuple[Floats, list[str]]] = []
-    tests: list[results.Test | None] = []
-    flips: dict[int, Floats] = {}
+    found: list[CheckpointPair] = []
+    flips: dict[int, NDArray[Any]] = {}
     for place, (a, b) in enumerate(pairs):
         ids, values = align([a.values, b.values])
         groups, difference = [a.groups[i] for i in ids], values[0] - values[1]
-        whole = len(set(groups)) == len(groups)
-        differences.append((difference, groups))
-        tests.append(mcnemar(*values) if ids and whole and _binary(values) else None)
-        if ids and tests[-1] is None:  # items of one group are not exchangeable one by one: flip whole groups
-            flips[place] = difference if whole else _group_sums(difference, groups)
+        interval, test = mean_interval(difference, groups), None
+        if ids and len(set(groups)) == len(groups) and _binary(values):
+            test = mcnemar(*values)
+        elif ids:
+            flips[place] = np.bincount(np.unique(groups, return_inverse=True)[1], weights=difference)
+        found.append(
+            CheckpointPair(
+                run_id=a.run_id,
+                against_run_id=b.run_id,
+                seed=a.seed,
+                n=difference.size,
+                difference=interval,
+                test=test,
+                wins=int((difference > 0).sum()),
+                ties=int((difference == 0).sum()),
+                losses=int((difference < 0).sum()),
+                minimum_detectable_effect=None
+                if interval.stderr is None
+                else minimum_detectable_effect(interval.stderr),
+            )
+        )
     for place, test in zip(flips, sign_flips(list(flips.values())), strict=True):
-        tests[place] = test
-    return [
-        _checkpoint(a, b, difference, mean_interval(difference, groups), test)
-        for (a, b), (difference, groups), test in zip(pairs, differences, tests, strict=True)
-    ]
-
-
-def _checkpoint(
-    a: Column, b: Column, difference: Floats, interval: results.Estimate, test: results.Test | None
-) -> CheckpointPair:
-    return CheckpointPair(
-        run_id=a.run_id,
-        against_run_id=b.run_id,
-        seed=a.seed,
-        n=difference.size,
-        difference=Estimate.from_result(interval),
-        test=None if test is None else Test.from_result(test),
-        wins=int((difference > 0).sum()),
-        ties=int((difference == 0).sum()),
-        losses=int((difference < 0).sum()),
-        minimum_detectable_effect=None if interval.stderr is None else minimum_detectable_effect(interval.stderr),
-    )
+        found[place] = found[place].model_copy(update={"test": test})
+    return found
 
 
 def column_pairs(
@@ -265,42 +230,38 @@ def method_comparison(
     what other arms know of the spread over seeds; `settings` are further ones of the other side, from which `other` was picked
     as the best: interval and test pay for that choice.
     """
-    pairs, unpaired = column_pairs(arm, other, reference, benchmark, metric)
-    checkpoints = checkpoint_comparisons(pairs)
-    usable = [p for p, c in zip(pairs, checkpoints, strict=True) if c.n]
-    ids, grid = paired_grid(usable)
+
+    def grid_against(one: Arm | None) -> tuple[list[tuple[Column, Column]], list[str], Floats, Prior | None]:
+        """Pairs of policies with shared prompts, these prompts, their differences, and what other arms lend."""
+        paired = column_pairs(arm, one, reference, benchmark, metric)[0]
+        paired = [(a, b) for a, b in paired if a.values.keys() & b.values.keys()]
+        ids, cells = paired_grid(paired)
+        lent = None
+        if one is not None and lend is not None:
+            lent = lend(arm.label, one.label, [a.seed for a, _ in paired], ids, cells.shape[1])
+        return paired, ids, cells, lent
+
+    pairs, ids, grid, lent = grid_against(other)
     sign = 1.0 if higher_is_better else -1.0
-    lent = None if other is None else _lent(lend, arm, other, usable, ids, grid)
-    rivals = []
-    for one in settings:
-        against = column_pairs(arm, one, reference, benchmark, metric)[0]
-        items, cells = paired_grid(against)
-        rivals.append(crossed_mean(sign * cells, _lent(lend, arm, one, against, items, cells)))
+    rivals = [crossed_mean(sign * cells, more) for *_, cells, more in map(grid_against, settings)]
     found = tested(grid, len(ids), lent, rivals, sign)
     per_seed = np.array(found.seed_differences)
-    permutation = seed_permutation(per_seed) if per_seed.size <= EXACT_SEEDS else sign_flip(per_seed)
-    bootstrap = hierarchical_difference(grid, np.zeros_like(grid), replicates=BOOTSTRAP_DRAWS)
     trimmed, trimmed_p = trimmed_test(per_seed)
+    every, unpaired = column_pairs(arm, other, reference, benchmark, metric)
     return Paired(
         **dict(found),
         label=arm.label,
         against=other.label if other is not None else REFERENCE_ID,
-        seeds=[a.seed for a, _ in usable],
+        seeds=[a.seed for a, _ in pairs],
         unpaired_seeds=unpaired,
-        checkpoints=checkpoints,
-        hierarchical=Estimate.from_result(bootstrap),
-        permutation=Test.from_result(permutation),
-        trimmed=Estimate.from_result(trimmed),
-        trimmed_test=Test.from_result(trimmed_p),
-        rank_test=Test.from_result(rank_test(per_seed)),
-        studentised=Test.from_result(studentised_sign_flip(grid)),
+        checkpoints=checkpoint_comparisons(every),
+        hierarchical=hierarchical_difference(grid, np.zeros_like(grid), replicates=BOOTSTRAP_DRAWS),
+        permutation=seed_permutation(per_seed),
+        trimmed=trimmed,
+        trimmed_test=trimmed_p,
+        rank_test=rank_test(per_seed),
+        studentised=studentised_sign_flip(grid),
     )
-
-
-def _lent(
-    lend: Lend | None, arm: Arm, other: Arm, pairs: Sequence[tuple[Column, Column]], ids: Sequence[str], grid: Floats
-) -> Prior | None:
-    return None if lend is None else lend(arm.label, other.label, [a.seed for a, _ in pairs], ids, grid.shape[1])
 
 
 #: Differences of two arms on a metric at a matched KL or over a window of it, shape (seeds, 1) or (seeds, prompts), or a

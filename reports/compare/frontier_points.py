@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from reports.runs.arms import Arm
 from reports.runs.checkpoints import Snapshot, snapshots
 from reports.runs.records import REFERENCE_ID, MatrixData, RunData, Scores
-from reports.schema.tables import FrontierPoint
+from reports.schema.metrics import FrontierPoint
 from reports.statistics.intervals import mean_interval
 
 Rows = list[dict[str, float]]
@@ -24,7 +24,7 @@ def _stated(scores: Scores | None, metric: str) -> tuple[float | None, float | N
         return None, None
     groups = scores.groups
     found = mean_interval(list(values.values()), [groups[i] for i in values])
-    return found.estimate, found.stderr
+    return found.value, found.stderr
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,45 +6,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from math import nan
 
 import numpy as np
 
-from reports.compare.comparison import Floats, MatchedKL, align, crossed_test, interval_of
-from reports.compare.corrected import UNCORRECTED, with_corrected
+from reports.compare.comparison import Floats, MatchedKL, align, crossed_test
 from reports.compare.frontier_points import Cost, Points, Rows
 from reports.runs.arms import Arm, contrasts
 from reports.runs.records import MatrixData
-from reports.schema.base import Estimate, Test, Tested
-from reports.schema.tables import (
-    AtEqual,
-    FrontierBand,
-    FrontierComparison,
-    FrontierDifference,
-    Frontiers,
-    FrontierSeed,
-    LengthComparison,
-    LengthFrontier,
-    LengthSeed,
-    TurnedOver,
-)
-from reports.statistics import crossed, results
-from reports.statistics.crossed import crossed_mean
+from reports.schema.base import Tested
+from reports.schema.metrics import AtEqual, AtSeed, FrontierBand, Frontiers, LengthFrontier, TurnedOver
+from reports.statistics.crossed import NAME, crossed_mean, interval_of
 from reports.statistics.frontier import (
     FEWEST_AT_KL,
     FEWEST_OVER_RANGE,
     Frontier,
-    Matched,
     band,
-    bootstrap_matched,
     matched,
     shared_range,
     turned_over,
 )
-from reports.statistics.intervals import group_columns
-from reports.statistics.results import undefined
+from reports.statistics.intervals import group_columns, outcome
+from reports.statistics.multiplicity import UNCORRECTED, with_corrected
 
-DRAWS = 1000
 #: Share of a declared window that both runs of a seed must reach; one seed may fall short of it.
 COVERED = 0.7
 
@@ -87,8 +72,7 @@ def _pairs(
     spent = _array([c for _, c in rows], _groups(points.matrix, cost.benchmark))
     if not rewards[0].size or not spent[0].size:
         return [], [], "the checkpoints were not scored on the same prompts"
-    together = cost.benchmark == benchmark
-    every = [Frontier(r, c, cost.key == "kl", together) for r, c in zip(rewards, spent, strict=True)]
+    every = [Frontier(r, c, cost.key == "kl") for r, c in zip(rewards, spent, strict=True)]
     return seeds, list(zip(every[0::2], every[1::2], strict=True)), None
 
 
@@ -98,7 +82,7 @@ def _outward(pair: tuple[Frontier, Frontier]) -> tuple[Frontier, Frontier]:
     The comparison is made where they are furthest: at the longest length both reach where answers grew longer, at the shortest
     where they grew shorter. At their first point, the reference, both are the same policy.
     """
-    low, high = shared_range(*(f.kl.mean(axis=1) for f in pair))
+    low, high = shared_range(*pair)
     start = float(np.mean([f.kl[0].mean() for f in pair]))
     sign = -1.0 if abs(low - start) > abs(high - start) else 1.0
     first, second = (Frontier(f.reward, sign * f.kl) for f in pair)
@@ -145,54 +129,33 @@ def _few(points: int, needed: int) -> str:
 def _tested(cells: Floats, points: int | None, needed: int) -> Tested:
     """The mean of the cells with its interval and test; the mean alone where a run has too few points to interpolate."""
     mean = crossed_mean(cells)
-    if points is not None and points < needed:
-        mean = replace(mean, stderr=None, degrees=None, note=f"a run has {_few(points, needed)}")
-        return Tested(
-            difference=Estimate.from_result(mean.interval()),
-            test=Test.from_result(results.Test(None, crossed.NAME, mean.prompts, mean.seeds, note=mean.note)),
-        )
-    return Tested(difference=Estimate.from_result(interval_of(mean, cells)), test=Test.from_result(crossed_test(mean)))
+    if points is None or points >= needed:
+        return Tested(difference=interval_of(mean, cells), test=crossed_test(mean))
+    mean = replace(mean, stderr=nan, degrees=nan, note=f"a run has {_few(points, needed)}")
+    untested = outcome(None, NAME, mean.prompts, mean.seeds, note=mean.note)
+    return Tested(difference=mean.interval(), test=untested)
 
 
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """Two arms at an equal cost: `seeds` holds each seed's differences, `kept` the runs behind them."""
-
-    common: AtEqual
-    seeds: list[tuple[int, Matched]]
-    kept: list[tuple[Frontier, Frontier]]
-
-    @property
-    def turned_over(self) -> list[TurnedOver]:
-        """The runs whose reward falls again while KL still rises."""
-        names = (self.common.label, self.common.against)
-        return [
-            TurnedOver(label=label, seed=seed, kl=kl)
-            for (seed, _), pair in zip(self.seeds, self.kept, strict=True)
-            for label, run in zip(names, pair, strict=True)
-            if (kl := turned_over(run)) is not None
-        ]
-
-    @property
-    def cost_prompts(self) -> int:
-        return self.kept[0][0].kl.shape[1] if self.kept else 0
-
-
-def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str, metric: str) -> _Compared:
+def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str, metric: str) -> AtEqual:
+    """Two arms at an equal cost, seed by seed."""
     seeds, pairs, reason = _pairs(points, cost, first, second, benchmark, metric)
     if cost.key != "kl":
         pairs = [_outward(pair) for pair in pairs]
     every = [(seed, pair, matched(*pair)) for seed, pair in zip(seeds, pairs, strict=True)]
-    found = [(seed, m) for seed, _, m in every if m is not None]
-    kept = [pair for _, pair, m in every if m is not None]
+    found = [(seed, pair, m) for seed, pair, m in every if m is not None]
     if pairs and not found:
         reason = f"no pair of runs shares a range of {cost.name}"
     none = np.empty((0, 0))
-    ends = np.array([m.at_high for _, m in found]) if found else none
-    areas = np.array([m.over_range for _, m in found]) if found else none
-    least = min((f.kl.shape[0] for pair in kept for f in pair), default=None)
-    note = "only the reference and the final policy of some runs: nothing is known between them" if least == 2 else None
-    common = AtEqual(
+    ends = np.array([m.at_high for *_, m in found]) if found else none
+    areas = np.array([m.over_range for *_, m in found]) if found else none
+    least = min((len(f.kl) for _, pair, _ in found for f in pair), default=None)
+    turned = [
+        TurnedOver(label=arm.label, seed=seed, kl=kl)
+        for seed, pair, _ in found
+        for arm, run in zip((first, second), pair, strict=True)
+        if cost.key == "kl" and (kl := turned_over(run)) is not None
+    ]
+    return AtEqual(
         benchmark=benchmark,
         metric=metric,
         label=first.label,
@@ -200,50 +163,25 @@ def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str
         n=ends.shape[1],
         points_per_run=least,
         seeds_without_shared_range=[seed for seed, _, m in every if m is None],
+        per_seed=[
+            AtSeed(
+                seed=seed,
+                low=min(abs(m.low), abs(m.high)),
+                high=max(abs(m.low), abs(m.high)),
+                matched=float(m.at_high.mean()),
+                area=float(m.over_range.mean()),
+            )
+            for seed, _, m in found
+        ],
+        turned_over=turned,
         matched=_tested(ends, least, FEWEST_AT_KL),
         area=_tested(areas, least, FEWEST_OVER_RANGE),
-        note=note,
+        note="only the reference and the final policy of some runs: nothing is known between them"
+        if least == 2
+        else None,
         reason=reason,
         adjusted_p=UNCORRECTED,
     )
-    return _Compared(common, found, kept)
-
-
-def _at_equal_kl(found: _Compared) -> FrontierComparison:
-    """With a bootstrap that also draws the prompts KL was measured on."""
-    points = found.common.points_per_run or 0
-    drawn = zip(bootstrap_matched(found.kept, DRAWS), (FEWEST_AT_KL, FEWEST_OVER_RANGE), strict=True)
-    bootstraps = [
-        e if points >= needed else undefined(e.method, e.n, e.note or f"a run has {_few(points, needed)}", e.seeds)
-        for e, needed in drawn
-    ]
-    both = [
-        FrontierDifference(**dict(difference), bootstrap=Estimate.from_result(draws))
-        for difference, draws in zip((found.common.matched, found.common.area), bootstraps, strict=True)
-    ]
-    per_seed = [
-        FrontierSeed(
-            seed=s, kl_low=m.low, kl_high=m.high, matched=float(m.at_high.mean()), area=float(m.over_range.mean())
-        )
-        for s, m in found.seeds
-    ]
-    fields = dict(found.common) | {"matched": both[0], "area": both[1]}
-    return FrontierComparison(**fields, kl_prompts=found.cost_prompts, per_seed=per_seed, turned_over=found.turned_over)
-
-
-def _at_equal_length(found: _Compared) -> LengthComparison:
-    """Length is measured on the answers themselves, so that its error is the smaller part: no bootstrap over it."""
-    per_seed = [
-        LengthSeed(
-            seed=s,
-            length_low=min(abs(m.low), abs(m.high)),
-            length_high=max(abs(m.low), abs(m.high)),
-            matched=float(m.at_high.mean()),
-            area=float(m.over_range.mean()),
-        )
-        for s, m in found.seeds
-    ]
-    return LengthComparison(**dict(found.common), length_prompts=found.cost_prompts, per_seed=per_seed)
 
 
 def _bands(points: Points, cost: Cost, arm: Arm, benchmark: str, metric: str) -> list[FrontierBand]:
@@ -251,10 +189,7 @@ def _bands(points: Points, cost: Cost, arm: Arm, benchmark: str, metric: str) ->
     _, pairs, _ = _pairs(points, cost, arm, arm, benchmark, metric)
     if len(pairs) < 2:
         return []
-    return [
-        FrontierBand(label=arm.label, kl=kl, reward=Estimate.from_result(found))
-        for kl, found in band([run for run, _ in pairs])
-    ]
+    return [FrontierBand(label=arm.label, kl=kl, reward=found) for kl, found in band([run for run, _ in pairs])]
 
 
 def frontier_summary(
@@ -277,26 +212,27 @@ def frontier_summary(
     pairs = contrasts(all_arms, baseline)
 
     kl, length = (points.cost(key, benchmark) for key in ("kl", "length"))
-    by_kl = [] if isinstance(kl, str) else [_at_equal_kl(_compare(points, kl, *p, benchmark, metric)) for p in pairs]
-    by_length = (
-        []
-        if isinstance(length, str)
-        else [_at_equal_length(_compare(points, length, *p, benchmark, metric)) for p in pairs]
-    )
+    at_equal: list[list[AtEqual]] = []
+    for cost in (kl, length):
+        found = [] if isinstance(cost, str) else [_compare(points, cost, *p, benchmark, metric) for p in pairs]
+        at_equal.append(with_corrected(found, [row.matched.test for row in found]))
     unpaired = None if baseline is not None else "no baseline"
+    where = LengthFrontier(
+        metric=None if isinstance(length, str) else f"{length.benchmark}/{length.metric}",
+        comparisons=at_equal[1],
+        reason=length if isinstance(length, str) else unpaired,
+    )
+    if isinstance(kl, str):
+        return Frontiers(
+            kl_benchmark=None, kl_metric=None, metric=primary, points=rows, comparisons=[], length=where, reason=kl
+        )
     return Frontiers(
-        kl_benchmark=None if isinstance(kl, str) else kl.benchmark,
-        kl_metric=None if isinstance(kl, str) else kl.metric,
+        kl_benchmark=kl.benchmark,
+        kl_metric=kl.metric,
         metric=primary,
         points=rows,
-        bands=[]
-        if isinstance(kl, str)
-        else [b for arm in all_arms for b in _bands(points, kl, arm, benchmark, metric)],
-        comparisons=with_corrected(by_kl, [row.matched.test for row in by_kl]),
-        length=LengthFrontier(
-            metric=None if isinstance(length, str) else f"{length.benchmark}/{length.metric}",
-            comparisons=with_corrected(by_length, [row.matched.test for row in by_length]),
-            reason=length if isinstance(length, str) else unpaired,
-        ),
-        reason=kl if isinstance(kl, str) else unpaired,
+        bands=[b for arm in all_arms for b in _bands(points, kl, arm, benchmark, metric)],
+        comparisons=at_equal[0],
+        length=where,
+        reason=unpaired,
     )

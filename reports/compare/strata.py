@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from reports.compare.comparison import Floats, crossed_test, interval_of
-from reports.compare.corrected import UNCORRECTED, with_corrected
+from reports.compare.comparison import Floats, crossed_test
 from reports.compare.grids import ScoreGrid, aligned, arm_grids
 from reports.runs.arms import Arm
 from reports.runs.records import REFERENCE_ID, MatrixData, Scores, finite
-from reports.schema.base import Estimate, Test
-from reports.schema.metrics import Metric
-from reports.schema.tables import Strata, StrataComparison, Stratum
-from reports.statistics.crossed import crossed_mean, interaction
+from reports.schema.metrics import Metric, Strata, StrataComparison, Stratum
+from reports.statistics.crossed import crossed_mean, interaction, interval_of
+from reports.statistics.multiplicity import UNCORRECTED, with_corrected
 
 KEY = "log_prompt_perplexity"
 QUANTILES = 4
@@ -60,35 +58,24 @@ def prompt_log_perplexity(matrix: MatrixData, benchmark: str) -> tuple[dict[str,
     return {}, f"{KEY} is not recorded for the prompts of {benchmark}"
 
 
-def _by_group(grid: ScoreGrid, ids: Sequence[str], values: Floats, x: Floats) -> tuple[Floats, Floats]:
-    at = dict(zip(grid.ids, grid.groups, strict=True))
-    names, index = np.unique([at[i] for i in ids], return_inverse=True)
-    if names.size == len(ids):
-        return values, x
-    count = np.bincount(index)
-    return np.array([np.bincount(index, weights=row) / count for row in values]), np.bincount(index, weights=x) / count
-
-
 def _strata(differences: Floats, x: Floats) -> list[Stratum]:
     """Differences by quantile of x: equally many prompts in each, as many strata as the prompts allow, up to four."""
     parts = min(QUANTILES, x.size // PROMPTS_PER_STRATUM)
-    order = np.argsort(x, kind="stable")
-    return [
-        _stratum(number, parts, differences[:, members], x[members])
-        for number, members in enumerate(np.array_split(order, parts) if parts > 1 else [], 1)
-    ]
-
-
-def _stratum(number: int, parts: int, cells: Floats, x: Floats) -> Stratum:
-    return Stratum(
-        quantile=number,
-        of=parts,
-        low=float(x.min()),
-        high=float(x.max()),
-        mean_log_prompt_perplexity=float(x.mean()),
-        difference=Estimate.from_result(interval_of(crossed_mean(cells), cells)),
-        seed_differences=[float(v) for v in cells.mean(axis=1)],
-    )
+    found = []
+    for number, members in enumerate(np.array_split(np.argsort(x, kind="stable"), parts) if parts > 1 else [], 1):
+        cells, logs = differences[:, members], x[members]
+        found.append(
+            Stratum(
+                quantile=number,
+                of=parts,
+                low=float(logs.min()),
+                high=float(logs.max()),
+                mean_log_prompt_perplexity=float(logs.mean()),
+                difference=interval_of(crossed_mean(cells), cells),
+                seed_differences=[float(v) for v in cells.mean(axis=1)],
+            )
+        )
+    return found
 
 
 def strata_summary(
@@ -136,8 +123,11 @@ def _pair(
     keep = [n for n, i in enumerate(ids) if i in known]
     x = np.array([known[ids[n]] for n in keep], dtype=float)
     difference = values[0][:, keep] - values[1][:, keep]
-    if difference.size:
-        difference, x = _by_group(first, [ids[n] for n in keep], difference, x)
+    at = dict(zip(first.ids, first.groups, strict=True))
+    names, index = np.unique([at[ids[n]] for n in keep], return_inverse=True)
+    if 0 < names.size < x.size:  # means of each group, which is one prompt
+        member = np.eye(names.size)[index] / np.bincount(index)
+        difference, x = difference @ member, x @ member
     mean, slope = interaction(difference, x)
     return StrataComparison(
         benchmark=entry.benchmark,
@@ -152,7 +142,7 @@ def _pair(
         n=x.size,
         without_perplexity=len(ids) - len(keep),
         strata=_strata(difference, x) if difference.size else [],
-        slope=Estimate.from_result(slope),
-        test=Test.from_result(crossed_test(mean)),
+        slope=slope,
+        test=crossed_test(mean),
         adjusted_p=UNCORRECTED,
     )

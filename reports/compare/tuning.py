@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from reports.compare.comparison import Floats
-from reports.compare.corrected import UNCORRECTED, with_corrected
+from reports.compare.comparison import Floats, crossed_test, detectable
 from reports.compare.grids import ScoreGrid, aligned, arm_grids, grouped
 from reports.runs.arms import Arm, differing
-from reports.schema.base import Estimate, SeedValue, Test, Value
-from reports.schema.metrics import Metric
-from reports.schema.tables import BestComparison, Chosen, ExpectedBest, ExpectedPoint, SettingScore, Tuning
-from reports.statistics.best_settings import best_difference, expected_best, tuned
+from reports.schema.base import SeedValue
+from reports.schema.metrics import BestComparison, ExpectedBest, ExpectedPoint, Metric, SettingScore, Tuning
+from reports.statistics.best_settings import BestMean, expected_best, tuned
+from reports.statistics.crossed import crossed_mean
+from reports.statistics.intervals import turned
+from reports.statistics.multiplicity import UNCORRECTED, with_corrected
 from reports.statistics.paired import seed_interval
 
 NOTHING = Tuning(comparisons=[], expected_best=[], map=[], reason="one run: nothing was tuned")
@@ -30,50 +32,50 @@ def _families(all_arms: Sequence[Arm], grids: Mapping[str, ScoreGrid]) -> dict[s
     return families
 
 
-def _sides(
-    first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: float
-) -> tuple[tuple[int | None, ...], tuple[str, ...], Floats, Floats]:
-    """Seeds and items that all settings share, and the scores of both sides, (settings, seeds, groups), larger being better."""
-    seeds, ids, values = aligned([*first, *second])
-    cells = sign * (grouped(first[0], ids, values) if ids else values)
-    return seeds, ids, cells[: len(first)], cells[len(first) :]
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """Scores of both sides, (settings, seeds, groups of items), larger being better, on what all settings share."""
 
+    seeds: tuple[int | None, ...]
+    items: int
+    mine: Floats
+    theirs: Floats
 
-def _can_be_tuned(mine: Floats, theirs: Floats) -> bool:
-    return bool(mine.size) and (mine.shape[2] > 1 or len(mine) == len(theirs) == 1)
+    @classmethod
+    def of(cls, first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: float) -> _Sides:
+        seeds, ids, values = aligned([*first, *second])
+        cells = sign * (grouped(first[0], ids, values) if ids else values)
+        return cls(seeds, len(ids), cells[: len(first)], cells[len(first) :])
+
+    @property
+    def gaps(self) -> Floats | None:
+        """Best of the first minus best of the second, each scored where it was not chosen, shape (seeds, groups).
+
+        None where they share too little to choose on one part and to score on another.
+        """
+        single = len(self.mine) == len(self.theirs) == 1
+        if not self.mine.size or not (self.mine.shape[2] > 1 or single):
+            return None
+        return np.asarray(tuned(self.mine) - tuned(self.theirs))
 
 
 def cross_fitted(first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: float) -> float | None:
-    """Best of the first minus best of the second, each scored where it was not chosen; above zero the first is better.
-
-    None where they share too little to choose on one part and to score on another.
-    """
-    if not first or not second:
-        return None
-    _, _, mine, theirs = _sides(first, second, sign)
-    if not _can_be_tuned(mine, theirs):
-        return None
-    return float((tuned(mine).scores - tuned(theirs).scores).mean())
+    """The mean cross-fitted difference of two methods at their best; above zero the first is better. None: none."""
+    gaps = _Sides.of(first, second, sign).gaps if first and second else None
+    return None if gaps is None else float(gaps.mean())
 
 
 def _compare(entry: Metric, method: str, against: str, families: Mapping[str, list[ScoreGrid]]) -> BestComparison:
     """Both sides at their best: the estimate at settings chosen elsewhere than where they are compared."""
     first, second = families[method], families[against]
     sign = _sign(entry)
-    seeds, ids, mine, theirs = _sides(first, second, sign)
-    chosen: tuple[list[Chosen], list[Chosen]] = [], []
-    per_seed: list[float] = []
-    how = estimate = None
-    if _can_be_tuned(mine, theirs):
-        one, two = tuned(mine), tuned(theirs)
-        gap = sign * (one.scores - two.scores)
-        per_seed, estimate = [float(v) for v in gap.mean(axis=1)], float(gap.mean()) * sign
-        chosen = _shares(first, one.share), _shares(second, two.share)
-        how = one.how if len(first) > 1 else two.how
-    found = best_difference(mine, theirs, estimate)
-    reason = None if found.detectable is not None else found.difference.note or "not defined for these data"
-    # Back to the metric's own direction.
-    difference = found.difference if sign > 0 else found.difference.turned()
+    sides = _Sides.of(first, second, sign)
+    gaps = sides.gaps
+    best = BestMean(
+        tuple(tuple(crossed_mean(one - other) for other in sides.theirs) for one in sides.mine),
+        float("nan") if gaps is None else float(gaps.mean()),
+    )
+    interval = best.interval()
     return BestComparison(
         benchmark=entry.benchmark,
         metric=entry.metric,
@@ -82,22 +84,14 @@ def _compare(entry: Metric, method: str, against: str, families: Mapping[str, li
         against=against,
         settings=len(first),
         against_settings=len(second),
-        seeds=list(seeds),
-        n=len(ids),
-        chosen=chosen[0],
-        against_chosen=chosen[1],
-        how=how,
-        seed_differences=per_seed,
-        difference=Estimate.from_result(difference),
-        test=Test.from_result(found.test),
-        minimum_detectable_effect=Value(value=found.detectable, reason=reason),
+        seeds=list(sides.seeds),
+        n=sides.items,
+        seed_differences=[] if gaps is None else [float(v) for v in sign * gaps.mean(axis=1)],
+        difference=interval if sign > 0 else turned(interval),  # back to the metric's own direction
+        test=crossed_test(best),
+        minimum_detectable_effect=detectable(best),
         adjusted_p=UNCORRECTED,
     )
-
-
-def _shares(grids: Sequence[ScoreGrid], share: Floats) -> list[Chosen]:
-    found = [Chosen(label=g.label, share=float(s)) for g, s in zip(grids, share, strict=True) if s > 0]
-    return sorted(found, key=lambda row: -row.share)
 
 
 def _sign(entry: Metric) -> float:
@@ -119,7 +113,7 @@ def _curve(entry: Metric, method: str, own: Sequence[ScoreGrid]) -> ExpectedBest
         ExpectedPoint(
             n_settings=n,
             value=float(value),
-            interval=Estimate.from_result(seed_interval(curve, items)),
+            interval=seed_interval(curve, items),
             per_seed=_seed_values(seeds, curve),
         )
         for n, (value, curve) in enumerate(zip(best, curves.T, strict=True), 1)
@@ -146,7 +140,7 @@ def _map(entry: Metric, family: Sequence[Arm], grids: Mapping[str, ScoreGrid]) -
             method=arm.method,
             label=arm.label,
             settings={n: arm.settings.get(n) for n in moved},
-            mean=Estimate.from_result(seed_interval(grid.values.mean(axis=1), len(grid.ids))),
+            mean=seed_interval(grid.values.mean(axis=1), len(grid.ids)),
             per_seed=_seed_values(grid.seeds, grid.values.mean(axis=1)),
         )
         for arm in family

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from reports.schema.base import Estimate, Json
 from reports.schema.judges import (
@@ -24,13 +25,12 @@ from reports.schema.judges import (
     JudgeVerdicts,
     LengthControlled,
     Position,
+    Strength,
     WinRate,
 )
-from reports.statistics.bradley_terry import bradley_terry
-from reports.statistics.intervals import wilson
-from reports.statistics.length_control import difficulties, length_controlled, length_term
-from reports.statistics.results import undefined
-from reports.statistics.winrate import cohen_kappa, position_effect, verdicts, win_rate
+from reports.statistics.intervals import estimated, undefined, wilson
+from reports.statistics.preferences import NAME, bradley_terry, difficulties, length_controlled, length_term
+from reports.statistics.winrate import cohen_kappa, position_effect, win_rate
 from trainers.common.jsonl import read_jsonl
 from trainers.common.turns import DataError
 
@@ -59,7 +59,17 @@ def read_comparisons(path: Path) -> list[Json]:
 
 def difficulty_of(rows: Sequence[Row], reference: str) -> dict[str, float] | None:
     """Prompt difficulty as one judge sees it, from all policies against the reference; None for fewer than `FEWEST_POLICIES`."""
-    return _difficulty(against(rows, reference))
+    judged = {name: table for name, table in against(rows, reference).items() if len(table)}
+    if len(judged) < FEWEST_POLICIES:
+        return None
+    prompts = sorted(set().union(*(table.index for table in judged.values())))
+    preferences = np.array([table["preference"].reindex(prompts) for table in judged.values()], dtype=float)
+    lengths = ((table["length_first"], table["length_second"]) for table in judged.values())
+    terms = [
+        pd.Series(length_term(*pair), table.index).reindex(prompts, fill_value=0.0)
+        for table, pair in zip(judged.values(), lengths, strict=True)
+    ]
+    return dict(zip(prompts, difficulties(preferences, terms).tolist(), strict=True))
 
 
 def _by_pair(rows: Sequence[Row], reference: str) -> dict[tuple[str, str], list[Row]]:
@@ -74,10 +84,7 @@ def _by_pair(rows: Sequence[Row], reference: str) -> dict[tuple[str, str], list[
 def against(rows: Sequence[Row], reference: str) -> dict[str, pd.DataFrame]:
     """By policy its comparisons with the reference: means over the samples of each prompt of preference, length_first (its
     own) and length_second."""
-    return _against(_by_pair(rows, reference), reference)
-
-
-def _against(pairs: Mapping[tuple[str, str], Sequence[Row]], reference: str) -> dict[str, pd.DataFrame]:
+    pairs = _by_pair(rows, reference)
     return {first: _by_prompt(part) for (first, second), part in sorted(pairs.items()) if second == reference}
 
 
@@ -85,7 +92,6 @@ def judge_summary(
     rows: Sequence[Row],
     reference: str,
     difficulty: Mapping[str, float] | None = None,
-    replicates: int = 300,
     policies: Mapping[str, list[JudgedPolicy]] | None = None,
 ) -> JudgeVerdicts:
     """What the rows of one judge on one benchmark say.
@@ -98,26 +104,26 @@ def judge_summary(
         reference: the policy that win rates are against.
         difficulty: gamma_x by prompt id for the length-controlled win rate; None estimates it from all policies against
             the reference, which takes at least `FEWEST_POLICIES` of them.
-        replicates: bootstrap resamples.
         policies: where the names in the rows are those of methods, each method's single policies, to stand beside it.
     """
     pairs = _by_pair(rows, reference)
     judged = {names: Judged(win_rate=rate_of(part), position=_position(part)) for names, part in sorted(pairs.items())}
-    references = _against(pairs, reference)
-    gamma = difficulty if difficulty is not None else _difficulty(references)
+    references = against(rows, reference)
+    gamma = difficulty if difficulty is not None else difficulty_of(rows, reference)
+    groups = {row["prompt_id"]: row.get("group") or row["prompt_id"] for row in rows}
     missing = Counter(row.get("reason") or "no reason" for row in rows if row["preference"] is None)
     return JudgeVerdicts(
         against_reference=[
             JudgedArm(
                 **dict(judged[first, reference]),
                 label=first,
-                length_controlled=_length_controlled(means, gamma, replicates),
+                length_controlled=_length_controlled(means, gamma, groups),
                 policies=(policies or {}).get(first, []),
             )
             for first, means in references.items()
         ],
         pairs=[JudgedPair(**dict(one), first=first, second=second) for (first, second), one in judged.items()],
-        bradley_terry=_strengths(rows, reference, replicates),
+        bradley_terry=_strengths(rows, reference),
         position=_position(rows),
         comparisons=len(rows),
         identical=sum(row.get("reason") == "identical answers" for row in rows),
@@ -145,15 +151,11 @@ def _groups(rows: Sequence[Row]) -> list[str]:
 
 def rate_of(rows: Sequence[Row]) -> WinRate:
     """The share of the rows that their `first` won, with its interval over prompts."""
-    return WinRate.from_result(win_rate(_values(rows, "preference"), _groups(rows)))
+    return win_rate(_values(rows, "preference"), _groups(rows))
 
 
 def _position(rows: Sequence[Row]) -> Position | None:
-    forward, backward = _values(rows, "forward"), _values(rows, "backward")
-    # A judge that sees one answer at a time has no order to be inconsistent in.
-    if np.isnan(forward).all() and np.isnan(backward).all():
-        return None
-    return Position.from_result(position_effect(forward, backward))
+    return position_effect(_values(rows, "forward"), _values(rows, "backward"))
 
 
 def _by_prompt(rows: Sequence[Row]) -> pd.DataFrame:
@@ -164,42 +166,32 @@ def _by_prompt(rows: Sequence[Row]) -> pd.DataFrame:
     return table.dropna(subset="preference").groupby("prompt_id").mean()
 
 
-def _difficulty(policies: Mapping[str, pd.DataFrame]) -> dict[str, float] | None:
-    judged = {name: table for name, table in policies.items() if len(table)}
-    if len(judged) < FEWEST_POLICIES:
-        return None
-    prompts = sorted(set().union(*(table.index for table in judged.values())))
-    preferences = np.array([table["preference"].reindex(prompts) for table in judged.values()], dtype=float)
-    terms = np.zeros_like(preferences)
-    for row, table in zip(terms, judged.values(), strict=True):
-        row[[prompts.index(prompt) for prompt in table.index]] = length_term(
-            table["length_first"], table["length_second"]
-        )
-    return dict(zip(prompts, (float(gamma) for gamma in difficulties(preferences, terms)), strict=True))
-
-
 def _length_controlled(
-    means: pd.DataFrame, difficulty: Mapping[str, float] | None, replicates: int
+    means: pd.DataFrame, difficulty: Mapping[str, float] | None, groups: Mapping[str, str]
 ) -> LengthControlled:
     if difficulty is None:
         few = f"prompt difficulty is estimated from at least {FEWEST_POLICIES} policies against the reference"
-        unknown = undefined("length-controlled win rate (GLM)", len(means), few)
-        return LengthControlled.model_validate(unknown.as_dict() | {"plain": None})
-    gamma = [difficulty[prompt] for prompt in means.index]
-    fit = length_controlled(
-        means["preference"], means["length_first"], means["length_second"], gamma, replicates=replicates
-    )
-    return LengthControlled.from_result(fit)
+        return LengthControlled(**dict(undefined(NAME, len(means), few)), plain=None)
+    gamma, own = ([known[prompt] for prompt in means.index] for known in (difficulty, groups))
+    return length_controlled(means["preference"], means["length_first"], means["length_second"], gamma, own)
 
 
-def _strengths(rows: Sequence[Row], reference: str, replicates: int) -> BradleyTerry:
+def _strengths(rows: Sequence[Row], reference: str) -> BradleyTerry:
     firsts, seconds = ([row[key] for row in rows] for key in ("first", "second"))
     preferences, groups = _values(rows, "preference"), _groups(rows)
     try:
-        found = bradley_terry(firsts, seconds, preferences, groups, anchor=reference, replicates=replicates)
+        found = bradley_terry(firsts, seconds, preferences, groups, reference)
     except ValueError as error:  # too many failed comparisons to place every policy
         return BradleyTerry(anchor=reference, policies=None, ranking=None, reason=str(error))
-    return BradleyTerry.from_result(found)
+    policies = {name: Strength(strength=own, win_rate=_chance(own)) for name, own in found.strengths.items()}
+    ranking = sorted(policies, key=lambda name: -(policies[name].strength.value or 0.0))
+    return BradleyTerry(anchor=reference, policies=policies, ranking=ranking, note=found.note)
+
+
+def _chance(strength: Estimate) -> Estimate:
+    """The chance of winning against the anchor that a strength stands for."""
+    value, low, high = (None if v is None else float(expit(v)) for v in (strength.value, strength.low, strength.high))
+    return estimated(value, low, high, strength.method, strength.n, note=strength.note)
 
 
 def judge_agreement(name_a: str, name_b: str, a: Sequence[Row], b: Sequence[Row]) -> Agreement:
@@ -217,11 +209,11 @@ def judge_agreement(name_a: str, name_b: str, a: Sequence[Row], b: Sequence[Row]
     if not shared:
         reason = "the two judges have a verdict on no common comparison"
         return Agreement(judges=[name_a, name_b], n=0, same_verdict=None, kappa=None, reason=reason)
-    x, y = verdicts([one[key] for key in shared]), verdicts([two[key] for key in shared])
+    x, y = (np.sign([judge[key] - 0.5 for key in shared]) for judge in (one, two))
     return Agreement(
         judges=[name_a, name_b],
         n=len(shared),
-        same_verdict=Estimate.from_result(wilson(int((x == y).sum()), len(shared))),
-        kappa=Estimate.from_result(cohen_kappa(x, y)),
+        same_verdict=wilson(int((x == y).sum()), len(shared)),
+        kappa=cohen_kappa(x, y),
         reason=None,
     )

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from reports.beta.run import Analysed, analyse_run
 from reports.files import processes
-from reports.panels.run_curves import save_run_curves
+from reports.panels.curves import save_run_curves
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData, RunData, load_config, load_run
 from reports.schema import Summary

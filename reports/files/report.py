@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from reports.beta.run import Analysed
-from reports.compare.length_metric import with_length_control
+from reports.compare.judges import with_length_control
 from reports.compared import baseline_label
-from reports.files.gallery import draw_compared
-from reports.files.logged import logged_files
-from reports.page.context import context
+from reports.files.gallery import draw_compared, logged_files
+from reports.page.context import context, render
 from reports.page.explain import explain_html
-from reports.page.html import render
 from reports.runs.records import MatrixData, load_matrix
 from reports.schema import Summary
 from reports.summary import build_summary

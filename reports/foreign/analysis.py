@@ -18,8 +18,8 @@ from reports.foreign.sources import read_object
 from reports.page.text import visible
 from reports.runs.arms import arm_of, arms
 from reports.runs.records import MatrixData, ReportError, RunData, load_matrix
-from reports.schema import Estimate, Summary
-from reports.schema.foreign import Foreign, ForeignSource, UnpairedScore
+from reports.schema import Summary
+from reports.schema.runs import Foreign, ForeignSource, UnpairedScore
 from reports.statistics.intervals import welch
 from reports.writing import write_json
 
@@ -162,14 +162,12 @@ def _levels(
         metrics = {benchmark_name(task): scores.metrics for task, scores in one.run.scores.items()}
         metrics |= {benchmark: scores.metrics for benchmark, scores in run.scores.items()}
         for benchmark, name in ((benchmark, name) for benchmark, found in metrics.items() for name in found):
-            reported, scores = metrics[benchmark][name], run.scores.get(benchmark)
-            documents = column(scores, name, None) if scores else None
-            value, error, n = (reported.get(key) for key in ("value", "stderr", "n"))
-            ids: frozenset[str] = frozenset()
-            if documents and documents.values:
-                estimate, ids = policy_estimate(documents), frozenset(documents.values)
-                value, n = estimate.estimate, estimate.n
-                error = error if estimate.stderr is None else estimate.stderr
+            value, error, n = (metrics[benchmark][name].get(key) for key in ("value", "stderr", "n"))
+            documents = column(run.scores[benchmark], name, None) if benchmark in run.scores else None
+            ids = frozenset(documents.values) if documents else frozenset()
+            if documents and ids:
+                own = policy_estimate(documents)
+                value, error, n = own.value, error if own.stderr is None else own.stderr, own.n
             if value is not None:
                 levels[benchmark, name].append(_Level(run.run_id, labels[run.run_id], value, error, n, ids))
     return levels
@@ -183,16 +181,15 @@ def _unpaired(
     for (benchmark, metric), found in levels.items():
         against = next((level for level in found if level.label == baseline), None)
         for level in found:
-            paired = against is not None and (level is against or bool(level.ids & against.ids))
-            if level.ids and (paired or against is None):
+            paired = against is None or level is against or level.ids & against.ids
+            if level.ids and paired:
                 continue
             reason = "no document in common with the baseline" if level.ids else "samples were not kept"
             difference = None
             if against is not None and level.label != baseline:
                 pairs = ((level.value, against.value), (level.stderr, against.stderr), (level.n, against.n))
-                difference = Estimate(**welch(*pairs).as_dict())
-                if level.ids and not against.ids:
-                    reason = "the baseline's samples were not kept"
+                difference = welch(*pairs)
+                reason = "the baseline's samples were not kept" if level.ids and not against.ids else reason
             rows.append(
                 UnpairedScore(
                     benchmark=benchmark,

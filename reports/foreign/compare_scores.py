@@ -1,20 +1,150 @@
-"""Two models compared on the same items, from tables of scores of any origin (reports.foreign.score_tables)."""
+"""Two models compared on the same items, from tables of any origin: CSV, JSONL, samples and results of lm-eval."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from reports.foreign.score_tables import ScoreColumn, read_scores
+from reports.foreign import lm_eval
+from reports.foreign.rows import Row, keys_of, read_rows
+from reports.foreign.sources import ForeignRun, TaskScores, read_object
 from reports.runs.records import ReportError
-from reports.schema.base import Estimate, Test
-from reports.schema.score_tables import ScoreComparison, ScoreTables
-from reports.statistics import results
-from reports.statistics.intervals import difference_interval, welch
+from reports.schema.base import Test
+from reports.schema.judges import ScoreComparison, ScoreTables
+from reports.statistics.intervals import difference_interval, outcome, undefined, welch
 from reports.statistics.paired import mcnemar, sign_flip
 from trainers.common.words import nearest
+
+# Scores of single items, one column a model: CSV or JSONL (wide, or model, id, score), and lm-eval's samples and
+# results.
+
+
+#: Columns that name the item, where none is given; the first that is there counts.
+IDS = ("id", "item_id", "prompt_id", "example_id", "question_id", "doc_id", "idx")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumn:
+    """One model on one metric.
+
+    Attributes:
+        values: by item id; empty where the file has a mean alone.
+        groups: by item id, its cluster; an item without one is a cluster of its own.
+        contents: by item id, a hash of what was asked, where the file has one.
+        mean, stderr, n: as the file states them.
+    """
+
+    model: str
+    metric: str
+    path: Path
+    values: Mapping[str, float] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
+    mean: float | None = None
+    stderr: float | None = None
+    n: int | None = None
+
+
+def read_scores(
+    paths: Sequence[Path], item: str | None = None, score: str | None = None, group: str | None = None
+) -> list[ScoreColumn]:
+    """The columns of all files, in their order. A model without a name is called as its file, or as its folder.
+
+    Args:
+        item, score, group: names of the columns of item (several with commas between them), score and cluster; None finds the
+            first two.
+
+    Raises:
+        ReportError: with file, row, key and fix.
+    """
+    stems = [path.stem.partition(".")[0] for path in paths]
+    alike = len(set(stems)) < len(stems)
+    found: list[ScoreColumn] = []
+    for path, stem in zip(paths, stems, strict=True):
+        name = f"{path.resolve().parent.name}/{stem}" if alike else stem
+        if path.is_dir() or path.suffix == ".json" or path.name.startswith("samples_"):
+            found += _of_lm_eval(path, name)
+        else:
+            rows = read_rows(path)
+            found += _of_samples(path, name) if "doc_id" in keys_of(rows) and item is None else _of_table(
+                rows, name, item, score, group
+            )  # fmt: skip
+    return found
+
+
+def _of_table(
+    rows: Sequence[Row], name: str, item: str | None, score: str | None, group: str | None
+) -> list[ScoreColumn]:
+    keys, path = list(rows[0].values), rows[0].path
+    named = [("--id", one) for one in (item.split(",") if item else ())]
+    for option, wanted in (*named, ("--score", score), ("--cluster", group)):
+        if wanted is not None and wanted not in keys:
+            raise ReportError(f"{path}:1: {option} {wanted}: no such column; {nearest(wanted, keys, ', '.join(keys))}")
+    item = item or next((key for key in IDS if key in keys), None)
+    if item is None:
+        raise ReportError(f"{path}:1: no column names the item; say which with --id: {', '.join(keys)}")
+    score = score or ("score" if "score" in keys else None)
+    parts = item.split(",")
+    wide = {key: key for key in keys if key not in (*parts, group, "model")} if score is None else {}
+    cells: dict[str, dict[str, float]] = {}
+    groups: dict[str, str] = {}
+    for row in rows:
+        place = "/".join(row.text(part) for part in parts)
+        if group is not None:
+            kept = groups.setdefault(place, row.text(group))
+            if kept != row.text(group):
+                raise row.error(
+                    f"{item} {place} is in {group} {row.text(group)} and in {kept}; an item is in one cluster"
+                )
+        own = wide or {score or "": row.text("model", name)}
+        for key, model in own.items():
+            value, values = row.number(key), cells.setdefault(model, {})
+            if value is None:
+                raise row.error(f"{key} of {item} {place} is empty; give a score, or leave the row out of all files")
+            if place in values:
+                raise row.error(f"{model} has a second score of {item} {place}; keep one, or make {item} unique")
+            values[place] = value
+    return [ScoreColumn(model, score or "score", path, values, groups) for model, values in cells.items()]
+
+
+def _of_lm_eval(path: Path, name: str) -> list[ScoreColumn]:
+    """A folder of results, one file of samples, or the means of a results file of any version."""
+    if path.is_dir():
+        run = lm_eval.read(ForeignRun(path.name, path), path)
+        if not run.scores:
+            raise ReportError(
+                f"{path}: no results and no samples of lm-eval in it; name a folder or a file that has some"
+            )
+        return [column for task in run.scores.values() for column in _of_task(task, path.name, path)]
+    if path.suffix == ".json" and not path.name.startswith("samples_"):
+        content = read_object(path)
+        if not isinstance(content.get("results"), dict):
+            raise ReportError(f"{path}:1: has no object 'results'; is it lm-eval's results file?")
+        tasks = [lm_eval.task_scores(task, path, content) for task in content["results"]]
+        return [column for task in tasks for column in _of_task(task, name, path)]
+    return _of_samples(path, name)
+
+
+def _of_samples(path: Path, name: str) -> list[ScoreColumn]:
+    return _of_task(lm_eval.task_scores(lm_eval.task_of(path), path, {}, path), name, path)
+
+
+def _of_task(task: TaskScores, name: str, path: Path) -> list[ScoreColumn]:
+    contents = {i["id"]: str(i["doc_hash"]) for i in task.items if i.get("doc_hash")}
+    return [
+        ScoreColumn(
+            name, f"{task.task}/{metric}", path,
+            {i["id"]: v for i in task.items if (v := i["values"].get(metric)) is not None},
+            {}, contents, said.get("value"), said.get("stderr"), said.get("n"),
+        )
+        for metric, said in task.metrics.items()
+    ]  # fmt: skip
+
+
+# Two models compared on the same items, from tables of scores of any origin (reports.foreign.compare_scores).
 
 
 def score_tables(
@@ -55,15 +185,15 @@ def compare_columns(a: ScoreColumn, b: ScoreColumn) -> ScoreComparison:
     if not a.values or not b.values:
         return _unpaired(a, b, said)
     if not shared:
-        one, two = next(iter(a.values)), next(iter(b.values))
+        one, two = (next(iter(column.values)) for column in (a, b))
         raise ReportError(
             f"{a.path} and {b.path}: {a.model} and {b.model} share no item (the first are {one!r} and {two!r}); "
             "name the column of items with --id"
         )
-    other = next((key for key in shared if a.contents.get(key) != b.contents.get(key) and key in a.contents), None)
-    if other is not None and other in b.contents:
+    hashed = [key for key in shared if key in a.contents and key in b.contents]
+    if other := [key for key in hashed if a.contents[key] != b.contents[key]]:
         raise ReportError(
-            f"{b.path}: item {other} is another document than in {a.path}; evaluate both on the same version"
+            f"{b.path}: item {other[0]} is another document than in {a.path}; evaluate both on the same version"
         )
     x, y = (np.array([column.values[key] for key in shared]) for column in (a, b))
     groups = [a.groups.get(key) or b.groups.get(key) or key for key in shared] if a.groups or b.groups else None
@@ -71,8 +201,8 @@ def compare_columns(a: ScoreColumn, b: ScoreColumn) -> ScoreComparison:
         **said,
         first_mean=float(x.mean()),
         second_mean=float(y.mean()),
-        difference=Estimate.from_result(difference_interval(x - y, groups)),
-        test=Test.from_result(_test(x, y, groups)),
+        difference=difference_interval(x - y, groups),
+        test=_test(x, y, groups),
         wins=int((x > y).sum()),
         losses=int((x < y).sum()),
         ties=int((x == y).sum()),
@@ -82,7 +212,7 @@ def compare_columns(a: ScoreColumn, b: ScoreColumn) -> ScoreComparison:
     )
 
 
-def _test(x: np.ndarray, y: np.ndarray, groups: Sequence[str] | None) -> results.Test:
+def _test(x: np.ndarray, y: np.ndarray, groups: Sequence[str] | None) -> Test:
     if groups is not None and len(set(groups)) < len(groups):
         _, index = np.unique(np.asarray(groups), return_inverse=True)
         return sign_flip(np.bincount(index, weights=x - y))
@@ -92,15 +222,12 @@ def _test(x: np.ndarray, y: np.ndarray, groups: Sequence[str] | None) -> results
 
 def _unpaired(a: ScoreColumn, b: ScoreColumn, said: dict[str, str]) -> ScoreComparison:
     """From the means that the files state."""
-    means, nothing = (a.mean, b.mean), "a file has means alone: the items cannot be paired"
-    known = means[0] is not None and means[1] is not None
-    found = (
-        welch((means[0] or 0.0, means[1] or 0.0), (a.stderr, b.stderr), (a.n, b.n))
-        if known
-        else results.undefined("Welch interval, unpaired", 0, "a file states no mean")
-    )
+    nothing = "a file has means alone: the items cannot be paired"
+    found = undefined("Welch interval, unpaired", 0, "a file states no mean")
+    if a.mean is not None and b.mean is not None:
+        found = welch((a.mean, b.mean), (a.stderr, b.stderr), (a.n, b.n))
     return ScoreComparison(
-        **said, first_mean=means[0], second_mean=means[1], difference=Estimate.from_result(found),
-        test=Test.from_result(results.Test(None, "none", found.n, note=nothing)), wins=0, losses=0, ties=0, clusters=None,
+        **said, first_mean=a.mean, second_mean=b.mean, difference=found,
+        test=outcome(None, "none", found.n, note=nothing), wins=0, losses=0, ties=0, clusters=None,
         only_first=len(a.values), only_second=len(b.values),
     )  # fmt: skip

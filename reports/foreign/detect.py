@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.foreign import csv_log, hf_trainer, llamafactory, lm_eval
+from reports.foreign import csv_log, lm_eval, trainer_logs
 from reports.foreign.sources import ForeignRun, read_object
 from reports.runs.records import ReportError
 
@@ -95,7 +95,7 @@ def _search(
     if depth == DEEPEST:
         skipped += folders
         folders = []
-    checkpoints = hf_trainer.checkpoints(directory) if runs else []
+    checkpoints = trainer_logs.checkpoints(directory) if runs else []
     for path in folders:
         if not made or path.name != "runs":
             below += _search(path, named, avoid, skipped, depth + 1, inside or path in checkpoints)
@@ -119,31 +119,31 @@ def _own(directory: Path) -> ForeignRun:
 def _training(directory: Path, name: str) -> list[ForeignRun]:
     """The run that was trained into this folder; several where a CSV file holds several."""
     run = ForeignRun(name, directory)
-    if hf_trainer.state_files(directory):
-        hf_trainer.read_state(run)
-    if (directory / llamafactory.RESULTS).is_file():
-        llamafactory.read_results(run)
-    if (directory / llamafactory.LOG).is_file():
-        llamafactory.read_log(run)
+    if trainer_logs.state_files(directory):
+        trainer_logs.read_state(run)
+    if (directory / trainer_logs.RESULTS).is_file():
+        trainer_logs.read_results(run)
+    if (directory / trainer_logs.LOG).is_file():
+        trainer_logs.read_log(run)
     written = [p for p in sorted(directory.iterdir()) if p.suffix in (".csv", ".tsv") and p.is_file()]
     tables = [p for p in written if csv_log.has_steps(p)]
     run.notes += [f"{p.name} left out: no columns for a step and a loss" for p in written if p not in tables]
-    saved = [directory / h for h in hf_trainer.HISTORIES if (directory / h).is_file()]
+    saved = [directory / h for h in trainer_logs.HISTORIES if (directory / h).is_file()]
     if run.history:
         for path in (*tables, *saved):
             run.notes.append(f"{path.name} left out: the trainer's own log was read")
     elif saved:
-        hf_trainer.read_saved_history(run, saved[0])
+        trainer_logs.read_saved_history(run, saved[0])
     elif tables:
         runs = [one for path in tables for one in csv_log.read(path, name if len(tables) == 1 else path.stem)]
         runs[0].notes += run.notes
         for one in runs:
             one.results = run.results
-            llamafactory.read_arguments(one)
+            trainer_logs.read_arguments(one)
         return runs
     if not run.files:
         return []
     if not run.formats:
         run.formats.append("closing figures only")
-    llamafactory.read_arguments(run)
+    trainer_logs.read_arguments(run)
     return [run]

@@ -9,7 +9,7 @@ import numpy as np
 from reports.foreign.convert import Placed
 from reports.foreign.synonyms import SYNONYMS
 from reports.runs.records import MatrixData, RunData, finite
-from reports.schema.foreign import ForeignBeta, Gap
+from reports.schema.runs import ForeignBeta, Gap
 from reports.statistics.association import varies
 
 _BETA_NAMES = ", ".join(("dynamic_beta", *SYNONYMS["dynamic_beta"]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reports.runs import records
 from reports.runs.records import ReportError
 from trainers.common.files import Json
 
@@ -135,7 +136,10 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> Any:
     """One JSON value. ReportError naming file and line otherwise."""
-    return _parse(read_text(path), str(path))
+    try:
+        return records.read_json(path, "was the file copied whole?")
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def read_object(path: Path) -> Json:

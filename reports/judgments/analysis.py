@@ -1,26 +1,143 @@
-"""Everything that `judgments` says of a set of verdicts: each judge's tables, and the agreement of judges and people."""
+"""All that `judgments` says of a set of verdicts: tables by judge, pairs of models, agreement of judges and people."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
+from reports.compare.judges import length_controlled_items
 from reports.compare.winrates import judge_agreement
 from reports.judgments.formats import read_judgments
 from reports.judgments.judgment import Judgment, Style
-from reports.judgments.pairs import baseline_of, cluster, pairs, rates, separability
 from reports.runs.records import ReportError
 from reports.schema.base import Estimate
-from reports.schema.judges import Agreement, Position
-from reports.schema.judgments import AgainstPeople, JudgeTable, Judgments, Strengths
-from reports.statistics.bradley_terry import styled_strengths
-from reports.statistics.winrate import classification, cohen_kappa, krippendorff_alpha, majority, position_effect
+from reports.schema.judges import (
+    AgainstPeople,
+    Agreement,
+    JudgeTable,
+    Judgments,
+    ModelPair,
+    ModelRate,
+    Separability,
+    Strengths,
+)
+from reports.statistics.intervals import difference_interval, mean_interval
+from reports.statistics.preferences import bradley_terry
+from reports.statistics.winrate import classification, cohen_kappa, krippendorff_alpha, position_effect, win_rate
 from trainers.common.words import nearest
+
+# Win rates by model and pairs of models, from the verdicts of one judge.
+
+
+#: By (model, opponent), and prompt: the model's preferences, with the group of the prompt.
+Met = Mapping[tuple[str, str], Mapping[str, list[float]]]
+
+
+def cluster(one: Judgment) -> str:
+    """What is not independent of it: its prompt, or the group of that."""
+    return one.group or one.prompt_id
+
+
+def baseline_of(judgments: Sequence[Judgment]) -> str | None:
+    """The model that stands in every comparison, where there are other models than two."""
+    common = set.intersection(*({one.first, one.second} for one in judgments))
+    return next(iter(common)) if len(common) == 1 else None
+
+
+def rates(judgments: Sequence[Judgment], baseline: str | None) -> list[ModelRate]:
+    """Every model but the baseline, best first."""
+    own: dict[str, list[tuple[Judgment, float]]] = defaultdict(list)
+    for one in judgments:
+        value = np.nan if one.preference is None else one.preference
+        own[one.first].append((one, value))
+        own[one.second].append((one, 1 - value))
+    controlled = _length_controlled(judgments, baseline)
+    found = []
+    for model in sorted(own.keys() - {baseline}):
+        mine = own[model]
+        rate = win_rate([value for _, value in mine], [cluster(one) for one, _ in mine])
+        found.append(ModelRate(model=model, win_rate=rate, length_controlled=controlled.get(model)))
+    return sorted(found, key=lambda one: -(one.win_rate.value or 0.0))
+
+
+def _length_controlled(judgments: Sequence[Judgment], baseline: str | None) -> dict[str, Estimate]:
+    """By model; nothing where a length is unknown, there is no baseline, or too few models tell how hard a prompt is."""
+    if baseline is None or any(one.style_first is None or one.style_second is None for one in judgments):
+        return {}
+    rows = [
+        {
+            "first": one.first,
+            "second": one.second,
+            "prompt_id": one.prompt_id,
+            "preference": one.preference,
+            "length_first": one.style_first[0] if one.style_first else None,
+            "length_second": one.style_second[0] if one.style_second else None,
+        }
+        for one in judgments
+    ]
+    cells = length_controlled_items(rows, baseline)
+    return {model: mean_interval(list(own.values())) for model, own in cells.items()}
+
+
+def met(judgments: Sequence[Judgment]) -> Met:
+    """The preferences of every model against every opponent, by prompt."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for one in judgments:
+        if one.preference is not None:
+            found[one.first, one.second][one.prompt_id].append(one.preference)
+            found[one.second, one.first][one.prompt_id].append(1 - one.preference)
+    return found
+
+
+def pairs(judgments: Sequence[Judgment], models: Sequence[str]) -> list[ModelPair]:
+    """Every two of the models, paired by prompt: from their own comparisons, else from those with the same opponents."""
+    known, groups = met(judgments), {one.prompt_id: cluster(one) for one in judgments}
+    means = {key: {prompt: float(np.mean(v)) for prompt, v in rows.items()} for key, rows in known.items()}
+    found = []
+    for a, b in combinations(models, 2):
+        direct, shared = means.get((a, b)), sorted({o for m, o in known if m == a} & {o for m, o in known if m == b})
+        gaps: dict[tuple[str, str], float] = {}
+        if direct is not None:
+            how, gaps = "with each other", {("", prompt): 2 * p - 1 for prompt, p in direct.items()}
+        else:
+            how = f"against {', '.join(shared)}" if shared else "no common opponent"
+            for opponent in shared:
+                mine, theirs = means[a, opponent], means[b, opponent]
+                gaps |= {(opponent, prompt): mine[prompt] - theirs[prompt] for prompt in mine.keys() & theirs.keys()}
+        keys = sorted(gaps)
+        values = np.array([gaps[key] for key in keys])
+        estimate = difference_interval(values, [groups[prompt] for _, prompt in keys])
+        degrees = len({groups[prompt] for _, prompt in keys}) - 1
+        p = _p(estimate, degrees)
+        found.append(ModelPair(first=a, second=b, difference=estimate, p_value=p, how=how))
+    return found
+
+
+def _p(found: Estimate, degrees: int) -> float | None:
+    if found.value is None or not found.stderr:
+        return None
+    return float(2 * special.stdtr(degrees, -abs(found.value) / found.stderr))
+
+
+def separability(models: Sequence[ModelRate]) -> Separability:
+    """How many pairs of models have intervals of the win rate that do not overlap (Arena-Hard, 2406.11939)."""
+    ends = [
+        (m.win_rate.low, m.win_rate.high) for m in models if m.win_rate.low is not None and m.win_rate.high is not None
+    ]
+    every = list(combinations(ends, 2))
+    apart = sum(a[0] > b[1] or b[0] > a[1] for a, b in every)
+    reason = None if every else "fewer than two models with an interval"
+    return Separability(value=apart / len(every) if every else None, separated=apart, pairs=len(every), reason=reason)
+
+
+# Everything that `judgments` says of a set of verdicts: each judge's tables, and the agreement of judges and people.
+
 
 #: First model, second model (in alphabetical order) and prompt.
 Compared = tuple[str, str, str]
@@ -69,7 +186,6 @@ def _table(
     forward, backward = (
         np.array([getattr(one, side) for one in rows], dtype=float) for side in ("forward", "backward")
     )
-    shown = not (np.isnan(forward).all() and np.isnan(backward).all())
     return JudgeTable(
         judge=judge,
         human=judge in people,
@@ -80,7 +196,7 @@ def _table(
         pairs=pairs(rows, [one.model for one in models]),
         separability=separability(models),
         strengths=_strengths(rows, baseline or models[-1].model),
-        position=Position.from_result(position_effect(forward, backward)) if shown else None,
+        position=position_effect(forward, backward),
         against_people=None if judge in people else _against_people(rows, said[judge], [said[name] for name in people]),
     )
 
@@ -102,19 +218,15 @@ def _strengths(rows: Sequence[Judgment], anchor: str) -> Strengths:
         [cluster(one) for one in rows],
     )
     try:
-        plain, features = styled_strengths(*columns, anchor), _features(rows)
-        styled = styled_strengths(*columns, anchor, features) if features else None
+        plain, features = bradley_terry(*columns, anchor), _features(rows)
+        styled = bradley_terry(*columns, anchor, features) if features else None
     except ValueError as error:
         return Strengths(anchor=None, plain={}, style_controlled={}, style={}, reason=str(error))
-
-    def records(found: Mapping[str, object]) -> dict[str, Estimate]:
-        return {name: Estimate.from_result(one) for name, one in found.items()}  # type: ignore[arg-type]
-
     return Strengths(
         anchor=anchor,
-        plain=records(plain.strengths),
-        style_controlled=records(styled.strengths) if styled else {},
-        style=records(styled.weights) if styled else {},
+        plain=plain.strengths,
+        style_controlled=styled.strengths if styled else {},
+        style=styled.weights if styled else {},
         reason=plain.note if styled else "the style of an answer is not known",
     )
 
@@ -142,7 +254,7 @@ def _agreement(a: str, b: str, said: Mapping[str, Mapping[Compared, float | None
 def _alpha(said: Mapping[str, Mapping[Compared, float | None]], judges: Sequence[str]) -> Estimate:
     keys = sorted({key for judge in judges for key in said[judge]})
     table = np.array([[said[judge].get(key) for judge in judges] for key in keys], dtype=float)
-    return Estimate.from_result(krippendorff_alpha(table.reshape(len(keys), len(judges))))
+    return krippendorff_alpha(table.reshape(len(keys), len(judges)))
 
 
 def _against_people(
@@ -151,11 +263,10 @@ def _against_people(
     """None where no person judged a comparison that the judge judged."""
     truth: dict[Compared, float] = {}
     for key in mine:
-        labels = [label for person in people if (label := person.get(key)) is not None]
-        if labels:
-            middle, agreed = majority([labels])
-            if agreed[0]:
-                truth[key] = float(middle[0])
+        labels = Counter(label for person in people if (label := person.get(key)) is not None)
+        for label, count in labels.items():
+            if 2 * count > labels.total():
+                truth[key] = label
     if not truth:
         return None
     given = [mine[key] or 0.0 for key in truth]
@@ -168,12 +279,9 @@ def _against_people(
             turn = 1 if one.first == first else -1
             orders += [turn * np.sign(v - 0.5) == gold for v in (one.forward, one.backward)]
     return AgainstPeople(
-        n=found.n,
+        n=len(truth),
         no_verdict=sum(mine[key] is None for key in truth),
-        accuracy=found.accuracy,
-        precision=found.precision,
-        recall=found.recall,
-        f1=found.f1,
+        **found._asdict(),
         each_order=float(np.mean(orders)) if orders else None,
-        kappa=Estimate.from_result(kappa),
+        kappa=kappa,
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from reports.page import first, how
-from reports.page.before_after import before_after
-from reports.page.samples import samples
+from reports.page.samples import before_after, samples
 from reports.page.tables import said as word
+from reports.page.text import page_parts, script_json, templates, visible
 from reports.panels.all import all_panels
 from reports.panels.base import Panel, Section
 from reports.runs.arms import arm_of, arms
@@ -133,3 +133,38 @@ def context(matrix: MatrixData, summary: Summary, figures: Mapping[str, Path]) -
         "samples": samples(matrix, names),
         "names": names,
     }
+
+
+# One self-contained report.html and its Markdown twin: no network, nothing executable from a model's output.
+
+
+def markdown_cell(value: Any) -> str:
+    """Text that stays text in a Markdown table: markup characters escaped, line breaks gone."""
+    text = " ".join(visible(str(value)).split())
+    for character in "\\`*_[]|#~":
+        text = text.replace(character, "\\" + character)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in words: `3.2 s`, `12 min`, `5.4 h`; a dash where they are not known."""
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def render(filled: Mapping[str, Any]) -> tuple[str, str]:
+    """The two documents, (html, markdown), from `reports.page.context.context`."""
+    from markupsafe import Markup
+
+    shared = {"num": how.number, "interval": how.interval, "p": how.p_value, "how": how, "duration": duration}
+    pages = templates(escape=True, finalize=lambda v: visible(v) if type(v) is str else v)
+    plain = templates(escape=False)
+    plain.filters["cell"] = markdown_cell
+    for environment in (pages, plain):
+        environment.globals |= shared
+    parts = page_parts("report.css", "report.js") | {"samples_json": Markup(script_json(filled["samples"]))}
+    page = pages.get_template("report.html.j2").render(**filled, **parts)
+    return page, plain.get_template("report.md.j2").render(**filled)

@@ -82,12 +82,10 @@ def latex_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], capti
         return r">{\raggedright\arraybackslash}p{0.45\linewidth}" if longest > LONGEST_LINE else "l"
 
     alignment = "".join(map(place, columns))
-    parts = _pages(rows, columns)
-    lines = [r"% \usepackage{booktabs,graphicx,array}"]
+    lines, parts = [r"% \usepackage{booktabs,graphicx,array}"], _pages(rows, columns)
     for number, part in enumerate(parts, start=1):
-        of = f" (part {number} of {len(parts)})" if len(parts) > 1 else ""
-        name = label if number == 1 else f"{label}-{number}"
-        lines += _part(columns, part, alignment, (caption.removesuffix(".") + of + ".") if of else caption, name)
+        said = f"{caption.removesuffix('.')} (part {number} of {len(parts)})." if len(parts) > 1 else caption
+        lines += _part(columns, part, alignment, said, label if number == 1 else f"{label}-{number}")
     return "\n".join([*lines, ""])
 
 

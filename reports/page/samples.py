@@ -1,8 +1,7 @@
-"""Answers for the sample browser: per benchmark and prompt, what every policy wrote, how it scored, what judges said."""
+"""What policies answered: with scores and the judges' words for the sample browser, and before and after training."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from reports.compare.comparison import column
 from reports.compare.winrates import ComparisonError, read_comparisons
 from reports.page.text import LONGEST, shorten, visible
+from reports.runs.arms import arm_of, arms
 from reports.runs.records import MatrixData, ReportError, RunData, finite
+from reports.schema import Summary
 from trainers.common.files import Json
+from trainers.common.jsonl import read_jsonl
+from trainers.common.turns import DataError
+
+# Answers for the sample browser: per benchmark and prompt, what every policy wrote, how it scored, what judges said.
+
 
 #: Characters of answers and prompts a report may carry in all.
 BUDGET = 1_200_000
@@ -39,30 +46,18 @@ class Answer:
 
 def load_generations(path: Path) -> dict[str, Answer]:
     """First sample per prompt id of one generations/<benchmark>.jsonl; raises ReportError with the line number."""
-    rows: dict[str, Answer] = {}
-    if not path.exists():
-        return rows
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                answer = Answer(str(row["prompt"]), str(row["text"]), row.get("finish_reason"))
-                rows.setdefault(str(row["prompt_id"]), answer)
-            except (ValueError, KeyError, TypeError) as error:
-                raise ReportError(
-                    f"{path}:{number}: not a generation row ({error}); delete the file and rerun"
-                ) from error
-    return rows
-
-
-def _has_rows(path: Path) -> bool:
-    """Whether a file of generations holds a line that is not blank."""
-    if not path.exists():
-        return False
-    with path.open("rb") as lines:
-        return any(line.strip() for line in lines)
+    try:
+        rows = read_jsonl(path) if path.exists() else []
+    except DataError as error:
+        raise ReportError(f"{error}; delete the file and rerun") from None
+    found: dict[str, Answer] = {}
+    for number, row in rows:
+        absent = [key for key in ("prompt_id", "prompt", "text") if key not in row]
+        if absent:
+            raise ReportError(f"{path}:{number}: not a generation row, no {absent[0]!r}; delete the file and rerun")
+        answer = Answer(str(row["prompt"]), str(row["text"]), row.get("finish_reason"))
+        found.setdefault(str(row["prompt_id"]), answer)
+    return found
 
 
 def beta_at(run: RunData, log_perplexities: Sequence[float | None]) -> list[float | None]:
@@ -71,24 +66,19 @@ def beta_at(run: RunData, log_perplexities: Sequence[float | None]) -> list[floa
     None where beta did not vary with the example, nothing was recorded, or the perplexity lies outside what was trained
     on: nothing is extrapolated.
     """
-    nothing: list[float | None] = [None] * len(log_perplexities)
     examples = run.examples(("log_prompt_perplexity", "dynamic_beta", "mask"))
-    if examples is None:
-        return nothing
-    table = examples[examples["mask"].astype(bool)][["log_prompt_perplexity", "dynamic_beta"]].to_numpy(dtype=float)
-    table = table[np.isfinite(table).all(axis=1)]
+    table = np.empty((0, 2))
+    if examples is not None:
+        table = examples[examples["mask"].astype(bool)][["log_prompt_perplexity", "dynamic_beta"]].to_numpy(dtype=float)
+        table = table[np.isfinite(table).all(axis=1)]
     if len(table) < NEIGHBOURS or np.ptp(table[:, 1]) == 0:
-        return nothing
+        return [None] * len(log_perplexities)
     known, beta = table[np.argsort(table[:, 0], kind="stable")].T
-    found: list[float | None] = []
-    for value in log_perplexities:
-        if value is None or not known[0] <= value <= known[-1]:
-            found.append(None)
-            continue
-        start = int(np.searchsorted(known, value)) - NEIGHBOURS // 2
-        start = max(0, min(start, len(known) - NEIGHBOURS))
-        found.append(float(np.median(beta[start : start + NEIGHBOURS])))
-    return found
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(beta, NEIGHBOURS), axis=1)
+    asked = np.array(log_perplexities, dtype=float)  # None is NaN
+    start = np.clip(np.searchsorted(known, asked) - NEIGHBOURS // 2, 0, len(medians) - 1)
+    inside = (known[0] <= asked) & (asked <= known[-1])
+    return [float(medians[at]) if there else None for at, there in zip(start, inside, strict=True)]
 
 
 def _verdicts(
@@ -149,8 +139,9 @@ def _benchmark(
     )
     perplexity = next(filter(None, measured), {})
     texts = {i: answer.prompt for found in answers.values() for i, answer in found.items()}
+    known = {i: [v for found in scores.values() if (v := found.get(i)) is not None] for i in texts}
     # Prompts on which policies disagree most come first: those are the ones worth reading.
-    order = sorted(texts, key=lambda i: (-_spread([found.get(i) for found in scores.values()]), i))
+    order = sorted(texts, key=lambda i: (min(known[i], default=0.0) - max(known[i], default=0.0), i))
     logs = [perplexity.get(i) for i in order]
     betas = {p.run_id: dict(zip(order, beta_at(p, logs), strict=True)) for p in policies if p.run_id in answers}
     entries: list[Json] = []
@@ -167,21 +158,16 @@ def _benchmark(
         used += len(text) + sum(len(shown[0]) for shown in said.values())
         entries.append({"id": visible(prompt), "prompt": text, "logppl": perplexity.get(prompt), "answers": said})
     values = {v for found in scores.values() for v in found.values() if v is not None}
-    known = [v for v in logs if v is not None]
+    measured_logs = [v for v in logs if v is not None]
     entry = {
         "name": visible(name),
         "metric": metric,
         "higher": first is None or first.metrics.get(metric, {}).get("higher_is_better") is not False,
         "binary": bool(values) and values <= {0.0, 1.0},
-        "quartiles": np.quantile(known, (0.25, 0.5, 0.75)).tolist() if len(known) >= 4 else [],
+        "quartiles": np.quantile(measured_logs, (0.25, 0.5, 0.75)).tolist() if len(measured_logs) >= 4 else [],
         "prompts": entries,
     }
     return entry, used, len(order) - len(entries)
-
-
-def _spread(scores: Sequence[float | None]) -> float:
-    values = [v for v in scores if v is not None]
-    return max(values) - min(values) if len(values) > 1 else 0.0
 
 
 def samples(matrix: MatrixData, names: Mapping[str, str]) -> Json:
@@ -193,9 +179,13 @@ def samples(matrix: MatrixData, names: Mapping[str, str]) -> Json:
     """
     trained = (r for r in matrix.runs if r.state in ("done", "running"))
     policies = [*([matrix.reference] if matrix.reference else []), *trained]
-    answered = [p for p in policies if any(_has_rows(_generations(p, b)) for b in matrix.benchmarks)]
+    files = {p.run_id: [p.path / "generations" / f"{b}.jsonl" for b in matrix.benchmarks] for p in policies}
+    answered = [p for p in policies if any(f.exists() and f.stat().st_size for f in files[p.run_id])]
     shown = answered[:MOST_POLICIES]
-    loaded = {b: {p.run_id: load_generations(_generations(p, b)) for p in shown} for b in matrix.benchmarks}
+    loaded = {
+        b: {p.run_id: load_generations(files[p.run_id][place]) for p in shown}
+        for place, b in enumerate(matrix.benchmarks)
+    }
     kept = {b: answers for b, answers in loaded.items() if any(answers.values())}
     listed = {p.run_id: place for place, p in enumerate(shown)}
     cells = sum(len(found) for answers in kept.values() for found in answers.values())
@@ -223,5 +213,65 @@ def samples(matrix: MatrixData, names: Mapping[str, str]) -> Json:
     return {"policies": policies_shown, "benchmarks": out, "note": " ".join(note for said, note in notes if said)}
 
 
-def _generations(policy: RunData, benchmark: str) -> Path:
-    return policy.path / "generations" / f"{benchmark}.jsonl"
+# Answers before and after training: the reference beside one trained policy, on the first prompts by id.
+
+
+PROMPTS = 4
+#: Characters of a prompt or an answer shown here; the sample browser has more.
+LONGEST_SHOWN = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One prompt with the reference's answer and the trained policy's, each a text and its score."""
+
+    id: str
+    prompt: str
+    answers: tuple[tuple[str, float | None], tuple[str, float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeAfter:
+    """`rule` says how prompts and policy were chosen, `after` names the policy, `reason` says why there are no rows."""
+
+    metric: str
+    rule: str = ""
+    after: str = ""
+    rows: tuple[Pair, ...] = ()
+    reason: str | None = None
+
+
+def before_after(matrix: MatrixData, summary: Summary, names: Mapping[str, str]) -> BeforeAfter:
+    """Answers of the reference and of the baseline's scored run of the lowest seed; without one, of any method's lowest seed.
+
+    Texts are made visible and cut. `names` maps a run id to what the reader sees.
+    """
+    benchmark, _, metric = (summary.primary.value or "").partition("/")
+    labels, baseline = arm_of(arms(matrix.runs)), summary.baseline.value
+    runs = [r for r in matrix.runs if r.state in ("done", "running") and benchmark in r.scores]
+    if matrix.reference is None or benchmark not in matrix.reference.scores or not runs:
+        why = "Not shown: the reference or every trained policy lacks a score on the primary metric."
+        return BeforeAfter(metric, reason=why)
+    run = min(runs, key=lambda r: (labels[r.run_id] != baseline, r.seed or 0))
+    policies = (matrix.reference, run)
+    before, after = (load_generations(p.path / "generations" / f"{benchmark}.jsonl") for p in policies)
+    scores = [column(p.scores[benchmark], metric, None).values for p in policies]
+    chosen = sorted(before.keys() & after.keys())[:PROMPTS]
+    if not chosen:
+        why = f"Not shown: answers of the reference and of {names[run.run_id]} are not on disk."
+        return BeforeAfter(metric, reason=why)
+
+    def cut(text: str) -> str:
+        return shorten(visible(text), LONGEST_SHOWN)
+
+    rows = tuple(
+        Pair(
+            visible(i),
+            cut(before[i].prompt),
+            ((cut(before[i].text), scores[0].get(i)), (cut(after[i].text), scores[1].get(i))),
+        )
+        for i in chosen
+    )
+    which = "the baseline's" if labels[run.run_id] == baseline else "of all scored runs the"
+    rule = f"The first {len(chosen)} prompts of {benchmark} by id. After: {names[run.run_id]}, {which} lowest seed."
+    return BeforeAfter(metric, rule, names[run.run_id], rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.compare import noise_floor
+from reports.compare.on_record import NOISE_COLUMNS
 from reports.schema import Inference, InferenceRow, Summary
 from reports.writing import Row
 
@@ -96,7 +96,7 @@ def other_tables(summary: Summary) -> dict[str, tuple[Sequence[str], list[Row]]]
     return {
         "beta_correlation": (CORRELATION_COLUMNS, _correlations(summary)),
         "perplexity_quantiles": (QUANTILE_COLUMNS, _quantiles(summary)),
-        "noise_floor": (noise_floor.COLUMNS, noise),
+        "noise_floor": (NOISE_COLUMNS, noise),
         "claims": (CLAIM_COLUMNS, _claims(summary)),
         "paired_differences": (COMPARISON_COLUMNS, _comparisons(summary)),
         "benchmarks": (BENCHMARK_COLUMNS, _scores(summary)),

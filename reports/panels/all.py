@@ -8,6 +8,7 @@ A package adds one with an object of `reports.panels.base.Panel` and one line of
 
 from __future__ import annotations
 
+from reports.panels import beta, frontier, judges, result, strata, tuning
 from reports.panels.base import Panel
 from reports.runs.records import ReportError
 from trainers.common.plugins import Registry
@@ -17,10 +18,8 @@ ENTRY_POINT_GROUP = "dpo_beta_harness.report_panels"
 
 def all_panels() -> list[Panel]:
     """Every panel, in the order in which they are drawn. Raises ReportError for a registered one that is none."""
-    from reports.panels import aggregate, beta, frontier, judges, result, strata, tuning
-
     panels: list[Panel] = [result.RESULT, *frontier.PANELS, result.DIFFERENCES, *beta.PANELS]
-    panels += [judges.PANEL, aggregate.PANEL, *tuning.PANELS, strata.PANEL]
+    panels += [judges.PANEL, *tuning.PANELS, strata.PANEL]
     registry = Registry("report panel", {}, (ENTRY_POINT_GROUP,), (Panel,), ReportError)
     for name, target in sorted(registry.available().items()):
         panel = registry.load(name)

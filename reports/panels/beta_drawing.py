@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
 from reports.panels.base import QUIET, ZERO, Looks, Rows, facets, groups, label_rows, legend, mark, numbers
 
@@ -49,17 +48,8 @@ def chosen(labels: Sequence[str], most: int = MOST_ARMS) -> list[str]:
     return [label for label in unique if label in kept]
 
 
-def _boxes(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """One plot for each arm, four a line; all have the same axes."""
-    return facets(count, height, width, per_line=4, margin=(0, 0), least=4.2, sharex=True, sharey=True)
-
-
 def _short(label: str, longest: int = 34) -> str:
     return label if len(label) <= longest else f"{label[: longest - 1]}…"
-
-
-def _band(axes: Axes, x: NDArray[np.float64], points: Rows, ends: tuple[str, str], **how: Any) -> None:
-    axes.fill_between(x, numbers(points, ends[0]), numbers(points, ends[1]), linewidth=0, **how)
 
 
 def _small() -> tuple[Figure, Axes]:
@@ -74,23 +64,19 @@ def fan(rows: Rows, look: Looks) -> Figure:
         points, seen, dynamic = found.get((label, "quantiles"), []), look[label], label in moving
         step, median = numbers(points, "step"), numbers(points, "q50")
         if dynamic and len(moving) <= MOST_BANDS:
-            _band(axes, step, points, ("q25", "q75"), color=seen.color, alpha=0.15)
+            low, high = numbers(points, "q25"), numbers(points, "q75")
+            axes.fill_between(step, low, high, color=seen.color, alpha=0.15, linewidth=0)
         axes.plot(step, median, color=seen.color, linestyle=seen.dash if dynamic else ":", linewidth=1.4, label=label)
         marks = numbers(found.get((label, "collapse"), []), "step")
         if marks.size and step.size:
             axes.plot(marks, np.interp(marks, step, median), "X", color="black", markersize=7, markeredgecolor="white")
     axes.set(xlabel="optimiser step", ylabel=BETA)
-    if _wide(rows):
+    quantiles = [row for row in rows if row["kind"] == "quantiles"]
+    lowest, highest = (min(numbers(quantiles, "q05"), default=0.0), max(numbers(quantiles, "q95"), default=0.0))
+    if highest > 10 * lowest > 0:  # only a log axis shows it
         axes.set_yscale("log")
     legend(figure, [axes])
     return figure
-
-
-def _wide(rows: Rows) -> bool:
-    """Whether beta spans more than a factor of ten, so that only a log axis shows it."""
-    low, high = numbers(rows, "q05"), numbers(rows, "q95")
-    low = low[np.isfinite(low)]
-    return bool(low.size and low.min() > 0 and np.nanmax(high) / low.min() > 10)
 
 
 def curve(label_x: str, label_y: str = BETA) -> Callable[[Rows, Looks], Figure]:
@@ -142,7 +128,8 @@ def associations(rows: Rows, look: Looks) -> Figure:
     found, names = groups(rows, "label"), list(groups(rows, "against"))
     arms = chosen(list(found))
     ring: dict[str, Any] = {"marker": "o", "color": "none"}
-    figure, boxes = _boxes(len(arms), 2.9, 0.28 * len(names) + 1.0)
+    height = 0.28 * len(names) + 1.0  # of each box; all have the same axes
+    figure, boxes = facets(len(arms), height, 2.9, 4, (0, 0), 4.2, sharex=True, sharey=True)
     for axes, label in zip(boxes, arms, strict=True):
         axes.axvline(0, color=QUIET, linewidth=0.8)
         for row in found[label]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reports.panels.style import Look, looks
+from reports.panels.base import Look, looks, save, style
 from reports.runs.arms import Arm
 from reports.runs.records import RunData, finite
 from reports.writing import Row
@@ -63,49 +67,30 @@ class Curves:
 
     def __init__(self, axis: Axis = BY_STEP) -> None:
         self.axis = axis
-        self._placed: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
         self._series: dict[tuple[str, str], tuple[Floats, Floats]] = {}
-
-    def logged(self, run: RunData) -> list[tuple[float, Mapping[str, Any]]]:
-        """The run's logged steps that have a place on the axis, each behind its place."""
-        if run.run_id not in self._placed:
-            placed = ((finite(record.get(self.axis.key)), record) for record in run.steps)
-            self._placed[run.run_id] = [(x, record) for x, record in placed if x is not None]
-        return self._placed[run.run_id]
 
     def of(self, run: RunData, key: str) -> tuple[Floats, Floats]:
         """Places on the axis and values of one logged key, shape (n,) each; what is absent or not finite is NaN."""
         if (run.run_id, key) not in self._series:
-            logged = self.logged(run)
-            values = [np.nan if (v := finite(record.get(key))) is None else v for _, record in logged]
-            places = np.array([x for x, _ in logged], dtype=float)
-            self._series[run.run_id, key] = places, np.array(values, dtype=float)
+            logged = np.array([[finite(r.get(name)) for name in (self.axis.key, key)] for r in run.steps], dtype=float)
+            places, values = logged.reshape(-1, 2).T  # None is NaN
+            self._series[run.run_id, key] = places[np.isfinite(places)], values[np.isfinite(places)]
         return self._series[run.run_id, key]
 
     def is_lost(self, run: RunData, key: str) -> bool:
         """Whether a value stops being finite. A key that is absent was not measured; one that is there was lost."""
         if np.isfinite(self.of(run, key)[1]).all():
             return False
-        return any(record.get(key) is not None and finite(record[key]) is None for _, record in self.logged(run))
+        return any(record.get(key) is not None and finite(record[key]) is None for record in run.steps)
 
 
 def seed_band(curves: Sequence[tuple[Floats, Floats]]) -> dict[str, Floats]:
     """Mean, least and greatest over seeds at every step that at least one seed logged; NaN values take no part."""
-    steps = np.unique(np.concatenate([s for s, _ in curves])) if curves else np.empty(0)
-    grid = np.full((len(curves), steps.size), np.nan)
-    for row, (s, v) in enumerate(curves):
-        grid[row, np.searchsorted(steps, s)] = v
-    present = np.isfinite(grid).any(axis=0)
-    steps, grid = steps[present], grid[:, present]
-    if not steps.size:
-        return {"step": steps, "mean": steps, "low": steps, "high": steps, "seeds": steps}
-    return {
-        "step": steps,
-        "mean": np.nanmean(grid, axis=0),
-        "low": np.nanmin(grid, axis=0),
-        "high": np.nanmax(grid, axis=0),
-        "seeds": np.isfinite(grid).sum(axis=0).astype(float),
-    }
+    series = [pd.Series(values, index=steps) for steps, values in curves]
+    kept = [one[~one.index.duplicated(keep="last")] for one in series]  # of a resumed run the later record
+    found = pd.concat([pd.Series(dtype=float), *kept]).dropna().groupby(level=0).agg(["mean", "min", "max", "count"])
+    names = {"mean": "mean", "low": "min", "high": "max", "seeds": "count"}
+    return {"step": found.index.to_numpy(dtype=float)} | {k: found[v].to_numpy(dtype=float) for k, v in names.items()}
 
 
 def curve_table(arms: Sequence[Arm], curves: Curves) -> list[Row]:
@@ -246,3 +231,53 @@ def _legend(figure: Figure, handles: Mapping[str, Any], axis: Axis, runs: int) -
     width, height = SIZE
     figure.set_size_inches(width, height + 0.2 * max(0, -(-len(named) // 4) - 1))
     legend.set_in_layout(True)
+
+
+# The training curves of many runs, one picture each, all drawn in one figure.
+#
+# A matrix draws hundreds of these. Making axes and ticks takes more than half the time of a drawing, so they are
+# kept, and only what a run put into them is taken out again.
+
+
+class RunCurves:
+    """A figure of six panels at fixed places, for one run at a time. Its pictures do not depend on what it drew before."""
+
+    def __init__(self) -> None:
+        with style():
+            self.figure = Figure(figsize=SIZE)
+            FigureCanvasAgg(self.figure)
+            self.grid = self.figure.subplots(2, 3, sharex=True)
+            for axes in self.grid.flat:
+                # Half of the time goes into the labels of ticks, and a quarter into measuring them to place those of the axes.
+                axes.locator_params(nbins=5)
+                axes.xaxis.set_label_coords(0.5, -0.125)
+                axes.yaxis.set_label_coords(-0.175, 0.5)
+            self.figure.subplots_adjust(left=0.065, right=0.99, top=0.95, bottom=0.125, wspace=0.27, hspace=0.16)
+
+    def save(self, arm: Arm, path: Path, baseline: str | None = None) -> None:
+        """Draw the curves of an arm of one run into a .png or .svg."""
+        self._empty()
+        with style():
+            fill(self.figure, self.grid, [arm], baseline)
+            save(self.figure, path)
+
+    def _empty(self) -> None:
+        for legend in list(self.figure.legends):
+            legend.remove()
+        for axes in self.grid.flat:
+            for artist in [*axes.lines, *axes.texts, *axes.collections]:
+                artist.remove()
+            axes.relim()
+            axes.set(xlim=(0, 1), ylim=(0, 1))  # the limits of axes that nothing was drawn in yet
+        for axes in self.grid.flat:  # after all limits are set: setting one ends the scaling of all that share it
+            axes.set_autoscale_on(True)
+
+
+@functools.cache
+def _shared() -> RunCurves:
+    return RunCurves()
+
+
+def save_run_curves(arm: Arm, path: Path, baseline: str | None = None) -> None:
+    """Draw the curves of an arm of one run, by step, into a .png or .svg."""
+    _shared().save(arm, path, baseline)

@@ -6,9 +6,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.panels.base import QUIET, ZERO, Looks, Panel, Rows, groups, label_rows, mark
+from reports.panels.base import QUIET, ZERO, Look, Looks, Panel, Rows, groups, label_rows, mark
 from reports.panels.frontier import FRONTIER_COLUMNS, KL_NAME, MOST_INSIDE, SIZE, draw_frontier, frontier_rows
-from reports.panels.style import Look
 from reports.runs.records import MatrixData
 from reports.schema import Summary
 from reports.writing import Row

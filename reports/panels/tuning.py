@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from reports.panels.base import Looks, Panel, Rows, facets, groups, legend, numbers
-from reports.panels.style import Look, looks
+from reports.panels.base import Look, Looks, Panel, Rows, facets, groups, legend, looks, numbers
 from reports.runs.records import MatrixData
 from reports.schema import Summary
 from reports.writing import Row

@@ -185,14 +185,17 @@ class MatrixData:
         return [scores for policy in self.policies for scores in policy.scores.values()]
 
 
-def read_json(path: Path) -> Any:
-    """Parse one JSON file. Raises ReportError naming the file (and line) when it is damaged."""
+def read_json(path: Path, fix: str = "delete it and rerun") -> Any:
+    """Parse one JSON file. Raises ReportError naming the file, the line and the fix when it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise ReportError(f"{path}:{error.lineno}: not valid JSON ({error.msg}); delete it and rerun") from error
+        raise ReportError(f"{path}:{error.lineno}: not valid JSON ({error.msg}); {fix}") from error
+    except RecursionError:
+        raise ReportError(f"{path}:1: JSON nested too deep; {fix}") from None
     except UnicodeDecodeError as error:
-        raise ReportError(f"{path}: not UTF-8 text ({error.reason}); delete it and rerun") from error
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise ReportError(f"{path}:{line}: not UTF-8 text ({error.reason}); {fix}") from error
 
 
 def finite(value: Any) -> float | None:

@@ -43,14 +43,6 @@ def read_source(root: Path) -> Source:
     return Source(root, runs, {run.run_id: arm.label for arm in arms(runs) for run in arm.runs})
 
 
-def _root_of(directory: Path) -> Path:
-    """The output directory that a run directory lies in. ReportError where it is no run directory."""
-    if not (directory / "run.json").is_file():
-        hint = " (an output directory: give it with --from)" if (directory / "runs").is_dir() else ""
-        raise ReportError(f"{directory}: not a run directory, it has no run.json{hint}")
-    return directory.resolve().parent.parent
-
-
 def choose(names: Sequence[str], sources: Sequence[Source]) -> Subset:
     """Find runs by id, label, method or directory, in the order given.
 
@@ -82,26 +74,27 @@ def choose(names: Sequence[str], sources: Sequence[Source]) -> Subset:
 def _find(name: str, known: list[Source]) -> list[tuple[Source, RunData]]:
     path = Path(name)
     if path.is_dir():
-        root = _root_of(path)
-        source = next((s for s in known if s.root.resolve() == root), None)
-        if source is None:
-            source = read_source(root)
-            known.append(source)
+        if not (path / "run.json").is_file():
+            hint = " (an output directory: give it with --from)" if (path / "runs").is_dir() else ""
+            raise ReportError(f"{path}: not a run directory, it has no run.json{hint}")
+        root = path.resolve().parent.parent
+        if all(s.root.resolve() != root for s in known):
+            known.append(read_source(root))
+        source = next(s for s in known if s.root.resolve() == root)
         run_id = load_run(path, scores=False).run_id
         return [(source, run) for run in source.runs if run.run_id == run_id]
     every = [(source, run) for source in known for run in source.runs]
     named = [(run.run_id, source.labels[run.run_id], run.method) for source, run in every]
     for key in range(3):  # an id comes before a label, a label before a method
-        matches = [one for one, names in zip(every, named, strict=True) if names[key] == name]
-        if matches:
-            return matches
+        if exact := [one for one, names in zip(every, named, strict=True) if names[key] == name]:
+            return exact
     matches = [(s, r) for s, r in every if len(name) > 3 and r.run_id.startswith(name)]
     if len(matches) > 1:
         listed = _some(r.run_id for _, r in matches)
         raise ReportError(f"{name!r} is the beginning of {len(matches)} runs; write it out: {listed}")
     if not matches:
-        known_names = [names[key] for names in named for key in (1, 2, 0)]
-        raise ReportError(f"no run, label or directory {name!r}; {_near(name, known_names)}")
+        every_name = [names[key] for names in named for key in (1, 2, 0)]
+        raise ReportError(f"no run, label or directory {name!r}; {_near(name, every_name)}")
     return matches
 
 
@@ -114,18 +107,13 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
 
 
-def _prints(run: RunData) -> dict[str, str]:
-    return {p.name: file_hash(p) for p in sorted((run.path / "scores").glob("*.json"))}
-
-
 def _reference(sources: Sequence[Source]) -> tuple[RunData | None, list[str]]:
     """The reference that all sources share; none, with a note, where they have different ones."""
-    found = [load_run(s.root / REFERENCE_ID, REFERENCE_ID) for s in sources if (s.root / REFERENCE_ID).is_dir()]
-    if not found:
-        return None, []
-    if len(found) == len(sources) and all(_prints(r) == _prints(found[0]) for r in found[1:]):
-        return found[0], []
-    return None, ["The outputs have different reference policies, so no reference is shown."]
+    folders = [s.root / REFERENCE_ID for s in sources if (s.root / REFERENCE_ID).is_dir()]
+    hashes = [{p.name: file_hash(p) for p in sorted((folder / "scores").glob("*.json"))} for folder in folders]
+    if folders and (len(folders) < len(sources) or any(one != hashes[0] for one in hashes)):
+        return None, ["The outputs have different reference policies, so no reference is shown."]
+    return (load_run(folders[0], REFERENCE_ID) if folders else None), []
 
 
 def as_matrix(

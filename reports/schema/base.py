@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -15,23 +15,10 @@ ClaimVerdict = Literal["better by more than m", "better", "equivalent", "worse",
 State = Literal["done", "failed", "running", "pending", "missing"]
 
 
-class Result(Protocol):
-    """A result of `reports.statistics`."""
-
-    def as_dict(self) -> Json:
-        """Its JSON, without NaN."""
-        ...
-
-
 class Record(BaseModel):
-    """A part of summary.json."""
+    """A part of summary.json. What an earlier version had beside it is passed over."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    @classmethod
-    def from_result(cls, found: Result) -> Self:
-        """The record of a statistic's result. Raises ValidationError for a result of another kind."""
-        return cls.model_validate(found.as_dict())
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     def plain(self) -> Json:
         """The part as JSON values, without the optional keys that it was made without."""

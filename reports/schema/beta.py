@@ -24,12 +24,11 @@ class TwoCorrelations(Record):
 
 
 class FourCorrelations(TwoCorrelations):
-    """With Kendall's tau, over `kendall_rows` rows, and Chatterjee's xi."""
+    """With Kendall's tau and Chatterjee's xi, over a sample of the rows where there are many."""
 
     kendall: Cell
     xi: Cell
     n_eff: Number | None = Field(description="Rows that independent ones would be worth.")
-    kendall_rows: int
 
 
 class Partial(Record):
@@ -67,23 +66,13 @@ class LossNull(Reasoned):
     method: str
 
 
-class LargestLag(Record):
-    """The lag (steps) with the largest coefficient, and whether it lies outside the band."""
-
-    lag: int
-    value: Number
-    outside: bool
-
-
 class LagSeries(Reasoned, _Against):
-    """Cross-correlation by lag in steps, with the band of no relation at each lag and over all."""
+    """Cross-correlation by lag in steps, with the 95 % band of no relation at each lag."""
 
     n: int
     lags: list[int]
     values: list[Number]
     band: list[Number]
-    band_all: list[Number]
-    largest: LargestLag | None
 
 
 class QuantileMeans(Record):
@@ -105,15 +94,6 @@ class BetaQuantile(QuantileMeans):
     delta: Number | None = Field(description="Nats.")
 
 
-class Explained(Record):
-    """Held-out share of the variance of log beta that the predictors explain."""
-
-    added: str
-    predictors: list[str]
-    n: int
-    r2: Cell
-
-
 class Probe(Reasoned):
     """Held-out R2 of log beta on log perplexity, on components of the hidden state, and on both."""
 
@@ -126,7 +106,6 @@ class Probe(Reasoned):
 
 class Learned(Record):
     elasticity: Cell
-    explained: list[Explained]
     probe: Probe
 
 
@@ -138,26 +117,12 @@ class BetaLevel(Record):
     n: int
 
 
-class SameExamples(Record):
-    """First and last visit of the examples seen twice: change of log beta, and rank correlation of the visits."""
-
-    examples: int
-    change: Cell
-    order_kept: Cell
-
-
 class Drift(Reasoned):
     """Log beta in the first and the last tenth of the steps, and its change per 100 steps (`slope`)."""
 
     first: BetaLevel | None
     last: BetaLevel | None
     slope: Cell
-    same_examples: SameExamples | None
-
-
-class Bounds(Reasoned):
-    at_lower: Number | None
-    at_upper: Number | None
 
 
 class RunBeta(Reasoned, Labelled, Policy):
@@ -171,16 +136,7 @@ class RunBeta(Reasoned, Labelled, Policy):
     perplexity_quantiles: list[BetaQuantile]
     learned: Learned | None
     drift: Drift | None
-    bounds: Bounds | None
     collapse: Collapse | None
-
-
-class GroupPartial(Record):
-    """Spearman's coefficient with the same held fixed, averaged over runs."""
-
-    step: Cell
-    log_perplexity: Cell
-    step_delta_length: Cell
 
 
 class Simpson(Reasoned):
@@ -200,7 +156,6 @@ class GroupAssociation(_Against):
     )
     within: Cell
     within_detrended: Cell
-    within_partial: GroupPartial
     between: Cell
     pooled: Cell
     simpson: Simpson
@@ -305,6 +260,5 @@ class Beta(Record):
 
     warning: str = Field(min_length=1)
     methods: dict[str, str]
-    limits: dict[str, int]
     runs: list[RunBeta]
     matrix: MatrixBeta

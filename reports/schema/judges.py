@@ -1,4 +1,4 @@
-"""`summary.judges`: win rates by judge."""
+"""`summary.judges`: win rates by judge; and what `judgments` and `compare-scores` print with --json."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from reports.schema.base import Estimate, Json, Labelled, Number, Policy, Reasoned, Record
+from reports.schema.base import Estimate, Json, Labelled, Number, Policy, Reasoned, Record, Test, Value
+
+# `summary.judges`: win rates by judge.
 
 
 class WinRate(Estimate):
@@ -26,7 +28,6 @@ class LengthControlled(Estimate):
 
     plain_rate: Number | None = Field(alias="plain", description="The win rate without the control.")
     weights: dict[str, Number] | None = None
-    spread_error: Number | None = None
     strength: Number | None = None
 
 
@@ -118,3 +119,111 @@ class JudgedBenchmark(Record):
     reference: str
     judges: list[JudgeReport]
     agreement: list[Agreement]
+
+
+# What `compare-scores` and `judgments` print with --json.
+
+
+# What `judgments` prints with --json: win rates, pairs of models and agreement, from judgments of others.
+
+
+class ModelRate(Record):
+    model: str
+    win_rate: WinRate = Field(description="Over all comparisons of the model, in 0..1.")
+    length_controlled: Estimate | None = Field(
+        description="AlpacaEval 2's length-controlled win rate, in 0..1; null without a baseline, lengths and four models."
+    )
+
+
+class ModelPair(Record):
+    """The win rate of `first` minus that of `second`, paired by prompt."""
+
+    first: str
+    second: str
+    difference: Estimate = Field(description="Share of prompts, in -1..1.")
+    p_value: Number | None = Field(description="Two-sided, of the t interval.")
+    how: str = Field(description="Compared with each other, or with the same opponents.")
+
+
+class Separability(Value):
+    """Share of pairs of models whose 95 % intervals of the win rate do not overlap."""
+
+    separated: int
+    pairs: int
+
+
+class Strengths(Reasoned):
+    """Bradley-Terry strengths, log odds; the anchor's is 0."""
+
+    anchor: str | None
+    plain_strengths: dict[str, Estimate] = Field(alias="plain")
+    style_controlled: dict[str, Estimate] = Field(description="At equal style; empty where no style is known.")
+    style: dict[str, Estimate] = Field(description="Weight of each feature, log odds per standard deviation.")
+
+
+class AgainstPeople(Record):
+    """A judge against the majority of the people who judged the same comparison, or their label."""
+
+    n: int = Field(description="Comparisons on which more than half of the people agree.")
+    no_verdict: int = Field(description="Of these, without a verdict of the judge; they count as ties, as in PandaLM.")
+    accuracy: Number
+    precision: Number = Field(description="Mean over the classes, as are recall and F1.")
+    recall: Number
+    f1: Number
+    each_order: Number | None = Field(description="Accuracy of single orders, averaged; null where only one is known.")
+    kappa: Estimate
+
+
+class JudgeTable(Record):
+    """What one judge said."""
+
+    judge: str
+    human: bool
+    comparisons: int
+    prompts: int
+    baseline: str | None = Field(description="Model that all others were compared with.")
+    models: list[ModelRate]
+    pairs: list[ModelPair]
+    separability: Separability
+    strengths: Strengths
+    position: Position | None
+    against_people: AgainstPeople | None
+
+
+class Judgments(Record):
+    schema_version: Literal[1]
+    format: str
+    files: list[str]
+    judges: list[JudgeTable]
+    agreement: list[Agreement] = Field(description="Every two judges.")
+    alpha: Estimate = Field(description="Krippendorff's alpha of all judges, ties a class of their own.")
+    alpha_people: Estimate = Field(description="That of the people among them.")
+
+
+# What `compare-scores` prints with --json.
+
+
+class ScoreComparison(Record):
+    """`first` minus `second` on one metric, in its unit."""
+
+    metric: str
+    first: str
+    second: str
+    first_mean: Number | None = Field(description="On the items that both have; as stated where only means are known.")
+    second_mean: Number | None
+    difference: Estimate = Field(description="Paired by item; Welch's, unpaired, where a side has no items.")
+    test: Test = Field(
+        description="Exact McNemar of 0/1 scores, sign flips of graded ones; of whole clusters where items are in clusters."
+    )
+    wins: int = Field(description="Items on which `first` scores higher.")
+    losses: int
+    ties: int
+    clusters: int | None = Field(description="Null where no column of clusters was given.")
+    only_first: int = Field(description="Items without a score of `second`; they take no part.")
+    only_second: int
+
+
+class ScoreTables(Record):
+    schema_version: Literal[1]
+    files: list[str]
+    comparisons: list[ScoreComparison]

@@ -1,26 +1,33 @@
-"""`summary.metrics`: scores and paired comparisons of one metric of a benchmark."""
+"""Every metric with its comparisons; methods at best settings, along frontiers and by stratum."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from reports.schema.base import (
     Adjusted,
     Between,
     ClaimVerdict,
     Estimate,
+    Json,
     Labelled,
     Number,
     OnMetric,
     Policy,
     Reasoned,
     Record,
+    Scored,
+    SeedValue,
     State,
     Test,
+    Tested,
     Value,
 )
+
+# `summary.metrics`: scores and paired comparisons of one metric of a benchmark.
+
 
 Family = Literal["declared", "exploratory"]
 
@@ -51,20 +58,11 @@ class CheckpointPair(Record):
     seed: int | None
     n: int = Field(description="Prompts that both answered.")
     difference: Estimate
-    bootstrap: Estimate | None = Field(default=None, description="Before version 3 only.")
     test: Test | None
     wins: int
     ties: int
     losses: int
     minimum_detectable_effect: Number | None
-
-
-class Spread(Reasoned):
-    """Standard deviations of one paired difference between seeds, between prompts, and left per cell."""
-
-    seed: Number | None
-    prompt: Number | None
-    residual: Number | None
 
 
 class Inferred(Record):
@@ -81,7 +79,6 @@ class Inferred(Record):
         description="Degrees of freedom of the spread over seeds that the other arms lent; absent in version 1.",
     )
     alone: Estimate | None = Field(default=None, description="The difference without what was lent; null without.")
-    spread: Spread
     crossed_test: Test
     minimum_detectable_effect: Value
 
@@ -93,7 +90,6 @@ class Paired(Inferred, Between):
     unpaired_seeds: list[int]
     checkpoints: list[CheckpointPair]
     hierarchical: Estimate
-    t_test: Test | None = Field(default=None, description="Before version 3 only.")
     permutation: Test
     trimmed: Estimate | None = Field(default=None, description="Mean without the outermost seeds; absent in version 1.")
     trimmed_test: Test | None = None
@@ -127,3 +123,162 @@ class Metric(OnMetric):
     def name(self) -> str:
         """benchmark/metric."""
         return f"{self.benchmark}/{self.metric}"
+
+
+# Methods at best settings, along frontiers, by stratum and over all benchmarks.
+
+
+class BestComparison(Adjusted, Tested, OnMetric):
+    """Two methods, each at its best setting, cross-fitted."""
+
+    method: str
+    against: str
+    settings: int
+    against_settings: int
+    seeds: list[int | None]
+    n: int = Field(description="Prompts that every setting answered.")
+    seed_differences: list[Number]
+    minimum_detectable_effect: Value
+
+
+class ExpectedPoint(Record):
+    """Expected best score of n settings drawn at random."""
+
+    n_settings: int
+    value: Number
+    interval: Estimate
+    per_seed: list[SeedValue]
+
+
+class ExpectedBest(OnMetric):
+    """One method's expected best score by the number of settings tried."""
+
+    method: str
+    settings: int
+    n: int = Field(description="Prompts.")
+    note: str
+    points: list[ExpectedPoint]
+
+
+class SettingScore(OnMetric):
+    method: str
+    label: str
+    settings: Json = Field(description="Those that differ between the method's arms.")
+    mean: Estimate
+    per_seed: list[SeedValue]
+
+
+class Tuning(Reasoned):
+    """Methods at their best setting, expected best of n settings, and the mean at each setting."""
+
+    comparisons: list[BestComparison]
+    expected_best: list[ExpectedBest]
+    map: list[SettingScore]
+
+
+class FrontierPoint(Reasoned, Policy, Labelled):
+    """One checkpoint of a run; means over prompts with their standard errors."""
+
+    state: str
+    step: int | None
+    final: bool
+    kl: Number | None = Field(description="Nats an answer.")
+    kl_stderr: Number | None
+    reward: Number | None
+    reward_stderr: Number | None
+    length: Number | None = Field(description="In the unit of `length_metric`.")
+    length_stderr: Number | None
+    length_metric: str | None
+
+
+class AtSeed(Record):
+    """One seed's two runs over the range of cost that both reach: the differences at its end, and on average over it."""
+
+    seed: int
+    low: Number = Field(
+        validation_alias=AliasChoices("low", "kl_low", "length_low"), description="Of the range: nats, or a length."
+    )
+    high: Number = Field(validation_alias=AliasChoices("high", "kl_high", "length_high"))
+    matched: Number
+    area: Number
+
+
+class TurnedOver(Labelled):
+    """A run whose reward falls behind its highest by more than two standard errors at a larger KL."""
+
+    seed: int
+    kl: Number = Field(description="Of its highest reward, in nats an answer.")
+
+
+class AtEqual(Adjusted, Reasoned, Between, Scored):
+    """Two arms at an equal KL or length: at the end of the range both reach (tested), and on average over it."""
+
+    n: int = Field(description="Prompts scored at every checkpoint.")
+    points_per_run: int | None = Field(description="The fewest of any run.")
+    seeds_without_shared_range: list[int]
+    per_seed: list[AtSeed]
+    turned_over: list[TurnedOver] = Field(default=[], description="Of KL; absent in version 1.")
+    note: str | None
+    matched: Tested
+    area: Tested
+
+
+class LengthFrontier(Reasoned):
+    """The same at equal mean length of the answers; `metric` says which length."""
+
+    metric: str | None
+    comparisons: list[AtEqual]
+
+
+class FrontierBand(Labelled):
+    """An arm's mean reward at one KL, interpolated in every seed's curve; the interval is over seeds."""
+
+    kl: Number = Field(description="Nats an answer.")
+    reward: Estimate
+
+
+class Frontiers(Reasoned):
+    """Reward, KL (nats an answer) and length of every run's checkpoints; differences at equal KL and at equal length."""
+
+    kl_benchmark: str | None
+    kl_metric: str | None = Field(
+        default="kl_k3",
+        description="kl_exact (over the vocabulary, per token) where every policy has it, else kl_k3; absent before.",
+    )
+    metric: str | None
+    bands: list[FrontierBand] = Field(default=[], description="Over seeds; absent before.")
+    points: list[FrontierPoint]
+    comparisons: list[AtEqual]
+    length: LengthFrontier
+
+
+class Stratum(Record):
+    """The differences on the prompts of one quantile of log perplexity (nats a token)."""
+
+    quantile: int
+    of: int
+    low: Number
+    high: Number
+    mean_log_prompt_perplexity: Number
+    difference: Estimate
+    seed_differences: list[Number]
+
+
+class StrataComparison(Adjusted, Between, OnMetric):
+    """Two arms by prompt perplexity; `slope` is per nat of log perplexity, and `test` is that of the slope."""
+
+    source: str = Field(description="Where the perplexities come from.")
+    higher_is_better: bool
+    control: bool
+    seeds: list[int | None]
+    n: int = Field(description="Prompts with a perplexity, or groups of them.")
+    without_perplexity: int
+    strata: list[Stratum]
+    slope: Estimate
+    test: Test
+
+
+class Strata(Reasoned):
+    """Paired differences by quantile of log prompt perplexity, and their slope on it."""
+
+    comparisons: list[StrataComparison]

@@ -12,13 +12,20 @@ from pydantic.json_schema import GenerateJsonSchema
 from reports.runs.records import ReportError, read_json
 from reports.schema.base import Json, Reasoned, Record
 from reports.schema.beta import Beta
-from reports.schema.foreign import Foreign
 from reports.schema.judges import JudgedBenchmark
-from reports.schema.metrics import Metric
-from reports.schema.runs import Contamination, EngineUse, NoiseFloor, Provenance, RunEntry, Subset
-from reports.schema.sensitivity import Scope, Sensitivity
-from reports.schema.tables import Aggregate, Frontiers, Strata, Tuning
-from reports.schema.verdict import Check, ClaimOverMatrices, Claims, Inference, OverReference, TestCounts, Verdict
+from reports.schema.metrics import Frontiers, Metric, Strata, Tuning
+from reports.schema.runs import Contamination, EngineUse, Foreign, NoiseFloor, Provenance, RunEntry, Subset
+from reports.schema.verdict import (
+    Check,
+    ClaimOverMatrices,
+    Claims,
+    Inference,
+    OverReference,
+    Scope,
+    Sensitivity,
+    TestCounts,
+    Verdict,
+)
 
 
 class Primary(Reasoned):
@@ -49,7 +56,7 @@ class Counts(Record):
 class Summary(Record):
     """summary.json. A null that is a result has a reason beside it."""
 
-    schema_version: Literal[1, 2, 3] = Field(description="Versions 1 and 2 are read in the words of version 3.")
+    schema_version: Literal[1, 2, 3, 4] = Field(description="Earlier versions are read in the words of version 4.")
     kind: Literal["run", "matrix"] = Field(description="A run is compared with the reference alone.")
     name: str | None = Field(description="The matrix file's name.")
     baseline: Baseline
@@ -75,7 +82,6 @@ class Summary(Record):
     provenance: Provenance
     tuning: Tuning
     frontiers: Frontiers
-    aggregate: Aggregate
     strata: Strata
     foreign: Foreign | None = Field(
         default=None,
@@ -88,7 +94,7 @@ class Summary(Record):
 
 
 def _in_words_of_now(summary: Any) -> Any:
-    """A summary of version 1 or 2 in the words of version 3; anything else as it is.
+    """A summary of version 1 or 2 in the words of later ones; anything else as it is.
 
     Version 1 also said "refuted" where an improvement of min_effect was excluded and nothing else shown. Where no
     comparison lies below zero this is undecided. Before version 3 comparisons ended in codes of their own, methods had marks for
@@ -112,10 +118,7 @@ def _in_words_of_now(summary: Any) -> Any:
     claims = summary["claims"]
     if summary["schema_version"] == 1:
         claims = claims | {"judged": [renamed(entry) for entry in claims["judged"]]}
-    metrics = [
-        {k: v for k, v in m.items() if k != "tie_groups"} | {"comparisons": [worded(c) for c in m["comparisons"]]}
-        for m in summary["metrics"]
-    ]
+    metrics = [m | {"comparisons": [worded(c) for c in m["comparisons"]]} for m in summary["metrics"]]
     why = f"written by schema version {summary['schema_version']}; run the report command again"
     table: Json = {
         "metric": None,
@@ -128,8 +131,7 @@ def _in_words_of_now(summary: Any) -> Any:
     }
     verdict = {"answer": [summary["verdict"]["headline"]], "kind": "exploratory", "because": why}
     made = {"verdict": verdict, "inference": table, "claims": claims, "metrics": metrics}
-    kept = {k: v for k, v in summary.items() if k != "correlations"}  # a short view of `beta`
-    return {"over_reference": []} | kept | made
+    return {"over_reference": []} | summary | made
 
 
 def read_summary(path: Path) -> Summary:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import comb
+from functools import lru_cache
+from math import comb, nan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from reports.statistics.intervals import mean_interval
-from reports.statistics.resampling import crossed_weights
-from reports.statistics.results import Estimate, Test, undefined
+from reports.schema.base import Estimate, Test
+from reports.statistics.intervals import estimated, mean_interval, outcome, t_interval, undefined
 
 # Mean of paired differences when seeds and prompts are both samples: every seed meets the same prompts.
 #
@@ -45,19 +45,17 @@ class MeanSquares:
 class Means:
     """Mean differences of any shape with their standard errors and degrees of freedom; NaN where these do not exist."""
 
-    estimate: Floats
+    value: Floats
     stderr: Floats
     degrees: Floats
 
     def p_above(self, null: float = 0.0) -> Floats:
         """One-sided p of H0: the true difference is at most `null`; NaN without a standard error."""
-        found: Floats = special.stdtr(self.degrees, (null - self.estimate) / self.stderr)
-        return found
+        return np.asarray(special.stdtr(self.degrees, (null - self.value) / self.stderr))
 
     def p_below(self, null: float = 0.0) -> Floats:
         """One-sided p of H0: the true difference is at least `null`; NaN without a standard error."""
-        found: Floats = special.stdtr(self.degrees, (self.estimate - null) / self.stderr)
-        return found
+        return np.asarray(special.stdtr(self.degrees, (self.value - null) / self.stderr))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +71,14 @@ class Prior:
 
 @dataclass(frozen=True, slots=True)
 class CrossedMean:
-    """A mean difference with its standard error and degrees of freedom (None where they do not exist).
+    """A mean difference with its standard error and degrees of freedom (NaN where they do not exist).
 
     `borrowed`: degrees of freedom of the seed variance that other arms lent; `alone` is then the answer without them.
     """
 
-    estimate: float | None
-    stderr: float | None
-    degrees: float | None
+    value: float
+    stderr: float
+    degrees: float
     seeds: int
     prompts: int
     note: str | None = None
@@ -88,27 +86,22 @@ class CrossedMean:
     borrowed: float = 0.0
     alone: CrossedMean | None = None
 
-    def p_above(self, null: float = 0.0) -> float | None:
-        """One-sided p of H0: the true difference is at most `null`."""
-        if self.estimate is None or self.stderr is None or self.degrees is None:
-            return None
-        return float(special.stdtr(self.degrees, (null - self.estimate) / self.stderr))
+    def p_above(self, null: float = 0.0) -> float:
+        """One-sided p of H0: the true difference is at most `null`; NaN without a standard error."""
+        return float(special.stdtr(self.degrees, (null - self.value) / self.stderr))
 
-    def p_below(self, null: float = 0.0) -> float | None:
-        """One-sided p of H0: the true difference is at least `null`."""
-        above = self.p_above(null)
-        return None if above is None else 1 - above
+    def p_below(self, null: float = 0.0) -> float:
+        """One-sided p of H0: the true difference is at least `null`; NaN without a standard error."""
+        return float(special.stdtr(self.degrees, (self.value - null) / self.stderr))
 
     def interval(self, confidence: float = 0.95) -> Estimate:
         """The difference with its interval, in the unit of the data."""
-        if self.estimate is None or self.stderr is None or self.degrees is None:
-            note = self.note or "no interval"
-            if self.estimate is None:
-                return undefined(NAME, self.prompts, note, self.seeds)
-            return Estimate(self.estimate, None, None, NAME, self.prompts, self.seeds, note=note)
-        half = float(special.stdtrit(self.degrees, 0.5 + confidence / 2)) * self.stderr
-        low, high = self.estimate - half, self.estimate + half
-        return Estimate(self.estimate, low, high, NAME, self.prompts, self.seeds, self.stderr, confidence, self.note)
+        return t_interval(self.value, self.stderr, self.degrees, NAME, self.prompts, self.seeds, confidence, self.note)
+
+
+def without_spread(value: float, seeds: int, prompts: int, note: str) -> CrossedMean:
+    """A mean that has no standard error, and why."""
+    return CrossedMean(value, nan, nan, seeds, prompts, note)
 
 
 def _squares(d: Floats) -> tuple[Floats, Floats, Floats]:
@@ -123,10 +116,8 @@ def _squares(d: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def mean_squares(differences: ArrayLike) -> MeanSquares:
-    """Mean squares of an array of shape (S, P) with S >= 2 and P >= 2; finite values only (else ValueError)."""
+    """Mean squares of an array of shape (S, P) with S >= 2 and P >= 2."""
     d = np.asarray(differences, dtype=float)
-    if d.ndim != 2 or min(d.shape) < 2 or not np.isfinite(d).all():
-        raise ValueError(f"mean_squares: shape {d.shape}; give finite differences of 2 or more seeds and prompts")
     seed, prompt, rest = (float(v) for v in _squares(d))
     return MeanSquares(seed, prompt, rest, *d.shape)
 
@@ -161,7 +152,7 @@ def crossed_means(differences: Floats, prior: Prior | None = None) -> Means:
     expectation. NaN where nothing varies.
     """
     seeds, prompts = differences.shape[-2:]
-    estimate, largest = differences.mean(axis=(-2, -1)), np.abs(differences).max(axis=(-2, -1))
+    value, largest = differences.mean(axis=(-2, -1)), np.abs(differences).max(axis=(-2, -1))
     units = np.asarray(float(seeds - 1))
     lent = np.asarray(0.0) if prior is None else prior.degrees
 
@@ -186,28 +177,29 @@ def crossed_means(differences: Floats, prior: Prior | None = None) -> Means:
         variance = np.where(doubtful, floor, total) / (seeds * prompts)
         degrees = np.where(doubtful, np.minimum(fewer, units), degrees)
     known = variance > (_NOTHING * np.maximum(largest, 1e-150)) ** 2
-    return Means(estimate, np.sqrt(np.where(known, variance, np.nan)), np.where(known, degrees, np.nan))
+    return Means(value, np.sqrt(np.where(known, variance, np.nan)), np.where(known, degrees, np.nan))
 
 
 def crossed_mean(differences: ArrayLike, prior: Prior | None = None) -> CrossedMean:
     """Mean of paired differences, shape (S, P), with both seeds and prompts as samples (`crossed_means` of one array).
 
     With one prompt column (a figure per seed, such as the reward at a matched KL) it is the t interval over seeds.
+    ValueError for another shape, or values that are not finite.
     """
     d = np.asarray(differences, dtype=float)
-    if d.ndim != 2:
-        raise ValueError(f"crossed_mean: shape {d.shape}; give one row per seed, one column per prompt")
+    if d.ndim != 2 or not np.isfinite(d).all():
+        raise ValueError(f"crossed_mean: shape {d.shape}; give finite values, one row per seed, one column per prompt")
     seeds, prompts = d.shape
     if d.size == 0:
-        return CrossedMean(None, None, None, seeds, prompts, "no seed and prompt that both sides finished")
+        return without_spread(nan, seeds, prompts, "no seed and prompt that both sides finished")
     centre = float(d.mean())
     if seeds < 2:
-        return CrossedMean(centre, None, None, seeds, prompts, "one seed: the spread over seeds cannot be estimated")
-    squares = None if prompts == 1 else mean_squares(d)
+        return without_spread(centre, seeds, prompts, "one seed: the spread over seeds cannot be estimated")
     found = crossed_means(d, prior)
     if not np.isfinite(found.stderr):
-        return CrossedMean(centre, None, None, seeds, prompts, "all differences are equal; no interval")
+        return without_spread(centre, seeds, prompts, "all differences are equal; no interval")
     few = f"only {seeds} seeds" if seeds < 5 else None
+    squares = None if prompts == 1 else mean_squares(d)
     own = CrossedMean(centre, float(found.stderr), float(found.degrees), seeds, prompts, few, squares)
     if prior is None or not prior.degrees > 0:
         return own
@@ -225,47 +217,41 @@ def studentised_sign_flip(differences: ArrayLike, seed: int = 0) -> Test:
     """
     d = np.asarray(differences, dtype=float)
     name = "studentised sign-flip over seeds"
-    if d.ndim != 2 or len(d) < 2 or d.size == 0:
-        return Test(None, name, d.size, len(d), note="cannot be computed with fewer than two seeds")
+    if len(d) < 2 or d.size == 0:
+        return outcome(None, name, d.size, len(d), note="cannot be computed with fewer than two seeds")
     seeds, exact = len(d), len(d) <= 10
-    if exact:
-        signs = 2.0 * (np.arange(2**seeds)[:, None] >> np.arange(seeds) & 1) - 1
-    else:
-        drawn = np.random.default_rng(seed).integers(0, 2, (FLIPS, seeds)) * 2.0 - 1
-        signs = np.concatenate([np.ones((1, seeds)), drawn])
     own = crossed_means(d)
     if not np.isfinite(own.stderr):
-        return Test(1.0 if not d.any() else None, name, d.shape[1], seeds, note="the differences do not vary")
+        return outcome(None if d.any() else 1.0, name, d.shape[1], seeds, note="the differences do not vary")
+    signs = 2.0 * (np.arange(2**seeds)[:, None] >> np.arange(seeds) & 1) - 1 if exact else np.ones((1, seeds))
+    if not exact:
+        drawn = np.random.default_rng(seed).integers(0, 2, (FLIPS, seeds)) * 2.0 - 1
+        signs = np.concatenate([signs, drawn])
     flipped = [crossed_means(part[:, :, None] * d) for part in np.array_split(signs, max(1, len(signs) // 64))]
-    t = np.concatenate([np.abs(np.nan_to_num(m.estimate / m.stderr, nan=0.0)) for m in flipped])
-    p = float((t >= abs(float(own.estimate / own.stderr)) * (1 - 1e-9)).mean())
-    return Test(p, name, d.shape[1], seeds, 2.0 ** (1 - seeds) if exact else 1 / (FLIPS + 1))
+    t = np.concatenate([np.abs(np.nan_to_num(m.value / m.stderr, nan=0.0)) for m in flipped])
+    p = float((t >= abs(float(own.value / own.stderr)) * (1 - 1e-9)).mean())
+    return outcome(p, name, d.shape[1], seeds, 1 / len(signs) * (2 if exact else 1))
 
 
 # Hierarchical bootstrap: seeds resampled, then one sample of items shared by all methods.
 
 
-def hierarchical_means(values: ArrayLike, replicates: int = 10_000, seed: int = 0) -> NDArray[np.float64]:
+@lru_cache(maxsize=4)
+def _resampled(count: int, replicates: int, seed: int) -> Floats:
+    """Share that each of so many units has in each replicate, shape (replicates, count); many comparisons share them."""
+    drawn = np.random.default_rng([seed, count]).multinomial(count, np.full(count, 1 / count), replicates)
+    return np.asarray(drawn / count)
+
+
+def hierarchical_means(values: ArrayLike, replicates: int = 10_000, seed: int = 0) -> Floats:
     """Bootstrap means, shape (methods, replicates), of values with shape (methods, seeds, items).
 
     Items are crossed with seeds and methods, so each replicate draws one multiset of seeds and one of items and uses
     them for every method: differences between rows are paired.
     """
     x = np.asarray(values, dtype=float)
-    if x.ndim != 3:
-        raise ValueError(f"hierarchical_means: values must have shape (methods, seeds, items), got {x.shape}")
-    methods, seeds, items = x.shape
-    if min(x.shape) == 0 or not np.isfinite(x).all():
-        raise ValueError("hierarchical_means: values must be finite and non-empty; keep shared seeds and items only")
-    out = np.empty((methods, replicates))
-    flat = x.reshape(methods * seeds, items)
-    start = 0
-    for seed_weight, item_weight in crossed_weights(seeds, items, replicates, seed):
-        size = len(seed_weight)
-        per_seed = (flat @ item_weight.T).reshape(methods, seeds, size)
-        out[:, start : start + size] = np.einsum("msr,rs->mr", per_seed, seed_weight)
-        start += size
-    return out
+    by_seed, by_item = (_resampled(count, replicates, seed + axis) for axis, count in enumerate(x.shape[1:]))
+    return np.asarray(np.einsum("msr,rs->mr", x @ by_item.T, by_seed))
 
 
 def hierarchical_difference(
@@ -275,19 +261,16 @@ def hierarchical_difference(
 
     Labelled indicative below five seeds: with S=3 there are only 10 distinct seed multisets.
     """
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    d = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     name = f"hierarchical bootstrap over seeds and items ({replicates} draws)"
-    if x.shape != y.shape or x.ndim != 2:
-        raise ValueError(f"hierarchical_difference: shapes {x.shape} and {y.shape}; give two (seeds, items) arrays")
-    seeds, items = x.shape
+    seeds, items = d.shape
     if seeds < 2 or items < 2:
         return undefined(name, items, "fewer than two seeds or items to resample", seeds)
-    means = hierarchical_means((x - y)[None], replicates, seed)[0]
+    means = hierarchical_means(d[None], replicates, seed)[0]
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     multisets = comb(2 * seeds - 1, seeds)
     note = f"indicative: {seeds} seeds give {multisets} distinct seed multisets" if seeds < 5 else None
-    error = float(means.std(ddof=1))
-    return Estimate(float((x - y).mean()), float(low), float(high), name, items, seeds, error, confidence, note)
+    return estimated(float(d.mean()), low, high, name, items, seeds, float(means.std(ddof=1)), confidence, note)
 
 
 # Does a paired difference change with a property of the prompt? Slope over prompts, with seeds and prompts as samples.
@@ -296,7 +279,7 @@ def hierarchical_difference(
 FEWEST_PROMPTS = 10
 
 
-def slope_influence(differences: ArrayLike, covariate: ArrayLike) -> NDArray[np.float64]:
+def slope_influence(differences: ArrayLike, covariate: ArrayLike) -> Floats:
     """Cells whose mean is the slope of the differences, shape (S, P), on the covariate, shape (P,), in its own unit.
 
     slope_s + x_p e_sp / (1 - h_p) / mean(x^2), x centred, e the residuals of each seed's own line and h the leverage of the
@@ -305,20 +288,13 @@ def slope_influence(differences: ArrayLike, covariate: ArrayLike) -> NDArray[np.
     extreme prompts would make it too small (HC3, MacKinnon and White 1985).
     """
     d, x = np.asarray(differences, dtype=float), np.asarray(covariate, dtype=float)
-    if d.ndim != 2 or x.shape != (d.shape[1],) or not np.isfinite(d).all() or not np.isfinite(x).all():
-        raise ValueError(
-            f"slope_influence: shapes {d.shape} and {x.shape}; give finite (seeds, prompts) and (prompts,)"
-        )
     x = x - x.mean()
     square = float(x @ x)
-    if not square > 0:
-        raise ValueError("slope_influence: the covariate does not vary")
     centred = d - d.mean(axis=1, keepdims=True)
     slopes = (centred @ x / square)[:, None]
     leverage = 1 / x.size + x**2 / square
     parts = x * (centred - slopes * x) / np.maximum(1 - leverage, 1e-12) * (x.size / square)
-    cells: NDArray[np.float64] = slopes + parts - parts.mean(axis=1, keepdims=True)
-    return cells
+    return np.asarray(slopes + parts - parts.mean(axis=1, keepdims=True))
 
 
 def interaction(differences: ArrayLike, covariate: ArrayLike) -> tuple[CrossedMean, Estimate]:
@@ -329,15 +305,19 @@ def interaction(differences: ArrayLike, covariate: ArrayLike) -> tuple[CrossedMe
     d, x = np.asarray(differences, dtype=float), np.asarray(covariate, dtype=float)
     if d.size == 0 or x.size < FEWEST_PROMPTS or np.ptp(x) == 0:
         why = "the covariate does not vary" if x.size >= FEWEST_PROMPTS else f"fewer than {FEWEST_PROMPTS} prompts"
-        nothing = CrossedMean(None, None, None, d.shape[0], d.shape[1], why)
+        nothing = without_spread(nan, len(d), x.size, why)
         return nothing, nothing.interval()
     cells = slope_influence(d, x)
     mean = crossed_mean(cells)
-    if mean.degrees is not None:
-        # The slope rests on the prompts far from the mean: so many of equal weight (Bell and McCaffrey 2002, in spirit).
-        apart = (x - x.mean()) ** 2
-        mean = replace(mean, degrees=min(mean.degrees, float(apart.sum() ** 2 / (apart @ apart))))
-    if mean.seeds == 1 and np.ptp(cells) > 0:
-        only = mean_interval(cells[0])
-        return mean, replace(only, seeds=1, note="one seed: over its prompts only, it says nothing of another seed")
-    return mean, mean.interval()
+    # The slope rests on the prompts far from the mean: so many of equal weight (Bell and McCaffrey 2002, in spirit).
+    apart = (x - x.mean()) ** 2
+    mean = replace(mean, degrees=min(mean.degrees, float(apart.sum() ** 2 / (apart @ apart))))
+    return mean, interval_of(mean, cells)
+
+
+def interval_of(mean: CrossedMean, cells: Floats) -> Estimate:
+    """The crossed interval; of one seed, the interval over its prompts, which says nothing of another seed."""
+    if mean.seeds > 1 or cells.size < 2 or np.ptp(cells) == 0:
+        return mean.interval()
+    note = "one seed: over its prompts only, it says nothing of another seed"
+    return mean_interval(cells[0]).model_copy(update={"seeds": 1, "note": note})

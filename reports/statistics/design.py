@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,8 +50,6 @@ def components(squares: Sequence[MeanSquares], bound: float = 0.8) -> tuple[Spre
     every mean square at its upper confidence bound, with the degrees of freedom of one comparison (they share a
     baseline): two or three pilot seeds can look alike by luck.
     """
-    if len({(s.seeds, s.prompts) for s in squares}) != 1:
-        raise ValueError("components: give comparisons with the same numbers of seeds and prompts")
     seeds, prompts = squares[0].seeds, squares[0].prompts
     names = ("seed", "prompt", "residual")
     units = {"seed": seeds - 1, "prompt": prompts - 1, "residual": (seeds - 1) * (prompts - 1)}
@@ -68,8 +66,6 @@ def components(squares: Sequence[MeanSquares], bound: float = 0.8) -> tuple[Spre
 
 def expected_squares(spread: Spread, seeds: int, prompts: int) -> MeanSquares:
     """Mean squares a design gives on average: what its interval will be made from."""
-    if seeds < 2 or prompts < 2:
-        raise ValueError(f"a design of {seeds} seed(s) and {prompts} prompt(s); at least 2 of each are needed")
     rest = spread.residual**2
     return MeanSquares(prompts * spread.seed**2 + rest, seeds * spread.prompt**2 + rest, rest, seeds, prompts)
 
@@ -96,21 +92,30 @@ def needed(
 ) -> int | None:
     """Smallest number of seeds (given `prompts`) or prompts (given `seeds`) that finds `effect` with chance `wanted`.
 
-    None where no number up to `limit` does: the other number is then the one to raise.
+    None where no number up to `limit` does: the other number is then the one to raise. ValueError for both or neither given.
     """
     if (seeds is None) == (prompts is None):
         raise ValueError("needed: give either seeds or prompts; the other is what is asked for")
 
     def enough(count: int) -> bool:
-        design = (count, prompts) if prompts is not None else (seeds, count)
-        return power(spread, effect, *design, alpha) >= wanted  # type: ignore[arg-type]
+        return power(spread, effect, seeds or count, prompts or count, alpha) >= wanted
 
-    low, high = least - 1, max(least, 2)
+    return _smallest(enough, least, max(least, 2), 2.0, limit)
+
+
+def _smallest(
+    enough: Callable[[int], bool], least: int, start: int, growth: float, limit: int, share: float = 0.0
+) -> int | None:
+    """Smallest count from `least` on that is enough, to a share of itself; None where none up to `limit` is.
+
+    Tries `start`, larger ones by `growth`, and then halves what lies between.
+    """
+    low, high = least - 1, start
     while not enough(high):
-        low, high = high, high * 2
+        low, high = high, math.ceil(high * growth)
         if high > limit:
             return None
-    while high - low > 1:
+    while high - low > max(1, share * high):
         middle = (low + high) // 2
         low, high = (low, middle) if middle >= 2 and enough(middle) else (middle, high)
     return high
@@ -126,15 +131,11 @@ DETECTION = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.80))
 def minimum_detectable_effect(stderr: float, degrees: float | None = None) -> float:
     """Smallest true difference found in 80 % of repetitions at two-sided .05: 2.8016 * SE.
 
-    With few units the standard error is itself a guess: give the degrees of freedom (seeds minus one) and the t
+    With few units the standard error is itself a guess: give the degrees of freedom (seeds minus one, at least 1) and the t
     quantiles replace the normal ones (14.1 * SE for two seeds).
     """
-    if not stderr >= 0:
-        raise ValueError(f"minimum_detectable_effect: standard error {stderr} must be at least 0")
     if degrees is None:
         return DETECTION * stderr
-    if degrees < 1:
-        raise ValueError(f"minimum_detectable_effect: {degrees} degrees of freedom; at least two units are needed")
     return float(special.stdtrit(degrees, 0.975) + special.stdtrit(degrees, 0.80)) * stderr
 
 
@@ -227,7 +228,7 @@ class SimulatedDesign:
         return float(np.concatenate(hits).mean()), float(np.concatenate(used).mean())
 
     def detectable(self, wanted: float = 0.8) -> float | None:
-        """Smallest effect found with chance `wanted`; None below LEAST_SEEDS seeds, where nothing is judged."""
+        """Smallest effect found with chance `wanted`, to a thousandth; None below LEAST_SEEDS seeds, where nothing is judged."""
         if self.looks[-1] < LEAST_SEEDS:
             return None
         low, high = 0.0, 1e-6
@@ -265,22 +266,10 @@ def simulated_needed(
         return guess
 
     def enough(count: int) -> bool:
-        shape = ([seeds], count) if seeds is not None else ([count], prompts)
-        return SimulatedDesign(spread, *shape, rivals=rivals, draws=draws).found(effect)[0] >= wanted  # type: ignore[arg-type]
+        design = SimulatedDesign(spread, [seeds or count], prompts or count, rivals=rivals, draws=draws)
+        return design.found(effect)[0] >= wanted
 
-    low, high = least - 1, guess
-    while not enough(high):
-        low, high = high, math.ceil(high * 1.25)
-        if high > limit:
-            return None
-    if low < least:
-        low = max(least - 1, math.floor(high / 1.25))
-        while low >= least and enough(low):
-            low, high = max(least - 1, math.floor(low / 1.25)), low
-    while high - low > max(1, high // 50):
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return _smallest(enough, least, guess, 1.25, limit, 0.02)
 
 
 def _sizes(total: int, most: int) -> list[int]:

@@ -11,7 +11,7 @@ the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,9 +62,9 @@ class Comparison(Protocol):
     @property
     def seeds(self) -> int: ...
 
-    def p_above(self, null: float = 0.0) -> float | Floats | None: ...
+    def p_above(self, null: float = 0.0) -> float | Floats: ...
 
-    def p_below(self, null: float = 0.0) -> float | Floats | None: ...
+    def p_below(self, null: float = 0.0) -> float | Floats: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +115,8 @@ class Ruling:
         return list(WORDS)[int(self.index)]
 
 
-def _known(p: float | Floats | None) -> Floats:
-    values = np.asarray(np.nan if p is None else p, dtype=float)
-    return np.where(np.isfinite(values), values, 1.0)
+def _known(p: float | Floats) -> Floats:
+    return np.nan_to_num(np.asarray(p, dtype=float), nan=1.0)
 
 
 def word_of(p: dict[str, Floats], alpha: float = ALPHA) -> NDArray[np.int64]:
@@ -151,17 +150,26 @@ def judge_family(
         one = _known(comparison.p_above(null) if side == "above" else comparison.p_below(null))
         return np.minimum(1.0, 2 * (one if look is None else look.overall(one)))
 
-    def every(side: str, null: float, claim: Claimed) -> Floats:
-        found = [two_sided(c, side, null) for c in claim.needs]
-        return np.asarray(np.maximum.reduce(np.broadcast_arrays(*found)))
+    def joined(how: np.ufunc, found: Iterable[Floats]) -> Floats:
+        """The largest or the smallest of p-values of one shape or none."""
+        return np.asarray(how.reduce(np.broadcast_arrays(*found)))
 
     rungs: dict[Hashable, list[int]] = {}
     for place, claim in enumerate(claims):
         rungs.setdefault(claim.ladder, []).append(place)
-    support: dict[str, list[Floats]] = {}
+    support: dict[str, dict[int, Floats]] = {}
     for word in ("better", "better by more than m"):
-        raw = [every("above", c.margin if word != "better" else 0.0, c) for c in claims]
-        support[word] = _laddered(raw, list(rungs.values())) if declared else benjamini_hochberg_arrays(raw)
+        nulls = [0.0 if word == "better" else claim.margin for claim in claims]
+        raw = [
+            joined(np.maximum, [two_sided(c, "above", null) for c in claim.needs])
+            for claim, null in zip(claims, nulls, strict=True)
+        ]
+        if declared:
+            ladders = closed_ladders([[raw[i] for i in places] for places in rungs.values()])
+            pairs = zip(rungs.values(), ladders, strict=True)
+            support[word] = {i: p for places, found in pairs for i, p in zip(places, found, strict=True)}
+        else:
+            support[word] = dict(enumerate(benjamini_hochberg_arrays(raw)))
     # Each comparison once, at the widest margin that any claim asks of it.
     margins: dict[int, float] = {}
     by_id: dict[int, Comparison | None] = {}
@@ -170,38 +178,20 @@ def judge_family(
             margins[id(c)] = max(margins.get(id(c), 0.0), claim.margin) if c is not None else 0.0
             by_id[id(c)] = c
     adjust = holm_arrays if declared else benjamini_hochberg_arrays
-    worse = dict(zip(by_id, adjust([two_sided(c, "below", 0.0) for c in by_id.values()]), strict=True))
+    below = [two_sided(c, "below", 0.0) for c in by_id.values()]
     inside = [
-        np.maximum(two_sided(c, "above", -margins[i]), two_sided(c, "below", margins[i]))
-        if margins[i] > 0
-        else np.asarray(1.0)
+        np.maximum(two_sided(c, "above", -margins[i]), two_sided(c, "below", margins[i]) if margins[i] > 0 else 1.0)
         for i, c in by_id.items()
     ]
-    same = dict(zip(by_id, adjust(inside), strict=True))
+    against = {name: dict(zip(by_id, adjust(p), strict=True)) for name, p in (("worse", below), ("equivalent", inside))}
     rulings = []
     for place, claim in enumerate(claims):
-        p = {word: values[place] for word, values in support.items()}
-        p["worse"] = _any(worse, claim.needs)
-        p["equivalent"] = _any(same, claim.needs)
-        if claim.margin == 0:
-            del p["better by more than m"]
-        shape = np.broadcast_shapes(*(v.shape for v in p.values()))
-        p = {word: np.broadcast_to(v, shape) for word, v in p.items()}
+        p = {word: values[place] for word, values in support.items() if word == "better" or claim.margin > 0}
+        p |= {name: joined(np.minimum, [found[id(c)] for c in claim.needs]) for name, found in against.items()}
+        p = dict(zip(p, np.broadcast_arrays(*p.values()), strict=True))
         testable = all(c is not None and c.seeds >= LEAST_SEEDS for c in claim.needs)
         rulings.append(Ruling(word_of(p, alpha), p, testable))
     return rulings
-
-
-def _laddered(raw: Sequence[Floats], ladders: Sequence[Sequence[int]]) -> list[Floats]:
-    adjusted = list(raw)
-    for places, found in zip(ladders, closed_ladders([[raw[i] for i in places] for places in ladders]), strict=True):
-        for i, p in zip(places, found, strict=True):
-            adjusted[i] = p
-    return adjusted
-
-
-def _any(adjusted: dict[int, Floats], needs: Sequence[Comparison | None]) -> Floats:
-    return np.asarray(np.minimum.reduce(np.broadcast_arrays(*(adjusted[id(c)] for c in needs))))
 
 
 def with_failures(
@@ -261,32 +251,29 @@ def compare_arms(scores: Mapping[str, Floats], asserted: Sequence[Asserted], mod
         lent = prior(levels, place[first], place[second], difference.shape[-1]) if moderated else None
         return crossed_means(difference, lent)
 
-    made: dict[tuple[str, str, bool], Comparison] = {}
-
     def means(pairs: Sequence[Sequence[tuple[tuple[str, int], tuple[str, int]]]]) -> Means:
         table = [[compared(first, second) for first, second in row] for row in pairs]
         stacked = [
             np.stack([np.stack([getattr(m, key) for m in row], axis=-1) for row in table], axis=-2)
-            for key in ("estimate", "stderr", "degrees")
+            for key in ("value", "stderr", "degrees")
         ]
         return Means(*stacked)
 
+    made: dict[tuple[str, str], Paid] = {}
     claims = []
     for claim in asserted:
         own, seeds = scores[claim.method].shape[-3], scores[claim.method].shape[-2]
-        baseline = claim.others[0]
-        theirs = range(scores[baseline].shape[-3])
-        key = (claim.method, baseline, True)
-        if key not in made:
+        baseline, *controls = claim.others
+        if (claim.method, baseline) not in made:
+            theirs = range(scores[baseline].shape[-3])
             found = means([[((claim.method, i), (baseline, j)) for j in theirs] for i in range(own)])
             row = np.nan_to_num(found.p_above(), nan=1.0).max(axis=-1).argmin(axis=-1)
-            made[key] = Paid(found, seeds, row)
-        first = made[key]
-        assert isinstance(first, Paid)
-        for other in claim.others[1:]:
-            if (claim.method, other, False) not in made:
-                controls = means([[((claim.method, i), (other, i))] for i in range(own)])
-                made[claim.method, other, False] = Paid(controls, seeds, first.row)
-        needs = (first, *(made[claim.method, other, False] for other in claim.others[1:]))
+            made[claim.method, baseline] = Paid(found, seeds, row)
+        first = made[claim.method, baseline]
+        for other in controls:
+            if (claim.method, other) not in made:
+                paired = means([[((claim.method, i), (other, i))] for i in range(own)])
+                made[claim.method, other] = Paid(paired, seeds, first.row)
+        needs = tuple(made[claim.method, other] for other in claim.others)
         claims.append(Claimed((claim.method, baseline), needs, claim.margin))
     return claims

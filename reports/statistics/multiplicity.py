@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import optimize, special, stats
+
+from reports.schema.base import Adjusted, AdjustedP, Test
 
 Floats = NDArray[np.float64]
 
@@ -19,47 +22,6 @@ LEAST_SEEDS = 5
 
 # Adjusted p-values: Holm for declared comparisons, Benjamini-Hochberg for exploratory ones. A test that could not be made
 # stays None and counts as p = 1: what happens in the data does not make the family smaller.
-
-
-def _adjust(p: Floats, step_down: bool) -> Floats:
-    """Adjusted p-values of tests along the first axis, shape (tests, ...)."""
-    order, m = np.argsort(p, axis=0, kind="stable"), len(p)
-    ranked = np.take_along_axis(p, order, axis=0)
-    place = np.arange(m).reshape(m, *[1] * (p.ndim - 1))
-    if step_down:
-        steps = np.maximum.accumulate(ranked * (m - place), axis=0)
-    else:
-        steps = np.minimum.accumulate((ranked * m / (place + 1))[::-1], axis=0)[::-1]
-    adjusted = np.empty(p.shape)
-    np.put_along_axis(adjusted, order, np.minimum(steps, 1.0), axis=0)
-    return adjusted
-
-
-def _adjusted(p_values: Sequence[float | None], step_down: bool) -> list[float | None]:
-    p = np.array([1.0 if v is None else v for v in p_values], dtype=float)
-    if ((p < 0) | (p > 1) | ~np.isfinite(p)).any():
-        raise ValueError("p-values must be between 0 and 1")
-    return [None if v is None else float(a) for v, a in zip(p_values, _adjust(p, step_down), strict=True)]
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjusted p-values (family-wise error), in the order given."""
-    return _adjusted(p_values, step_down=True)
-
-
-def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
-    """Benjamini-Hochberg adjusted p-values (false discovery rate), in the order given."""
-    return _adjusted(p_values, step_down=False)
-
-
-def holm_arrays(p: Sequence[ArrayLike]) -> list[Floats]:
-    """`holm` of many families at once: one array of p-values per test, the same shape each."""
-    return list(_adjust(np.stack(np.broadcast_arrays(*p)).astype(float), step_down=True))
-
-
-def benjamini_hochberg_arrays(p: Sequence[ArrayLike]) -> list[Floats]:
-    """`benjamini_hochberg` of many families at once: one array of p-values per test, the same shape each."""
-    return list(_adjust(np.stack(np.broadcast_arrays(*p)).astype(float), step_down=False))
 
 
 def closed_ladders(ladders: Sequence[Sequence[ArrayLike]]) -> list[list[Floats]]:
@@ -83,6 +45,37 @@ def closed_ladders(ladders: Sequence[Sequence[ArrayLike]]) -> list[list[Floats]]
     return found
 
 
+def holm_arrays(p: Sequence[ArrayLike]) -> list[Floats]:
+    """`holm` of many families at once: one array of p-values per test, the same shape each."""
+    return [rungs[0] for rungs in closed_ladders([[one] for one in np.broadcast_arrays(*p)])]
+
+
+def benjamini_hochberg_arrays(p: Sequence[ArrayLike]) -> list[Floats]:
+    """`benjamini_hochberg` of many families at once: one array of p-values per test, the same shape each."""
+    return (
+        list(stats.false_discovery_control(np.stack(np.broadcast_arrays(*p)).astype(float), axis=0)) if len(p) else []
+    )
+
+
+def _listed(
+    p_values: Sequence[float | None], correct: Callable[[Sequence[ArrayLike]], list[Floats]]
+) -> list[float | None]:
+    p = np.array([1.0 if v is None else v for v in p_values], dtype=float)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p-values must be between 0 and 1")
+    return [None if v is None else float(a) for v, a in zip(p_values, correct(p), strict=True)]  # type: ignore[arg-type]
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjusted p-values (family-wise error), in the order given."""
+    return _listed(p_values, holm_arrays)
+
+
+def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
+    """Benjamini-Hochberg adjusted p-values (false discovery rate), in the order given."""
+    return _listed(p_values, benjamini_hochberg_arrays)
+
+
 # Declared looks: the data are judged at several numbers of seeds, and the level is spent over them (Lan and DeMets 1983).
 
 
@@ -99,7 +92,8 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(160)
 _ALPHAS = np.concatenate([np.logspace(-9, -3, 13), np.logspace(-2.8, np.log10(0.5), 24)])
 
 
-def look_levels(looks: Sequence[int], alpha: float, spending: str = "pocock") -> list[float]:
+@lru_cache(maxsize=512)
+def look_levels(looks: tuple[int, ...], alpha: float, spending: str = "pocock") -> tuple[float, ...]:
     """One-sided level of the test at each look, which together reject a true null with chance `alpha`.
 
     `looks`: numbers of seeds, rising. Boundaries of a normal statistic with independent increments, by numerical
@@ -113,16 +107,9 @@ def look_levels(looks: Sequence[int], alpha: float, spending: str = "pocock") ->
         raise ValueError(f"spending is {spending!r}; known: {', '.join(SPENDING)}")
     if not looks or list(looks) != sorted(set(looks)) or looks[0] < 1:
         raise ValueError(f"looks are {list(looks)}; give rising numbers of seeds")
-    return list(_levels(tuple(looks), alpha, spending))
-
-
-@lru_cache(maxsize=512)
-def _levels(looks: tuple[int, ...], alpha: float, spending: str) -> tuple[float, ...]:
     spent, time, levels = 0.0, 0.0, []
-    nodes, density = (
-        np.zeros(1),
-        np.ones(1),
-    )  # of the statistic times the root of its information share, not yet stopped
+    # of the statistic times the root of its information share, not yet stopped
+    nodes, density = np.zeros(1), np.ones(1)
     for seeds in looks:
         share = seeds / looks[-1]
         room, step = SPENDING[spending](alpha, share) - spent, math.sqrt(share - time)
@@ -153,7 +140,6 @@ class Look:
     def __post_init__(self) -> None:
         if self.seeds not in self.planned:
             raise ValueError(f"{self.seeds} seeds is none of the planned looks {list(self.planned)}")
-        look_levels(self.planned, 0.05, self.spending)
 
     def overall(self, p: ArrayLike) -> Floats:
         """The one-sided level of the whole plan at which a one-sided p of this look just rejects.
@@ -161,9 +147,35 @@ class Look:
         Compared with any level, or passed on to Holm, in the place of p (Jennison and Turnbull's repeated p-value).
         """
         place = self.planned.index(self.seeds)
-        here = np.array([_levels(self.planned, float(a), self.spending)[place] for a in _ALPHAS])
+        here = np.array([look_levels(self.planned, float(a), self.spending)[place] for a in _ALPHAS])
         values = np.maximum(np.asarray(p, dtype=float), 1e-300)
         logs = np.interp(np.log(values), np.log(here), np.log(_ALPHAS))
         below = values < here[0]  # a p this small is charged in proportion
         found = np.where(below, values * _ALPHAS[0] / here[0], np.exp(logs))
         return np.where(values > here[-1], 1.0, np.maximum(found, np.asarray(p, dtype=float)))
+
+
+# p-values corrected together.
+
+
+R = TypeVar("R", bound=Adjusted)
+#: Stands in a row until the tests of all rows are known.
+UNCORRECTED = AdjustedP(value=None, method="uncorrected", family_size=0, reason="not corrected yet")
+
+
+def corrected(
+    tests: Sequence[Test],
+    correct: Callable[[list[float | None]], list[float | None]] = benjamini_hochberg,
+    method: str = "Benjamini-Hochberg",
+) -> list[AdjustedP]:
+    """The p-values of one family after correction; a test without one keeps its place in the family and says why."""
+    values = correct([test.p_value for test in tests])
+    return [
+        AdjustedP(value=p, method=method, family_size=len(values), reason=test.reason if p is None else None)
+        for test, p in zip(tests, values, strict=True)
+    ]
+
+
+def with_corrected(rows: Sequence[R], tests: Sequence[Test]) -> list[R]:
+    """The rows, which stand for one family of tests, with their `adjusted_p`."""
+    return [row.model_copy(update={"adjusted_p": p}) for row, p in zip(rows, corrected(tests), strict=True)]

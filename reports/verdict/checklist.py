@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from reports.compare.contamination import contamination_sentence
+from reports.compare.on_record import contamination_sentence
 from reports.runs.arms import Arm
 from reports.runs.records import MatrixData
 from reports.schema import Check, Summary
 from reports.schema.base import Adjusted
-from reports.schema.tables import AtEqual
+from reports.schema.metrics import AtEqual
 
 CONTROLS = ("matched_mean", "permuted")
 
@@ -44,25 +44,21 @@ def _sensitive(summary: Summary) -> Check:
 
 def _budget(arms: Sequence[Arm]) -> Check:
     settings = Counter(a.method for a in arms if not a.is_control)  # a control follows its method and is not tuned
-    equal = len(set(settings.values())) <= 1
-    shown = f"settings tried: {_listed(settings)}" if settings else "no methods"
-    return _check("Equal tuning budget", equal if settings else None, shown)
+    equal = len(set(settings.values())) == 1 if settings else None
+    return _check("Equal tuning budget", equal, f"settings tried: {_listed(settings)}")
 
 
 def _baseline_grid(arms: Sequence[Arm], baseline: Arm | None) -> Check:
     name = "Best baseline setting inside its grid"
-    if baseline is None:
-        return _check(name, None, "no baseline")
-    family = [a for a in arms if a.method == baseline.method]
-    tried = len(family)
-    if tried < 3:
-        few = f"the baseline was tried at {tried} setting(s); at least 3, so that the best one is not at the edge"
-        return _check(name, None, few)
+    family = [a for a in arms if baseline is not None and a.method == baseline.method]
+    if baseline is None or len(family) < 3:
+        few = f"the baseline was tried at {len(family)} setting(s); at least 3, so that the best one is not at the edge"
+        return _check(name, None, few if baseline else "no baseline")
     for key, best in baseline.settings.items():
         values = sorted({v for a in family if isinstance(v := a.settings.get(key), (int, float))})
         if len(values) > 1 and best in (values[0], values[-1]):
             return _check(name, False, f"the best {key} is {best:g}, an edge of {values[0]:g}..{values[-1]:g}")
-    return _check(name, True, f"{baseline.label} is inside the grid of {tried} settings")
+    return _check(name, True, f"{baseline.label} is inside the grid of {len(family)} settings")
 
 
 def _disjoint(matrix: MatrixData, summary: Summary) -> Check:

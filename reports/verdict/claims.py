@@ -112,12 +112,10 @@ def parse_claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
         where = f"claims[{number}]"
         if not isinstance(row, Mapping):
             raise ClaimError(f"{where} is {row!r}; it must be a mapping with {', '.join(known)}")
-        unknown = next((key for key in row if key not in known), None)
-        if unknown is not None:
-            raise ClaimError(f"{where}: unknown key {unknown!r}; known: {', '.join(known)}")
-        lacking = next((key for key in _TEXTS if key not in row), None)
-        if lacking is not None:
-            raise ClaimError(f"{where}: {lacking} is missing; add it")
+        if unknown := [key for key in row if key not in known]:
+            raise ClaimError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+        if lacking := [key for key in _TEXTS if key not in row]:
+            raise ClaimError(f"{where}: {lacking[0]} is missing; add it")
         claim = Claim(**row)
         if claim.name in claims:
             raise ClaimError(f"{where}: duplicate claim name {claim.name!r}; names must be unique")
@@ -143,12 +141,8 @@ def freeze(
     """The content of claims.json: the claims, the seeds, at which numbers of seeds they are looked at, the rest of the
     analysis plan (a text by key), the sha256 of all that, and the time (UTC, whole seconds). Without `seeds` any are taken as
     declared."""
-    hashed = {
-        "claims": [_row(claim) for claim in claims],
-        "seeds": list(seeds),
-        "looks": list(looks),
-        "plan": dict(plan or {}),
-    }
+    rest = {"seeds": list(seeds), "looks": list(looks), "plan": dict(plan or {})}
+    hashed = {"claims": [_row(claim) for claim in claims]} | rest
     return {"schema_version": SCHEMA_VERSION, "frozen": now(), "sha256": _hash(hashed), **hashed}
 
 
@@ -221,19 +215,9 @@ def verify(frozen: Mapping[str, Any], claims: Sequence[Claim]) -> list[str]:
         return [str(error)]
     old, new = {c.name: _row(c) for c in before}, {c.name: _row(c) for c in claims}
     when = f"the claims were frozen at {time.isoformat()}"
-    changed = {
-        name: ", ".join(
-            f"{key} {value!r} -> {new[name][key]!r}" for key, value in row.items() if value != new[name][key]
-        )
-        for name, row in old.items()
-        if name in new
-    }
-    return [
-        *(f"claim {name!r} was removed after {when}; it is judged as frozen" for name in old if name not in new),
-        *(f"claim {name!r} was added after {when}; it is exploratory" for name in new if name not in old),
-        *(
-            f"claim {name!r} was changed after {when} ({keys}); it is judged as frozen"
-            for name, keys in changed.items()
-            if keys
-        ),
-    ]
+    lines = [f"claim {name!r} was removed after {when}; it is judged as frozen" for name in old if name not in new]
+    lines += [f"claim {name!r} was added after {when}; it is exploratory" for name in new if name not in old]
+    for name in (name for name in old if name in new and old[name] != new[name]):
+        keys = [f"{k} {v!r} -> {new[name][k]!r}" for k, v in old[name].items() if v != new[name][k]]
+        lines.append(f"claim {name!r} was changed after {when} ({', '.join(keys)}); it is judged as frozen")
+    return lines

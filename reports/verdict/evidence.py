@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
 
-from reports.beta.drift import collapse_of
+from reports.beta.learned import collapse_of
 from reports.compare.comparison import Floats, Lend, MatchedKL, align, column, column_pairs, columns_of, paired_grid
 from reports.compare.grids import arm_grids, lender
 from reports.compare.tuning import cross_fitted
 from reports.runs.arms import CONTROL_RULES, Arm, arms
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, Scores
 from reports.statistics.best_settings import BestMean
-from reports.statistics.crossed import CrossedMean, crossed_mean
+from reports.statistics.crossed import CrossedMean, crossed_mean, without_spread
 from reports.statistics.family import Comparison, Weaker, failure_bounds
 from reports.statistics.intervals import group_columns, largest_failure_rate
 from reports.verdict.claims import Claim
@@ -62,7 +62,7 @@ class Evidence:
     failures: Sequence[str] = ()
 
 
-NOTHING = CrossedMean(None, None, None, 0, 0)
+NOTHING = without_spread(math.nan, 0, 0, "")
 
 
 def _find(all_arms: Sequence[Arm], name: str) -> list[Arm]:
@@ -147,7 +147,7 @@ class _Source:
             lent = None if second is None else self.lend(first.label, second.label, seeds, ids, values.shape[1])
             found = crossed_mean(self.sign * values, lent)
             bounds = self._bounds(first, second, reference) if _failed(first) | _failed(second) else None
-        return _Found(found, bounds, found.note if found.stderr is None else None, self.sign * values)
+        return _Found(found, bounds, found.note if math.isnan(found.stderr) else None, self.sign * values)
 
     def _bounds(
         self, first: Arm, second: Arm | None, reference: Scores | None
@@ -155,15 +155,12 @@ class _Source:
         """With the failed runs in. A seed that only one side has, the other's run having not failed, takes no part."""
         lost, gone = _failed(first), _failed(second)
         mine = {c.seed: c for c in columns_of(first.runs, self.benchmark, self.metric)}
+        theirs = {}
         if second is not None:
             theirs = {c.seed: c for c in columns_of(second.runs, self.benchmark, self.metric)}
-        else:
-            theirs = (
-                {}
-                if reference is None
-                else dict.fromkeys(mine | dict.fromkeys(lost), column(reference, self.metric, None))
-            )
-        seeds = [s for s in dict.fromkeys([*mine, *lost]) if (s in mine or s in lost) and (s in theirs or s in gone)]
+        elif reference is not None:
+            theirs = dict.fromkeys([*mine, *lost], column(reference, self.metric, None))
+        seeds = [s for s in dict.fromkeys([*mine, *lost]) if s in theirs or s in gone]
         there = [c for s in seeds for side in (mine, theirs) if (c := side.get(s)) is not None]
         ids, values = align([c.values for c in there]) if there else ([], np.empty((0, 0)))
         if not ids:
@@ -177,40 +174,39 @@ class _Source:
     def baseline(self, mine: Sequence[Arm], theirs: Sequence[Arm | None]) -> tuple[Contrast, int]:
         """Every setting of the method against every one of the baseline, and the place of the method's that shows most."""
         found = [[self.mean(a, b) for b in theirs] for a in mine]
-        reason = next((one.reason for row in found for one in row if one.reason is not None), None)
-        whole: list[CrossedMean | BestMean] = [*found[0][0].three]
-        row = at = 0
-        if len(mine) > 1 or len(theirs) > 1:
-            tables = [tuple(tuple(one.three[i] for one in line) for line in found) for i in range(3)]
-            row, at = BestMean(tables[0], None).picked()
-            estimate = self._estimate(mine, theirs, tables[0][row][at])
-            whole = [
-                BestMean(table, estimate if i == 0 else table[row][at].estimate, row) for i, table in enumerate(tables)
-            ]
-        second = theirs[at]
-        name = REFERENCE_ID if second is None else second.label
-        bounds = (whole[1], whole[2]) if any(one.bounds for line in found for one in line) else None
-        return Contrast("baseline", mine[row].label, name, whole[0], reason, bounds, found[row][at].cells), row
+        row, at = BestMean(tuple(tuple(one.mean for one in line) for line in found)).picked()
+        reason = next((one.reason for line in found for one in line if one.reason is not None), None)
+        contrast = _contrast("baseline", found, row, at, mine[row].label, theirs[at])
+        value = self._estimate(mine, theirs, found[row][at].mean)
+        mean = contrast.mean if isinstance(contrast.mean, CrossedMean) else replace(contrast.mean, value=value)
+        return replace(contrast, mean=mean, reason=reason, cells=found[row][at].cells), row
 
-    def _estimate(self, mine: Sequence[Arm], theirs: Sequence[Arm | None], picked: CrossedMean) -> float | None:
+    def _estimate(self, mine: Sequence[Arm], theirs: Sequence[Arm | None], picked: CrossedMean) -> float:
         """Cross-fitted where there are scores to choose on apart from those compared; else that of the picked pair."""
         if self.claim.at == "matched_kl" or None in theirs:
-            return picked.estimate
+            return picked.value
         sides = [arm_grids([a for a in side if a is not None], self.benchmark, self.metric) for side in (mine, theirs)]
         gap = cross_fitted(list(sides[0].values()), list(sides[1].values()), self.sign)
-        return picked.estimate if gap is None else gap
+        return picked.value if gap is None else gap
 
     def control(self, role: str, mine: Sequence[Arm], controls: Sequence[Arm | None], row: int) -> Contrast:
         """Each setting of the method against its own control (None: not run), judged at the setting in place `row`."""
         absent = _Found(NOTHING, None, "not run")
-        found = [absent if c is None else self.mean(a, c) for a, c in zip(mine, controls, strict=True)]
-        own, picked = controls[row], found[row]
-        whole: list[CrossedMean | BestMean] = [*picked.three]
-        if len(mine) > 1:
-            tables = [tuple((one.three[i],) for one in found) for i in range(3)]
-            whole = [BestMean(table, picked.three[i].estimate, row) for i, table in enumerate(tables)]
-        bounds = (whole[1], whole[2]) if any(one.bounds for one in found) else None
-        return Contrast(role, mine[row].label, role if own is None else own.label, whole[0], picked.reason, bounds)
+        found = [[absent if c is None else self.mean(a, c)] for a, c in zip(mine, controls, strict=True)]
+        return _contrast(role, found, row, 0, mine[row].label, controls[row])
+
+
+def _contrast(
+    role: str, found: Sequence[Sequence[_Found]], row: int, at: int, first: str, second: Arm | None
+) -> Contrast:
+    """The contrast of the settings of one side with those of the other, judged at the one in place `row` of the first."""
+    picked = found[row][at]
+    whole: list[CrossedMean | BestMean] = [*picked.three]
+    if len(found) > 1 or len(found[0]) > 1:
+        tables = [tuple(tuple(one.three[i] for one in line) for line in found) for i in range(3)]
+        whole = [BestMean(table, table[row][at].value, row) for table in tables]
+    bounds = (whole[1], whole[2]) if any(one.bounds for line in found for one in line) else None
+    return Contrast(role, first, REFERENCE_ID if second is None else second.label, whole[0], picked.reason, bounds)
 
 
 def gather(matrix: MatrixData, claim: Claim, matched_kl: MatchedKL | None = None, lend: Lend | None = None) -> Evidence:

@@ -1,24 +1,29 @@
-"""The table of the report: every method against the baseline on the primary metric, judged as claims are."""
+"""The table of the report, every method against the baseline on the primary metric, and the answer in one or two sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from statistics import fmean
 
-from reports.compare.comparison import MatchedKL, interval_of
+from reports.compare.comparison import MatchedKL, detectable
 from reports.compare.grids import arm_grids, lender
 from reports.runs.arms import Arm
 from reports.runs.records import REFERENCE_ID, MatrixData
-from reports.schema.base import AdjustedP, Estimate
-from reports.schema.metrics import Metric
-from reports.schema.tables import Frontiers
-from reports.schema.verdict import Inference, InferenceRow, Level
-from reports.statistics.crossed import CrossedMean
-from reports.statistics.design import LEAST_SEEDS, minimum_detectable_effect
+from reports.schema.base import AdjustedP, ClaimVerdict
+from reports.schema.metrics import Frontiers, Inferred, Metric
+from reports.schema.summary import Counts
+from reports.schema.verdict import Inference, InferenceRow, Level, OverReference
+from reports.statistics.crossed import CrossedMean, interval_of
+from reports.statistics.design import ALPHA, LEAST_SEEDS
+from reports.statistics.family import HELPS
 from reports.verdict.claims import Claim
 from reports.verdict.evidence import gather
 from reports.verdict.judged import Judged, judge
 from reports.verdict.sentences import attribution_text, to_settle
+
+# The table of the report: every method against the baseline on the primary metric, judged as claims are.
+
 
 _MODEL = (
     "paired differences with seeds and prompts as crossed samples (Satterthwaite t, the spread over seeds moderated over all "
@@ -69,7 +74,7 @@ def inference(
 
     at = about[0].claim.at if about else "matched_kl" if frontiers.comparisons else "final"
     found = family(at)
-    if not about and any(j.evidence.contrasts["baseline"].mean.stderr is None for j in found.values()):
+    if not about and any(isnan(j.evidence.contrasts["baseline"].mean.stderr) for j in found.values()):
         at, found = "final", family("final")
     levels = {row.label: row for row in _levels(all_arms, primary, frontiers)}
     rows = [
@@ -111,9 +116,6 @@ def _row(judged: Judged, control: bool, levels: dict[str, Level], claimed: bool,
     word = "undecided" if ruling.word == "equivalent" and not nulls_count else ruling.word
     p = min(ruling.p["better"], ruling.p["worse"]) if word == "undecided" else ruling.p[word]
     why = None if ruling.testable else contrast.reason or f"fewer than {LEAST_SEEDS} paired seeds"
-    detectable = None
-    if ruling.testable and mean.stderr is not None and mean.degrees is not None and mean.degrees >= 1:
-        detectable = minimum_detectable_effect(mean.stderr, mean.degrees)
     settle = to_settle(contrast, m)
     level = levels.get(contrast.first) or Level(label=contrast.first, score=None, kl=None, length=None)
     return InferenceRow(
@@ -122,7 +124,7 @@ def _row(judged: Judged, control: bool, levels: dict[str, Level], claimed: bool,
         against=contrast.second,
         control=control,
         declared=claimed and judged.declared,
-        difference=Estimate.from_result(shown),
+        difference=shown,
         seed_differences=[] if cells is None or not cells.size else [float(d) for d in cells.mean(axis=1)],
         adjusted_p=AdjustedP(
             value=float(p) if ruling.testable else None,
@@ -132,9 +134,114 @@ def _row(judged: Judged, control: bool, levels: dict[str, Level], claimed: bool,
         ),
         verdict=word,
         min_effect=m,
-        detectable=detectable,
+        detectable=detectable(mean).value if ruling.testable else None,
         seeds_needed=None if settle is None else settle.seeds,
         attribution=attribution_text(judged),
         failures=list(judged.evidence.failures),
         reason=contrast.reason or why,
     )
+
+
+# The verdict on one comparison, and the answer of the report: one or two sentences made from its table.
+
+
+#: Methods named one by one in a sentence.
+MOST_NAMES = 3
+#: Methods whose difference to the reference is said in the answer.
+MOST_OVER = 4
+_SMALL = ("No", "One", "Two", "Three", "Four", "Five")
+
+
+def verdict(found: Inferred, higher_is_better: bool, adjusted: AdjustedP) -> ClaimVerdict:
+    """The word for a difference without a smallest effect worth having: better, worse or undecided.
+
+    Takes LEAST_SEEDS paired seeds and a corrected p of at most ALPHA.
+    """
+    value, p = found.difference.value, adjusted.value
+    if not value or p is None or p > ALPHA or len(found.seed_differences) < LEAST_SEEDS:
+        return "undecided"
+    return "better" if (value > 0) == higher_is_better else "worse"
+
+
+def listed(names: Sequence[str], word: str) -> str:
+    """Names in a sentence, joined by `word`; of many, how many they are."""
+    if len(names) > MOST_NAMES:
+        return f"{'any' if word == 'or' else 'all'} of the {len(names)} methods"
+    return f"{', '.join(names[:-1])} {word} {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _shown(row: InferenceRow) -> str:
+    d = row.difference
+    span = "" if d.low is None else f" (95 % {d.low:+.3f} to {d.high:+.3f})"
+    return f"{row.label} {d.value:+.3f}{span}"
+
+
+def _found(rows: Sequence[InferenceRow]) -> list[str]:
+    """What is shown of the methods, a clause for each verdict but undecided."""
+    clauses = []
+    for word in ("better by more than m", "better", "worse", "equivalent"):
+        mine = [r for r in rows if r.verdict == word]
+        if not mine:
+            continue
+        against, m = mine[0].against, mine[0].min_effect
+        size = f" by more than {m:g}" if word == HELPS[0] else f" within {m:g}" if word == "equivalent" else ""
+        said = {"worse": "worse than", "equivalent": "equivalent to"}.get(word, "better than")
+        verb = "is" if len(mine) == 1 else "are"
+        names = listed([r.label for r in mine], "and")
+        clauses.append(f"{names} {verb} {said} {against}{size}: {', '.join(map(_shown, mine[:MOST_NAMES]))}")
+    return clauses
+
+
+def _first(found: Inference, counts: Counts) -> str:
+    """Whether a method beats the baseline."""
+    tested = [r for r in found.rows if not r.control]
+    known = [r for r in tested if r.difference.value is not None]
+    if counts.planned == 0:
+        return "The matrix has no runs, so there is nothing to compare."
+    if not tested:
+        return "No comparison is possible: the baseline, or a method to compare with it, is missing."
+    if not known:
+        return "No comparison could be made: no two finished runs were scored on the same prompts."
+    where = "At equal KL, " if found.at == "matched_kl" else ""
+    names, against = listed([r.label for r in known], "or"), known[0].against
+    if clauses := _found(known):
+        rest = [r.label for r in known if r.verdict == "undecided"]
+        tail = f"; {listed(rest, 'and')} {'is' if len(rest) == 1 else 'are'} undecided" if rest else ""
+        return f"{where}{'; '.join(clauses)}{tail}."
+    seeds = max(len(r.seed_differences) for r in known)
+    if seeds < LEAST_SEEDS:
+        few = f"{_SMALL[seeds]} seed{'s' * (seeds > 1)}"
+        return f"{few} cannot decide whether {names} is better than {against}: at least {_SMALL[LEAST_SEEDS].lower()} are needed."
+    lows = [r.difference.low for r in known if r.difference.low is not None]
+    highs = [r.difference.high for r in known if r.difference.high is not None]
+    span = f": differences from {min(lows):+.3f} to {max(highs):+.3f} remain possible" if lows and highs else ""
+    it = "it is" if where else "It is"
+    needed = max((r.seeds_needed or 0 for r in known), default=0)
+    ask = f"; about {needed} seeds would settle the most open one" if needed > seeds else ""
+    return f"{where}{it} undecided whether {names} is better than {against}{span}{ask}."
+
+
+def _over(over: Sequence[OverReference], higher_is_better: bool) -> str | None:
+    """Every method over the reference with its interval: whether training helped at all."""
+    known = [r for r in over if r.difference is not None]
+    if not known:
+        return None
+    ends = [r.ci_low if higher_is_better or r.ci_high is None else -r.ci_high for r in known]
+    spans = ("" if r.ci_low is None else f" ({r.ci_low:+.3f} to {r.ci_high:+.3f})" for r in known)
+    texts = [f"{r.label} {r.difference:+.3f}{span}" for r, span in zip(known, spans, strict=True)][:MOST_OVER]
+    more = [f"{len(known) - MOST_OVER} more in the report"] if len(known) > MOST_OVER else []
+    works = "Training itself works: over" if all(end is not None and end > 0 for end in ends) else "Over"
+    return f"{works} the reference (95 % intervals) {', '.join([*texts, *more])}."
+
+
+def answer(
+    found: Inference, counts: Counts, over: Sequence[OverReference], higher_is_better: bool, nulls_count: bool = True
+) -> list[str]:
+    """The top of the report: whether a method beats the baseline, what a gain is due to, and every method over the reference.
+
+    Without `nulls_count` the matrix failed its own controls, and only a gain is still an answer.
+    """
+    if not nulls_count and not any(r.verdict in HELPS and not r.control for r in found.rows):
+        return ["No answer: the matrix failed its own controls, so a missing difference says nothing."]
+    gains = [f"{r.label}: {r.attribution}." for r in found.rows if r.verdict in HELPS and not r.control]
+    return [_first(found, counts), *gains[:1], *filter(None, [_over(over, higher_is_better)])]

@@ -8,15 +8,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from reports.compare.frontiers import matched_kl
-from reports.compare.length_metric import with_length_control
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, load_config, load_run
+from reports.compare.judges import with_length_control
+from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, finite, load_config, load_run
 from reports.runs.subset import Source
 from reports.schema.base import Estimate
 from reports.schema.verdict import ClaimOverMatrices, EffectOverMatrices, MatrixEffect
-from reports.statistics.aggregates import FEWEST_MATRICES, MetaAnalysis, random_effects
+from reports.statistics.best_settings import BestMean
+from reports.statistics.crossed import CrossedMean
 from reports.statistics.family import Claimed, judge_family
+from reports.statistics.over_matrices import FEWEST_MATRICES, MetaAnalysis, random_effects
 from reports.verdict.claims import ASSERTIONS, Claim, ClaimError, parse_claims, read_claims, thaw
-from reports.verdict.evidence import Evidence, gather
+from reports.verdict.evidence import NOTHING, Evidence, gather
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,7 @@ def over_matrices(
     if len(sources) < 2:
         return []
     matrices = [_matrix(source) for source in sources]
-    stated, frozen = [], []
-    for matrix in matrices:
-        try:
-            stated.append(parse_claims(matrix.config.get("claims") or []))
-            kept = read_claims(matrix.output_dir)
-            frozen.append(thaw(kept)[0] if kept else [])
-        except ClaimError as error:
-            raise ReportError(f"{matrix.output_dir}: {error}") from None
+    stated, frozen = zip(*map(_claims, matrices), strict=True)
     shared = [claim for claim in stated[0] if all(claim in others for others in stated[1:])]
     about = {(claim.method, claim.against, claim.metric) for claim in shared}
     if baseline is not None and primary is not None:
@@ -73,6 +68,15 @@ def over_matrices(
     return judged
 
 
+def _claims(matrix: MatrixData) -> tuple[list[Claim], list[Claim]]:
+    """The claims that a matrix makes, and those that it froze."""
+    try:
+        kept = read_claims(matrix.output_dir)
+        return parse_claims(matrix.config.get("claims") or []), thaw(kept)[0] if kept else []
+    except ClaimError as error:
+        raise ReportError(f"{matrix.output_dir}: {error}") from None
+
+
 def _matrix(source: Source) -> MatrixData:
     folder = source.root / REFERENCE_ID
     reference = load_run(folder, REFERENCE_ID) if folder.is_dir() else None
@@ -90,8 +94,7 @@ def _effect(
     role: str, matrices: Sequence[MatrixData], evidence: Sequence[Evidence]
 ) -> tuple[EffectOverMatrices, MetaAnalysis | None]:
     rows = [_of_one(role, matrix, found) for matrix, found in zip(matrices, evidence, strict=True)]
-    known = [row for row in rows if row.difference is not None and row.standard_error]
-    if len(known) < len(rows):
+    if any(row.reason for row in rows):
         return EffectOverMatrices(
             role=role, matrices=rows, mean=None, between=None, share=None, new_low=None, new_high=None
         ), None
@@ -99,32 +102,27 @@ def _effect(
     meta = random_effects(values[:, 0], values[:, 1], min(row.seeds for row in rows))
     low, high = meta.new_matrix or (None, None)
     return EffectOverMatrices(
-        role=role, matrices=rows, mean=Estimate.from_result(meta.mean), between=meta.between, share=meta.share,
-        new_low=low, new_high=high,
-    ), meta  # fmt: skip
+        role=role, matrices=rows, mean=meta.interval, between=meta.between, share=meta.share, new_low=low, new_high=high
+    ), meta
 
 
 def _of_one(role: str, matrix: MatrixData, found: Evidence) -> MatrixEffect:
     identity = next((run.identity for run in matrix.runs if run.identity), {}) or {}
     contrast = found.contrasts.get(role)
-    model, data = (_name(identity.get(key)) for key in ("model", "data"))
-    if contrast is None:
-        why: str | None = f"no control {role} was run"
-        return MatrixEffect(
-            source=str(matrix.output_dir),
-            model=model,
-            data=data,
-            difference=None,
-            standard_error=None,
-            seeds=0,
-            reason=why,
-        )
-    mean = contrast.mean
-    why = None if mean.stderr else contrast.reason or "no standard error"
+    mean: CrossedMean | BestMean = NOTHING
+    why = f"no control {role} was run"
+    if contrast is not None:
+        mean, why = contrast.mean, contrast.reason or "no standard error"
+    error = finite(mean.stderr)
     return MatrixEffect(
-        source=str(matrix.output_dir), model=model, data=data, difference=mean.estimate, standard_error=mean.stderr,
-        seeds=mean.seeds, reason=why,
-    )  # fmt: skip
+        source=str(matrix.output_dir),
+        model=_name(identity.get("model")),
+        data=_name(identity.get("data")),
+        difference=finite(mean.value),
+        standard_error=error,
+        seeds=mean.seeds,
+        reason=None if error else why,
+    )
 
 
 def _name(part: object) -> str:

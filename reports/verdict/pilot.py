@@ -21,10 +21,8 @@ class PilotError(ValueError):
 
 
 def _metric(matrix: MatrixData, metric: str | None) -> str:
-    wanted = metric or (matrix.config.get("report") or {}).get("primary")
-    known = dict.fromkeys(f"{s.benchmark}/{m}" for s in matrix.tables for m in s.metrics)
-    if wanted is None:
-        wanted = next((f"{s.benchmark}/{s.primary_metric}" for s in matrix.tables), None)
+    known = dict.fromkeys(f"{s.benchmark}/{m}" for s in matrix.tables for m in (s.primary_metric, *s.metrics))
+    wanted = metric or (matrix.config.get("report") or {}).get("primary") or next(iter(known), None)
     if wanted not in known:
         raise PilotError(f"metric {wanted!r} was not scored; known: {', '.join(known) or 'none'}")
     return str(wanted)
@@ -51,7 +49,7 @@ def pilot_squares(
     found: dict[str, MeanSquares] = {}
     for method in tested:
         mean = gather(matrix, Claim("pilot", method, baseline, name)).contrasts["baseline"].mean
-        if mean.squares is not None and mean.stderr is not None:
+        if mean.squares is not None and not math.isnan(mean.stderr):
             found[method] = mean.squares
     if not found:
         raise PilotError(
@@ -147,26 +145,24 @@ def cheapest(pilot: Sequence[Stop], effect: float, arms_count: int, claims: int 
     Samples vary only where the pilot has several a prompt, and steps only where it has checkpoints; the effect is taken to be
     as large at each of them. None where no design of at most 100 seeds does.
     """
-    tried = []
-    for stop in pilot:
-        for samples in SAMPLES if stop.sample_variance is not None else (stop.samples,):
-            for prompts in PROMPTS:
-                spread = stop.sampled(samples)
-                seeds = needed(
-                    spread, effect, prompts=prompts, alpha=ALPHA / claims, least=LEAST_SEEDS, limit=_MOST_SEEDS
-                )
-                if seeds is not None:
-                    tried.append(
-                        (arms_count * seeds * _run_seconds(stop, prompts, samples), stop, spread, prompts, samples)
-                    )
-    if not tried:
-        return None
-    _, stop, spread, prompts, samples = min(tried, key=lambda one: one[0])
-    seeds = simulated_needed(spread, effect, prompts=prompts, rivals=claims - 1, limit=2 * _MOST_SEEDS)
-    if seeds is None:
-        return None
-    return Design(seeds, prompts, samples, stop.step, arms_count * seeds * _run_seconds(stop, prompts, samples))
 
+    def design(stop: Stop, prompts: int, samples: int, simulated: bool) -> Design | None:
+        """The fewest seeds, by the formula or by simulation, and what they take."""
+        spread = stop.sampled(samples)
+        if simulated:
+            seeds = simulated_needed(spread, effect, prompts=prompts, rivals=claims - 1, limit=2 * _MOST_SEEDS)
+        else:
+            seeds = needed(spread, effect, prompts=prompts, alpha=ALPHA / claims, least=LEAST_SEEDS, limit=_MOST_SEEDS)
+        if seeds is None:
+            return None
+        each = stop.train + prompts * samples * stop.answer
+        return Design(seeds, prompts, samples, stop.step, arms_count * seeds * each)
 
-def _run_seconds(stop: Stop, prompts: int, samples: int) -> float:
-    return stop.train + prompts * samples * stop.answer
+    choices = [
+        (stop, prompts, samples)
+        for stop in pilot
+        for samples in (SAMPLES if stop.sample_variance is not None else (stop.samples,))
+        for prompts in PROMPTS
+    ]
+    tried = [(found.seconds, choice) for choice in choices if (found := design(*choice, False)) is not None]
+    return design(*min(tried, key=lambda one: one[0])[1], True) if tried else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isnan
 
-from reports.schema.base import Estimate
+from reports.runs.records import finite
 from reports.schema.verdict import ClaimComparison, ClaimP, JudgedClaim, Ladder, Needed
 from reports.statistics.best_settings import BestMean
 from reports.statistics.crossed import CrossedMean
@@ -23,8 +24,8 @@ def to_settle(contrast: Contrast, min_effect: float) -> Needed | None:
     """
     mean = contrast.mean
     alpha = ALPHA / (len(mean.pairs) if isinstance(mean, BestMean) else 1)
-    effect = min_effect or abs(mean.estimate or 0.0)
-    if mean.squares is None or mean.stderr is None or effect == 0:
+    effect = min_effect or abs(mean.value)
+    if mean.squares is None or isnan(mean.stderr) or effect == 0:
         return None
     _, cautious = components([mean.squares])
     if not cautious.varies:
@@ -36,11 +37,7 @@ def to_settle(contrast: Contrast, min_effect: float) -> Needed | None:
 
 def _least(judged: Judged) -> Contrast:
     """The comparison on which the verdict fell: the one with the smallest p."""
-
-    def p(contrast: Contrast) -> float:
-        return float(alone(contrast, judged.claim.min_effect).p[judged.verdict])
-
-    return min(judged.needed, key=p)
+    return min(judged.needed, key=lambda c: float(alone(c, judged.claim.min_effect).p[judged.verdict]))
 
 
 def _weakest(judged: Judged) -> Contrast | None:
@@ -55,9 +52,9 @@ def _counted(number: int | None, what: str) -> str:
 def interval_text(mean: CrossedMean | BestMean) -> str:
     """The difference with its 95 % interval, or why it has none."""
     interval = mean.interval()
-    if interval.estimate is None or interval.low is None or interval.high is None:
+    if interval.value is None or interval.low is None or interval.high is None:
         return f"no interval: {interval.note}"
-    return f"{interval.estimate:+.3f} (95 % interval {interval.low:+.3f} to {interval.high:+.3f})"
+    return f"{interval.value:+.3f} (95 % interval {interval.low:+.3f} to {interval.high:+.3f})"
 
 
 def borrowed_text(contrast: Contrast) -> str | None:
@@ -73,7 +70,7 @@ def borrowed_text(contrast: Contrast) -> str | None:
 
 def _shown(contrast: Contrast) -> str:
     mean, interval = contrast.mean, contrast.mean.interval()
-    if interval.estimate is None:
+    if interval.value is None:
         return f"no difference from {contrast.second} ({contrast.reason})"
     span = f"no interval: {interval.note or contrast.reason}"
     if interval.low is not None and interval.high is not None:
@@ -81,7 +78,7 @@ def _shown(contrast: Contrast) -> str:
     design = f"{_counted(mean.seeds, 'seed')} x {_counted(mean.prompts, 'prompt')}"
     if contrast.role == "baseline" and isinstance(mean, BestMean):
         design += f", best of {len(mean.pairs)} against best of {len(mean.pairs[0])} settings"
-    return f"{interval.estimate:+.3f} against {contrast.second} ({span}) over {design}"
+    return f"{interval.value:+.3f} against {contrast.second} ({span}) over {design}"
 
 
 def attribution_text(judged: Judged) -> str:
@@ -131,28 +128,23 @@ def sentence(judged: Judged) -> str:
     elif judged.verdict == "undecided":
         text += _open(judged)
     blind = [] if judged.nulls_count else ["the matrix failed its own controls, so its null results say nothing"]
-    return "; ".join([text, *blind, *_failures(judged), *_explained(judged)]) + "."
+    held, order = judged.attribution, list(ASSERTIONS)
+    # What the gain is put down to is said where that does not go beyond the verdict.
+    told = held is None or judged.verdict in HELPS or order.index(held) < order.index(claim.asserts)
+    explained = [attribution_text(judged)] if told else []
+    return "; ".join([text, *blind, *_failures(judged), *explained]) + "."
 
 
 def _failures(judged: Judged) -> list[str]:
     """Runs that failed, diverged or collapsed, and the comparisons with the failed ones at the worst score."""
-    bounded = [c for c in judged.needed if c.bounds is not None]
-    worst = [f"{interval_text(c.bounds[0])} against {c.second}" for c in bounded if c.bounds is not None]
+    worst = [f"{interval_text(c.bounds[0])} against {c.second}" for c in judged.needed if c.bounds is not None]
     said = f"with failed runs at the worst score {', '.join(worst)}; the weaker verdict stands"
     return [*judged.evidence.failures, *([said] if worst else [])]
 
 
-def _explained(judged: Judged) -> list[str]:
-    """What the gain is put down to, where that does not go beyond the verdict."""
-    held, order = judged.attribution, list(ASSERTIONS)
-    if held is None or judged.verdict in HELPS or order.index(held) < order.index(judged.claim.asserts):
-        return [attribution_text(judged)]
-    return []
-
-
 def _open(judged: Judged) -> str:
     weakest = _weakest(judged)
-    if weakest is None or weakest.mean.estimate is None:
+    if weakest is None or isnan(weakest.mean.value):
         return ""
     seeds, claim = weakest.mean.seeds, judged.claim
     text = f"; S={seeds} cannot reach it, at least {LEAST_SEEDS} seeds are needed" if seeds < LEAST_SEEDS else ""
@@ -209,9 +201,9 @@ def _comparison(contrast: Contrast) -> ClaimComparison:
         role=contrast.role,
         label=contrast.first,
         against=contrast.second,
-        difference=Estimate.from_result(contrast.mean.interval()),
-        degrees_of_freedom=contrast.mean.degrees,
+        difference=contrast.mean.interval(),
+        degrees_of_freedom=finite(contrast.mean.degrees),
         borrowed=mean.borrowed,
-        alone=None if mean.alone is None else Estimate.from_result(mean.alone.interval()),
-        failed_at_worst=None if contrast.bounds is None else Estimate.from_result(contrast.bounds[0].interval()),
+        alone=None if mean.alone is None else mean.alone.interval(),
+        failed_at_worst=None if contrast.bounds is None else contrast.bounds[0].interval(),
     )

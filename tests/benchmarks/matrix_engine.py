@@ -163,13 +163,13 @@ def _child(role: str, which: str, arguments: list[str]) -> int:
     import harness.executors.local
     import harness.stages.run
     import reports.files.metrics
-    import reports.page.terminal
+    import reports.page.first
     from harness.cli import main
 
     harness.executors.local.run_job = _empty_evaluation  # type: ignore[assignment]
     harness.stages.run.make_report = lambda plan, progress: True  # type: ignore[assignment, misc]
     reports.files.metrics.write_run_files = lambda run_dir: {}  # type: ignore[assignment, misc]
-    reports.page.terminal.print_summary = lambda output: None  # type: ignore[assignment, misc]
+    reports.page.first.print_summary = lambda output: None  # type: ignore[assignment, misc]
     config, output = arguments
     with _training_process(which), contextlib.redirect_stdout(io.StringIO()):
         return main(["run-matrix", config, "--output", output])

@@ -1,6 +1,6 @@
 """Error rates of the verdicts, and of common naive analyses, on matrices whose truth is known.
 
-python -m tests.simulation.simulate --matrices 500 [--workers 1]
+python -m tests.simulation.simulate --matrices 500
 """
 
 from __future__ import annotations
@@ -10,25 +10,21 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reports.compare.comparison import tested
-from reports.compare.corrected import corrected
 from reports.page.text import plain_table
 from reports.statistics.association import within_runs
 from reports.statistics.crossed import hierarchical_difference
-from reports.statistics.design import SimulatedDesign
 from reports.statistics.family import HELPS
 from reports.statistics.moderated import prior
-from reports.statistics.multiplicity import holm
+from reports.statistics.multiplicity import corrected, holm
 from reports.verdict.claims import ASSERTIONS, Claim
+from reports.verdict.inference import verdict
 from reports.verdict.judged import judge
-from reports.verdict.methods import verdict
 from reports.writing import write_json
 from tests.simulation.worlds import (
     EFFECT,
@@ -44,7 +40,6 @@ from tests.simulation.worlds import (
 #: Half the simulated effect: what the claims say is worth having.
 MIN_EFFECT = EFFECT / 2
 BOUND = 0.05
-POWER_TOLERANCE = 0.10
 BOOTSTRAP_DRAWS = 500
 DEFAULT_OUTPUT = Path("tests/benchmarks/simulation.json")
 
@@ -89,8 +84,6 @@ def analyse(matrix: Simulated, world: World) -> dict[str, bool]:
     said["false_against"] = any(j.verdict in ("worse", "equivalent") and true[j.claim.name] for j in judged)
     said["called_perplexity"] = judged[0].attribution == "perplexity"
     said["called_variation"] = judged[0].attribution == "variation"
-    for claim in CLAIMS[:3]:  # alone in its matrix: what `power` predicts
-        said[f"alone:{claim.name}"] = judge([(claim, own)])[0].verdict in HELPS
     codes = report_says(scores)
     effects = {"method": world.gain, "rival": 0.0}
     right = {m: {"better"} if effects[m] > 0 else set() for m in codes}
@@ -110,43 +103,22 @@ def analyse(matrix: Simulated, world: World) -> dict[str, bool]:
     return said
 
 
-def predicted_power(world: World, seeds: int, prompts: int) -> dict[str, float]:
-    """What `power` says of each true claim, declared alone."""
-    effects = world.effects
-    return {
-        asserts: SimulatedDesign(world.spread, [seeds], prompts, asserts=len(roles)).found(
-            min(world.gain - effects[role] for role in roles)
-        )[0]
-        for asserts, roles in ASSERTIONS.items()
-        if world.true(asserts)
-    }
-
-
 def run_world(world: World, matrices: int, seeds: int, prompts: int) -> dict[str, Any]:
     """Rates over the matrices of one world."""
     said = [analyse(simulate(world, index, seeds, prompts), world) for index in range(matrices)]
     rates = {name: float(np.mean([one[name] for one in said])) for name in said[0]}
-    predicted = predicted_power(world, seeds, prompts)
     return {
         "world": world.name,
         "text": world.text,
         "truth": {a: world.true(a) for a in ASSERTIONS} | {"association": world.association},
         "rates": rates,
-        "power": {a: {"predicted": p, "measured": rates[f"alone:{a}"]} for a, p in predicted.items()},
     }
 
 
-def campaign(
-    matrices: int, seeds: int = 5, prompts: int = 200, workers: int = 1, worlds: Sequence[World] = WORLDS
-) -> dict[str, Any]:
-    """All worlds; the result does not depend on the number of workers."""
+def campaign(matrices: int, seeds: int = 5, prompts: int = 200, worlds: Sequence[World] = WORLDS) -> dict[str, Any]:
+    """All worlds."""
     start = time.perf_counter()
-    one = partial(run_world, matrices=matrices, seeds=seeds, prompts=prompts)
-    if workers == 1:
-        results: list[dict[str, Any]] = [one(world) for world in worlds]
-    else:
-        with ProcessPoolExecutor(workers) as pool:
-            results = list(pool.map(one, worlds))
+    results = [run_world(world, matrices, seeds, prompts) for world in worlds]
     return {
         "schema_version": 1,
         "matrices_per_world": matrices,
@@ -181,9 +153,6 @@ def broken(result: Mapping[str, Any], errors: float = 0.0) -> list[str]:
             bound = allowed(BOUND, BOUND, standard_errors)
             if rates[key] > bound:
                 lines.append(f"{name}: {what} in {rates[key]:.3f}, bound {bound:.3f}")
-        for asserts, p in world["power"].items():
-            if abs(p["measured"] - p["predicted"]) > allowed(POWER_TOLERANCE, p["predicted"], errors):
-                lines.append(f"{name}: power of {asserts} {p['measured']:.3f}, predicted {p['predicted']:.3f}")
     return lines
 
 
@@ -225,16 +194,6 @@ def tables(result: Mapping[str, Any]) -> str:
             ["world", "within runs", "pooled delta", "pooled loss"],
             _rows(worlds, ["association:wrong", "pooled:delta:wrong", "pooled:loss:wrong"]),
         ),
-        "",
-        "Found where it is there: measured against predicted by `power`",
-        plain_table(
-            ["world", "claim", "measured", "predicted"],
-            [
-                [w["world"], asserts, _percent(p["measured"]), _percent(p["predicted"])]
-                for w in worlds
-                for asserts, p in w["power"].items()
-            ],
-        ),
     ]
     return "\n".join(parts)
 
@@ -247,13 +206,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--matrices", type=int, default=500, help="per world (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--prompts", type=int, default=200, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s")
     options = parser.parse_args(argv)
-    for name, least in (("matrices", 1), ("seeds", 2), ("prompts", 2), ("workers", 1)):
+    for name, least in (("matrices", 1), ("seeds", 2), ("prompts", 2)):
         if getattr(options, name) < least:
             parser.error(f"--{name} is {getattr(options, name)}; give at least {least}")
-    result = campaign(options.matrices, options.seeds, options.prompts, options.workers)
+    result = campaign(options.matrices, options.seeds, options.prompts)
     failures = broken(result)
     result["bounds_broken"] = failures
     write_json(options.output, result)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from harness.commands.options import short
 from harness.state import output_lock
 from reports.foreign.analysis import analyse, claim
-from reports.page.terminal import print_summary
+from reports.page.first import print_summary
 from trainers.common import Json
 
 

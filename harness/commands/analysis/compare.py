@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.commands.options import DEFAULT_OUTPUT, short
 from harness.state import output_lock
 from reports.files.report import write_files
-from reports.page.terminal import print_summary
+from reports.page.first import print_summary
 from reports.runs.arms import arms
 from reports.runs.subset import Source, as_matrix, carry, choose, read_source
 from reports.schema import Summary

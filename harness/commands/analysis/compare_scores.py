@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from harness.commands.options import print_json
 from reports.foreign.compare_scores import score_tables
-from reports.schema.score_tables import ScoreComparison
+from reports.schema.judges import ScoreComparison
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from harness.commands.options import print_json
 from reports.judgments.analysis import judgments_summary
 from reports.runs.records import ReportError
 from reports.schema.base import Estimate
-from reports.schema.judgments import JudgeTable, ModelPair
+from reports.schema.judges import JudgeTable, ModelPair
 from trainers.common.words import nearest
 
 #: Up to this many models every pair is printed unasked.

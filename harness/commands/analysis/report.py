@@ -7,7 +7,7 @@ import argparse
 from harness.commands.options import short
 from harness.stages.report import build
 from harness.state import frozen_matrix, output_lock
-from reports.page.terminal import print_summary
+from reports.page.first import print_summary
 from reports.runs.records import ReportError
 from trainers.common import UserError
 

@@ -76,9 +76,9 @@ def measure(
             progress.say(f"failed: learnability of {data.source} is unknown; logs are in {plan.output / 'work'}")
             return None
         shutil.rmtree(work)
-    rate = win_rate([item["values"]["accuracy"] for item in items], [item["group"] for item in items]).rate
+    rate = win_rate([item["values"]["accuracy"] for item in items], [item["group"] for item in items])
     found = Learnability(
-        accuracy=float(rate.estimate or 0.0),
+        accuracy=float(rate.value or 0.0),
         ci_low=float(rate.low or 0.0),
         ci_high=float(rate.high or 0.0),
         method=rate.method,

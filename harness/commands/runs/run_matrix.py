@@ -64,7 +64,7 @@ def _work(plan: Plan, selected: list[RunSpec], options: argparse.Namespace, stop
     from harness.stages.publish import check_push, push_policies, write_card
     from harness.stages.run import run_matrix
     from harness.state.lock import output_lock
-    from reports.page.terminal import print_summary
+    from reports.page.first import print_summary
 
     if options.push:
         check_push(plan.config, plan.source, [spec.run_id for spec in selected])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from reports.compare.winrates import FEWEST_POLICIES
-from reports.statistics.length_control import difficulties, length_controlled, length_term, predicted
+from reports.statistics.preferences import difficulties, length_controlled, length_term, predicted
 
 Array = NDArray[np.float64]
 BASELINE = "gpt4_1106_preview"
@@ -72,8 +72,8 @@ class Refit:
         rates = []
         for i, rows in enumerate(self.rows):
             gamma = difficulty(i)[rows["row"]]
-            fit = length_controlled(rows["preference"], rows["len_output_2"], rows["len_output_1"], gamma, replicates=0)
-            rates.append(100 * (fit.rate.estimate or np.nan))
+            fit = length_controlled(rows["preference"], rows["len_output_2"], rows["len_output_1"], gamma)
+            rates.append(100 * (fit.value or np.nan))
         return np.array(rates)
 
     def joint(self, models: Sequence[int], prompts: int) -> Array:

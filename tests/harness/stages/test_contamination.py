@@ -11,7 +11,7 @@ import pytest
 
 from evals.job import BenchmarkEntry
 from harness.stages.report import FILE, write_contamination
-from reports.compare.contamination import contamination_sentence, contamination_summary
+from reports.compare.on_record import contamination_sentence, contamination_summary
 
 QUESTION = "Which planet of the solar system has the largest number of known moons?"
 

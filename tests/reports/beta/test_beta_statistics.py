@@ -8,13 +8,10 @@ import statsmodels.api as sm
 from scipy import stats
 
 from reports.beta.associations import Against, effective, lag_correlation, ranks, unit
-from reports.beta.cells import between, cell, fisher_cell, pooled, simpson, within
-from reports.beta.curves import binned, fan, perplexity_quantiles
-from reports.beta.drift import _slope, drift
-from reports.beta.learned import elasticity, explained, held_out_r2
+from reports.beta.cells import between, binned, cell, fan, fisher_cell, perplexity_quantiles, pooled, simpson, within
+from reports.beta.learned import _slope, drift, elasticity, held_out_r2
 from reports.beta.null import permutation_null, sigmoid_loss
 from reports.schema.beta import Association
-from reports.statistics.association import chatterjee_xi, correlation, effective_sample_size
 
 
 def ar(rng: np.random.Generator, n: int, memory: float) -> np.ndarray:
@@ -46,9 +43,12 @@ def test_coefficients_are_scipys() -> None:
     assert raw.pearson.value == pytest.approx(stats.pearsonr(x, y).statistic, rel=1e-5)
     assert raw.spearman.value == pytest.approx(stats.spearmanr(x, y).statistic, rel=1e-5)
     assert raw.kendall.value == pytest.approx(stats.kendalltau(x, y).statistic, rel=1e-5)
-    assert raw.xi.value == pytest.approx(chatterjee_xi(x, y).estimate, rel=1e-5)
-    house = correlation(x, y, "spearman", serial=True)
-    assert (raw.spearman.low, raw.spearman.high) == pytest.approx((house.low, house.high), rel=1e-4)
+    assert raw.xi.value == pytest.approx(stats.chatterjeexi(x, y).statistic, abs=0.05)  # ties fall in random order
+    white = one(*rng.normal(size=(2, 80))).raw
+    assert white.n_eff is not None and white.n_eff > 40
+    line = np.linspace(-1, 1, 400)
+    bent = one(line, line**2).raw
+    assert bent.xi.value > 0.9 and abs(bent.spearman.value) < 0.05
 
 
 def test_ranks_are_scipys_with_and_without_ties() -> None:
@@ -61,8 +61,11 @@ def test_effective_size_is_the_librarys() -> None:
     x, y = ar(rng, 400, 0.8), ar(rng, 400, 0.8)
     a, b = unit(x), unit(y)
     assert a is not None and b is not None
-    assert effective(a, b) == pytest.approx(effective_sample_size(x, y), rel=1e-9)
-    assert effective(a, b) < 200
+    product = sm.tsa.acf(x, nlags=200, fft=True)[1:] * sm.tsa.acf(y, nlags=200, fft=True)[1:]
+    stop = int(np.argmax(product <= 0)) if (product <= 0).any() else product.size
+    k = np.arange(1, stop + 1)
+    assert effective(a, b) == pytest.approx(1 / (1 / 400 + 2 / 400 * np.sum((1 - k / 400) * product[:stop])), rel=1e-6)
+    assert 2 <= effective(a, b) < 200
 
 
 @pytest.mark.parametrize("kind", ["pearson", "spearman"])
@@ -133,25 +136,23 @@ def test_lags_find_who_moves_first() -> None:
     beta = np.cumsum(rng.normal(size=200))
     other = np.roll(beta, 3) + 0.1 * rng.normal(size=200)  # other(t + 3) repeats beta(t)
     found = lag_correlation(beta[5:], other[5:])
-    assert found.largest.lag == 3 and found.largest.outside
     at = found.lags.index(3)
+    assert max(found.values, key=abs) == found.values[at] > found.band[at]
     x, y = np.diff(beta[5:]), np.diff(other[5:])
     assert found.values[at] == pytest.approx(np.corrcoef(x[:-3], y[3:])[0, 1], abs=0.02)
     assert lag_correlation(beta[:10], other[:10]).reason
-    assert lag_correlation(np.ones(50), other[:50]).largest is None
+    assert lag_correlation(np.ones(50), other[:50]).lags == []
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.9])
 def test_size_of_lag_bands(memory: float) -> None:
-    """Independent series: a lag is outside its own band in at most 8 %, any lag outside the joint one in at most 10 %."""
+    """Independent series: a lag is outside its own band in at most 8 %."""
     rng = np.random.default_rng(8)
-    one_lag, any_lag = [], 0
+    one_lag = []
     for _ in range(300):
         found = lag_correlation(ar(rng, 150, memory), ar(rng, 150, memory))
         one_lag.append(np.mean(np.abs(found.values) > np.array(found.band)))
-        any_lag += found.largest.outside
     assert 0.02 <= np.mean(one_lag) <= 0.08
-    assert any_lag / 300 <= 0.10
 
 
 def test_null_is_the_algebra() -> None:
@@ -207,20 +208,15 @@ def test_held_out_share() -> None:
     half = held_out_r2(x[:, 0] + rng.normal(size=400), x, groups).value
     assert half == pytest.approx(0.5, abs=0.08)
     assert "too few" in held_out_r2(np.arange(9.0), np.ones((9, 3)), np.arange(9)).reason
-    columns = {"dynamic_beta": 0.05 * np.exp(x[:, 0]), "log_prompt_perplexity": np.exp(x[:, 0]), "step": np.ones(400)}
-    stages = {s.added: s.r2 for s in explained(columns, groups)}
-    assert stages["perplexity"].value > 0.99 and stages["step"].value is None and stages["lengths"].reason
 
 
 def test_drift_and_its_interval() -> None:
     steps = np.repeat(np.arange(1.0, 101), 4)
-    example = np.tile(np.arange(40), 10)
-    beta = 0.1 * np.exp(0.01 * steps) * (1 + 0.1 * (example % 7))
-    found = drift(beta, steps, example)
+    beta = 0.1 * np.exp(0.01 * steps) * (1 + 0.1 * (np.tile(np.arange(40), 10) % 7))
+    found = drift(beta, steps)
     assert found.slope.value == pytest.approx(1.0, abs=0.05)
     assert found.last.level - found.first.level == pytest.approx(0.9, abs=0.1)
-    assert found.same_examples.change.value == pytest.approx(0.9, abs=0.01)
-    assert drift(beta[:4], steps[:4], example[:4]).reason
+    assert drift(beta[:4], steps[:4]).reason
     rng = np.random.default_rng(13)
     clock, covered = np.arange(1.0, 201), 0
     for _ in range(300):

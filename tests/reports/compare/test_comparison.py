@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from reports.compare.comparison import Column, checkpoint_comparisons, column, method_comparison, paired_grid
+from reports.compare.comparison import checkpoint_comparisons, column, method_comparison
 from reports.compare.comparison import tested as inferred
 from reports.files.report import write_report
 from reports.runs.arms import Arm
 from reports.runs.records import Item, RunData, Scores, load_matrix
 from reports.schema.base import AdjustedP
 from reports.statistics.crossed import Prior, crossed_mean
-from reports.statistics.intervals import clustered
 from reports.statistics.paired import rank_test
 from reports.summary import build_summary
 from reports.verdict.evidence import Contrast
-from reports.verdict.methods import verdict
+from reports.verdict.inference import verdict
 from reports.verdict.sentences import to_settle
 from tests.reports.builder import FIXED, FOODPO, HEAD, METHODS, Method, write_matrix
 
@@ -104,9 +104,17 @@ def test_verdicts_of_a_comparison(seeds: int, gap: float, better: bool, word: st
     assert verdict(result, better, adjusted) == word
 
 
-def test_holm_runs_over_the_declared_comparisons_only(tmp_path: Path) -> None:
-    ids = write_matrix(tmp_path, METHODS, seeds=range(5), prompts=12, steps=2)
-    summary = build_summary(load_matrix(tmp_path, ids)).plain()
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], dict[str, Any]]:
+    """The report of three methods under five seeds: its folder, runs and summary."""
+    root = tmp_path_factory.mktemp("five")
+    ids = write_matrix(root, METHODS, seeds=range(5), prompts=12, steps=2)
+    write_report(root, ids)
+    return root, ids, json.loads((root / "summary.json").read_text())
+
+
+def test_holm_runs_over_the_declared_comparisons_only(five: tuple[Path, list[str], dict[str, Any]]) -> None:
+    summary = five[2]
     declared = [c for m in summary["metrics"] for c in m["comparisons"] if c["family"] == "declared"]
     assert [c["label"] for c in declared] == ["foodpo", "beta_head"]
     assert summary["tests"]["declared"] == 2
@@ -192,20 +200,6 @@ def test_a_beta_read_from_the_answer_is_flagged(tmp_path: Path) -> None:
     assert "beta_head" in found[1]["evidence"]
 
 
-def test_unequal_groups_spread_as_the_clustered_error_says() -> None:
-    """Sums of the raw scores of a group would add the spread of the group sizes times the mean difference."""
-    rng = np.random.default_rng(5)
-    groups = [f"g{g}" for g, size in enumerate((1, 2, 4, 8, 15, 20)) for _ in range(size)]
-    values = 1.0 + rng.normal(size=len(groups)) + 0.3 * np.repeat(rng.normal(size=6), (1, 2, 4, 8, 15, 20))
-    ids = [f"p{i}" for i in range(len(groups))]
-    names = dict(zip(ids, groups, strict=True))
-    first = Column("a", 0, dict(zip(ids, values.tolist(), strict=True)), names)
-    second = Column("b", 0, dict.fromkeys(ids, 0.0), names)
-    cells = paired_grid([(first, second)])[1][0]
-    assert cells.size == 6 and cells.mean() == pytest.approx(values.mean())
-    assert cells.std(ddof=1) / np.sqrt(6) == pytest.approx(clustered(values, groups))
-
-
 def test_the_best_of_many_baselines_makes_no_method_worse() -> None:
     """Nothing differs; the luckiest of six settings of the baseline is the one compared with."""
     rounds, plain, paid = 300, 0, 0
@@ -232,15 +226,14 @@ def test_a_lower_better_metric_pays_in_its_own_direction() -> None:
     assert found.difference.high is not None and found.difference.high < 0 and (found.crossed_test.p_value or 1) < 0.05
 
 
-def test_other_arms_lend_their_spread_over_seeds(tmp_path: Path) -> None:
-    ids = write_matrix(tmp_path, METHODS, seeds=range(5), prompts=12, steps=2)
-    summary = build_summary(load_matrix(tmp_path, ids)).plain()
+def test_other_arms_lend_their_spread_over_seeds(five: tuple[Path, list[str], dict[str, Any]]) -> None:
+    root, ids, summary = five
     primary = next(m for m in summary["metrics"] if m["primary"])
     rows = {(c["label"], c["against"]): c for c in primary["comparisons"]}
     row = rows["foodpo", "fixed"]
     assert 0 < row["borrowed"] <= 8 and row["alone"]["value"] == row["difference"]["value"]
     assert row["alone"]["low"] != row["difference"]["low"]
-    alone = build_summary(load_matrix(tmp_path, [i for i in ids if i.split("-")[0] in ("fixed", "foodpo")])).plain()
+    alone = build_summary(load_matrix(root, [i for i in ids if i.split("-")[0] in ("fixed", "foodpo")])).plain()
     (pair,) = [c for m in alone["metrics"] if m["primary"] for c in m["comparisons"] if c["against"] == "fixed"]
     assert pair["borrowed"] == 0 and pair["alone"] is None
 
@@ -249,22 +242,19 @@ def test_equal_scores_everywhere_are_reported_though_other_arms_lend_a_spread() 
     """The demo ended in a traceback: capitals was the same for two methods under all seeds."""
     same = inferred(np.zeros((3, 24)), 24, Prior(np.array(0.02), np.array(6.0)))
     assert same.difference.value == 0 and same.difference.high is not None and same.crossed_test.p_value == 1
-    assert same.spread.seed == same.spread.prompt == same.spread.residual == 0
     mean = crossed_mean(np.zeros((3, 24)), Prior(np.array(0.02), np.array(6.0)))
     assert to_settle(Contrast("fixed", "foodpo", "fixed", mean), 0.05) is None
 
 
-def test_other_analyses_stand_apart_from_the_verdict(tmp_path: Path) -> None:
+def test_other_analyses_stand_apart_from_the_verdict(five: tuple[Path, list[str], dict[str, Any]]) -> None:
     """The first table holds one inference a row: difference, interval, adjusted p, verdict."""
-    ids = write_matrix(tmp_path, METHODS, seeds=range(5), prompts=12, steps=2)
-    write_report(tmp_path, ids)
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    root, _, summary = five
     row = next(c for m in summary["metrics"] if m["primary"] for c in m["comparisons"])
     per_seed = row["seed_differences"]
     assert row["rank_test"]["p_value"] == rank_test(per_seed).p_value
     assert row["trimmed"]["value"] == pytest.approx(np.mean(sorted(per_seed)[1:-1]))
     assert row["studentised"]["method"].startswith("studentised sign-flip")
-    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    page, text = (root / "report.html").read_text(), (root / "report.md").read_text()
     main, _, other = text.partition("## Other comparisons and other analyses")
     assert "| difference | 95 % interval | adjusted p | verdict |" in main and "bootstrap" not in main.split("## ")[0]
     assert "hierarchical bootstrap" in other and "rank p" in other

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.compare.length_metric import LENGTH_CONTROLLED, with_length_control
+from reports.compare.judges import LENGTH_CONTROLLED, with_length_control
 from reports.files.report import write_files
 from reports.runs.records import ReportError, load_matrix
-from reports.statistics.length_control import length_controlled
+from reports.statistics.preferences import length_controlled
 from tests.reports.builder import FIXED, FOODPO, write_matrix
 
 PROMPTS = 40
@@ -87,9 +87,9 @@ def test_the_mean_is_the_fitted_rate(judged: Any) -> None:
     assert gamma is not None
     fit = length_controlled(
         [r["preference"] for r in own], [r["length_first"] for r in own], [300.0] * len(own),
-        [gamma[r["prompt_id"]] for r in own], replicates=0,
+        [gamma[r["prompt_id"]] for r in own],
     )  # fmt: skip
-    assert scores.metrics[LENGTH_CONTROLLED]["value"] == pytest.approx(fit.rate.estimate)
+    assert scores.metrics[LENGTH_CONTROLLED]["value"] == pytest.approx(fit.value)
 
 
 def test_few_policies_and_damaged_rows(judged: Any, tmp_path: Path) -> None:

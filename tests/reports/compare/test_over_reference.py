@@ -1,4 +1,4 @@
-"""Every method against the reference: known values, first lines of every report, headline figure, answers before and after."""
+"""Every method over the reference, and what the report says of the engine."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from reports.compare.on_record import engine_summary
 from reports.files.metrics import write_run_files
 from reports.files.report import write_report
-from reports.page.terminal import print_summary
+from reports.page.first import print_summary
 from reports.panels.all import all_panels
-from reports.panels.style import looks, style
+from reports.panels.base import looks, style
 from reports.runs.records import load_matrix
 from reports.schema import Summary
 from reports.summary import build_summary
 from tests.reports import example
 from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS, write_matrix
 from tests.reports.chromium import CHROMIUM, browser
+
+# Every method against the reference: known values, first lines of every report, headline figure, answers before and
+# after.
+
 
 PROMPTS = 12
 
@@ -222,3 +227,31 @@ def test_the_shipped_example_has_its_summary(
     kept = {p.name for p in (tmp_path / "example").iterdir()}
     assert kept == {"report.html", "report.md", "explain.html", "summary.json", "figures", "tables"}
     assert "inference" in json.loads((tmp_path / "example" / "summary.json").read_text())
+
+
+# What the report says of the engines that measured the policies.
+
+
+def measured(root: Path, engines: dict[str, str]) -> list[str]:
+    ids = write_matrix(root, [FIXED, FOODPO], seeds=(0,))
+    for name in ids:
+        for path in (root / "runs" / name / "scores").glob("*.json"):
+            scores = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps(scores | {"engine": engines[name.split("-")[0]]}), encoding="utf-8")
+    return ids
+
+
+def test_policies_measured_by_different_engines_are_named(tmp_path: Path) -> None:
+    ids = measured(tmp_path, {"fixed": "vllm 1 (float32)", "foodpo": "vllm 1 (bfloat16)"})
+    found = engine_summary(load_matrix(tmp_path, ids)).measured_by
+    assert found.engines == {"vllm 1 (bfloat16)": [ids[1]], "vllm 1 (float32)": [ids[0]]}
+    assert "measured by 2 different engines (vllm 1 (bfloat16) 1 of them; vllm 1 (float32)" in found.sentence
+    write_report(tmp_path, ids)
+    for name in ("report.md", "report.html"):
+        assert "measured by 2 different engines" in re.sub("<[^>]+>", "", (tmp_path / name).read_text(encoding="utf-8"))
+
+
+def test_one_engine_needs_no_sentence(tmp_path: Path) -> None:
+    ids = measured(tmp_path, {"fixed": "vllm 1 (float32)", "foodpo": "vllm 1 (float32)"})
+    found = engine_summary(load_matrix(tmp_path, ids)).measured_by
+    assert found.plain() == {"engines": {"vllm 1 (float32)": sorted(ids)}, "sentence": None}

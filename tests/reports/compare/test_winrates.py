@@ -15,50 +15,40 @@ from scipy.special import expit
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from reports.compare.winrates import ComparisonError, judge_agreement, judge_summary, read_comparisons
-from reports.statistics.bradley_terry import bradley_terry, fit_strengths
 from reports.statistics.intervals import wilson
-from reports.statistics.length_control import difficulties, length_controlled, length_term
-from reports.statistics.winrate import (
-    classification,
-    cohen_kappa,
-    confusion,
-    majority,
-    position_effect,
-    verdicts,
-    win_rate,
-)
+from reports.statistics.preferences import bradley_terry, difficulties, length_controlled, length_term
+from reports.statistics.winrate import classification, cohen_kappa, confusion, position_effect, win_rate
 
 
 def test_win_rate_counts_ties_as_half_and_leaves_failures_out() -> None:
     result = win_rate([1, 1, 0, 0.5, float("nan"), 0.8])
     assert (result.wins, result.losses, result.draws, result.failed) == (3, 1, 1, 1)
-    assert result.rate.estimate == pytest.approx(3.3 / 5)
+    assert result.value == pytest.approx(3.3 / 5)
     assert result.discrete == pytest.approx(3.5 / 5)
-    assert result.rate.stderr == pytest.approx(np.std([1, 1, 0, 0.5, 0.8], ddof=1) / np.sqrt(5))
-    assert "1 of 6 comparisons have no verdict" in (result.rate.note or "")
-    json.dumps(result.as_dict(), allow_nan=False)
+    assert result.stderr == pytest.approx(np.std([1, 1, 0, 0.5, 0.8], ddof=1) / np.sqrt(5))
+    assert "1 of 6 comparisons have no verdict" in (result.note or "")
+    json.dumps(result.plain(), allow_nan=False)
 
 
 def test_win_rate_of_few_or_unanimous_prompts_has_wilsons_interval() -> None:
-    few = win_rate([1] * 7 + [0] * 3).rate
+    few = win_rate([1] * 7 + [0] * 3)
     expected = wilson(7, 10)
     assert (few.low, few.high) == pytest.approx((expected.low, expected.high))
-    unanimous = win_rate([1] * 400).rate
+    unanimous = win_rate([1] * 400)
     assert unanimous.high == 1.0 and unanimous.low is not None and 0.98 < unanimous.low < 1.0
 
 
 def test_win_rate_clusters_samples_of_one_prompt() -> None:
     rng = np.random.default_rng(1)
     once = rng.integers(0, 2, 150).astype(float)
-    four = win_rate(np.repeat(once, 4), list(np.repeat(np.arange(150), 4))).rate
-    assert four.stderr == pytest.approx(win_rate(once).rate.stderr, rel=1e-9)
+    four = win_rate(np.repeat(once, 4), list(np.repeat(np.arange(150), 4)))
+    assert four.stderr == pytest.approx(win_rate(once).stderr, rel=1e-9)
     assert "clustered" in four.method
 
 
 def test_win_rate_without_a_verdict_is_null_with_a_reason() -> None:
-    result = win_rate([float("nan")] * 3).as_dict()
-    assert result["value"] is None and result["failed"] == 3
-    assert result["reason"] == "no comparison has a verdict"
+    result = win_rate([float("nan")] * 3)
+    assert result.value is None and result.failed == 3 and result.reason == "no comparison has a verdict"
     assert win_rate([]).discrete is None
 
 
@@ -72,23 +62,17 @@ def test_win_rate_interval_covers() -> None:
     rng = np.random.default_rng(0)
     for n in (20, 200):
         draws = rng.choice([0.0, 0.5, 1.0], p=[0.3, 0.2, 0.5], size=(600, n))
-        results = [win_rate(d).rate for d in draws]
+        results = [win_rate(d) for d in draws]
         covered = np.mean([r.low <= 0.6 <= r.high for r in results if r.low is not None and r.high is not None])
         assert 0.92 <= covered <= 1.0
 
 
 def test_position_effect_separates_a_stubborn_judge_from_a_fair_one() -> None:
     stubborn = position_effect([1, 1, 1, 1], [0, 0, 0, 0])  # always prefers what stands first
-    assert stubborn.consistency.estimate == 0 and stubborn.first_preference.estimate == 1
+    assert stubborn.consistency.value == 0 and stubborn.first_preference.value == 1
     fair = position_effect([1, 0, 0.5, float("nan")], [1, 0, 0.5, 1])
-    assert fair.consistency.estimate == 1 and fair.first_preference.estimate == 0.5 and fair.consistency.n == 3
-    assert position_effect([float("nan")], [1]).consistency.estimate is None
-
-
-def test_verdicts_are_signs_about_one_half() -> None:
-    assert verdicts([0.9, 0.5, 0.1]).tolist() == [1, 0, -1]
-    with pytest.raises(ValueError, match="NaN"):
-        verdicts([float("nan")])
+    assert fair.consistency.value == 1 and fair.first_preference.value == 0.5 and fair.consistency.n == 3
+    assert position_effect([float("nan")], [1]).consistency.value is None
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,10 +81,10 @@ def test_kappa_is_statsmodels(pairs: list[tuple[int, int]]) -> None:
     a, b = (np.array(column) for column in zip(*pairs, strict=True))
     ours, table = cohen_kappa(a, b), confusion(a, b)
     if table.shape[0] == 1:
-        assert ours.estimate is None and ours.note
+        assert ours.value is None and ours.note
         return
     theirs = cohens_kappa(table)
-    assert ours.estimate == pytest.approx(theirs.kappa, abs=1e-12)
+    assert ours.value == pytest.approx(theirs.kappa, abs=1e-12)
     if ours.stderr is not None and not np.isnan(
         theirs.std_kappa
     ):  # theirs: the root of a variance that rounding made negative
@@ -113,13 +97,6 @@ def test_classification_by_hand_and_a_class_never_predicted() -> None:
     assert result.precision == pytest.approx((1 + 1 / 3 + 0) / 3)
     assert result.recall == pytest.approx((0.5 + 1 + 0) / 3)
     assert result.f1 == pytest.approx((2 / 3 + 0.5 + 0) / 3)
-    with pytest.raises(ValueError, match="one label of each rater"):
-        classification([1, 2], [1])
-
-
-def test_majority_says_where_there_is_none() -> None:
-    label, agreed = majority([[1, 1, 2], [0, 1, 2]])
-    assert label[0] == 1 and agreed.tolist() == [True, False]
 
 
 def simulate(strengths: list[float], prompts: int, seed: int) -> tuple[list[str], list[str], list[float], list[int]]:
@@ -137,29 +114,28 @@ def simulate(strengths: list[float], prompts: int, seed: int) -> tuple[list[str]
 
 
 def test_two_policies_have_the_log_odds_of_their_win_rate() -> None:
-    s = fit_strengths([[0, 30], [10, 0]])
-    assert s[0] - s[1] == pytest.approx(np.log(3), abs=1e-4)
-    result = bradley_terry(["a"] * 4, ["b"] * 4, [1, 1, 0.5, 0], list(range(4)), anchor="b", replicates=50)
-    assert result.win_rates[0].estimate == pytest.approx(2.5 / 4, abs=1e-3)
+    result = bradley_terry(["a"] * 4, ["b"] * 4, [1, 1, 0.5, 0], list(range(4)), anchor="b").strengths["a"]
+    assert result.value == pytest.approx(np.log(2.5 / 1.5), abs=1e-3)
 
 
 def test_strengths_are_statsmodels_logistic_regression() -> None:
     first, second, p, ids = simulate([0.0, 0.4, -0.6, 1.0], 80, 3)
-    result = bradley_terry(first, second, p, ids, anchor="p0", replicates=20)
+    result = bradley_terry(first, second, p, ids, anchor="p0").strengths
     design = np.zeros((len(p), 4))
     for row, (i, j) in enumerate(zip(first, second, strict=True)):
         design[row, int(i[1])], design[row, int(j[1])] = 1, -1
-    fit = sm.Logit(p, design[:, 1:]).fit(disp=0)
-    assert [s.estimate for s in result.strengths[1:]] == pytest.approx(list(fit.params), abs=1e-4)
-    assert result.ranking() == ["p3", "p1", "p0", "p2"]
-    assert result.strengths[0].estimate == 0 and result.strengths[0].as_dict()["reason"]
+    fit = sm.Logit(p, design[:, 1:]).fit(disp=0, cov_type="cluster", cov_kwds={"groups": np.array(ids)})
+    own = [result[f"p{i}"] for i in (1, 2, 3)]
+    assert [s.value for s in own] == pytest.approx(list(fit.params), abs=1e-4)
+    assert [s.stderr for s in own] == pytest.approx(list(fit.bse), rel=0.01)
+    assert result["p0"].value == 0 and result["p0"].reason
 
 
 def test_bradley_terry_intervals_cover() -> None:
     truth, hits, total = [0.0, 0.5, -0.5], 0, 0
     for seed in range(120):
-        result = bradley_terry(*simulate(truth, 60, seed), anchor="p0", replicates=200, seed=seed)
-        for strength, true in zip(result.strengths[1:], truth[1:], strict=True):
+        result = bradley_terry(*simulate(truth, 60, seed), anchor="p0").strengths
+        for strength, true in ((result[f"p{i}"], truth[i]) for i in (1, 2)):
             assert strength.low is not None and strength.high is not None
             hits, total = hits + (strength.low <= true <= strength.high), total + 1
     assert 0.90 <= hits / total <= 0.99
@@ -170,9 +146,7 @@ def test_bradley_terry_says_what_it_cannot_do() -> None:
         bradley_terry(["a", "c"], ["b", "d"], [1, 0], [1, 2], anchor="a")
     with pytest.raises(ValueError, match="the anchor 'z'"):
         bradley_terry(["a"], ["b"], [1], [1], anchor="z")
-    with pytest.raises(ValueError, match="compared with itself"):
-        bradley_terry(["a"], ["a"], [1], [1], anchor="a")
-    champion = bradley_terry(["a"] * 9, ["b"] * 9, [1] * 9, list(range(9)), anchor="b", replicates=20)
+    champion = bradley_terry(["a"] * 9, ["b"] * 9, [1] * 9, list(range(9)), anchor="b")
     assert "without bound" in (champion.note or "")
 
 
@@ -187,29 +161,28 @@ def biased_data(n: int, seed: int) -> tuple[Any, Any, Any]:
 
 def test_length_control_takes_a_length_bias_away() -> None:
     p, lengths, base = biased_data(3000, 0)
-    fit = length_controlled(p, lengths, base, np.zeros(3000), replicates=100)
-    assert fit.plain is not None and fit.plain > 0.6
-    assert fit.rate.low is not None and fit.rate.high is not None
-    assert fit.rate.low < 0.5 < fit.rate.high
-    assert fit.phi == pytest.approx(1.2, abs=0.2)
-    json.dumps(fit.as_dict(), allow_nan=False)
+    fit = length_controlled(p, lengths, base, np.zeros(3000))
+    assert fit.plain_rate is not None and fit.plain_rate > 0.6
+    assert fit.low is not None and fit.high is not None and fit.low < 0.5 < fit.high
+    assert fit.weights is not None and fit.weights["phi"] == pytest.approx(1.2, abs=0.2)
+    json.dumps(fit.plain(), allow_nan=False)
 
 
 def test_without_penalty_the_fit_is_statsmodels() -> None:
     p, lengths, base = biased_data(400, 1)
     graded = np.clip(p * 0.8 + 0.1, 0, 1)
-    fit = length_controlled(graded, lengths, base, np.zeros(400), replicates=0)
+    fit = length_controlled(graded, lengths, base, np.zeros(400))
     design = np.column_stack([np.ones(400), length_term(lengths, base)])
     theirs = sm.GLM(graded, design, family=sm.families.Binomial()).fit().params
-    assert fit.strength is not None
+    assert fit.strength is not None and fit.weights is not None
     # The L1 penalty moves each weight by about 1 / (strength * curvature), here well below the tolerance.
-    assert (fit.theta, fit.phi) == pytest.approx(tuple(theirs), abs=2 / (fit.strength * 40))
+    assert (fit.weights["theta"], fit.weights["phi"]) == pytest.approx(tuple(theirs), abs=2 / (fit.strength * 40))
 
 
 def test_length_control_interval_covers_when_weights_are_refitted() -> None:
     hits = 0
     for seed in range(60):
-        rate = length_controlled(*biased_data(300, seed), np.zeros(300), replicates=80, seed=seed).rate
+        rate = length_controlled(*biased_data(300, seed), np.zeros(300))
         assert rate.low is not None and rate.high is not None
         hits += rate.low <= 0.5 <= rate.high
     assert hits >= 50
@@ -218,11 +191,11 @@ def test_length_control_interval_covers_when_weights_are_refitted() -> None:
 def test_equal_lengths_leave_the_plain_win_rate() -> None:
     p = np.array([1.0] * 60 + [0.0] * 40)
     np.random.default_rng(0).shuffle(p)
-    fit = length_controlled(p, [300] * 100, [300] * 100, np.zeros(100), replicates=0)
-    assert fit.rate.estimate == pytest.approx(0.6, abs=0.02) and fit.phi == 0
-    assert "nothing to control for" in (fit.rate.note or "")
+    fit = length_controlled(p, [300] * 100, [300] * 100, np.zeros(100))
+    assert fit.value == pytest.approx(0.6, abs=0.02) and fit.weights is not None and fit.weights["phi"] == 0
+    assert "nothing to control for" in (fit.note or "")
     few = length_controlled([1.0, 0.0], [1, 2], [3, 4], [0, 0])
-    assert few.rate.as_dict()["reason"] == "fewer than 10 comparisons with a verdict"
+    assert few.reason == "fewer than 10 comparisons with a verdict"
 
 
 def test_difficulties_are_recovered_from_many_models() -> None:
@@ -259,7 +232,7 @@ def rows(judge: str, flip: bool = False) -> list[dict[str, Any]]:
 
 
 def test_summary_orients_every_pair_and_counts_failures() -> None:
-    judge = judge_summary(rows("llm"), "r", replicates=50)
+    judge = judge_summary(rows("llm"), "r")
     b, c = judge.against_reference
     assert (b.label, c.label) == ("b", "c") and b.win_rate.value > 0.5 > c.win_rate.value
     assert judge.failed == {"no verdict in the reply": 2}
@@ -269,7 +242,7 @@ def test_summary_orients_every_pair_and_counts_failures() -> None:
 
 
 def test_summary_does_not_depend_on_who_was_named_first() -> None:
-    one, two = (judge_summary(rows("llm", flip), "r", replicates=50) for flip in (False, True))
+    one, two = (judge_summary(rows("llm", flip), "r") for flip in (False, True))
     assert one.against_reference == two.against_reference
     assert one.position.consistency == two.position.consistency
 
@@ -287,14 +260,14 @@ def test_agreement_of_two_judges() -> None:
 
 def test_a_judge_of_single_answers_has_no_position_effect() -> None:
     plain = [{**row, "forward": None, "backward": None} for row in rows("rm")]
-    assert judge_summary(plain, "r", replicates=20).position is None
+    assert judge_summary(plain, "r").position is None
 
 
 def test_a_judge_that_always_fails_is_reported_not_guessed() -> None:
     failed = [
         {**row, "preference": None, "forward": None, "backward": None, "reason": "timeout"} for row in rows("llm")
     ]
-    judge = judge_summary(failed, "r", replicates=20)
+    judge = judge_summary(failed, "r")
     assert judge.against_reference[0].win_rate.value is None
     assert judge.against_reference[0].length_controlled.reason
     assert judge.bradley_terry.ranking is None and judge.bradley_terry.reason
@@ -313,11 +286,11 @@ def test_reading_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_length_control_in_the_summary_needs_four_policies() -> None:
-    few = judge_summary(rows("llm"), "r", replicates=20).against_reference[0].length_controlled
+    few = judge_summary(rows("llm"), "r").against_reference[0].length_controlled
     assert few.value is None and "at least 4 policies" in few.reason
-    known = judge_summary(rows("llm"), "r", {f"q{k}": 0.0 for k in range(40)}, 20).against_reference[0]
+    known = judge_summary(rows("llm"), "r", {f"q{k}": 0.0 for k in range(40)}).against_reference[0]
     assert 0.5 < known.length_controlled.value < 1
     more = [row for row in rows("llm") if row["second"] == "r"]
     many = [{**row, "first": name} for name in "bdefg" for row in more]
-    against = [arm.length_controlled for arm in judge_summary(many, "r", replicates=20).against_reference]
+    against = [arm.length_controlled for arm in judge_summary(many, "r").against_reference]
     assert len(against) == 5 and all(0.5 < entry.value < 1 and entry.n == 39 for entry in against)

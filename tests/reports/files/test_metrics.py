@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pandas as pd
 import pytest
 
 import reports
+from reports.files import metrics, processes
 from reports.files.metrics import COLUMNS, write_run_files
-from reports.files.report import write_report
+from reports.files.report import write_files, write_report
+from reports.runs.records import ReportError, load_matrix
 from reports.schema import Summary, schema_text
 from tests.reports.builder import FIXED, FOODPO, write_matrix, write_run
 
@@ -82,19 +85,30 @@ def without_reason(value: Any, path: str = "") -> list[str]:
     return own + [place for k, v in value.items() for place in without_reason(v, f"{path}.{k}")]
 
 
-@pytest.mark.parametrize("case", ["empty", "one run", "one seed", "all failed", "all missing", "no reference"])
-def test_odd_matrices(tmp_path: Path, case: str) -> None:
-    cells = [(m, s) for m in ("fixed", "foodpo") for s in (0, 1)]
-    options: dict[str, dict[str, Any]] = {
-        "empty": {"methods": []},
-        "one run": {"methods": [FOODPO], "seeds": [0]},
-        "one seed": {"methods": [FIXED, FOODPO], "seeds": [0]},
-        "all failed": {"methods": [FIXED, FOODPO], "failed": cells, "reference": False},
-        "all missing": {"methods": [FIXED, FOODPO], "missing": cells},
-        "no reference": {"methods": [FIXED, FOODPO], "reference": False},
-    }
-    ids = write_matrix(tmp_path, **options[case])
-    write_report(tmp_path, ids)
+CELLS = [(m, s) for m in ("fixed", "foodpo") for s in (0, 1)]
+BOTH = [FIXED, FOODPO]
+
+
+@pytest.mark.parametrize(
+    ("case", "options", "words"),
+    [
+        ("empty", {"methods": [], "reference": False}, "no runs, so there is nothing to compare"),
+        ("one run", {"methods": [FOODPO], "seeds": [0]}, "No comparison is possible"),
+        ("one seed", {"methods": BOTH, "seeds": [0]}, "One seed cannot decide"),
+        ("all failed", {"methods": BOTH, "failed": CELLS, "reference": False}, "No comparison"),
+        ("all missing", {"methods": BOTH, "missing": CELLS}, "No comparison"),
+        ("no answers", {"methods": BOTH, "reference": False}, "No answers are on disk"),
+        ("diverged", {"methods": BOTH}, "a loss that is not a number"),
+    ],
+)
+def test_odd_matrices(tmp_path: Path, case: str, options: dict[str, Any], words: str) -> None:
+    ids = write_matrix(tmp_path, **options)
+    if case == "no answers":
+        for path in tmp_path.rglob("*.jsonl"):
+            path.unlink()
+    for path in tmp_path.glob("runs/*/log_history.json") if case == "diverged" else ():
+        path.write_text(re.sub(r'"(loss|delta|dynamic_beta)": [-\d.e]+', r'"\1": NaN', path.read_text()))
+    assert words in write_report(tmp_path, ids).read_text()
     summary = check(tmp_path / "summary.json")
     assert summary["counts"]["planned"] == len(ids)
     assert without_reason(summary) == []
@@ -110,3 +124,28 @@ def test_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     first = [(tmp_path / n).read_bytes() for n in names]
     write_report(tmp_path, ids)
     assert first == [(tmp_path / n).read_bytes() for n in names]
+
+
+# The files of many runs, written by several processes.
+
+
+FILES = ("training_metrics.csv", "training_curves.png", "summary.json")
+
+
+def test_two_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = write_matrix(tmp_path, (FIXED, FOODPO), seeds=(0,))
+    one = metrics.write_all(tmp_path, ids)
+    alone = [(tmp_path / "runs" / i / f).read_bytes() for i in ids for f in FILES]
+    monkeypatch.setattr(metrics, "RUNS_PER_PROCESS", 1)
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    for i in ids:
+        for name in FILES:
+            (tmp_path / "runs" / i / name).unlink()
+    two = metrics.write_all(tmp_path, ids)
+    assert [(tmp_path / "runs" / i / f).read_bytes() for i in ids for f in FILES] == alone
+    assert {i: a.entry for i, a in two.items()} == {i: a.entry for i, a in one.items()}
+    matrix = load_matrix(tmp_path, ids)
+    assert write_files(matrix, two) == write_files(matrix)
+    (tmp_path / "runs" / ids[1] / "log_history.json").write_text("{")
+    with pytest.raises(ReportError, match="not valid JSON"):
+        metrics.write_all(tmp_path, ids)

@@ -10,15 +10,14 @@ import re
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from reports.files.report import write_report
+from reports.page.context import markdown_cell
 from reports.page.explain import explain_html
-from reports.page.html import markdown_cell
-from reports.page.terminal import print_summary
+from reports.page.first import print_summary
 from reports.page.text import script_json, shorten, visible
 from reports.panels.all import all_panels
 from reports.runs.records import ReportError
@@ -182,33 +181,6 @@ def test_a_report_of_usual_size_stays_small(tmp_path: Path) -> None:
     assert write_report(tmp_path, ids, {}).stat().st_size < 3_000_000
 
 
-@pytest.mark.parametrize("case", ["empty", "one run", "all failed", "diverged", "no generations"])
-def test_odd_matrices_have_a_report(tmp_path: Path, case: str) -> None:
-    cells = [(m, s) for m in ("fixed", "foodpo") for s in (0, 1)]
-    options: dict[str, dict[str, Any]] = {
-        "empty": {"methods": [], "reference": False},
-        "one run": {"methods": [FOODPO], "seeds": [0]},
-        "all failed": {"methods": [FIXED, FOODPO], "failed": cells, "reference": False},
-        "diverged": {"methods": [FIXED, FOODPO]},
-        "no generations": {"methods": [FIXED]},
-    }
-    ids = write_matrix(tmp_path, **options[case])
-    if case == "diverged":
-        for run_id in ids:
-            path = tmp_path / "runs" / run_id / "log_history.json"
-            path.write_text(re.sub(r'"(loss|delta|dynamic_beta)": [-\d.e]+', r'"\1": NaN', path.read_text()))
-    if case == "no generations":
-        for path in tmp_path.rglob("*.jsonl"):
-            path.unlink()
-    text = write_report(tmp_path, ids).read_text()
-    if case == "empty":
-        assert "no runs, so there is nothing to compare" in text
-    if case == "diverged":
-        assert "a loss that is not a number" in text
-    if case == "no generations":
-        assert "No answers are on disk" in text
-
-
 def test_damaged_generation_names_file_and_line(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, [FIXED], seeds=(0,))
     path = tmp_path / "runs" / ids[0] / "generations" / "constraints.jsonl"
@@ -219,14 +191,11 @@ def test_damaged_generation_names_file_and_line(tmp_path: Path) -> None:
         write_report(tmp_path, ids)
 
 
-def test_terminal_summary_fits_80_columns(tmp_path: Path) -> None:
-    ids = write_matrix(tmp_path, METHODS, failed=[("beta_head", 1)])
-    write_report(tmp_path, ids)
+def test_terminal_summary_names_what_failed(report: Path, tmp_path: Path) -> None:
     console = Console(width=80, record=True, file=(tmp_path / "out.txt").open("w"))
-    print_summary(tmp_path, console)
+    print_summary(report.parent, console)
     text = console.export_text()
-    assert max(map(len, text.splitlines())) <= 80
-    assert len(text.splitlines()) <= 25
+    assert max(map(len, text.splitlines())) <= 80 and len(text.splitlines()) <= 25
     assert "undecided" in text and "failed beta_head-0001ab" in text and "cannot decide" in text
     with pytest.raises(ReportError, match=r"summary\.json"):
         print_summary(tmp_path / "nowhere")

@@ -44,6 +44,12 @@ def summary_of(output: Path) -> dict[str, Any]:
     return summary
 
 
+def analysed(named: list[Path], output: Path) -> dict[str, Any]:
+    """The summary of an analysis, whose files all hold their schema."""
+    analyse(named, output)
+    return summary_of(output)
+
+
 def missing(summary: dict[str, Any]) -> dict[str, list[str]]:
     return {g["what"]: g["runs"] for g in summary["foreign"]["gaps"]}
 
@@ -109,8 +115,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_real_trl_run_is_read_whole(trl_output: Path, tmp_path: Path) -> None:
     assert not (trl_output / "trainer_state.json").exists()  # so the newest checkpoint counts
-    analyse([trl_output], tmp_path / "out")
-    summary = summary_of(tmp_path / "out")
+    summary = analysed([trl_output], tmp_path / "out")
     real = json.loads((trl_output / "checkpoint-2" / "trainer_state.json").read_text())["log_history"]
     table = pd.read_csv(tmp_path / "out" / "training_metrics.csv")
     assert list(table.columns) == list(COLUMNS)
@@ -133,8 +138,7 @@ def test_a_real_trl_run_is_read_whole(trl_output: Path, tmp_path: Path) -> None:
 
 
 def test_real_lm_eval_folders_are_paired(evaluated: Path, tmp_path: Path) -> None:
-    analyse([evaluated / "eval0", evaluated / "eval1"], tmp_path / "out")
-    summary = summary_of(tmp_path / "out")
+    summary = analysed([evaluated / "eval0", evaluated / "eval1"], tmp_path / "out")
     assert [r["label"] for r in summary["runs"]] == ["eval0", "eval1"]
     raw = {}
     for seed in (0, 1):
@@ -232,8 +236,7 @@ def test_dynamic_beta_under_another_name_is_correlated_over_steps(tmp_path: Path
     ]
     trainer_state(tmp_path / "head" / "trainer_state.json", records, 40, 40)
     trainer_state(tmp_path / "dpo" / "trainer_state.json", [trl_record(s, 40) for s in range(1, 41)], 40, 40)
-    analyse([tmp_path / "head", tmp_path / "dpo"], tmp_path / "out")
-    summary = summary_of(tmp_path / "out")
+    summary = analysed([tmp_path / "head", tmp_path / "dpo"], tmp_path / "out")
     rows = {r["against"]: r for r in summary["beta"]["runs"][0]["steps"]}
     expected = stats.spearmanr(beta, delta).statistic
     assert rows["delta"]["raw"]["spearman"]["value"] == pytest.approx(expected, abs=1e-6)  # kept to six digits
@@ -248,10 +251,10 @@ def test_dynamic_beta_under_another_name_is_correlated_over_steps(tmp_path: Path
 def test_losses_of_one_fixed_beta_are_comparable(tmp_path: Path) -> None:
     for name, beta in (("a", 0.1), ("b", 0.1), ("c", 0.3)):
         factory(tmp_path / name, 3, 3, f"pref_beta: {beta}\n")
-    analyse([tmp_path / "a", tmp_path / "b"], tmp_path / "same")
-    assert not {"beta differs", "beta is not known for every run"} & set(missing(summary_of(tmp_path / "same")))
-    analyse([tmp_path / "a", tmp_path / "c"], tmp_path / "other")
-    assert "beta differs" in missing(summary_of(tmp_path / "other"))
+    assert not {"beta differs", "beta is not known for every run"} & set(
+        missing(analysed([tmp_path / "a", tmp_path / "b"], tmp_path / "same"))
+    )
+    assert "beta differs" in missing(analysed([tmp_path / "a", tmp_path / "c"], tmp_path / "other"))
 
 
 def test_documents_pair_by_hash_not_by_number(tmp_path: Path) -> None:
@@ -266,8 +269,7 @@ def test_without_samples_or_shared_documents_intervals_are_unpaired(tmp_path: Pa
     evaluation(tmp_path / "base", [1, 0, 1, 1, 0, 1, 1, 1])
     evaluation(tmp_path / "far", [0, 1, 0, 0, 1, 0], first=100)
     evaluation(tmp_path / "bare", [0, 1, 0, 1], samples=False)
-    analyse([tmp_path / "base", tmp_path / "far", tmp_path / "bare"], tmp_path / "out")
-    summary = summary_of(tmp_path / "out")
+    summary = analysed([tmp_path / "base", tmp_path / "far", tmp_path / "bare"], tmp_path / "out")
     rows = {r["label"]: r for r in summary["foreign"]["unpaired"]}
     assert set(rows) == {"far", "bare"} and "scores without samples" in missing(summary)
     a, b = np.array([0, 1, 0, 1.0]), np.array([1, 0, 1, 1, 0, 1, 1, 1.0])
@@ -282,8 +284,7 @@ def test_without_samples_or_shared_documents_intervals_are_unpaired(tmp_path: Pa
     shown = re.sub(r"<[^>]*>", "", (tmp_path / "out" / "report.html").read_text())
     assert f"{low:.3f} to {high:.3f} over prompts" in shown
     only = tmp_path / "only"
-    analyse([tmp_path / "bare"], only)
-    assert summary_of(only)["foreign"]["unpaired"][0]["difference"] is None
+    assert analysed([tmp_path / "bare"], only)["foreign"]["unpaired"][0]["difference"] is None
 
 
 def test_welch_is_scipys(tmp_path: Path) -> None:
@@ -338,8 +339,7 @@ def test_seeds_that_do_not_pair_are_not_used(tmp_path: Path) -> None:
     placed, base = place(find_runs([tmp_path / "a-seed1", tmp_path / "b-seed2"]), None)
     assert [(p.method, p.seed, p.known_seed) for p in placed] == [("a-seed1", None, 1), ("b-seed2", None, 2)]
     assert base == "a-seed1"
-    analyse([tmp_path / "a-seed1", tmp_path / "b-seed2"], tmp_path / "out")
-    summary = summary_of(tmp_path / "out")
+    summary = analysed([tmp_path / "a-seed1", tmp_path / "b-seed2"], tmp_path / "out")
     assert summary["metrics"][0]["comparisons"][0]["checkpoints"][0]["n"] == 4
     assert "training seed not used" in missing(summary)
 
@@ -347,8 +347,7 @@ def test_seeds_that_do_not_pair_are_not_used(tmp_path: Path) -> None:
 def test_own_runs_and_foreign_ones_together(tmp_path: Path) -> None:
     write_matrix(tmp_path / "matrix", [FIXED, FOODPO], seeds=(0,))
     factory(tmp_path / "lf", 8, 8)
-    analyse([tmp_path / "matrix", tmp_path / "lf"], tmp_path / "out")
-    summary = summary_of(tmp_path / "out")
+    summary = analysed([tmp_path / "matrix", tmp_path / "lf"], tmp_path / "out")
     assert len(summary["runs"]) == 3
     assert missing(summary)["no rows per example"] == ["lf"]
     assert any(c["examples"] for c in summary["beta"]["runs"])
@@ -380,8 +379,7 @@ def test_a_chart_exported_from_a_dashboard(tmp_path: Path) -> None:
     assert second.history[0]["loss"] == pytest.approx(0.58) and set(second.history[0]) == {"step", "loss"}
     (tmp_path / "folder").mkdir()
     (tmp_path / "chart.csv").rename(tmp_path / "folder" / "chart.csv")
-    analyse([tmp_path / "folder"], tmp_path / "out")
-    assert {r["method"] for r in summary_of(tmp_path / "out")["runs"]} == {"dpo - a", "new"}
+    assert {r["method"] for r in analysed([tmp_path / "folder"], tmp_path / "out")["runs"]} == {"dpo - a", "new"}
 
 
 @pytest.mark.parametrize(
@@ -572,8 +570,7 @@ def test_a_file_that_is_no_csv_says_what_to_name(tmp_path: Path) -> None:
 def test_nan_is_said_and_json_stays_strict(tmp_path: Path) -> None:
     records = [trl_record(1, 2), trl_record(2, 2, loss=float("nan"), grad_norm=float("inf"))]
     trainer_state(tmp_path / "run" / "trainer_state.json", records, 2, 2)
-    analyse([tmp_path / "run"], tmp_path / "out")
-    assert summary_of(tmp_path / "out")["runs"][0]["diverged"]
+    assert analysed([tmp_path / "run"], tmp_path / "out")["runs"][0]["diverged"]
     assert "NaN" not in (tmp_path / "out" / "log_history.json").read_text().replace('"NaN"', "")
 
 
@@ -644,8 +641,7 @@ def test_hostile_folder_names_stay_text(tmp_path: Path) -> None:
     for i, name in enumerate(names):
         evaluation(tmp_path / "in" / name, [1, 0, 1, i % 2])
         trainer_state(tmp_path / "in" / name / "trainer_state.json", [trl_record(s, 2) for s in (1, 2)], 2, 2)
-    analyse([tmp_path / "in"], tmp_path / "out")
-    summary = summary_of(tmp_path / "out")
+    summary = analysed([tmp_path / "in"], tmp_path / "out")
     assert len(summary["runs"]) == len(names)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;" in page and "\u202e" not in page
@@ -657,8 +653,9 @@ def test_hostile_folder_names_stay_text(tmp_path: Path) -> None:
 def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for parent, scores in (("x", [1, 0, 1]), ("y", [1, 1, 1])):
         evaluation(tmp_path / parent / "out", scores)
-    analyse([tmp_path / "x" / "out", tmp_path / "y" / "out"], tmp_path / "result")
-    assert [r["label"] for r in summary_of(tmp_path / "result")["runs"]] == ["x/out", "y/out"]
+    assert [
+        r["label"] for r in analysed([tmp_path / "x" / "out", tmp_path / "y" / "out"], tmp_path / "result")["runs"]
+    ] == ["x/out", "y/out"]
 
 
 def test_runs_in_one_folder_are_named_by_their_place_in_it(tmp_path: Path) -> None:

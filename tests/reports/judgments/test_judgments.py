@@ -1,4 +1,4 @@
-"""Judgments of others: ten made-up verdicts a format against figures worked out by hand, and two published tables."""
+"""Tables of others: judgments, ten made-up verdicts a format against figures worked out by hand, and tables of scores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from reports.judgments.analysis import judgments_summary
+from reports.foreign.compare_scores import score_tables
+from reports.judgments.analysis import judgments_summary, rates
 from reports.judgments.formats import read_judgments
 from reports.judgments.judgment import style_of
-from reports.judgments.pairs import rates
 from reports.runs.records import ReportError
-from reports.schema.judgments import JudgeTable
-from reports.statistics.bradley_terry import fit_strengths, styled_strengths
+from reports.schema.judges import JudgeTable
+from reports.statistics.preferences import bradley_terry
 from reports.statistics.winrate import krippendorff_alpha
+
+# Judgments of others: ten made-up verdicts a format against figures worked out by hand, and two published tables.
 
 
 def put(path: Path, rows: list[Any], whole: bool = False) -> Path:
@@ -186,11 +188,9 @@ def test_alpha_is_krippendorffs_own_example() -> None:
         [n, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, n], [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, n],
     ]  # fmt: skip
     found = krippendorff_alpha(np.array(raters).T)
-    assert found.estimate == pytest.approx(0.743, abs=5e-4)
+    assert found.value == pytest.approx(0.743, abs=5e-4)
     assert found.n == 11 and found.low is not None and found.low < 0.743
-    assert krippendorff_alpha([[1, 1], [1, 1]]).estimate is None
-    with pytest.raises(ValueError, match="krippendorff"):
-        krippendorff_alpha([1, 2])
+    assert krippendorff_alpha([[1, 1], [1, 1]]).value is None
 
 
 def test_strengths_with_style_are_a_clustered_glm() -> None:
@@ -201,7 +201,7 @@ def test_strengths_with_style_are_a_clustered_glm() -> None:
     z, prompts = rng.normal(size=n), rng.integers(0, 150, n)
     logit = np.array([0.0, 0.5, 1.0])[i] - np.array([0.0, 0.5, 1.0])[j] + 0.7 * z
     y = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(float)
-    ours = styled_strengths(list(names[i]), list(names[j]), y, list(prompts), "a", {"length": z, "none": np.zeros(n)})
+    ours = bradley_terry(list(names[i]), list(names[j]), y, list(prompts), "a", {"length": z, "none": np.zeros(n)})
     x = np.zeros((n, 3))
     for row in range(n):
         x[row, i[row]] += 1
@@ -210,16 +210,10 @@ def test_strengths_with_style_are_a_clustered_glm() -> None:
     model = sm.GLM(y, x, family=sm.families.Binomial())
     oracle = model.fit(cov_type="cluster", cov_kwds={"groups": prompts, "use_correction": False})
     found = [ours.strengths["b"], ours.strengths["c"], ours.weights["length"]]
-    assert [f.estimate for f in found] == pytest.approx(oracle.params, abs=1e-3)
+    assert [f.value for f in found] == pytest.approx(oracle.params, abs=1e-3)
     clusters = np.unique(prompts).size
     assert [f.stderr for f in found] == pytest.approx(oracle.bse * np.sqrt(clusters / (clusters - 1)), rel=1e-3)
-    assert set(ours.weights) == {"length"} and abs((found[2].estimate or 0) - 0.7) < 0.3
-    plain = styled_strengths(list(names[i]), list(names[j]), y, list(prompts), "a")
-    wins = np.zeros((3, 3))
-    np.add.at(wins, (i, j), y)
-    np.add.at(wins, (j, i), 1 - y)
-    fitted = fit_strengths(wins)
-    assert plain.strengths["c"].estimate == pytest.approx(fitted[2] - fitted[0], abs=1e-3)
+    assert set(ours.weights) == {"length"} and abs((found[2].value or 0) - 0.7) < 0.3
 
 
 def test_alpaca_eval_2_to_its_printed_digits(shared_data: Path) -> None:
@@ -257,3 +251,100 @@ def test_pandalm_to_its_printed_digits(shared_data: Path) -> None:
     assert gpt is not None and gpt.no_verdict == 25
     people = [a for a in found.agreement if all(name.startswith("annotator") for name in a.judges)]
     assert [round(float(a.kappa.value or 0), 2) for a in people if a.kappa] == [0.85, 0.88, 0.86]
+
+
+# compare-scores: tables of several shapes against figures worked out by hand, lm-eval's old and new files, errors.
+
+
+A, B = [1, 1, 1, 1, 0, 1, 0, 1], [1, 0, 0, 0, 0, 1, 0, 1]
+
+
+def csv_of(path: Path, header: str, rows: list[str]) -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_two_files_long_and_wide_agree(tmp_path: Path) -> None:
+    one, two = (
+        csv_of(tmp_path / f"{name}.csv", "q,acc", [f"{n},{v}" for n, v in enumerate(values)])
+        for name, values in (("new", A), ("old", [*B, 1]))
+    )
+    long = csv_of(
+        tmp_path / "long.csv",
+        "model,id,score",
+        [f"{m},{n},{v}" for m, values in (("new", A), ("old", B)) for n, v in enumerate(values)],
+    )
+    wide = csv_of(
+        tmp_path / "wide.csv", "id,new,old", [f"{n},{a},{b}" for n, (a, b) in enumerate(zip(A, B, strict=True))]
+    )
+    found = [
+        score_tables([one, two], "q", "acc").comparisons[0],
+        score_tables([long]).comparisons[0],
+        score_tables([wide], baseline="old").comparisons[0],
+    ]
+    d = np.array(A, dtype=float) - B
+    for one_found in found:
+        assert one_found.difference.value == pytest.approx(3 / 8)
+        assert one_found.difference.stderr == pytest.approx(d.std(ddof=1) / np.sqrt(8))
+        assert (one_found.wins, one_found.losses, one_found.ties) == (3, 0, 5)
+        assert one_found.test.method == "exact McNemar" and one_found.test.p_value == pytest.approx(2 / 2**3)
+    assert [f.only_second for f in found] == [1, 0, 0]
+
+
+def test_equal_differences_have_no_interval(tmp_path: Path) -> None:
+    path = csv_of(tmp_path / "s.csv", "id,new,old", [f"{n},1,0" for n in range(6)])
+    found = score_tables([path]).comparisons[0]
+    assert (
+        found.difference.value == 1
+        and found.difference.low is None
+        and "all 6 differences" in str(found.difference.reason)
+    )
+    assert found.test.p_value == pytest.approx(2 / 2**6)
+
+
+def test_clusters_widen_the_interval_and_are_flipped_whole(tmp_path: Path) -> None:
+    rows = [f"{n},{n // 4},{n % 3 == 0:d},{0.5 * (n < 4)}" for n in range(8)]
+    path = csv_of(tmp_path / "s.csv", "id,passage,new,old", rows)
+    found = score_tables([path], "passage,id", group="passage").comparisons[0]
+    assert found.clusters == 2 and "clustered" in found.difference.method
+    assert found.test.p_value == 1.0 and found.test.method == "exact sign-flip permutation"  # sums 0 and 1
+
+
+def test_lm_eval_of_every_age(tmp_path: Path) -> None:
+    """0.4.0 wrote a list with line breaks into a .jsonl; 0.2 and 0.3 wrote means without filters."""
+    for name, values in (("new", A), ("old", B)):
+        folder = tmp_path / name
+        folder.mkdir()
+        docs = [
+            {"doc_id": n, "doc": {}, "target": "x", "resps": [["y"]], "acc": float(v)} for n, v in enumerate(values)
+        ]
+        (folder / "samples_arc.jsonl").write_text(json.dumps(docs, indent=2), encoding="utf-8")
+        old = {"results": {"arc": {"acc": np.mean(values), "acc_stderr": 0.1}}, "versions": {"arc": 0}, "config": {}}
+        (folder / "out.json").write_text(json.dumps(old), encoding="utf-8")
+    samples = score_tables([tmp_path / "new/samples_arc.jsonl", tmp_path / "old/samples_arc.jsonl"]).comparisons[0]
+    assert (samples.metric, samples.first) == ("arc/acc", "new/samples_arc")
+    assert samples.difference.value == pytest.approx(3 / 8) and samples.test.p_value == pytest.approx(0.25)
+    folders = score_tables([tmp_path / "new", tmp_path / "old"]).comparisons[0]
+    assert folders.first == "new" and folders.difference == samples.difference
+    means = score_tables([tmp_path / "new/out.json", tmp_path / "old/out.json"]).comparisons[0]
+    assert means.difference.value == pytest.approx(3 / 8) and means.difference.stderr == pytest.approx(0.1 * np.sqrt(2))
+    assert means.test.p_value is None and "cannot be paired" in (means.test.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "options", "said"),
+    [
+        ("id,score", ["1,x"], {}, r"a.csv:2: score is 'x'; give a number"),
+        ("id,score", ["1,1", "1,0"], {}, r"a.csv:3: a has a second score of id 1"),
+        ("id,score", ["1,"], {}, r"a.csv:2: score of id 1 is empty"),
+        ("x,score", ["1,1"], {}, r"a.csv:1: no column names the item; say which with --id: x, score"),
+        ("id,score", ["1,1"], {"score": "scores"}, r"a.csv:1: --score scores: no such column; .*score"),
+        ("id,score", ["1,1"], {}, r"a.csv: one model, a; give a second file"),
+        ("model,id,score", ["a,1,1", "b,2,1"], {}, r"a and b share no item \(the first are '1' and '2'\)"),
+        ("model,id,score", ["a,1,1", "b,1,1"], {"baseline": "c"}, r"--baseline c: no such model"),
+        ("model,id,score,g", ["a,1,1,x", "b,1,1,y"], {"group": "g"}, r"a.csv:3: id 1 is in g y and in x"),
+    ],
+)
+def test_errors(tmp_path: Path, header: str, rows: list[str], options: dict[str, str], said: str) -> None:
+    with pytest.raises(ReportError, match=said):
+        score_tables([csv_of(tmp_path / "a.csv", header, rows)], **options)

@@ -15,7 +15,6 @@ import pytest
 
 from reports.runs.records import Item, MatrixData, ReportError, RunData, Scores
 from reports.schema.summary import _in_words_of_now
-from reports.statistics.family import HELPS
 from reports.statistics.multiplicity import holm
 from reports.verdict.claims import Claim, ClaimError, freeze, frozen_seeds, parse_claims, thaw, verify
 from reports.verdict.evidence import gather
@@ -251,7 +250,7 @@ def test_evidence_of_a_matrix() -> None:
     mean = evidence.contrasts["baseline"].mean
     assert (mean.seeds, mean.prompts) == (6, 80)
     expected = grid(0.7, seed=1).mean() - grid(0.5, seed=0).mean()
-    assert mean.estimate == pytest.approx(expected)
+    assert mean.value == pytest.approx(expected)
     judged = judge_matrix(matrix(FULL), [CLAIM], freeze([CLAIM]))[0]
     assert (judged.verdict, judged.attribution, judged.declared) == ("better by more than m", "variation", True)
 
@@ -304,7 +303,7 @@ def test_failed_runs_are_named_and_the_weaker_verdict_stands() -> None:
     assert entry.comparisons[0].failed_at_worst is not None
     lowest = min(v for r in broken.runs if r.scores for v in r.scores["bench"].values("m").values())
     own = [r.scores["bench"].values("m") for r in broken.runs if r.method == "fixed" and r.seed in (2, 4)]
-    kept = [contrast.mean.estimate or 0.0] * 6 + [lowest - float(np.mean(list(v.values()))) for v in own]
+    kept = [contrast.mean.value] * 6 + [lowest - float(np.mean(list(v.values()))) for v in own]
     assert entry.comparisons[0].failed_at_worst.value == pytest.approx(np.mean(kept))
     assert "finished; that cannot exclude a failure rate of" in entry.notes[0]
     whole = judged_claim(judge_matrix(full, [CLAIM])[0])
@@ -406,7 +405,7 @@ def test_every_setting_of_the_baseline_has_to_be_beaten() -> None:
     assert whole.p["worse"] == pytest.approx(min(1.0, 3 * min(below)))
     contrast = whole.evidence.contrasts["baseline"]
     assert contrast.second == "fixed[c=1]"
-    assert contrast.mean.estimate == pytest.approx(grid(0.6, seed=9).mean() - grid(0.56, seed=1).mean())
+    assert contrast.mean.value == pytest.approx(grid(0.6, seed=9).mean() - grid(0.56, seed=1).mean())
 
 
 def test_each_setting_is_held_against_its_own_controls() -> None:
@@ -424,29 +423,6 @@ def test_each_setting_is_held_against_its_own_controls() -> None:
     assert {c.mean.seeds for c in contrasts.values()} == {6}
     assert judged[0].attribution == "variation"
     json.dumps(judged_claim(judged[0]).plain(), allow_nan=False)
-
-
-def test_claims_over_settings_keep_their_size() -> None:
-    """No setting differs: nothing supported. The best is better by exactly min_effect: not refuted, though the luckiest
-    of four baselines lies above its own mean."""
-    rounds, supported, refuted = 150, 0, 0
-    for number in range(rounds):
-        rng = np.random.default_rng([5, number])
-
-        def arm(method: str, settings: int, level: float, rng: np.random.Generator = rng) -> list[RunData]:
-            runs = []
-            for c in range(settings):
-                cells = level + 0.1 * rng.normal(size=(6, 1)) + 0.3 * rng.normal(size=(6, 20))
-                runs += [run(method, s, cells[s], hyper={"c": c}, run_id=f"{method}{c}-{s}") for s in range(6)]
-            return runs
-
-        null = MatrixData(Path("."), (*arm("fixed", 2, 0.5), *arm("foodpo", 4, 0.5)), None, {})
-        supported += judge_matrix(null, [CLAIM])[0].verdict in HELPS
-        better = MatrixData(Path("."), (*arm("fixed", 4, 0.5), *arm("foodpo", 1, 0.55)), None, {})
-        refuted += judge_matrix(better, [CLAIM])[0].verdict in ("worse", "equivalent")
-    error = np.sqrt(0.025 * 0.975 / rounds)
-    assert supported / rounds <= 0.025 + 3 * error
-    assert refuted / rounds <= 0.025 + 3 * error
 
 
 @pytest.mark.parametrize(

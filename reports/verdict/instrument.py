@@ -1,0 +1,192 @@
+"""What a matrix can show: the effect planted in it (assay sensitivity, ICH E10), and over what its intervals generalise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from reports.compare.comparison import MatchedKL, column_pairs, detectable
+from reports.runs.arms import Arm, arms, same_beta
+from reports.runs.records import MatrixData, RunData
+from reports.schema.verdict import PlantedControl, Scope, Sensitivity, Share
+from reports.statistics.design import ALPHA
+from reports.statistics.family import HELPS, Claimed, judge_family
+from reports.statistics.multiplicity import Look
+from reports.verdict.claims import Claim, measures_kl
+from reports.verdict.evidence import gather
+from reports.verdict.sentences import interval_text
+
+# Assay sensitivity (ICH E10): did the matrix see the effect that was planted, and none where none was?
+
+
+Role = Literal["positive", "negative", "weak"]
+
+
+def sensitivity(matrix: MatrixData, primary: str | None, matched_kl: MatchedKL) -> Sensitivity | None:
+    """The verdict on the controls of the matrix file's `sensitivity`; None where it declares none.
+
+    At one of the matrix file's `looks` each p-value is charged for all of them.
+    """
+    stated: Mapping[str, Any] | None = matrix.config.get("sensitivity")
+    metric = (stated or {}).get("metric") or primary
+    if not stated or metric is None:
+        return None
+    margin = float(stated["margin"])
+    evaluation = matrix.config.get("evaluation") or {}
+    at: Literal["final", "matched_kl"] = "matched_kl" if measures_kl(evaluation, metric.split("/")[0]) else "final"
+    every = arms(matrix.runs)
+    looks: list[int] = matrix.config.get("looks") or []
+
+    def control(role: Role) -> PlantedControl:
+        arm = next((a for a in every if a.method == stated[role]), None)
+        other = _compared_with(arm, str(stated["against"]), every)
+        names = (stated[role] if arm is None else arm.label, stated["against"] if other is None else other.label)
+        claim = Claim(role, *names, metric, at=at, min_effect=margin, window=stated.get("window"))
+        contrast = gather(matrix, claim, matched_kl).contrasts["baseline"]
+        mean, interval = contrast.mean, contrast.mean.interval()
+        look = Look(mean.seeds, tuple(looks)) if mean.seeds in looks else None
+        ruling = judge_family([Claimed((), (contrast.comparison,), margin)], look=look)[0]
+        seen = ruling.word in HELPS if role == "negative" else float(ruling.p["better"]) <= ALPHA
+        least = detectable(mean).value
+        where = f"{metric} at matched KL" if at == "matched_kl" else metric
+        where += " over {:g} to {:g} nats".format(*claim.window) if claim.window else ""
+        found = f"{names[0]} against {names[1]} on {where}: "
+        found += (
+            f"no difference could be computed, {contrast.reason}" if interval.value is None else interval_text(mean)
+        )
+        found += f", {mean.seeds} seeds x {mean.prompts} prompts"
+        return PlantedControl(
+            role=role,
+            label=names[0],
+            against=names[1],
+            metric=metric,
+            at=at,
+            difference=interval.value,
+            standard_error=interval.stderr,
+            ci_low=interval.low,
+            ci_high=interval.high,
+            detected=seen,
+            detectable=least,
+            seeds=mean.seeds,
+            prompts=mean.prompts,
+            sentence=_sentence(role, seen, found, least, margin),
+            reason=contrast.reason or (interval.note if interval.low is None else None),
+        )
+
+    positive, negative = control("positive"), control("negative")
+    weak = control("weak") if stated.get("weak") else None
+    parts = [positive.sentence, *([weak.sentence] if weak else []), negative.sentence]
+    return Sensitivity(
+        positive=positive,
+        negative=negative,
+        weak=weak,
+        margin=margin,
+        nulls_count=positive.detected and not negative.detected,
+        sentence=" ".join(parts),
+    )
+
+
+def _compared_with(arm: Arm | None, against: str, every: list[Arm]) -> Arm | None:
+    """By the run's own record; runs that were recorded without it are compared with the only setting."""
+    if arm is not None and arm.planted is not None:
+        return same_beta(arm, every)
+    found = [a for a in every if a.method == against]
+    return found[0] if len(found) == 1 else None
+
+
+def _sentence(role: Role, seen: bool, found: str, least: float | None, margin: float) -> str:
+    if role == "negative":
+        if seen:
+            return (
+                f"Its negative control, the same betas on other pairs, is better where nothing was planted ({found}): its "
+                "null results say nothing. One matrix in forty shows this by chance."
+            )
+        return (
+            f"Its negative control, the same betas on other pairs, is not shown to be better by {margin:g} ({found})."
+        )
+    kind, weaker = ("effect", "an effect") if role == "positive" else ("weaker effect", "a weaker effect")
+    if not seen:
+        nothing = ": its null results say nothing" if role == "positive" else ""
+        return f"This matrix did not detect {weaker} that is there{nothing} ({found})."
+    would = f"; it would have detected {least:.3f} with chance 80 %" if least is not None and role == "positive" else ""
+    return f"This matrix detected its planted {kind} ({found}){would}."
+
+
+# Over what the intervals of a matrix generalise, and how the spread over seeds splits into data and order.
+#
+# A run's seed always sets the order of its pairs and the initialisation of what is trained. With `data.resample` it
+# also sets which pairs it sees; where several seeds share a draw (`data.subsets`), their spread within draws is that
+# of order and initialisation, and the rest is that of the data (one-way random effects; Searle, Casella and McCulloch
+# 1992).
+
+
+def _data(run: RunData) -> Mapping[str, Any]:
+    return (run.identity or {}).get("data") or {}
+
+
+def scope(matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None, primary: str | None) -> Scope:
+    """The sentence for the report, and the split of each method's difference to the baseline on the primary metric."""
+    counted = max((len({_data(r).get("content_hash") for r in arm.runs}) for arm in all_arms), default=0)
+    drawn = next((_data(run) for run in matrix.runs if _data(run).get("pool")), None)
+    always = "order of the training pairs, initialisation and prompts"
+    if drawn is None or counted < 2:
+        sentence = (
+            f"Intervals generalise over {always}. All seeds train on the same pairs, so they say nothing of other data."
+        )
+    else:
+        sentence = (
+            f"Intervals generalise over {always}, and over the pairs: each seed trains on {drawn.get('n_pairs')} of "
+            f"{drawn['pool']}, {counted} different draws. They say nothing of other sources of data."
+        )
+    pairs = [a for a in all_arms if baseline is not None and a is not baseline and not a.is_control]
+    shares = [
+        found for a in pairs if baseline and primary and (found := _share(a, baseline, matrix, primary)) is not None
+    ]
+    return Scope(sentence=sentence, seed_spread=_words(shares), shares=shares)
+
+
+def _share(arm: Arm, baseline: Arm, matrix: MatrixData, primary: str) -> Share | None:
+    benchmark, metric = primary.split("/", 1)
+    draw = {r.seed: _data(r).get("content_hash") for r in baseline.runs}
+    groups: dict[Any, list[float]] = {}
+    for mine, other in column_pairs(arm, baseline, None, benchmark, metric)[0]:
+        shared = sorted(mine.values.keys() & other.values.keys())
+        if shared:
+            gap = np.mean([mine.values[i] - other.values[i] for i in shared])
+            groups.setdefault(draw.get(mine.seed), []).append(float(gap))
+    split = nested(list(groups.values()))
+    if split is None:
+        return None
+    whole, data, order = split
+    return Share(
+        label=arm.label, against=baseline.label, sd_seeds=whole, sd_data=data, sd_order=order, draws=len(groups)
+    )
+
+
+def nested(groups: Sequence[Sequence[float]]) -> tuple[float, float, float] | None:
+    """Standard deviations over all seeds, between groups and within them; None without two groups, one of two or more.
+
+    Groups may differ in size; a negative component counts as zero.
+    """
+    sizes = np.array([len(group) for group in groups], dtype=float)
+    total, count = float(sizes.sum()), len(groups)
+    if count < 2 or total <= count:
+        return None
+    means = np.array([np.mean(group) for group in groups])
+    centre = float((sizes * means).sum() / total)
+    within = sum(float(((np.array(g) - m) ** 2).sum()) for g, m in zip(groups, means, strict=True)) / (total - count)
+    between = float((sizes * (means - centre) ** 2).sum()) / (count - 1)
+    even = (total - float((sizes**2).sum()) / total) / (count - 1)
+    data = max(0.0, (between - within) / even)
+    return math.sqrt(data + within), math.sqrt(data), math.sqrt(within)
+
+
+def _words(shares: Sequence[Share]) -> str | None:
+    told = [
+        f"{s.label} {s.sd_seeds:.3f} (data {s.sd_data:.3f}, order and initialisation {s.sd_order:.3f}, {s.draws} draws)"
+        for s in shares
+    ]
+    return f"Standard deviation over seeds of the difference to the baseline: {'; '.join(told)}." if told else None
