@@ -19,7 +19,7 @@ import yaml
 
 from reports.study import judge, main, read_study
 
-STUDIES = sorted(path.parent for path in (Path(__file__).parents[2] / "reports" / "studies").glob("*/study.yaml"))
+STUDIES = sorted(path.parent for path in (Path(__file__).parents[2] / "reports" / "studies").glob("*/study.json"))
 WORLDS = [(study, world.parent) for study in STUDIES for world in sorted(study.glob("*/summary.json"))]
 
 
