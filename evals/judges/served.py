@@ -102,7 +102,7 @@ def _arguments(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _stop(process: subprocess.Popen[bytes], log: str) -> None:
+def _stop(process: "subprocess.Popen[bytes]", log: str) -> None:
     process.terminate()
     try:
         process.wait(10)

@@ -44,7 +44,7 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: "subprocess.Popen[bytes]") -> None:
     """End the worker and its child processes (vLLM starts some in the worker's group)."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
