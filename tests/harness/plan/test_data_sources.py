@@ -108,4 +108,4 @@ def test_rows_that_prefer_nothing(world: Any) -> None:
 )
 def test_mistakes(world: Any, new: str, words: list[str]) -> None:
     world.replace(LINE.strip(), new)
-    world.refuses(*words, at=str(world.config))
+    world.refuses(*words)
