@@ -111,8 +111,12 @@ def _squares(d: Floats) -> tuple[Floats, Floats, Floats]:
     by_seed, by_prompt = centred.mean(axis=-1), centred.mean(axis=-2)
     seed = prompts * np.square(by_seed).sum(axis=-1) / (seeds - 1)
     prompt = seeds * np.square(by_prompt).sum(axis=-1) / (prompts - 1)
-    rest = np.square(centred).sum(axis=(-2, -1)) - seed * (seeds - 1) - prompt * (prompts - 1)
-    return seed, prompt, np.maximum(rest, 0.0) / ((seeds - 1) * (prompts - 1))
+    # of the residuals themselves: a difference of large sums would leave rounding where there is nothing
+    rest = np.square(centred - by_seed[..., None] - by_prompt[..., None, :]).sum(axis=(-2, -1))
+    nothing = (_NOTHING * np.abs(d).max(axis=(-2, -1))) ** 2
+    found = (seed, prompt, rest / ((seeds - 1) * (prompts - 1)))
+    seed, prompt, rest = (np.where(square > nothing, square, 0.0) for square in found)
+    return seed, prompt, rest
 
 
 def mean_squares(differences: ArrayLike) -> MeanSquares:
