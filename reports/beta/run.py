@@ -119,16 +119,7 @@ FIXED = "beta is fixed in this run: a constant has no correlation"
 NO_ROWS = "the run recorded no example metrics"
 NO_STEPS = "no logged step has a dynamic_beta"
 #: What beta is set against; those of CONTAINS_BETA are partly algebra.
-TARGETS = (
-    "loss",
-    "delta",
-    "loss_at_beta0",
-    "gradient_weight",
-    "log_prompt_perplexity",
-    "prompt_tokens",
-    "chosen_tokens",
-    "rejected_tokens",
-)
+TARGETS = NUMBERS[2:]
 STEP_TARGETS = (
     "loss",
     "delta",

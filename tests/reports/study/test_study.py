@@ -17,9 +17,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from reports.study import judge, main, read_study
+from reports.study import judge, read_study
+from reports.study.__main__ import main
 
-STUDIES = sorted(path.parent for path in (Path(__file__).parents[2] / "reports" / "studies").glob("*/study.json"))
+STUDIES = sorted(path.parent for path in (Path(__file__).parents[3] / "reports" / "studies").glob("*/study.json"))
 WORLDS = [(study, world.parent) for study in STUDIES for world in sorted(study.glob("*/summary.json"))]
 
 
@@ -182,6 +183,8 @@ def test_a_claim_is_judged_over_seeds_and_topics_and_one_not_run_keeps_its_place
     assert first.difference == pytest.approx(0.2, abs=0.01) and (first.seeds, first.prompts) == (6, 10)
     assert first.verdict == "better by more than m" and second.verdict == "not run"
     assert second.adjusted_p is None and first.ci_low is not None and first.ci_low > 0.19
+    far = study.model_copy(update={"window": (1.0, 30.0)})  # runs end at 9 nats: half of it on the axis of sqrt(KL)
+    assert judge(far, {"a": answers(0.2, 6)})[0].verdict == "not comparable"
     few = judge(study, {"a": answers(0.2, 3)})[0]
     assert few.verdict == "undecided" and few.adjusted_p is None
 
