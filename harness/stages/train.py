@@ -135,7 +135,8 @@ class _Crew:
             if spec.parent in unfinished or time.monotonic() < run.not_before:
                 continue
             if self.claims is not None and self.claims.settled(spec):
-                self.waiting.remove(run)
+                if self._described(run, self.claims):
+                    self.waiting.remove(run)
                 continue
             job = {**self.plan.train_job(spec), "attempt": run.attempts}
             seat = self.executor.seat(job)
@@ -150,6 +151,16 @@ class _Crew:
             self.waiting.remove(run)
             self.running[run] = seat
             seat.start(job)
+
+    def _described(self, run: _Run, claims: RunClaims) -> bool:
+        """Whether another worker's run has its files, or needs none; a worker that died before it wrote them is stood in for."""
+        if run.store.status().state == "failed" or (run.store.directory / "summary.json").is_file():
+            return True
+        if not claims.free(run.spec):
+            run.not_before = time.monotonic() + 1.0
+            return False
+        _describe(run.store.directory, self.names[run.spec.run_id], self.progress)
+        return True
 
     def _watch(self, run: _Run) -> bool:
         """Show what a running run told; whether it told anything."""
@@ -219,11 +230,16 @@ def _show(event: Event, name: str, plan: Plan, progress: Progress) -> None:
         note = f"loss {loss:.4f}  beta {beta:.4f}" if loss is not None and beta is not None else ""
         progress.tick(f"train {name}: step", event["step"], event["total_steps"], event["eta_seconds"], note)
     elif kind == "run_done":
-        from reports.files.metrics import write_run_files
-
         folder = plan.output / "runs" / event["run_id"]
         progress.end(f"trained {name} in {RunStore(folder).status().stages['train'].seconds:.0f}s")
-        try:
-            write_run_files(folder)
-        except Exception as error:  # a figure must not end a matrix; the report makes these files again
-            progress.say(f"metrics of {name} not written yet: {type(error).__name__}: {error}")
+        _describe(folder, name, progress)
+
+
+def _describe(folder: Path, name: str, progress: Progress) -> None:
+    """Write a trained run's own metrics, curves and summary."""
+    from reports.files.metrics import write_run_files
+
+    try:
+        write_run_files(folder)
+    except Exception as error:  # a figure must not end a matrix; the report makes these files again
+        progress.say(f"metrics of {name} not written yet: {type(error).__name__}: {error}")

@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 
+from harness.progress import Progress
+from harness.stages.train import train_runs
+from harness.state.run_locks import RunClaims
+from harness.workers.signals import StopSignals
 from tests.faults.compare import differences
 from tests.harness.small_matrix import SmallMatrix
 
@@ -52,6 +56,17 @@ def test_one_of_two_workers_is_killed(small: SmallMatrix, single: Any, tmp_path:
             worker.wait()
     assert small.all_trained(output) and differences(single, small.trained(output)) == []
     assert len(small.steps.read_text().splitlines()) <= 2 * 4 + 2
+
+
+def test_a_worker_died_before_it_wrote_the_files_of_its_run(small: SmallMatrix, single: Any, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(small.root / "single", output)
+    for name in ("summary.json", "training_metrics.csv", "training_curves.png"):
+        next(output.glob(f"runs/foodpo-*/{name}")).unlink()
+    plan = small.plan(output)
+    with StopSignals() as stops:
+        train_runs(plan, plan.specs, Progress(), stops, claims=RunClaims(plan))
+    assert differences(single, small.trained(output)) == []
 
 
 def test_a_damaged_policy_is_trained_again(small: SmallMatrix, single: Any, tmp_path: Path) -> None:
