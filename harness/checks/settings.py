@@ -22,6 +22,7 @@ def wrong_data(config: MatrixConfig, source: Source) -> Cases:
     """Two held-out sets, streams without an end, and draws that would all be the same."""
     data, planted, at = config.data, config.sensitivity, source.at
     mixed = [] if isinstance(data.train, str) else data.train
+    order = config.training.get("train_sampling_strategy", "random")
     parts = {seed % data.subsets for seed in config.seeds} if data.subsets else set()
     return [
         (
@@ -47,6 +48,11 @@ def wrong_data(config: MatrixConfig, source: Source) -> Cases:
         (
             data.subsets is not None and len(parts) < data.subsets,
             f"{at('data', 'subsets')} is {data.subsets}, and seeds modulo that give {len(parts)} draws; give other seeds",
+        ),
+        (
+            data.gap_blocks is not None and order != "sequential",
+            f"{at('data', 'gap_blocks')} is {data.gap_blocks}, but training.train_sampling_strategy is {order!r}, which "
+            "mixes the blocks; set training.train_sampling_strategy: sequential",
         ),
         (
             planted is not None and planted.flip is not None and data.flip is not None,

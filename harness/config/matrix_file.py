@@ -91,7 +91,8 @@ class DataConfig(Strict):
     no further than `max_train_pairs` or each source's `limit` asks for. With `resample: per_seed` every seed draws its own
     `max_train_pairs` of the pairs, the same for all methods; with `subsets: K` the seeds share K draws in turn (seed modulo K).
     `flip` exchanges chosen and rejected in that share of the training pairs, by lot; three shares are for the low, middle and
-    high tercile of the column `log_prompt_perplexity`.
+    high tercile of the column `log_prompt_perplexity`. `gap_blocks: N` orders the pairs in blocks of N with similar score gaps
+    (columns `score_chosen` and `score_rejected`), the blocks by lot, and needs `train_sampling_strategy: sequential`.
     """
 
     train: _Train
@@ -104,6 +105,7 @@ class DataConfig(Strict):
     resample: Literal["per_seed"] | None = None
     subsets: int | None = Field(None, ge=2)
     flip: _Flip | None = None
+    gap_blocks: int | None = Field(None, ge=2)
 
     @property
     def sources(self) -> list[DataSource]:

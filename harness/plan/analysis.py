@@ -79,6 +79,7 @@ def _data(plan: Plan) -> dict[str, str]:
     flips = data.flip or (planted.flip if planted is not None else None)
     shares = flips if isinstance(flips, list) else [flips] if flips else []
     how += f", labels flipped {', '.join(f'{share:g}' for share in shares)}" if shares else ""
+    how += f", in blocks of {data.gap_blocks} by score gap" if data.gap_blocks is not None else ""
     if data.resample is None:
         return {"data": f"{how}, sha256 {next(iter(plan.sets))[:16]}"}
     drawn = "each seed" if data.subsets is None else f"{data.subsets} groups of seeds"

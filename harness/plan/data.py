@@ -18,7 +18,7 @@ from harness.plan.references import EMBEDDED, data_path, data_source
 from trainers.common import UserError, cache_dir, write_bytes
 from trainers.common.turns import DataError
 from trainers.formats import Part, load_mixture, load_source, split_by_prompt, to_jsonl
-from trainers.formats.pairs import PreferencePair, subset
+from trainers.formats.pairs import PreferencePair, seeded_hash, subset
 from trainers.formats.readers.hub import HUB, HubData, hub_rows, parse_hub
 from trainers.formats.source import split_reference
 
@@ -195,6 +195,8 @@ def pair_sets(
     @cache
     def labelled(own: int | None, share: float | tuple[float, ...] | None) -> list[PreferencePair]:
         pairs = [pair for pair in drawn[own] if pair.id in usable]
+        if config.data.gap_blocks is not None:
+            pairs = _in_blocks(pairs, config.data.gap_blocks, partial(_key, own), seed, source)
         try:
             return pairs if share is None else _flipped(pairs, share, f"{seed}" if own is None else f"{seed}:{own}")
         except PairError as error:
@@ -220,6 +222,26 @@ def pair_sets(
 
 def _key(own: int | None, pair: PreferencePair) -> str:
     return pair.id if own is None else f"{own}:{pair.id}"
+
+
+def _in_blocks(
+    pairs: list[PreferencePair], size: int, key: Callable[[PreferencePair], str], seed: int, source: Source
+) -> list[PreferencePair]:
+    """The pairs in blocks of similar score gaps; the blocks are ordered by lot, one that is too short comes last."""
+
+    def gap(pair: PreferencePair) -> float:
+        try:
+            return abs(float(pair.columns["score_chosen"]) - float(pair.columns["score_rejected"]))
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"{source.at('data', 'gap_blocks')}: pair {pair.id!r} has no number under 'score_chosen' and "
+                "'score_rejected'; take data with both scores (build-preferences writes them), or remove gap_blocks"
+            ) from None
+
+    by_gap = sorted(pairs, key=lambda pair: (gap(pair), pair.id))
+    blocks = [by_gap[i : i + size] for i in range(0, len(by_gap), size)]
+    blocks.sort(key=lambda block: (len(block) < size, seeded_hash(seed, key(block[0]))))
+    return [pair for block in blocks for pair in block]
 
 
 def _flipped(pairs: Sequence[PreferencePair], share: float | tuple[float, ...], seed: str) -> list[PreferencePair]:

@@ -56,12 +56,15 @@ class World(_Told):
 
 
 class Study(_Told):
-    """study.yaml: the question, its worlds and claims, the window of KL (nats), and what the answer does not say."""
+    """study.yaml: the question, its worlds and claims, and what the answer does not say.
+
+    `window`: runs are compared on average over this range of KL (nats); without it, at the largest KL that both reach.
+    """
 
     question: str
     metric: str
     cost: str
-    window: tuple[float, float]
+    window: tuple[float, float] | None = None
     looks: list[int]
     worlds: dict[str, World]
     claims: list[StudyClaim]
@@ -96,7 +99,7 @@ def frontier(scores: pd.DataFrame, method: str, seed: int, metric: str, cost: st
 
 
 def cells(scores: pd.DataFrame, first: str, second: str, study: Study) -> tuple[list[int], Floats]:
-    """Shared seeds, and first - second by (seed, group of prompts) over the study's window of KL.
+    """Shared seeds, and first - second by (seed, group of prompts) at equal KL, as the study says.
 
     Empty where two or more seeds cover too little of the window, as for the claims of one matrix (`COVERED`), or where a
     pair of runs shares no KL in it.
@@ -112,7 +115,7 @@ def cells(scores: pd.DataFrame, first: str, second: str, study: Study) -> tuple[
     kept = [one for one in found if one is not None]
     if len(kept) < len(found) or sum(one.covered < COVERED for one in kept) > 1:
         return [], np.empty((0, 0))
-    return shared, np.array([one.over_range for one in kept])
+    return shared, np.array([one.at_high if study.window is None else one.over_range for one in kept])
 
 
 class Judged(BaseModel):

@@ -63,7 +63,8 @@ def _curves(axes: Axes, study: Study, scores: pd.DataFrame, world: str) -> None:
         x = np.sqrt([0.0, *own[study.cost].clip(lower=0.0)])
         axes.plot(x, [start, *own[metric]], color=look.color, linestyle=look.dash, marker=look.marker,
                   markersize=4, label=name)  # fmt: skip
-    axes.axvspan(*np.sqrt(study.window), color="#dfe3e8", linewidth=0, zorder=0)
+    if study.window is not None:
+        axes.axvspan(*np.sqrt(study.window), color="#dfe3e8", linewidth=0, zorder=0)
     axes.set(title=study.worlds[world].says, xlabel="square root of KL to the reference (nats)")
     axes.legend(frameon=False, fontsize=7)
 
@@ -141,6 +142,9 @@ def page(folder: Path) -> None:
         folder / "study.json", {"claims": [j.model_dump() for j in judged], "bounds": [b.model_dump() for b in others]}
     )
     largest = max(others, key=lambda one: one.upper, default=None)
+    where = "at the largest KL that both runs reach"
+    if study.window is not None:
+        where = f"on average over {study.window[0]:g} to {study.window[1]:g} nats of KL"
     parts = [
         f"# {study.question}",
         _answer(study, judged, seen),
@@ -149,7 +153,7 @@ def page(folder: Path) -> None:
         *(control.sentence for control in controls),
         "## The claims",
         _table(("claim", "above zero means", "difference (95 % interval)", "m", "adjusted p", "verdict", "predicted"), claims),
-        f"Differences are in {study.metric}, on average over {study.window[0]:g} to {study.window[1]:g} nats of KL.",
+        f"Differences are in {study.metric}, {where}.",
         *([] if largest is None else [
             "## Every other rule",
             f"No claim was made about them. None is better than the fixed beta of its world by more than "

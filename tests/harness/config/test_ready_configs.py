@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from reports.verdict.claims import measures_kl
 from trainers.common.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "harness" / "configs"
-READY = sorted(CONFIGS.glob("*.yaml"))
+READY = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("study_gpu/*.yaml")])
 SCHEMA = CONFIGS / "matrix.schema.json"
 
 
@@ -35,13 +36,14 @@ def test_the_shipped_schema_is_current() -> None:
     )
 
 
-@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", READY, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_ready_config_is_well_formed(path: Path, validator: jsonschema.Draft202012Validator) -> None:
     source = load(path)
     config, runs = check_static(source)
     assert len(runs) >= len(config.methods)
     assert [error.message for error in validator.iter_errors(source.value)] == []
-    assert path.read_text(encoding="utf-8").splitlines()[0] == f"# yaml-language-server: $schema={SCHEMA.name}"
+    schema = os.path.relpath(SCHEMA, path.parent)
+    assert path.read_text(encoding="utf-8").splitlines()[0] == f"# yaml-language-server: $schema={schema}"
 
 
 def test_the_claim_study_has_what_a_claim_needs() -> None:

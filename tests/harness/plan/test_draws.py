@@ -108,6 +108,26 @@ def test_flips_go_by_the_perplexity_of_the_prompt_and_each_seed_has_its_own(many
     assert "data.flip" in many.error() and "3" in many.error()
 
 
+def test_blocks_of_pairs_with_like_score_gaps(many: Any) -> None:
+    rows = [
+        json.loads(line) | {"score_chosen": i * 0.02, "score_rejected": -i * 0.02 if i % 2 else i * 0.06}
+        for i, line in enumerate(many.pairs.read_text().splitlines())
+    ]
+    write_jsonl(many.pairs, rows)
+    many.replace(
+        "train: pairs.jsonl", "train: pairs.jsonl\n  max_train_pairs: 18\n  resample: per_seed\n  gap_blocks: 4"
+    )
+    assert "data.gap_blocks is 4, but training.train_sampling_strategy is 'random'" in many.error()
+    many.replace("training:\n", "training:\n  train_sampling_strategy: sequential\n")
+    pairs = by(many.plan())
+    for seed in (0, 1):
+        ranks = sorted(range(18), key=lambda i: int(pairs["fixed", seed][i].id[1:]))
+        blocks = [{place // 4 for place in ranks[first : first + 4]} for first in range(0, 18, 4)]
+        assert all(len(block) == 1 for block in blocks[:-1]) and blocks[-1] == {4} and blocks != sorted(blocks, key=min)
+    write_jsonl(many.pairs, [{k: v for k, v in row.items() if k != "score_rejected"} for row in rows])
+    assert "pair 'p" in many.error() and "'score_rejected'" in many.error()
+
+
 def test_controls_alone_train_on_flipped_pairs_with_betas_that_know(many: Any) -> None:
     plan = planted(many)
     pairs = by(plan)

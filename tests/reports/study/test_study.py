@@ -50,17 +50,20 @@ class Answers:
         order = np.argsort(places, kind="stable")
         return np.array(places)[order], np.array(rewards)[order]
 
-    def difference(self, first: str, second: str, window: list[float]) -> dict[str, np.ndarray]:
-        """By seed, the mean vertical difference over the window on the axis sqrt(KL), shape (groups,)."""
+    def difference(self, first: str, second: str, window: list[float] | None) -> dict[str, np.ndarray]:
+        """By seed, the mean vertical difference over the window on the axis sqrt(KL), shape (groups,); without a window, the
+        difference at the largest KL of both."""
         seeds = sorted({s for m, s in self.found if m == first} & {s for m, s in self.found if m == second}, key=int)
         found = {}
         for seed in seeds:
             curves = [self.curve(method, seed) for method in (first, second)]
-            low = max(math.sqrt(window[0]), *(x[0] for x, _ in curves))
-            high = min(math.sqrt(window[1]), *(x[-1] for x, _ in curves))
+            low, high = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+            if window is not None:
+                low, high = max(low, math.sqrt(window[0])), min(high, math.sqrt(window[1]))
             at = np.linspace(low, high, 33)
             one, other = (np.array([np.interp(at, x, column) for column in y.T]) for x, y in curves)
-            found[seed] = np.trapezoid(one - other, dx=1 / 32, axis=1)
+            gaps = one - other
+            found[seed] = gaps[:, -1] if window is None else np.trapezoid(gaps, dx=1 / 32, axis=1)
         return found
 
 
@@ -90,7 +93,7 @@ def test_numpy_alone_gives_the_numbers_of_the_page(folder: Path) -> None:
     page, found = (folder / "README.md").read_text(), json.loads((folder / "study.json").read_text())
     there = [name for name in stated["worlds"] if (folder / name / "scores.csv.gz").is_file()]
     worlds = {name: Answers(folder / name, stated["metric"], stated["cost"]) for name in there}
-    window = stated["window"]
+    window = stated.get("window")
     told = 0
     for claim, judged in zip(stated["claims"], found["claims"], strict=True):
         if any(term["world"] not in worlds for term in claim["terms"]):
