@@ -42,7 +42,9 @@ def exact_kl(policy: Any, reference: Any, requests: Requests) -> list[TokenKl]:
         part, order = order[:size], order[size:]
         # padded at the end, where a causal model does not look
         ids, mask = padded([[*requests[i][0], *requests[i][1]] for i in part], "right", policy.device)
-        ours, theirs = (model(input_ids=ids, attention_mask=mask).logits for model in (policy, reference))
+        start = min(len(requests[i][0]) for i in part) - 1  # the vocabulary of no token before it is asked for
+        given = {"input_ids": ids, "attention_mask": mask, "logits_to_keep": ids.shape[1] - start}
+        ours, theirs = (model(**given).logits for model in (policy, reference))
         if ours.shape != theirs.shape:
             raise EngineError(
                 f"the policy has {ours.shape[-1]} tokens in its vocabulary and the reference {theirs.shape[-1]}; "
@@ -50,7 +52,7 @@ def exact_kl(policy: Any, reference: Any, requests: Requests) -> list[TokenKl]:
             )
         for row, i in enumerate(part):
             first, last = len(requests[i][0]) - 1, lengths[i] - 1
-            parts = (side[row, first:last].split(_CHUNK) for side in (ours, theirs))
+            parts = (side[row, first - start : last - start].split(_CHUNK) for side in (ours, theirs))
             targets = ids[row, first + 1 : last + 1].split(_CHUNK)
             scored = [_scored(*one) for one in zip(*parts, targets, strict=True)]
             found[i] = TokenKl(*([v for part in side for v in part.tolist()] for side in zip(*scored, strict=True)))

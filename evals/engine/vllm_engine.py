@@ -144,12 +144,21 @@ class VllmEngine:
         """
         if not self._on_cpu:
             return None
+        import torch
+
         from evals.engine.exact_kl import exact_kl
         from evals.engine.transformers_engine import load
 
         with policy() as folder:
             models = [load(path, self._dtype, self.trust_remote_code) for path in (folder, reference)]
-        return [TokenKl(found.kl, []) for found in exact_kl(*models, requests)]
+        threads = torch.get_num_threads()
+        torch.set_num_threads(
+            len(os.sched_getaffinity(0))
+        )  # vLLM leaves one to the process that starts it; it idles now
+        try:
+            return [TokenKl(found.kl, []) for found in exact_kl(*models, requests)]
+        finally:
+            torch.set_num_threads(threads)
 
     def _score(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[Any]]:
         """vLLM's Logprob of every token of each continuation."""

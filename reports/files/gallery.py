@@ -165,14 +165,21 @@ def _read_and_write(root: Path, run_ids: Sequence[str], baseline: str | None) ->
 def write_logged(root: Path, runs: Sequence[RunData], baseline: str | None) -> dict[str, Path]:
     """Write log_history.json, training_metrics.csv, training_curves.png and, for each axis, the curves' table and figure.
 
-    Where nothing was logged the figure is not drawn. Returns what to embed in a report, by name.
+    Where nothing was logged the figure is not drawn, nor that by examples where every run takes as many a step: it would show
+    the same. Returns what to embed in a report, by name.
     """
     write_records(root / "log_history.json", {run.run_id: run.history for run in runs})
     write_csv(root / "training_metrics.csv", COLUMNS, training_rows(runs))
     all_arms, drawn = arms(runs), {}
+    a_step = {
+        one["examples_seen"] / one["step"]
+        for run in runs
+        for one in run.steps
+        if one.get("examples_seen") and one["step"]
+    }
     for axis in figures.AXES:
         curves = figures.Curves(axis)
-        rows = figures.curve_table(all_arms, curves)
+        rows = figures.curve_table(all_arms, curves) if axis is figures.BY_STEP or len(a_step) > 1 else []
         write_csv(root / "tables" / f"{axis.figure}.csv", figures.curve_columns(axis), rows)
         paths = [root / "figures" / f"{axis.figure}.{kind}" for kind in ("png", "svg", "pdf")]
         if rows:

@@ -1,5 +1,6 @@
 """Copies a finished output into a study, without its weights and with the scores of every answer."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,16 +9,18 @@ import pandas as pd
 
 from reports.runs.checkpoints import snapshots
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, Scores, load_matrix, read_json
+from trainers.common.files import write_bytes
 
 #: Files of an output that a study keeps, beside the scores of every answer.
-KEPT = ("matrix.yaml", "claims.json", "report.html", "summary.json", "training_metrics.csv")
+KEPT = ("matrix.yaml", "claims.json", "report.html", "training_metrics.csv")
 #: Figures that it keeps: what beta did.
 FIGURES = ("result", "beta_perplexity", "beta_loss", "beta_associations", "beta_fan")
 SCORES = "scores.csv.gz"
 
 
 def collect(output: Path, folder: Path) -> None:
-    """Copy what a world's claims rest on: configuration, plan, report, figures, and the scores of every answer.
+    """Copy what a world's claims rest on: configuration, plan, report, figures, and the scores of every answer; of
+    summary.json all but the associations of single runs.
 
     Raises:
         ReportError: the output has no report, or no run was scored.
@@ -28,6 +31,10 @@ def collect(output: Path, folder: Path) -> None:
     for source in (*(output / name for name in KEPT), *(output / "figures" / f"{name}.svg" for name in FIGURES)):
         if source.is_file():
             shutil.copyfile(source, folder / source.relative_to(output))
+    summary = read_json(output / "summary.json")
+    if summary.get("beta"):
+        summary["beta"]["runs"] = []  # two thirds of the file; the page and its test need the methods
+    write_bytes(folder / "summary.json", json.dumps(summary, separators=(",", ":"), allow_nan=False).encode())
     stated = read_json(output / "matrix.json")
     rows = score_rows(load_matrix(output, stated["runs"], stated["config"]))
     rows.to_csv(folder / SCORES, index=False, float_format="%.6g", compression={"method": "gzip", "mtime": 0})

@@ -18,10 +18,11 @@ from reports.study.collect import SCORES
 from trainers.common.files import write_bytes, write_json
 
 
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
+def _interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
     if value is None:
         return ""
-    return f"{value:+.3f}" if low is None or high is None else f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+    ends = "" if low is None or high is None else f" ({low:+.{digits}f} to {high:+.{digits}f})"
+    return f"{value:+.{digits}f}{ends}"
 
 
 def _number(cell: Cell, digits: int) -> str:
@@ -31,6 +32,51 @@ def _number(cell: Cell, digits: int) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = (head, ["---"] * len(head), *rows)
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+#: What beta is set against, example by example, and its name on the page.
+LINKS = {
+    "log_prompt_perplexity": "log perplexity",
+    "delta": "the gain so far (delta)",
+    "loss_at_beta0": "loss at the fixed beta",
+}
+LINKED = (
+    "The last three columns are rank correlations over the pairs inside a run, averaged over runs, with 95 % intervals that keep "
+    "their level where runs share a trend. With (b): beta is one number for a whole batch, so only the plain correlation inside "
+    "runs is to be had, and its interval is too narrow. The loss itself contains beta; so it is taken at the fixed one."
+)
+
+
+def _betas(summary: Summary) -> list[tuple[str, ...]]:
+    """Each method's mean and spread of beta, and what it went along with."""
+    if summary.beta is None:
+        return []
+    groups = {group.label: {a.against: a for a in group.examples} for group in summary.beta.matrix.groups}
+    rows = []
+    for profile in summary.beta.matrix.profiles:
+        if not profile.runs or profile.mean_beta.value is None:
+            continue
+        row = [profile.label, _number(profile.mean_beta, 3), _number(profile.spread, 2)]
+        for name in LINKS:
+            found = groups.get(profile.label, {}).get(name)
+            linked = found.linked if found is not None else None
+            if found is None:
+                row.append("")
+            elif linked is not None and linked.value is not None:
+                row.append(_interval(linked.value, linked.low, linked.high, 2))
+            else:
+                row.append(f"{_interval(found.within.value, found.within.low, found.within.high, 2)} (b)")
+        rows.append(tuple(row))
+    return rows
+
+
+def _ran(summary: Summary) -> tuple[str, ...]:
+    """How many runs finished and failed, and what they took."""
+    seconds = summary.provenance.seconds
+    train = [stages["train"] for stages in seconds.values() if stages.get("train")]
+    total = sum(value for stages in seconds.values() for value in stages.values() if value)
+    done, failed = summary.counts.done, summary.counts.failed
+    return str(done), str(failed), f"{np.median(train) / 60:.1f}" if train else "", f"{total / 3600:.1f}"
 
 
 def _controls(summaries: Mapping[str, Summary]) -> list[PlantedControl]:
@@ -123,20 +169,15 @@ def page(folder: Path) -> None:
          "" if j.adjusted_p is None else f"{j.adjusted_p:.3f}", j.verdict, c.predicted)
         for c, j in zip(study.claims, judged, strict=True)
     ]  # fmt: skip
+    short = {name: world.says.partition(":")[0] for name, world in study.worlds.items()}
     gains = [
-        (study.worlds[name].says, row.label, _interval(row.difference, row.ci_low, row.ci_high), row.n_seeds)
+        (short[name], row.label, _interval(row.difference, row.ci_low, row.ci_high), row.n_seeds)
         for name, summary in summaries.items()
         for row in summary.over_reference
         if row.n_seeds
     ]
-    profiles = [
-        (study.worlds[name].says, p.label, _number(p.mean_beta, 3), _number(p.spread, 2), _number(p.with_log_perplexity, 2),
-         _number(p.with_delta, 2))
-        for name, summary in summaries.items()
-        if summary.beta is not None
-        for p in summary.beta.matrix.profiles
-        if p.runs and p.mean_beta.value is not None
-    ]  # fmt: skip
+    betas = [(short[name], *row) for name, summary in summaries.items() for row in _betas(summary)]
+    ran = [(short[name], *_ran(summary)) for name, summary in summaries.items()]
     _draw(study, scores, controls, judged, folder / "figures")
     write_json(
         folder / "study.json", {"claims": [j.model_dump() for j in judged], "bounds": [b.model_dump() for b in others]}
@@ -162,12 +203,15 @@ def page(folder: Path) -> None:
                    [(study.worlds[b.world].says, b.method, _interval(b.difference, b.low, b.high), b.seeds) for b in others]),
         ]),
         "## What DPO gained, and what beta did",
+        "; ".join(study.worlds[name].says for name in worlds) + ".",
         _table(("world", "method", "reward over the reference (95 % interval)", "seeds"), gains),
-        _table(("world", "method", "mean beta", "SD of log beta", "with log perplexity", "with delta"), profiles),
+        _table(("world", "method", "mean beta", "SD of log beta", *(f"with {name}" for name in LINKS.values())), betas),
+        LINKED,
         "## What it does not say",
         "\n".join(f"- {text}" for text in study.limits),
         "## How to repeat it",
         "\n".join(["```bash", *study.repeat, "```"]),
         study.machine,
+        _table(("world", "runs in claims and beside them", "failed", "minutes to train a run (median)", "hours of all runs"), ran),
     ]  # fmt: skip
     write_bytes(folder / "README.md", ("\n\n".join(parts) + "\n").encode())

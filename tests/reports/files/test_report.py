@@ -147,7 +147,7 @@ def test_every_control_has_a_name(page: Page) -> None:
 
 def test_figures_and_tables_are_written(report: Path) -> None:
     names = {p.stem for p in (report.parent / "figures").iterdir()}
-    own = {"training_curves", "training_curves_by_examples", "result", "differences"}
+    own = {"training_curves", "result", "differences"}
     assert own <= names <= own | {panel.name for panel in all_panels()}
     assert {p.suffix for p in (report.parent / "figures").iterdir()} == {".png", ".svg", ".pdf"}
     for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
@@ -65,6 +66,19 @@ def test_a_damaged_log_is_named_by_the_process_that_met_it(tmp_path: Path, monke
     (tmp_path / "runs" / ids[0] / "log_history.json").write_text("{")
     with pytest.raises(ReportError, match="not valid JSON"), gallery.logged_files(matrix, None) as finish:
         finish()
+
+
+def test_curves_by_pairs_seen_where_runs_differ_in_pairs_a_step(tmp_path: Path) -> None:
+    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,))
+    drawn = gallery.write_logged(tmp_path, load_matrix(tmp_path, ids).runs, "fixed")
+    assert list(drawn) == ["training_curves"]
+    path = tmp_path / "runs" / ids[0] / "log_history.json"
+    history = json.loads(path.read_text())
+    for record in history[ids[0]]:
+        record["examples_seen"] = 2 * record.get("examples_seen", 0)
+    path.write_text(json.dumps(history))
+    drawn = gallery.write_logged(tmp_path, load_matrix(tmp_path, ids).runs, "fixed")
+    assert list(drawn) == ["training_curves", "training_curves_by_examples"]
 
 
 def test_a_matrix_without_steps_has_empty_curves(tmp_path: Path) -> None:
