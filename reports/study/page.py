@@ -212,6 +212,6 @@ def page(folder: Path) -> None:
         "## How to repeat it",
         "\n".join(["```bash", *study.repeat, "```"]),
         study.machine,
-        _table(("world", "runs in claims and beside them", "failed", "minutes to train a run (median)", "hours of all runs"), ran),
+        _table(("world", "runs in claims and beside them", "failed", "minutes to train a run (median)", "hours in all"), ran),
     ]  # fmt: skip
     write_bytes(folder / "README.md", ("\n\n".join(parts) + "\n").encode())
