@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,6 +183,11 @@ class MatrixData:
     def tables(self) -> list[Scores]:
         """The scores of every policy on every benchmark, the reference's first."""
         return [scores for policy in self.policies for scores in policy.scores.values()]
+
+
+def tried(runs: Iterable[RunData]) -> list[int]:
+    """The seeds of which a run has ended, well or badly: a look counts these, and no seed that is still to come."""
+    return sorted({run.seed for run in runs if run.seed is not None and run.state in ("done", "failed")})
 
 
 def read_json(path: Path, fix: str = "delete it and rerun") -> Any:

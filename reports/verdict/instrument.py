@@ -10,7 +10,7 @@ import numpy as np
 
 from reports.compare.comparison import MatchedKL, column_pairs, detectable
 from reports.runs.arms import Arm, arms, same_beta
-from reports.runs.records import MatrixData, RunData
+from reports.runs.records import MatrixData, RunData, tried
 from reports.schema.verdict import PlantedControl, Scope, Sensitivity, Share
 from reports.statistics.design import ALPHA
 from reports.statistics.family import HELPS, Claimed, judge_family
@@ -47,7 +47,8 @@ def sensitivity(matrix: MatrixData, primary: str | None, matched_kl: MatchedKL) 
         claim = Claim(role, *names, metric, at=at, min_effect=margin, window=stated.get("window"))
         contrast = gather(matrix, claim, matched_kl).contrasts["baseline"]
         mean, interval = contrast.mean, contrast.mean.interval()
-        look = Look(mean.seeds, tuple(looks)) if mean.seeds in looks else None
+        seeds = len(tried([*(arm.runs if arm else ()), *(other.runs if other else ())]))
+        look = Look(seeds, tuple(looks)) if seeds in looks else None
         ruling = judge_family([Claimed((), (contrast.comparison,), margin)], look=look)[0]
         seen = ruling.word in HELPS if role == "negative" else float(ruling.p["better"]) <= ALPHA
         least = detectable(mean).value

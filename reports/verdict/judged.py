@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from reports.compare.comparison import MatchedKL
-from reports.runs.records import MatrixData
+from reports.runs.records import MatrixData, tried
 from reports.schema.base import ClaimVerdict
 from reports.schema.verdict import Assertion
 from reports.statistics.design import LEAST_SEEDS
@@ -146,7 +146,7 @@ def judge_matrix(
     current = parse_claims(matrix.config.get("claims") or []) if claims is None else list(claims)
     before, time = thaw(frozen) if frozen is not None else ([], None)
     plan = Seeds() if frozen is None else frozen_seeds(frozen)
-    seeds = sorted({run.seed for run in matrix.runs if run.seed is not None})
+    seeds = tried(matrix.runs)
     other = plan.undeclared(seeds)
     look = Look(len(seeds), plan.looks) if plan.looks and other is None else None
     every = [

@@ -486,6 +486,15 @@ def test_seeds_added_later_are_exploratory_unless_looks_were_declared() -> None:
     assert looked.declared and "look at 6 seeds" in looked.correction and "looks at 6, 10" in sentence(looked)
     before, after = as_planned.p["better"], looked.p["better"]
     assert before is not None and after is not None and after > 1.2 * before  # charged for both looks
+    # the runs of later looks are planned, and not there yet
+    waiting = [
+        dataclasses.replace(r, identity={**(r.identity or {}), "seed": 6 + i}, status={"state": "pending"}, scores={})
+        for i, r in enumerate(full.runs[:4])
+    ]
+    early = judge_matrix(
+        dataclasses.replace(full, runs=(*full.runs, *waiting)), [CLAIM], freeze([CLAIM], range(10), [6, 10])
+    )[0]
+    assert early.declared and "look at 6 seeds" in early.correction
     between = judge_matrix(full, [CLAIM], freeze([CLAIM], range(5), [5, 10]))[0]
     assert between.why_exploratory == "6 seeds is none of the declared looks (5, 10 seeds)"
 
