@@ -1,4 +1,4 @@
-"""The page of a study: README.md, study.json and the figure, from the worlds that were collected."""
+"""The page of a study: README.md, details.md, summary.json and the figure, from the worlds that were collected."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ from reports.panels.base import HUES, QUIET, ZERO, Look, label_rows, looks, mark
 from reports.runs.records import REFERENCE_ID
 from reports.schema import Summary, read_summary
 from reports.schema.base import Cell
-from reports.schema.verdict import PlantedControl
-from reports.study.claims import Judged, Study, bounds, judge, read_study
-from reports.study.collect import SCORES
+from reports.schema.verdict import PlantedControl, Sensitivity
+from reports.study.claims import Bound, Judged, Study, WorldScores, bounds, judge, read_study
+from reports.study.collect import FIGURES, SCORES
 from trainers.common.files import write_bytes, write_json
 
 
@@ -43,7 +43,7 @@ LINKS = {
 LINKED = (
     "The last three columns are rank correlations over the pairs inside a run, averaged over runs, with 95 % intervals that keep "
     "their level where runs share a trend. With (b): beta is one number for a whole batch, so only the plain correlation inside "
-    "runs is to be had, and its interval is too narrow. The loss itself contains beta; so it is taken at the fixed one."
+    "runs is to be had, without an interval that could be trusted. The loss itself contains beta: it is taken at the fixed one."
 )
 
 
@@ -65,7 +65,7 @@ def _betas(summary: Summary) -> list[tuple[str, ...]]:
             elif linked is not None and linked.value is not None:
                 row.append(_interval(linked.value, linked.low, linked.high, 2))
             else:
-                row.append(f"{_interval(found.within.value, found.within.low, found.within.high, 2)} (b)")
+                row.append(f"{_interval(found.within.value, None, None, 2)} (b)")
         rows.append(tuple(row))
     return rows
 
@@ -79,36 +79,69 @@ def _ran(summary: Summary) -> tuple[str, ...]:
     return str(done), str(failed), f"{np.median(train) / 60:.1f}" if train else "", f"{total / 3600:.1f}"
 
 
-def _controls(summaries: Mapping[str, Summary]) -> list[PlantedControl]:
-    found = [s.sensitivity for s in summaries.values() if s.sensitivity is not None]
-    return [one for s in found for one in (s.positive, s.weak, s.negative) if one is not None]
-
-
-def _answer(study: Study, judged: Sequence[Judged], seen: bool) -> str:
-    """The first lines: each claim in a sentence, after whether anything can be seen at all."""
-    first = "The instrument detected the effect that was planted." if seen else (
-        "**No control has shown yet that an effect would be seen: nothing below may be read as the absence of one.**"
-    )  # fmt: skip
+def _answer(study: Study, judged: Sequence[Judged]) -> str:
+    """Each claim's question and its verdict."""
     told = [
-        f"{claim.name}, {claim.says}: **{one.verdict}**"
+        f"{claim.name}: {claim.says} **{one.verdict.capitalize()}**"
         + (f", {_interval(one.difference, one.ci_low, one.ci_high)}, {one.seeds} seeds." if one.seeds else ".")
         for claim, one in zip(study.claims, judged, strict=True)
     ]
-    return "\n".join([first, "", *(f"- {text}" for text in told)])
+    return "\n".join(f"- {text}" for text in told)
 
 
-def _curves(axes: Axes, study: Study, scores: pd.DataFrame, world: str) -> None:
+def _instrument(found: Sequence[Sensitivity]) -> str | None:
+    """Why no difference may be read as its absence; None where the planted effects were seen, and none where none was."""
+    if not found:
+        what = "No control has been run."
+    elif not all(one.positive.detected for one in found):
+        what = "The strong control was run, and the effect that was planted was not detected."
+    elif any(one.negative.detected for one in found):
+        what = "The negative control was better, although nothing was planted there."
+    else:
+        return None
+    return f"**{what} Nothing below may be read as the absence of an effect.**"
+
+
+def _gates(study: Study, summaries: Mapping[str, Summary], found: Sequence[Sensitivity]) -> list[str]:
+    """What was expected of every world and of the controls, and whether it came out."""
+    told = []
+    for name, summary in summaries.items():
+        for row in summary.over_reference:
+            if row.label == study.worlds[name].baseline and row.n_seeds and study.expected_gain is not None:
+                met = row.difference is not None and row.difference >= study.expected_gain
+                told.append(
+                    f"{row.label} over the reference in {_short(study, name)}, at the end of training: "
+                    f"{_interval(row.difference, row.ci_low, row.ci_high)}; at least {study.expected_gain:g} was expected"
+                    f"{'' if met else ', so it is less than planned for'}."
+                )
+    for one in found:
+        low, margin = one.positive.ci_low, max(claim.min_effect for claim in study.claims)
+        if one.positive.detected and low is not None and low / 2 < margin:
+            told.append(
+                f"The margin of {margin:g} is more than half of what the strong control surely showed ({low:.3f}), so no claim "
+                "is called equivalent."
+            )
+    return told
+
+
+def _short(study: Study, world: str) -> str:
+    return study.worlds[world].says.partition(":")[0]
+
+
+def _curves(axes: Axes, study: Study, found: WorldScores, world: str) -> None:
     """Mean reward over seeds against sqrt(KL), from the reference through the checkpoints of each method."""
     benchmark, metric = study.metric.split("/")
-    rows = scores[scores["benchmark"] == benchmark].assign(**{study.cost: lambda t: t[study.cost].fillna(0.0)})
+    rows = found.rows[found.rows["benchmark"] == benchmark].assign(**{study.cost: lambda t: t[study.cost].fillna(0.0)})
     means = rows.groupby(["method", "step"], sort=False)[[metric, study.cost]].mean()
-    methods = [name for name in dict.fromkeys(rows["method"]) if name != REFERENCE_ID]
+    methods = _methods(rows)
+    seeds = {name: len(found.seeds(name)) for name in methods}
     start = rows.loc[rows["method"] == REFERENCE_ID, metric].mean()
     for name, look in looks(methods, study.worlds[world].baseline).items():
         own = means.xs(name)
         x = np.sqrt([0.0, *own[study.cost].clip(lower=0.0)])
         axes.plot(x, [start, *own[metric]], color=look.color, linestyle=look.dash, marker=look.marker,
-                  markersize=4, label=name)  # fmt: skip
+                  markersize=4,
+                  label=name if seeds[name] == max(seeds.values()) else f"{name} ({seeds[name]} seeds)")  # fmt: skip
     if study.window is not None:
         axes.axvspan(*np.sqrt(study.window), color="#dfe3e8", linewidth=0, zorder=0)
     axes.set(title=study.worlds[world].says, xlabel="square root of KL to the reference (nats)")
@@ -117,7 +150,7 @@ def _curves(axes: Axes, study: Study, scores: pd.DataFrame, world: str) -> None:
 
 def _draw(
     study: Study,
-    scores: Mapping[str, pd.DataFrame],
+    worlds: Mapping[str, WorldScores],
     controls: Sequence[PlantedControl],
     judged: Sequence[Judged],
     folder: Path,
@@ -126,7 +159,7 @@ def _draw(
     instrument = [(f"{one.role} control", one.difference, one.ci_low, one.ci_high) for one in controls]
     rows = [*instrument, *((one.name, one.difference, one.ci_low, one.ci_high) for one in judged)]
     with style():
-        figure, grid = plt.subplots(1, 1 + len(scores), figsize=(4.2 + 3.1 * len(scores), 3.4), layout="constrained")
+        figure, grid = plt.subplots(1, 1 + len(worlds), figsize=(4.2 + 3.1 * len(worlds), 3.4), layout="constrained")
         axes, *others = np.atleast_1d(grid)
         axes.axvline(0, color=ZERO, linewidth=1)
         margin = max(claim.min_effect for claim in study.claims)
@@ -142,76 +175,134 @@ def _draw(
             )
         label_rows(axes, [row[0] for row in rows])
         axes.set(title="Controls and claims", xlabel=f"difference in reward (grey: within {margin:g})")
-        for place, (world, table) in enumerate(scores.items()):
-            _curves(others[place], study, table, world)
+        for place, (world, found) in enumerate(worlds.items()):
+            _curves(others[place], study, found, world)
             others[place].set(ylabel="" if place else "reward")
         save(figure, folder / "study.svg", folder / "study.pdf")
 
 
 def page(folder: Path) -> None:
-    """Write README.md, study.json and the figure from the worlds that were collected.
+    """Write README.md, details.md, summary.json and the figure from the worlds that were collected.
 
     Raises:
         ReportError: study.yaml is missing or malformed.
     """
     study = read_study(folder)
-    worlds = [name for name in study.worlds if (folder / name / SCORES).is_file()]
-    scores = {name: pd.read_csv(folder / name / SCORES) for name in worlds}
-    summaries = {name: read_summary(folder / name / "summary.json") for name in worlds}
-    judged, others, controls = judge(study, scores), bounds(study, scores), _controls(summaries)
-    seen = all(s.sensitivity.nulls_count for s in summaries.values() if s.sensitivity is not None) and bool(controls)
-    if not seen:  # an instrument that sees nothing says nothing of what is not there
+    names = [name for name in study.worlds if (folder / name / SCORES).is_file()]
+    summaries = {name: read_summary(folder / name / "summary.json") for name in names}
+    worlds = {
+        name: WorldScores(rows=pd.read_csv(folder / name / SCORES), failed=_failed(summary))
+        for name, summary in summaries.items()
+    }
+    controls = [summary.sensitivity for summary in summaries.values() if summary.sensitivity is not None]
+    planted = [one for s in controls for one in (s.positive, s.weak, s.negative) if one is not None]
+    judged, others, blind = judge(study, worlds), bounds(study, worlds), _instrument(controls)
+    gates = _gates(study, summaries, controls)
+    if blind or any(
+        "equivalent" in gate for gate in gates
+    ):  # an instrument that sees little says nothing of what is not there
         judged = [
             one.model_copy(update={"verdict": "undecided"}) if one.verdict == "equivalent" else one for one in judged
         ]
-    claims = [
-        (c.name, c.says, _interval(j.difference, j.ci_low, j.ci_high), f"{c.min_effect:g}",
-         "" if j.adjusted_p is None else f"{j.adjusted_p:.3f}", j.verdict, c.predicted)
-        for c, j in zip(study.claims, judged, strict=True)
-    ]  # fmt: skip
-    short = {name: world.says.partition(":")[0] for name, world in study.worlds.items()}
-    gains = [
-        (short[name], row.label, _interval(row.difference, row.ci_low, row.ci_high), row.n_seeds)
-        for name, summary in summaries.items()
-        for row in summary.over_reference
-        if row.n_seeds
-    ]
-    betas = [(short[name], *row) for name, summary in summaries.items() for row in _betas(summary)]
-    ran = [(short[name], *_ran(summary)) for name, summary in summaries.items()]
-    _draw(study, scores, controls, judged, folder / "figures")
+    _draw(study, worlds, planted, judged, folder / "figures")
     write_json(
-        folder / "study.json", {"claims": [j.model_dump() for j in judged], "bounds": [b.model_dump() for b in others]}
+        folder / "summary.json",
+        {
+            "question": study.question,
+            "seeds": {n: {m: sorted(w.seeds(m)) for m in _methods(w.rows)} for n, w in worlds.items()},
+            "sensitivity": {n: s.sensitivity.model_dump() for n, s in summaries.items() if s.sensitivity is not None},
+            "claims": [one.model_dump() for one in judged],
+            "bounds": [one.model_dump() for one in others],
+        },
     )
-    largest = max(others, key=lambda one: one.upper, default=None)
     where = "at the largest KL that both runs reach"
     if study.window is not None:
         where = f"on average over {study.window[0]:g} to {study.window[1]:g} nats of KL"
+    claims = [
+        (c.name, _interval(j.difference, j.ci_low, j.ci_high), f"{c.min_effect:g}", j.failed,
+         "" if j.detectable is None else f"{j.detectable:.3f}", "" if j.adjusted_p is None else f"{j.adjusted_p:.3f}",
+         j.verdict, c.predicted)
+        for c, j in zip(study.claims, judged, strict=True)
+    ]  # fmt: skip
+    columns = (
+        "claim",
+        "difference (95 % interval)",
+        "m",
+        "failed",
+        "found in 80 %",
+        "p of the verdict",
+        "verdict",
+        "predicted",
+    )
+    largest = max(others, key=lambda one: one.upper, default=None)
+    planned = sum(len(world.exploratory) for world in study.worlds.values())
     parts = [
         f"# {study.question}",
-        _answer(study, judged, seen),
-        "![Controls and claims, and reward against KL](figures/study.svg)",
         "## Can this study see an effect?",
-        *(control.sentence for control in controls),
-        "## The claims",
-        _table(("claim", "above zero means", "difference (95 % interval)", "m", "adjusted p", "verdict", "predicted"), claims),
-        f"Differences are in {study.metric}, {where}.",
-        *([] if largest is None else [
-            "## Every other rule",
-            f"No claim was made about them. None is better than the fixed beta of its world by more than "
-            f"{max(largest.upper, 0.0):.3f}, with 95 % confidence over all of them ({largest.method}, {largest.seeds} seeds).",
-            _table(("world", "rule", "difference (95 % interval)", "seeds"),
-                   [(study.worlds[b.world].says, b.method, _interval(b.difference, b.low, b.high), b.seeds) for b in others]),
+        *([blind] if blind else []),
+        *(control.sentence for control in planted),
+        *gates,
+        "## The answer",
+        _answer(study, judged),
+        "![Controls and claims, and reward against KL](figures/study.svg)",
+        _table(columns, claims),
+        f"Differences are in {study.metric}, {where}; {_words(study, names)}. Verdicts are corrected over the "
+        f"{len(study.claims)} claims and charged for {len(study.looks)} looks ({', '.join(map(str, study.looks))} seeds); the "
+        "intervals are plain 95 % ones, so an interval may exclude zero where the verdict is still undecided. Found in 80 %: the "
+        "true difference that a claim's own spread would show with chance .8. The reports in the folders of the worlds judge "
+        "their matrix alone; the verdicts are those of this page.",
+        *([] if largest is None or blind else [
+            f"**Other rules**, without a claim ({len(others)} of {planned} planned were run): none is better than the fixed "
+            f"beta of its world by more than {max(largest.upper, 0.0):.3f}, with 95 % confidence over all that were planned "
+            f"({largest.method}, {largest.seeds} seeds).",
         ]),
-        "## What DPO gained, and what beta did",
-        "; ".join(study.worlds[name].says for name in worlds) + ".",
-        _table(("world", "method", "reward over the reference (95 % interval)", "seeds"), gains),
-        _table(("world", "method", "mean beta", "SD of log beta", *(f"with {name}" for name in LINKS.values())), betas),
-        LINKED,
+        "What DPO gained, what beta did and what it went along with, and what was run: [details](details.md).",
         "## What it does not say",
         "\n".join(f"- {text}" for text in study.limits),
         "## How to repeat it",
         "\n".join(["```bash", *study.repeat, "```"]),
         study.machine,
-        _table(("world", "runs in claims and beside them", "failed", "minutes to train a run (median)", "hours in all"), ran),
     ]  # fmt: skip
     write_bytes(folder / "README.md", ("\n\n".join(parts) + "\n").encode())
+    write_bytes(folder / "details.md", _details(study, summaries, others).encode())
+
+
+def _failed(summary: Summary) -> set[tuple[str, int]]:
+    return {(run.method, run.seed) for run in summary.runs if run.state == "failed" and run.seed is not None}
+
+
+def _methods(rows: pd.DataFrame) -> list[str]:
+    return [name for name in dict.fromkeys(rows["method"]) if name != REFERENCE_ID]
+
+
+def _words(study: Study, names: Sequence[str]) -> str:
+    return "; ".join(study.worlds[name].says for name in names)
+
+
+def _details(study: Study, summaries: Mapping[str, Summary], others: Sequence[Bound]) -> str:
+    """The tables behind the page."""
+    gains = [
+        (_short(study, name), row.label, _interval(row.difference, row.ci_low, row.ci_high), row.n_seeds)
+        for name, summary in summaries.items()
+        for row in summary.over_reference
+        if row.n_seeds
+    ]
+    betas = [(_short(study, name), *row) for name, summary in summaries.items() for row in _betas(summary)]
+    ran = [(_short(study, name), *_ran(summary)) for name, summary in summaries.items()]
+    figures = [f"![{name}]({world}/figures/{name}.svg)" for world in summaries for name in FIGURES if name != "result"]
+    parts = [
+        f"# {study.question} The details",
+        f"{_words(study, list(summaries))}.",
+        "## What DPO gained: reward at the end of training, whatever the KL",
+        _table(("world", "method", "reward over the reference (95 % interval)", "seeds"), gains),
+        "## Rules without a claim, against the fixed beta of their world at equal KL",
+        _table(("world", "rule", "difference (95 % interval)", "seeds"),
+               [(_short(study, b.world), b.method, _interval(b.difference, b.low, b.high), b.seeds) for b in others]),
+        "## What beta did",
+        _table(("world", "method", "mean beta", "SD of log beta", *(f"with {name}" for name in LINKS.values())), betas),
+        LINKED,
+        *figures,
+        "## What was run",
+        _table(("world", "runs", "failed", "minutes to train a run (median)", "hours of all runs, one after another"), ran),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
