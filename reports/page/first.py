@@ -190,17 +190,22 @@ def _table(summary: Summary, room: int) -> list[str]:
 def summary_lines(summary: Summary, page: Path) -> list[str]:
     """Head, answer, table, instrument, failed runs, checklist, and where the page is: at most LINES lines."""
     verdict = summary.verdict
-    top = _wrapped(" | ".join([*first.head(summary), verdict.kind]), 3)
-    top += _wrapped(summary.sensitivity.positive.sentence) if summary.sensitivity else []
-    top += [line for sentence in verdict.answer for line in _wrapped(sentence)]
+    planted = [summary.sensitivity.positive.sentence] if summary.sensitivity else []
+    sentences = [*planted, *verdict.answer]
     facts = "; ".join(f"{fact.name}: {fact.value}" for fact in first.instrument(summary))
     end = _wrapped(f"Instrument: {facts}.", 3) if summary.kind == "matrix" else []
-    lost = [f"{r.state} {r.run_id}{f': {r.error}' if r.error else ''}" for r in summary.runs if r.state != "done"]
-    end += [line for text in lost[:2] for line in _wrapped(text, 1)]
-    end += [f"and {len(lost) - 2} more runs that did not finish"] * (len(lost) > 2)
+    lost = [f"{r.state} {r.run_id}{f': {r.error}' if r.error else ''}" for r in summary.runs if r.state == "failed"]
+    lost += [f"{n} runs {state}" for state in ("running", "pending", "missing") if (n := getattr(summary.counts, state))]
+    end += [line for text in lost[:3] for line in _wrapped(text, 1)]
+    end += [f"and {len(lost) - 3} more failed runs"] * (len(lost) > 3)
     end += _wrapped(f"Checklist: {first.checklist(summary)}", 2) if summary.checklist else []
     end += _wrapped(f"Report: {page}", 2)
-    room = LINES - len(top) - len(end) - 3
+    for most in (MOST, 2, 1):  # sentences are cut before the table is left with fewer than four rows
+        top = _wrapped(" | ".join([*first.head(summary), verdict.kind]), most)
+        top += [line for sentence in sentences for line in _wrapped(sentence, most)]
+        room = LINES - len(top) - len(end) - 3
+        if room >= min(4, len(summary.inference.rows) + 1):
+            break
     table = _table(summary, max(room, 2))
     return [*top, *([""] if table else []), *table, *([""] if table else []), *end]
 
