@@ -1,5 +1,6 @@
 """The page of a study: README.md, details.md, summary.json and the figure, from the worlds that were collected."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -144,7 +145,8 @@ def _curves(axes: Axes, study: Study, found: WorldScores, world: str) -> None:
                   label=name if seeds[name] == max(seeds.values()) else f"{name} ({seeds[name]} seeds)")  # fmt: skip
     if study.window is not None:
         axes.axvspan(*np.sqrt(study.window), color="#dfe3e8", linewidth=0, zorder=0)
-    axes.set(title=study.worlds[world].says, xlabel="square root of KL to the reference (nats)")
+    title = textwrap.fill(study.worlds[world].says, 30, break_on_hyphens=False)
+    axes.set(title=title, xlabel="square root of KL (nats)")
     axes.legend(frameon=False, fontsize=7)
 
 
@@ -178,6 +180,9 @@ def _draw(
         for place, (world, found) in enumerate(worlds.items()):
             _curves(others[place], study, found, world)
             others[place].set(ylabel="" if place else "reward")
+        lows, highs = zip(*(one.get_ylim() for one in others), strict=True) if others else ((0.0,), (1.0,))
+        for one in others:  # one scale: worlds are to be compared
+            one.set_ylim(min(lows), max(highs))
         save(figure, folder / "study.svg", folder / "study.pdf")
 
 
