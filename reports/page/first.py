@@ -195,7 +195,9 @@ def summary_lines(summary: Summary, page: Path) -> list[str]:
     facts = "; ".join(f"{fact.name}: {fact.value}" for fact in first.instrument(summary))
     end = _wrapped(f"Instrument: {facts}.", 3) if summary.kind == "matrix" else []
     lost = [f"{r.state} {r.run_id}{f': {r.error}' if r.error else ''}" for r in summary.runs if r.state == "failed"]
-    lost += [f"{n} runs {state}" for state in ("running", "pending", "missing") if (n := getattr(summary.counts, state))]
+    lost += [
+        f"{n} runs {state}" for state in ("running", "pending", "missing") if (n := getattr(summary.counts, state))
+    ]
     end += [line for text in lost[:3] for line in _wrapped(text, 1)]
     end += [f"and {len(lost) - 3} more failed runs"] * (len(lost) > 3)
     end += _wrapped(f"Checklist: {first.checklist(summary)}", 2) if summary.checklist else []
