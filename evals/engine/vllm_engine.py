@@ -152,9 +152,8 @@ class VllmEngine:
         with policy() as folder:
             models = [load(path, self._dtype, self.trust_remote_code) for path in (folder, reference)]
         threads = torch.get_num_threads()
-        torch.set_num_threads(
-            len(os.sched_getaffinity(0))
-        )  # vLLM leaves one to the process that starts it; it idles now
+        # vLLM leaves one to the process that starts it, and idles now
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
         try:
             return [TokenKl(found.kl, []) for found in exact_kl(*models, requests)]
         finally:

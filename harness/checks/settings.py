@@ -22,7 +22,9 @@ def wrong_data(config: MatrixConfig, source: Source) -> Cases:
     """Two held-out sets, streams without an end, and draws that would all be the same."""
     data, planted, at = config.data, config.sensitivity, source.at
     mixed = [] if isinstance(data.train, str) else data.train
-    order = config.training.get("train_sampling_strategy", "random")
+    key = "train_sampling_strategy"
+    orders = [m.training.get(key, config.training.get(key, "random")) for m in config.methods]
+    order = next((one for one in orders if one != "sequential"), "sequential")
     parts = {seed % data.subsets for seed in config.seeds} if data.subsets else set()
     return [
         (

@@ -115,14 +115,18 @@ def _gates(study: Study, summaries: Mapping[str, Summary], found: Sequence[Sensi
                     f"{_interval(row.difference, row.ci_low, row.ci_high)}; at least {study.expected_gain:g} was expected"
                     f"{'' if met else ', so it is less than planned for'}."
                 )
-    for one in found:
-        low, margin = one.positive.ci_low, max(claim.min_effect for claim in study.claims)
-        if one.positive.detected and low is not None and low / 2 < margin:
-            told.append(
-                f"The margin of {margin:g} is more than half of what the strong control surely showed ({low:.3f}), so no claim "
-                "is called equivalent."
-            )
+    if _margin_too_wide(study, found):
+        told.append(
+            "The margin is more than half of what the strong control surely showed, so no claim is called equivalent."
+        )
     return told
+
+
+def _margin_too_wide(study: Study, found: Sequence[Sensitivity]) -> bool:
+    """Whether a margin exceeds half of the lower end of a detected strong control's interval."""
+    widest = max(claim.min_effect for claim in study.claims)
+    seen = [one.positive for one in found if one.positive.detected]
+    return any(one.ci_low is not None and one.ci_low / 2 < widest for one in seen)
 
 
 def _short(study: Study, world: str) -> str:
@@ -203,9 +207,7 @@ def page(folder: Path) -> None:
     planted = [one for s in controls for one in (s.positive, s.weak, s.negative) if one is not None]
     judged, others, blind = judge(study, worlds), bounds(study, worlds), _instrument(controls)
     gates = _gates(study, summaries, controls)
-    if blind or any(
-        "equivalent" in gate for gate in gates
-    ):  # an instrument that sees little says nothing of what is not there
+    if blind or _margin_too_wide(study, controls):  # an instrument that sees little says nothing of what is not there
         judged = [
             one.model_copy(update={"verdict": "undecided"}) if one.verdict == "equivalent" else one for one in judged
         ]
