@@ -97,6 +97,20 @@ class Tested(Record):
     test: Test
 
 
+class Moderated(Record):
+    """A paired difference whose spread over seeds is moderated over arms."""
+
+    difference: Estimate
+    degrees_of_freedom: Number | None = Field(
+        description="Satterthwaite degrees of freedom of the interval over seeds and prompts."
+    )
+    borrowed: Number = Field(
+        default=0,
+        description="Degrees of freedom of the spread over seeds that the other arms lent; absent in version 1.",
+    )
+    alone: Estimate | None = Field(default=None, description="The difference without what was lent; null without.")
+
+
 class Value(Reasoned):
     """A number, or why there is none."""
 

@@ -75,8 +75,8 @@ class LagSeries(Reasoned, _Against):
     band: list[Number]
 
 
-class QuantileMeans(Record):
-    """Means over the rows of one quantile of log prompt perplexity."""
+class BetaQuantile(Record):
+    """Means over the rows of one quantile of log prompt perplexity, and the quantile's ends, in nats a token."""
 
     quantile: int
     n: int
@@ -84,11 +84,6 @@ class QuantileMeans(Record):
     loss: Number | None = Field(description="Nats a pair.")
     loss_at_beta0: Number | None = Field(description="Nats a pair, at the fixed pref_beta.")
     accuracy: Number | None
-
-
-class BetaQuantile(QuantileMeans):
-    """With the quantile's ends, in nats a token."""
-
     log_prompt_perplexity_low: Number
     log_prompt_perplexity_high: Number
     delta: Number | None = Field(description="Nats.")

@@ -9,10 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from reports.schema.base import Estimate
-from reports.statistics.intervals import estimated, undefined
+from reports.statistics.intervals import Floats, estimated, undefined
 from reports.statistics.paired import seed_interval
-
-Floats = NDArray[np.float64]
 
 
 def autocorrelation(series: ArrayLike, lags: int) -> Floats:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
 from reports.schema.base import Estimate
 from reports.statistics.crossed import Means
 from reports.statistics.intervals import t_interval
 
-Floats = NDArray[np.float64]
 FEWEST_MATRICES = 3
 
 

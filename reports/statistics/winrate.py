@@ -156,12 +156,11 @@ def cohen_kappa(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Estimat
     if chance == 1:
         return undefined("Cohen's kappa", n, "both raters give every item the same label")
     kappa = (observed - chance) / (1 - chance)
-    marginals = rows[None, :] + columns[:, None]  # entry (i, j): share of j in a plus share of i in b
-    agreeing = p.diagonal() @ (1 - marginals.diagonal() * (1 - kappa)) ** 2
-    off = p * marginals**2
-    differing = (1 - kappa) ** 2 * (off.sum() - off.trace())
-    variance = (agreeing + differing - (kappa - chance * (1 - kappa)) ** 2) / ((1 - chance) ** 2 * n)
-    if variance <= 0:
+    # what an item with labels (i, j) adds to kappa, whose spread is that of Fleiss, Cohen and Everitt
+    by_chance = columns[:, None] + rows[None, :] - 2 * chance
+    influence = (np.eye(len(p)) - observed - (1 - kappa) * by_chance) / (1 - chance)
+    variance = float((p * influence**2).sum()) / n
+    if variance <= 1e-30:
         note = "no spread to measure: the interval is undefined"
         return estimated(kappa, None, None, "Cohen's kappa", n, note=note)
     name = "Cohen's kappa, asymptotic interval"

@@ -111,8 +111,6 @@ def test_needed_inverts_power() -> None:
     assert needed(Spread(0.1, 0.5, 0.42), 0.01, prompts=100) is None  # nor seeds prompts
     many = minimum_detectable_effect(1 / np.sqrt(200_000))
     assert power(Spread(0.0, 0.0, 1.0), many, 500, 400) == pytest.approx(0.8, abs=0.01)
-    with pytest.raises(ValueError, match="either seeds or prompts"):
-        needed(spread, 0.06)
 
 
 def test_components_are_recovered_and_the_cautious_ones_are_larger() -> None:
@@ -137,12 +135,6 @@ def test_components_bound_covers_the_seed_spread() -> None:
         d = rng.normal(0, truth.seed, (3, 1)) + rng.normal(0, truth.prompt, (1, 100)) + rng.normal(0, 0.3, (3, 100))
         above.append(components([mean_squares(d)])[1].seed >= truth.seed)
     assert np.mean(above) == pytest.approx(0.8, abs=0.07)
-
-
-def test_spread_must_be_a_spread() -> None:
-    for bad in ((-1, 0, 1), (float("nan"), 1, 1)):
-        with pytest.raises(ValueError, match="standard deviations"):
-            Spread(*bad)
 
 
 def test_within_runs_finds_the_sign_that_pooling_reverses() -> None:
