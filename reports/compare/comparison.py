@@ -1,7 +1,5 @@
 """Differences between methods: tests, intervals and estimates by policy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -84,7 +82,7 @@ def paired_grid(pairs: Sequence[tuple[Column, Column]]) -> tuple[list[str], Floa
 
 def crossed_test(mean: CrossedMean) -> Test:
     """Two-sided test that the mean difference is zero over seeds and prompts."""
-    p = min(1.0, 2 * min(mean.p_above(), mean.p_below()))
+    p = float(np.minimum(1.0, 2 * np.minimum(mean.p_above(), mean.p_below())))
     if np.isnan(mean.p_above()):
         p = 1.0 if mean.value == 0 and mean.seeds > 1 else np.nan
     return outcome(p, NAME, mean.prompts, mean.seeds, note=mean.note)

@@ -1,7 +1,5 @@
 """The points of the frontiers: the reward of every intermediate checkpoint of a run, and its KL or length."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from reports.runs.arms import Arm
@@ -87,12 +85,9 @@ class Points:
         spent = [scores[cost.benchmark].values(cost.metric) for scores in both]
         begun = self.matrix.reference.scores if self.matrix.reference else {}
         if benchmark in begun and spent:
-            start = dict.fromkeys(spent[0], 0.0) if cost.key == "KL" else {}
-            if cost.key != "KL" and cost.benchmark in begun:
-                start = begun[cost.benchmark].values(cost.metric)
-            if start:
-                reward.insert(0, begun[benchmark].values(metric))
-                spent.insert(0, start)
+            measured = begun[cost.benchmark].values(cost.metric) if cost.benchmark in begun else {}
+            if start := dict.fromkeys(spent[0], 0.0) if cost.key == "KL" else measured:
+                reward, spent = [begun[benchmark].values(metric), *reward], [start, *spent]
         return (reward, spent) if len(spent) > 1 else None
 
     def row(self, arm: Arm, run: RunData, snap: Snapshot, benchmark: str, metric: str) -> FrontierPoint:

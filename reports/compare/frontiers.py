@@ -3,8 +3,6 @@
 `summary.frontiers` holds what this module returns; claims declared `at: matched_kl` are judged from `matched_kl`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from math import nan
@@ -135,8 +133,8 @@ def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str
     pairs = _pairs(points, cost, first, second, benchmark, metric)
     reason, pairs = (pairs, []) if isinstance(pairs, str) else (None, pairs)
     if cost.key != "KL":
-        pairs = [(seed, *_outward(*pair)) for seed, *pair in pairs]
-    every = [(seed, pair, matched(*pair)) for seed, *pair in pairs]
+        pairs = [(seed, *_outward(a, b)) for seed, a, b in pairs]
+    every = [(seed, (a, b), matched(a, b)) for seed, a, b in pairs]
     found = [(seed, pair, m) for seed, pair, m in every if m is not None]
     if pairs and not found:
         reason = f"no pair of runs shares a range of {cost.key}"
@@ -214,8 +212,17 @@ def frontier_summary(
         comparisons=at_equal[1],
         reason=length if isinstance(length, str) else unpaired,
     )
-    made = {"metric": primary, "points": rows, "comparisons": at_equal[0], "length": where}
     if isinstance(kl, str):
-        return Frontiers(**made, kl_benchmark=None, kl_metric=None, reason=kl)
-    bands = [b for arm in all_arms for b in _bands(points, kl, arm, benchmark, metric)]
-    return Frontiers(**made, kl_benchmark=kl.benchmark, kl_metric=kl.metric, bands=bands, reason=unpaired)
+        return Frontiers(
+            kl_benchmark=None, kl_metric=None, metric=primary, points=rows, comparisons=[], length=where, reason=kl
+        )
+    return Frontiers(
+        kl_benchmark=kl.benchmark,
+        kl_metric=kl.metric,
+        metric=primary,
+        points=rows,
+        bands=[b for arm in all_arms for b in _bands(points, kl, arm, benchmark, metric)],
+        comparisons=at_equal[0],
+        length=where,
+        reason=unpaired,
+    )

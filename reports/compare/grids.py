@@ -1,7 +1,5 @@
 """Scores of whole arms as tables, so that every comparison of a matrix is a few array operations."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,7 +58,7 @@ def lender(grids: Mapping[str, ScoreGrid]) -> Lend:
         if not wanted or first not in there or second not in there:
             return None
         levels = [means[one] if wanted == items[one] else grids[one].values[list(ids)].mean(axis=1) for one in there]
-        table = [own.loc[list(seeds)] for own in levels]
+        table = [own.reindex(list(seeds)) for own in levels]
         return prior(table, there.index(first), there.index(second), columns)
 
     return lent

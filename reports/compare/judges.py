@@ -5,8 +5,6 @@ over prompts for these seeds; whether another seed would show the same is the bu
 which have the seed as unit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations

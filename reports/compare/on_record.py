@@ -1,7 +1,5 @@
 """What is on record beside the scores: engines, prompts that were trained on, and policies evaluated twice."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, finite, read_json

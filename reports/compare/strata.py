@@ -4,8 +4,6 @@ A rule that scales beta with prompt perplexity should gain where perplexity is u
 no reason to. `summary.strata` holds what this module returns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -3,9 +3,7 @@
 `summary.tuning` holds what this module returns.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -84,6 +82,10 @@ def _sign(entry: Metric) -> float:
     return 1.0 if entry.higher_is_better else -1.0
 
 
+def _seed_values(seeds: Sequence[int | None], values: Iterable[float]) -> list[SeedValue]:
+    return [SeedValue(seed=s, value=float(v)) for s, v in zip(seeds, values, strict=True)]
+
+
 def _curve(entry: Metric, method: str, own: Sequence[ScoreGrid]) -> ExpectedBest:
     """Expected best of n settings: of the means over seeds, and of single seeds where all settings have them."""
     sign, items = _sign(entry), min(g.values.shape[1] for g in own)
@@ -96,7 +98,7 @@ def _curve(entry: Metric, method: str, own: Sequence[ScoreGrid]) -> ExpectedBest
             n_settings=n,
             value=float(value),
             interval=seed_interval(curve, items),
-            per_seed=[SeedValue(seed=s, value=float(v)) for s, v in zip(seeds, curve, strict=True)],
+            per_seed=_seed_values(seeds, curve),
         )
         for n, (value, curve) in enumerate(zip(best, curves.T, strict=True), 1)
     ]
@@ -123,7 +125,7 @@ def _map(entry: Metric, family: Sequence[Arm], grids: Mapping[str, ScoreGrid]) -
             label=arm.label,
             settings={n: arm.settings.get(n) for n in moved},
             mean=seed_interval(grids[arm.label].means, grids[arm.label].values.shape[1]),
-            per_seed=[SeedValue(seed=s, value=v) for s, v in grids[arm.label].means.items()],
+            per_seed=_seed_values(grids[arm.label].means.index.tolist(), grids[arm.label].means),
         )
         for arm in family
     ]

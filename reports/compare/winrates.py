@@ -3,8 +3,6 @@
 The rows are those of `comparisons/<benchmark>.jsonl` (their columns are described in evals/judges/comparisons.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,9 +116,12 @@ def judge_summary(
     """
     facing = turned(table, table["first"] == reference)
     judged = {
-        names: Judged(win_rate=rate_of(own), position=position_effect(own["forward"], own["backward"]))
-        for names, own in facing.groupby(["first", "second"])
+        (str(first), str(second)): Judged(
+            win_rate=rate_of(own), position=position_effect(own["forward"], own["backward"])
+        )
+        for (first, second), own in facing.groupby(["first", "second"])
     }
+    failed = table["reason"][table["preference"].isna()].value_counts().sort_index()
     gamma = difficulty if difficulty is not None else difficulty_of(table, reference)
     groups = dict(zip(table["prompt_id"], table["group"], strict=True))
     return JudgeVerdicts(
@@ -138,7 +139,7 @@ def judge_summary(
         position=position_effect(table["forward"], table["backward"]),
         comparisons=len(table),
         identical=int((table["reason"] == "identical answers").sum()),
-        failed=table["reason"][table["preference"].isna()].value_counts().sort_index().to_dict(),
+        failed={str(reason): int(count) for reason, count in failed.items()},
     )
 
 
@@ -159,7 +160,8 @@ def _length_controlled(
 
 def _strengths(table: pd.DataFrame, reference: str) -> BradleyTerry:
     try:
-        found = bradley_terry(*(table[key].tolist() for key in ("first", "second", "preference", "group")), reference)
+        compared = table["first"].tolist(), table["second"].tolist(), table["preference"], table["group"].tolist()
+        found = bradley_terry(*compared, reference)
     except ValueError as error:  # too many failed comparisons to place every policy
         return BradleyTerry(anchor=reference, policies=None, ranking=None, reason=str(error))
     policies = {name: Strength(strength=own, win_rate=_chance(own)) for name, own in found.strengths.items()}

@@ -1,7 +1,5 @@
 """All that `judgments` says of a set of verdicts: tables by judge, pairs of models, agreement of judges and people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -70,7 +68,7 @@ def _length_controlled(table: pd.DataFrame, baseline: str | None) -> dict[str, E
     styles = table[["style_first", "style_second"]]
     if baseline is None or styles.isna().any(axis=None):
         return {}
-    lengths = {side.replace("style", "length"): [style[0] for style in styles[side]] for side in styles}
+    lengths = {f"length_{side}": [style[0] for style in table[f"style_{side}"]] for side in ("first", "second")}
     cells = length_controlled_items(table.assign(**lengths), baseline)
     return {model: mean_interval(list(own.values())) for model, own in cells.items()}
 
@@ -178,7 +176,7 @@ def _features(rows: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
 
 
 def _strengths(rows: pd.DataFrame, anchor: str) -> Strengths:
-    columns = [rows[key].tolist() for key in ("first", "second", "preference", "group")]
+    columns = rows["first"].tolist(), rows["second"].tolist(), rows["preference"], rows["group"].tolist()
     try:
         plain, features = bradley_terry(*columns, anchor), _features(rows)
         styled = bradley_terry(*columns, anchor, features) if features else None
@@ -205,11 +203,11 @@ def _against_people(rows: pd.DataFrame, mine: pd.Series, people: pd.DataFrame) -
     given = said.fillna(0.0)
     orders = turned(rows, rows["first"] >= rows["second"]).join(truth, on=COMPARED)
     orders = orders.dropna(subset=["truth", "forward", "backward"])
-    right = np.sign(orders[["forward", "backward"]] - 0.5).eq(orders["truth"], axis=0)
+    right = np.sign(orders[["forward", "backward"]].to_numpy() - 0.5) == orders[["truth"]].to_numpy()
     return AgainstPeople(
         n=len(truth),
         no_verdict=int(said.isna().sum()),
-        **classification(truth, given)._asdict(),
-        each_order=float(right.to_numpy().mean()) if len(right) else None,
+        **classification(truth, given),
+        each_order=float(right.mean()) if len(right) else None,
         kappa=cohen_kappa(truth, given),
     )

@@ -3,8 +3,6 @@
 A new one is a function of rows and a Format, named in FORMATS.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What every format of judgments is read into: one verdict on two answers, and how the answers look."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence

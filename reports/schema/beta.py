@@ -1,7 +1,5 @@
 """`summary.beta`: what dynamic_beta goes with. Intervals are 95 %; n counts rows or steps, the keys are in reports/README.md."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from reports.schema.base import Cell, Collapse, Labelled, Number, Policy, Reasoned, Record

@@ -1,7 +1,5 @@
 """Every metric with its comparisons; methods at best settings, along frontiers and by stratum."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import AliasChoices, Field

@@ -1,7 +1,5 @@
 """summary.json of a run or a matrix."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """`summary.verdict`, `.inference`, `.over_reference`, `.claims`, `.tests`, `.checklist`, `.sensitivity` and `.scope`."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

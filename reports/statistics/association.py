@@ -1,7 +1,5 @@
 """Association between series, with autocorrelation taken into account."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Best settings: what their differences show, cross-fitted scores, and expected best scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan

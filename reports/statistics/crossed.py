@@ -1,7 +1,5 @@
 """Means over crossed seeds and prompts: variance components, bootstrap, interactions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import comb, nan
@@ -84,7 +82,7 @@ class CrossedMean(Means):
     note: str | None = None
     squares: MeanSquares | None = None
     borrowed: float = 0.0
-    alone: CrossedMean | None = None
+    alone: "CrossedMean | None" = None
 
     def interval(self, confidence: float = 0.95) -> Estimate:
         """The difference with its interval, in the unit of the data."""

@@ -1,7 +1,5 @@
 """Power and sample size of a study, and the thresholds of its verdict."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -9,8 +9,6 @@ All functions take numbers or arrays of one shape (many simulated matrices): the
 the same ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol

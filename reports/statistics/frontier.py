@@ -6,8 +6,6 @@ section 3), so between two points it is interpolated in sqrt(KL): a chord in KL 
 the longer it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

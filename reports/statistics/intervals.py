@@ -1,7 +1,5 @@
 """Estimates with their intervals, tests, and standard errors of means, proportions and differences."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -7,8 +7,6 @@ estimated from how far those of all pairs of arms scatter beyond chance, and are
 noisier than the others is lent less (an outlier of the prior, as in Phipson et al. 2016, 10.1214/16-AOAS920).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize

@@ -1,7 +1,5 @@
 """Corrections for many tests and several looks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -40,7 +38,7 @@ def closed_ladders(p: Sequence[ArrayLike], ladders: Sequence[Hashable]) -> list[
     adjusted = []
     for rung, own in zip(rungs, ladders, strict=True):
         others = [top for ladder, top in tops.items() if ladder != own]
-        hardest = np.sort(np.stack(others), axis=0)[::-1] if others else []
+        hardest: Sequence[Floats] = list(np.sort(np.stack(others), axis=0)[::-1]) if others else []
         shared = [(count + 2) * np.minimum(rung, other) for count, other in enumerate(hardest)]
         adjusted.append(np.minimum(1.0, np.maximum.reduce([rung, *shared])))
     return adjusted

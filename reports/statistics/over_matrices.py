@@ -1,7 +1,5 @@
 """One claim in several matrices (base models, data sets): random effects, since the next model is what a reader asks about."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import nan
 

@@ -1,7 +1,5 @@
 """Paired tests over prompts and seeds, and their resampling."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 

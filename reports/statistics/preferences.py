@@ -1,7 +1,5 @@
 """Models of preferences: Bradley-Terry strengths of all policies, alone and at equal style, and win rates at equal length."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,10 +1,8 @@
 """Win rates and agreement between judges."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -114,18 +112,6 @@ def position_effect(forward: ArrayLike, backward: ArrayLike, confidence: float =
 # Agreement of judges with people and with one another: kappa, and accuracy, precision, recall, F1 per class.
 
 
-class Classification(NamedTuple):
-    """Accuracy and the unweighted means over classes of precision, recall and F1.
-
-    A class that was never predicted has precision 0, one that never occurs recall 0 (scikit-learn's zero_division=0).
-    """
-
-    accuracy: float
-    precision: float
-    recall: float
-    f1: float
-
-
 def confusion(truth: ArrayLike, predicted: ArrayLike) -> NDArray[np.int64]:
     """Counts of shape (classes, classes), rows true, columns predicted, classes in sorted order over both arrays."""
     labels, index = np.unique(np.stack([truth, predicted]), return_inverse=True)
@@ -134,13 +120,18 @@ def confusion(truth: ArrayLike, predicted: ArrayLike) -> NDArray[np.int64]:
     return table
 
 
-def classification(truth: ArrayLike, predicted: ArrayLike) -> Classification:
-    """How well `predicted` labels, shape (n,), give the `truth`; macro averages over all classes in either."""
+def classification(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+    """How well `predicted` labels, shape (n,), give the `truth`: accuracy and the unweighted means over all classes in either of
+    precision, recall and f1.
+
+    A class that was never predicted has precision 0, one that never occurs recall 0 (scikit-learn's zero_division=0).
+    """
     table = confusion(truth, predicted).astype(float)
     hits, true, guessed = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
     precision, recall = hits / np.maximum(guessed, 1), hits / np.maximum(true, 1)
     f1 = 2 * hits / (true + guessed)  # a class is in one array at least, so this is never 0/0
-    return Classification(*(float(v) for v in (hits.sum() / table.sum(), precision.mean(), recall.mean(), f1.mean())))
+    means = {"precision": precision.mean(), "recall": recall.mean(), "f1": f1.mean()}
+    return {name: float(v) for name, v in {"accuracy": hits.sum() / table.sum(), **means}.items()}
 
 
 def cohen_kappa(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Estimate:

@@ -1,7 +1,5 @@
 """The reviewer's checklist: which evidence is there, which is missing, and how one can tell."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 

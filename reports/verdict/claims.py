@@ -3,8 +3,6 @@
 Freezing has one purpose: the reader can tell a claim that could have failed from one that was chosen among the results.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from reports.schema.verdict import Assertion
 
 #: What a claim asserts -> the comparisons that must all favour the method. "baseline" is the claim's `against`.
-ASSERTIONS: dict[Assertion, tuple[str, ...]] = {
+ASSERTIONS: dict["Assertion", tuple[str, ...]] = {
     "gain": ("baseline",),
     "variation": ("baseline", "matched_mean"),
     "perplexity": ("baseline", "matched_mean", "permuted"),
@@ -54,7 +52,7 @@ class Claim:
     method: str
     against: str
     metric: str
-    asserts: Assertion = "gain"
+    asserts: "Assertion" = "gain"
     at: str = "final"
     min_effect: float = 0.0
     window: tuple[float, float] | None = None

@@ -1,7 +1,5 @@
 """The paired differences a claim rests on: the method against its baseline and against each of its own controls."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """The table of the report, every method against the baseline on the primary metric, and the answer in one or two sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import isnan
 

@@ -1,7 +1,5 @@
 """What a matrix can show: the effect planted in it (assay sensitivity, ICH E10), and over what its intervals generalise."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

@@ -4,8 +4,6 @@ Beside the verdict stands how far the controls carry the gain (`gain`, `variatio
 that holds where all three are claimed of every method that claims are about.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -96,11 +94,9 @@ def judge(
         own = {i: claimed(i, claims[i][0].asserts) for i in members}
         first = {own[i].ladder: i for i in reversed(members)}
         rungs = {(ladder, asserts): claimed(i, asserts) for ladder, i in first.items() for asserts in ASSERTIONS}
-        every, rulings = (
-            dict(zip(asked, judge_family(list(asked.values()), look=plan, declared=declared), strict=True))
-            for asked in (rungs, own)
-        )
-        for i, ruling in rulings.items():
+        every = dict(zip(rungs, judge_family(list(rungs.values()), look=plan, declared=declared), strict=True))
+        rulings = judge_family(list(own.values()), look=plan, declared=declared)
+        for i, ruling in zip(members, rulings, strict=True):
             claim, evidence = claims[i]
             ladder = {asserts: every[own[i].ladder, asserts] for asserts in ASSERTIONS}
             # What is shown within the family of the claims holds too: it is the smaller one.

@@ -1,7 +1,5 @@
 """Claims over several matrices, of other base models or data sets: random effects, judged as claims of one matrix are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -88,9 +86,9 @@ def _effects(claim: Claim, matrices: Sequence[MatrixData]) -> list[tuple[EffectO
         effect = EffectOverMatrices(
             role=role,
             matrices=rows,
-            mean=meta and meta.interval,
-            between=meta and meta.between,
-            share=meta and meta.share,
+            mean=None if meta is None else meta.interval,
+            between=None if meta is None else meta.between,
+            share=None if meta is None else meta.share,
             new_low=low,
             new_high=high,
         )

@@ -1,7 +1,5 @@
 """A finished matrix as a pilot: how far seeds and prompts spread, what runs took, and the cheapest design for an effect."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A judged claim in words and as a record: one sentence with its intervals, the n it rests on, and what would settle it."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from math import isnan
 

@@ -1,7 +1,5 @@
 """What the comparison says, and that it says no more."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

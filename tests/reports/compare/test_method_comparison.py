@@ -1,7 +1,5 @@
 """Best settings, expected best, tie groups, frontiers at matched KL, and effects by prompt perplexity."""
 
-from __future__ import annotations
-
 import json
 from itertools import combinations
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every method over the reference, and what the report says of the engine."""
 
-from __future__ import annotations
-
 import csv
 import html
 import json

@@ -1,7 +1,5 @@
 """Tables of others: judgments, ten made-up verdicts a format against figures worked out by hand, and tables of scores."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

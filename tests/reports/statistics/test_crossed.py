@@ -1,7 +1,5 @@
 """Two-way inference and design: known values, oracles, size of the test that verdicts rest on; ties, and moderated variances."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -168,7 +166,7 @@ def test_within_runs_undefined() -> None:
 TIED = arrays(np.int8, st.tuples(st.integers(2, 6), st.integers(2, 12)), elements=st.integers(-1, 1))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @example(np.array([[1, 0, 0, 0], [1, 0, 0, 0]], dtype=np.int8), 0.1)
 @given(TIED, st.sampled_from([0.1, 1 / 3, 7.0, 1e-4]))
 def test_the_unit_of_the_scores_changes_nothing(cells: np.ndarray, unit: float) -> None:
@@ -180,7 +178,7 @@ def test_the_unit_of_the_scores_changes_nothing(cells: np.ndarray, unit: float) 
     assert scaled.p_above() == pytest.approx(whole.p_above(), abs=1e-5, nan_ok=True)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(TIED)
 def test_whatever_varies_has_an_interval(cells: np.ndarray) -> None:
     d = cells.astype(float)

@@ -1,7 +1,5 @@
 """Families of claims: closed ladders, looks, verdict words, failed runs; and the power that simulation gives them."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 
@@ -32,11 +30,13 @@ P = st.floats(1e-6, 1.0)
 LADDERS = st.lists(st.lists(P, min_size=1, max_size=3).map(sorted), min_size=1, max_size=3)
 
 
+@settings(deadline=None)
 @given(st.lists(P, min_size=1, max_size=6))
 def test_ladders_of_one_rung_are_holm(p: list[float]) -> None:
     assert closed_ladders(p, list("abcdef")[: len(p)]) == pytest.approx(multipletests(p, method="holm")[1])
 
 
+@settings(deadline=None)
 @given(LADDERS)
 def test_ladders_are_the_closed_procedure(ladders: list[list[float]]) -> None:
     """Every intersection of nulls is the lowest false rung of some ladders; Bonferroni over these, all must reject."""
@@ -208,7 +208,7 @@ def test_simulated_needs_are_near_the_formula_for_one_claim() -> None:
     assert more is not None and more > (needed(SPREAD, 0.06, seeds=5) or 0)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_more_is_asserted_at_a_larger_p(seed: int) -> None:
     made = scores(np.random.default_rng(seed), dict.fromkeys(("baseline", "method", "permuted"), 0.0), size=3)

@@ -1,7 +1,5 @@
 """Statistics against scipy, statsmodels and values worked out by hand."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

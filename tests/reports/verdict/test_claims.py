@@ -1,7 +1,5 @@
 """Claims: frozen before training, judged with their controls, never stronger than the design."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """What a matrix can show: planted effects, over what its intervals generalise, and claims over several matrices."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re
