@@ -21,7 +21,7 @@ from reports.schema.base import AdjustedP
 from reports.schema.metrics import Comparison, Family, Inferred, Metric, Paired
 from reports.schema.summary import Primary
 from reports.schema.verdict import OverReference, TestCounts
-from reports.statistics.multiplicity import benjamini_hochberg, corrected, holm
+from reports.statistics.multiplicity import corrected
 from reports.verdict.inference import verdict
 from reports.verdict.plan import PlanState
 
@@ -147,9 +147,9 @@ def compared_metrics(
     ]
     adjusted: dict[int, AdjustedP] = {}
     counts = []
-    for own, correct, method in ((True, holm, "Holm"), (False, benjamini_hochberg, "Benjamini-Hochberg")):
+    for own, method in ((True, "Holm"), (False, "Benjamini-Hochberg")):
         places = [i for i, is_first in enumerate(leading) if is_first is own]
-        values = corrected([paired[i][1].crossed_test for i in places], correct, method)
+        values = corrected([paired[i][1].crossed_test for i in places], method)
         adjusted |= zip(places, values, strict=True)
         counts.append(sum(p.value is not None for p in values))
 

@@ -1,19 +1,18 @@
 """Differences between methods: tests, intervals and estimates by policy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from reports.runs.arms import Arm
 from reports.runs.records import REFERENCE_ID, RunData, Scores, finite
 from reports.schema.base import Estimate, Test, Value
 from reports.schema.metrics import AbsentRun, ArmScore, CheckpointPair, Inferred, Paired, PolicyScore
-from reports.statistics.best_settings import BestMean
+from reports.statistics.best_settings import best_mean
 from reports.statistics.crossed import (
     NAME,
     CrossedMean,
@@ -71,28 +70,25 @@ def columns_of(runs: Sequence[RunData], benchmark: str, metric: str) -> list[Col
 
 def align(rows: Sequence[Mapping[str, float]]) -> tuple[list[str], Floats]:
     """Item ids that all rows have, in the order of the first, and their values, shape (rows, items)."""
-    ids = [i for i in rows[0] if all(i in row for row in rows[1:])]
-    return ids, np.array([[row[i] for i in ids] for row in rows], dtype=float).reshape(len(rows), len(ids))
+    table = pd.DataFrame(rows).dropna(axis=1)
+    return list(table.columns), table.to_numpy(dtype=float)
 
 
 def paired_grid(pairs: Sequence[tuple[Column, Column]]) -> tuple[list[str], Floats]:
     """Items that every policy answered, and the differences first - second, shape (pairs, groups of items)."""
-    ids, stacked = align([c.values for pair in pairs for c in pair]) if pairs else ([], np.empty((0, 0)))
-    if not ids:
-        return [], np.empty((len(pairs), 0))
-    difference = stacked[0::2] - stacked[1::2]
-    return ids, group_columns(difference, [pairs[0][0].groups[i] for i in ids])
+    ids, stacked = align([c.values for pair in pairs for c in pair])
+    return ids, group_columns(stacked[0::2] - stacked[1::2], [pairs[0][0].groups[i] for i in ids])
 
 
-def crossed_test(mean: CrossedMean | BestMean) -> Test:
+def crossed_test(mean: CrossedMean) -> Test:
     """Two-sided test that the mean difference is zero over seeds and prompts."""
-    p = min(1.0, 2 * min(mean.p_above(), mean.p_below()))
+    p = float(np.minimum(1.0, 2 * np.minimum(mean.p_above(), mean.p_below())))
     if np.isnan(mean.p_above()):
         p = 1.0 if mean.value == 0 and mean.seeds > 1 else np.nan
     return outcome(p, NAME, mean.prompts, mean.seeds, note=mean.note)
 
 
-def detectable(mean: CrossedMean | BestMean) -> Value:
+def detectable(mean: CrossedMean) -> Value:
     """The smallest true difference that this design finds with chance .80; takes one degree of freedom."""
     if mean.degrees >= 1:
         return Value(value=minimum_detectable_effect(mean.stderr, mean.degrees), reason=None)
@@ -111,7 +107,7 @@ def tested(
     interval, test = interval_of(mean, differences), crossed_test(mean)
     if others and mean.seeds > 1:
         picked = replace(mean, value=sign * mean.value)
-        best = BestMean(((picked, *others),), picked.value)
+        best = best_mean([[picked, *others]], picked.value)
         interval, test = best.interval() if sign > 0 else turned(best.interval()), crossed_test(best)
     return Inferred(
         n=n,

@@ -1,7 +1,5 @@
 """The points of the frontiers: the reward of every intermediate checkpoint of a run, and its KL or length."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from reports.runs.arms import Arm
@@ -19,8 +17,7 @@ _NO_KL = "KL to the reference was not measured: add a benchmark of kind kl"
 
 def _stated(scores: Scores | None, metric: str) -> tuple[float | None, float | None]:
     """Mean over items and its standard error, from the items; None where there are none."""
-    values = {} if scores is None else scores.values(metric)
-    if not values or scores is None:
+    if scores is None or not (values := scores.values(metric)):
         return None, None
     groups = scores.groups
     found = mean_interval(list(values.values()), [groups[i] for i in values])
@@ -29,16 +26,11 @@ def _stated(scores: Scores | None, metric: str) -> tuple[float | None, float | N
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a reward is paid with: `key` is kl (0 at the reference) or length, the metric the item values to be averaged."""
+    """What a reward is paid with: `key` is KL (0 at the reference) or length, the metric the item values to be averaged."""
 
     key: str
     benchmark: str
     metric: str
-
-    @property
-    def name(self) -> str:
-        """As a sentence has it."""
-        return "KL" if self.key == "kl" else self.key
 
 
 class Points:
@@ -63,21 +55,28 @@ class Points:
             metric = next((one for one in ESTIMATORS if all(one in table.metrics for table in every)), None)
             if name is None or metric is None:
                 return None
-            self._kl[benchmark] = Cost("kl", name, metric)
+            self._kl[benchmark] = Cost("KL", name, metric)
         return self._kl[benchmark]
+
+    def groups(self, benchmark: str) -> dict[str, str]:
+        """The groups of a benchmark's items, as the first run that was scored on it has them."""
+        return next((r.scores[benchmark].groups for r in self.matrix.runs if benchmark in r.scores), {})
 
     def cost(self, key: str, benchmark: str) -> Cost | str:
         """KL, or the length of the answers to the benchmark (to the KL prompts where it has none); or why there is none."""
         if benchmark not in self.matrix.benchmarks:
             return f"{benchmark} was not scored"
         kl = self.kl(benchmark)
-        if key == "kl":
+        if key == "KL":
             return kl or _NO_KL
-        for source in (benchmark, kl.benchmark if kl else None):
-            for name in LENGTHS:
-                if source and any(s.values(name) for r in self.matrix.runs if (s := r.scores.get(source))):
-                    return Cost(key, source, name)
-        return "the length of the answers was not recorded"
+        sources = [benchmark, *([kl.benchmark] if kl else [])]
+        known = (
+            Cost(key, source, name)
+            for source in sources
+            for name in LENGTHS
+            if any(s.values(name) for r in self.matrix.runs if (s := r.scores.get(source)))
+        )
+        return next(known, "the length of the answers was not recorded")
 
     def frontier(self, run: RunData, cost: Cost, benchmark: str, metric: str) -> tuple[Rows, Rows] | None:
         """Item values of reward and cost, one mapping per point that has both; the reference first."""
@@ -86,12 +85,9 @@ class Points:
         spent = [scores[cost.benchmark].values(cost.metric) for scores in both]
         begun = self.matrix.reference.scores if self.matrix.reference else {}
         if benchmark in begun and spent:
-            start = dict.fromkeys(spent[0], 0.0) if cost.key == "kl" else {}
-            if cost.key != "kl" and cost.benchmark in begun:
-                start = begun[cost.benchmark].values(cost.metric)
-            if start:
-                reward.insert(0, begun[benchmark].values(metric))
-                spent.insert(0, start)
+            measured = begun[cost.benchmark].values(cost.metric) if cost.benchmark in begun else {}
+            if start := dict.fromkeys(spent[0], 0.0) if cost.key == "KL" else measured:
+                reward, spent = [begun[benchmark].values(metric), *reward], [start, *spent]
         return (reward, spent) if len(spent) > 1 else None
 
     def row(self, arm: Arm, run: RunData, snap: Snapshot, benchmark: str, metric: str) -> FrontierPoint:

@@ -3,8 +3,6 @@
 `summary.frontiers` holds what this module returns; claims declared `at: matched_kl` are judged from `matched_kl`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from math import nan
@@ -47,46 +45,42 @@ def _array(rows: Sequence[Rows], groups: dict[str, str]) -> list[Floats]:
     return np.split(grouped, np.cumsum([len(run) for run in rows])[:-1])
 
 
-def _groups(matrix: MatrixData, benchmark: str) -> dict[str, str]:
-    scores = next((r.scores[benchmark] for r in matrix.runs if benchmark in r.scores), None)
-    return {} if scores is None else scores.groups
-
-
 def _pairs(
     points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str, metric: str
-) -> tuple[list[int], list[tuple[Frontier, Frontier]], str | None]:
-    """Shared seeds and their pairs of frontiers, or why there are none."""
-    usable = [
+) -> list[tuple[int, Frontier, Frontier]] | str:
+    """Shared seeds with their pairs of frontiers, or why there are none."""
+    mine, theirs = (
         {
             r.seed: found
             for r in arm.runs
             if r.seed is not None and r.state == "done" and (found := points.frontier(r, cost, benchmark, metric))
         }
         for arm in (first, second)
-    ]
-    seeds = sorted(set(usable[0]) & set(usable[1]))
+    )
+    seeds = sorted(mine.keys() & theirs.keys())
     if not seeds:
-        return [], [], f"no seed of both has a {cost.name} and a score at two points"
-    rows = [usable[side][s] for s in seeds for side in (0, 1)]
-    rewards = _array([r for r, _ in rows], _groups(points.matrix, benchmark))
-    spent = _array([c for _, c in rows], _groups(points.matrix, cost.benchmark))
+        return f"no seed of both has a {cost.key} and a score at two points"
+    rows = [side[s] for s in seeds for side in (mine, theirs)]
+    rewards, spent = (
+        _array([row[part] for row in rows], points.groups(name))
+        for part, name in enumerate((benchmark, cost.benchmark))
+    )
     if not rewards[0].size or not spent[0].size:
-        return [], [], "the checkpoints were not scored on the same prompts"
-    every = [Frontier(r, c, cost.key == "kl") for r, c in zip(rewards, spent, strict=True)]
-    return seeds, list(zip(every[0::2], every[1::2], strict=True)), None
+        return "the checkpoints were not scored on the same prompts"
+    every = [Frontier(r, c, cost.key == "KL") for r, c in zip(rewards, spent, strict=True)]
+    return list(zip(seeds, every[0::2], every[1::2], strict=True))
 
 
-def _outward(pair: tuple[Frontier, Frontier]) -> tuple[Frontier, Frontier]:
+def _outward(first: Frontier, second: Frontier) -> tuple[Frontier, Frontier]:
     """The pair with length counted in the direction in which both moved away from their first points, so maybe negative.
 
     The comparison is made where they are furthest: at the longest length both reach where answers grew longer, at the shortest
     where they grew shorter. At their first point, the reference, both are the same policy.
     """
-    low, high = shared_range(*pair)
-    start = float(np.mean([f.kl[0].mean() for f in pair]))
+    low, high = shared_range(first, second)
+    start = float(np.mean([first.kl[0].mean(), second.kl[0].mean()]))
     sign = -1.0 if abs(low - start) > abs(high - start) else 1.0
-    first, second = (Frontier(f.reward, sign * f.kl) for f in pair)
-    return first, second
+    return replace(first, kl=sign * first.kl), replace(second, kl=sign * second.kl)
 
 
 def matched_kl(matrix: MatrixData) -> MatchedKL:
@@ -96,28 +90,25 @@ def matched_kl(matrix: MatrixData) -> MatchedKL:
 
     def differences(first: Arm, second: Arm, metric: str, window: tuple[float, float] | None = None) -> Floats | str:
         benchmark, name = metric.split("/", 1)
-        cost = points.cost("kl", benchmark)
-        if isinstance(cost, str):
-            return cost
-        seeds, pairs, reason = _pairs(points, cost, first, second, benchmark, name)
-        if reason:
-            return reason
-        fewest = min(len(f.kl) for pair in pairs for f in pair)
+        cost = points.cost("KL", benchmark)
+        pairs = cost if isinstance(cost, str) else _pairs(points, cost, first, second, benchmark, name)
+        if isinstance(pairs, str):
+            return pairs
+        fewest = min(len(f.kl) for _, *pair in pairs for f in pair)
         if fewest < FEWEST_AT_KL:
             return f"a run has {_few(fewest, FEWEST_AT_KL)}"
-        found = [matched(a, b, window) for a, b in pairs]
-        apart = [s for s, m in zip(seeds, found, strict=True) if m is None]
+        found = {seed: matched(a, b, window) for seed, a, b in pairs}
+        kept = {seed: m for seed, m in found.items() if m is not None}
         within = "" if window is None else f" in the window {window[0]:g} to {window[1]:g}"
-        if apart:
+        if apart := [seed for seed in found if seed not in kept]:
             return f"seed {apart[0]}: the two runs share no range of KL{within}"
-        kept = [m for m in found if m is not None]
-        short = [s for s, m in zip(seeds, kept, strict=True) if m.covered < COVERED]
+        short = [seed for seed, m in kept.items() if m.covered < COVERED]
         if len(short) > 1:
             return (
                 f"not comparable: less than {100 * COVERED:.0f} % of the window {window} is covered under seeds "
                 f"{', '.join(map(str, short))}"
             )
-        return np.array([m.at_high if window is None else m.over_range for m in kept])
+        return np.array([m.at_high if window is None else m.over_range for m in kept.values()])
 
     return differences
 
@@ -126,11 +117,12 @@ def _few(points: int, needed: int) -> str:
     return f"{points} points, the reference among them, where {needed} are needed to interpolate between"
 
 
-def _tested(cells: Floats, points: int | None, needed: int) -> Tested:
+def _tested(cells: Sequence[Floats], points: int | None, needed: int) -> Tested:
     """The mean of the cells with its interval and test; the mean alone where a run has too few points to interpolate."""
-    mean = crossed_mean(cells)
+    values = np.array(cells) if cells else np.empty((0, 0))
+    mean = crossed_mean(values)
     if points is None or points >= needed:
-        return Tested(difference=interval_of(mean, cells), test=crossed_test(mean))
+        return Tested(difference=interval_of(mean, values), test=crossed_test(mean))
     mean = replace(mean, stderr=nan, degrees=nan, note=f"a run has {_few(points, needed)}")
     untested = outcome(None, NAME, mean.prompts, mean.seeds, note=mean.note)
     return Tested(difference=mean.interval(), test=untested)
@@ -138,29 +130,27 @@ def _tested(cells: Floats, points: int | None, needed: int) -> Tested:
 
 def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str, metric: str) -> AtEqual:
     """Two arms at an equal cost, seed by seed."""
-    seeds, pairs, reason = _pairs(points, cost, first, second, benchmark, metric)
-    if cost.key != "kl":
-        pairs = [_outward(pair) for pair in pairs]
-    every = [(seed, pair, matched(*pair)) for seed, pair in zip(seeds, pairs, strict=True)]
+    pairs = _pairs(points, cost, first, second, benchmark, metric)
+    reason, pairs = (pairs, []) if isinstance(pairs, str) else (None, pairs)
+    if cost.key != "KL":
+        pairs = [(seed, *_outward(a, b)) for seed, a, b in pairs]
+    every = [(seed, (a, b), matched(a, b)) for seed, a, b in pairs]
     found = [(seed, pair, m) for seed, pair, m in every if m is not None]
     if pairs and not found:
-        reason = f"no pair of runs shares a range of {cost.name}"
-    none = np.empty((0, 0))
-    ends = np.array([m.at_high for *_, m in found]) if found else none
-    areas = np.array([m.over_range for *_, m in found]) if found else none
+        reason = f"no pair of runs shares a range of {cost.key}"
     least = min((len(f.kl) for _, pair, _ in found for f in pair), default=None)
     turned = [
         TurnedOver(label=arm.label, seed=seed, kl=kl)
         for seed, pair, _ in found
         for arm, run in zip((first, second), pair, strict=True)
-        if cost.key == "kl" and (kl := turned_over(run)) is not None
+        if cost.key == "KL" and (kl := turned_over(run)) is not None
     ]
     return AtEqual(
         benchmark=benchmark,
         metric=metric,
         label=first.label,
         against=second.label,
-        n=ends.shape[1],
+        n=found[0][2].at_high.size if found else 0,
         points_per_run=least,
         seeds_without_shared_range=[seed for seed, _, m in every if m is None],
         per_seed=[
@@ -174,8 +164,8 @@ def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str
             for seed, _, m in found
         ],
         turned_over=turned,
-        matched=_tested(ends, least, FEWEST_AT_KL),
-        area=_tested(areas, least, FEWEST_OVER_RANGE),
+        matched=_tested([m.at_high for *_, m in found], least, FEWEST_AT_KL),
+        area=_tested([m.over_range for *_, m in found], least, FEWEST_OVER_RANGE),
         note="only the reference and the final policy of some runs: nothing is known between them"
         if least == 2
         else None,
@@ -186,10 +176,10 @@ def _compare(points: Points, cost: Cost, first: Arm, second: Arm, benchmark: str
 
 def _bands(points: Points, cost: Cost, arm: Arm, benchmark: str, metric: str) -> list[FrontierBand]:
     """The mean curve of an arm over its seeds, where there are two of them that reach a common range of KL."""
-    _, pairs, _ = _pairs(points, cost, arm, arm, benchmark, metric)
-    if len(pairs) < 2:
+    pairs = _pairs(points, cost, arm, arm, benchmark, metric)
+    if isinstance(pairs, str) or len(pairs) < 2:
         return []
-    return [FrontierBand(label=arm.label, kl=kl, reward=found) for kl, found in band([run for run, _ in pairs])]
+    return [FrontierBand(label=arm.label, kl=kl, reward=found) for kl, found in band([run for _, run, _ in pairs])]
 
 
 def frontier_summary(
@@ -211,7 +201,7 @@ def frontier_summary(
     rows += [points.row(a, r, s, benchmark, metric) for a in all_arms for r in a.runs for s in points.of(r)]
     pairs = contrasts(all_arms, baseline)
 
-    kl, length = (points.cost(key, benchmark) for key in ("kl", "length"))
+    kl, length = (points.cost(key, benchmark) for key in ("KL", "length"))
     at_equal: list[list[AtEqual]] = []
     for cost in (kl, length):
         found = [] if isinstance(cost, str) else [_compare(points, cost, *p, benchmark, metric) for p in pairs]

@@ -5,24 +5,23 @@ over prompts for these seeds; whether another seed would show the same is the bu
 which have the seed as unit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from reports.compare.winrates import (
     ComparisonError,
-    Row,
     against,
+    comparison_table,
     difficulty_of,
     judge_agreement,
     judge_summary,
     rate_of,
     read_comparisons,
+    verdicts_of,
 )
 from reports.runs.arms import arm_of, arms
 from reports.runs.records import COMPARISONS, REFERENCE_ID, Item, MatrixData, ReportError, RunData, Scores, read_json
@@ -46,55 +45,45 @@ def judges_summary(matrix: MatrixData) -> list[JudgedBenchmark]:
     Raises:
         ReportError: a damaged file of comparisons.
     """
-    records: dict[str, list[tuple[Path, Json]]] = {}
+    records: dict[str, list[tuple[Json, pd.DataFrame]]] = {}
     for path in sorted((matrix.output_dir / COMPARISONS).glob("*.json")):
         record = read_json(path)
         if not isinstance(record, dict) or not {"benchmark", "judge", "state"} <= set(record):
             raise ReportError(f"{path}: not the record of a judge; delete it and rerun")
-        records.setdefault(str(record["benchmark"]), []).append((path, record))
+        records.setdefault(str(record["benchmark"]), []).append((record, _table(path.with_suffix(".jsonl"))))
     return [_benchmark(matrix, name, found) for name, found in records.items()]
 
 
-def _benchmark(matrix: MatrixData, benchmark: str, records: Sequence[tuple[Path, Json]]) -> JudgedBenchmark:
-    found = [(record, _rows(matrix, path)) for path, record in records]
-    rows_of = {str(record["judge"]): rows for record, rows in found if rows}
+def _table(path: Path) -> pd.DataFrame:
+    """The comparisons in a file; none where it does not exist."""
+    try:
+        return comparison_table(read_comparisons(path) if path.exists() else [])
+    except ComparisonError as error:
+        raise ReportError(str(error)) from error
+
+
+def _benchmark(matrix: MatrixData, benchmark: str, records: Sequence[tuple[Json, pd.DataFrame]]) -> JudgedBenchmark:
+    known = {REFERENCE_ID, *(run.run_id for run in matrix.runs)}
+    found = [(record, table[table["first"].isin(known) & table["second"].isin(known)]) for record, table in records]
+    said = {str(record["judge"]): verdicts_of(table, "sample") for record, table in found if len(table)}
     return JudgedBenchmark(
         benchmark=benchmark,
         reference=REFERENCE_ID,
-        judges=[_judge(matrix, record, rows) for record, rows in found],
-        agreement=[judge_agreement(a, b, rows_of[a], rows_of[b]) for a, b in combinations(sorted(rows_of), 2)],
+        judges=[_judge(matrix, record, table) for record, table in found],
+        agreement=[judge_agreement(a, b, said[a], said[b]) for a, b in combinations(sorted(said), 2)],
     )
 
 
-def _rows(matrix: MatrixData, record: Path) -> list[Json]:
-    """Comparisons between runs of the matrix and its reference."""
-    path = record.with_suffix(".jsonl")
-    try:
-        rows = read_comparisons(path) if path.exists() else []
-    except ComparisonError as error:
-        raise ReportError(str(error)) from error
-    known = {REFERENCE_ID, *(run.run_id for run in matrix.runs)}
-    return [row for row in rows if row["first"] in known and row["second"] in known]
-
-
-def _judge(matrix: MatrixData, record: Json, rows: Sequence[Row]) -> JudgeReport:
+def _judge(matrix: MatrixData, record: Json, table: pd.DataFrame) -> JudgeReport:
     account = (record.get("judges") or {}).get(record["judge"]) or {}
     verdicts = _NONE
-    if rows:
+    if len(table):
         labels = {**arm_of(arms(matrix.runs)), REFERENCE_ID: REFERENCE_ID}
         seeds = {run.run_id: run.seed for run in matrix.runs}
-        pooled = [
-            {
-                **row,
-                "first": labels[row["first"]],
-                "second": labels[row["second"]],
-                "sample": f"{seeds[row['first'] if row['first'] != REFERENCE_ID else row['second']]}/{row['sample']}",
-            }
-            for row in rows
-        ]
-        difficulty = difficulty_of(rows, REFERENCE_ID)
-        verdicts = judge_summary(pooled, REFERENCE_ID, difficulty, policies=_policies(rows, labels, seeds))
-        over = _over_seeds(rows, labels, seeds)
+        pooled = table.assign(first=table["first"].map(labels), second=table["second"].map(labels))
+        difficulty = difficulty_of(table, REFERENCE_ID)
+        verdicts = judge_summary(pooled, REFERENCE_ID, difficulty, policies=_policies(table, labels, seeds))
+        over = _over_seeds(table, labels, seeds)
         arms_of = [one.model_copy(update={"over_seeds": over.get(one.label)}) for one in verdicts.against_reference]
         verdicts = verdicts.model_copy(update={"against_reference": arms_of})
     return JudgeReport(
@@ -108,32 +97,26 @@ def _judge(matrix: MatrixData, record: Json, rows: Sequence[Row]) -> JudgeReport
     )
 
 
-def _over_seeds(rows: Sequence[Row], labels: Mapping[str, str], seeds: Mapping[str, int | None]) -> dict[str, Estimate]:
+def _over_seeds(table: pd.DataFrame, labels: Mapping[str, str], seeds: Mapping[str, int | None]) -> dict[str, Estimate]:
     """By method, its win rate over seeds and prompts; nothing for a method with one seed."""
-    groups = {row["prompt_id"]: row.get("group") or row["prompt_id"] for row in rows}
-    runs: dict[str, list[dict[str, float]]] = {}
-    for run_id, means in sorted(against(rows, REFERENCE_ID).items()):
+    groups = dict(zip(table["prompt_id"], table["group"], strict=True))
+    runs: dict[str, list[pd.Series]] = {}
+    for run_id, means in against(table, REFERENCE_ID).items():
         if seeds.get(run_id) is not None:
-            runs.setdefault(labels[run_id], []).append(dict(means["preference"]))
-    found = {}
-    for label, own in runs.items():
-        prompts = sorted({prompt for one in own for prompt in one})
-        table = [[one.get(prompt, np.nan) for prompt in prompts] for one in own]
-        if len(own) > 1:
-            rate = win_rate_over_seeds(table, [groups[prompt] for prompt in prompts])
-            found[label] = rate
-    return found
+            runs.setdefault(labels[run_id], []).append(means["preference"])
+    grids = {label: pd.concat(own, axis=1).sort_index() for label, own in runs.items() if len(own) > 1}
+    return {label: win_rate_over_seeds(grid.T, [groups[p] for p in grid.index]) for label, grid in grids.items()}
 
 
 def _policies(
-    rows: Sequence[Row], labels: Mapping[str, str], seeds: Mapping[str, int | None]
+    table: pd.DataFrame, labels: Mapping[str, str], seeds: Mapping[str, int | None]
 ) -> dict[str, list[JudgedPolicy]]:
     """By method, the win rate of every policy against the reference, over prompts."""
+    rates = {str(run): rate_of(own) for run, own in table[table["second"] == REFERENCE_ID].groupby("first")}
     found: dict[str, list[JudgedPolicy]] = {}
     for run_id, label in labels.items():
-        mine = [row for row in rows if row["first"] == run_id and row["second"] == REFERENCE_ID]
-        if mine:
-            policy = JudgedPolicy(run_id=run_id, seed=seeds[run_id], win_rate=rate_of(mine))
+        if run_id in rates:
+            policy = JudgedPolicy(run_id=run_id, seed=seeds[run_id], win_rate=rates[run_id])
             found.setdefault(label, []).append(policy)
     return found
 
@@ -161,10 +144,7 @@ def with_length_control(matrix: MatrixData) -> MatrixData:
         path = matrix.output_dir / COMPARISONS / f"{name}.jsonl"
         if "@" not in name or not path.exists():
             continue
-        try:
-            cells = length_controlled_items(read_comparisons(path), REFERENCE_ID)
-        except ComparisonError as error:
-            raise ReportError(str(error)) from error
+        cells = length_controlled_items(_table(path), REFERENCE_ID)
         runs = tuple(_added(run, name, cells.get(run.run_id)) for run in matrix.runs)
         reference = matrix.reference
         if cells and reference is not None and name in reference.scores:
@@ -174,14 +154,14 @@ def with_length_control(matrix: MatrixData) -> MatrixData:
     return matrix
 
 
-def length_controlled_items(rows: Sequence[Row], reference: str) -> Cells:
+def length_controlled_items(table: pd.DataFrame, reference: str) -> Cells:
     """By policy and prompt, values whose mean is the length-controlled win rate against the reference and whose spread is its
     own; empty where the difficulty of a prompt is not known."""
-    difficulty = difficulty_of(rows, reference)
+    difficulty = difficulty_of(table, reference)
     if difficulty is None:
         return {}
     found = {}
-    for run_id, means in against(rows, reference).items():
+    for run_id, means in against(table, reference).items():
         if len(means) >= 2 * FOLDS:
             gamma = [difficulty[prompt] for prompt in means.index]
             values = length_controlled_cells(means["preference"], means["length_first"], means["length_second"], gamma)

@@ -1,7 +1,5 @@
 """What is on record beside the scores: engines, prompts that were trained on, and policies evaluated twice."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, finite, read_json
@@ -30,24 +28,17 @@ def engine_summary(matrix: MatrixData) -> EngineUse:
     Raises:
         ReportError: the file is damaged.
     """
-    return EngineUse(greedy_agreement=_agreement(matrix), measured_by=_measured_by(matrix))
-
-
-def _measured_by(matrix: MatrixData) -> MeasuredBy:
-    engines: dict[str, set[str]] = {}
-    for policy in matrix.policies:
-        for scores in policy.scores.values():
-            if scores.engine is not None:
-                engines.setdefault(scores.engine, set()).add(policy.run_id)
-    found = {name: sorted(policies) for name, policies in sorted(engines.items())}
-    if len(found) < 2:
-        return MeasuredBy(engines=found, sentence=None)
-    each = "; ".join(f"{name} {len(policies)} of them" for name, policies in found.items())
+    used = {(scores.engine, policy.run_id) for policy in matrix.policies for scores in policy.scores.values()}
+    engines: dict[str, list[str]] = {}
+    for name, run_id in sorted((name, run_id) for name, run_id in used if name is not None):
+        engines.setdefault(name, []).append(run_id)
+    each = "; ".join(f"{name} {len(policies)} of them" for name, policies in engines.items())
     sentence = (
-        f"Policies were measured by {len(found)} different engines ({each}): differences between them are in part "
+        f"Policies were measured by {len(engines)} different engines ({each}): differences between them are in part "
         "differences of software and precision. Delete the score files of one of them, and run the matrix on one machine again."
     )
-    return MeasuredBy(engines=found, sentence=sentence)
+    measured = MeasuredBy(engines=engines, sentence=sentence if len(engines) > 1 else None)
+    return EngineUse(greedy_agreement=_agreement(matrix), measured_by=measured)
 
 
 def _agreement(matrix: MatrixData) -> GreedyAgreement:
@@ -55,8 +46,8 @@ def _agreement(matrix: MatrixData) -> GreedyAgreement:
     found = read_json(path) if path.exists() else {"agree": None, "reason": _ABSENT}
     if not isinstance(found, dict) or "agree" not in found:
         raise ReportError(f"{path}: not a comparison of two engines; delete it and rerun")
-    stated = {key: found.get(key) for key in GreedyAgreement.model_fields if key != "sentence"}
-    agreement = GreedyAgreement(**stated | {"differences": found.get("differences") or []}, sentence="")
+    stated = {key: found.get(key) for key in GreedyAgreement.model_fields} | {"sentence": ""}
+    agreement = GreedyAgreement(**stated | {"differences": found.get("differences") or []})
     return agreement.model_copy(update={"sentence": _sentence(agreement)})
 
 
@@ -125,7 +116,7 @@ NOISE_COLUMNS = tuple(NoiseRow.model_fields)
 
 def _noise_rows(matrix: MatrixData) -> list[NoiseRow]:
     measured = [
-        (policy, scores, scores.noise, metric, found, found.get("item_difference") or {})
+        (policy, scores, scores.noise.get("how"), metric, found, found.get("item_difference") or {})
         for policy in matrix.policies
         for scores in policy.scores.values()
         if isinstance(scores.noise, Mapping)
@@ -136,16 +127,13 @@ def _noise_rows(matrix: MatrixData) -> list[NoiseRow]:
             benchmark=scores.benchmark,
             metric=metric,
             policy=policy.run_id,
-            first=finite(found.get("first")),
-            second=finite(found.get("second")),
-            difference=finite(found.get("difference")),
+            **{key: finite(found.get(key)) for key in ("first", "second", "difference", "changed")},
             item_difference=finite(item.get("value")),
             stderr=finite(item.get("stderr")),
             n=item.get("n"),
-            changed=finite(found.get("changed")),
-            how=noise.get("how"),
+            how=how,
         )
-        for policy, scores, noise, metric, found, item in measured
+        for policy, scores, how, metric, found, item in measured
     ]
 
 

@@ -4,8 +4,6 @@ A rule that scales beta with prompt perplexity should gain where perplexity is u
 no reason to. `summary.strata` holds what this module returns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -107,9 +105,7 @@ def strata_summary(
         pairs = [(a, baseline) for a in grids if baseline in grids and a != baseline]
         tested = [a for a in grids if a != baseline and a not in controls]
         pairs += [(a, c) for a in tested for c in controls if c in grids]
-        rows += [
-            _pair(entry, grids[first], grids[str(second)], known, source, first in controls) for first, second in pairs
-        ]
+        rows += [_pair(entry, grids, (first, str(second)), known, source, first in controls) for first, second in pairs]
     if not rows and not reasons:
         reasons.append("no two arms were scored on one benchmark")
     rows = with_corrected(rows, [row.test for row in rows])
@@ -117,14 +113,18 @@ def strata_summary(
 
 
 def _pair(
-    entry: Metric, first: ScoreGrid, second: ScoreGrid, known: Mapping[str, float], source: str, control: bool
+    entry: Metric,
+    grids: Mapping[str, ScoreGrid],
+    pair: tuple[str, str],
+    known: Mapping[str, float],
+    source: str,
+    control: bool,
 ) -> StrataComparison:
-    seeds, ids, values = aligned([first, second])
+    seeds, ids, values = aligned([grids[label] for label in pair])
     keep = [n for n, i in enumerate(ids) if i in known]
     x = np.array([known[ids[n]] for n in keep], dtype=float)
     difference = values[0][:, keep] - values[1][:, keep]
-    at = dict(zip(first.ids, first.groups, strict=True))
-    names, index = np.unique([at[ids[n]] for n in keep], return_inverse=True)
+    names, index = np.unique([grids[pair[0]].groups[ids[n]] for n in keep], return_inverse=True)
     if 0 < names.size < x.size:  # means of each group, which is one prompt
         member = np.eye(names.size)[index] / np.bincount(index)
         difference, x = difference @ member, x @ member
@@ -136,9 +136,9 @@ def _pair(
         source=source,
         higher_is_better=entry.higher_is_better,
         control=control,
-        label=first.label,
-        against=second.label,
-        seeds=list(seeds),
+        label=pair[0],
+        against=pair[1],
+        seeds=seeds,
         n=x.size,
         without_perplexity=len(ids) - len(keep),
         strata=_strata(difference, x) if difference.size else [],

@@ -3,65 +3,48 @@
 `summary.tuning` holds what this module returns.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from reports.compare.comparison import Floats, crossed_test, detectable
-from reports.compare.grids import ScoreGrid, aligned, arm_grids, grouped
+from reports.compare.grids import ScoreGrid, aligned, arm_grids
 from reports.runs.arms import Arm, differing
 from reports.schema.base import SeedValue
 from reports.schema.metrics import BestComparison, ExpectedBest, ExpectedPoint, Metric, SettingScore, Tuning
-from reports.statistics.best_settings import BestMean, expected_best, tuned
+from reports.statistics.best_settings import best_mean, expected_best, tuned
 from reports.statistics.crossed import crossed_mean
-from reports.statistics.intervals import turned
+from reports.statistics.intervals import group_columns, turned
 from reports.statistics.multiplicity import UNCORRECTED, with_corrected
 from reports.statistics.paired import seed_interval
 
 NOTHING = Tuning(comparisons=[], expected_best=[], map=[], reason="one run: nothing was tuned")
 
 
-def _families(all_arms: Sequence[Arm], grids: Mapping[str, ScoreGrid]) -> dict[str, list[Arm]]:
-    families: dict[str, list[Arm]] = {}
-    for arm in all_arms:
-        if arm.label in grids:
-            families.setdefault(arm.method, []).append(arm)
-    return families
+def _sides(
+    first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: float
+) -> tuple[list[int | None], int, Floats]:
+    """Seeds and number of items that all settings of both sides share, and their scores there, larger being better, shape
+    (settings of the first and of the second, seeds, groups of items)."""
+    seeds, ids, values = aligned([*first, *second])
+    return seeds, len(ids), sign * group_columns(values, [first[0].groups[i] for i in ids])
 
 
-@dataclass(frozen=True, slots=True)
-class _Sides:
-    """Scores of both sides, (settings, seeds, groups of items), larger being better, on what all settings share."""
+def _gaps(mine: Floats, theirs: Floats) -> Floats | None:
+    """Best of the first minus best of the second, each scored where it was not chosen, shape (seeds, groups).
 
-    seeds: tuple[int | None, ...]
-    items: int
-    mine: Floats
-    theirs: Floats
-
-    @classmethod
-    def of(cls, first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: float) -> _Sides:
-        seeds, ids, values = aligned([*first, *second])
-        cells = sign * (grouped(first[0], ids, values) if ids else values)
-        return cls(seeds, len(ids), cells[: len(first)], cells[len(first) :])
-
-    @property
-    def gaps(self) -> Floats | None:
-        """Best of the first minus best of the second, each scored where it was not chosen, shape (seeds, groups).
-
-        None where they share too little to choose on one part and to score on another.
-        """
-        single = len(self.mine) == len(self.theirs) == 1
-        if not self.mine.size or not (self.mine.shape[2] > 1 or single):
-            return None
-        return np.asarray(tuned(self.mine) - tuned(self.theirs))
+    None where they share too little to choose on one part and to score on another.
+    """
+    single = len(mine) == len(theirs) == 1
+    return np.asarray(tuned(mine) - tuned(theirs)) if mine.size and (mine.shape[2] > 1 or single) else None
 
 
 def cross_fitted(first: Sequence[ScoreGrid], second: Sequence[ScoreGrid], sign: float) -> float | None:
     """The mean cross-fitted difference of two methods at their best; above zero the first is better. None: none."""
-    gaps = _Sides.of(first, second, sign).gaps if first and second else None
+    if not first or not second:
+        return None
+    cells = _sides(first, second, sign)[2]
+    gaps = _gaps(cells[: len(first)], cells[len(first) :])
     return None if gaps is None else float(gaps.mean())
 
 
@@ -69,10 +52,11 @@ def _compare(entry: Metric, method: str, against: str, families: Mapping[str, li
     """Both sides at their best: the estimate at settings chosen elsewhere than where they are compared."""
     first, second = families[method], families[against]
     sign = _sign(entry)
-    sides = _Sides.of(first, second, sign)
-    gaps = sides.gaps
-    best = BestMean(
-        tuple(tuple(crossed_mean(one - other) for other in sides.theirs) for one in sides.mine),
+    seeds, items, cells = _sides(first, second, sign)
+    mine, theirs = cells[: len(first)], cells[len(first) :]
+    gaps = _gaps(mine, theirs)
+    best = best_mean(
+        [[crossed_mean(one - other) for other in theirs] for one in mine],
         float("nan") if gaps is None else float(gaps.mean()),
     )
     interval = best.interval()
@@ -84,8 +68,8 @@ def _compare(entry: Metric, method: str, against: str, families: Mapping[str, li
         against=against,
         settings=len(first),
         against_settings=len(second),
-        seeds=list(sides.seeds),
-        n=sides.items,
+        seeds=seeds,
+        n=items,
         seed_differences=[] if gaps is None else [float(v) for v in sign * gaps.mean(axis=1)],
         difference=interval if sign > 0 else turned(interval),  # back to the metric's own direction
         test=crossed_test(best),
@@ -98,16 +82,16 @@ def _sign(entry: Metric) -> float:
     return 1.0 if entry.higher_is_better else -1.0
 
 
-def _seed_values(seeds: Sequence[int | None], values: Floats) -> list[SeedValue]:
+def _seed_values(seeds: Sequence[int | None], values: Iterable[float]) -> list[SeedValue]:
     return [SeedValue(seed=s, value=float(v)) for s, v in zip(seeds, values, strict=True)]
 
 
 def _curve(entry: Metric, method: str, own: Sequence[ScoreGrid]) -> ExpectedBest:
     """Expected best of n settings: of the means over seeds, and of single seeds where all settings have them."""
-    sign, items = _sign(entry), min(len(g.ids) for g in own)
-    best = sign * expected_best(sign * np.array([g.values.mean() for g in own]))
-    seeds = [s for s in own[0].seeds if all(s in g.seeds for g in own[1:])]
-    per_seed = np.array([[g.values[g.seeds.index(s)].mean() for g in own] for s in seeds]).reshape(len(seeds), -1)
+    sign, items = _sign(entry), min(g.values.shape[1] for g in own)
+    best = sign * expected_best(sign * np.array([g.values.to_numpy().mean() for g in own]))
+    seeds = [s for s in own[0].means.index if all(s in g.means.index for g in own[1:])]
+    per_seed = np.array([g.means.loc[seeds] for g in own]).T
     curves = sign * expected_best(sign * per_seed) if seeds else np.empty((0, len(own)))
     points = [
         ExpectedPoint(
@@ -140,11 +124,10 @@ def _map(entry: Metric, family: Sequence[Arm], grids: Mapping[str, ScoreGrid]) -
             method=arm.method,
             label=arm.label,
             settings={n: arm.settings.get(n) for n in moved},
-            mean=seed_interval(grid.values.mean(axis=1), len(grid.ids)),
-            per_seed=_seed_values(grid.seeds, grid.values.mean(axis=1)),
+            mean=seed_interval(grids[arm.label].means, grids[arm.label].values.shape[1]),
+            per_seed=_seed_values(grids[arm.label].means.index.tolist(), grids[arm.label].means),
         )
         for arm in family
-        for grid in [grids[arm.label]]
     ]
 
 
@@ -162,7 +145,10 @@ def tuning_summary(
     settings: list[SettingScore] = []
     for entry in metrics:
         grids = arm_grids(all_arms, entry.benchmark, entry.metric)
-        families = _families(all_arms, grids)
+        scored = [arm for arm in all_arms if arm.label in grids]
+        families = {
+            method: [a for a in scored if a.method == method] for method in dict.fromkeys(a.method for a in scored)
+        }
         sides = {method: [grids[a.label] for a in family] for method, family in families.items()}
         for method in families:
             others = [baseline, *([] if method in controls else controls)] if method != baseline else []

@@ -1,25 +1,22 @@
 """All that `judgments` says of a set of verdicts: tables by judge, pairs of models, agreement of judges and people."""
 
-from __future__ import annotations
-
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
 from reports.compare.judges import length_controlled_items
-from reports.compare.winrates import judge_agreement
+from reports.compare.winrates import COMPARED, judge_agreement, rate_of, turned, verdicts_of
 from reports.judgments.formats import read_judgments
 from reports.judgments.judgment import Judgment, Style
 from reports.runs.records import ReportError
 from reports.schema.base import Estimate
 from reports.schema.judges import (
     AgainstPeople,
-    Agreement,
     JudgeTable,
     Judgments,
     ModelPair,
@@ -29,103 +26,78 @@ from reports.schema.judges import (
 )
 from reports.statistics.intervals import difference_interval, mean_interval
 from reports.statistics.preferences import bradley_terry
-from reports.statistics.winrate import classification, cohen_kappa, krippendorff_alpha, position_effect, win_rate
+from reports.statistics.winrate import classification, cohen_kappa, krippendorff_alpha, position_effect
 from trainers.common.words import nearest
+
+
+def table_of(judgments: Sequence[Judgment]) -> pd.DataFrame:
+    """One line a verdict; `group` holds what is not independent of it: its prompt, or the group of that."""
+    table = pd.DataFrame(judgments, columns=list(Judgment._fields))
+    table["group"] = table["group"].fillna(table["prompt_id"])
+    return table.astype(dict.fromkeys(("preference", "forward", "backward"), float))
+
+
+def _both_ways(table: pd.DataFrame) -> pd.DataFrame:
+    """Every verdict twice, seen from each of its two models, which is then `first`."""
+    return pd.concat([table, turned(table, table["first"] != table["second"])])
+
 
 # Win rates by model and pairs of models, from the verdicts of one judge.
 
 
-#: By (model, opponent), and prompt: the model's preferences, with the group of the prompt.
-Met = Mapping[tuple[str, str], Mapping[str, list[float]]]
-
-
-def cluster(one: Judgment) -> str:
-    """What is not independent of it: its prompt, or the group of that."""
-    return one.group or one.prompt_id
-
-
-def baseline_of(judgments: Sequence[Judgment]) -> str | None:
+def _baseline_of(table: pd.DataFrame) -> str | None:
     """The model that stands in every comparison, where there are other models than two."""
-    common = set.intersection(*({one.first, one.second} for one in judgments))
-    return next(iter(common)) if len(common) == 1 else None
+    models = {*table["first"], *table["second"]}
+    common = [model for model in models if ((table["first"] == model) | (table["second"] == model)).all()]
+    return common[0] if len(common) == 1 else None
 
 
-def rates(judgments: Sequence[Judgment], baseline: str | None) -> list[ModelRate]:
+def rates(table: pd.DataFrame, baseline: str | None) -> list[ModelRate]:
     """Every model but the baseline, best first."""
-    own: dict[str, list[tuple[Judgment, float]]] = defaultdict(list)
-    for one in judgments:
-        value = np.nan if one.preference is None else one.preference
-        own[one.first].append((one, value))
-        own[one.second].append((one, 1 - value))
-    controlled = _length_controlled(judgments, baseline)
-    found = []
-    for model in sorted(own.keys() - {baseline}):
-        mine = own[model]
-        rate = win_rate([value for _, value in mine], [cluster(one) for one, _ in mine])
-        found.append(ModelRate(model=model, win_rate=rate, length_controlled=controlled.get(model)))
+    controlled = _length_controlled(table, baseline)
+    found = [
+        ModelRate(model=str(model), win_rate=rate_of(own), length_controlled=controlled.get(str(model)))
+        for model, own in _both_ways(table).groupby("first")
+        if model != baseline
+    ]
     return sorted(found, key=lambda one: -(one.win_rate.value or 0.0))
 
 
-def _length_controlled(judgments: Sequence[Judgment], baseline: str | None) -> dict[str, Estimate]:
+def _length_controlled(table: pd.DataFrame, baseline: str | None) -> dict[str, Estimate]:
     """By model; nothing where a length is unknown, there is no baseline, or too few models tell how hard a prompt is."""
-    if baseline is None or any(one.style_first is None or one.style_second is None for one in judgments):
+    styles = table[["style_first", "style_second"]]
+    if baseline is None or styles.isna().any(axis=None):
         return {}
-    rows = [
-        {
-            "first": one.first,
-            "second": one.second,
-            "prompt_id": one.prompt_id,
-            "preference": one.preference,
-            "length_first": one.style_first[0] if one.style_first else None,
-            "length_second": one.style_second[0] if one.style_second else None,
-        }
-        for one in judgments
-    ]
-    cells = length_controlled_items(rows, baseline)
+    lengths = {f"length_{side}": [style[0] for style in table[f"style_{side}"]] for side in ("first", "second")}
+    cells = length_controlled_items(table.assign(**lengths), baseline)
     return {model: mean_interval(list(own.values())) for model, own in cells.items()}
 
 
-def met(judgments: Sequence[Judgment]) -> Met:
-    """The preferences of every model against every opponent, by prompt."""
-    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for one in judgments:
-        if one.preference is not None:
-            found[one.first, one.second][one.prompt_id].append(one.preference)
-            found[one.second, one.first][one.prompt_id].append(1 - one.preference)
-    return found
-
-
-def pairs(judgments: Sequence[Judgment], models: Sequence[str]) -> list[ModelPair]:
+def _pairs(table: pd.DataFrame, models: Sequence[str]) -> list[ModelPair]:
     """Every two of the models, paired by prompt: from their own comparisons, else from those with the same opponents."""
-    known, groups = met(judgments), {one.prompt_id: cluster(one) for one in judgments}
-    means = {key: {prompt: float(np.mean(v)) for prompt, v in rows.items()} for key, rows in known.items()}
+    means = _both_ways(table).dropna(subset="preference").groupby(COMPARED)["preference"].mean().unstack()
+    met = dict(zip(means.index, means.to_numpy(), strict=True))  # by (model, opponent): one preference a prompt
+    group_of = dict(zip(table["prompt_id"], table["group"], strict=True))
+    groups = np.array([group_of[prompt] for prompt in means.columns], dtype=object)
     found = []
     for a, b in combinations(models, 2):
-        direct, shared = means.get((a, b)), sorted({o for m, o in known if m == a} & {o for m, o in known if m == b})
-        gaps: dict[tuple[str, str], float] = {}
-        if direct is not None:
-            how, gaps = "with each other", {("", prompt): 2 * p - 1 for prompt, p in direct.items()}
+        shared = sorted({o for m, o in met if m == a} & {o for m, o in met if m == b})
+        if (a, b) in met:
+            how, gaps = "with each other", [2 * met[a, b] - 1]
         else:
             how = f"against {', '.join(shared)}" if shared else "no common opponent"
-            for opponent in shared:
-                mine, theirs = means[a, opponent], means[b, opponent]
-                gaps |= {(opponent, prompt): mine[prompt] - theirs[prompt] for prompt in mine.keys() & theirs.keys()}
-        keys = sorted(gaps)
-        values = np.array([gaps[key] for key in keys])
-        estimate = difference_interval(values, [groups[prompt] for _, prompt in keys])
-        degrees = len({groups[prompt] for _, prompt in keys}) - 1
-        p = _p(estimate, degrees)
+            gaps = [met[a, opponent] - met[b, opponent] for opponent in shared]
+        values, own = np.concatenate([[], *gaps]), np.tile(groups, len(gaps))
+        known = ~np.isnan(values)
+        estimate = difference_interval(values[known], own[known].tolist())
+        p = None
+        if estimate.value is not None and estimate.stderr:
+            p = float(2 * special.stdtr(len(set(own[known])) - 1, -abs(estimate.value) / estimate.stderr))
         found.append(ModelPair(first=a, second=b, difference=estimate, p_value=p, how=how))
     return found
 
 
-def _p(found: Estimate, degrees: int) -> float | None:
-    if found.value is None or not found.stderr:
-        return None
-    return float(2 * special.stdtr(degrees, -abs(found.value) / found.stderr))
-
-
-def separability(models: Sequence[ModelRate]) -> Separability:
+def _separability(models: Sequence[ModelRate]) -> Separability:
     """How many pairs of models have intervals of the win rate that do not overlap (Arena-Hard, 2406.11939)."""
     ends = [
         (m.win_rate.low, m.win_rate.high) for m in models if m.win_rate.low is not None and m.win_rate.high is not None
@@ -139,10 +111,6 @@ def separability(models: Sequence[ModelRate]) -> Separability:
 # Everything that `judgments` says of a set of verdicts: each judge's tables, and the agreement of judges and people.
 
 
-#: First model, second model (in alphabetical order) and prompt.
-Compared = tuple[str, str, str]
-
-
 def judgments_summary(paths: Sequence[Path], baseline: str | None = None) -> Judgments:
     """Read the files and sum them up.
 
@@ -153,70 +121,62 @@ def judgments_summary(paths: Sequence[Path], baseline: str | None = None) -> Jud
         ReportError: a file that cannot be read, or a baseline that is in none.
     """
     name, found = read_judgments(paths)
-    models = sorted({model for one in found for model in (one.first, one.second)})
+    table = table_of(found)
+    models = sorted({*table["first"], *table["second"]})
     if baseline is not None and baseline not in models:
         raise ReportError(f"--baseline {baseline}: no such model; {nearest(baseline, models, ', '.join(models[:12]))}")
-    by_judge: dict[str, list[Judgment]] = defaultdict(list)
-    for one in found:
-        by_judge[one.judge].append(one)
-    said = {judge: _verdicts(rows) for judge, rows in by_judge.items()}
-    people = [judge for judge, rows in by_judge.items() if rows[0].human]
+    by_judge = {str(judge): rows for judge, rows in table.groupby("judge", sort=False)}
+    said = {judge: np.sign(verdicts_of(rows) - 0.5) for judge, rows in by_judge.items()}
+    people = [judge for judge, rows in by_judge.items() if rows["human"].iloc[0]]
     return Judgments(
         schema_version=1,
         format=name,
         files=[str(path) for path in paths],
         judges=[_table(judge, rows, baseline, said, people) for judge, rows in by_judge.items()],
-        agreement=[_agreement(a, b, said) for a, b in combinations(by_judge, 2)],
-        alpha=_alpha(said, list(by_judge)),
-        alpha_people=_alpha(said, people),
+        agreement=[judge_agreement(a, b, said[a] / 2 + 0.5, said[b] / 2 + 0.5) for a, b in combinations(by_judge, 2)],
+        alpha=krippendorff_alpha(_side_by_side(said, list(by_judge))),
+        alpha_people=krippendorff_alpha(_side_by_side(said, people)),
     )
+
+
+def _side_by_side(said: Mapping[str, pd.Series], judges: Sequence[str]) -> pd.DataFrame:
+    """What the judges said, 1, 0 or -1, a line for each comparison that any of them judged."""
+    return pd.DataFrame({judge: said[judge] for judge in judges}).sort_index()
 
 
 def _table(
-    judge: str,
-    rows: Sequence[Judgment],
-    asked: str | None,
-    said: Mapping[str, Mapping[Compared, float | None]],
-    people: Sequence[str],
+    judge: str, rows: pd.DataFrame, asked: str | None, said: Mapping[str, pd.Series], people: Sequence[str]
 ) -> JudgeTable:
     if asked is not None:
-        rows = [one for one in rows if asked in (one.first, one.second)]
-    baseline = asked or (baseline_of(rows) if rows else None)
+        rows = rows[(rows["first"] == asked) | (rows["second"] == asked)]
+    baseline = asked or (_baseline_of(rows) if len(rows) else None)
     models = rates(rows, baseline)
-    forward, backward = (
-        np.array([getattr(one, side) for one in rows], dtype=float) for side in ("forward", "backward")
-    )
     return JudgeTable(
         judge=judge,
         human=judge in people,
         comparisons=len(rows),
-        prompts=len({one.prompt_id for one in rows}),
+        prompts=rows["prompt_id"].nunique(),
         baseline=baseline,
         models=models,
-        pairs=pairs(rows, [one.model for one in models]),
-        separability=separability(models),
+        pairs=_pairs(rows, [one.model for one in models]),
+        separability=_separability(models),
         strengths=_strengths(rows, baseline or models[-1].model),
-        position=position_effect(forward, backward),
-        against_people=None if judge in people else _against_people(rows, said[judge], [said[name] for name in people]),
+        position=position_effect(rows["forward"], rows["backward"]),
+        against_people=None if judge in people else _against_people(rows, said[judge], _side_by_side(said, people)),
     )
 
 
-def _features(rows: Sequence[Judgment]) -> dict[str, NDArray[np.float64]]:
+def _features(rows: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     """(a - b) / (a + b) of each feature of style, 0 where neither answer has any; nothing where a style is unknown."""
-    if any(one.style_first is None or one.style_second is None for one in rows):
+    if rows[["style_first", "style_second"]].isna().any(axis=None):
         return {}
-    a, b = (np.array([getattr(one, side) for one in rows], dtype=float) for side in ("style_first", "style_second"))
+    a, b = (np.array(rows[side].tolist(), dtype=float) for side in ("style_first", "style_second"))
     shares = np.divide(a - b, a + b, out=np.zeros_like(a), where=a + b > 0)
     return dict(zip(Style._fields, shares.T, strict=True))
 
 
-def _strengths(rows: Sequence[Judgment], anchor: str) -> Strengths:
-    columns = (
-        [one.first for one in rows],
-        [one.second for one in rows],
-        [np.nan if one.preference is None else one.preference for one in rows],
-        [cluster(one) for one in rows],
-    )
+def _strengths(rows: pd.DataFrame, anchor: str) -> Strengths:
+    columns = rows["first"].tolist(), rows["second"].tolist(), rows["preference"], rows["group"].tolist()
     try:
         plain, features = bradley_terry(*columns, anchor), _features(rows)
         styled = bradley_terry(*columns, anchor, features) if features else None
@@ -231,57 +191,23 @@ def _strengths(rows: Sequence[Judgment], anchor: str) -> Strengths:
     )
 
 
-def _verdicts(rows: Sequence[Judgment]) -> dict[Compared, float | None]:
-    """1, 0 or -1 by comparison, for the alphabetically first model, from the mean over samples; None without a verdict."""
-    values: dict[Compared, list[float]] = {}
-    for one in rows:
-        first, second = sorted((one.first, one.second))
-        kept = values.setdefault((first, second, one.prompt_id), [])
-        if one.preference is not None:
-            kept.append(one.preference if one.first == first else 1 - one.preference)
-    return {key: float(np.sign(np.mean(kept) - 0.5)) if kept else None for key, kept in values.items()}
-
-
-def _agreement(a: str, b: str, said: Mapping[str, Mapping[Compared, float | None]]) -> Agreement:
-    names = ("first", "second", "prompt_id", "sample", "preference")
-    one, two = (
-        [dict(zip(names, (*key, 0, None if v is None else (v + 1) / 2), strict=True)) for key, v in said[judge].items()]
-        for judge in (a, b)
-    )
-    return judge_agreement(a, b, one, two)
-
-
-def _alpha(said: Mapping[str, Mapping[Compared, float | None]], judges: Sequence[str]) -> Estimate:
-    keys = sorted({key for judge in judges for key in said[judge]})
-    table = np.array([[said[judge].get(key) for judge in judges] for key in keys], dtype=float)
-    return krippendorff_alpha(table.reshape(len(keys), len(judges)))
-
-
-def _against_people(
-    rows: Sequence[Judgment], mine: Mapping[Compared, float | None], people: Sequence[Mapping[Compared, float | None]]
-) -> AgainstPeople | None:
+def _against_people(rows: pd.DataFrame, mine: pd.Series, people: pd.DataFrame) -> AgainstPeople | None:
     """None where no person judged a comparison that the judge judged."""
-    truth: dict[Compared, float] = {}
-    for key in mine:
-        labels = Counter(label for person in people if (label := person.get(key)) is not None)
-        for label, count in labels.items():
-            if 2 * count > labels.total():
-                truth[key] = label
-    if not truth:
+    labels = np.array([-1.0, 0.0, 1.0])
+    counts = (people.reindex(mine.index).to_numpy()[:, :, None] == labels).sum(axis=1)
+    majority = 2 * counts.max(axis=1) > counts.sum(axis=1)
+    truth = pd.Series(labels[counts.argmax(axis=1)], mine.index, name="truth")[majority]
+    if truth.empty:
         return None
-    given = [mine[key] or 0.0 for key in truth]
-    found, kappa = classification(list(truth.values()), given), cohen_kappa(list(truth.values()), given)
-    orders = []
-    for one in rows:
-        first, second = sorted((one.first, one.second))
-        gold = truth.get((first, second, one.prompt_id))
-        if gold is not None and one.forward is not None and one.backward is not None:
-            turn = 1 if one.first == first else -1
-            orders += [turn * np.sign(v - 0.5) == gold for v in (one.forward, one.backward)]
+    said = mine[majority]
+    given = said.fillna(0.0)
+    orders = turned(rows, rows["first"] >= rows["second"]).join(truth, on=COMPARED)
+    orders = orders.dropna(subset=["truth", "forward", "backward"])
+    right = np.sign(orders[["forward", "backward"]].to_numpy() - 0.5) == orders[["truth"]].to_numpy()
     return AgainstPeople(
         n=len(truth),
-        no_verdict=sum(mine[key] is None for key in truth),
-        **found._asdict(),
-        each_order=float(np.mean(orders)) if orders else None,
-        kappa=kappa,
+        no_verdict=int(said.isna().sum()),
+        **classification(truth, given),
+        each_order=float(right.mean()) if len(right) else None,
+        kappa=cohen_kappa(truth, given),
     )

@@ -3,11 +3,8 @@
 A new one is a function of rows and a Format, named in FORMATS.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from reports.foreign.rows import Row, keys_of, read_rows
@@ -65,11 +62,6 @@ SCORES = {
 }  # fmt: skip
 
 
-def _game(row: Row, game: object) -> tuple[float, int] | None:
-    score = game.get("score") if isinstance(game, Mapping) else None
-    return None if score is None else row.choice("score", SCORES, score)
-
-
 def _arena_hard(rows: Sequence[Row]) -> Read:
     for row in rows:
         games = row.need("games")
@@ -78,7 +70,8 @@ def _arena_hard(rows: Sequence[Row]) -> Read:
         prompt = row.text("question_id") if "question_id" in row.values else row.text("uid")
         model, baseline = row.text("model"), row.text("baseline", BASELINE)
         judge = row.text("judge", row.path.parent.name or "judge")
-        one, two = (_game(row, game) for game in games)
+        scores = [game.get("score") if isinstance(game, Mapping) else None for game in games]
+        one, two = (None if score is None else row.choice("score", SCORES, score) for score in scores)
         if one is None or two is None:
             yield row, Judgment(judge, prompt, model, baseline, None)
             continue
@@ -165,8 +158,7 @@ def _llmbar(rows: Sequence[Row]) -> Read:
         if not isinstance(results, list) or not all(isinstance(r, dict) and {*_ORDERS} <= r.keys() for r in results):
             raise row.error(f"results must list objects with {_ORDERS[0]!r} and {_ORDERS[1]!r}; evaluate it again")
         for sample, result in enumerate(results):
-            orders = [_WINNERS_OF_LLMBAR.get(str((result[key] or {}).get("winner"))) for key in _ORDERS]
-            forward, backward = orders
+            forward, backward = (_WINNERS_OF_LLMBAR.get(str((result[key] or {}).get("winner"))) for key in _ORDERS)
             both = None if forward is None or backward is None else (forward + backward) / 2
             yield row, Judgment(
                 judge, prompt, "output_1", "output_2", both, forward, backward, sample=str(sample),
@@ -199,7 +191,7 @@ def _pandalm(rows: Sequence[Row]) -> Read:
             "", index, models[0], models[1], None, human=True, group=asked, style_first=mine, style_second=theirs
         )
         for name in (name for name in row.values if name.startswith("annotator")):
-            yield row, replace(items[index], judge=name, preference=row.choice(name, _LABELS))
+            yield row, items[index]._replace(judge=name, preference=row.choice(name, _LABELS))
     for row in (r for r in rows if "annotator1" not in r.values):
         key = next((key for key in row.values if key.endswith(_RESULT)), None)
         if key is None:
@@ -207,7 +199,7 @@ def _pandalm(rows: Sequence[Row]) -> Read:
         if row.text("idx") not in items:
             raise row.error(f"idx {row.text('idx')} is not in the test set; give testset-v1.json with the verdicts")
         judge, said = row.path.stem, row.choice(key, _LABELS)
-        yield row, replace(items[row.text("idx")], judge=judge, preference=said, human=False)
+        yield row, items[row.text("idx")]._replace(judge=judge, preference=said, human=False)
 
 
 PANDALM = Format("PandaLM", (frozenset(("idx", "cmp_key", "annotator1")), frozenset(("idx", "gpt_result")),

@@ -1,11 +1,8 @@
 """What every format of judgments is read into: one verdict on two answers, and how the answers look."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from reports.foreign.rows import Row
@@ -30,8 +27,7 @@ def style_of(text: str) -> Style:
     return Style(float(len(text)), headers, lists, bold)
 
 
-@dataclass(frozen=True, slots=True)
-class Judgment:
+class Judgment(NamedTuple):
     """One verdict.
 
     Attributes:
@@ -59,8 +55,7 @@ class Judgment:
 Read = Iterator[tuple[Row, Judgment]]
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """One format: a file is of it where its first row has all keys of one of `keys`; `read` takes the rows of all files."""
 
     name: str

@@ -1,7 +1,5 @@
 """What every part of a summary is made of."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -95,6 +93,20 @@ class Tested(Record):
 
     difference: Estimate
     test: Test
+
+
+class Moderated(Record):
+    """A paired difference whose spread over seeds is moderated over arms."""
+
+    difference: Estimate
+    degrees_of_freedom: Number | None = Field(
+        description="Satterthwaite degrees of freedom of the interval over seeds and prompts."
+    )
+    borrowed: Number = Field(
+        default=0,
+        description="Degrees of freedom of the spread over seeds that the other arms lent; absent in version 1.",
+    )
+    alone: Estimate | None = Field(default=None, description="The difference without what was lent; null without.")
 
 
 class Value(Reasoned):

@@ -1,7 +1,5 @@
 """`summary.beta`: what dynamic_beta goes with. Intervals are 95 %; n counts rows or steps, the keys are in reports/README.md."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from reports.schema.base import Cell, Collapse, Labelled, Number, Policy, Reasoned, Record
@@ -75,8 +73,8 @@ class LagSeries(Reasoned, _Against):
     band: list[Number]
 
 
-class QuantileMeans(Record):
-    """Means over the rows of one quantile of log prompt perplexity."""
+class BetaQuantile(Record):
+    """Means over the rows of one quantile of log prompt perplexity, and the quantile's ends, in nats a token."""
 
     quantile: int
     n: int
@@ -84,11 +82,6 @@ class QuantileMeans(Record):
     loss: Number | None = Field(description="Nats a pair.")
     loss_at_beta0: Number | None = Field(description="Nats a pair, at the fixed pref_beta.")
     accuracy: Number | None
-
-
-class BetaQuantile(QuantileMeans):
-    """With the quantile's ends, in nats a token."""
-
     log_prompt_perplexity_low: Number
     log_prompt_perplexity_high: Number
     delta: Number | None = Field(description="Nats.")

@@ -1,7 +1,5 @@
 """`summary.judges`: win rates by judge; and what `judgments` and `compare-scores` print with --json."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Every metric with its comparisons; methods at best settings, along frontiers and by stratum."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import AliasChoices, Field
@@ -13,6 +11,7 @@ from reports.schema.base import (
     Estimate,
     Json,
     Labelled,
+    Moderated,
     Number,
     OnMetric,
     Policy,
@@ -65,20 +64,11 @@ class CheckpointPair(Record):
     minimum_detectable_effect: Number | None
 
 
-class Inferred(Record):
+class Inferred(Moderated):
     """What a verdict rests on: a paired difference with seeds and prompts as samples."""
 
     n: int = Field(description="Prompts that every policy answered.")
     seed_differences: list[Number] = Field(description="Mean over the prompts of each shared seed.")
-    difference: Estimate
-    degrees_of_freedom: Number | None = Field(
-        description="Satterthwaite degrees of freedom of the interval over seeds and prompts."
-    )
-    borrowed: Number = Field(
-        default=0,
-        description="Degrees of freedom of the spread over seeds that the other arms lent; absent in version 1.",
-    )
-    alone: Estimate | None = Field(default=None, description="The difference without what was lent; null without.")
     crossed_test: Test
     minimum_detectable_effect: Value
 
@@ -237,18 +227,19 @@ class FrontierBand(Labelled):
     reward: Estimate
 
 
-class Frontiers(Reasoned):
-    """Reward, KL (nats an answer) and length of every run's checkpoints; differences at equal KL and at equal length."""
+class Frontiers(LengthFrontier):
+    """Reward, KL (nats an answer) and length of every run's checkpoints; differences at equal KL and at equal length.
+
+    Here `metric` is that of the reward.
+    """
 
     kl_benchmark: str | None
     kl_metric: str | None = Field(
         default="kl_k3",
         description="kl_exact (over the vocabulary, per token) where every policy has it, else kl_k3; absent before.",
     )
-    metric: str | None
     bands: list[FrontierBand] = Field(default=[], description="Over seeds; absent before.")
     points: list[FrontierPoint]
-    comparisons: list[AtEqual]
     length: LengthFrontier
 
 

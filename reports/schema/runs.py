@@ -1,7 +1,5 @@
 """The runs, what measured them, and what they share with the benchmarks."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """summary.json of a run or a matrix."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -34,10 +32,9 @@ class Primary(Reasoned):
     value: str | None
 
 
-class Baseline(Reasoned):
+class Baseline(Primary):
     """The arm that the others are compared with, and how it was picked."""
 
-    value: str | None
     note: str | None
 
 
@@ -120,14 +117,12 @@ def _in_words_of_now(summary: Any) -> Any:
         claims = claims | {"judged": [renamed(entry) for entry in claims["judged"]]}
     metrics = [m | {"comparisons": [worded(c) for c in m["comparisons"]]} for m in summary["metrics"]]
     why = f"written by schema version {summary['schema_version']}; run the report command again"
-    table: Json = {
-        "metric": None,
+    table = dict.fromkeys(("metric", "length_metric")) | {
         "at": "final",
         "model": why,
-        "length_metric": None,
+        "reason": why,
         "levels": [],
         "rows": [],
-        "reason": why,
     }
     verdict = {"answer": [summary["verdict"]["headline"]], "kind": "exploratory", "because": why}
     made = {"verdict": verdict, "inference": table, "claims": claims, "metrics": metrics}

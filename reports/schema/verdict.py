@@ -1,12 +1,21 @@
 """`summary.verdict`, `.inference`, `.over_reference`, `.claims`, `.tests`, `.checklist`, `.sensitivity` and `.scope`."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field
 
-from reports.schema.base import Adjusted, Between, ClaimVerdict, Estimate, Json, Labelled, Number, Reasoned, Record
+from reports.schema.base import (
+    Adjusted,
+    Between,
+    ClaimVerdict,
+    Estimate,
+    Json,
+    Labelled,
+    Moderated,
+    Number,
+    Reasoned,
+    Record,
+)
 
 # `summary.verdict`, `.inference`, `.over_reference`, `.claims`, `.tests` and `.checklist`: what the numbers show.
 
@@ -68,17 +77,20 @@ class Inference(Reasoned):
     rows: list[InferenceRow] = Field(description="In the order of the matrix file, controls last.")
 
 
-class OverReference(Labelled, Reasoned):
-    """One method against the reference on the primary metric, paired by prompt."""
+class Difference(Labelled, Reasoned):
+    """A difference in the metric's unit, above zero where `label` has more, with its 95 % interval."""
+
+    metric: str = Field(description="benchmark/metric")
+    difference: Number | None = Field(description="Mean over seeds and prompts, paired by prompt.")
+    standard_error: Number | None = Field(description="Of the difference.")
+    ci_low: Number | None = Field(description="Lower end of the 95 % interval over seeds and prompts.")
+    ci_high: Number | None = Field(description="Upper end of the 95 % interval.")
+
+
+class OverReference(Difference):
+    """One method against the reference on the primary metric, paired by prompt; the interval is over what `covers` names."""
 
     method: str
-    metric: str = Field(description="benchmark/metric: the primary metric.")
-    difference: Number | None = Field(
-        description="Mean over seeds and prompts of method - reference, paired by prompt."
-    )
-    standard_error: Number | None = Field(description="Of the difference.")
-    ci_low: Number | None = Field(description="Lower end of the 95 % interval over what `covers` names.")
-    ci_high: Number | None = Field(description="Upper end of the 95 % interval.")
     n_seeds: int = Field(description="Seeds that were scored; the reference is one policy and has none.", ge=0)
     n_prompts: int = Field(description="Prompts that the reference and every seed answered.", ge=0)
     covers: Literal["seeds and prompts", "prompts of one seed"] | None = Field(
@@ -105,17 +117,10 @@ class Ladder(Record):
     perplexity: Number | None
 
 
-class ClaimComparison(Between):
+class ClaimComparison(Moderated, Between):
     """One comparison that a claim needs, oriented so that above zero the claim's method is better."""
 
     role: str
-    difference: Estimate
-    degrees_of_freedom: Number | None
-    borrowed: Number = Field(
-        default=0,
-        description="Degrees of freedom of the spread over seeds that the other arms lent; absent in version 1.",
-    )
-    alone: Estimate | None = Field(default=None, description="The difference without what was lent; null without.")
     failed_at_worst: Estimate | None = Field(
         default=None,
         description="The difference with failed runs of the method at the worst score and those it is "
@@ -131,15 +136,20 @@ class Needed(Record):
     prompts: int | None
 
 
-class JudgedClaim(Record):
+class Ruled(Record):
+    """A claim and what it came to."""
+
     name: str
     claim: Json = Field(description="As written in the matrix file, with defaults.")
-    declared: bool
-    exploratory_because: str | None
+    declared: bool = Field(description="Whether it was frozen before training, in every matrix with these very words.")
     verdict: ClaimVerdict
+    sentence: str = Field(min_length=1)
+
+
+class JudgedClaim(Ruled):
+    exploratory_because: str | None
     attribution: Assertion | None = Field(description="The strongest assertion that holds.")
     attribution_text: str
-    sentence: str = Field(min_length=1)
     adjusted_p: ClaimP
     ladder: Ladder
     comparisons: list[ClaimComparison]
@@ -171,14 +181,9 @@ class EffectOverMatrices(Record):
     new_high: Number | None
 
 
-class ClaimOverMatrices(Record):
+class ClaimOverMatrices(Ruled):
     """A claim judged over base models and data sets."""
 
-    name: str
-    claim: Json
-    declared: bool = Field(description="Whether every matrix froze it, with these very words.")
-    verdict: ClaimVerdict
-    sentence: str
     adjusted_p: Number | None = Field(description="Two-sided, of better; null with too few matrices.")
     family_size: int
     effects: list[EffectOverMatrices]
@@ -214,16 +219,11 @@ class Check(Record):
 # generalise.
 
 
-class PlantedControl(Between, Reasoned):
-    """A control of `sensitivity` against a fixed beta of the same mean, judged as a claim is."""
+class PlantedControl(Difference, Between):
+    """A control of `sensitivity` against a fixed beta of the same mean, judged as a claim is; above zero it is better."""
 
     role: Literal["positive", "negative", "weak"]
-    metric: str = Field(description="benchmark/metric")
     at: Literal["final", "matched_kl"]
-    difference: Number | None = Field(description="In the metric's unit, above zero where the control is better.")
-    standard_error: Number | None
-    ci_low: Number | None = Field(description="Lower end of the 95 % interval over seeds and prompts.")
-    ci_high: Number | None
     detected: bool = Field(description="Shown to be better, and not only by less than the margin.")
     detectable: Number | None = Field(
         description="Smallest true difference found with chance .80, by the spread seen here."

@@ -1,7 +1,5 @@
 """Association between series, with autocorrelation taken into account."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -9,10 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from reports.schema.base import Estimate
-from reports.statistics.intervals import estimated, undefined
+from reports.statistics.intervals import Floats, estimated, undefined
 from reports.statistics.paired import seed_interval
-
-Floats = NDArray[np.float64]
 
 
 def autocorrelation(series: ArrayLike, lags: int) -> Floats:

@@ -1,18 +1,16 @@
 """Best settings: what their differences show, cross-fitted scores, and expected best scores."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
-from scipy.special import gammaln
 
 from reports.schema.base import Estimate
-from reports.statistics.crossed import CrossedMean, Means, MeanSquares
-from reports.statistics.intervals import estimated
+from reports.statistics.crossed import CrossedMean, Means
+from reports.statistics.intervals import Floats, estimated
 
 # Best setting of one method against the best of another, with an interval that pays for the choice.
 #
@@ -23,8 +21,6 @@ from reports.statistics.intervals import estimated
 
 
 NAME = "best against best: crossed seeds x prompts, Bonferroni over own settings, all of the other's"
-
-Floats = NDArray[np.float64]
 
 
 def paid(p: Floats, row: NDArray[np.intp] | None = None) -> Floats:
@@ -56,87 +52,68 @@ class Paid:
         return paid(np.swapaxes(self.means.p_below(null), -1, -2))
 
 
-@dataclass(frozen=True, slots=True)
-class BestMean:
-    """Best of the first side minus best of the second, from the paired mean of every pair of settings (see the module).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestMean(CrossedMean):
+    """Best of the first side minus best of the second, from the paired mean of every pair of settings (`best_mean`).
 
-    `pairs[i][j]` is the mean of setting i minus setting j; `value` is the point to report (NaN: none). `row` holds the setting
-    of the first side that an advantage must be shown for, whichever data picked it; None takes the one that shows it best.
+    `value` is the point to report (NaN: none). Standard error, degrees of freedom and what was lent are those of the picked
+    pair, before anything is paid for the choice; seeds and prompts are the fewest that any pair shares.
+
+    `means`: of all pairs, shape (own, other). `at`: the setting that shows an advantage best (or `row`), and the one of the
+    other side that comes closest to it. `row`: the setting of the first side that an advantage must be shown for, whichever
+    data picked it; None takes the one that shows it best.
     """
 
-    pairs: tuple[tuple[CrossedMean, ...], ...]
-    value: float = nan
+    means: Means
+    at: tuple[int, int]
     row: int | None = None
 
     @property
-    def means(self) -> Means:
-        """The means of all pairs, shape (own, other)."""
-        keys = ("value", "stderr", "degrees")
-        return Means(*(np.array([[getattr(mean, key) for mean in row] for row in self.pairs]) for key in keys))
+    def settings(self) -> tuple[int, int]:
+        """How many either side has."""
+        own, other = np.shape(self.means.value)
+        return own, other
 
-    def _known(self, p: Floats) -> float:
-        return float(p) if np.isfinite(self.means.stderr).any() else nan
+    def _known(self, p: Floats) -> Floats:
+        return p if np.isfinite(self.means.stderr).any() else np.asarray(nan)
 
-    def p_above(self, null: float = 0.0) -> float:
+    def p_above(self, null: float = 0.0) -> Floats:
         """One-sided p of H0: the true difference is at most `null`; NaN where no pair has a spread."""
         return self._known(paid(self.means.p_above(null), None if self.row is None else np.asarray(self.row)))
 
-    def p_below(self, null: float = 0.0) -> float:
+    def p_below(self, null: float = 0.0) -> Floats:
         """One-sided p of H0: the true difference is at least `null`; NaN where no pair has a spread."""
         return self._known(paid(self.means.p_below(null).T))
-
-    def picked(self) -> tuple[int, int]:
-        """The setting that shows an advantage best (or `row`), and the one of the other side that comes closest to it."""
-        means, row = self.means, self.row
-        if row is None:
-            worst = np.nan_to_num(means.p_above(), nan=1.0).max(axis=1)
-            lowest = np.nan_to_num(means.value, nan=-np.inf).min(axis=1)
-            row = max(range(len(worst)), key=lambda i: (-worst[i], lowest[i]))
-        return row, int(np.nan_to_num(means.value[row], nan=np.inf).argmin())
-
-    @property
-    def pair(self) -> CrossedMean:
-        """The paired mean of the picked settings."""
-        row, column = self.picked()
-        return self.pairs[row][column]
-
-    @property
-    def stderr(self) -> float:
-        """Of the picked pair, before anything is paid for the choice."""
-        return self.pair.stderr
-
-    @property
-    def degrees(self) -> float:
-        return self.pair.degrees
-
-    @property
-    def squares(self) -> MeanSquares | None:
-        return self.pair.squares
-
-    @property
-    def seeds(self) -> int:
-        """The fewest that any pair shares."""
-        return min(m.seeds for row in self.pairs for m in row)
-
-    @property
-    def prompts(self) -> int:
-        return min(m.prompts for row in self.pairs for m in row)
-
-    @property
-    def note(self) -> str | None:
-        bare = next((m.note for row in self.pairs for m in row if np.isnan(m.stderr)), None)
-        return bare or (f"only {self.seeds} seeds" if self.seeds < 5 else None)
 
     def interval(self, confidence: float = 0.95) -> Estimate:
         """The difference with its interval; without one, and with a note, where a pair that it needs has no spread."""
         tail, means = (1 - confidence) / 2, self.means
-        own, other = means.value.shape
-        reach = [special.stdtrit(means.degrees, 1 - tail / count) * means.stderr for count in (own, other)]
+        reach = [special.stdtrit(means.degrees, 1 - tail / count) * means.stderr for count in self.settings]
         least = np.nan_to_num(means.value - reach[0], nan=-np.inf).min(axis=1)
         most = np.nan_to_num(means.value + reach[1], nan=np.inf).max(axis=0)
         low, high = (least.max() if self.row is None else least[self.row]), most.min()
         low, high = (low, high) if np.isfinite([low, high]).all() else (nan, nan)
         return estimated(self.value, low, high, NAME, self.prompts, self.seeds, None, confidence, self.note)
+
+
+def best_mean(pairs: Sequence[Sequence[CrossedMean]], value: float = nan, row: int | None = None) -> BestMean:
+    """`pairs[i][j]` is the mean of setting i of the first side minus setting j of the second; the rest as in BestMean."""
+    every = [mean for line in pairs for mean in line]
+    keys = ("value", "stderr", "degrees")
+    means = Means(*(np.array([[getattr(mean, key) for mean in line] for line in pairs]) for key in keys))
+    own = row
+    if own is None:
+        worst = np.nan_to_num(means.p_above(), nan=1.0).max(axis=1)
+        lowest = np.nan_to_num(means.value, nan=-np.inf).min(axis=1)
+        own = max(range(len(worst)), key=lambda i: (-worst[i], lowest[i]))
+    at = own, int(np.nan_to_num(means.value, nan=np.inf)[own].argmin())
+    picked, seeds = pairs[at[0]][at[1]], min(mean.seeds for mean in every)
+    bare = next((mean.note for mean in every if np.isnan(mean.stderr)), None)
+    return BestMean(
+        value, picked.stderr, picked.degrees, seeds, min(mean.prompts for mean in every),
+        bare or (f"only {seeds} seeds" if seeds < 5 else None), picked.squares, picked.borrowed, picked.alone,
+        means=means, at=at, row=row,
+    )  # fmt: skip
 
 
 # The best of several settings, scored where it was not chosen: on other prompts and, with several seeds, other seeds.
@@ -182,6 +159,6 @@ def expected_best(values: ArrayLike) -> Floats:
     total = v.shape[-1]
     place, drawn = np.arange(1, total + 1)[:, None], np.arange(1, total + 1)[None, :]
     below = np.maximum(place - drawn, 0)
-    log_weight = gammaln(place) - gammaln(drawn) - gammaln(below + 1)
-    log_all = gammaln(total + 1) - gammaln(drawn + 1) - gammaln(total - drawn + 1)
+    log_weight = special.gammaln(place) - special.gammaln(drawn) - special.gammaln(below + 1)
+    log_all = special.gammaln(total + 1) - special.gammaln(drawn + 1) - special.gammaln(total - drawn + 1)
     return np.asarray(v @ np.where(place >= drawn, np.exp(log_weight - log_all), 0.0))

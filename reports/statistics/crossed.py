@@ -1,17 +1,16 @@
 """Means over crossed seeds and prompts: variance components, bootstrap, interactions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import comb, nan
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
 from reports.schema.base import Estimate, Test
-from reports.statistics.intervals import estimated, mean_interval, outcome, t_interval, undefined
+from reports.statistics.intervals import Floats, estimated, mean_interval, outcome, t_interval, undefined
+from reports.statistics.paired import every_sign
 
 # Mean of paired differences when seeds and prompts are both samples: every seed meets the same prompts.
 #
@@ -21,7 +20,6 @@ from reports.statistics.intervals import estimated, mean_interval, outcome, t_in
 
 NAME = "crossed seeds x prompts, Satterthwaite t"
 
-Floats = NDArray[np.float64]
 #: With fewer cells that differ from the rest, the means of the seeds are counts of a few events, and may agree by luck.
 FEWEST_MOVING = 10
 #: Seeds that agree better than by this chance, were there nothing but the residual, agree because their scores tie.
@@ -45,9 +43,9 @@ class MeanSquares:
 class Means:
     """Mean differences of any shape with their standard errors and degrees of freedom; NaN where these do not exist."""
 
-    value: Floats
-    stderr: Floats
-    degrees: Floats
+    value: Floats | float
+    stderr: Floats | float
+    degrees: Floats | float
 
     def p_above(self, null: float = 0.0) -> Floats:
         """One-sided p of H0: the true difference is at most `null`; NaN without a standard error."""
@@ -70,8 +68,8 @@ class Prior:
 
 
 @dataclass(frozen=True, slots=True)
-class CrossedMean:
-    """A mean difference with its standard error and degrees of freedom (NaN where they do not exist).
+class CrossedMean(Means):
+    """A single mean difference; value, standard error and degrees of freedom are numbers.
 
     `borrowed`: degrees of freedom of the seed variance that other arms lent; `alone` is then the answer without them.
     """
@@ -84,15 +82,7 @@ class CrossedMean:
     note: str | None = None
     squares: MeanSquares | None = None
     borrowed: float = 0.0
-    alone: CrossedMean | None = None
-
-    def p_above(self, null: float = 0.0) -> float:
-        """One-sided p of H0: the true difference is at most `null`; NaN without a standard error."""
-        return float(special.stdtr(self.degrees, (null - self.value) / self.stderr))
-
-    def p_below(self, null: float = 0.0) -> float:
-        """One-sided p of H0: the true difference is at least `null`; NaN without a standard error."""
-        return float(special.stdtr(self.degrees, (self.value - null) / self.stderr))
+    alone: "CrossedMean | None" = None
 
     def interval(self, confidence: float = 0.95) -> Estimate:
         """The difference with its interval, in the unit of the data."""
@@ -227,10 +217,8 @@ def studentised_sign_flip(differences: ArrayLike, seed: int = 0) -> Test:
     own = crossed_means(d)
     if not np.isfinite(own.stderr):
         return outcome(None if d.any() else 1.0, name, d.shape[1], seeds, note="the differences do not vary")
-    signs = 2.0 * (np.arange(2**seeds)[:, None] >> np.arange(seeds) & 1) - 1 if exact else np.ones((1, seeds))
-    if not exact:
-        drawn = np.random.default_rng(seed).integers(0, 2, (FLIPS, seeds)) * 2.0 - 1
-        signs = np.concatenate([signs, drawn])
+    drawn = np.random.default_rng(seed).integers(0, 2, (FLIPS, seeds)) * 2.0 - 1
+    signs = every_sign(seeds) if exact else np.concatenate([np.ones((1, seeds)), drawn])
     flipped = [crossed_means(part[:, :, None] * d) for part in np.array_split(signs, max(1, len(signs) // 64))]
     t = np.concatenate([np.abs(np.nan_to_num(m.value / m.stderr, nan=0.0)) for m in flipped])
     p = float((t >= abs(float(own.value / own.stderr)) * (1 - 1e-9)).mean())

@@ -1,7 +1,5 @@
 """Power and sample size of a study, and the thresholds of its verdict."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from reports.statistics.best_settings import Paid
 from reports.statistics.crossed import MeanSquares, variance_of_mean
 from reports.statistics.family import Asserted, Claimed, Comparison, compare_arms, judge_family
 from reports.statistics.multiplicity import ALPHA as ALPHA
@@ -32,11 +31,6 @@ class Spread:
     prompt: float
     residual: float
 
-    def __post_init__(self) -> None:
-        values = (self.seed, self.prompt, self.residual)
-        if not all(math.isfinite(v) and v >= 0 for v in values):
-            raise ValueError(f"standard deviations {values} must be at least 0")
-
     @property
     def varies(self) -> bool:
         """Whether any of them is above 0. A metric that two methods share on every prompt has none, and no design to plan."""
@@ -51,17 +45,15 @@ def components(squares: Sequence[MeanSquares], bound: float = 0.8) -> tuple[Spre
     baseline): two or three pilot seeds can look alike by luck.
     """
     seeds, prompts = squares[0].seeds, squares[0].prompts
-    names = ("seed", "prompt", "residual")
-    units = {"seed": seeds - 1, "prompt": prompts - 1, "residual": (seeds - 1) * (prompts - 1)}
-    mean = {name: float(np.mean([getattr(s, name) for s in squares])) for name in names}
-    worst = {name: mean[name] * units[name] / float(stats.chi2.ppf(1 - bound, units[name])) for name in names}
+    units = np.array([seeds - 1, prompts - 1, (seeds - 1) * (prompts - 1)])
+    mean = np.mean([[s.seed, s.prompt, s.residual] for s in squares], axis=0)
+    worst = mean * units / stats.chi2.ppf(1 - bound, units)
 
-    def spread(square: dict[str, float]) -> Spread:
-        between_seeds = math.sqrt(max(square["seed"] - mean["residual"], 0.0) / prompts)
-        between_prompts = math.sqrt(max(square["prompt"] - mean["residual"], 0.0) / seeds)
-        return Spread(between_seeds, between_prompts, math.sqrt(square["residual"]))
+    def spread(seed: float, prompt: float, residual: float) -> Spread:
+        between_seeds = math.sqrt(max(seed - mean[2], 0.0) / prompts)
+        return Spread(between_seeds, math.sqrt(max(prompt - mean[2], 0.0) / seeds), math.sqrt(residual))
 
-    return spread(mean), spread(worst)
+    return spread(*mean), spread(*worst)
 
 
 def expected_squares(spread: Spread, seeds: int, prompts: int) -> MeanSquares:
@@ -92,10 +84,8 @@ def needed(
 ) -> int | None:
     """Smallest number of seeds (given `prompts`) or prompts (given `seeds`) that finds `effect` with chance `wanted`.
 
-    None where no number up to `limit` does: the other number is then the one to raise. ValueError for both or neither given.
+    None where no number up to `limit` does: the other number is then the one to raise.
     """
-    if (seeds is None) == (prompts is None):
-        raise ValueError("needed: give either seeds or prompts; the other is what is asked for")
 
     def enough(count: int) -> bool:
         return power(spread, effect, seeds or count, prompts or count, alpha) >= wanted
@@ -148,22 +138,10 @@ FEWEST_PROMPTS, MOST_CELLS = 20, 4000  # and with many seeds by fewer
 _ROLES = ("method", "baseline", "matched_mean", "permuted")
 
 
-@dataclass(frozen=True, slots=True)
-class _Shifted:
-    """A comparison of simulated matrices with `effect` added to its differences."""
-
-    comparison: Comparison
-    effect: float
-
-    @property
-    def seeds(self) -> int:
-        return self.comparison.seeds
-
-    def p_above(self, null: float = 0.0) -> Floats:
-        return np.asarray(self.comparison.p_above(null - self.effect))
-
-    def p_below(self, null: float = 0.0) -> Floats:
-        return np.asarray(self.comparison.p_below(null - self.effect))
+def _shifted(comparison: Comparison | None, effect: float) -> Paid:
+    """The comparison of simulated matrices with `effect` added to its differences."""
+    assert isinstance(comparison, Paid)
+    return replace(comparison, means=replace(comparison.means, value=comparison.means.value + effect))
 
 
 class SimulatedDesign:
@@ -185,11 +163,10 @@ class SimulatedDesign:
         asserts: int = 1,
         rivals: int = 0,
         settings: int = 1,
-        spending: str = "pocock",
         draws: int = 2000,
     ) -> None:
         self.looks = tuple(looks)
-        self._plan = [Look(seeds, self.looks, spending) if len(self.looks) > 1 else None for seeds in self.looks]
+        self._plan = [Look(seeds, self.looks) if len(self.looks) > 1 else None for seeds in self.looks]
         self.asserts = asserts
         names = [*_ROLES[: asserts + 1], *(f"rival {i}" for i in range(rivals))]
         asked = [Asserted("method", _ROLES[1 : i + 2]) for i in range(asserts)]
@@ -199,7 +176,8 @@ class SimulatedDesign:
         rng = np.random.default_rng(0)
         self._chunks: list[list[list[Claimed]]] = []
         cells = len(names) * settings * self.looks[-1] * shown
-        self._sizes = _sizes(draws, max(1, 8_000_000 // cells))
+        most = max(1, 8_000_000 // cells)
+        self._sizes = [min(most, draws - start) for start in range(0, draws, most)]
         for size in self._sizes:
             scores = {}
             for name in names:
@@ -218,7 +196,7 @@ class SimulatedDesign:
         for size, looks in zip(self._sizes, self._chunks, strict=True):
             done, seeds = np.zeros(size, dtype=bool), np.full(size, float(self.looks[-1]))
             for now, plan, claims in zip(self.looks, self._plan, looks, strict=True):
-                moved = [replace(c, needs=tuple(_Shifted(n, effect) for n in c.needs if n is not None)) for c in claims]
+                moved = [replace(c, needs=tuple(_shifted(n, effect) for n in c.needs)) for c in claims]
                 ruling = judge_family([*moved[: self.asserts], *claims[self.asserts :]], look=plan)[self.asserts - 1]
                 hit = (ruling.p["better"] <= ALPHA) & ~done
                 seeds[hit] = now
@@ -270,7 +248,3 @@ def simulated_needed(
         return design.found(effect)[0] >= wanted
 
     return _smallest(enough, least, guess, 1.25, limit, 0.02)
-
-
-def _sizes(total: int, most: int) -> list[int]:
-    return [min(most, total - start) for start in range(0, total, most)]

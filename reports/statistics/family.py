@@ -9,29 +9,18 @@ All functions take numbers or arrays of one shape (many simulated matrices): the
 the same ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.schema.base import ClaimVerdict
 from reports.statistics.best_settings import Paid
-from reports.statistics.crossed import CrossedMean, Means, Prior, crossed_mean, crossed_means
+from reports.statistics.crossed import CrossedMean, Means, crossed_mean, crossed_means
 from reports.statistics.moderated import prior
-from reports.statistics.multiplicity import (
-    ALPHA,
-    LEAST_SEEDS,
-    Look,
-    benjamini_hochberg_arrays,
-    closed_ladders,
-    holm_arrays,
-)
-
-if TYPE_CHECKING:
-    from reports.schema.base import ClaimVerdict
+from reports.statistics.multiplicity import ALPHA, LEAST_SEEDS, Look, benjamini_hochberg, closed_ladders, holm
 
 Floats = NDArray[np.float64]
 
@@ -154,30 +143,19 @@ def judge_family(
         """The largest or the smallest of p-values of one shape or none."""
         return np.asarray(how.reduce(np.broadcast_arrays(*found)))
 
-    rungs: dict[Hashable, list[int]] = {}
-    for place, claim in enumerate(claims):
-        rungs.setdefault(claim.ladder, []).append(place)
-    support: dict[str, dict[int, Floats]] = {}
+    support: dict[str, list[Floats]] = {}
     for word in ("better", "better by more than m"):
         nulls = [0.0 if word == "better" else claim.margin for claim in claims]
         raw = [
             joined(np.maximum, [two_sided(c, "above", null) for c in claim.needs])
             for claim, null in zip(claims, nulls, strict=True)
         ]
-        if declared:
-            ladders = closed_ladders([[raw[i] for i in places] for places in rungs.values()])
-            pairs = zip(rungs.values(), ladders, strict=True)
-            support[word] = {i: p for places, found in pairs for i, p in zip(places, found, strict=True)}
-        else:
-            support[word] = dict(enumerate(benjamini_hochberg_arrays(raw)))
+        support[word] = closed_ladders(raw, [c.ladder for c in claims]) if declared else benjamini_hochberg(raw)
     # Each comparison once, at the widest margin that any claim asks of it.
-    margins: dict[int, float] = {}
-    by_id: dict[int, Comparison | None] = {}
-    for claim in claims:
-        for c in claim.needs:
-            margins[id(c)] = max(margins.get(id(c), 0.0), claim.margin) if c is not None else 0.0
-            by_id[id(c)] = c
-    adjust = holm_arrays if declared else benjamini_hochberg_arrays
+    needs = [(id(c), c, claim.margin) for claim in claims for c in claim.needs]
+    by_id = {place: c for place, c, _ in needs}
+    margins = {place: max(margin for other, _, margin in needs if other == place) for place in by_id}
+    adjust = holm if declared else benjamini_hochberg
     below = [two_sided(c, "below", 0.0) for c in by_id.values()]
     inside = [
         np.maximum(two_sided(c, "above", -margins[i]), two_sided(c, "below", margins[i]) if margins[i] > 0 else 1.0)
@@ -194,32 +172,20 @@ def judge_family(
     return rulings
 
 
-def with_failures(
-    first: Floats, second: Floats, worst: float, best: float, lent: Prior | None = None
-) -> CrossedMean | Weaker:
-    """The comparison of two arms, scores of shape (seeds, prompts) with a row of NaN for every run that failed.
-
-    As observed on the seeds that both finished (`lent`: see crossed_mean), and where any failed also with the failures at
-    the worst score for the claim and at the best one: a failed run of the first arm at `worst` and one of the second at
-    `best`, and the reverse.
-    """
-    difference = first - second
-    observed = crossed_mean(difference[np.isfinite(difference).all(axis=1)], lent)
-    bounds = failure_bounds(first, second, worst, best)
-    return observed if bounds is None else Weaker(observed, *bounds)
-
-
 def failure_bounds(first: Floats, second: Floats, worst: float, best: float) -> tuple[CrossedMean, CrossedMean] | None:
-    """The two means beside the observed one in `with_failures`; None where no run failed."""
+    """The means of first - second with failed runs, scores of shape (seeds, prompts) with a row of NaN for each of them.
+
+    At the worst score for the claim and at the best one: a failed run of the first arm at `worst` and one of the second at
+    `best`, and the reverse. None where no run failed.
+    """
     lost, gone = np.isnan(first.mean(axis=1)), np.isnan(second.mean(axis=1))
     if not (lost | gone).any():
         return None
-
-    def bound(own: float, other: float) -> CrossedMean:
-        filled = np.where(lost[:, None], own, first) - np.where(gone[:, None], other, second)
-        return crossed_mean(filled)
-
-    return bound(worst, best), bound(best, worst)
+    low, high = (
+        crossed_mean(np.where(lost[:, None], own, first) - np.where(gone[:, None], other, second))
+        for own, other in ((worst, best), (best, worst))
+    )
+    return low, high
 
 
 # From scores to comparisons: what the report does with the runs of a matrix, and the simulations with theirs.
@@ -253,27 +219,27 @@ def compare_arms(scores: Mapping[str, Floats], asserted: Sequence[Asserted], mod
 
     def means(pairs: Sequence[Sequence[tuple[tuple[str, int], tuple[str, int]]]]) -> Means:
         table = [[compared(first, second) for first, second in row] for row in pairs]
-        stacked = [
-            np.stack([np.stack([getattr(m, key) for m in row], axis=-1) for row in table], axis=-2)
-            for key in ("value", "stderr", "degrees")
-        ]
-        return Means(*stacked)
+        return Means(
+            *(
+                np.stack([np.stack([getattr(m, key) for m in row], axis=-1) for row in table], axis=-2)
+                for key in ("value", "stderr", "degrees")
+            )
+        )
 
     made: dict[tuple[str, str], Paid] = {}
     claims = []
     for claim in asserted:
-        own, seeds = scores[claim.method].shape[-3], scores[claim.method].shape[-2]
+        own, seeds = scores[claim.method].shape[-3:-1]
         baseline, *controls = claim.others
-        if (claim.method, baseline) not in made:
+        first = claim.method, baseline
+        if first not in made:
             theirs = range(scores[baseline].shape[-3])
             found = means([[((claim.method, i), (baseline, j)) for j in theirs] for i in range(own)])
             row = np.nan_to_num(found.p_above(), nan=1.0).max(axis=-1).argmin(axis=-1)
-            made[claim.method, baseline] = Paid(found, seeds, row)
-        first = made[claim.method, baseline]
+            made[first] = Paid(found, seeds, row)
         for other in controls:
             if (claim.method, other) not in made:
                 paired = means([[((claim.method, i), (other, i))] for i in range(own)])
-                made[claim.method, other] = Paid(paired, seeds, first.row)
-        needs = tuple(made[claim.method, other] for other in claim.others)
-        claims.append(Claimed((claim.method, baseline), needs, claim.margin))
+                made[claim.method, other] = Paid(paired, seeds, made[first].row)
+        claims.append(Claimed(first, tuple(made[claim.method, other] for other in claim.others), claim.margin))
     return claims

@@ -6,8 +6,6 @@ section 3), so between two points it is interpolated in sqrt(KL): a chord in KL 
 the longer it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,9 +72,9 @@ def weights_at(kl: ArrayLike, targets: ArrayLike) -> Floats:
     return np.stack([np.interp(t, x[order], unit[order]) for unit in np.eye(x.size)], axis=1)
 
 
-def shared_range(a: Frontier, b: Frontier) -> tuple[float, float]:
-    """Lowest and highest place on the axis that both runs reach; low > high means none."""
-    return float(max(a.places.min(), b.places.min())), float(min(a.places.max(), b.places.max()))
+def shared_range(*runs: Frontier) -> tuple[float, float]:
+    """Lowest and highest place on the axis that all runs reach; low > high means none."""
+    return float(max(run.places.min() for run in runs)), float(min(run.places.max() for run in runs))
 
 
 def matched(a: Frontier, b: Frontier, window: tuple[float, float] | None = None) -> Matched | None:
@@ -115,10 +113,13 @@ def turned_over(run: Frontier) -> float | None:
 
 def band(runs: Sequence[Frontier], places: int = 17, confidence: float = 0.95) -> list[tuple[float, Estimate]]:
     """The mean curve over seeds: KL and the reward's t interval over runs, inside the KL that all of them reach."""
-    low, high = max(float(run.places.min()) for run in runs), min(float(run.places.max()) for run in runs)
+    low, high = shared_range(*runs)
     if not low < high:
         return []
     targets = np.linspace(low, high, places)
     curves = np.array([weights_at(run.places, targets) @ run.reward.mean(axis=1) for run in runs])
     prompts = runs[0].reward.shape[1]
-    return [(runs[0].back(float(t)), seed_interval(curves[:, i], prompts, confidence)) for i, t in enumerate(targets)]
+    return [
+        (runs[0].back(t), seed_interval(of_runs, prompts, confidence))
+        for t, of_runs in zip(targets.tolist(), curves.T, strict=True)
+    ]

@@ -1,7 +1,5 @@
 """Estimates with their intervals, tests, and standard errors of means, proportions and differences."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -11,6 +9,8 @@ from scipy import special
 
 from reports.runs.records import finite
 from reports.schema.base import Estimate, Test
+
+Floats = NDArray[np.float64]
 
 # How every statistic fills its record: the number, how it was computed, from how many, and why it may not be trusted.
 #
@@ -91,7 +91,7 @@ def plain(values: ArrayLike) -> float:
     return float(x.std(ddof=1) / np.sqrt(x.size)) if x.size > 1 else float("nan")
 
 
-def group_columns(values: ArrayLike, groups: Sequence[object]) -> NDArray[np.float64]:
+def group_columns(values: ArrayLike, groups: Sequence[object]) -> Floats:
     """One column per group of items, from values of shape (..., items); the mean over columns is that over items.
 
     A row's mean plus the centred sum of the group, scaled by groups per item: the spread of the columns is then that of

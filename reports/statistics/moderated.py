@@ -7,10 +7,9 @@ estimated from how far those of all pairs of arms scatter beyond chance, and are
 noisier than the others is lent less (an outlier of the prior, as in Phipson et al. 2016, 10.1214/16-AOAS920).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
 from scipy.special import fdtrc, polygamma
 
 from reports.statistics.crossed import Prior
@@ -26,14 +25,11 @@ _LEAST = 1e-5  # of the mean variance: an arm whose seeds agree exactly has no l
 def trigamma_inverse(values: ArrayLike) -> Floats:
     """y with trigamma(y) = x for x > 0, by Newton's method on 1 / trigamma (Smyth 2004, appendix)."""
     x = np.asarray(values, dtype=float)
-    y = 0.5 + 1 / x
-    for _ in range(50):
-        slope = polygamma(1, y)
-        step = slope * (1 - slope / x) / polygamma(2, y)
-        y = y + step
-        if np.abs(step).max(initial=0.0) < 1e-10:
-            break
-    return np.asarray(y)
+    found = optimize.newton(
+        lambda y: 1 / polygamma(1, y) - 1 / x, 0.5 + 1 / x, lambda y: -polygamma(2, y) / polygamma(1, y) ** 2,
+        tol=1e-10, full_output=True, disp=False,
+    )  # fmt: skip
+    return np.asarray(found[0])
 
 
 def prior_degrees(variances: ArrayLike, degrees: float) -> Floats:

@@ -1,19 +1,16 @@
 """One claim in several matrices (base models, data sets): random effects, since the next model is what a reader asks about."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import nan
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
 from reports.schema.base import Estimate
 from reports.statistics.crossed import Means
 from reports.statistics.intervals import t_interval
 
-Floats = NDArray[np.float64]
 FEWEST_MATRICES = 3
 
 

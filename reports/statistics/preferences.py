@@ -1,21 +1,19 @@
 """Models of preferences: Bradley-Terry strengths of all policies, alone and at equal style, and win rates at equal length."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
 from reports.schema.base import Estimate
 from reports.schema.judges import LengthControlled
-from reports.statistics.intervals import estimated, mean_interval, t_interval, undefined
+from reports.statistics.intervals import Floats, estimated, mean_interval, t_interval, undefined
 from reports.statistics.winrate import checked
 
 # Bradley-Terry strengths of all policies from their pairwise preferences, alone and with the style of the answers
@@ -66,11 +64,11 @@ def bradley_terry(
     """
     p = checked(preferences)
     known = ~np.isnan(p)
-    y, a, b = p[known], np.asarray(first)[known], np.asarray(second)[known]
-    names = sorted({*a.tolist(), *b.tolist()})
+    y, compared = p[known], np.stack([first, second])[:, known]
+    names, places = (part.tolist() for part in np.unique(compared, return_inverse=True))
     if anchor not in names:
         raise ValueError(f"bradley_terry: no comparison with a verdict involves the anchor {anchor!r}")
-    i, j = np.searchsorted(names, a), np.searchsorted(names, b)
+    i, j = np.reshape(places, compared.shape)
     wins = np.zeros((len(names), len(names)))
     np.add.at(wins, (np.r_[i, j], np.r_[j, i]), np.r_[y, 1 - y])
     parts, member = connected_components(wins + wins.T, directed=False)
@@ -123,14 +121,13 @@ def bradley_terry(
 # exist for that baseline only.
 
 
-Array = NDArray[np.float64]
 NAME = "length-controlled win rate (GLM)"
 #: Weights of the log loss against an L1 norm of 1, as in scikit-learn's LogisticRegressionCV(Cs=10).
 STRENGTHS = np.logspace(-4, 4, 10)
 FOLDS = 5
 
 
-def length_term(lengths: ArrayLike, baseline_lengths: ArrayLike) -> Array:
+def length_term(lengths: ArrayLike, baseline_lengths: ArrayLike) -> Floats:
     """tanh(dlen / sd(dlen)) with dlen = length - baseline length, shape (n,); zeros when dlen does not vary."""
     difference = np.asarray(lengths, dtype=float) - np.asarray(baseline_lengths, dtype=float)
     if difference.size < 2 or np.ptp(difference) == 0:
@@ -138,27 +135,19 @@ def length_term(lengths: ArrayLike, baseline_lengths: ArrayLike) -> Array:
     return np.tanh(difference / difference.std(ddof=1))
 
 
-def predicted(theta: float, psi: float, difficulty: ArrayLike) -> Array:
+def predicted(theta: float, psi: float, difficulty: ArrayLike) -> Floats:
     """Preferences at equal length, shape (n,): expit(theta + psi * gamma_x)."""
     return np.asarray(expit(theta + psi * np.asarray(difficulty, dtype=float)), dtype=float)
 
 
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    """The weights (theta, phi, psi), the penalty strength that was chosen, and the values that carry rate and error."""
-
-    weights: Array
-    strength: float
-    cells: Array
-
-
-def _held_out_loss(x: Array, y: Array, strength: float) -> float:
+def _held_out_loss(x: Floats, y: Floats, strength: float) -> float:
     fold = np.arange(y.size) % FOLDS
     weights = [_fit(x[fold != k], y[fold != k], strength) for k in range(FOLDS)]
     return float(sum(_log_loss(x[fold == k] @ w, y[fold == k]).mean() for k, w in enumerate(weights)))
 
 
-def _fitted(y: Array, term: Array, gamma: Array) -> _Fitted:
+def _fitted(y: Floats, term: Floats, gamma: Floats) -> tuple[Floats, float, Floats]:
+    """The weights (theta, phi, psi), the penalty strength that was chosen, and the values that carry rate and error."""
     known = ~np.isnan(y)
     x = np.column_stack([np.ones(y.size), term, gamma])
     strength = float(min(STRENGTHS, key=lambda c: _held_out_loss(x[known], y[known], c)))
@@ -167,7 +156,7 @@ def _fitted(y: Array, term: Array, gamma: Array) -> _Fitted:
     slope = (equal * (1 - equal)) @ np.column_stack([np.ones(y.size), np.zeros(y.size), gamma]) / y.size
     curvature = (x[known].T * (q * (1 - q))[known]) @ x[known] / known.sum()
     influence = np.where(known, np.nan_to_num(y - q), 0.0) * (x @ np.linalg.pinv(curvature) @ slope)
-    return _Fitted(w, strength, np.asarray(equal + influence - influence.mean()))
+    return w, strength, np.asarray(equal + influence - influence.mean())
 
 
 def length_controlled(
@@ -192,27 +181,27 @@ def length_controlled(
     if count < 2 * FOLDS:
         few = undefined(NAME, count, f"fewer than {2 * FOLDS} comparisons with a verdict")
         return LengthControlled(**dict(few), plain=plain)
-    fit = _fitted(y, term, np.asarray(difficulty, dtype=float))
-    rate = mean_interval(fit.cells, groups)
+    fit, strength, cells = _fitted(y, term, np.asarray(difficulty, dtype=float))
+    rate = mean_interval(cells, groups)
     note = None if np.ptp(term) else "the length difference does not vary, so there is nothing to control for"
     said = {"method": f"{NAME}, {rate.method} with their influence on the fit", "note": note, "n": count}
-    weights = dict(zip(("theta", "phi", "psi"), fit.weights.tolist(), strict=True))
-    return LengthControlled(**dict(rate) | said, plain=plain, weights=weights, strength=fit.strength)
+    weights = dict(zip(("theta", "phi", "psi"), fit.tolist(), strict=True))
+    return LengthControlled(**dict(rate) | said, plain=plain, weights=weights, strength=strength)
 
 
 def length_controlled_cells(
     preferences: ArrayLike, lengths: ArrayLike, baseline_lengths: ArrayLike, difficulty: ArrayLike
-) -> Array:
+) -> Floats:
     """One value per prompt, shape (n,), whose mean is the length-controlled win rate and whose spread is its own.
 
     The prediction at equal length plus the prompt's influence on the fitted weights (one Newton step of the GLM, Huber
     1967). As item values of a run they make the length-controlled win rate a metric like any other: paired by prompt, with
     seeds as units. Arguments as of `length_controlled`, ten verdicts or more; a prompt without one has no influence.
     """
-    return _fitted(checked(preferences), length_term(lengths, baseline_lengths), np.asarray(difficulty, float)).cells
+    return _fitted(checked(preferences), length_term(lengths, baseline_lengths), np.asarray(difficulty, float))[2]
 
 
-def difficulties(preferences: ArrayLike, terms: ArrayLike, ridge: float = 1.0) -> Array:
+def difficulties(preferences: ArrayLike, terms: ArrayLike, ridge: float = 1.0) -> Floats:
     """gamma_x, shape (prompts,), from all models against one baseline: the joint fit with psi = 1 for every model.
 
     Args:
@@ -225,7 +214,7 @@ def difficulties(preferences: ArrayLike, terms: ArrayLike, ridge: float = 1.0) -
     known = ~np.isnan(p)
     y = np.where(known, p, 0.0)
 
-    def loss(v: Array) -> tuple[float, Array]:
+    def loss(v: Floats) -> tuple[float, Floats]:
         theta, phi, gamma = v[:models], v[models : 2 * models], v[2 * models :]
         z = theta[:, None] + phi[:, None] * t + gamma
         slope = np.where(known, expit(z) - y, 0.0)
@@ -238,18 +227,18 @@ def difficulties(preferences: ArrayLike, terms: ArrayLike, ridge: float = 1.0) -
     return gamma - gamma.mean()
 
 
-def _log_loss(z: Array, y: Array) -> Array:
+def _log_loss(z: Floats, y: Floats) -> Floats:
     return np.asarray(np.logaddexp(0, z) - y * z)
 
 
-def _fit(x: Array, y: Array, strength: float) -> Array:
+def _fit(x: Floats, y: Floats, strength: float) -> Floats:
     """The w, shape (k,), that minimises |w|_1 + strength * sum of the log loss; x is (n, k).
 
     Each weight is the difference of two that are at least 0, so that the L1 norm is their sum, which is smooth.
     """
     count, scale = x.shape[1], 1 + strength * y.size
 
-    def objective(parts: Array) -> tuple[float, Array]:
+    def objective(parts: Floats) -> tuple[float, Floats]:
         z = x @ (parts[:count] - parts[count:])
         gradient = strength * x.T @ (expit(z) - y)
         value = parts.sum() + strength * _log_loss(z, y).sum()

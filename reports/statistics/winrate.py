@@ -1,10 +1,8 @@
 """Win rates and agreement between judges."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -114,18 +112,6 @@ def position_effect(forward: ArrayLike, backward: ArrayLike, confidence: float =
 # Agreement of judges with people and with one another: kappa, and accuracy, precision, recall, F1 per class.
 
 
-class Classification(NamedTuple):
-    """Accuracy and the unweighted means over classes of precision, recall and F1.
-
-    A class that was never predicted has precision 0, one that never occurs recall 0 (scikit-learn's zero_division=0).
-    """
-
-    accuracy: float
-    precision: float
-    recall: float
-    f1: float
-
-
 def confusion(truth: ArrayLike, predicted: ArrayLike) -> NDArray[np.int64]:
     """Counts of shape (classes, classes), rows true, columns predicted, classes in sorted order over both arrays."""
     labels, index = np.unique(np.stack([truth, predicted]), return_inverse=True)
@@ -134,13 +120,18 @@ def confusion(truth: ArrayLike, predicted: ArrayLike) -> NDArray[np.int64]:
     return table
 
 
-def classification(truth: ArrayLike, predicted: ArrayLike) -> Classification:
-    """How well `predicted` labels, shape (n,), give the `truth`; macro averages over all classes in either."""
+def classification(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+    """How well `predicted` labels, shape (n,), give the `truth`: accuracy and the unweighted means over all classes in either of
+    precision, recall and f1.
+
+    A class that was never predicted has precision 0, one that never occurs recall 0 (scikit-learn's zero_division=0).
+    """
     table = confusion(truth, predicted).astype(float)
     hits, true, guessed = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
     precision, recall = hits / np.maximum(guessed, 1), hits / np.maximum(true, 1)
     f1 = 2 * hits / (true + guessed)  # a class is in one array at least, so this is never 0/0
-    return Classification(*(float(v) for v in (hits.sum() / table.sum(), precision.mean(), recall.mean(), f1.mean())))
+    means = {"precision": precision.mean(), "recall": recall.mean(), "f1": f1.mean()}
+    return {name: float(v) for name, v in {"accuracy": hits.sum() / table.sum(), **means}.items()}
 
 
 def cohen_kappa(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Estimate:
@@ -156,12 +147,11 @@ def cohen_kappa(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Estimat
     if chance == 1:
         return undefined("Cohen's kappa", n, "both raters give every item the same label")
     kappa = (observed - chance) / (1 - chance)
-    marginals = rows[None, :] + columns[:, None]  # entry (i, j): share of j in a plus share of i in b
-    agreeing = p.diagonal() @ (1 - marginals.diagonal() * (1 - kappa)) ** 2
-    off = p * marginals**2
-    differing = (1 - kappa) ** 2 * (off.sum() - off.trace())
-    variance = (agreeing + differing - (kappa - chance * (1 - kappa)) ** 2) / ((1 - chance) ** 2 * n)
-    if variance <= 0:
+    # what an item with labels (i, j) adds to kappa, whose spread is that of Fleiss, Cohen and Everitt
+    by_chance = columns[:, None] + rows[None, :] - 2 * chance
+    influence = (np.eye(len(p)) - observed - (1 - kappa) * by_chance) / (1 - chance)
+    variance = float((p * influence**2).sum()) / n
+    if variance <= 1e-30:
         note = "no spread to measure: the interval is undefined"
         return estimated(kappa, None, None, "Cohen's kappa", n, note=note)
     name = "Cohen's kappa, asymptotic interval"

@@ -3,8 +3,6 @@
 Freezing has one purpose: the reader can tell a claim that could have failed from one that was chosen among the results.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from reports.schema.verdict import Assertion
 
 #: What a claim asserts -> the comparisons that must all favour the method. "baseline" is the claim's `against`.
-ASSERTIONS: dict[Assertion, tuple[str, ...]] = {
+ASSERTIONS: dict["Assertion", tuple[str, ...]] = {
     "gain": ("baseline",),
     "variation": ("baseline", "matched_mean"),
     "perplexity": ("baseline", "matched_mean", "permuted"),
@@ -54,7 +52,7 @@ class Claim:
     method: str
     against: str
     metric: str
-    asserts: Assertion = "gain"
+    asserts: "Assertion" = "gain"
     at: str = "final"
     min_effect: float = 0.0
     window: tuple[float, float] | None = None
@@ -83,6 +81,12 @@ class Claim:
         ]
         if problems:
             raise ClaimError(f"claim {self.name!r}: {problems[0]}")
+
+    @property
+    def place(self) -> str:
+        """Where the two are compared, in words."""
+        window = " over {:g} to {:g} nats".format(*self.window) if self.window else ""
+        return f"{self.metric} at matched KL{window}" if self.at == "matched_kl" else self.metric
 
     def _window_problems(self) -> list[str]:
         ends: Any = self.window
@@ -146,28 +150,19 @@ def freeze(
     return {"schema_version": SCHEMA_VERSION, "frozen": now(), "sha256": _hash(hashed), **hashed}
 
 
-@dataclass(frozen=True, slots=True)
-class Seeds:
-    """Which seeds were declared, and at which numbers of them the claims are judged; both empty in version 1."""
+def undeclared(frozen: Mapping[str, Any], found: Sequence[int]) -> str | None:
+    """Why claims of claims.json, whose hash `thaw` has checked, are exploratory on these seeds; None where they are as declared.
 
-    declared: tuple[int, ...] = ()
-    looks: tuple[int, ...] = ()
-
-    def undeclared(self, found: Sequence[int]) -> str | None:
-        """Why claims on these seeds are exploratory; None where they are as declared."""
-        count = len(found)
-        if self.looks:
-            planned = ", ".join(map(str, self.looks))
-            return None if count in self.looks else f"{count} seeds is none of the declared looks ({planned} seeds)"
-        added = [s for s in found if s not in self.declared]
-        if not self.declared or not added:
-            return None
-        return f"seed{'' if len(added) == 1 else 's'} {', '.join(map(str, added))} added after freezing, without declared looks"
-
-
-def frozen_seeds(frozen: Mapping[str, Any]) -> Seeds:
-    """The seeds and looks of claims.json, whose hash `thaw` has checked."""
-    return Seeds(tuple(frozen.get("seeds", ())), tuple(frozen.get("looks", ())))
+    Version 1 declared neither seeds nor looks.
+    """
+    declared, looks = frozen.get("seeds"), frozen.get("looks")
+    if looks:
+        planned = ", ".join(map(str, looks))
+        return None if len(found) in looks else f"{len(found)} seeds is none of the declared looks ({planned} seeds)"
+    added = [s for s in found if s not in declared] if declared else []
+    if not added:
+        return None
+    return f"seed{'' if len(added) == 1 else 's'} {', '.join(map(str, added))} added after freezing, without declared looks"
 
 
 def thaw(frozen: Mapping[str, Any]) -> tuple[list[Claim], datetime]:

@@ -1,7 +1,5 @@
 """The paired differences a claim rests on: the method against its baseline and against each of its own controls."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,8 +12,8 @@ from reports.compare.comparison import Floats, Lend, MatchedKL, align, column, c
 from reports.compare.grids import arm_grids, lender
 from reports.compare.tuning import cross_fitted
 from reports.runs.arms import CONTROL_RULES, Arm, arms
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, Scores
-from reports.statistics.best_settings import BestMean
+from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData
+from reports.statistics.best_settings import BestMean, best_mean
 from reports.statistics.crossed import CrossedMean, crossed_mean, without_spread
 from reports.statistics.family import Comparison, Weaker, failure_bounds
 from reports.statistics.intervals import group_columns, largest_failure_rate
@@ -35,15 +33,20 @@ class Contrast:
     role: str
     first: str
     second: str
-    mean: CrossedMean | BestMean
+    mean: CrossedMean
     reason: str | None = None
-    bounds: tuple[CrossedMean | BestMean, CrossedMean | BestMean] | None = None
+    bounds: tuple[CrossedMean, CrossedMean] | None = None
     cells: Floats | None = field(default=None, repr=False, compare=False)
 
     @property
     def comparison(self) -> Comparison:
         """What is judged: the mean, and where runs failed also the bounds, the weaker verdict of which stands."""
         return self.mean if self.bounds is None else Weaker(self.mean, *self.bounds)
+
+    @property
+    def three(self) -> tuple[CrossedMean, CrossedMean, CrossedMean]:
+        """The mean as observed and the two bounds, which are that mean where no run failed."""
+        return (self.mean, *(self.bounds or (self.mean, self.mean)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +90,7 @@ def created(run: RunData) -> datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The paired mean of two arms, with its bounds where runs failed, and why it has no spread where it has none."""
-
-    mean: CrossedMean
-    bounds: tuple[CrossedMean, CrossedMean] | None = None
-    reason: str | None = None
-    cells: Floats | None = None
-
-    @property
-    def three(self) -> tuple[CrossedMean, CrossedMean, CrossedMean]:
-        """The mean as observed and the two bounds, which are that mean where no run failed."""
-        return (self.mean, *(self.bounds or (self.mean, self.mean)))
-
-
-def _failed(arm: Arm | None) -> set[int | None]:
+def _failed(arm: Arm | None) -> set[int]:
     return set() if arm is None else {r.seed for r in arm.runs if r.state == "failed" and r.seed is not None}
 
 
@@ -112,57 +100,54 @@ class _Source:
     def __init__(
         self, matrix: MatrixData, claim: Claim, matched: MatchedKL | None, all_arms: Sequence[Arm], lend: Lend | None
     ) -> None:
-        self.matrix, self.claim, self.matched = matrix, claim, matched
-        self.benchmark, self.metric = claim.metric.split("/", 1)
-        tables = [s for s in matrix.tables if s.benchmark == self.benchmark and self.metric in s.metrics]
+        self.claim, self.matched = claim, matched
+        self.on = benchmark, metric = claim.metric.split("/", 1)
+        self.reference = matrix.reference.scores.get(benchmark) if matrix.reference else None
+        tables = [s for s in matrix.tables if s.benchmark == benchmark and metric in s.metrics]
         self.scored = bool(tables)
-        self.sign = -1.0 if tables and tables[0].metrics[self.metric].get("higher_is_better") is False else 1.0
-        self.lend = lend or lender(arm_grids(all_arms, self.benchmark, self.metric))
+        self.sign = -1.0 if tables and tables[0].metrics[metric].get("higher_is_better") is False else 1.0
+        self.lend = lend or lender(arm_grids(all_arms, benchmark, metric))
         # What a failed run is taken for: the worst and the best score that any answer has.
-        every = [v for table in tables for v in table.values(self.metric).values()]
-        ends = (self.sign * min(every, default=0.0), self.sign * max(every, default=0.0))
-        self.worst, self.best = min(ends), max(ends)
+        every = [self.sign * v for table in tables for v in table.values(metric).values()]
+        self.worst, self.best = min(every, default=0.0), max(every, default=0.0)
 
-    def scored_runs(self, arm: Arm) -> int:
-        return len(columns_of(arm.runs, self.benchmark, self.metric))
-
-    def mean(self, first: Arm, second: Arm | None) -> _Found:
-        """The paired mean of two arms (None: the reference)."""
+    def contrast(self, role: str, first: Arm, second: Arm | None) -> Contrast:
+        """The paired difference of two arms (None: the reference)."""
+        names = role, first.label, REFERENCE_ID if second is None else second.label
+        lost = _failed(first) | _failed(second)
+        bounds: tuple[CrossedMean, CrossedMean] | None = None
         if self.claim.at == "matched_kl":
-            if self.matched is None or second is None:
-                return _Found(NOTHING, None, "no comparison at a matched KL is on record")
-            values = self.matched(first, second, self.claim.metric, self.claim.window)
+            values: Floats | str = "no comparison at a matched KL is on record"
+            if self.matched is not None and second is not None:
+                values = self.matched(first, second, self.claim.metric, self.claim.window)
             if isinstance(values, str):
-                return _Found(NOTHING, None, values)
-            found, bounds = crossed_mean(self.sign * values), None
-            if lost := len(_failed(first) | _failed(second)):
-                far = np.full((lost, values.shape[1]), self.best - self.worst)
-                low, high = (crossed_mean(np.concatenate([self.sign * values, turn * far])) for turn in (-1, 1))
+                return Contrast(*names, NOTHING, values)
+            cells, lent = self.sign * values, None
+            if lost:
+                far = np.full((len(lost), cells.shape[1]), self.best - self.worst)
+                low, high = (crossed_mean(np.concatenate([cells, turn * far])) for turn in (-1, 1))
                 bounds = (low, high)
         else:
-            reference = self.matrix.reference.scores.get(self.benchmark) if self.matrix.reference else None
-            pairs = column_pairs(first, second, reference, self.benchmark, self.metric)[0]
+            pairs = column_pairs(first, second, self.reference, *self.on)[0]
             ids, values = paired_grid(pairs)
             seeds = [a.seed for a, _ in pairs]
             lent = None if second is None else self.lend(first.label, second.label, seeds, ids, values.shape[1])
-            found = crossed_mean(self.sign * values, lent)
-            bounds = self._bounds(first, second, reference) if _failed(first) | _failed(second) else None
-        return _Found(found, bounds, found.note if math.isnan(found.stderr) else None, self.sign * values)
+            cells, bounds = self.sign * values, self._bounds(first, second) if lost else None
+        found = crossed_mean(cells, lent)
+        return Contrast(*names, found, found.note if math.isnan(found.stderr) else None, bounds, cells)
 
-    def _bounds(
-        self, first: Arm, second: Arm | None, reference: Scores | None
-    ) -> tuple[CrossedMean, CrossedMean] | None:
+    def _bounds(self, first: Arm, second: Arm | None) -> tuple[CrossedMean, CrossedMean] | None:
         """With the failed runs in. A seed that only one side has, the other's run having not failed, takes no part."""
         lost, gone = _failed(first), _failed(second)
-        mine = {c.seed: c for c in columns_of(first.runs, self.benchmark, self.metric)}
+        mine = {c.seed: c for c in columns_of(first.runs, *self.on)}
         theirs = {}
         if second is not None:
-            theirs = {c.seed: c for c in columns_of(second.runs, self.benchmark, self.metric)}
-        elif reference is not None:
-            theirs = dict.fromkeys([*mine, *lost], column(reference, self.metric, None))
+            theirs = {c.seed: c for c in columns_of(second.runs, *self.on)}
+        elif self.reference is not None:
+            theirs = dict.fromkeys([*mine, *lost], column(self.reference, self.on[1], None))
         seeds = [s for s in dict.fromkeys([*mine, *lost]) if s in theirs or s in gone]
         there = [c for s in seeds for side in (mine, theirs) if (c := side.get(s)) is not None]
-        ids, values = align([c.values for c in there]) if there else ([], np.empty((0, 0)))
+        ids, values = align([c.values for c in there])
         if not ids:
             return None
         cells = group_columns(self.sign * values, [there[0].groups[i] for i in ids])
@@ -173,40 +158,40 @@ class _Source:
 
     def baseline(self, mine: Sequence[Arm], theirs: Sequence[Arm | None]) -> tuple[Contrast, int]:
         """Every setting of the method against every one of the baseline, and the place of the method's that shows most."""
-        found = [[self.mean(a, b) for b in theirs] for a in mine]
-        row, at = BestMean(tuple(tuple(one.mean for one in line) for line in found)).picked()
-        reason = next((one.reason for line in found for one in line if one.reason is not None), None)
-        contrast = _contrast("baseline", found, row, at, mine[row].label, theirs[at])
-        value = self._estimate(mine, theirs, found[row][at].mean)
-        mean = contrast.mean if isinstance(contrast.mean, CrossedMean) else replace(contrast.mean, value=value)
-        return replace(contrast, mean=mean, reason=reason, cells=found[row][at].cells), row
+        table = [[self.contrast("baseline", a, b) for b in theirs] for a in mine]
+        row, at = best_mean([[one.mean for one in line] for line in table]).at
+        found = _at_best(table, row, at)
+        if isinstance(found.mean, BestMean):
+            found = replace(found, mean=replace(found.mean, value=self._estimate(mine, theirs, found.mean.value)))
+        reason = next((one.reason for line in table for one in line if one.reason is not None), None)
+        return replace(found, reason=reason), row
 
-    def _estimate(self, mine: Sequence[Arm], theirs: Sequence[Arm | None], picked: CrossedMean) -> float:
+    def _estimate(self, mine: Sequence[Arm], theirs: Sequence[Arm | None], picked: float) -> float:
         """Cross-fitted where there are scores to choose on apart from those compared; else that of the picked pair."""
         if self.claim.at == "matched_kl" or None in theirs:
-            return picked.value
-        sides = [arm_grids([a for a in side if a is not None], self.benchmark, self.metric) for side in (mine, theirs)]
+            return picked
+        sides = [arm_grids([a for a in side if a is not None], *self.on) for side in (mine, theirs)]
         gap = cross_fitted(list(sides[0].values()), list(sides[1].values()), self.sign)
-        return picked.value if gap is None else gap
+        return picked if gap is None else gap
 
     def control(self, role: str, mine: Sequence[Arm], controls: Sequence[Arm | None], row: int) -> Contrast:
         """Each setting of the method against its own control (None: not run), judged at the setting in place `row`."""
-        absent = _Found(NOTHING, None, "not run")
-        found = [[absent if c is None else self.mean(a, c)] for a, c in zip(mine, controls, strict=True)]
-        return _contrast(role, found, row, 0, mine[row].label, controls[row])
+        absent = Contrast(role, mine[row].label, role, NOTHING, "not run")
+        return _at_best(
+            [[absent if c is None else self.contrast(role, a, c)] for a, c in zip(mine, controls, strict=True)], row, 0
+        )
 
 
-def _contrast(
-    role: str, found: Sequence[Sequence[_Found]], row: int, at: int, first: str, second: Arm | None
-) -> Contrast:
-    """The contrast of the settings of one side with those of the other, judged at the one in place `row` of the first."""
-    picked = found[row][at]
-    whole: list[CrossedMean | BestMean] = [*picked.three]
-    if len(found) > 1 or len(found[0]) > 1:
-        tables = [tuple(tuple(one.three[i] for one in line) for line in found) for i in range(3)]
-        whole = [BestMean(table, table[row][at].value, row) for table in tables]
-    bounds = (whole[1], whole[2]) if any(one.bounds for line in found for one in line) else None
-    return Contrast(role, first, REFERENCE_ID if second is None else second.label, whole[0], picked.reason, bounds)
+def _at_best(table: Sequence[Sequence[Contrast]], row: int, at: int) -> Contrast:
+    """The contrast of all settings of one side with those of the other, judged at the one in place `row` of the first."""
+    picked = table[row][at]
+    if len(table) == len(table[0]) == 1:
+        return picked
+    mean, *bounds = (
+        best_mean([[one.three[i] for one in line] for line in table], picked.three[i].value, row) for i in range(3)
+    )
+    failed = any(one.bounds for line in table for one in line)
+    return replace(picked, mean=mean, bounds=(bounds[0], bounds[1]) if failed else None)
 
 
 def gather(matrix: MatrixData, claim: Claim, matched_kl: MatchedKL | None = None, lend: Lend | None = None) -> Evidence:
@@ -218,23 +203,22 @@ def gather(matrix: MatrixData, claim: Claim, matched_kl: MatchedKL | None = None
     """
     all_arms = arms(matrix.runs)
     source = _Source(matrix, claim, matched_kl, all_arms, lend)
-    mine, theirs = _find(all_arms, claim.method), _find(all_arms, claim.against)
-    missing = None
-    if not mine:
-        missing = f"the matrix has no method {claim.method!r}"
-    elif not theirs and claim.against != REFERENCE_ID:
+    every = {"method": _find(all_arms, claim.method), "baseline": _find(all_arms, claim.against)}
+    missing = None if source.scored else f"{claim.metric} was not scored"
+    if not every["baseline"] and claim.against != REFERENCE_ID:
         missing = f"the matrix has no method {claim.against!r} to compare with"
-    elif not source.scored:
-        missing = f"{claim.metric} was not scored"
+    if not every["method"]:
+        missing = f"the matrix has no method {claim.method!r}"
     if missing:
         return Evidence(claim.method, {"baseline": Contrast("baseline", claim.method, claim.against, NOTHING, missing)})
-    notes: list[str] = []
-    sides: list[list[Arm]] = []
-    for side in (mine, theirs):  # a setting none of whose runs was scored was not there to choose
-        there = [a for a in side if source.scored_runs(a)] or side[:1]
-        notes += [f"{a.label}: no run of it was scored, so it takes no part" for a in side if a not in there]
-        sides.append(there)
-    mine, theirs = sides
+    # A setting none of whose runs was scored was not there to choose.
+    mine, theirs = ([a for a in side if columns_of(a.runs, *source.on)] or side[:1] for side in every.values())
+    notes = [
+        f"{a.label}: no run of it was scored, so it takes no part"
+        for side in every.values()
+        for a in side
+        if a not in (*mine, *theirs)
+    ]
     first, row = source.baseline(mine, theirs or [None])
     method, found = mine[row], {"baseline": first}
     shown = [*mine, *theirs]
@@ -249,15 +233,13 @@ def gather(matrix: MatrixData, claim: Claim, matched_kl: MatchedKL | None = None
     if len(theirs) > 1:
         notes.append(f"it has to beat every one of the baseline's {len(theirs)} settings; {first.second} comes closest")
     link = "prompt perplexity" if "ppl_of" in method.settings else "which prompt gets which beta"
-    used = [r for a in (*mine, *theirs) for r in a.runs]
-    times = [time for r in used if (time := created(r)) is not None]
+    times = [time for a in (*mine, *theirs) for r in a.runs if (time := created(r)) is not None]
     failures = [text for arm in shown for text in _trouble(arm)]
-    ended = [r for r in method.runs if r.state in ("done", "failed")]
+    ended = [r.state for r in method.runs if r.state in ("done", "failed")]
     if ended:
-        broken = sum(r.state == "failed" for r in ended)
-        rate = largest_failure_rate(broken, len(ended))
+        rate = largest_failure_rate(ended.count("failed"), len(ended))
         notes.append(
-            f"{len(ended) - broken} of {len(ended)} runs of {method.label} finished; that cannot exclude a failure rate of "
+            f"{ended.count('done')} of {len(ended)} runs of {method.label} finished; that cannot exclude a failure rate of "
             f"{100 * rate:.0f} %"
         )
     return Evidence(method.label, found, link, min(times, default=None), tuple(notes), tuple(failures))

@@ -1,20 +1,20 @@
 """The table of the report, every method against the baseline on the primary metric, and the answer in one or two sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import isnan
-from statistics import fmean
+
+import pandas as pd
 
 from reports.compare.comparison import MatchedKL, detectable
 from reports.compare.grids import arm_grids, lender
 from reports.runs.arms import Arm
-from reports.runs.records import REFERENCE_ID, MatrixData
+from reports.runs.records import REFERENCE_ID, MatrixData, finite
 from reports.schema.base import AdjustedP, ClaimVerdict
 from reports.schema.metrics import Frontiers, Inferred, Metric
 from reports.schema.summary import Counts
 from reports.schema.verdict import Inference, InferenceRow, Level, OverReference
-from reports.statistics.crossed import CrossedMean, interval_of
+from reports.statistics.best_settings import BestMean
+from reports.statistics.crossed import interval_of
 from reports.statistics.design import ALPHA, LEAST_SEEDS
 from reports.statistics.family import HELPS
 from reports.verdict.claims import Claim
@@ -76,43 +76,41 @@ def inference(
     found = family(at)
     if not about and any(isnan(j.evidence.contrasts["baseline"].mean.stderr) for j in found.values()):
         at, found = "final", family("final")
-    levels = {row.label: row for row in _levels(all_arms, primary, frontiers)}
+    levels = _levels(all_arms, primary, frontiers)
     rows = [
         _row(found[m], controls[m], levels, any(found[m] is j for j in about), nulls_count)
         for m in sorted(controls, key=lambda m: controls[m])
     ]
-    lengths = (p.length_metric for p in frontiers.points if p.length_metric)
     return Inference(
         metric=primary.name,
         at="matched_kl" if at == "matched_kl" else "final",
         model=_MODEL,
-        length_metric=next(lengths, None),
+        length_metric=next((p.length_metric for p in frontiers.points if p.length_metric), None),
         levels=[levels[label] for label in (REFERENCE_ID, baseline.label) if label in levels],
         rows=rows,
         reason=None if rows else "no method beside the baseline",
     )
 
 
-def _levels(all_arms: Sequence[Arm], primary: Metric, frontiers: Frontiers) -> list[Level]:
-    """Score, KL and length of the reference and of every arm: means over its final policies."""
+def _levels(all_arms: Sequence[Arm], primary: Metric, frontiers: Frontiers) -> dict[str, Level]:
+    """Score, KL and length of the reference and of every arm, by label: means over its final policies."""
     scores = {REFERENCE_ID: primary.reference, **{arm.label: arm.mean for arm in primary.methods}}
-
-    def mean(label: str, key: str) -> float | None:
-        final = [p for p in frontiers.points if p.label == label and (p.final or label == REFERENCE_ID)]
-        values = [v for p in final if p.state != "failed" and (v := getattr(p, key)) is not None]
-        return fmean(values) if values else None
-
-    return [
-        Level(label=label, score=score.value, kl=mean(label, "kl"), length=mean(label, "length"))
+    final = [p for p in frontiers.points if p.state != "failed" and (p.final or p.label == REFERENCE_ID)]
+    table = pd.DataFrame([(p.label, p.kl, p.length) for p in final], columns=["label", "kl", "length"])
+    means = table.astype({"kl": float, "length": float}).groupby("label").mean()
+    return {
+        label: Level(
+            label=label, score=score.value, kl=finite(means["kl"].get(label)), length=finite(means["length"].get(label))
+        )
         for label in (REFERENCE_ID, *(arm.label for arm in all_arms))
         if (score := scores.get(label)) is not None
-    ]
+    }
 
 
 def _row(judged: Judged, control: bool, levels: dict[str, Level], claimed: bool, nulls_count: bool) -> InferenceRow:
     contrast, ruling, m = judged.evidence.contrasts["baseline"], judged.gain, judged.claim.min_effect
     mean, cells = contrast.mean, contrast.cells
-    shown = mean.interval() if cells is None or not isinstance(mean, CrossedMean) else interval_of(mean, cells)
+    shown = mean.interval() if cells is None or isinstance(mean, BestMean) else interval_of(mean, cells)
     word = "undecided" if ruling.word == "equivalent" and not nulls_count else ruling.word
     p = min(ruling.p["better"], ruling.p["worse"]) if word == "undecided" else ruling.p[word]
     why = None if ruling.testable else contrast.reason or f"fewer than {LEAST_SEEDS} paired seeds"
@@ -170,6 +168,10 @@ def listed(names: Sequence[str], word: str) -> str:
     return f"{', '.join(names[:-1])} {word} {names[-1]}" if len(names) > 1 else "".join(names)
 
 
+def _are(names: Sequence[str]) -> str:
+    return f"{listed(names, 'and')} {'is' if len(names) == 1 else 'are'}"
+
+
 def _shown(row: InferenceRow) -> str:
     d = row.difference
     span = "" if d.low is None else f" (95 % {d.low:+.3f} to {d.high:+.3f})"
@@ -178,17 +180,17 @@ def _shown(row: InferenceRow) -> str:
 
 def _found(rows: Sequence[InferenceRow]) -> list[str]:
     """What is shown of the methods, a clause for each verdict but undecided."""
+    words = {
+        "better by more than m": "better than {} by more than {:g}",
+        "better": "better than {}",
+        "worse": "worse than {}",
+        "equivalent": "equivalent to {} within {:g}",
+    }
     clauses = []
-    for word in ("better by more than m", "better", "worse", "equivalent"):
-        mine = [r for r in rows if r.verdict == word]
-        if not mine:
-            continue
-        against, m = mine[0].against, mine[0].min_effect
-        size = f" by more than {m:g}" if word == HELPS[0] else f" within {m:g}" if word == "equivalent" else ""
-        said = {"worse": "worse than", "equivalent": "equivalent to"}.get(word, "better than")
-        verb = "is" if len(mine) == 1 else "are"
-        names = listed([r.label for r in mine], "and")
-        clauses.append(f"{names} {verb} {said} {against}{size}: {', '.join(map(_shown, mine[:MOST_NAMES]))}")
+    for word, said in words.items():
+        if mine := [r for r in rows if r.verdict == word]:
+            names, than = _are([r.label for r in mine]), said.format(mine[0].against, mine[0].min_effect)
+            clauses.append(f"{names} {than}: {', '.join(map(_shown, mine[:MOST_NAMES]))}")
     return clauses
 
 
@@ -206,7 +208,7 @@ def _first(found: Inference, counts: Counts) -> str:
     names, against = listed([r.label for r in known], "or"), known[0].against
     if clauses := _found(known):
         rest = [r.label for r in known if r.verdict == "undecided"]
-        tail = f"; {listed(rest, 'and')} {'is' if len(rest) == 1 else 'are'} undecided" if rest else ""
+        tail = f"; {_are(rest)} undecided" if rest else ""
         return f"{where}{'; '.join(clauses)}{tail}."
     seeds = max(len(r.seed_differences) for r in known)
     if seeds < LEAST_SEEDS:

@@ -1,14 +1,12 @@
 """What a matrix can show: the effect planted in it (assay sensitivity, ICH E10), and over what its intervals generalise."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from reports.compare.comparison import MatchedKL, column_pairs, detectable
+from reports.compare.comparison import MatchedKL, column_pairs, detectable, paired_grid
 from reports.runs.arms import Arm, arms, same_beta
 from reports.runs.records import MatrixData, RunData, tried
 from reports.schema.verdict import PlantedControl, Scope, Sensitivity, Share
@@ -49,16 +47,11 @@ def sensitivity(matrix: MatrixData, primary: str | None, matched_kl: MatchedKL) 
         mean, interval = contrast.mean, contrast.mean.interval()
         seeds = len(tried([*(arm.runs if arm else ()), *(other.runs if other else ())]))
         look = Look(seeds, tuple(looks)) if seeds in looks else None
-        ruling = judge_family([Claimed((), (contrast.comparison,), margin)], look=look)[0]
+        (ruling,) = judge_family([Claimed((), (contrast.comparison,), margin)], look=look)
         seen = ruling.word in HELPS if role == "negative" else float(ruling.p["better"]) <= ALPHA
         least = detectable(mean).value
-        where = f"{metric} at matched KL" if at == "matched_kl" else metric
-        where += " over {:g} to {:g} nats".format(*claim.window) if claim.window else ""
-        found = f"{names[0]} against {names[1]} on {where}: "
-        found += (
-            f"no difference could be computed, {contrast.reason}" if interval.value is None else interval_text(mean)
-        )
-        found += f", {mean.seeds} seeds x {mean.prompts} prompts"
+        shown = f"no difference could be computed, {contrast.reason}" if interval.value is None else interval_text(mean)
+        found = f"{names[0]} against {names[1]} on {claim.place}: {shown}, {mean.seeds} seeds x {mean.prompts} prompts"
         return PlantedControl(
             role=role,
             label=names[0],
@@ -99,21 +92,19 @@ def _compared_with(arm: Arm | None, against: str, every: list[Arm]) -> Arm | Non
 
 
 def _sentence(role: Role, seen: bool, found: str, least: float | None, margin: float) -> str:
-    if role == "negative":
-        if seen:
-            return (
-                f"Its negative control, the same betas on other pairs, is better where nothing was planted ({found}): its "
-                "null results say nothing. One matrix in forty shows this by chance."
-            )
-        return (
-            f"Its negative control, the same betas on other pairs, is not shown to be better by {margin:g} ({found})."
-        )
-    kind, weaker = ("effect", "an effect") if role == "positive" else ("weaker effect", "a weaker effect")
-    if not seen:
-        nothing = ": its null results say nothing" if role == "positive" else ""
-        return f"This matrix did not detect {weaker} that is there{nothing} ({found})."
-    would = f"; it would have detected {least:.3f} with chance 80 %" if least is not None and role == "positive" else ""
-    return f"This matrix detected its planted {kind} ({found}){would}."
+    would = "" if least is None else f"; it would have detected {least:.3f} with chance 80 %"
+    negative = "Its negative control, the same betas on other pairs, is"
+    said: dict[tuple[Role, bool], str] = {
+        ("positive", True): f"This matrix detected its planted effect ({found}){would}.",
+        ("positive", False): "This matrix did not detect an effect that is there: its null results say nothing "
+        f"({found}).",
+        ("weak", True): f"This matrix detected its planted weaker effect ({found}).",
+        ("weak", False): f"This matrix did not detect a weaker effect that is there ({found}).",
+        ("negative", True): f"{negative} better where nothing was planted ({found}): its null results say nothing. "
+        "One matrix in forty shows this by chance.",
+        ("negative", False): f"{negative} not shown to be better by {margin:g} ({found}).",
+    }
+    return said[role, seen]
 
 
 # Over what the intervals of a matrix generalise, and how the spread over seeds splits into data and order.
@@ -133,38 +124,37 @@ def scope(matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None, pri
     counted = max((len({_data(r).get("content_hash") for r in arm.runs}) for arm in all_arms), default=0)
     drawn = next((_data(run) for run in matrix.runs if _data(run).get("pool")), None)
     always = "order of the training pairs, initialisation and prompts"
-    if drawn is None or counted < 2:
-        sentence = (
-            f"Intervals generalise over {always}. All seeds train on the same pairs, so they say nothing of other data."
-        )
-    else:
+    sentence = (
+        f"Intervals generalise over {always}. All seeds train on the same pairs, so they say nothing of other data."
+    )
+    if drawn is not None and counted > 1:
         sentence = (
             f"Intervals generalise over {always}, and over the pairs: each seed trains on {drawn.get('n_pairs')} of "
             f"{drawn['pool']}, {counted} different draws. They say nothing of other sources of data."
         )
-    pairs = [a for a in all_arms if baseline is not None and a is not baseline and not a.is_control]
-    shares = [
-        found for a in pairs if baseline and primary and (found := _share(a, baseline, matrix, primary)) is not None
+    tested = [a for a in all_arms if a is not baseline and not a.is_control] if baseline and primary else []
+    shares = [found for a in tested if baseline and primary and (found := _share(a, baseline, primary)) is not None]
+    told = [
+        f"{s.label} {s.sd_seeds:.3f} (data {s.sd_data:.3f}, order and initialisation {s.sd_order:.3f}, {s.draws} draws)"
+        for s in shares
     ]
-    return Scope(sentence=sentence, seed_spread=_words(shares), shares=shares)
+    words = f"Standard deviation over seeds of the difference to the baseline: {'; '.join(told)}." if told else None
+    return Scope(sentence=sentence, seed_spread=words, shares=shares)
 
 
-def _share(arm: Arm, baseline: Arm, matrix: MatrixData, primary: str) -> Share | None:
+def _share(arm: Arm, baseline: Arm, primary: str) -> Share | None:
     benchmark, metric = primary.split("/", 1)
     draw = {r.seed: _data(r).get("content_hash") for r in baseline.runs}
     groups: dict[Any, list[float]] = {}
     for mine, other in column_pairs(arm, baseline, None, benchmark, metric)[0]:
-        shared = sorted(mine.values.keys() & other.values.keys())
-        if shared:
-            gap = np.mean([mine.values[i] - other.values[i] for i in shared])
-            groups.setdefault(draw.get(mine.seed), []).append(float(gap))
+        ids, cells = paired_grid([(mine, other)])
+        if ids:
+            groups.setdefault(draw.get(mine.seed), []).append(float(cells.mean()))
     split = nested(list(groups.values()))
     if split is None:
         return None
-    whole, data, order = split
-    return Share(
-        label=arm.label, against=baseline.label, sd_seeds=whole, sd_data=data, sd_order=order, draws=len(groups)
-    )
+    names = dict(zip(("sd_seeds", "sd_data", "sd_order"), split, strict=True))
+    return Share(label=arm.label, against=baseline.label, draws=len(groups), **names)
 
 
 def nested(groups: Sequence[Sequence[float]]) -> tuple[float, float, float] | None:
@@ -183,11 +173,3 @@ def nested(groups: Sequence[Sequence[float]]) -> tuple[float, float, float] | No
     even = (total - float((sizes**2).sum()) / total) / (count - 1)
     data = max(0.0, (between - within) / even)
     return math.sqrt(data + within), math.sqrt(data), math.sqrt(within)
-
-
-def _words(shares: Sequence[Share]) -> str | None:
-    told = [
-        f"{s.label} {s.sd_seeds:.3f} (data {s.sd_data:.3f}, order and initialisation {s.sd_order:.3f}, {s.draws} draws)"
-        for s in shares
-    ]
-    return f"Standard deviation over seeds of the difference to the baseline: {'; '.join(told)}." if told else None

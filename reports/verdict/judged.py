@@ -4,8 +4,6 @@ Beside the verdict stands how far the controls carry the gain (`gain`, `variatio
 that holds where all three are claimed of every method that claims are about.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,9 +16,9 @@ from reports.runs.records import MatrixData, tried
 from reports.schema.base import ClaimVerdict
 from reports.schema.verdict import Assertion
 from reports.statistics.design import LEAST_SEEDS
-from reports.statistics.family import HELPS, Claimed, Comparison, Ruling, judge_family
+from reports.statistics.family import HELPS, WORDS, Claimed, Comparison, Ruling, judge_family
 from reports.statistics.multiplicity import Look
-from reports.verdict.claims import ASSERTIONS, Claim, Seeds, frozen_seeds, parse_claims, thaw
+from reports.verdict.claims import ASSERTIONS, Claim, parse_claims, thaw, undeclared
 from reports.verdict.evidence import Contrast, Evidence, gather
 from reports.verdict.plan import PlanState
 
@@ -92,29 +90,29 @@ def judge(
     judged: dict[int, Judged] = {}
     for declared in (True, False):
         members = [i for i, w in enumerate(why) if (w is None) is declared]
-        if not members:
-            continue
-        own = [claimed(i, claims[i][0].asserts) for i in members]
-        first = {one.ladder: i for i, one in reversed(list(zip(members, own, strict=True)))}
-        rungs = [(ladder, a, claimed(i, a)) for ladder, i in first.items() for a in ASSERTIONS]
         plan = look if declared else None
-        every = judge_family([c for *_, c in rungs], look=plan, declared=declared)
-        ladders: dict[Hashable, dict[str, Ruling]] = {}
-        for (ladder, asserts, _), ruling in zip(rungs, every, strict=True):
-            ladders.setdefault(ladder, {})[asserts] = ruling
-        rulings = judge_family(own, look=plan, declared=declared)
-        for i, one, ruling in zip(members, own, rulings, strict=True):
+        own = {i: claimed(i, claims[i][0].asserts) for i in members}
+        first = {own[i].ladder: i for i in reversed(members)}
+        rungs = {(ladder, asserts): claimed(i, asserts) for ladder, i in first.items() for asserts in ASSERTIONS}
+        every = dict(zip(rungs, judge_family(list(rungs.values()), look=plan, declared=declared), strict=True))
+        rulings = judge_family(list(own.values()), look=plan, declared=declared)
+        for i, ruling in zip(members, rulings, strict=True):
             claim, evidence = claims[i]
-            held = [a for a in ASSERTIONS if ladders[one.ladder][a].word in HELPS]
-            if ruling.word in HELPS:  # shown within the family of the claims, which is the smaller
-                held.append(claim.asserts)
-            best = max(held, key=list(ASSERTIONS).index, default=None)
-            steps = {a: _tested(r, "better") for a, r in ladders[one.ladder].items()}
-            p = {word: _tested(ruling, word, one.needs) for word in ClaimVerdict.__args__[:-1]}  # type: ignore[attr-defined]
+            ladder = {asserts: every[own[i].ladder, asserts] for asserts in ASSERTIONS}
+            # What is shown within the family of the claims holds too: it is the smaller one.
+            held = [a for a in ASSERTIONS if ladder[a].word in HELPS or (a == claim.asserts and ruling.word in HELPS)]
             judged[i] = Judged(
-                claim, evidence, ruling.word, best, p, steps, len(members),  # type: ignore[arg-type]
-                ruling if claim.asserts == "gain" else ladders[one.ladder]["gain"], why[i], plan,
-            )  # fmt: skip
+                claim=claim,
+                evidence=evidence,
+                verdict=ruling.word,
+                attribution=held[-1] if held else None,
+                p={word: _tested(ruling, word, own[i].needs) for word in WORDS if word != "undecided"},
+                ladder={asserts: _tested(rung, "better") for asserts, rung in ladder.items()},
+                family=len(members),
+                gain=ruling if claim.asserts == "gain" else ladder["gain"],
+                why_exploratory=why[i],
+                look=plan,
+            )
     return [judged[i] for i in range(len(claims))]
 
 
@@ -145,10 +143,9 @@ def judge_matrix(
     """
     current = parse_claims(matrix.config.get("claims") or []) if claims is None else list(claims)
     before, time = thaw(frozen) if frozen is not None else ([], None)
-    plan = Seeds() if frozen is None else frozen_seeds(frozen)
     seeds = tried(matrix.runs)
-    other = plan.undeclared(seeds)
-    look = Look(len(seeds), plan.looks) if plan.looks and other is None else None
+    other, looks = undeclared(frozen or {}, seeds), (frozen or {}).get("looks")
+    look = Look(len(seeds), tuple(looks)) if looks and other is None else None
     every = [
         (claim, gather(matrix, claim, matched_kl)) for claim in (*before, *(c for c in current if c not in before))
     ]

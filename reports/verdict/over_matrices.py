@@ -1,9 +1,7 @@
 """Claims over several matrices, of other base models or data sets: random effects, judged as claims of one matrix are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
@@ -11,22 +9,12 @@ from reports.compare.frontiers import matched_kl
 from reports.compare.judges import with_length_control
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, finite, load_config, load_run
 from reports.runs.subset import Source
-from reports.schema.base import Estimate
+from reports.schema.base import ClaimVerdict, Estimate
 from reports.schema.verdict import ClaimOverMatrices, EffectOverMatrices, MatrixEffect
-from reports.statistics.best_settings import BestMean
-from reports.statistics.crossed import CrossedMean
 from reports.statistics.family import Claimed, judge_family
 from reports.statistics.over_matrices import FEWEST_MATRICES, MetaAnalysis, random_effects
 from reports.verdict.claims import ASSERTIONS, Claim, ClaimError, parse_claims, read_claims, thaw
-from reports.verdict.evidence import NOTHING, Evidence, gather
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    claim: Claim
-    declared: bool
-    effects: tuple[EffectOverMatrices, ...]
-    means: tuple[MetaAnalysis | None, ...]
+from reports.verdict.evidence import NOTHING, Contrast, Evidence, gather
 
 
 def over_matrices(
@@ -55,16 +43,17 @@ def over_matrices(
             for method in methods
             if method != baseline and (method, baseline, primary) not in about
         ]
-    found = [_gathered(claim, all(claim in claims for claims in frozen), matrices) for claim in shared]
     judged: list[ClaimOverMatrices] = []
     for declared in (True, False):
-        family = [one for one in found if one.declared is declared]
+        family = [claim for claim in shared if all(claim in claims for claims in frozen) is declared]
+        found = [_effects(claim, matrices) for claim in family]
         needs = [
-            Claimed((c.claim.method, c.claim.against, c.claim.metric), c.means, c.claim.min_effect) for c in family
+            Claimed((claim.method, claim.against, claim.metric), tuple(mean for _, mean in pairs), claim.min_effect)
+            for claim, pairs in zip(family, found, strict=True)
         ]
-        for one, ruling in zip(family, judge_family(needs, declared=declared) if family else [], strict=True):
+        for claim, pairs, ruling in zip(family, found, judge_family(needs, declared=declared), strict=True):
             p = float(ruling.p["better"]) if ruling.testable and len(matrices) >= FEWEST_MATRICES else None
-            judged.append(_record(one, ruling.word, p, len(family)))
+            judged.append(_record(claim, declared, [effect for effect, _ in pairs], ruling.word, p, len(family)))
     return judged
 
 
@@ -83,37 +72,35 @@ def _matrix(source: Source) -> MatrixData:
     return with_length_control(MatrixData(source.root, source.runs, reference, load_config(source.root)))
 
 
-def _gathered(claim: Claim, declared: bool, matrices: Sequence[MatrixData]) -> _Found:
+def _effects(claim: Claim, matrices: Sequence[MatrixData]) -> list[tuple[EffectOverMatrices, MetaAnalysis | None]]:
+    """Every comparison that the claim needs, by matrix and over all; None where a matrix lacks it."""
     evidence = [gather(matrix, claim, matched_kl(matrix)) for matrix in matrices]
-    roles = ASSERTIONS[claim.asserts]
-    pairs = [_effect(role, matrices, evidence) for role in roles]
-    return _Found(claim, declared, tuple(effect for effect, _ in pairs), tuple(mean for _, mean in pairs))
-
-
-def _effect(
-    role: str, matrices: Sequence[MatrixData], evidence: Sequence[Evidence]
-) -> tuple[EffectOverMatrices, MetaAnalysis | None]:
-    rows = [_of_one(role, matrix, found) for matrix, found in zip(matrices, evidence, strict=True)]
-    if any(row.reason for row in rows):
-        return EffectOverMatrices(
-            role=role, matrices=rows, mean=None, between=None, share=None, new_low=None, new_high=None
-        ), None
-    values = np.array([[row.difference, row.standard_error] for row in rows], dtype=float)
-    meta = random_effects(values[:, 0], values[:, 1], min(row.seeds for row in rows))
-    low, high = meta.new_matrix or (None, None)
-    return EffectOverMatrices(
-        role=role, matrices=rows, mean=meta.interval, between=meta.between, share=meta.share, new_low=low, new_high=high
-    ), meta
+    found = []
+    for role in ASSERTIONS[claim.asserts]:
+        rows = [_of_one(role, matrix, one) for matrix, one in zip(matrices, evidence, strict=True)]
+        meta = None
+        if not any(row.reason for row in rows):
+            values = np.array([[row.difference, row.standard_error] for row in rows], dtype=float)
+            meta = random_effects(values[:, 0], values[:, 1], min(row.seeds for row in rows))
+        low, high = (None if meta is None else meta.new_matrix) or (None, None)
+        effect = EffectOverMatrices(
+            role=role,
+            matrices=rows,
+            mean=None if meta is None else meta.interval,
+            between=None if meta is None else meta.between,
+            share=None if meta is None else meta.share,
+            new_low=low,
+            new_high=high,
+        )
+        found.append((effect, meta))
+    return found
 
 
 def _of_one(role: str, matrix: MatrixData, found: Evidence) -> MatrixEffect:
     identity = next((run.identity for run in matrix.runs if run.identity), {}) or {}
-    contrast = found.contrasts.get(role)
-    mean: CrossedMean | BestMean = NOTHING
-    why = f"no control {role} was run"
-    if contrast is not None:
-        mean, why = contrast.mean, contrast.reason or "no standard error"
-    error = finite(mean.stderr)
+    absent = Contrast(role, found.label, role, NOTHING, f"no control {role} was run")
+    contrast = found.contrasts.get(role, absent)
+    mean, error = contrast.mean, finite(contrast.mean.stderr)
     return MatrixEffect(
         source=str(matrix.output_dir),
         model=_name(identity.get("model")),
@@ -121,7 +108,7 @@ def _of_one(role: str, matrix: MatrixData, found: Evidence) -> MatrixEffect:
         difference=finite(mean.value),
         standard_error=error,
         seeds=mean.seeds,
-        reason=None if error else why,
+        reason=None if error else contrast.reason or "no standard error",
     )
 
 
@@ -132,32 +119,28 @@ def _name(part: object) -> str:
     return "not recorded" if part is None else str(part)
 
 
-def _record(found: _Found, word: str, p: float | None, family: int) -> ClaimOverMatrices:
-    claim, first = found.claim, found.effects[0]
-    count = len(first.matrices)
-    kind = "" if found.declared else "exploratory, "
-    head = f"{claim.name} over {count} matrices ({kind}{claim.asserts})"
-    said = word.replace("more than m", f"more than {claim.min_effect:g}")
-    absent = [row for effect in found.effects for row in effect.matrices if row.reason]
+def _record(
+    claim: Claim, declared: bool, effects: list[EffectOverMatrices], word: ClaimVerdict, p: float | None, family: int
+) -> ClaimOverMatrices:
+    first, kind = effects[0], "" if declared else "exploratory, "
+    text = f"{claim.name} over {len(first.matrices)} matrices ({kind}{claim.asserts}): "
+    absent = [row for effect in effects for row in effect.matrices if row.reason]
     if absent:
-        text = f"{head}: not judged: {absent[0].source} has no difference: {absent[0].reason}."
+        text += f"not judged: {absent[0].source} has no difference: {absent[0].reason}."
     elif first.mean is None or first.mean.low is None:
-        text = f"{head}: not judged, mean {_signed(first.mean)}: {first.mean.note if first.mean else 'nothing to combine'}."
+        text += f"not judged, mean {_signed(first.mean)}: {first.mean.note if first.mean else 'nothing to combine'}."
     else:
-        means = ", ".join(f"{_signed(e.mean)} ({_role(e.role, claim)})" for e in found.effects)
-        text = (
-            f"{head}: {said}: {claim.method} on {claim.metric} {means}; in another matrix "
-            f"{first.new_low:+.3g} to {first.new_high:+.3g}; SD between matrices {first.between:.3g}"
+        against = [claim.against if e.role == "baseline" else e.role for e in effects]
+        means = ", ".join(f"{_signed(e.mean)} (against {other})" for e, other in zip(effects, against, strict=True))
+        text += (
+            f"{word.replace('more than m', f'more than {claim.min_effect:g}')}: {claim.method} on {claim.metric} {means}; "
+            f"in another matrix {first.new_low:+.3g} to {first.new_high:+.3g}; SD between matrices {first.between:.3g}"
         )
         text += "." if p is None else f"; adjusted p = {p:.2g} over {family} claim{'' if family == 1 else 's'}."
     return ClaimOverMatrices(
-        name=claim.name, claim=asdict(claim), declared=found.declared, verdict=word, sentence=text,  # type: ignore[arg-type]
-        adjusted_p=p, family_size=family, effects=list(found.effects),
+        name=claim.name, claim=asdict(claim), declared=declared, verdict=word, sentence=text, adjusted_p=p,
+        family_size=family, effects=effects,
     )  # fmt: skip
-
-
-def _role(role: str, claim: Claim) -> str:
-    return f"against {claim.against}" if role == "baseline" else f"against {role}"
 
 
 def _signed(found: Estimate | None) -> str:

@@ -1,7 +1,5 @@
 """A finished matrix as a pilot: how far seeds and prompts spread, what runs took, and the cheapest design for an effect."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -45,12 +43,9 @@ def pilot_squares(
     methods = list(dict.fromkeys(a.method for a in all_arms))
     if baseline not in methods and baseline not in [a.label for a in all_arms]:
         raise PilotError(f"it has no method {baseline!r}; known: {', '.join(methods) or 'none'}")
-    tested = list(dict.fromkeys(a.method for a in all_arms if not a.is_control and a.method != baseline))
-    found: dict[str, MeanSquares] = {}
-    for method in tested:
-        mean = gather(matrix, Claim("pilot", method, baseline, name)).contrasts["baseline"].mean
-        if mean.squares is not None and not math.isnan(mean.stderr):
-            found[method] = mean.squares
+    tested = dict.fromkeys(a.method for a in all_arms if not a.is_control and a.method != baseline)
+    means = {m: gather(matrix, Claim("pilot", m, baseline, name)).contrasts["baseline"].mean for m in tested}
+    found = {m: one.squares for m, one in means.items() if one.squares is not None and not math.isnan(one.stderr)}
     if not found:
         raise PilotError(
             f"no method shares two finished seeds and two prompts of {name} with {baseline!r} and differs from it anywhere"
@@ -119,24 +114,21 @@ def stops(matrix: MatrixData, metric: str, against: str | None = None) -> list[S
     }
     steps = sorted(set.intersection(*(set(found) for found in taken.values())))
     total = max(int((run.status or {}).get("total_steps") or 0) for run in done)
+    stated = (matrix.config.get("evaluation") or {}).get("benchmarks") or []
+    samples = next((int(one.get("samples") or 1) for one in stated if one.get("name") == benchmark), 1)
     found = []
     for step in (*steps, None):
         at = tuple(run if step is None else replace(run, scores=taken[run.run_id][step].scores) for run in done)
         _, squares = pilot_squares(replace(matrix, runs=at), metric, against)
         tables = [run.scores[benchmark] for run in at]
         known = (item.extra.get("sample_variance") or {} for table in tables for item in table.items)
-        spreads = [found[name] for found in known if name in found]
-        prompts, samples = len(tables[0].items), _samples(matrix, benchmark)
+        spreads = [one[name] for one in known if name in one]
+        prompts = len(tables[0].items)
         train = median(seconds["train"]) * (1.0 if step is None or not total else step / total)
         each = median(seconds["evaluate"]) / (prompts * samples)
         cautious = components(list(squares.values()))[1]
         found.append(Stop(step, cautious, prompts, samples, mean(spreads) if spreads else None, train, each))
     return found
-
-
-def _samples(matrix: MatrixData, benchmark: str) -> int:
-    stated = (matrix.config.get("evaluation") or {}).get("benchmarks") or []
-    return next((int(one.get("samples") or 1) for one in stated if one.get("name") == benchmark), 1)
 
 
 def cheapest(pilot: Sequence[Stop], effect: float, arms_count: int, claims: int = 1) -> Design | None:

@@ -5,8 +5,6 @@ A plan is a flat mapping of texts. Its keys say what a difference reaches: `meth
 anything else reaches every result. Claims, seeds and looks are frozen beside it (`reports.verdict.claims`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A judged claim in words and as a record: one sentence with its intervals, the n it rests on, and what would settle it."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from math import isnan
 
@@ -23,7 +21,7 @@ def to_settle(contrast: Contrast, min_effect: float) -> Needed | None:
     the method each is asked for at its share of alpha.
     """
     mean = contrast.mean
-    alpha = ALPHA / (len(mean.pairs) if isinstance(mean, BestMean) else 1)
+    alpha = ALPHA / (mean.settings[0] if isinstance(mean, BestMean) else 1)
     effect = min_effect or abs(mean.value)
     if mean.squares is None or isnan(mean.stderr) or effect == 0:
         return None
@@ -35,11 +33,6 @@ def to_settle(contrast: Contrast, min_effect: float) -> Needed | None:
     return Needed(against=contrast.second, seeds=seeds, prompts=prompts)
 
 
-def _least(judged: Judged) -> Contrast:
-    """The comparison on which the verdict fell: the one with the smallest p."""
-    return min(judged.needed, key=lambda c: float(alone(c, judged.claim.min_effect).p[judged.verdict]))
-
-
 def _weakest(judged: Judged) -> Contrast | None:
     """The needed comparison that stands in the way: the one with the largest p, which is 1 where it could not be tested."""
     return max(judged.needed, key=lambda c: float(alone(c, 0.0).p["better"]), default=None)
@@ -49,7 +42,7 @@ def _counted(number: int | None, what: str) -> str:
     return f"no number of {what}s" if number is None else f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def interval_text(mean: CrossedMean | BestMean) -> str:
+def interval_text(mean: CrossedMean) -> str:
     """The difference with its 95 % interval, or why it has none."""
     interval = mean.interval()
     if interval.value is None or interval.low is None or interval.high is None:
@@ -59,12 +52,12 @@ def interval_text(mean: CrossedMean | BestMean) -> str:
 
 def borrowed_text(contrast: Contrast) -> str | None:
     """How much of the spread over seeds other arms lent to a comparison, and the answer without; None where nothing was."""
-    mean = contrast.mean.pair if isinstance(contrast.mean, BestMean) else contrast.mean
+    mean = contrast.mean
     if mean.alone is None:
         return None
     return (
         f"{contrast.first} against {contrast.second}: the other arms lent {mean.borrowed:.1f} degrees of freedom to the "
-        f"{mean.seeds - 1} of its own spread over seeds; without them {interval_text(mean.alone)}"
+        f"{mean.alone.seeds - 1} of its own spread over seeds; without them {interval_text(mean.alone)}"
     )
 
 
@@ -77,7 +70,7 @@ def _shown(contrast: Contrast) -> str:
         span = f"95 % interval {interval.low:+.3f} to {interval.high:+.3f}"
     design = f"{_counted(mean.seeds, 'seed')} x {_counted(mean.prompts, 'prompt')}"
     if contrast.role == "baseline" and isinstance(mean, BestMean):
-        design += f", best of {len(mean.pairs)} against best of {len(mean.pairs[0])} settings"
+        design += ", best of {} against best of {} settings".format(*mean.settings)
     return f"{interval.value:+.3f} against {contrast.second} ({span}) over {design}"
 
 
@@ -114,32 +107,29 @@ def sentence(judged: Judged) -> str:
     lacking = [r for r in ASSERTIONS[claim.asserts] if r not in evidence.contrasts]
     if lacking:
         shown.append(f"no control {' or '.join(lacking)} of {evidence.label}")
-    where = f"{claim.metric} at matched KL" if claim.at == "matched_kl" else claim.metric
-    where += f" over {claim.window[0]:g} to {claim.window[1]:g} nats" if claim.window else ""
     word = judged.verdict.replace("more than m", f"more than {claim.min_effect:g}")
-    text = f"{claim.name} ({kind}{claim.asserts}): {word}: {evidence.label} on {where} {', '.join(shown)}"
+    text = f"{claim.name} ({kind}{claim.asserts}): {word}: {evidence.label} on {claim.place} {', '.join(shown)}"
     p = judged.p["better" if judged.verdict == "undecided" else judged.verdict]
     if p is not None:
         text += f"; {judged.correction} p = {p:.2g} over {_counted(judged.family, 'claim')}"
-    if judged.verdict == "equivalent":
-        text += f", within {claim.min_effect:g} of {_least(judged).second} either way"
-    elif judged.verdict == "worse":
-        text += f", it is worse than {_least(judged).second}"
+    if judged.verdict in ("equivalent", "worse"):  # the comparison on which it fell is the one with the smallest p
+        least = min(judged.needed, key=lambda c: float(alone(c, claim.min_effect).p[judged.verdict])).second
+        within = f"within {claim.min_effect:g} of {least} either way"
+        text += f", {within if judged.verdict == 'equivalent' else f'it is worse than {least}'}"
     elif judged.verdict == "undecided":
         text += _open(judged)
-    blind = [] if judged.nulls_count else ["the matrix failed its own controls, so its null results say nothing"]
+    worst = [f"{interval_text(c.bounds[0])} against {c.second}" for c in judged.needed if c.bounds is not None]
     held, order = judged.attribution, list(ASSERTIONS)
     # What the gain is put down to is said where that does not go beyond the verdict.
     told = held is None or judged.verdict in HELPS or order.index(held) < order.index(claim.asserts)
-    explained = [attribution_text(judged)] if told else []
-    return "; ".join([text, *blind, *_failures(judged), *explained]) + "."
-
-
-def _failures(judged: Judged) -> list[str]:
-    """Runs that failed, diverged or collapsed, and the comparisons with the failed ones at the worst score."""
-    worst = [f"{interval_text(c.bounds[0])} against {c.second}" for c in judged.needed if c.bounds is not None]
-    said = f"with failed runs at the worst score {', '.join(worst)}; the weaker verdict stands"
-    return [*judged.evidence.failures, *([said] if worst else [])]
+    parts = [
+        text,
+        "" if judged.nulls_count else "the matrix failed its own controls, so its null results say nothing",
+        *evidence.failures,
+        f"with failed runs at the worst score {', '.join(worst)}; the weaker verdict stands" if worst else "",
+        attribution_text(judged) if told else "",
+    ]
+    return "; ".join(filter(None, parts)) + "."
 
 
 def _open(judged: Judged) -> str:
@@ -161,15 +151,14 @@ def _open(judged: Judged) -> str:
 def judged_claim(judged: Judged) -> JudgedClaim:
     """The record of the claim: its verdict and sentence, every comparison, and a `reason` for what is null."""
     claim, contrasts, weakest = judged.claim, judged.evidence.contrasts, _weakest(judged)
-    reasons = [f"{c.second}: {c.reason}" for c in contrasts.values() if c.reason]
     short = [c.second for c in contrasts.values() if 0 < c.mean.seeds < LEAST_SEEDS]
     lacking = [r for r in ASSERTIONS["perplexity"] if r not in contrasts]
-    if short:
-        reasons.append(f"fewer than {LEAST_SEEDS} paired seeds with {', '.join(short)}")
-    if lacking:
-        reasons.append(f"not run: {', '.join(lacking)}")
-    if claim.min_effect == 0:
-        reasons.append("min_effect is 0, so nothing can be better by more than it, or lie within it")
+    reasons = [
+        *(f"{c.second}: {c.reason}" for c in contrasts.values() if c.reason),
+        f"fewer than {LEAST_SEEDS} paired seeds with {', '.join(short)}" if short else "",
+        f"not run: {', '.join(lacking)}" if lacking else "",
+        "" if claim.min_effect else "min_effect is 0, so nothing can be better by more than it, or lie within it",
+    ]
     settle = None if weakest is None else to_settle(weakest, claim.min_effect)
     return JudgedClaim(
         name=claim.name,
@@ -185,25 +174,23 @@ def judged_claim(judged: Judged) -> JudgedClaim:
             **{word: judged.p[word] for word in ("better", "equivalent", "worse")},
             method=judged.correction,
             family_size=judged.family,
-            reason="; ".join(reasons) or None,
+            reason="; ".join(filter(None, reasons)) or None,
         ),
         ladder=Ladder(**judged.ladder),
-        comparisons=[_comparison(c) for c in contrasts.values()],
+        comparisons=[
+            ClaimComparison(
+                role=c.role,
+                label=c.first,
+                against=c.second,
+                difference=c.mean.interval(),
+                degrees_of_freedom=finite(c.mean.degrees),
+                borrowed=c.mean.borrowed,
+                alone=None if c.mean.alone is None else c.mean.alone.interval(),
+                failed_at_worst=None if c.bounds is None else c.bounds[0].interval(),
+            )
+            for c in contrasts.values()
+        ],
         needed=settle or Needed(against=weakest.second if weakest else None, seeds=None, prompts=None),
         notes=[*judged.evidence.notes, *(text for c in judged.needed if (text := borrowed_text(c)) is not None)],
         failures=list(judged.evidence.failures),
-    )
-
-
-def _comparison(contrast: Contrast) -> ClaimComparison:
-    mean = contrast.mean.pair if isinstance(contrast.mean, BestMean) else contrast.mean
-    return ClaimComparison(
-        role=contrast.role,
-        label=contrast.first,
-        against=contrast.second,
-        difference=contrast.mean.interval(),
-        degrees_of_freedom=finite(contrast.mean.degrees),
-        borrowed=mean.borrowed,
-        alone=None if mean.alone is None else mean.alone.interval(),
-        failed_at_worst=None if contrast.bounds is None else contrast.bounds[0].interval(),
     )

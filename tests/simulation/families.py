@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.statistics.crossed import CrossedMean, Prior, crossed_mean
 from reports.statistics.design import Spread
-from reports.statistics.family import WORDS, Asserted, Claimed, compare_arms, judge_family, with_failures
+from reports.statistics.family import WORDS, Asserted, Claimed, Weaker, compare_arms, failure_bounds, judge_family
 from reports.statistics.intervals import group_columns
-from reports.statistics.multiplicity import ALPHA, Look, holm_arrays
+from reports.statistics.multiplicity import ALPHA, Look, holm
 
 Floats = NDArray[np.float64]
 EFFECT = 0.06
@@ -30,6 +31,21 @@ GAIN, VARIATION, PERPLEXITY, RIVAL = FAMILY = (
 )
 CHUNK = 250
 _HELPS = [list(WORDS).index(word) for word in ("better by more than m", "better")]
+
+
+def with_failures(
+    first: Floats, second: Floats, worst: float, best: float, lent: Prior | None = None
+) -> CrossedMean | Weaker:
+    """The comparison of two arms, scores of shape (seeds, prompts) with a row of NaN for every run that failed.
+
+    As observed on the seeds that both finished (`lent`: see crossed_mean), and where any failed also with the failures at
+    the worst score for the claim and at the best one: a failed run of the first arm at `worst` and one of the second at
+    `best`, and the reverse.
+    """
+    difference = first - second
+    observed = crossed_mean(difference[np.isfinite(difference).all(axis=1)], lent)
+    bounds = failure_bounds(first, second, worst, best)
+    return observed if bounds is None else Weaker(observed, *bounds)
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
@@ -106,7 +122,7 @@ def _clusters(prompts: int) -> NDArray[np.int64]:
 def before(claims: list[Claimed]) -> NDArray[np.int64]:
     """What commit 5451eb5 said: every claim a test of its own, Holm over all of them; shape (matrices, claims)."""
     p = [np.maximum.reduce([np.minimum(1.0, 2 * np.asarray(n.p_above())) for n in c.needs if n]) for c in claims]
-    helps = np.stack(holm_arrays(p), axis=-1) <= ALPHA
+    helps = np.stack(holm(p), axis=-1) <= ALPHA
     return np.where(helps, _HELPS[1], list(WORDS).index("undecided"))
 
 

@@ -21,7 +21,7 @@ from reports.statistics.association import within_runs
 from reports.statistics.crossed import hierarchical_difference
 from reports.statistics.family import HELPS
 from reports.statistics.moderated import prior
-from reports.statistics.multiplicity import corrected, holm
+from reports.statistics.multiplicity import corrected
 from reports.verdict.claims import ASSERTIONS, Claim
 from reports.verdict.inference import verdict
 from reports.verdict.judged import judge
@@ -68,7 +68,7 @@ def report_says(scores: Mapping[str, Any]) -> dict[str, str]:
         )
         for m in ("method", "rival")
     }  # fmt: skip
-    adjusted = corrected([c.crossed_test for c in found.values()], holm, "Holm")
+    adjusted = corrected([c.crossed_test for c in found.values()], "Holm")
     return {name: verdict(comparison, True, p) for (name, comparison), p in zip(found.items(), adjusted, strict=True)}
 
 

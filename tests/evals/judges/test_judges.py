@@ -18,7 +18,7 @@ from evals.judges.registry import build
 from evals.judges.templates import FOLDER, load_template
 from evals.judges.verifiable import VerifiableJudge
 from evals.judges.worker import unanswered
-from reports.compare.winrates import judge_summary, read_comparisons
+from reports.compare.winrates import comparison_table, judge_summary, read_comparisons
 
 PROMPT = Question("Say something.")
 
@@ -299,7 +299,7 @@ def test_policies_are_compared_and_summarised(tmp_path: Path) -> None:
     rows = compare_policies("gold", judging, "constraints", CONSTRAINED, answers, pairs)
     assert judging.tally.asked == 12  # each of two different answers to six prompts is scored once, whoever gave it
     path = write_comparisons(tmp_path, "constraints", rows, {"gold": judging})
-    judge = judge_summary(read_comparisons(path), "reference")
+    judge = judge_summary(comparison_table(read_comparisons(path)), "reference")
     assert {arm.label: arm.win_rate.value for arm in judge.against_reference} == {"good": 0.75, "bad": 0.25}
     assert judge.bradley_terry is not None and judge.bradley_terry.ranking == ["good", "reference", "bad"]
     account = json.loads(path.with_suffix(".json").read_text())

@@ -1,7 +1,5 @@
 """The length-controlled win rate as a metric of every run, and win rates of methods with seeds as units, on a matrix on disk."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -78,12 +76,12 @@ def test_every_run_has_the_metric_and_methods_have_intervals_over_seeds(judged: 
 
 
 def test_the_mean_is_the_fitted_rate(judged: Any) -> None:
-    from reports.compare.winrates import difficulty_of
+    from reports.compare.winrates import comparison_table, difficulty_of
 
     root, ids, rows = judged
     scores = with_length_control(load_matrix(root, ids)).runs[0].scores["b@j"]
     own = sorted((r for r in rows if r["first"] == ids[0]), key=lambda r: r["prompt_id"])
-    gamma = difficulty_of(rows, "reference")
+    gamma = difficulty_of(comparison_table(rows), "reference")
     assert gamma is not None
     fit = length_controlled(
         [r["preference"] for r in own], [r["length_first"] for r in own], [300.0] * len(own),

@@ -1,7 +1,5 @@
 """Best settings, expected best, tie groups, frontiers at matched KL, and effects by prompt perplexity."""
 
-from __future__ import annotations
-
 import json
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +16,7 @@ from reports.panels.base import looks, style
 from reports.runs.arms import Arm, arms
 from reports.runs.records import MatrixData, load_matrix
 from reports.schema import Summary
-from reports.statistics.best_settings import BestMean, expected_best, tuned
+from reports.statistics.best_settings import BestMean, best_mean, expected_best, tuned
 from reports.statistics.crossed import crossed_mean, interaction, slope_influence
 from reports.statistics.frontier import Frontier, matched, weights_at
 from reports.summary import build_summary
@@ -60,7 +58,7 @@ def test_cross_fitting_takes_the_luck_out_of_the_choice() -> None:
 
 
 def best(first: np.ndarray, second: np.ndarray) -> BestMean:
-    return BestMean(tuple(tuple(crossed_mean(one - other) for other in second) for one in first))
+    return best_mean([[crossed_mean(one - other) for other in second] for one in first])
 
 
 def test_best_against_best_covers_and_keeps_its_size() -> None:
@@ -280,12 +278,12 @@ def test_a_window_is_judged_and_the_better_estimate_of_kl_is_never_mixed(tmp_pat
         if number:  # one policy is left without
             path.write_text(json.dumps(content))
     ids = [run.run_id for run in matrix.runs]
-    assert Points(load_matrix(tmp_path, ids)).kl("constraints") == Cost("kl", "kl", "kl_k3")
+    assert Points(load_matrix(tmp_path, ids)).kl("constraints") == Cost("KL", "kl", "kl_k3")
     first = sorted(tmp_path.glob("runs/**/kl.json"))[0]
     content = json.loads(first.read_text())
     content["metrics"]["kl_exact"] = content["metrics"]["kl_k3"]
     first.write_text(json.dumps(content))
-    assert Points(load_matrix(tmp_path, ids)).kl("constraints") == Cost("kl", "kl", "kl_exact")
+    assert Points(load_matrix(tmp_path, ids)).kl("constraints") == Cost("KL", "kl", "kl_exact")
 
 
 def test_too_few_points_claim_nothing(tmp_path: Path) -> None:

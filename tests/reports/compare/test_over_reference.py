@@ -1,7 +1,5 @@
 """Every method over the reference, and what the report says of the engine."""
 
-from __future__ import annotations
-
 import csv
 import html
 import json
@@ -23,7 +21,6 @@ from reports.panels.all import all_panels
 from reports.panels.base import looks, style
 from reports.runs.records import load_matrix
 from reports.schema import Summary
-from reports.summary import build_summary
 from tests.reports import example
 from tests.reports.builder import FIXED, FOODPO, HOSTILE, METHODS, write_matrix
 from tests.reports.chromium import CHROMIUM, browser
@@ -130,13 +127,28 @@ def test_the_first_screen_says_the_same_everywhere(report: tuple[Path, list[str]
     assert (root / "figures" / "result.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_without_a_reference_or_with_one_run_it_says_so(tmp_path: Path) -> None:
+def measured(root: Path, ids: list[str], engines: dict[str, str]) -> Any:
+    """What the summary says of engines, where the scores of each method name this one."""
+    for name in ids:
+        for path in (root / "runs" / name / "scores").glob("*.json"):
+            scores = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps(scores | {"engine": engines[name.split("-")[0]]}), encoding="utf-8")
+    return engine_summary(load_matrix(root, ids)).measured_by.plain()
+
+
+def test_without_a_reference_on_two_engines_and_with_one_run_it_says_so(tmp_path: Path) -> None:
     ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,), reference=False)
-    summary = build_summary(load_matrix(tmp_path, ids)).plain()
-    assert summary["over_reference"] == []
-    assert len(summary["verdict"]["answer"]) == 1
+    one = dict.fromkeys(("fixed", "foodpo"), "vllm 1 (float32)")
+    assert measured(tmp_path, ids, one) == {"engines": {one["fixed"]: sorted(ids)}, "sentence": None}
+    found = measured(tmp_path, ids, one | {"foodpo": "vllm 1 (bfloat16)"})
+    assert found["engines"] == {"vllm 1 (bfloat16)": [ids[1]], "vllm 1 (float32)": [ids[0]]}
+    assert "measured by 2 different engines (vllm 1 (bfloat16) 1 of them; vllm 1 (float32)" in found["sentence"]
     write_report(tmp_path, ids)
-    assert "Not shown: the reference or every trained policy lacks a score" in (tmp_path / "report.md").read_text()
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["over_reference"] == [] and len(summary["verdict"]["answer"]) == 1
+    markdown, page = ((tmp_path / f"report.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
+    assert "Not shown: the reference or every trained policy lacks a score" in markdown
+    assert all("measured by 2 different engines" in re.sub("<[^>]+>", "", text) for text in (markdown, page))
     alone = write_run_files(tmp_path / "runs" / ids[0])
     assert (alone.over_reference, alone.verdict.answer) == ([], ["One run, compared with nothing."])
 
@@ -227,31 +239,3 @@ def test_the_shipped_example_has_its_summary(
     kept = {p.name for p in (tmp_path / "example").iterdir()}
     assert kept == {"report.html", "report.md", "explain.html", "summary.json", "figures", "tables"}
     assert "inference" in json.loads((tmp_path / "example" / "summary.json").read_text())
-
-
-# What the report says of the engines that measured the policies.
-
-
-def measured(root: Path, engines: dict[str, str]) -> list[str]:
-    ids = write_matrix(root, [FIXED, FOODPO], seeds=(0,))
-    for name in ids:
-        for path in (root / "runs" / name / "scores").glob("*.json"):
-            scores = json.loads(path.read_text(encoding="utf-8"))
-            path.write_text(json.dumps(scores | {"engine": engines[name.split("-")[0]]}), encoding="utf-8")
-    return ids
-
-
-def test_policies_measured_by_different_engines_are_named(tmp_path: Path) -> None:
-    ids = measured(tmp_path, {"fixed": "vllm 1 (float32)", "foodpo": "vllm 1 (bfloat16)"})
-    found = engine_summary(load_matrix(tmp_path, ids)).measured_by
-    assert found.engines == {"vllm 1 (bfloat16)": [ids[1]], "vllm 1 (float32)": [ids[0]]}
-    assert "measured by 2 different engines (vllm 1 (bfloat16) 1 of them; vllm 1 (float32)" in found.sentence
-    write_report(tmp_path, ids)
-    for name in ("report.md", "report.html"):
-        assert "measured by 2 different engines" in re.sub("<[^>]+>", "", (tmp_path / name).read_text(encoding="utf-8"))
-
-
-def test_one_engine_needs_no_sentence(tmp_path: Path) -> None:
-    ids = measured(tmp_path, {"fixed": "vllm 1 (float32)", "foodpo": "vllm 1 (float32)"})
-    found = engine_summary(load_matrix(tmp_path, ids)).measured_by
-    assert found.plain() == {"engines": {"vllm 1 (float32)": sorted(ids)}, "sentence": None}

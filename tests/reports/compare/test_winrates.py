@@ -1,7 +1,5 @@
 """Win rates, Bradley-Terry, length control and agreement: known values, oracles, and coverage by simulation."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,14 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from reports.compare.winrates import ComparisonError, judge_agreement, judge_summary, read_comparisons
+from reports.compare.winrates import (
+    ComparisonError,
+    comparison_table,
+    judge_agreement,
+    judge_summary,
+    read_comparisons,
+    verdicts_of,
+)
 from reports.statistics.intervals import wilson
 from reports.statistics.preferences import bradley_terry, difficulties, length_controlled, length_term
 from reports.statistics.winrate import classification, cohen_kappa, confusion, position_effect, win_rate
@@ -93,10 +98,8 @@ def test_kappa_is_statsmodels(pairs: list[tuple[int, int]]) -> None:
 
 def test_classification_by_hand_and_a_class_never_predicted() -> None:
     result = classification(["a", "a", "b", "c"], ["a", "b", "b", "b"])
-    assert result.accuracy == 0.5
-    assert result.precision == pytest.approx((1 + 1 / 3 + 0) / 3)
-    assert result.recall == pytest.approx((0.5 + 1 + 0) / 3)
-    assert result.f1 == pytest.approx((2 / 3 + 0.5 + 0) / 3)
+    precision, recall, f1 = (1 + 1 / 3 + 0) / 3, (0.5 + 1 + 0) / 3, (2 / 3 + 0.5 + 0) / 3
+    assert result == pytest.approx({"accuracy": 0.5, "precision": precision, "recall": recall, "f1": f1})
 
 
 def simulate(strengths: list[float], prompts: int, seed: int) -> tuple[list[str], list[str], list[float], list[int]]:
@@ -181,11 +184,11 @@ def test_without_penalty_the_fit_is_statsmodels() -> None:
 
 def test_length_control_interval_covers_when_weights_are_refitted() -> None:
     hits = 0
-    for seed in range(60):
+    for seed in range(40):
         rate = length_controlled(*biased_data(300, seed), np.zeros(300))
         assert rate.low is not None and rate.high is not None
         hits += rate.low <= 0.5 <= rate.high
-    assert hits >= 50
+    assert hits >= 34  # three standard errors below 38
 
 
 def test_equal_lengths_leave_the_plain_win_rate() -> None:
@@ -232,7 +235,7 @@ def rows(judge: str, flip: bool = False) -> list[dict[str, Any]]:
 
 
 def test_summary_orients_every_pair_and_counts_failures() -> None:
-    judge = judge_summary(rows("llm"), "r")
+    judge = judge_summary(comparison_table(rows("llm")), "r")
     b, c = judge.against_reference
     assert (b.label, c.label) == ("b", "c") and b.win_rate.value > 0.5 > c.win_rate.value
     assert judge.failed == {"no verdict in the reply": 2}
@@ -242,32 +245,33 @@ def test_summary_orients_every_pair_and_counts_failures() -> None:
 
 
 def test_summary_does_not_depend_on_who_was_named_first() -> None:
-    one, two = (judge_summary(rows("llm", flip), "r") for flip in (False, True))
+    one, two = (judge_summary(comparison_table(rows("llm", flip)), "r") for flip in (False, True))
     assert one.against_reference == two.against_reference
     assert one.position.consistency == two.position.consistency
 
 
 def test_agreement_of_two_judges() -> None:
-    same = judge_agreement("x", "y", rows("x"), rows("y", flip=True))
+    mine, other = (verdicts_of(comparison_table(said), "sample") for said in (rows("x"), rows("y", flip=True)))
+    same = judge_agreement("x", "y", mine, other)
     assert same.judges == ["x", "y"] and same.n == 118
     assert same.same_verdict.value == 1 and same.kappa.value == 1
     decided = [row for row in rows("z") if row["preference"] in (0.0, 1.0)]
     contrary = [{**row, "judge": "z", "preference": 1 - row["preference"]} for row in decided]
-    opposed = judge_agreement("x", "z", rows("x"), contrary)
+    opposed = judge_agreement("x", "z", mine, verdicts_of(comparison_table(contrary), "sample"))
     assert opposed.n == len(contrary) and opposed.same_verdict.value == 0
     assert opposed.kappa.value < 0
 
 
 def test_a_judge_of_single_answers_has_no_position_effect() -> None:
     plain = [{**row, "forward": None, "backward": None} for row in rows("rm")]
-    assert judge_summary(plain, "r").position is None
+    assert judge_summary(comparison_table(plain), "r").position is None
 
 
 def test_a_judge_that_always_fails_is_reported_not_guessed() -> None:
     failed = [
         {**row, "preference": None, "forward": None, "backward": None, "reason": "timeout"} for row in rows("llm")
     ]
-    judge = judge_summary(failed, "r")
+    judge = judge_summary(comparison_table(failed), "r")
     assert judge.against_reference[0].win_rate.value is None
     assert judge.against_reference[0].length_controlled.reason
     assert judge.bradley_terry.ranking is None and judge.bradley_terry.reason
@@ -286,11 +290,11 @@ def test_reading_names_file_and_line(tmp_path: Path) -> None:
 
 
 def test_length_control_in_the_summary_needs_four_policies() -> None:
-    few = judge_summary(rows("llm"), "r").against_reference[0].length_controlled
+    few = judge_summary(comparison_table(rows("llm")), "r").against_reference[0].length_controlled
     assert few.value is None and "at least 4 policies" in few.reason
-    known = judge_summary(rows("llm"), "r", {f"q{k}": 0.0 for k in range(40)}).against_reference[0]
+    known = judge_summary(comparison_table(rows("llm")), "r", {f"q{k}": 0.0 for k in range(40)}).against_reference[0]
     assert 0.5 < known.length_controlled.value < 1
     more = [row for row in rows("llm") if row["second"] == "r"]
     many = [{**row, "first": name} for name in "bdefg" for row in more]
-    against = [arm.length_controlled for arm in judge_summary(many, "r").against_reference]
+    against = [arm.length_controlled for arm in judge_summary(comparison_table(many), "r").against_reference]
     assert len(against) == 5 and all(0.5 < entry.value < 1 and entry.n == 39 for entry in against)

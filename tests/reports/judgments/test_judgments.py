@@ -1,7 +1,5 @@
 """Tables of others: judgments, ten made-up verdicts a format against figures worked out by hand, and tables of scores."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path
@@ -12,7 +10,7 @@ import pytest
 import statsmodels.api as sm
 
 from reports.foreign.compare_scores import score_tables
-from reports.judgments.analysis import judgments_summary, rates
+from reports.judgments.analysis import judgments_summary, rates, table_of
 from reports.judgments.formats import read_judgments
 from reports.judgments.judgment import style_of
 from reports.runs.records import ReportError
@@ -221,7 +219,7 @@ def test_alpaca_eval_2_to_its_printed_digits(shared_data: Path) -> None:
     name, found = read_judgments([folder / "weighted_annotations_compact.csv.gz"])
     with (folder / "leaderboard.csv").open(encoding="utf-8") as file:
         published = {row[""]: row for row in csv.DictReader(file)}
-    ours = {one.model: one.win_rate for one in rates(found, "baseline") if one.model in published}
+    ours = {one.model: one.win_rate for one in rates(table_of(found), "baseline") if one.model in published}
     assert name == "AlpacaEval" and len(ours) == 57
     for model, rate in ours.items():
         row = published[model]

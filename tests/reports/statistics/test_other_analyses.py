@@ -1,7 +1,5 @@
 """Trimmed, ranked, flipped, clustered, meta-analysed: against scipy, statsmodels and hand-made values."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import stats

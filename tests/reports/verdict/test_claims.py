@@ -1,7 +1,5 @@
 """Claims: frozen before training, judged with their controls, never stronger than the design."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -16,7 +14,7 @@ import pytest
 from reports.runs.records import Item, MatrixData, ReportError, RunData, Scores
 from reports.schema.summary import _in_words_of_now
 from reports.statistics.multiplicity import holm
-from reports.verdict.claims import Claim, ClaimError, freeze, frozen_seeds, parse_claims, thaw, verify
+from reports.verdict.claims import Claim, ClaimError, freeze, parse_claims, thaw, undeclared, verify
 from reports.verdict.evidence import gather
 from reports.verdict.judged import Judged, judge, judge_matrix
 from reports.verdict.sentences import judged_claim, sentence, to_settle
@@ -94,7 +92,7 @@ def test_every_later_change_is_named() -> None:
 
 def test_seeds_and_looks_are_frozen_and_version_1_is_read() -> None:
     frozen = freeze([CLAIM], [0, 1, 2], [6, 10])
-    assert thaw(frozen)[0] == [CLAIM] and frozen_seeds(frozen).looks == (6, 10)
+    assert thaw(frozen)[0] == [CLAIM] and undeclared(frozen, range(6)) is None
     assert freeze([CLAIM], [0, 1, 2], [6, 11])["sha256"] != frozen["sha256"]
     with pytest.raises(ClaimError, match="changed after freezing"):
         thaw(frozen | {"looks": [6, 8, 10]})
@@ -102,7 +100,7 @@ def test_seeds_and_looks_are_frozen_and_version_1_is_read() -> None:
     text = json.dumps(rows, sort_keys=True, separators=(",", ":"))
     old = {"schema_version": 1, "frozen": frozen["frozen"], "claims": rows}
     old["sha256"] = hashlib.sha256(text.encode()).hexdigest()
-    assert thaw(old)[0] == [CLAIM] and frozen_seeds(old).undeclared([7]) is None
+    assert thaw(old)[0] == [CLAIM] and undeclared(old, [7]) is None
 
 
 def test_a_tampered_file_is_refused() -> None:
