@@ -4,8 +4,6 @@ The loss is -log sigmoid(beta * delta), so it contains beta. The null shuffles b
 recomputes the loss from the recorded delta.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The files of a matrix from runs that other tools made: metrics, curves, summary and report, with what is missing said."""
 
-from __future__ import annotations
-
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -96,9 +94,14 @@ def _foreign(matrix: MatrixData, placed: Sequence[Placed], pairing: list[str], b
 
 def _explained(summary: Summary, placed: Sequence[Placed]) -> Summary:
     """The summary in words that a comparison without seeds, of runs that nobody planned, can stand behind."""
-    said, checks = summary.verdict.answer, summary.checklist
+    said, checks, count = summary.verdict.answer, summary.checklist, len(summary.runs)
     if not any(row.difference.value is not None for row in summary.inference.rows):
-        said = [_without_comparison(summary)]
+        lacks = "No scores were found, so the report does not compare policies."
+        if summary.foreign and summary.foreign.unpaired:
+            lacks = "No documents could be paired; the unpaired intervals below are all that can be said."
+        elif summary.metrics:
+            lacks = "The scores have nothing to be compared with."
+        said = [f"{'One run was' if count == 1 else f'{count} runs were'} read. {lacks}"]
     elif any(c.seeds == [None] for metric in summary.metrics for c in metric.comparisons):
         said = [
             "Single checkpoints are compared, on the documents that both answered: without several seeds of each method "
@@ -109,16 +112,6 @@ def _explained(summary: Summary, placed: Sequence[Placed]) -> Summary:
         checks = [check.model_copy(update=missing.get(check.name, {})) for check in checks]
     verdict = summary.verdict.model_copy(update={"answer": said})
     return summary.model_copy(update={"checklist": checks, "verdict": verdict})
-
-
-def _without_comparison(summary: Summary) -> str:
-    count = len(summary.runs)
-    runs = "One run was" if count == 1 else f"{count} runs were"
-    if summary.foreign and summary.foreign.unpaired:
-        return f"{runs} read. No documents could be paired; the unpaired intervals below are all that can be said."
-    if summary.metrics:
-        return f"{runs} read. The scores have nothing to be compared with."
-    return f"{runs} read. No scores were found, so the report does not compare policies."
 
 
 def _source(placed: Placed, run: RunData, label: str) -> ForeignSource:
@@ -181,15 +174,12 @@ def _unpaired(
     for (benchmark, metric), found in levels.items():
         against = next((level for level in found if level.label == baseline), None)
         for level in found:
-            paired = against is None or level is against or level.ids & against.ids
-            if level.ids and paired:
-                continue
+            if level.ids and (against is None or level is against or level.ids & against.ids):
+                continue  # it is paired
+            other = against if level.label != baseline else None
             reason = "no document in common with the baseline" if level.ids else "samples were not kept"
-            difference = None
-            if against is not None and level.label != baseline:
-                pairs = ((level.value, against.value), (level.stderr, against.stderr), (level.n, against.n))
-                difference = welch(*pairs)
-                reason = "the baseline's samples were not kept" if level.ids and not against.ids else reason
+            if level.ids and other and not other.ids:
+                reason = "the baseline's samples were not kept"
             rows.append(
                 UnpairedScore(
                     benchmark=benchmark,
@@ -198,8 +188,9 @@ def _unpaired(
                     value=level.value,
                     stderr=level.stderr,
                     n=level.n,
-                    against=shown[against.run_id] if against and difference else None,
-                    difference=difference,
+                    against=shown[other.run_id] if other else None,
+                    difference=other
+                    and welch((level.value, other.value), (level.stderr, other.stderr), (level.n, other.n)),
                     reason=reason,
                 )
             )

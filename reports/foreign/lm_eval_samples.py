@@ -1,7 +1,5 @@
 """lm-eval's documents: one JSON object a line, or (0.4.0 to 0.4.2) one array; the filter of each, and its scores."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path

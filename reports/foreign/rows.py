@@ -1,7 +1,5 @@
 """Tables of others, row by row: CSV (also compressed by gzip), JSONL, or a JSON list. Errors name file, row and key."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

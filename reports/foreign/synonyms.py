@@ -4,8 +4,6 @@ The first name of a row that a run logs is taken, for the whole run; names are m
 `train/` (Weights & Biases, TensorBoard) does not count. A column that already has this project's name keeps it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 The page computes everything in the browser; this module fills its template. DPO: Rafailov et al. 2023, arXiv 2305.18290.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

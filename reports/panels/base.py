@@ -1,7 +1,5 @@
 """A panel of the report: one figure, the rows it is drawn from, what to say of it, and one look for all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

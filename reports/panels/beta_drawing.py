@@ -1,7 +1,5 @@
 """How the figures about dynamic_beta look. Each is drawn from the rows of its table, and tells methods apart in grey."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,9 +40,8 @@ NAMES = {
 def chosen(labels: Sequence[str], most: int = MOST_ARMS) -> list[str]:
     """The labels to draw, in their order: one arm of every method first, then more, up to `most`."""
     unique = list(dict.fromkeys(labels))
-    first = list({label.split("[")[0]: label for label in reversed(unique)}.values())
-    ranked = [label for label in unique if label in first] + [label for label in unique if label not in first]
-    kept = set(ranked[:most])
+    first = {label.split("[")[0]: label for label in reversed(unique)}.values()
+    kept = sorted(unique, key=lambda label: label not in first)[:most]
     return [label for label in unique if label in kept]
 
 

@@ -1,7 +1,5 @@
 """Panels: reward against KL and against the length of answers, and methods compared at an equal KL and an equal length."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
@@ -39,7 +37,7 @@ def _means(points: Rows, key: str, over: OverReference | None) -> list[Row]:
     for step in (s for s in finished[0] if all(s in run for run in finished)):
         here = [run[step] for run in finished]
         row = {name: here[0][name] for name in ("label", "step", "final", "length_metric")} | {"seeds": len(here)}
-        row |= {name: float(np.mean([p[name] for p in here])) for name in dict.fromkeys((key, "reward"))}
+        row |= {name: float(np.mean([p[name] for p in here])) for name in {key, "reward"}}
         if step == "final" and over and over.ci_low is not None:
             row |= {end: row["reward"] + getattr(over, f"ci_{end}") - over.difference for end in ("low", "high")}
         rows.append(row | {"level": "method"})
@@ -47,14 +45,19 @@ def _means(points: Rows, key: str, over: OverReference | None) -> list[Row]:
 
 
 def frontier_rows(key: str) -> Callable[[MatrixData, Summary], list[Row]]:
+    """Rows of FRONTIER_COLUMNS with a reward and this cost; nothing where there is only the reference."""
+
     def rows(matrix: MatrixData, summary: Summary) -> list[Row]:
-        points = [dict(p) for p in summary.frontiers.points if p.state != "failed"]
-        kept = [p for p in points if p[key] is not None and p["reward"] is not None]
+        kept = [
+            dict(p)
+            for p in summary.frontiers.points
+            if p.state != "failed" and getattr(p, key) is not None and p.reward is not None
+        ]
         trained = groups([p for p in kept if p["label"] != REFERENCE_ID], "label")
         over = {row.label: row for row in summary.over_reference}
-        means = [m for label, found in trained.items() for m in _means(found, key, over.get(label))]
-        of_one = [p | {"level": "reference" if p["label"] == REFERENCE_ID else "seed"} for p in kept]
-        bands = [
+        every = [p | {"level": "reference" if p["label"] == REFERENCE_ID else "seed"} for p in kept if trained]
+        every += [mean for label, found in trained.items() for mean in _means(found, key, over.get(label))]
+        every += [
             {
                 "level": "band",
                 "label": b.label,
@@ -63,9 +66,8 @@ def frontier_rows(key: str) -> Callable[[MatrixData, Summary], list[Row]]:
                 "low": b.reward.low,
                 "high": b.reward.high,
             }
-            for b in (summary.frontiers.bands if key == "kl" else [])
+            for b in (summary.frontiers.bands if key == "kl" and trained else [])
         ]
-        every = of_one + means + bands if trained else []
         return [{c: p.get(c) for c in FRONTIER_COLUMNS} | {"metric": summary.frontiers.metric} for p in every]
 
     return rows

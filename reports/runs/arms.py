@@ -1,7 +1,5 @@
 """Name the arms of a matrix: a method at one setting of its grid. Seeds of one arm are replicates; settings are not."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Needs nothing but the browser: messages are JSON, ended by a zero byte, on the c
 https://chromedevtools.github.io/devtools-protocol/
 """
 
-from __future__ import annotations
-
 import base64
 import fcntl
 import json

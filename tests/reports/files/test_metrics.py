@@ -1,7 +1,5 @@
 """The four files of a run and of a matrix."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -60,7 +58,7 @@ def test_a_running_run_has_its_own_scores_in_its_summary(tmp_path: Path) -> None
     path = tmp_path / "runs" / run_id
     state = json.loads((path / "status.json").read_text()) | {"state": "running"}
     (path / "status.json").write_text(json.dumps(state))
-    summary = write_run_files(path)
+    summary = write_run_files(path)[0]
     assert summary.metrics[0].methods[0].mean.value is not None
 
 

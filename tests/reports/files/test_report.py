@@ -1,7 +1,5 @@
 """The report stands alone, says what is missing, and nothing a model wrote can act in it."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html

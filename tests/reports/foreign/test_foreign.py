@@ -1,7 +1,5 @@
 """Runs of other tools: what the real tools wrote is read whole, damaged files name themselves, and gaps are said."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """LaTeX tables of a paper, and the words behind the numbers."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

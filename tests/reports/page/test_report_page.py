@@ -1,7 +1,5 @@
 """The report in a real browser: filters, sorting, keyboard, widths, dark mode, paper; hostile text; odd matrices."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The runs of a matrix as they lie on disk, and any subset of them as a matrix."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
