@@ -48,7 +48,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("matrix")
-    ids = write_matrix(root, METHODS, seeds=(0, 1), failed=[("beta_head", 1)], missing=[("foodpo", 1)])
+    cells = {"failed": [("beta_head", 1)], "missing": [("foodpo", 1)]}
+    ids = write_matrix(root, METHODS, seeds=(0, 1), prompts=64, steps=20, **cells)
     return write_report(root, ids, {"name": "<b>demo</b>", "report": {"baseline": "fixed"}})
 
 
@@ -174,9 +175,21 @@ def test_markdown_tables_are_rectangular(report: Path) -> None:
         width = cells
 
 
-def test_a_report_of_usual_size_stays_small(tmp_path: Path) -> None:
-    ids = write_matrix(tmp_path, METHODS, seeds=(0, 1, 2), prompts=64, steps=20)
-    assert write_report(tmp_path, ids, {}).stat().st_size < 3_000_000
+def test_latex_tables_are_rectangular(report: Path) -> None:
+    found = sorted((report.parent / "tables").glob("*.tex"))
+    names = ("benchmarks", "beta_correlation", "checklist", "paired_differences", "results")
+    assert [p.name for p in found] == [f"{name}.tex" for name in names]
+    for path in found:
+        text = path.read_text()
+        columns = re.search(r"\{@\{\}(.+)@\{\}\}", text)
+        assert columns is not None
+        count = len(columns[1].replace(r">{\raggedright\arraybackslash}p{0.45\linewidth}", "p"))
+        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {count}
+
+
+def test_a_report_of_usual_size_stays_small(report: Path) -> None:
+    assert report.stat().st_size < 3_000_000
 
 
 def test_damaged_generation_names_file_and_line(tmp_path: Path) -> None:
@@ -219,6 +232,6 @@ def test_browser_runs_the_page_and_only_the_page(report: Path, tmp_path: Path) -
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "Content Security Policy" not in done.stderr and "Uncaught" not in done.stderr
     body = done.stdout
-    assert re.search(r'id="count"[^>]*>1 of 16<', body)
+    assert re.search(r'id="count"[^>]*>1 of 64<', body)
     assert '<div id="browser">' in body  # shown by the script
     assert "alert(1)</script><" not in body

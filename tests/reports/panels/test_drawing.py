@@ -2,7 +2,7 @@
 
 import json
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +16,6 @@ from reports.runs.arms import Arm
 from reports.runs.records import ReportError, RunData, load_matrix
 from tests.reports.builder import FIXED, FOODPO, write_matrix
 from trainers.common.plugins import entry_points
-
-# The report of a matrix by two processes: the same files as by one.
-
-
-def made(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
-
-
-def test_two_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0, 1))
-    write_report(tmp_path, ids)
-    before = made(tmp_path)
-    assert {"figures/result.pdf", "training_curves.png"} <= set(before)
-    (tmp_path / "training_curves.png").unlink()
-    monkeypatch.setattr(gallery, "METHODS_FOR_TWO", 1)
-    monkeypatch.setattr(gallery, "RUNS_FOR_TWO", 1)
-    monkeypatch.setattr(processes, "cores", lambda: 2)
-    began: list[int] = []
-    pool = processes.pool
-
-    def counted(workers: int) -> ProcessPoolExecutor:
-        began.append(workers)
-        return pool(workers)
-
-    monkeypatch.setattr(processes, "pool", counted)
-    write_report(tmp_path, ids)
-    assert began == [1, 1]
-    after = made(tmp_path)
-    assert set(after) == set(before)
-    assert [name for name in before if after[name] != before[name]] == []
 
 
 def test_what_the_other_process_could_not_draw_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
