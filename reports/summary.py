@@ -20,7 +20,7 @@ from reports.compared import (
 )
 from reports.runs.arms import arm_of, arms
 from reports.runs.checkpoints import failed_checkpoints
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, finite, load_scores
+from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, error_text, finite, load_scores
 from reports.schema.runs import Provenance, RunEntry
 from reports.schema.summary import Baseline, Counts, Summary
 from reports.schema.verdict import Claims, OverReference, Verdict
@@ -54,7 +54,7 @@ def _run_entry(run: RunData, label: str) -> RunEntry:
         stage=status.get("stage"),
         step=status.get("step"),
         total_steps=status.get("total_steps"),
-        error=run.error,
+        error=error_text(status),
         failed_checkpoints=failed_checkpoints(run),
         logged_steps=len(steps),
         diverged=any(r.get("loss") is not None and finite(r.get("loss")) is None for r in steps),

@@ -65,8 +65,10 @@ def beta_at(run: RunData, log_perplexities: Sequence[float | None]) -> list[floa
     on: nothing is extrapolated.
     """
     examples = run.examples(("log_prompt_perplexity", "dynamic_beta", "mask"))
-    used = [] if examples is None else examples[examples["mask"].astype(bool)].drop(columns="mask")
-    table = np.array(used, dtype=float).reshape(-1, 2)
+    table = np.empty((0, 2))
+    if examples is not None:
+        used = examples[examples["mask"].astype(bool)]
+        table = used[["log_prompt_perplexity", "dynamic_beta"]].to_numpy(dtype=float)
     table = table[np.isfinite(table).all(axis=1)]
     if len(table) < NEIGHBOURS or np.ptp(table[:, 1]) == 0:
         return [None] * len(log_perplexities)
@@ -173,8 +175,7 @@ def samples(matrix: MatrixData, names: Mapping[str, str]) -> Json:
     "said"}], "prompts": [{"id", "prompt", "logppl", "answers": {policy: [text, score, finish, beta]}}]}], "note"}. A policy is
     given by its position in `policies`.
     """
-    trained = (r for r in matrix.runs if r.state in ("done", "running"))
-    policies = [*([matrix.reference] if matrix.reference else []), *trained]
+    policies = [p for p in matrix.policies if p is matrix.reference or p.state in ("done", "running")]
     files = {p.run_id: [p.path / "generations" / f"{b}.jsonl" for b in matrix.benchmarks] for p in policies}
     answered = [p for p in policies if any(f.exists() and f.stat().st_size for f in files[p.run_id])]
     shown = answered[:MOST_POLICIES]

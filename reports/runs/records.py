@@ -122,10 +122,6 @@ class RunData:
         return "missing" if not self.status else self.status.get("state", "missing")
 
     @property
-    def error(self) -> str | None:
-        return error_text(self.status)
-
-    @property
     def steps(self) -> list[Json]:
         """Logged training steps: the records that carry both `step` and `loss`."""
         return [r for r in self.history if "loss" in r and "step" in r]
@@ -144,7 +140,9 @@ class RunData:
         import pyarrow.parquet as parquet
 
         try:
-            frame = parquet.read_table(path, columns=None if wanted is None else [*needed, *wanted]).to_pandas()
+            with parquet.ParquetFile(path) as file:
+                there = [c for c in file.schema_arrow.names if wanted is None or c in (*needed, *wanted)]
+                frame = file.read(columns=there).to_pandas()
         except Exception as error:  # pyarrow raises half a dozen unrelated classes for a damaged file
             raise ReportError(f"{path}: not a readable parquet file ({error}); rerun this run's training") from error
         absent = [c for c in needed if c not in frame]
