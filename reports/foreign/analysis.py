@@ -3,8 +3,8 @@
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reports.compare.comparison import column, policy_estimate
 from reports.files.metrics import write_run_files
@@ -24,6 +24,7 @@ from reports.writing import write_json
 #: Marks a directory that may be written over, and lists the runs in it.
 MARKER = "sources.json"
 MATRIX_FILES = ("matrix.json", "matrix.yaml")
+_BARE = "samples were not kept"
 #: Checks that a matrix passes by what it planned; of runs made elsewhere only those that were named are known.
 _UNKNOWN = {
     "Equal tuning budget": "how many settings were tried for each method is not recorded",
@@ -88,7 +89,7 @@ def _foreign(matrix: MatrixData, placed: Sequence[Placed], pairing: list[str], b
         sources=[_source(p, run, shown[run.run_id]) for p, run in zip(placed, matrix.runs, strict=True)],
         gaps=gaps(matrix, placed, shown),
         pairing=pairing,
-        unpaired=_unpaired(_levels(matrix, placed, names), shown, baseline),
+        unpaired=_unpaired(matrix, placed, names, shown, baseline),
     )
 
 
@@ -134,64 +135,45 @@ def _source(placed: Placed, run: RunData, label: str) -> ForeignSource:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """Mean, standard error and number of documents of one run on one metric; `ids` of the documents, where they are kept."""
+def _unpaired(
+    matrix: MatrixData,
+    placed: Sequence[Placed],
+    names: Mapping[str, str],
+    shown: Mapping[str, str],
+    baseline: str | None,
+) -> list[UnpairedScore]:
+    """Per task and metric: each run's own level where no samples are, and its unpaired difference to the baseline.
 
-    run_id: str
-    label: str
-    value: float
-    stderr: float | None
-    n: int | None
-    ids: frozenset[str]
-
-
-def _levels(
-    matrix: MatrixData, placed: Sequence[Placed], labels: Mapping[str, str]
-) -> dict[tuple[str, str], list[_Level]]:
-    """The runs' levels by task and metric: from their documents, else as lm-eval reported them."""
-    levels: dict[tuple[str, str], list[_Level]] = defaultdict(list)
+    A level is from the run's documents, else as lm-eval reported it.
+    """
+    levels: dict[tuple[str, str], dict[str, tuple[UnpairedScore, frozenset[str]]]] = defaultdict(dict)
     for run, one in zip(matrix.runs, placed, strict=True):
         metrics = {benchmark_name(task): scores.metrics for task, scores in one.run.scores.items()}
         metrics |= {benchmark: scores.metrics for benchmark, scores in run.scores.items()}
         for benchmark, name in ((benchmark, name) for benchmark, found in metrics.items() for name in found):
             value, error, n = (metrics[benchmark][name].get(key) for key in ("value", "stderr", "n"))
             documents = column(run.scores[benchmark], name, None) if benchmark in run.scores else None
-            ids = frozenset(documents.values) if documents else frozenset()
-            if documents and ids:
+            if documents and documents.values:
                 own = policy_estimate(documents)
                 value, error, n = own.value, error if own.stderr is None else own.stderr, own.n
             if value is not None:
-                levels[benchmark, name].append(_Level(run.run_id, labels[run.run_id], value, error, n, ids))
-    return levels
-
-
-def _unpaired(
-    levels: Mapping[tuple[str, str], Sequence[_Level]], shown: Mapping[str, str], baseline: str | None
-) -> list[UnpairedScore]:
-    """Per task and metric: each run's own level where no samples are, and its unpaired difference to the baseline."""
-    rows = []
-    for (benchmark, metric), found in levels.items():
-        against = next((level for level in found if level.label == baseline), None)
-        for level in found:
-            if level.ids and (against is None or level is against or level.ids & against.ids):
-                continue  # it is paired
-            other = against if level.label != baseline else None
-            reason = "no document in common with the baseline" if level.ids else "samples were not kept"
-            if level.ids and other and not other.ids:
-                reason = "the baseline's samples were not kept"
-            rows.append(
-                UnpairedScore(
-                    benchmark=benchmark,
-                    metric=metric,
-                    label=shown[level.run_id],
-                    value=level.value,
-                    stderr=level.stderr,
-                    n=level.n,
-                    against=shown[other.run_id] if other else None,
-                    difference=other
-                    and welch((level.value, other.value), (level.stderr, other.stderr), (level.n, other.n)),
-                    reason=reason,
+                where = {"benchmark": benchmark, "metric": name, "label": shown[run.run_id]}
+                level = UnpairedScore(
+                    **where, value=value, stderr=error, n=n, against=None, difference=None, reason=_BARE
                 )
-            )
+                levels[benchmark, name][run.run_id] = level, frozenset(documents.values if documents else ())
+    rows = []
+    for of_metric in levels.values():
+        base, base_ids = next((of_metric[i] for i in of_metric if names[i] == baseline), (None, frozenset()))
+        for run_id, (level, ids) in of_metric.items():
+            if ids and (base is None or level is base or ids & base_ids):
+                continue  # it is paired
+            changes: dict[str, Any] = {}
+            if ids:
+                changes["reason"] = "no document in common with the baseline"
+            if base is not None and names[run_id] != baseline:
+                pairs = ((level.value, base.value), (level.stderr, base.stderr), (level.n, base.n))
+                changes |= {"against": base.label, "difference": welch(*pairs)}
+                changes |= {"reason": "the baseline's samples were not kept"} if ids and not base_ids else {}
+            rows.append(level.model_copy(update=changes))
     return rows

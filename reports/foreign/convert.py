@@ -87,7 +87,9 @@ def place(runs: Sequence[ForeignRun], baseline: str | None) -> tuple[list[Placed
     seeds: dict[str, set[int | None]] = defaultdict(set)
     for method, seed in named:
         seeds[method].add(seed)
-    best = next((i for i, run in enumerate(runs) if run.scored), 0)
+    # with scores of single documents or prompts
+    scored = [any(s.items for s in r.scores.values()) or (r.own and any(r.own.glob("scores/*.json"))) for r in runs]
+    best = scored.index(True) if True in scored else 0
     base = baseline or ("fixed" if "fixed" in seeds else named[best][0])
     usable = base in seeds and all(None not in s and s & seeds[base] for s in seeds.values())
     identities: list[tuple[str, int | None]] = list(named) if usable else [(label, None) for label in labels]

@@ -52,12 +52,6 @@ class ForeignRun:
         """Logged training steps: the records that carry both `step` and `loss`."""
         return list(filter(_is_step, self.history))
 
-    @property
-    def scored(self) -> bool:
-        """Whether there are scores of single documents or prompts."""
-        own = self.own is not None and any((self.own / "scores").glob("*.json"))
-        return own or any(scores.items for scores in self.scores.values())
-
     def came_from(self, tool: str, path: Path) -> None:
         """Note that a file of this tool was read."""
         self.formats.append(tool)
@@ -152,9 +146,7 @@ def number(value: Any, where: str, key: str) -> float | str | None:
         figure = float(value)
     except (TypeError, ValueError):
         raise ReportError(f"{where}: {key!r} is {value!r}, not a number") from None
-    if math.isfinite(figure):
-        return figure
-    return "NaN" if math.isnan(figure) else "Infinity" if figure > 0 else "-Infinity"
+    return figure if math.isfinite(figure) else "NaN" if math.isnan(figure) else f"{'-' if figure < 0 else ''}Infinity"
 
 
 def whole(value: Any, where: str, key: str) -> int:
