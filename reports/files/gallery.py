@@ -71,7 +71,7 @@ _PAPER: dict[str, tuple[tuple[str, ...], str | None, str]] = {
 
 
 def draw_compared(matrix: MatrixData, summary: Summary) -> dict[str, Path]:
-    """Write figures/*.{png,svg,pdf} and tables/*.{csv,tex}, those of the training curves apart (see `logged.py`).
+    """Write figures/*.{png,svg,pdf} and tables/*.{csv,tex}, those of the training curves apart (see `write_logged`).
 
     Returns for each figure drawn the file to embed in the report. A figure without data is not drawn, its old files are
     removed and its table is written without what there is to draw.
@@ -174,7 +174,9 @@ def write_logged(root: Path, runs: Sequence[RunData], baseline: str | None) -> d
     for axis in figures.AXES:
         curves = figures.logged(all_arms, axis)
         rows = figures.curve_table(curves, axis) if axis is figures.BY_STEP or len(a_step) > 1 else []
-        write_csv(root / "tables" / f"{axis.figure}.csv", figures.curve_columns(axis), rows)
+        write_csv(
+            root / "tables" / f"{axis.figure}.csv", ("measure", "label", axis.key, "mean", "low", "high", "seeds"), rows
+        )
         paths = [root / "figures" / f"{axis.figure}.{kind}" for kind in ("png", "svg", "pdf")]
         if not rows:
             _remove(root / "figures", axis.figure)

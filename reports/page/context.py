@@ -125,21 +125,20 @@ def context(matrix: MatrixData, summary: Summary, figures: Mapping[str, Path]) -
 # One self-contained report.html and its Markdown twin: no network, nothing executable from a model's output.
 
 
+_MARKUP = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
 def markdown_cell(value: Any) -> str:
     """Text that stays text in a Markdown table: markup characters escaped, line breaks gone."""
-    text = " ".join(visible(str(value)).split())
-    for character in "\\`*_[]|#~":
-        text = text.replace(character, "\\" + character)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(visible(str(value)).split()).translate(_MARKUP)
 
 
 def duration(seconds: float | None) -> str:
     """Seconds in words: `3.2 s`, `12 min`, `5.4 h`; a dash where they are not known."""
     if seconds is None:
         return "–"
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    minutes = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return minutes if seconds >= 90 else f"{seconds:.1f} s"
 
 
 def render(filled: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from reports.page.tables import planted
 from reports.page.text import visible
@@ -19,6 +19,7 @@ from reports.schema import (
     Summary,
     Test,
 )
+from reports.schema.beta import LossNull
 from reports.schema.verdict import ClaimComparison
 from reports.statistics.family import MEANINGS
 
@@ -53,16 +54,6 @@ CHECKS = {
 }
 
 
-class Interval(Protocol):
-    """Anything with the two ends of an interval."""
-
-    @property
-    def low(self) -> float | None: ...
-
-    @property
-    def high(self) -> float | None: ...
-
-
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
     """A figure for a table cell; a dash where there is none."""
     if value is None:
@@ -75,7 +66,7 @@ def p_value(value: float | None) -> str:
     return "<0.001" if value is not None and value < 0.001 else number(value)
 
 
-def interval(estimate: Interval | None, signed: bool = False) -> str:
+def interval(estimate: Estimate | LossNull | None, signed: bool = False) -> str:
     """`low to high`, or a dash."""
     if estimate is None or estimate.low is None:
         return "–"

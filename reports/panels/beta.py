@@ -1,6 +1,7 @@
 """The figures about dynamic_beta, drawn from `summary.beta` alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 
 from pydantic import BaseModel
 
@@ -25,9 +26,9 @@ def fan_rows(_: MatrixData, summary: Summary) -> list[Row]:
     ]
 
 
-def curve_rows(name: str) -> Callable[[MatrixData, Summary], list[Row]]:
+def curve_rows(name: str, _: MatrixData, summary: Summary) -> list[Row]:
     """Rows of one binned curve: beta in bins of `name`."""
-    return lambda _, summary: [
+    return [
         {"label": arm.label, "against": name, **dict(point)}
         for arm in summary.beta.matrix.arms
         for point in getattr(arm.curves, name)
@@ -102,8 +103,8 @@ PANELS = [
         "Beta against prompt perplexity",
         "beta_did",
         _CURVE_COLUMNS,
-        curve_rows("log_prompt_perplexity"),
-        beta_drawing.curve("log prompt perplexity (nats a token)"),
+        partial(curve_rows, "log_prompt_perplexity"),
+        partial(beta_drawing.curve, "log prompt perplexity (nats a token)", beta_drawing.BETA),
         _BINS + WHICH,
         "No run has both a beta that varies and prompt perplexities.",
     ),
@@ -112,8 +113,8 @@ PANELS = [
         "Loss against beta within steps",
         "beta_did",
         _CURVE_COLUMNS,
-        curve_rows("loss"),
-        beta_drawing.curve("log beta less its step's mean", "loss less its step's mean (nats)"),
+        partial(curve_rows, "loss"),
+        partial(beta_drawing.curve, "log beta less its step's mean", "loss less its step's mean (nats)"),
         _BINS + "The loss contains beta, so part of any pattern is algebra. " + WHICH,
         _NONE,
     ),
@@ -146,8 +147,8 @@ PANELS = [
         "Beta against the margin delta",
         "beta",
         _CURVE_COLUMNS,
-        curve_rows("delta"),
-        beta_drawing.curve("log-ratio margin delta (nats), free of beta"),
+        partial(curve_rows, "delta"),
+        partial(beta_drawing.curve, "log-ratio margin delta (nats), free of beta", beta_drawing.BETA),
         _BINS + "Delta does not contain beta, so this is what to read instead of the loss. " + WHICH,
         _NONE,
     ),

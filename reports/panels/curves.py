@@ -57,11 +57,6 @@ Floats = NDArray[np.float64]
 Logged = Mapping[tuple[str, str], Sequence[pd.Series]]
 
 
-def curve_columns(axis: Axis = BY_STEP) -> tuple[str, ...]:
-    """Columns of `curve_table`."""
-    return ("measure", "label", axis.key, "mean", "low", "high", "seeds")
-
-
 def logged(arms: Sequence[Arm], axis: Axis = BY_STEP) -> Logged:
     """The curves of the runs along an axis, one for each run of an arm, for `curve_table` and `training_curves`."""
     found: dict[tuple[str, str], list[pd.Series]] = {(key, arm.label): [] for key, _, _ in PANELS for arm in arms}

@@ -79,13 +79,11 @@ def _draw_alone(rows: Rows, look: Looks) -> Figure:
 
 # --- both side by side, for paper
 
-_FRONTIER = frontier_rows("kl")
-
 
 def _both_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     differences = difference_rows(matrix, summary)
     known = any(row["difference"] is not None for row in differences)
-    parts = (("reward", _FRONTIER(matrix, summary)), ("difference", differences if known else []))
+    parts = (("reward", frontier_rows("kl", matrix, summary)), ("difference", differences if known else []))
     return [{c: row.get(c) for c in _BOTH} | {"panel": name} for name, rows in parts for row in rows]
 
 
