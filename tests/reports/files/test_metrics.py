@@ -127,6 +127,9 @@ def test_odd_matrices_have_an_honest_report(
     if "all" in case:
         assert summary["counts"]["unfinished"] == 4
         assert "No comparison" in summary["verdict"]["answer"][0] and summary["verdict"]["kind"] == "exploratory"
+    if case == "all missing":  # without a step the curves are empty
+        assert (tmp_path / "training_curves.png").stat().st_size
+        assert not (tmp_path / "figures" / "training_curves.png").exists()
     if case == "diverged":
         assert all(run["diverged"] for run in summary["runs"])
         assert pd.read_csv(tmp_path / "training_metrics.csv")["loss"].isna().all()

@@ -49,14 +49,6 @@ def test_curves_by_pairs_seen_where_runs_differ_in_pairs_a_step(tmp_path: Path) 
     assert list(drawn) == ["training_curves", "training_curves_by_examples"]
 
 
-def test_a_matrix_without_steps_has_empty_curves(tmp_path: Path) -> None:
-    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,), missing=[("fixed", 0), ("foodpo", 0)])
-    write_report(tmp_path, ids)
-    assert (tmp_path / "training_curves.png").stat().st_size and not (
-        tmp_path / "figures" / "training_curves.png"
-    ).exists()
-
-
 def test_processes_end_with_a_block_that_raises() -> None:
     with pytest.raises(KeyError), processes.pool(1) as pool:
         assert pool.submit(len, "ab").result() == 2
