@@ -150,8 +150,16 @@ def binned(parts: Sequence[tuple[Floats, Floats]], bins: int = BINS) -> list[Cur
     for inside in (label == k for k in np.unique(label)):
         means = [float(y[inside & (run == one)].mean()) for one in np.unique(run[inside])]
         q10, q90 = np.quantile(y[inside], [0.1, 0.9]).tolist()
-        where = {"x": float(x[inside].mean()), "n": int(inside.sum()), "runs": len(means)}
-        points.append(CurvePoint(**where, **mean_fields(means), q10=q10, q90=q90))
+        points.append(
+            CurvePoint(
+                x=float(x[inside].mean()),
+                n=int(inside.sum()),
+                runs=len(means),
+                **mean_fields(means),
+                q10=q10,
+                q90=q90,
+            )
+        )
     return points
 
 

@@ -138,7 +138,7 @@ def probe(run: RunData) -> Probe:
     if frame is None:
         reason = "no hidden states were recorded: the rule reads none, or the run is an older one"
         return Probe(n=0, components=0, perplexity=None, hidden=None, both=None, reason=reason)
-    states = frame[sorted(name for name in frame if name.startswith("pc_"))].to_numpy(dtype=float)
+    states = frame[sorted(name for name in map(str, frame.columns) if name.startswith("pc_"))].to_numpy(dtype=float)
     beta, log_ppl = (frame[name].to_numpy(dtype=float) for name in ("dynamic_beta", "log_prompt_perplexity"))
     ok = (beta > 0) & np.isfinite(log_ppl) & np.isfinite(states).all(axis=1)
     _, example = np.unique(frame["example_id"][ok].astype(str), return_inverse=True)

@@ -79,7 +79,7 @@ def read_rows(run: RunData, most: int = MOST_ROWS) -> Rows | None:
         masked=int((~keep).sum()),
         fallback=int(flags["beta_fallback"].sum()) if "beta_fallback" in flags else None,
     )
-    return Rows({name: used[name].to_numpy() for name in numbers}, used["example"].to_numpy(), counts)
+    return Rows({name: used[name].to_numpy() for name in NUMBERS if name in used}, used["example"].to_numpy(), counts)
 
 
 # Everything about dynamic_beta in one run: over its example rows, and over its logged steps.
@@ -102,16 +102,11 @@ STEP_TARGETS = (
     "grad_norm",
 )
 CONTAINS_BETA = ("loss", "gradient_weight", "grad_norm")
-#: Name of each partial coefficient and what it holds constant.
+#: Name of each partial coefficient and what it holds constant, where it is recorded: steps have no lengths.
 GIVEN: dict[str, tuple[str, ...]] = {
     "step": ("step",),
     "log_perplexity": ("log_prompt_perplexity",),
     "step_delta_length": ("step", "delta", "prompt_tokens"),
-}
-STEP_GIVEN: dict[str, tuple[str, ...]] = {
-    "step": ("step",),
-    "log_perplexity": ("log_prompt_perplexity",),
-    "step_delta_length": ("step", "delta"),
 }
 LAG_TARGETS = ("loss", "loss_at_beta0", "delta", "grad_norm")
 #: Rows of each run that the matrix keeps, for what is pooled and for the figures.
@@ -142,10 +137,8 @@ def step_series(run: RunData) -> dict[str, Floats]:
     return table | {_HELD_OUT: accuracies}
 
 
-def _table(
-    columns: Mapping[str, Floats], targets: tuple[str, ...], given: Mapping[str, tuple[str, ...]]
-) -> list[Association]:
-    held = {name: {c: columns[c] for c in of if c in columns} for name, of in given.items()}
+def _table(columns: Mapping[str, Floats], targets: tuple[str, ...]) -> list[Association]:
+    held = {name: {c: columns[c] for c in of if c in columns} for name, of in GIVEN.items()}
     against = Against(columns["dynamic_beta"], columns["step"], held)
     return [
         against.row(t, columns[t], t in CONTAINS_BETA)
@@ -173,7 +166,7 @@ def analyse_run(run: RunData, label: str) -> Analysed:
         label=label,
         seed=run.seed,
         step_reason=None if moves else FIXED if np.isfinite(beta).any() else NO_STEPS,
-        steps=_table(steps, STEP_TARGETS, STEP_GIVEN) if moves else None,
+        steps=_table(steps, STEP_TARGETS) if moves else None,
         lags=[
             lag_correlation(beta, steps[name], against=name, contains_beta=name in CONTAINS_BETA)
             for name in LAG_TARGETS
@@ -195,7 +188,7 @@ def _recorded(run: RunData, rows: Rows) -> dict[str, Any]:
     log_ppl = columns.get("log_prompt_perplexity", np.full(beta.size, np.nan))
     return found | {
         "reason": None,
-        "examples": _table(columns, TARGETS, GIVEN),
+        "examples": _table(columns, TARGETS),
         "null": permutation_null(beta, columns["delta"], step) if "delta" in columns else None,
         "learned": Learned(elasticity=elasticity(beta, log_ppl, rows.example), probe=probe(run)),
         "drift": drift(beta, step),

@@ -171,20 +171,18 @@ def write_logged(root: Path, runs: Sequence[RunData], baseline: str | None) -> d
     write_csv(root / "training_metrics.csv", COLUMNS, training_rows(runs))
     all_arms, drawn, target = arms(runs), dict[str, Path](), root / "training_curves.png"
     a_step = {r["examples_seen"] / r["step"] for run in runs for r in run.steps if r.get("examples_seen") and r["step"]}
-    for axis in figures.AXES:
+    for axis, (_, name) in figures.AXES.items():
         curves = figures.logged(all_arms, axis)
-        rows = figures.curve_table(curves, axis) if axis is figures.BY_STEP or len(a_step) > 1 else []
-        write_csv(
-            root / "tables" / f"{axis.figure}.csv", ("measure", "label", axis.key, "mean", "low", "high", "seeds"), rows
-        )
-        paths = [root / "figures" / f"{axis.figure}.{kind}" for kind in ("png", "svg", "pdf")]
+        rows = figures.curve_table(curves, axis) if axis == "step" or len(a_step) > 1 else []
+        write_csv(root / "tables" / f"{name}.csv", ("measure", "label", axis, "mean", "low", "high", "seeds"), rows)
+        paths = [root / "figures" / f"{name}.{kind}" for kind in ("png", "svg", "pdf")]
         if not rows:
-            _remove(root / "figures", axis.figure)
-        if rows or axis is figures.BY_STEP:  # of a matrix without steps, an empty picture
+            _remove(root / "figures", name)
+        if rows or axis == "step":  # of a matrix without steps, an empty picture
             with style():
                 save(figures.training_curves(all_arms, baseline, curves, axis), *(paths if rows else [target]))
         if rows:
-            drawn[axis.figure] = paths[0]
-    if figures.BY_STEP.figure in drawn:
-        write_bytes(target, drawn[figures.BY_STEP.figure].read_bytes())
+            drawn[name] = paths[0]
+    if "training_curves" in drawn:
+        write_bytes(target, drawn["training_curves"].read_bytes())
     return drawn

@@ -198,11 +198,10 @@ def write_runs(placed: Sequence[Placed], output: Path) -> list[str]:
             content["policy"] = one.run_id
             write_json(directory / "scores" / name, content)
             renamed[name] = {i.get("doc_id", i["id"]): i["id"] for i in content.get("items", [])}
-        for path in (
-            (*one.run.own.glob(EXAMPLE_METRICS), *one.run.own.glob("generations/*.jsonl")) if one.run.own else ()
-        ):
-            with replacing(directory / path.relative_to(one.run.own)) as temporary:
-                shutil.copyfile(path, temporary)
+        for pattern in (EXAMPLE_METRICS, "generations/*.jsonl") if one.run.own else ():
+            for path in one.run.directory.glob(pattern):
+                with replacing(directory / path.relative_to(one.run.directory)) as temporary:
+                    shutil.copyfile(path, temporary)
         for task, found in one.run.scores.items():
             name = benchmark_name(task)
             rows = [row | {"prompt_id": renamed[f"{name}.json"][row["prompt_id"]]} for row in found.answers]

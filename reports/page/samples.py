@@ -107,8 +107,8 @@ def _verdicts(
         said: dict[str, list[list[Any]]] = {}
         for row in rows:
             reason, words = row.get("reason"), [w and _cut(str(w), longest) for w in row.get("words") or ()]
-            verdict = [listed[row["first"]], listed[row["second"]], finite(row["preference"])]
-            verdict += [reason and _cut(str(reason), LONGEST_WORDS), words]
+            policies = listed[row["first"]], listed[row["second"]]
+            verdict = [*policies, finite(row["preference"]), reason and _cut(str(reason), LONGEST_WORDS), words]
             said.setdefault(visible(str(row["prompt_id"])), []).append(verdict)
         paired = any(row.get(order) is not None for row in rows for order in ("forward", "backward"))
         out.append({"name": visible(str(rows[0]["judge"])), "paired": paired, "said": said})

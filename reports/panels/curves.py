@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,11 @@ PANELS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """What the curves are drawn against: a log key, its label, the name of the figure and of its table."""
-
-    key: str
-    label: str
-    figure: str
-
-
-BY_STEP = Axis("step", "optimiser step", "training_curves")
-BY_EXAMPLES = Axis("examples_seen", "preference pairs seen", "training_curves_by_examples")
-AXES = (BY_STEP, BY_EXAMPLES)
+#: What the curves are drawn against, by log key: its label, and the name of the figure and of its table.
+AXES = {
+    "step": ("optimiser step", "training_curves"),
+    "examples_seen": ("preference pairs seen", "training_curves_by_examples"),
+}
 
 #: Width and height in inches.
 SIZE = (11.0, 6.0)
@@ -57,15 +50,15 @@ Floats = NDArray[np.float64]
 Logged = Mapping[tuple[str, str], Sequence[pd.Series]]
 
 
-def logged(arms: Sequence[Arm], axis: Axis = BY_STEP) -> Logged:
+def logged(arms: Sequence[Arm], axis: str = "step") -> Logged:
     """The curves of the runs along an axis, one for each run of an arm, for `curve_table` and `training_curves`."""
     found: dict[tuple[str, str], list[pd.Series]] = {(key, arm.label): [] for key, _, _ in PANELS for arm in arms}
     for arm in arms:
         for run in arm.runs:
-            names = [axis.key, *(key for key, _, _ in PANELS)]
+            names = [axis, *(key for key, _, _ in PANELS)]
             values = np.array([[finite(r.get(name)) for name in names] for r in run.steps], dtype=float)  # None is NaN
-            table = pd.DataFrame(values.reshape(-1, len(names)), columns=names).dropna(subset=[axis.key])
-            for key, curve in table.set_index(axis.key).items():
+            table = pd.DataFrame(values.reshape(-1, len(names)), columns=names).dropna(subset=[axis])
+            for key, curve in table.set_index(axis).items():
                 found[str(key), arm.label].append(curve)
     return found
 
@@ -77,12 +70,12 @@ def seed_band(curves: Sequence[pd.Series]) -> pd.DataFrame:
     return every.groupby(level=0).agg(mean="mean", low="min", high="max", seeds="count")
 
 
-def curve_table(curves: Logged, axis: Axis = BY_STEP) -> list[Row]:
+def curve_table(curves: Logged, axis: str = "step") -> list[Row]:
     """The numbers behind the curves: mean and range over seeds per measure, method and place on the axis."""
     return [
-        {"measure": key, "label": label, axis.key: int(place), **row}
+        {"measure": key, "label": label, **row}
         for (key, label), found in curves.items()
-        for place, row in seed_band(found).to_dict("index").items()
+        for row in seed_band(found).rename_axis(axis).reset_index().astype({axis: int}).to_dict("records")
     ]
 
 
@@ -163,7 +156,7 @@ def _panel(axes: Axes, arms: Sequence[Arm], look: Mapping[str, Look], key: str, 
     return True
 
 
-def training_curves(arms: Sequence[Arm], baseline: str | None, curves: Logged, axis: Axis = BY_STEP) -> Figure:
+def training_curves(arms: Sequence[Arm], baseline: str | None, curves: Logged, axis: str = "step") -> Figure:
     """Six panels of `curves` against their axis.
 
     A run's line ends, with a cross, where its values stop being finite. Values far outside the rest are cut off and
@@ -175,7 +168,7 @@ def training_curves(arms: Sequence[Arm], baseline: str | None, curves: Logged, a
 
 
 def _fill(
-    figure: Figure, grid: NDArray[Any], arms: Sequence[Arm], baseline: str | None, curves: Logged, axis: Axis = BY_STEP
+    figure: Figure, grid: NDArray[Any], arms: Sequence[Arm], baseline: str | None, curves: Logged, axis: str = "step"
 ) -> None:
     """Draw the curves of the arms and their legend into the empty axes of `grid`, shape (2, 3)."""
     look = looks([a.label for a in arms], baseline)
@@ -189,16 +182,16 @@ def _fill(
         axes.set_ylabel(unit)
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     for axes in grid[-1]:
-        axes.set_xlabel(axis.label)
+        axes.set_xlabel(AXES[axis][0])
     if handles:
         _legend(figure, handles, axis, sum(len(a.runs) for a in arms))
 
 
-def _legend(figure: Figure, handles: Mapping[str, Any], axis: Axis, runs: int) -> None:
+def _legend(figure: Figure, handles: Mapping[str, Any], axis: str, runs: int) -> None:
     """The methods' names below all plots, so many of them as fit; the figure grows with them."""
     named = dict(list(handles.items())[:MOST_NAMES])
     more = len(handles) - len(named)
-    notes = [f"and {more} more: see tables/{axis.figure}.csv"] if more else []
+    notes = [f"and {more} more: see tables/{AXES[axis][1]}.csv"] if more else []
     if runs > MOST_LINES:
         notes.append("lines: means over seeds, bands: their range, no line for each seed")
     legend = figure.legend(
