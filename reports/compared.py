@@ -152,29 +152,24 @@ def compared_metrics(
         rows[k.name].append(
             Comparison(**dict(c), family=family_of, exploratory_because=why, adjusted_p=p, verdict=said)
         )
-    return [_metric(matrix, all_arms, k, primary, rows[k.name]) for k in known], TestCounts(
+    metrics = [
+        Metric(
+            **k._asdict(),
+            description=_description(matrix, k),
+            primary=k.name == primary,
+            reference=policy_estimate(column(reference[k.benchmark], k.metric, None))
+            if k.benchmark in reference
+            else None,
+            methods=[arm_summary(arm, k.benchmark, k.metric) for arm in all_arms],
+            comparisons=rows[k.name],
+        )
+        for k in known
+    ]
+    return metrics, TestCounts(
         declared=counts["declared"],
         exploratory=counts["exploratory"],
         checkpoint_level=sum(pair.test is not None for _, c, _ in paired for pair in c.checkpoints),
         correction=_CORRECTION,
-    )
-
-
-def _metric(
-    matrix: MatrixData,
-    all_arms: Sequence[Arm],
-    known: Known,
-    primary: str | None,
-    comparisons: list[Comparison],
-) -> Metric:
-    reference = matrix.reference.scores.get(known.benchmark) if matrix.reference else None
-    return Metric(
-        **known._asdict(),
-        description=_description(matrix, known),
-        primary=known.name == primary,
-        reference=policy_estimate(column(reference, known.metric, None)) if reference else None,
-        methods=[arm_summary(arm, known.benchmark, known.metric) for arm in all_arms],
-        comparisons=comparisons,
     )
 
 
