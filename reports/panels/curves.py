@@ -73,9 +73,9 @@ def seed_band(curves: Sequence[pd.Series]) -> pd.DataFrame:
 def curve_table(curves: Logged, axis: str = "step") -> list[Row]:
     """The numbers behind the curves: mean and range over seeds per measure, method and place on the axis."""
     return [
-        {"measure": key, "label": label, **row}
+        {"measure": key, "label": label, axis: int(x), "mean": mean, "low": low, "high": high, "seeds": seeds}
         for (key, label), found in curves.items()
-        for row in seed_band(found).rename_axis(axis).reset_index().astype({axis: int}).to_dict("records")
+        for x, mean, low, high, seeds in seed_band(found).itertuples()
     ]
 
 
