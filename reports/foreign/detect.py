@@ -54,17 +54,6 @@ def find_runs(named: Sequence[Path], skip: Path | None = None) -> list[ForeignRu
     return found
 
 
-def _folders(directory: Path, avoid: Path | None, skipped: list[Path]) -> list[Path]:
-    """The folders in one, without hidden ones. Links are not followed, for they can lead back up: they go into `skipped`."""
-    try:
-        inside = sorted(directory.iterdir())
-    except OSError as error:
-        raise ReportError(f"{directory}: cannot be read ({error.strerror})") from None
-    folders = [p for p in inside if p.is_dir() and not p.name.startswith(".") and p.resolve() != avoid]
-    skipped += [p for p in folders if p.is_symlink()]
-    return [p for p in folders if not p.is_symlink()]
-
-
 def _search(
     directory: Path, named: Path, avoid: Path | None, skipped: list[Path], depth: int, inside: bool = False
 ) -> list[ForeignRun]:
@@ -84,20 +73,28 @@ def _search(
     name = (named.resolve().name or "run") if name == "." else name
     runs = [_own(path) for path in made] or ([] if inside else _training(directory, name))
     scored = [ForeignRun(name, directory)] if any(lm_eval.result_files(directory)) else []
-    folders = [path for path in _folders(directory, avoid, skipped) if not made or path.name != "runs"]
+    try:
+        below = sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise ReportError(f"{directory}: cannot be read ({error.strerror})") from None
+    below = [path for path in below if path.resolve() != avoid and not (made and path.name == "runs")]
+    folders = [path for path in below if not path.is_symlink()]  # a link can lead back up
+    skipped += [path for path in below if path.is_symlink()]
     if depth == DEEPEST:
         skipped += folders
         folders = []
     checkpoints = trainer_logs.checkpoints(directory) if runs else []
-    below: list[ForeignRun] = []
-    for path in folders:
-        below += _search(path, named, avoid, skipped, depth + 1, inside or path in checkpoints)
+    others = [
+        run
+        for path in folders
+        for run in _search(path, named, avoid, skipped, depth + 1, inside or path in checkpoints)
+    ]
     if len(runs) == 1 and not made:
         if scored:
-            return [lm_eval.read(runs[0], directory), *below]
-        if len(below) == 1 and below[0].formats == ["lm-eval"]:
-            return [lm_eval.read(runs[0], below[0].directory)]
-    return runs + [lm_eval.read(one, one.directory) for one in scored] + below
+            return [lm_eval.read(runs[0], directory), *others]
+        if len(others) == 1 and others[0].formats == ["lm-eval"]:
+            return [lm_eval.read(runs[0], others[0].directory)]
+    return runs + [lm_eval.read(one, one.directory) for one in scored] + others
 
 
 def _own(directory: Path) -> ForeignRun:

@@ -100,9 +100,8 @@ def read_saved_history(run: ForeignRun, path: Path) -> None:
 def model_card_seed(directory: Path) -> int | None:
     """The seed in the model card (README.md) that Trainer writes as `- seed: N`; None where there is none."""
     path = directory / "README.md"
-    if not path.is_file():
-        return None
-    found = re.search(r"^- seed: (\d{1,10})\s*$", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = re.search(r"^- seed: (\d{1,10})\s*$", card, re.MULTILINE)
     return int(found[1]) if found else None
 
 

@@ -12,7 +12,7 @@ from reports.page.samples import before_after, samples
 from reports.page.tables import said as word
 from reports.page.text import page_parts, script_json, templates, visible
 from reports.panels.all import all_panels
-from reports.panels.base import Panel, Section
+from reports.panels.base import Section
 from reports.runs.arms import arm_of, arms
 from reports.runs.records import MatrixData
 from reports.schema import Comparison, Metric, Summary
@@ -52,11 +52,6 @@ def _scores(summary: Summary) -> tuple[list[Metric], list[tuple[str, Cells]]]:
     rows = zip(*(metric.methods for metric in shown), strict=True)
     cells = [[(level, versus.get((m.name, level.label))) for m, level in zip(shown, row, strict=True)] for row in rows]
     return shown, [(row[0][0].label, row) for row in cells]
-
-
-def _panels() -> dict[str, list[Panel]]:
-    """Panels by section."""
-    return {section: [p for p in all_panels() if p.section == section] for section in get_args(Section)}
 
 
 def _comparisons(summary: Summary) -> dict[str, Any]:
@@ -106,7 +101,7 @@ def context(matrix: MatrixData, summary: Summary, figures: Mapping[str, Path]) -
         "score_metrics": metrics,
         "score_rows": rows,
         "compared": _comparisons(summary),
-        "panels": _panels(),
+        "panels": {section: [p for p in all_panels() if p.section == section] for section in get_args(Section)},
         "sizes": _sizes(matrix, summary, figures),
         "said": functools.partial(how.numbers, names=_names(matrix, summary)),
         "figures": {name: data_uri(path) for name, path in figures.items()},

@@ -219,22 +219,16 @@ LONGEST_SHOWN = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One prompt with the reference's answer and the trained policy's, each a text and its score."""
-
-    id: str
-    prompt: str
-    answers: tuple[tuple[str, float | None], tuple[str, float | None]]
-
-
-@dataclass(frozen=True, slots=True)
 class BeforeAfter:
-    """`rule` says how prompts and policy were chosen, or why there are no rows; `after` names the policy."""
+    """`rule` says how prompts and policy were chosen, or why there are no rows; `after` names the policy.
+
+    A row is {"id", "prompt", "answers": the reference's and the trained policy's, each a text and its score}.
+    """
 
     metric: str
     rule: str
     after: str = ""
-    rows: Sequence[Pair] = ()
+    rows: Sequence[Json] = ()
 
 
 def before_after(matrix: MatrixData, summary: Summary, names: Mapping[str, str]) -> BeforeAfter:
@@ -253,11 +247,13 @@ def before_after(matrix: MatrixData, summary: Summary, names: Mapping[str, str])
     before, after = (load_generations(p.path / "generations" / f"{benchmark}.jsonl") for p in policies)
     old, new = (column(p.scores[benchmark], metric, None).values for p in policies)
     rows = [
-        Pair(
-            visible(i),
-            _cut(before[i].prompt, LONGEST_SHOWN),
-            ((_cut(before[i].text, LONGEST_SHOWN), old.get(i)), (_cut(after[i].text, LONGEST_SHOWN), new.get(i))),
-        )
+        {
+            "id": visible(i),
+            "prompt": _cut(before[i].prompt, LONGEST_SHOWN),
+            "answers": [
+                (_cut(found[i].text, LONGEST_SHOWN), scores.get(i)) for found, scores in ((before, old), (after, new))
+            ],
+        }
         for i in sorted(before.keys() & after.keys())[:PROMPTS]
     ]
     which = "the baseline's" if labels[run.run_id] == baseline else "of all scored runs the"

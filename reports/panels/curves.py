@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from reports.panels.base import Look, looks, save, style
 from reports.runs.arms import Arm
-from reports.runs.records import RunData, finite
+from reports.runs.records import finite
 from reports.writing import Row
 
 #: Log key, axis label with unit, panel title.
@@ -107,11 +107,6 @@ def _remark(axes: Axes, remarks: Sequence[str]) -> None:
     axes.set_ylim(low, high + 0.12 * len(remarks) * (high - low))
 
 
-def _lost(run: RunData, key: str) -> bool:
-    """Whether a value stops being finite. A key that is absent was not measured; one that is there was lost."""
-    return any(record.get(key) is not None and finite(record[key]) is None for record in run.steps)
-
-
 def _panel(axes: Axes, arms: Sequence[Arm], look: Mapping[str, Look], key: str, made: Logged) -> bool:
     """Draw one measure of all arms; whether there was anything to draw."""
     lines = sum(len(a.runs) for a in arms) <= MOST_LINES
@@ -145,7 +140,8 @@ def _panel(axes: Axes, arms: Sequence[Arm], look: Mapping[str, Look], key: str, 
         remarks.append(f"{outside} of {values.size} values lie outside")
     for arm in arms:
         for run, curve in zip(arm.runs, made[key, arm.label], strict=True):
-            if curve.hasnans and _lost(run, key):
+            # A key that is absent was not measured; one that is there and no number was lost.
+            if curve.hasnans and any(r.get(key) is not None and finite(r[key]) is None for r in run.steps):
                 lost += 1
                 last = curve.dropna()[-1:]
                 axes.plot(last.index, last, marker="x", color=look[arm.label].color, markersize=8, mew=2, ls="none")

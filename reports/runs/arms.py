@@ -58,10 +58,6 @@ def contrasts(all_arms: Sequence[Arm], baseline: Arm | None) -> list[tuple[Arm, 
 _UNKNOWN = "unknown"
 
 
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
@@ -99,7 +95,7 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
         telling = differing(known)
         for key, group in settings.items():
             values = settings_of(group[0])
-            told = [f"{name}={_short(values.get(name))}" for name in telling]
+            told = [f"{k}={v:g}" if isinstance(v := values.get(k), float) else f"{k}={v}" for k in telling]
             if key == _UNKNOWN and known:
                 told = ["setting unknown"]
             label = f"{method}[{', '.join(told)}]" if told else method
