@@ -67,16 +67,15 @@ def _search(
     made = sorted(p.parent for p in (directory / "runs").glob("*/run.json"))
     if made and any((directory / name).is_file() for name in ("matrix.yaml", "matrix.json")):
         return [_own(path) for path in made]
-    name = directory.relative_to(
-        named
-    ).as_posix()  # its folder below the one that the user named, or that one's own name
-    name = (named.resolve().name or "run") if name == "." else name
-    runs = [_own(path) for path in made] or ([] if inside else _training(directory, name))
-    scored = [ForeignRun(name, directory)] if any(lm_eval.result_files(directory)) else []
     try:
         below = sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
         raise ReportError(f"{directory}: cannot be read ({error.strerror})") from None
+    # its folder below the one that the user named, or that one's own name
+    name = directory.relative_to(named).as_posix()
+    name = (named.resolve().name or "run") if name == "." else name
+    runs = [_own(path) for path in made] or ([] if inside else _training(directory, name))
+    scored = [ForeignRun(name, directory)] if any(lm_eval.result_files(directory)) else []
     below = [path for path in below if path.resolve() != avoid and not (made and path.name == "runs")]
     folders = [path for path in below if not path.is_symlink()]  # a link can lead back up
     skipped += [path for path in below if path.is_symlink()]
