@@ -190,12 +190,6 @@ class Page:
         found: list[str] = self.js(_CUT)
         return found
 
-    def screenshot(self, path: Path) -> Path:
-        """The whole page as PNG."""
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
-        return path
-
     def pdf(self) -> bytes:
         """The page as it prints."""
         return base64.b64decode(self.call("Page.printToPDF", printBackground=False)["data"])
