@@ -1,7 +1,6 @@
 """Every metric with its comparisons, the baseline that they are with, and the primary metric; every method over the reference."""
 
-from __future__ import annotations
-
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -75,7 +74,7 @@ def _baseline_family(matrix: MatrixData, all_arms: Sequence[Arm]) -> list[Arm]:
     """Every setting of the baseline."""
     report = matrix.config.get("report") or {}
     name = report.get("baseline") or "fixed"
-    family = [a for a in all_arms if a.method == name or a.label == name]
+    family = [a for a in all_arms if name in (a.method, a.label)]
     return family or ([] if "baseline" in report else [a for a in all_arms if a.rule == name])
 
 
@@ -87,16 +86,15 @@ def pick_baseline(matrix: MatrixData, all_arms: Sequence[Arm], primary: str | No
     if len(family) == 1 or primary is None:
         return family[0], None
     known = next(k for k in metrics_of(matrix) if k.name == primary)
-
-    def level(arm: Arm) -> float:
-        mean = arm_summary(arm, known.benchmark, known.metric).mean.value
-        return float("-inf") if mean is None else mean if known.higher_is_better else -mean
-
+    means = [arm_summary(arm, known.benchmark, known.metric).mean.value for arm in family]
+    sign = 1 if known.higher_is_better else -1
+    levels = [float("-inf") if mean is None else sign * mean for mean in means]
     note = f"best of {len(family)} settings on {primary}, the hardest to beat; comparisons with it pay for the choice"
-    return max(family, key=level), note
+    return family[levels.index(max(levels))], note
 
 
 def pick_primary(matrix: MatrixData, known: Sequence[Known]) -> Primary:
+    """The metric that the matrix file declares, else the first benchmark's primary one; null with a reason."""
     wanted = (matrix.config.get("report") or {}).get("primary")
     if wanted and wanted not in [k.name for k in known]:
         return Primary(value=None, reason=f"the declared metric {wanted!r} was not scored")
@@ -126,73 +124,52 @@ def compared_metrics(
     reference = matrix.reference.scores if matrix.reference else {}
     pairs: list[tuple[Arm, Arm | None]] = [*contrasts(all_arms, baseline)]
     family = _baseline_family(matrix, all_arms)
-
-    def compared(k: Known) -> list[Paired]:
-        lend = lender(arm_grids(all_arms, k.benchmark, k.metric))
-        found = []
-        for first, second in (*pairs, *((arm, None) for arm in all_arms if k.benchmark in reference)):
-            # The baseline's setting was picked on the primary metric: there its luck is in the difference.
-            chosen = second is not None and second is baseline and k.name == primary
-            others = [a for a in family if chosen and a is not second and a is not first]
-            asked = reference.get(k.benchmark), k.benchmark, k.metric, lend, others, k.higher_is_better
-            found.append(method_comparison(first, second, *asked))
-        return found
-
-    paired = [(k, comparison) for k in known for comparison in compared(k)]
     # First is a method under test, no control and no other setting of the baseline, against it on the primary metric.
     tested = {a.label: a.method for a in all_arms if baseline and a.method != baseline.method and not a.is_control}
-    leading = [
-        k.name == primary and baseline is not None and c.against == baseline.label and c.label in tested
-        for k, c in paired
-    ]
+    paired: list[tuple[Known, Paired, bool]] = []
+    for k in known:
+        lend = lender(arm_grids(all_arms, k.benchmark, k.metric))
+        for first, second in (*pairs, *((arm, None) for arm in all_arms if k.benchmark in reference)):
+            # The baseline's setting was picked on the primary metric: there its luck is in the difference.
+            with_baseline = second is not None and second is baseline and k.name == primary
+            others = [a for a in family if with_baseline and a is not second and a is not first]
+            asked = reference.get(k.benchmark), k.benchmark, k.metric, lend, others, k.higher_is_better
+            paired.append((k, method_comparison(first, second, *asked), with_baseline and first.label in tested))
     adjusted: dict[int, AdjustedP] = {}
-    counts = []
     for own, method in ((True, "Holm"), (False, "Benjamini-Hochberg")):
-        places = [i for i, is_first in enumerate(leading) if is_first is own]
+        places = [i for i, (_, _, leading) in enumerate(paired) if leading is own]
         values = corrected([paired[i][1].crossed_test for i in places], method)
         adjusted |= zip(places, values, strict=True)
-        counts.append(sum(p.value is not None for p in values))
-
-    def made(place: int) -> Comparison:
-        (k, c), p = paired[place], adjusted[place]
-        against, why = (tested.get(c.label, ""), baseline.method if baseline else ""), None
-        if leading[place]:
-            why = plan.why(against, k.benchmark, first=True)
-        family: Family = "declared" if leading[place] and why is None else "exploratory"
-        return Comparison(
-            **dict(c), family=family, exploratory_because=why, adjusted_p=p, verdict=verdict(c, k.higher_is_better, p)
+    rows: dict[str, list[Comparison]] = {k.name: [] for k in known}
+    counts: Counter[str] = Counter()
+    for place, (k, c, leading) in enumerate(paired):
+        p, why = adjusted[place], None
+        if leading and baseline:
+            why = plan.why((tested[c.label], baseline.method), k.benchmark, first=True)
+        family_of: Family = "declared" if leading and why is None else "exploratory"
+        counts[family_of] += p.value is not None
+        said = verdict(c, k.higher_is_better, p)
+        rows[k.name].append(
+            Comparison(**dict(c), family=family_of, exploratory_because=why, adjusted_p=p, verdict=said)
         )
-
-    rows = [(k, made(place)) for place, (k, _) in enumerate(paired)]
-    late = sum(c.exploratory_because is not None and c.adjusted_p.value is not None for _, c in rows)
-    counts = [counts[0] - late, counts[1] + late]
-    metrics = [_metric(matrix, all_arms, k, primary, [c for own, c in rows if own is k]) for k in known]
-    checkpoints = sum(pair.test is not None for _, c in paired for pair in c.checkpoints)
+    metrics = [
+        Metric(
+            **k._asdict(),
+            description=_description(matrix, k),
+            primary=k.name == primary,
+            reference=policy_estimate(column(reference[k.benchmark], k.metric, None))
+            if k.benchmark in reference
+            else None,
+            methods=[arm_summary(arm, k.benchmark, k.metric) for arm in all_arms],
+            comparisons=rows[k.name],
+        )
+        for k in known
+    ]
     return metrics, TestCounts(
-        declared=counts[0], exploratory=counts[1], checkpoint_level=checkpoints, correction=_CORRECTION
-    )
-
-
-def _metric(
-    matrix: MatrixData,
-    all_arms: Sequence[Arm],
-    known: Known,
-    primary: str | None,
-    comparisons: list[Comparison],
-) -> Metric:
-    benchmark, metric, own_primary, better = known
-    reference = matrix.reference.scores.get(benchmark) if matrix.reference else None
-    methods = [arm_summary(arm, benchmark, metric) for arm in all_arms]
-    return Metric(
-        benchmark=benchmark,
-        metric=metric,
-        description=_description(matrix, known),
-        higher_is_better=better,
-        benchmark_primary=own_primary,
-        primary=known.name == primary,
-        reference=policy_estimate(column(reference, metric, None)) if reference else None,
-        methods=methods,
-        comparisons=comparisons,
+        declared=counts["declared"],
+        exploratory=counts["exploratory"],
+        checkpoint_level=sum(pair.test is not None for _, c, _ in paired for pair in c.checkpoints),
+        correction=_CORRECTION,
     )
 
 

@@ -1,7 +1,5 @@
 """Assemble summary.json: what ran, what it scored, what differs, what that is worth. The records are in reports/schema."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,13 +18,12 @@ from reports.compared import (
     pick_primary,
     run_over_reference,
 )
-from reports.runs.arms import Arm, arm_of, arms
+from reports.runs.arms import arm_of, arms
 from reports.runs.checkpoints import failed_checkpoints
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, finite, load_scores
-from reports.schema.metrics import Metric
+from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, error_text, finite, load_scores
 from reports.schema.runs import Provenance, RunEntry
 from reports.schema.summary import Baseline, Counts, Summary
-from reports.schema.verdict import Claims, Inference, OverReference, Verdict
+from reports.schema.verdict import Claims, OverReference, Verdict
 from reports.verdict.checklist import checklist
 from reports.verdict.claims import ClaimError, parse_claims, read_claims, verify
 from reports.verdict.inference import answer, inference, nothing
@@ -40,6 +37,7 @@ from trainers.common.scores_schema import scores_path
 FINAL_KEYS = ("loss", "loss_at_beta0", "delta", "dynamic_beta", "log_prompt_perplexity", "rewards/accuracies")
 _NO_CLAIMS = Claims(frozen=None, sha256=None, reason="one run can settle no claim", changes=[], judged=[])
 _ALONE = "one run has nothing to be compared with"
+_UNCLAIMED = "no claim was declared"
 
 
 def _run_entry(run: RunData, label: str) -> RunEntry:
@@ -56,7 +54,7 @@ def _run_entry(run: RunData, label: str) -> RunEntry:
         stage=status.get("stage"),
         step=status.get("step"),
         total_steps=status.get("total_steps"),
-        error=run.error,
+        error=error_text(status),
         failed_checkpoints=failed_checkpoints(run),
         logged_steps=len(steps),
         diverged=any(r.get("loss") is not None and finite(r.get("loss")) is None for r in steps),
@@ -88,38 +86,16 @@ def claims_summary(
     return claims, judged
 
 
-def _verdict(
-    kind: str,
-    found: Inference,
-    claims: Claims,
-    over: Sequence[OverReference],
-    counts: Counts,
-    better: bool,
-    counting: bool,
-) -> Verdict:
-    if kind == "run":
-        of = next((row for row in over if row.difference is not None), None)
-        span = "" if of is None or of.ci_low is None else f" (95 % {of.ci_low:+.3f} to {of.ci_high:+.3f})"
-        said = "One run, compared with nothing."
-        if of is not None:
-            said = f"One run: {of.difference:+.3f}{span} on {of.metric} over the reference."
-        return Verdict(answer=[said], kind="exploratory", because="one run can settle no claim")
-    late = [c.exploratory_because for c in claims.judged if c.exploratory_because]
-    because = next(iter([*late, *claims.changes]), None) if claims.judged else "no claim was declared"
-    return Verdict(
-        answer=answer(found, counts, over, better, counting),
-        kind="exploratory" if because else "declared",
-        because=because,
+def _of_run(over: Sequence[OverReference]) -> Verdict:
+    """What one run says: its difference to the reference."""
+    of = next((row for row in over if row.difference is not None), None)
+    span = "" if of is None or of.ci_low is None else f" (95 % {of.ci_low:+.3f} to {of.ci_high:+.3f})"
+    said = (
+        f"One run: {of.difference:+.3f}{span} on {of.metric} over the reference."
+        if of
+        else "One run, compared with nothing."
     )
-
-
-def _run_over_reference(matrix: MatrixData, arm: Arm, metrics: Sequence[Metric]) -> list[OverReference]:
-    """A single run against the reference of its matrix."""
-    first = next((m for m in metrics if m.primary), None)
-    if first is None:
-        return []
-    path = scores_path(matrix.output_dir.parent.parent / REFERENCE_ID, first.benchmark)
-    return run_over_reference(arm, load_scores(path), first.metric) if path.exists() else []
+    return Verdict(answer=[said], kind="exploratory", because="one run can settle no claim")
 
 
 def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[str, Analysed] | None = None) -> Summary:
@@ -132,41 +108,45 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
         ReportError: a damaged file, or claims that cannot be read.
     """
     all_arms, known = arms(matrix.runs), metrics_of(matrix)
-    labels = arm_of(all_arms)
-    primary = pick_primary(matrix, known)
-    baseline, note = pick_baseline(matrix, all_arms, primary.value)
-    if kind == "run":
-        baseline, note = None, "one run has nothing to be compared with"
+    labels, primary = arm_of(all_arms), pick_primary(matrix, known)
+    baseline, note = (None, _ALONE) if kind == "run" else pick_baseline(matrix, all_arms, primary.value)
     known = sorted(known, key=lambda k: k.name != primary.value)
     try:
         plan = PlanState() if kind == "run" else plan_state(matrix)
     except ClaimError as error:
         raise ReportError(str(error)) from error
     metrics, tests = compared_metrics(matrix, all_arms, baseline, known, primary.value, plan)
-    seen, counting = None, True
     states = [r.state for r in matrix.runs]
     counts = Counts(
         planned=len(states),
         unfinished=sum(state != "done" for state in states),
         **{state: states.count(state) for state in ("done", "failed", "running", "pending", "missing")},
     )
-    controls = [a for a in all_arms if a.is_control]
     first = next((m for m in metrics if m.primary), None)
-    table, claims = nothing(_ALONE), _NO_CLAIMS
+    seen, spread, claims, table, judges = None, None, _NO_CLAIMS, nothing(_ALONE), []
+    tuned, paid, by_prompt = tuning.NOTHING, frontiers.nothing(_ALONE), strata.NOTHING
     if kind == "run":
-        over = _run_over_reference(matrix, all_arms[0], metrics)
-        tuned, paid, by_prompt = tuning.NOTHING, frontiers.nothing(_ALONE), strata.NOTHING
+        over = []
+        if first and (path := scores_path(matrix.output_dir.parent.parent / REFERENCE_ID, first.benchmark)).exists():
+            over = run_over_reference(all_arms[0], load_scores(path), first.metric)
+        verdict = _of_run(over)
     else:
         over = over_reference(first)
         label, method = (baseline.label, baseline.method) if baseline else (None, None)
+        controls = [a for a in all_arms if a.is_control]
         tuned = tuning.tuning_summary(all_arms, metrics, method, list(dict.fromkeys(a.method for a in controls)))
         paid = frontiers.frontier_summary(matrix, all_arms, primary.value, baseline)
         by_prompt = strata.strata_summary(matrix, all_arms, metrics, label, [a.label for a in controls])
         matched_kl = frontiers.matched_kl(matrix)
-        seen = sensitivity(matrix, primary.value, matched_kl)
+        seen, spread = sensitivity(matrix, primary.value, matched_kl), scope(matrix, all_arms, baseline, primary.value)
         counting = seen is None or seen.nulls_count
         claims, judged = claims_summary(matrix, matched_kl, plan, counting)
         table = inference(matrix, all_arms, baseline, first, paid, judged, matched_kl, counting)
+        judges = judges_summary(matrix)
+        reasons = [*(c.exploratory_because for c in claims.judged), *claims.changes] if claims.judged else [_UNCLAIMED]
+        because = next(filter(None, reasons), None)
+        said = answer(table, counts, over, first is None or first.higher_is_better, counting)
+        verdict = Verdict(answer=said, kind="exploratory" if because else "declared", because=because)
     summary = Summary(
         schema_version=4,
         kind="run" if kind == "run" else "matrix",
@@ -178,11 +158,11 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
         ),
         primary=primary,
         counts=counts,
-        verdict=_verdict(kind, table, claims, over, counts, first is None or first.higher_is_better, counting),
+        verdict=verdict,
         inference=table,
         over_reference=over,
         sensitivity=seen,
-        scope=scope(matrix, all_arms, baseline, primary.value) if kind == "matrix" else None,
+        scope=spread,
         claims=claims,
         tests=tests,
         checklist=[],
@@ -191,7 +171,7 @@ def build_summary(matrix: MatrixData, kind: str = "matrix", analysed: Mapping[st
         beta=beta_summary(matrix, all_arms, analysed),
         engine=engine_summary(matrix),
         contamination=contamination_summary(matrix),
-        judges=judges_summary(matrix) if kind == "matrix" else [],
+        judges=judges,
         noise_floor=noise_floor(matrix, metrics),
         provenance=Provenance.model_validate(jsonable(provenance(matrix))),
         tuning=tuned,

@@ -4,9 +4,8 @@ Rows come in order of time and neighbours are alike, so every interval uses the 
 two series that were correlated (ranks for Spearman and Kendall, residuals where something is held constant).
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,18 +47,6 @@ def unit(series: Floats, least: float = 0.0) -> Unit | None:
     return Unit(x, irfft(power, next_fast_len(x.size + lags + 1, real=True))[1 : lags + 1])
 
 
-def ranks(values: Floats) -> Floats:
-    """scipy's rankdata, several times faster where nothing is tied."""
-    order = np.argsort(values)
-    inside = values[order]
-    if inside.size > 1 and bool((inside[1:] == inside[:-1]).any()):
-        tied: Floats = stats.rankdata(values)
-        return tied
-    out = np.empty(values.size)
-    out[order] = np.arange(1.0, values.size + 1)
-    return out
-
-
 def effective(a: Unit, b: Unit) -> float:
     """Points that independent ones would be worth for the correlation (Bretherton 1999): the sum of the products of the
     autocorrelations up to the first that is not positive."""
@@ -83,8 +70,7 @@ def _nothing(reason: str) -> FourCorrelations:
 
 
 def _neither(reason: str) -> TwoCorrelations:
-    none = cell(None, reason=reason)
-    return TwoCorrelations(pearson=none, spearman=none)
+    return TwoCorrelations(pearson=cell(None, reason=reason), spearman=cell(None, reason=reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +81,9 @@ class _Series:
     unit: Unit | None
     ranks: Unit | None
 
-    @classmethod
-    def of(cls, values: Floats, least: float = 0.0) -> _Series:
-        return cls(values, unit(values, least), unit(ranks(values)))
+
+def _series(values: Floats, least: float = 0.0) -> _Series:
+    return _Series(values, unit(values, least), unit(stats.rankdata(values)))
 
 
 def _four(x: _Series, y: _Series) -> FourCorrelations:
@@ -126,13 +112,11 @@ def _basis(columns: Sequence[Floats]) -> Floats:
     """Orthonormal columns, shape (n, k), that span the constant and the columns; collinear ones are dropped."""
     table = np.column_stack([np.ones(columns[0].size), *((c - c.mean()) / (np.ptp(c) or 1.0) for c in columns)])
     left, size, _ = np.linalg.svd(table, full_matrices=False)
-    basis: Floats = left[:, size > 1e-9 * size[0]]
-    return basis
+    return np.asarray(left[:, size > 1e-9 * size[0]])
 
 
 def _residual(x: Floats, basis: Floats) -> Floats:
-    left: Floats = x - basis @ (basis.T @ x)
-    return left
+    return np.asarray(x - basis @ (basis.T @ x))
 
 
 def _left(series: Floats, basis: Floats, share: float = 1e-7) -> Unit | None:
@@ -140,23 +124,43 @@ def _left(series: Floats, basis: Floats, share: float = 1e-7) -> Unit | None:
     return unit(_residual(series, basis), share * float(np.sum((series - series.mean()) ** 2)))
 
 
+#: What a partial coefficient is computed from, by its kind.
+_SCALES: dict[str, Callable[[Floats], Floats]] = {"pearson": np.asarray, "spearman": stats.rankdata}
+
+
 @dataclass(frozen=True, slots=True)
-class _Partial:
-    """beta with some columns held constant, over the rows where they are `known`; (basis, what is left of beta) each."""
+class _Held:
+    """beta with some columns held constant, over the rows where they are `known`: by kind of coefficient, the basis that the
+    columns span and what is left of beta."""
 
     known: NDArray[np.bool_]
-    pearson: tuple[Floats, Unit | None]
-    spearman: tuple[Floats, Unit | None]
+    bases: dict[str, tuple[Floats, Unit | None]]
+
+
+def _hold(beta: Floats, held: Sequence[Floats]) -> _Held | None:
+    """None where the columns are not recorded or do not vary."""
+    known: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(held)) if held else np.zeros(beta.size, dtype=bool)
+    used = [column[known] for column in held if known.sum() > 3 and varies(column[known])]
+    spans = {kind: _basis([scale(column) for column in used]) for kind, scale in _SCALES.items() if used}
+    bases = {kind: (basis, _left(_SCALES[kind](beta[known]), basis)) for kind, basis in spans.items()}
+    return _Held(known, bases) if used else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """beta over some rows: as it is, less a straight line in the step (of this basis), and partial by what is held."""
+    """beta over some rows: as it is, less a straight line in the step (of this basis), and with each set held constant."""
 
     line: Floats
     raw: _Series
     detrended: _Series
-    partial: dict[str, _Partial | None]
+    held: dict[str, _Held | None]
+
+
+def _prepared(beta: Floats, steps: Floats, given: Mapping[str, Sequence[Floats]]) -> _Prepared:
+    line = _basis([steps]) if varies(steps) else np.full((beta.size, 1), beta.size**-0.5)
+    detrended = _series(_residual(beta, line), 1e-9 * float(np.sum((beta - beta.mean()) ** 2)))
+    held = {name: _hold(beta, columns) for name, columns in given.items()}
+    return _Prepared(line, _series(beta, 1e-12 * float(beta @ beta)), detrended, held)
 
 
 class Against:
@@ -167,19 +171,14 @@ class Against:
 
     def __init__(self, beta: Floats, steps: Floats, given: Mapping[str, Mapping[str, Floats]]) -> None:
         self.beta, self.steps, self.given = beta, steps, given
-        self._whole: _Prepared | None = None
 
-    def _prepared(self, keep: NDArray[np.bool_]) -> _Prepared:
-        if self._whole and keep.all():
-            return self._whole
-        beta, steps = self.beta[keep], self.steps[keep]
-        line = _basis([steps]) if varies(steps) else np.full((beta.size, 1), beta.size**-0.5)
-        detrended = _Series.of(_residual(beta, line), 1e-9 * float(np.sum((beta - beta.mean()) ** 2)))
-        partial = {name: _held(beta, [c[keep] for c in columns.values()]) for name, columns in self.given.items()}
-        found = _Prepared(line, _Series.of(beta, 1e-12 * float(beta @ beta)), detrended, partial)
-        if keep.all():
-            self._whole = found
-        return found
+    @functools.cached_property
+    def _whole(self) -> _Prepared:
+        return self._over(np.ones(self.beta.size, dtype=bool))
+
+    def _over(self, keep: NDArray[np.bool_]) -> _Prepared:
+        given = {name: [column[keep] for column in columns.values()] for name, columns in self.given.items()}
+        return _prepared(self.beta[keep], self.steps[keep], given)
 
     def row(self, name: str, other: Floats, contains_beta: bool) -> Association:
         """One row of the table: `other` has shape (n,); rows where it is not finite are left out."""
@@ -190,10 +189,10 @@ class Against:
             raw = detrended = _nothing(reason)
             partial = dict.fromkeys(self.given, _neither(reason))
         else:
-            done = self._prepared(keep)
-            raw = _four(done.raw, _Series.of(y))
-            detrended = _four(done.detrended, _Series.of(_residual(y, done.line), 1e-12 * float(y @ y)))
-            partial = {key: self._partial(key, name, y, held) for key, held in done.partial.items()}
+            done = self._whole if keep.all() else self._over(keep)
+            raw = _four(done.raw, _series(y))
+            detrended = _four(done.detrended, _series(_residual(y, done.line), 1e-12 * float(y @ y)))
+            partial = {key: self._partial(key, name, y, held) for key, held in done.held.items()}
         return Association(
             against=name,
             contains_beta=contains_beta,
@@ -204,34 +203,20 @@ class Against:
             partial=Partial(**partial),
         )
 
-    def _partial(self, key: str, name: str, y: Floats, held: _Partial | None) -> TwoCorrelations:
+    def _partial(self, key: str, name: str, y: Floats, held: _Held | None) -> TwoCorrelations:
         if name in self.given[key]:
             return _neither(f"{name} is itself held constant")
         if held is None:
             return _neither("what is to be held constant was not recorded or does not vary")
-        known = y[held.known]
-        return TwoCorrelations(
-            pearson=_remaining(held.pearson, known, "pearson"),
-            spearman=_remaining(held.spearman, ranks(known), "spearman"),
-        )
-
-
-def _remaining(held: tuple[Floats, Unit | None], series: Floats, kind: str) -> Cell:
-    basis, beta = held
-    other = _left(series, basis)
-    if beta is None or other is None:
-        return cell(None, reason=_NOTHING_LEFT)
-    return _coefficient(beta, other, kind, basis.shape[1] - 1)[0]
-
-
-def _held(beta: Floats, held: Sequence[Floats]) -> _Partial | None:
-    """beta with these columns held constant; None where they are not recorded or do not vary."""
-    known: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(held)) if held else np.zeros(beta.size, dtype=bool)
-    used = [column[known] for column in held if known.sum() > 3 and varies(column[known])]
-    if not used:
-        return None
-    plain, ranked = _basis(used), _basis([ranks(column) for column in used])
-    return _Partial(known, (plain, _left(beta[known], plain)), (ranked, _left(ranks(beta[known]), ranked)))
+        found = {}
+        for kind, (basis, beta) in held.bases.items():
+            other = _left(_SCALES[kind](y[held.known]), basis)
+            found[kind] = (
+                _coefficient(beta, other, kind, basis.shape[1] - 1)[0]
+                if beta is not None and other is not None
+                else cell(None, reason=_NOTHING_LEFT)
+            )
+        return TwoCorrelations(**found)
 
 
 # Which comes first: cross-correlation of beta at a step with another quantity k logged steps later.
@@ -256,18 +241,16 @@ def lag_correlation(
     found = LagSeries(
         against=against, contains_beta=contains_beta, n=int(keep.sum()), lags=[], values=[], band=[], reason=None
     )
-    if keep.sum() < FEWEST_STEPS:
+    if found.n < FEWEST_STEPS:
         return found.model_copy(update={"reason": f"fewer than {FEWEST_STEPS} logged steps with both numbers"})
     if not varies(beta[keep]) or not varies(other[keep]) or np.ptp(x) == 0 or np.ptp(y) == 0:
         return found.model_copy(update={"reason": "one of the two does not vary from step to step"})
     n = x.size
     most = min(most, n // 4)
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt((x @ x) * (y @ y)))
     lags = np.arange(-most, most + 1)
-    values = np.correlate(y, x, mode="full")[n - 1 - most : n + most] / scale
+    x, y = x - x.mean(), y - y.mean()
+    values = np.correlate(y, x, mode="full")[n - 1 - most : n + most] / np.sqrt((x @ x) * (y @ y))
     memory = autocorrelation(x, n // 4) * autocorrelation(y, n // 4)
-    factor = max(1 + 2 * float(memory.sum()), 0.25)
-    error = np.sqrt(factor / (n - np.abs(lags)))
+    error = np.sqrt(max(1 + 2 * float(memory.sum()), 0.25) / (n - np.abs(lags)))
     rounded = {"lags": lags, "values": np.round(values, 6), "band": np.round(NORMAL * error, 6)}
     return found.model_copy(update={name: series.tolist() for name, series in rounded.items()})

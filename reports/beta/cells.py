@@ -1,7 +1,5 @@
 """Numbers with their intervals, or null with the reason, of one run and over many; and binned curves for the figures."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,13 +92,6 @@ def pooled(parts: Sequence[tuple[Floats, Floats]]) -> Cell:
     return fisher_cell(rho, x.size, "spearman")
 
 
-def _sign(estimate: Cell) -> int:
-    """Sign of an estimate whose interval excludes zero, else 0."""
-    if estimate.low is None or estimate.high is None:
-        return 0
-    return 1 if estimate.low > 0 else -1 if estimate.high < 0 else 0
-
-
 def simpson(inside: Cell, together: Cell, runs: int) -> Simpson:
     """Whether pooling the rows turns the sign around: both intervals exclude zero, on opposite sides.
 
@@ -108,9 +99,9 @@ def simpson(inside: Cell, together: Cell, runs: int) -> Simpson:
     """
     if runs < 2:
         return Simpson(flag=None, reason="a single run: nothing to pool")
-    if inside.low is None or together.low is None:
+    if inside.low is None or inside.high is None or together.low is None or together.high is None:
         return Simpson(flag=None, reason=inside.reason or together.reason)
-    return Simpson(flag=_sign(inside) * _sign(together) < 0, reason=None)
+    return Simpson(flag=inside.low > 0 > together.high or together.low > 0 > inside.high, reason=None)
 
 
 # Binned beta for the figures: its quantiles over steps, and its mean in bins of another quantity.
@@ -129,21 +120,19 @@ def fan(parts: Sequence[tuple[Floats, Floats]], bins: int = STEP_BINS) -> list[F
     names = np.unique(step)
     edges = names if names.size <= bins else np.quantile(names, np.linspace(0, 1, bins + 1)[:-1])
     label = np.searchsorted(edges, step, side="right") - 1
-    points = []
-    for inside in (label == k for k in np.unique(label)):
-        values = dict(zip(QUANTILES, np.quantile(beta[inside], list(QUANTILES.values())).tolist(), strict=True))
-        points.append(FanPoint(step=float(step[inside].mean()), n=int(inside.sum()), **values))
-    return points
+    return [
+        FanPoint(
+            step=float(step[inside].mean()),
+            n=int(inside.sum()),
+            **dict(zip(QUANTILES, np.quantile(beta[inside], list(QUANTILES.values())).tolist(), strict=True)),
+        )
+        for inside in (label == k for k in np.unique(label))
+    ]
 
 
-def _bins(values: Floats, count: int) -> Floats:
-    """Edges of at most so many bins that hold equally many of the values; fewer where values repeat."""
-    edges: Floats = np.unique(np.quantile(values, np.linspace(0, 1, count + 1)))
-    return edges
-
-
-def _binned(values: Floats, edges: Floats) -> NDArray[np.int64]:
-    """The bin of each value; an edge belongs to the bin below it."""
+def _bin_of(values: Floats, count: int) -> NDArray[np.int64]:
+    """The bin of each value, of at most so many that hold equally many; an edge belongs to the bin below it."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, count + 1)))
     return np.clip(np.searchsorted(edges, values, side="left") - 1, 0, max(edges.size - 2, 0))
 
 
@@ -153,23 +142,20 @@ def binned(parts: Sequence[tuple[Floats, Floats]], bins: int = BINS) -> list[Cur
     `mean` is the mean of the runs' means, with a t interval over runs; `q10` and `q90` are of the rows. Rows that are
     not finite are left out; fewer bins come back when x repeats or rows are few.
     """
-    kept = [(x[ok], b[ok]) for x, b in parts if (ok := np.isfinite(x) & np.isfinite(b)).any()]
-    if not kept:
-        return []
-    everything = np.concatenate([x for x, _ in kept])
-    edges = _bins(everything, int(np.clip(everything.size // 10, 1, bins)))
-    labels = [_binned(x, edges) for x, _ in kept]
+    rows = [np.array([np.full(x.size, run), x, y]) for run, (x, y) in enumerate(parts)]
+    run, x, y = np.concatenate([np.empty((3, 0)), *rows], axis=1)
+    run, x, y = (column[np.isfinite(x) & np.isfinite(y)] for column in (run, x, y))
+    label = _bin_of(x, int(np.clip(x.size // 10, 1, bins))) if x.size else np.array([], dtype=int)
     points = []
-    for k in np.unique(np.concatenate(labels)):
-        inside = [(x[at == k], b[at == k]) for (x, b), at in zip(kept, labels, strict=True) if (at == k).any()]
-        x, beta = np.concatenate(inside, axis=1)
-        q10, q90 = np.quantile(beta, [0.1, 0.9]).tolist()
+    for inside in (label == k for k in np.unique(label)):
+        means = [float(y[inside & (run == one)].mean()) for one in np.unique(run[inside])]
+        q10, q90 = np.quantile(y[inside], [0.1, 0.9]).tolist()
         points.append(
             CurvePoint(
-                x=float(x.mean()),
-                n=int(x.size),
-                runs=len(inside),
-                **mean_fields([float(b.mean()) for _, b in inside]),
+                x=float(x[inside].mean()),
+                n=int(inside.sum()),
+                runs=len(means),
+                **mean_fields(means),
                 q10=q10,
                 q90=q90,
             )
@@ -195,26 +181,23 @@ def perplexity_quantiles(columns: Mapping[str, Floats], quantiles: int = 5) -> l
     `columns` maps names to arrays of shape (n,); a column that is absent gives nulls. Rows without a perplexity (one-token
     prompts) are left out. Fewer bins come back when values repeat, none without perplexities.
     """
-    log_ppl = columns.get("log_prompt_perplexity")
-    if log_ppl is None or not np.isfinite(log_ppl).any():
-        return []
+    log_ppl = columns.get("log_prompt_perplexity", np.array([]))
     known = np.isfinite(log_ppl)
+    if not known.any():
+        return []
     values = {name: column[known] for name, column in columns.items()}
     if "delta" in values:
         values["accuracy"] = np.where(np.isfinite(values["delta"]), values["delta"] > 0, np.nan)
-    label = _binned(log_ppl[known], _bins(log_ppl[known], quantiles))
-    rows: list[BetaQuantile] = []
-    for inside in (label == k for k in np.unique(label)):
-        names = ("dynamic_beta", "loss", "loss_at_beta0", "delta", "accuracy")
-        means = {name: finite(np.mean(values[name][inside])) if name in values else None for name in names}
-        perplexity = values["log_prompt_perplexity"][inside]
-        rows.append(
-            BetaQuantile(
-                quantile=len(rows) + 1,
-                n=int(inside.sum()),
-                log_prompt_perplexity_low=float(perplexity.min()),
-                log_prompt_perplexity_high=float(perplexity.max()),
-                **means,
-            )
+    log_ppl = values["log_prompt_perplexity"]
+    label = _bin_of(log_ppl, quantiles)
+    names = ("dynamic_beta", "loss", "loss_at_beta0", "delta", "accuracy")
+    return [
+        BetaQuantile(
+            quantile=number,
+            n=int(inside.sum()),
+            log_prompt_perplexity_low=float(log_ppl[inside].min()),
+            log_prompt_perplexity_high=float(log_ppl[inside].max()),
+            **{name: finite(np.mean(values[name][inside])) if name in values else None for name in names},
         )
-    return rows
+        for number, inside in enumerate((label == k for k in np.unique(label)), start=1)
+    ]

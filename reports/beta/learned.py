@@ -1,16 +1,15 @@
 """What became of beta in one run: how it moved while training, whether it collapsed, and what it is a function of."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from reports.beta.cells import Floats, cell
-from reports.runs.records import ReportError, RunData
+from reports.runs.records import RunData
 from reports.schema.base import Collapse
 from reports.schema.beta import BetaLevel, Cell, Drift, Probe
 from reports.statistics.association import varies
+from trainers.common.training_schema import BETA_PROBE
 
 # How beta moved while training: its level, its spread, and whether it collapsed.
 
@@ -74,7 +73,6 @@ def collapse_of(run: RunData) -> Collapse | None:
 
 
 FEWEST = 20
-PROBE = "beta_probe.parquet"
 RIDGE = 0.01
 
 
@@ -136,26 +134,15 @@ def probe(run: RunData) -> Probe:
     Reads beta_probe.parquet, which training leaves for rules that look at hidden states (see trainers/trainer/probe.py). The rows
     are those of the last pairs trained; folds are of whole examples. Null with a reason where there is no file.
     """
-    path = run.path / PROBE
-    if not path.exists():
+    frame = run.examples(("dynamic_beta", "log_prompt_perplexity", "example_id"), None, BETA_PROBE)
+    if frame is None:
         reason = "no hidden states were recorded: the rule reads none, or the run is an older one"
         return Probe(n=0, components=0, perplexity=None, hidden=None, both=None, reason=reason)
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-        parts = sorted(c for c in table.column_names if c.startswith("pc_"))
-        beta, log_ppl, *hidden = (
-            table[c].to_numpy(zero_copy_only=False).astype(float)
-            for c in ("dynamic_beta", "log_prompt_perplexity", *parts)
-        )
-        states = np.column_stack(hidden)
-        _, example = np.unique(table["example_id"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise ReportError(f"{path}: not a probe file ({error}); delete it or rerun this run's training") from error
+    states = frame[sorted(name for name in map(str, frame.columns) if name.startswith("pc_"))].to_numpy(dtype=float)
+    beta, log_ppl = (frame[name].to_numpy(dtype=float) for name in ("dynamic_beta", "log_prompt_perplexity"))
     ok = (beta > 0) & np.isfinite(log_ppl) & np.isfinite(states).all(axis=1)
-    ppl, states = log_ppl[ok, None], states[ok]
-    predictors = {"perplexity": ppl, "hidden": states, "both": np.hstack([ppl, states])}
-    shares = {name: held_out_r2(np.log(beta[ok]), x, example[ok], RIDGE) for name, x in predictors.items()}
-    return Probe(n=int(ok.sum()), components=len(parts), **shares, reason=None)
+    _, example = np.unique(frame["example_id"][ok].astype(str), return_inverse=True)
+    ppl, hidden = log_ppl[ok, None], states[ok]
+    predictors = {"perplexity": ppl, "hidden": hidden, "both": np.hstack([ppl, hidden])}
+    shares = {name: held_out_r2(np.log(beta[ok]), x, example, RIDGE) for name, x in predictors.items()}
+    return Probe(n=int(ok.sum()), components=states.shape[1], **shares, reason=None)

@@ -1,7 +1,5 @@
 """dynamic_beta over a matrix: `summary["beta"]`. The runs are the unit; rows of one run are not independent."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -24,7 +22,7 @@ from reports.beta.cells import (
 )
 from reports.beta.null import DRAWS, WARNING, sigmoid_loss
 from reports.beta.run import CONTAINS_BETA, GIVEN, LAG_TARGETS, STEP_TARGETS, TARGETS, Analysed, analyse_run
-from reports.runs.arms import Arm, arm_of
+from reports.runs.arms import CONTROL_RULES, Arm, arm_of
 from reports.runs.records import MatrixData, finite
 from reports.schema.base import Cell
 from reports.schema.beta import (
@@ -43,8 +41,6 @@ from reports.statistics.association import within_runs
 
 ALL = "all runs"
 CURVES = ("log_prompt_perplexity", "delta")
-#: Rules that repeat another run's betas, changed; see trainers/rules.
-REPEATING = ("matched_mean", "permuted", "inverse", "weight_only", "saturation_only")
 METHODS = {
     "intervals": "Fisher z at 95 % with the effective number of points (Bretherton 1999) of the two series correlated",
     "pearson": "product-moment correlation",
@@ -73,18 +69,15 @@ def beta_summary(matrix: MatrixData, all_arms: Sequence[Arm], known: Mapping[str
     run id. Raises ReportError naming a damaged file.
     """
     labels = arm_of(all_arms)
-    runs: list[Analysed] = []
-    for run in matrix.runs:
-        label = labels[run.run_id]
-        found = (known or {}).get(run.run_id) or analyse_run(run, label)
-        runs.append(replace(found, run=run, entry=found.entry.model_copy(update={"label": label})))
+    found = [(known or {}).get(run.run_id) or analyse_run(run, labels[run.run_id]) for run in matrix.runs]
+    runs = [replace(a, entry=a.entry.model_copy(update={"label": labels[a.entry.run_id]})) for a in found]
     by_label = {arm.label: [a for a in runs if a.entry.label == arm.label] for arm in all_arms}
     return Beta(
         warning=WARNING,
         methods=METHODS,
         runs=[a.entry for a in runs],
         matrix=MatrixBeta(
-            groups=[_group(ALL, runs), *(_group(label, members) for label, members in by_label.items())],
+            groups=[_group(label, members, matrix) for label, members in {ALL: runs, **by_label}.items()],
             profiles=[_profile(arm, by_label[arm.label], matrix) for arm in all_arms],
             arms=[_drawn(label, members) for label, members in by_label.items()],
         ),
@@ -92,9 +85,7 @@ def beta_summary(matrix: MatrixData, all_arms: Sequence[Arm], known: Mapping[str
 
 
 def _mean(values: Floats | None) -> float | None:
-    if values is None:
-        return None
-    known = values[np.isfinite(values)]
+    known = np.array([]) if values is None else values[np.isfinite(values)]
     return finite(known.mean()) if known.size else None
 
 
@@ -124,6 +115,7 @@ def _level(members: Sequence[Analysed], level: Literal["examples", "steps"], alo
     rows = level == "examples"
     columns = [a.kept if rows else a.steps for a in members]
     tables = [{row.against: row for row in getattr(a.entry, level) or ()} for a in members]
+    analysed = [c for c, t in zip(columns, tables, strict=True) if t]
     means = [_mean(c.get("dynamic_beta")) for c in columns]
     out = []
     for name in TARGETS if rows else STEP_TARGETS:
@@ -131,17 +123,13 @@ def _level(members: Sequence[Analysed], level: Literal["examples", "steps"], alo
         if not found:
             continue
         inside = within([row.raw.spearman.value for row in found])
-        together = pooled(
-            [(c["dynamic_beta"], c[name]) for c, t in zip(columns, tables, strict=True) if t and name in c]
-        )
+        together = pooled([(c["dynamic_beta"], c[name]) for c in analysed if name in c])
         out.append(
             GroupAssociation(
                 against=name,
                 contains_beta=name in CONTAINS_BETA,
                 runs=len(found),
-                linked=_linked([c for c, t in zip(columns, tables, strict=True) if t], name)
-                if alone and rows
-                else None,
+                linked=_linked(analysed, name) if alone and rows else None,
                 within=inside,
                 within_detrended=within([row.detrended.spearman.value for row in found]),
                 between=between(means, [_mean(c.get(name)) for c in columns]),
@@ -152,19 +140,15 @@ def _level(members: Sequence[Analysed], level: Literal["examples", "steps"], alo
     return out
 
 
-def _scores(members: Sequence[Analysed]) -> list[BetaScore]:
-    """Between runs: mean beta against the held-out score of every benchmark."""
-    means = [_mean(a.kept.get("dynamic_beta", a.steps["dynamic_beta"])) for a in members]
-    scores = [a.run.scores for a in members]
-    out = []
-    for benchmark, metric in dict.fromkeys((b, s.primary_metric) for found in scores for b, s in found.items()):
-        levels = [finite(s[benchmark].metrics.get(metric, {}).get("value")) if benchmark in s else None for s in scores]
-        out.append(BetaScore(benchmark=benchmark, metric=metric, between=between(means, levels)))
-    return out
-
-
-def _group(label: str, members: Sequence[Analysed]) -> BetaGroup:
+def _group(label: str, members: Sequence[Analysed], matrix: MatrixData) -> BetaGroup:
     dynamic = sum(a.entry.dynamic for a in members)
+    # between runs: mean beta against the held-out score of every benchmark
+    means = {a.entry.run_id: _mean(a.kept.get("dynamic_beta", a.steps["dynamic_beta"])) for a in members}
+    scores = [r.scores for r in matrix.runs if r.run_id in means]
+    levels = {
+        (b, metric): [finite(s[b].metrics.get(metric, {}).get("value")) if b in s else None for s in scores]
+        for b, metric in dict.fromkeys((b, s.primary_metric) for found in scores for b, s in found.items())
+    }
     return BetaGroup(
         label=label,
         runs=len(members),
@@ -172,7 +156,10 @@ def _group(label: str, members: Sequence[Analysed]) -> BetaGroup:
         reason=None if dynamic else "no run of this group has a beta that varies",
         examples=_level(members, "examples", label != ALL),
         steps=_level(members, "steps", label != ALL),
-        scores=_scores(members),
+        scores=[
+            BetaScore(benchmark=benchmark, metric=metric, between=between([*means.values()], values))
+            for (benchmark, metric), values in levels.items()
+        ],
     )
 
 
@@ -181,13 +168,13 @@ def _profile(arm: Arm, members: Sequence[Analysed], matrix: MatrixData) -> BetaP
     known = [a for a in members if "dynamic_beta" in a.kept]
     betas = [a.kept["dynamic_beta"] for a in known]
     rows = [{row.against: row.raw.spearman.value for row in a.entry.examples or ()} for a in known]
-    parents = {a.run.identity.get("parent") for a in members if a.run.identity} - {None}
-    labels = {a["fingerprint"]: r for r in matrix.runs if (a := r.identity) and "fingerprint" in a}
+    parents = {r.identity.get("parent") for r in arm.runs if r.identity} - {None}
+    made = {i["fingerprint"]: r.method for r in matrix.runs if (i := r.identity) and "fingerprint" in i}
     return BetaProfile(
         label=arm.label,
         rule=arm.rule,
-        control=arm.rule in REPEATING or bool(parents),
-        parent=next((labels[p].method for p in parents if p in labels), None),
+        control=arm.rule in CONTROL_RULES or bool(parents),
+        parent=next((made[p] for p in parents if p in made), None),
         runs=len(known),
         mean_beta=mean_cell([_mean(beta) for beta in betas]),
         spread=mean_cell([float(np.log(np.maximum(beta, 1e-12)).std()) for beta in betas]),
@@ -207,7 +194,7 @@ def _drawn(label: str, members: Sequence[Analysed]) -> BetaArm:
     return BetaArm(
         label=label,
         fan=fan([(a.kept["step"], a.kept["dynamic_beta"]) for a in known]),
-        collapses=[ArmCollapse(run_id=a.run.run_id, step=c.step) for a in members if (c := a.entry.collapse)],
+        collapses=[ArmCollapse(run_id=a.entry.run_id, step=c.step) for a in members if (c := a.entry.collapse)],
         curves=BetaCurves(**curves, loss=binned([within_steps(a.kept) for a in dynamic if "loss" in a.kept])),
         lags=[lag for name in LAG_TARGETS for lag in _mean_lags(name, members)],
     )
@@ -217,10 +204,13 @@ def _mean_lags(name: str, members: Sequence[Analysed]) -> list[ArmLag]:
     """The runs' cross-correlations at each lag, averaged, with a t interval over runs and the mean band of one run."""
     found = [series for a in members for series in a.entry.lags if series.against == name and series.lags]
     shared = min((len(series.lags) // 2 for series in found), default=-1)
-    out = []
-    for lag in range(-shared, shared + 1):
-        at = [(series, series.lags.index(lag)) for series in found]
-        mean = mean_fields([series.values[i] for series, i in at])
-        band = float(np.mean([series.band[i] for series, i in at]))
-        out.append(ArmLag(against=name, lag=lag, band=band, runs=len(found), **mean))
-    return out
+    return [
+        ArmLag(
+            against=name,
+            lag=lag,
+            band=float(np.mean([series.band[series.lags.index(lag)] for series in found])),
+            runs=len(found),
+            **mean_fields([series.values[series.lags.index(lag)] for series in found]),
+        )
+        for lag in range(-shared, shared + 1)
+    ]

@@ -4,8 +4,6 @@ The loss is -log sigmoid(beta * delta), so it contains beta. The null shuffles b
 recomputes the loss from the recorded delta.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -35,20 +33,12 @@ def sigmoid_loss(beta: Floats, delta: Floats) -> Floats:
 def _blocks(steps: NDArray[Any]) -> tuple[NDArray[np.int64], str]:
     """Group label per row within which beta may be exchanged, and how to describe it."""
     _, label, counts = np.unique(steps, return_inverse=True, return_counts=True)
-    if np.median(counts) >= 2:
+    if counts.size and np.median(counts) >= 2:
         return label.astype(np.int64), "within a step"
     order = np.argsort(steps, kind="stable")
     blocks = np.empty(steps.size, dtype=np.int64)
     blocks[order] = np.arange(steps.size) // BLOCK
     return blocks, f"within {BLOCK} neighbouring pairs (a step holds one)"
-
-
-def _some_steps(steps: NDArray[Any], most: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Rows of whole steps, or where steps are single rows of whole stretches, about `most` of them."""
-    blocks, _ = _blocks(steps)
-    names = np.unique(blocks)
-    chosen = rng.choice(names, size=max(1, names.size * most // steps.size), replace=False)
-    return np.isin(blocks, chosen)
 
 
 def permutation_null(beta: Floats, delta: Floats, steps: NDArray[Any], draws: int = DRAWS, seed: int = 0) -> LossNull:
@@ -60,15 +50,16 @@ def permutation_null(beta: Floats, delta: Floats, steps: NDArray[Any], draws: in
     """
     rng = np.random.default_rng(seed)
     ok = np.isfinite(beta) & np.isfinite(delta)
-    beta, delta, steps = beta[ok], delta[ok], steps[ok]
-    if beta.size > MOST_ROWS:
-        some = _some_steps(steps, MOST_ROWS, rng)
-        beta, delta, steps = beta[some], delta[some], steps[some]
+    beta, delta = beta[ok], delta[ok]
+    blocks, where = _blocks(steps[ok])
+    if beta.size > MOST_ROWS:  # whole steps, or where steps are single rows whole stretches
+        names = np.unique(blocks)
+        some = np.isin(blocks, rng.choice(names, size=max(1, names.size * MOST_ROWS // beta.size), replace=False))
+        beta, delta, blocks = beta[some], delta[some], blocks[some]
     if beta.size < 4 or not varies(beta) or not varies(delta):
         reason = "fewer than four pairs, or beta or delta does not vary"
         none = dict.fromkeys(("observed", "mean", "low", "high", "p_value"))
         return LossNull(**none, draws=0, n=beta.size, method="permuted beta", reason=reason)
-    blocks, where = _blocks(steps)
     order = np.argsort(blocks, kind="stable")
     beta, delta, blocks = beta[order], delta[order], blocks[order]
     ranks = stats.rankdata(beta)

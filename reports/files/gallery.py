@@ -1,7 +1,5 @@
 """All figures of a matrix, each as PNG, SVG and PDF, with the numbers behind it in tables/ as CSV and, where short, LaTeX."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +16,9 @@ from reports.panels.judges import COLUMNS as JUDGES
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData, RunData, load_run
 from reports.schema import Summary
-from reports.writing import write_csv, write_records
+from reports.writing import write_csv, write_large_json
 from trainers.common.files import write_bytes
+from trainers.common.training_schema import LOG_HISTORY
 
 # All figures of a matrix, each as PNG, SVG and PDF, with the numbers behind it in tables/ as CSV and, where short,
 # LaTeX.
@@ -72,7 +71,7 @@ _PAPER: dict[str, tuple[tuple[str, ...], str | None, str]] = {
 
 
 def draw_compared(matrix: MatrixData, summary: Summary) -> dict[str, Path]:
-    """Write figures/*.{png,svg,pdf} and tables/*.{csv,tex}, those of the training curves apart (see `logged.py`).
+    """Write figures/*.{png,svg,pdf} and tables/*.{csv,tex}, those of the training curves apart (see `write_logged`).
 
     Returns for each figure drawn the file to embed in the report. A figure without data is not drawn, its old files are
     removed and its table is written without what there is to draw.
@@ -168,31 +167,22 @@ def write_logged(root: Path, runs: Sequence[RunData], baseline: str | None) -> d
     Where nothing was logged the figure is not drawn, nor that by examples where every run takes as many a step: it would show
     the same. Returns what to embed in a report, by name.
     """
-    write_records(root / "log_history.json", {run.run_id: run.history for run in runs})
+    write_large_json(root / LOG_HISTORY, {run.run_id: run.history for run in runs}, 2)
     write_csv(root / "training_metrics.csv", COLUMNS, training_rows(runs))
-    all_arms, drawn = arms(runs), {}
-    a_step = {
-        one["examples_seen"] / one["step"]
-        for run in runs
-        for one in run.steps
-        if one.get("examples_seen") and one["step"]
-    }
-    for axis in figures.AXES:
-        curves = figures.Curves(axis)
-        rows = figures.curve_table(all_arms, curves) if axis is figures.BY_STEP or len(a_step) > 1 else []
-        write_csv(root / "tables" / f"{axis.figure}.csv", figures.curve_columns(axis), rows)
-        paths = [root / "figures" / f"{axis.figure}.{kind}" for kind in ("png", "svg", "pdf")]
-        if rows:
+    all_arms, drawn, target = arms(runs), dict[str, Path](), root / "training_curves.png"
+    a_step = {r["examples_seen"] / r["step"] for run in runs for r in run.steps if r.get("examples_seen") and r["step"]}
+    for axis, (_, name) in figures.AXES.items():
+        curves = figures.logged(all_arms, axis)
+        rows = figures.curve_table(curves, axis) if axis == "step" or len(a_step) > 1 else []
+        write_csv(root / "tables" / f"{name}.csv", ("measure", "label", axis, "mean", "low", "high", "seeds"), rows)
+        paths = [root / "figures" / f"{name}.{kind}" for kind in ("png", "svg", "pdf")]
+        if not rows:
+            _remove(root / "figures", name)
+        if rows or axis == "step":  # of a matrix without steps, an empty picture
             with style():
-                save(figures.training_curves(all_arms, baseline, curves), *paths)
-            drawn[axis.figure] = paths[0]
-        else:
-            for path in paths:
-                path.unlink(missing_ok=True)
-    target, by_step = root / "training_curves.png", drawn.get(figures.BY_STEP.figure)
-    if by_step:
-        write_bytes(target, by_step.read_bytes())
-    else:
-        with style():
-            save(figures.training_curves(all_arms, baseline), target)
+                save(figures.training_curves(all_arms, baseline, curves, axis), *(paths if rows else [target]))
+        if rows:
+            drawn[name] = paths[0]
+    if "training_curves" in drawn:
+        write_bytes(target, drawn["training_curves"].read_bytes())
     return drawn

@@ -19,10 +19,7 @@
     beta_collapse                         why beta counts as collapsed at this step; empty otherwise
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from reports.beta.run import Analysed, analyse_run
@@ -78,16 +75,12 @@ def training_rows(runs: Iterable[RunData]) -> Iterator[Row]:
             yield {**identity, **{name: record.get(name) for name in MEASURES}}
 
 
-def write_run_files(run_dir: Path | str) -> Summary:
+def write_run_files(run_dir: Path | str) -> tuple[Summary, Analysed]:
     """Write training_metrics.csv, training_curves.png and summary.json of one run beside its log_history.json.
 
-    Returns the summary. Raises ReportError naming a damaged file.
+    Returns the summary, and what a matrix goes on with: see `reports.files.report.write_files`. Raises ReportError naming a
+    damaged file.
     """
-    return write_analysed(run_dir)[0]
-
-
-def write_analysed(run_dir: Path | str) -> tuple[Summary, Analysed]:
-    """`write_run_files`, which returns beside the summary what a matrix goes on with: see `reports.files.report.write_files`."""
     path = Path(run_dir)
     run = load_run(path)
     arm = arms([run])[0]
@@ -110,7 +103,7 @@ def write_all(output: Path, run_ids: Sequence[str]) -> dict[str, Analysed]:
     if count == 1:
         return _write(output, run_ids)
     with processes.pool(count - 1) as pool:
-        shares = [pool.submit(_write_light, output, run_ids[number::count]) for number in range(1, count)]
+        shares = [pool.submit(_write, output, run_ids[number::count]) for number in range(1, count)]
         found = _write(output, run_ids[0::count])
         for share in shares:
             found |= share.result()
@@ -118,10 +111,4 @@ def write_all(output: Path, run_ids: Sequence[str]) -> dict[str, Analysed]:
 
 
 def _write(output: Path, run_ids: Sequence[str]) -> dict[str, Analysed]:
-    return {run_id: write_analysed(output / "runs" / run_id)[1] for run_id in run_ids}
-
-
-def _write_light(output: Path, run_ids: Sequence[str]) -> dict[str, Analysed]:
-    """Without the logged history, which is long, and which the matrix reads anyway."""
-    found = _write(output, run_ids)
-    return {i: replace(a, run=RunData(i, a.run.path, None, None, (), {})) for i, a in found.items()}
+    return {run_id: write_run_files(output / "runs" / run_id)[1] for run_id in run_ids}

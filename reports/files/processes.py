@@ -1,7 +1,5 @@
 """Other processes of the report: spawned, not forked, since the caller may hold threads and locks."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor

@@ -1,7 +1,5 @@
 """Writes all files of a matrix: records, metrics, summary, figures, tables, pages."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,7 @@ def write_files(
     """Write every file of a loaded matrix into its output directory; returns the summary.
 
     log_history.json, training_metrics.csv, training_curves.png, summary.json, figures/, tables/, report.md, explain.html and,
-    last, report.html. On two cores, for a large matrix. `analysed` holds what `write_analysed` found, by run id, so that it
+    last, report.html. On two cores, for a large matrix. `analysed` holds what `write_run_files` found, by run id, so that it
     need not be found again; `amend` may change the summary before anything is made from it. Raises ReportError naming a
     damaged file.
     """

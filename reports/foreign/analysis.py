@@ -1,12 +1,10 @@
 """The files of a matrix from runs that other tools made: metrics, curves, summary and report, with what is missing said."""
 
-from __future__ import annotations
-
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reports.compare.comparison import column, policy_estimate
 from reports.files.metrics import write_run_files
@@ -26,6 +24,7 @@ from reports.writing import write_json
 #: Marks a directory that may be written over, and lists the runs in it.
 MARKER = "sources.json"
 MATRIX_FILES = ("matrix.json", "matrix.yaml")
+_BARE = "samples were not kept"
 #: Checks that a matrix passes by what it planned; of runs made elsewhere only those that were named are known.
 _UNKNOWN = {
     "Equal tuning budget": "how many settings were tried for each method is not recorded",
@@ -90,15 +89,20 @@ def _foreign(matrix: MatrixData, placed: Sequence[Placed], pairing: list[str], b
         sources=[_source(p, run, shown[run.run_id]) for p, run in zip(placed, matrix.runs, strict=True)],
         gaps=gaps(matrix, placed, shown),
         pairing=pairing,
-        unpaired=_unpaired(_levels(matrix, placed, names), shown, baseline),
+        unpaired=_unpaired(matrix, placed, names, shown, baseline),
     )
 
 
 def _explained(summary: Summary, placed: Sequence[Placed]) -> Summary:
     """The summary in words that a comparison without seeds, of runs that nobody planned, can stand behind."""
-    said, checks = summary.verdict.answer, summary.checklist
+    said, checks, count = summary.verdict.answer, summary.checklist, len(summary.runs)
     if not any(row.difference.value is not None for row in summary.inference.rows):
-        said = [_without_comparison(summary)]
+        lacks = "No scores were found, so the report does not compare policies."
+        if summary.foreign and summary.foreign.unpaired:
+            lacks = "No documents could be paired; the unpaired intervals below are all that can be said."
+        elif summary.metrics:
+            lacks = "The scores have nothing to be compared with."
+        said = [f"{'One run was' if count == 1 else f'{count} runs were'} read. {lacks}"]
     elif any(c.seeds == [None] for metric in summary.metrics for c in metric.comparisons):
         said = [
             "Single checkpoints are compared, on the documents that both answered: without several seeds of each method "
@@ -109,16 +113,6 @@ def _explained(summary: Summary, placed: Sequence[Placed]) -> Summary:
         checks = [check.model_copy(update=missing.get(check.name, {})) for check in checks]
     verdict = summary.verdict.model_copy(update={"answer": said})
     return summary.model_copy(update={"checklist": checks, "verdict": verdict})
-
-
-def _without_comparison(summary: Summary) -> str:
-    count = len(summary.runs)
-    runs = "One run was" if count == 1 else f"{count} runs were"
-    if summary.foreign and summary.foreign.unpaired:
-        return f"{runs} read. No documents could be paired; the unpaired intervals below are all that can be said."
-    if summary.metrics:
-        return f"{runs} read. The scores have nothing to be compared with."
-    return f"{runs} read. No scores were found, so the report does not compare policies."
 
 
 def _source(placed: Placed, run: RunData, label: str) -> ForeignSource:
@@ -141,66 +135,45 @@ def _source(placed: Placed, run: RunData, label: str) -> ForeignSource:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """Mean, standard error and number of documents of one run on one metric; `ids` of the documents, where they are kept."""
+def _unpaired(
+    matrix: MatrixData,
+    placed: Sequence[Placed],
+    names: Mapping[str, str],
+    shown: Mapping[str, str],
+    baseline: str | None,
+) -> list[UnpairedScore]:
+    """Per task and metric: each run's own level where no samples are, and its unpaired difference to the baseline.
 
-    run_id: str
-    label: str
-    value: float
-    stderr: float | None
-    n: int | None
-    ids: frozenset[str]
-
-
-def _levels(
-    matrix: MatrixData, placed: Sequence[Placed], labels: Mapping[str, str]
-) -> dict[tuple[str, str], list[_Level]]:
-    """The runs' levels by task and metric: from their documents, else as lm-eval reported them."""
-    levels: dict[tuple[str, str], list[_Level]] = defaultdict(list)
+    A level is from the run's documents, else as lm-eval reported it.
+    """
+    levels: dict[tuple[str, str], dict[str, tuple[UnpairedScore, frozenset[str]]]] = defaultdict(dict)
     for run, one in zip(matrix.runs, placed, strict=True):
         metrics = {benchmark_name(task): scores.metrics for task, scores in one.run.scores.items()}
         metrics |= {benchmark: scores.metrics for benchmark, scores in run.scores.items()}
         for benchmark, name in ((benchmark, name) for benchmark, found in metrics.items() for name in found):
             value, error, n = (metrics[benchmark][name].get(key) for key in ("value", "stderr", "n"))
             documents = column(run.scores[benchmark], name, None) if benchmark in run.scores else None
-            ids = frozenset(documents.values) if documents else frozenset()
-            if documents and ids:
+            if documents and documents.values:
                 own = policy_estimate(documents)
                 value, error, n = own.value, error if own.stderr is None else own.stderr, own.n
             if value is not None:
-                levels[benchmark, name].append(_Level(run.run_id, labels[run.run_id], value, error, n, ids))
-    return levels
-
-
-def _unpaired(
-    levels: Mapping[tuple[str, str], Sequence[_Level]], shown: Mapping[str, str], baseline: str | None
-) -> list[UnpairedScore]:
-    """Per task and metric: each run's own level where no samples are, and its unpaired difference to the baseline."""
-    rows = []
-    for (benchmark, metric), found in levels.items():
-        against = next((level for level in found if level.label == baseline), None)
-        for level in found:
-            paired = against is None or level is against or level.ids & against.ids
-            if level.ids and paired:
-                continue
-            reason = "no document in common with the baseline" if level.ids else "samples were not kept"
-            difference = None
-            if against is not None and level.label != baseline:
-                pairs = ((level.value, against.value), (level.stderr, against.stderr), (level.n, against.n))
-                difference = welch(*pairs)
-                reason = "the baseline's samples were not kept" if level.ids and not against.ids else reason
-            rows.append(
-                UnpairedScore(
-                    benchmark=benchmark,
-                    metric=metric,
-                    label=shown[level.run_id],
-                    value=level.value,
-                    stderr=level.stderr,
-                    n=level.n,
-                    against=shown[against.run_id] if against and difference else None,
-                    difference=difference,
-                    reason=reason,
+                where = {"benchmark": benchmark, "metric": name, "label": shown[run.run_id]}
+                level = UnpairedScore(
+                    **where, value=value, stderr=error, n=n, against=None, difference=None, reason=_BARE
                 )
-            )
+                levels[benchmark, name][run.run_id] = level, frozenset(documents.values if documents else ())
+    rows = []
+    for of_metric in levels.values():
+        base, base_ids = next((of_metric[i] for i in of_metric if names[i] == baseline), (None, frozenset()))
+        for run_id, (level, ids) in of_metric.items():
+            if ids and (base is None or level is base or ids & base_ids):
+                continue  # it is paired
+            changes: dict[str, Any] = {}
+            if ids:
+                changes["reason"] = "no document in common with the baseline"
+            if base is not None and names[run_id] != baseline:
+                pairs = ((level.value, base.value), (level.stderr, base.stderr), (level.n, base.n))
+                changes |= {"against": base.label, "difference": welch(*pairs)}
+                changes |= {"reason": "the baseline's samples were not kept"} if ids and not base_ids else {}
+            rows.append(level.model_copy(update=changes))
     return rows

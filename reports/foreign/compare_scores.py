@@ -1,7 +1,5 @@
 """Two models compared on the same items, from tables of any origin: CSV, JSONL, samples and results of lm-eval."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,18 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from reports.foreign import lm_eval
-from reports.foreign.rows import Row, keys_of, read_rows
-from reports.foreign.sources import ForeignRun, TaskScores, read_object
+from reports.foreign.rows import Row, read_rows
+from reports.foreign.sources import ForeignRun, TaskScores
 from reports.runs.records import ReportError
-from reports.schema.base import Test
 from reports.schema.judges import ScoreComparison, ScoreTables
 from reports.statistics.intervals import difference_interval, outcome, undefined, welch
 from reports.statistics.paired import mcnemar, sign_flip
 from trainers.common.words import nearest
-
-# Scores of single items, one column a model: CSV or JSONL (wide, or model, id, score), and lm-eval's samples and
-# results.
-
 
 #: Columns that name the item, where none is given; the first that is there counts.
 IDS = ("id", "item_id", "prompt_id", "example_id", "question_id", "doc_id", "idx")
@@ -65,13 +58,13 @@ def read_scores(
     found: list[ScoreColumn] = []
     for path, stem in zip(paths, stems, strict=True):
         name = f"{path.resolve().parent.name}/{stem}" if alike else stem
-        if path.is_dir() or path.suffix == ".json" or path.name.startswith("samples_"):
-            found += _of_lm_eval(path, name)
+        lm = path.is_dir() or path.suffix == ".json" or path.name.startswith("samples_")
+        rows = [] if lm else read_rows(path)
+        if lm or ("doc_id" in rows[0].values and item is None):
+            model = path.name if path.is_dir() else name
+            found += [column for task in _tasks(path) for column in _of_task(task, model, path)]
         else:
-            rows = read_rows(path)
-            found += _of_samples(path, name) if "doc_id" in keys_of(rows) and item is None else _of_table(
-                rows, name, item, score, group
-            )  # fmt: skip
+            found += _of_table(rows, name, item, score, group)
     return found
 
 
@@ -110,26 +103,19 @@ def _of_table(
     return [ScoreColumn(model, score or "score", path, values, groups) for model, values in cells.items()]
 
 
-def _of_lm_eval(path: Path, name: str) -> list[ScoreColumn]:
-    """A folder of results, one file of samples, or the means of a results file of any version."""
+def _tasks(path: Path) -> list[TaskScores]:
+    """lm-eval's tasks: of a folder of results, of one file of samples, or the means of a results file of any version."""
     if path.is_dir():
-        run = lm_eval.read(ForeignRun(path.name, path), path)
-        if not run.scores:
+        tasks = list(lm_eval.read(ForeignRun(path.name, path), path).scores.values())
+        if not tasks:
             raise ReportError(
                 f"{path}: no results and no samples of lm-eval in it; name a folder or a file that has some"
             )
-        return [column for task in run.scores.values() for column in _of_task(task, path.name, path)]
+        return tasks
     if path.suffix == ".json" and not path.name.startswith("samples_"):
-        content = read_object(path)
-        if not isinstance(content.get("results"), dict):
-            raise ReportError(f"{path}:1: has no object 'results'; is it lm-eval's results file?")
-        tasks = [lm_eval.task_scores(task, path, content) for task in content["results"]]
-        return [column for task in tasks for column in _of_task(task, name, path)]
-    return _of_samples(path, name)
-
-
-def _of_samples(path: Path, name: str) -> list[ScoreColumn]:
-    return _of_task(lm_eval.task_scores(lm_eval.task_of(path), path, {}, path), name, path)
+        content = lm_eval.read_results(path)
+        return [lm_eval.task_scores(task, path, content) for task in content["results"]]
+    return [lm_eval.task_scores(lm_eval.task_of(path), path, {}, path)]
 
 
 def _of_task(task: TaskScores, name: str, path: Path) -> list[ScoreColumn]:
@@ -181,9 +167,8 @@ def score_tables(
 def compare_columns(a: ScoreColumn, b: ScoreColumn) -> ScoreComparison:
     """`a` minus `b`, paired by item where both have items. ReportError where they share none, or an id means two items."""
     shared = [key for key in a.values if key in b.values]
-    said = {"metric": a.metric, "first": a.model, "second": b.model}
     if not a.values or not b.values:
-        return _unpaired(a, b, said)
+        return _unpaired(a, b)
     if not shared:
         one, two = (next(iter(column.values)) for column in (a, b))
         raise ReportError(
@@ -197,12 +182,19 @@ def compare_columns(a: ScoreColumn, b: ScoreColumn) -> ScoreComparison:
         )
     x, y = (np.array([column.values[key] for key in shared]) for column in (a, b))
     groups = [a.groups.get(key) or b.groups.get(key) or key for key in shared] if a.groups or b.groups else None
+    if groups is not None and len(set(groups)) < len(groups):
+        _, index = np.unique(np.asarray(groups), return_inverse=True)
+        test = sign_flip(np.bincount(index, weights=x - y))
+    else:
+        test = mcnemar(x, y) if np.isin(np.concatenate([x, y]), (0, 1)).all() else sign_flip(x - y)
     return ScoreComparison(
-        **said,
+        metric=a.metric,
+        first=a.model,
+        second=b.model,
         first_mean=float(x.mean()),
         second_mean=float(y.mean()),
         difference=difference_interval(x - y, groups),
-        test=_test(x, y, groups),
+        test=test,
         wins=int((x > y).sum()),
         losses=int((x < y).sum()),
         ties=int((x == y).sum()),
@@ -212,22 +204,14 @@ def compare_columns(a: ScoreColumn, b: ScoreColumn) -> ScoreComparison:
     )
 
 
-def _test(x: np.ndarray, y: np.ndarray, groups: Sequence[str] | None) -> Test:
-    if groups is not None and len(set(groups)) < len(groups):
-        _, index = np.unique(np.asarray(groups), return_inverse=True)
-        return sign_flip(np.bincount(index, weights=x - y))
-    binary = np.isin(np.concatenate([x, y]), (0, 1)).all()
-    return mcnemar(x, y) if binary else sign_flip(x - y)
-
-
-def _unpaired(a: ScoreColumn, b: ScoreColumn, said: dict[str, str]) -> ScoreComparison:
+def _unpaired(a: ScoreColumn, b: ScoreColumn) -> ScoreComparison:
     """From the means that the files state."""
     nothing = "a file has means alone: the items cannot be paired"
     found = undefined("Welch interval, unpaired", 0, "a file states no mean")
     if a.mean is not None and b.mean is not None:
         found = welch((a.mean, b.mean), (a.stderr, b.stderr), (a.n, b.n))
     return ScoreComparison(
-        **said, first_mean=a.mean, second_mean=b.mean, difference=found,
+        metric=a.metric, first=a.model, second=b.model, first_mean=a.mean, second_mean=b.mean, difference=found,
         test=outcome(None, "none", found.n, note=nothing), wins=0, losses=0, ties=0, clusters=None,
         only_first=len(a.values), only_second=len(b.values),
     )  # fmt: skip

@@ -3,8 +3,6 @@
 Names, seeds and document ids are decided here, over all runs at once, because they decide what is compared with what.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
@@ -14,15 +12,16 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reports.foreign.sources import ForeignRun, read_object, strict
 from reports.page.text import visible
 from reports.runs.records import ReportError
 from reports.writing import write_json, write_text
 from trainers.common.files import Json, replacing
+from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY
 
 LONGEST_NAME = 60
-EXAMPLES = "example_metrics.parquet"
 #: `-seed3`, `_seed_3`, `/seed=3` in a folder's name: the run's training seed, and no part of its method's name.
 _SEED = re.compile(r"(?:^|[-_./ ])seed[-_=]?(\d{1,9})(?=$|[-_./ ])", re.IGNORECASE)
 
@@ -88,7 +87,9 @@ def place(runs: Sequence[ForeignRun], baseline: str | None) -> tuple[list[Placed
     seeds: dict[str, set[int | None]] = defaultdict(set)
     for method, seed in named:
         seeds[method].add(seed)
-    best = next((i for i, run in enumerate(runs) if run.scored), 0)
+    # with scores of single documents or prompts
+    scored = [any(s.items for s in r.scores.values()) or (r.own and any(r.own.glob("scores/*.json"))) for r in runs]
+    best = scored.index(True) if True in scored else 0
     base = baseline or ("fixed" if "fixed" in seeds else named[best][0])
     usable = base in seeds and all(None not in s and s & seeds[base] for s in seeds.values())
     identities: list[tuple[str, int | None]] = list(named) if usable else [(label, None) for label in labels]
@@ -163,6 +164,7 @@ def _pair_documents(scores: Sequence[dict[str, Json]]) -> list[str]:
 
 
 def _same_question(benchmark: str, contents: Sequence[Json]) -> list[str]:
+    """What to say where runs put a document with different prompts, or with different numbers of examples."""
     prompts: dict[str, set[str]] = defaultdict(set)
     for item in (item for content in contents for item in content["items"]):
         if isinstance(item.get("prompt_hash"), str):
@@ -170,12 +172,12 @@ def _same_question(benchmark: str, contents: Sequence[Json]) -> list[str]:
     changed = sum(len(found) > 1 for found in prompts.values())
     shots = {c["num_fewshot"] for c in contents if c.get("num_fewshot") is not None}
     said = f" (few-shot examples: {', '.join(map(str, sorted(shots)))})" if len(shots) > 1 else ""
-    if changed:
-        return [
-            f"{benchmark}: {changed} documents were put with different prompts in different runs{said}: a difference "
-            "there may be the prompt's and not the policy's"
-        ]
-    return [f"{benchmark}: the runs differ in the number of few-shot examples{said}"] if said else []
+    if not changed:
+        return [f"{benchmark}: the runs differ in the number of few-shot examples{said}"] if said else []
+    return [
+        f"{benchmark}: {changed} documents were put with different prompts in different runs{said}: a difference "
+        "there may be the prompt's and not the policy's"
+    ]
 
 
 def write_runs(placed: Sequence[Placed], output: Path) -> list[str]:
@@ -189,16 +191,17 @@ def write_runs(placed: Sequence[Placed], output: Path) -> list[str]:
     for one, contents in zip(placed, scores, strict=True):
         directory = output / "runs" / one.run_id
         shutil.rmtree(directory, ignore_errors=True)
-        records = _foreign_records(one) if one.run.own is None else _own_records(one, one.run.own)
-        for name, record in records.items():
+        for name, record in _records(one).items():
             write_json(directory / f"{name}.json", record)
         renamed = {}
         for name, content in contents.items():
             content["policy"] = one.run_id
             write_json(directory / "scores" / name, content)
             renamed[name] = {i.get("doc_id", i["id"]): i["id"] for i in content.get("items", [])}
-        if one.run.own is not None:
-            _take(one.run.own, directory)
+        for pattern in (EXAMPLE_METRICS, "generations/*.jsonl") if one.run.own else ():
+            for path in one.run.directory.glob(pattern):
+                with replacing(directory / path.relative_to(one.run.directory)) as temporary:
+                    shutil.copyfile(path, temporary)
         for task, found in one.run.scores.items():
             name = benchmark_name(task)
             rows = [row | {"prompt_id": renamed[f"{name}.json"][row["prompt_id"]]} for row in found.answers]
@@ -208,54 +211,22 @@ def write_runs(placed: Sequence[Placed], output: Path) -> list[str]:
     return notes
 
 
-def _take(own: Path, directory: Path) -> None:
-    """Copy the rows and the answers of a run of this project, as they are."""
-    for path in (*own.glob(EXAMPLES), *sorted(own.glob("generations/*.jsonl"))):
-        with replacing(directory / path.relative_to(own)) as temporary:
-            shutil.copyfile(path, temporary)
-
-
-def _identity(placed: Placed) -> Json:
-    """Who the run is in the analysis, and where it was read from."""
-    seed, directory = placed.known_seed, visible(str(placed.run.directory))
-    read_from = {"directory": directory, "formats": placed.run.formats, "training_seed": seed}
-    return {"run_id": placed.run_id, "method": placed.method, "seed": placed.seed, "read_from": read_from}
-
-
-def _own_records(placed: Placed, own: Path) -> dict[str, Json]:
-    """log_history, status and run of a run of this project under its new identity.
-
-    The checksum of a record does not hold for other values, and version 1 has none.
-    """
-    identity, status, history = (
-        read_object(own / "run.json"),
-        read_object(own / "status.json"),
-        own / "log_history.json",
-    )
-    records = read_object(history).get(str(identity.get("run_id"))) if history.is_file() else None
-    changed = {"status": status | {"run_id": placed.run_id}, "run": identity | _identity(placed)}
-    plain = {
-        name: {key: value for key, value in record.items() if key != "checksum"} | {"schema_version": 1}
-        for name, record in changed.items()
-    }
-    return {"log_history": {placed.run_id: strict(records or [])}, **plain}
-
-
-def _foreign_records(placed: Placed) -> dict[str, Json]:
-    """log_history, status and run of a run of another tool."""
+def _records(placed: Placed) -> dict[str, Json]:
+    """run, status and log_history of a run under the identity that it has in the analysis, with where it was read from."""
     run = placed.run
-    progress = {"state": run.state, "stage": "train", "step": run.step, "total_steps": run.total_steps, "error": None}
-    identity = {
-        "rule": None,
-        "params": run.settings,
-        "hyper": {},
-        "fingerprint": None,
-        "model": {"name": visible(run.model)} if run.model else None,
-        "training": run.training or None,
-        "created": None,
-    }
-    return {
-        "log_history": {placed.run_id: run.history},
-        "status": {"schema_version": 1, "run_id": placed.run_id, **progress, "stages": {}},
-        "run": {"schema_version": 1, **_identity(placed), **identity},
-    }
+    if run.own is None:
+        history: Any = run.history
+        progress = {"state": run.state, "stage": "train", "step": run.step, "total_steps": run.total_steps}
+        status: Json = {**progress, "error": None, "stages": {}}
+        identity: Json = dict.fromkeys(("rule", "fingerprint", "created")) | {"params": run.settings, "hyper": {}}
+        identity |= {"model": {"name": visible(run.model)} if run.model else None, "training": run.training or None}
+    else:
+        identity, status = (read_object(run.own / f"{name}.json") for name in ("run", "status"))
+        logged = run.own / LOG_HISTORY
+        history = read_object(logged).get(str(identity.get("run_id"))) if logged.is_file() else None
+    # The checksum of a record does not hold for other values, and version 1 has none.
+    own = {"schema_version": 1, "run_id": placed.run_id}
+    identity, status = ({k: v for k, v in r.items() if k != "checksum"} | own for r in (identity, status))
+    read_from = {"directory": visible(str(run.directory)), "formats": run.formats, "training_seed": placed.known_seed}
+    identity |= {"method": placed.method, "seed": placed.seed, "read_from": read_from}
+    return {"log_history": {placed.run_id: strict(history or [])}, "status": status, "run": identity}

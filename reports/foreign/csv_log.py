@@ -6,12 +6,10 @@ history may have one row for each step and metric (MLflow), or a column that nam
 each run is refused: it holds last values, not steps.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,7 +30,8 @@ _NAN = "nan"
 #: Number of a line, and its cells by column.
 Line = tuple[int, dict[str, str]]
 
-_DECIMAL_COMMA = re.compile(r"\s*([-+]?\d+),(\d+(?:[eE][-+]?\d+)?)\s*")
+#: A whole cell that is a number with a comma for its point.
+_DECIMAL_COMMA = re.compile(r"^\s*([-+]?\d+),(\d+(?:[eE][-+]?\d+)?)\s*$")
 
 
 def _reader(file: TextIO, strict: bool = True) -> tuple[Any, str]:
@@ -43,7 +42,7 @@ def _reader(file: TextIO, strict: bool = True) -> tuple[Any, str]:
     return csv.reader(file, strict=strict, delimiter=delimiter), delimiter
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def rows(path: Path) -> Iterator[Line]:
     """Line number and cells of every row. ReportError for text that is no CSV or a row of another length."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
@@ -58,7 +57,7 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if len(cells) != len(header):
                     raise ReportError(f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns")
                 if delimiter != ",":
-                    cells = [_DECIMAL_COMMA.sub(r"\1.\2", c) if _DECIMAL_COMMA.fullmatch(c) else c for c in cells]
+                    cells = [_DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in cells]
                 yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise ReportError(f"{path}:{reader.line_num}: not CSV ({error})") from None
@@ -85,6 +84,11 @@ def _first(header: Sequence[str], names: Sequence[str]) -> str | None:
     return next((columns[name] for name in names if name in columns), None)
 
 
+def _measures(columns: Iterable[str]) -> list[str]:
+    """The columns without those that say which run it is."""
+    return [column for column in columns if column.strip().lower() not in IDENTITY]
+
+
 def _by_metric(header: Sequence[str]) -> tuple[str, str] | None:
     """The columns that name a metric and hold its value, where each row is one figure."""
     metric, value = _first(header, _METRIC), _first(header, _VALUE)
@@ -94,29 +98,26 @@ def _by_metric(header: Sequence[str]) -> tuple[str, str] | None:
 def _pivoted(lines: Sequence[Line], step: str, metric: str, value: str) -> list[Line]:
     """Rows of one figure each as rows of a step; a figure that comes again begins another row."""
     found: list[Line] = []
-    at: dict[str, int] = {}
+    at: dict[str, dict[str, str]] = {}
     for line, row in lines:
-        place = at.get(row[step])
-        if place is None or row[metric] in found[place][1]:
-            place = at[row[step]] = len(found)
-            found.append((line, {key: cell for key, cell in row.items() if key not in (metric, value)}))
-        found[place][1][row[metric]] = row[value]
+        now = at.get(row[step])
+        if now is None or row[metric] in now:
+            now = at[row[step]] = {key: cell for key, cell in row.items() if key not in (metric, value)}
+            found.append((line, now))
+        now[row[metric]] = row[value]
     return found
 
 
-def _refuse_table(
-    path: Path, header: Sequence[str], groups: Mapping[tuple[str, ...], Sequence[Line]], named: bool
-) -> None:
-    """Refuse a table with one row for each run.
+def _refuse_table(path: Path, header: Sequence[str], each_once: bool, several: bool) -> None:
+    """Refuse a table with one row for each run. `each_once`: every row names its run, another one; `several`: more than one.
 
     Raises:
         ReportError: it is one; with what to export instead.
     """
     plain = [column.strip().lower() for column in header]
-    marks = [c for c, p in zip(header, plain, strict=True) if p in _OF_RUNS or p.startswith(("metrics.", "params."))]
-    sure = {"state", "created"} <= set(plain) or any(p.startswith(("metrics.", "params.")) for p in plain)
-    single = named and all(len(rows) == 1 for rows in groups.values()) and (len(groups) > 1 or bool(marks))
-    if sure or single:
+    spread = [name.startswith(("metrics.", "params.")) for name in plain]
+    marks = [c for c, p, out in zip(header, plain, spread, strict=True) if out or p in _OF_RUNS]
+    if any(spread) or {"state", "created"} <= set(plain) or (each_once and (several or marks)):
         shown = f" ({', '.join(marks[:4])})" if marks else ""
         raise ReportError(
             f"{path}:1: a table of runs{shown}: one row for each run with its last values, not its steps; export the charts "
@@ -150,16 +151,27 @@ def read(path: Path, name: str) -> list[ForeignRun]:
     groups: dict[tuple[str, ...], list[Line]] = {}
     for line, row in lines:
         groups.setdefault(tuple(row[key] for key in keys), []).append((line, row))
-    _refuse_table(path, header, groups, by is not None)
-    first = next(iter(groups.values()))
-    names = found_names(c for c in header if c.strip().lower() not in IDENTITY)
+    _refuse_table(path, header, by is not None and len(groups) == len(lines), len(groups) > 1)
+    names = found_names(_measures(header))
     if "step" in names and (pair := _by_metric(header)) is not None:
         groups = {key: _pivoted(group, names["step"], *pair) for key, group in groups.items()}
-        found = {column for group in groups.values() for _, row in group for column in row}
-        names = found_names(sorted(column for column in found if column.strip().lower() not in IDENTITY))
-    charted = {} if "loss" in names or "step" not in names else _charted(header)
-    if charted:
-        return [_of_chart(path, run, first, names["step"], metrics) for run, metrics in charted.items()]
+        header = sorted({column for group in groups.values() for _, row in group for column in row})
+        names = found_names(_measures(header))
+    if "step" in names and "loss" not in names and (charted := _charted(header)):
+        step, (first, *_) = names["step"], groups.values()
+        return [
+            _run(
+                path,
+                run,
+                [
+                    (line, {step: row[step], **{metric: row[column] for column, metric in metrics.items()}})
+                    for line, row in first
+                    if any(row[column].strip() for column in metrics)
+                ],
+                found_names([step, *metrics.values()]),
+            )
+            for run, metrics in charted.items()
+        ]
     for needed in ("step", "loss"):
         if needed not in names:
             known = ", ".join((needed, *SYNONYMS[needed]))
@@ -168,15 +180,8 @@ def read(path: Path, name: str) -> list[ForeignRun]:
     return [_run(path, "-".join(key) if own and any(key) else name, group, names) for key, group in groups.items()]
 
 
-def _of_chart(path: Path, name: str, group: Sequence[Line], step: str, metrics: Mapping[str, str]) -> ForeignRun:
-    own = [
-        (line, {step: row[step], **{metric: row[column] for column, metric in metrics.items()}})
-        for line, row in group
-        if any(row[column].strip() for column in metrics)
-    ]
-    if not own:
-        raise ReportError(f"{path}:2: no row holds a value of the run {name!r}")
-    return _run(path, name, own, found_names([step, *metrics.values()]))
+def _known(row: Mapping[str, str], column: str) -> bool:
+    return row.get(column, _NAN).lower() != _NAN
 
 
 def _run(path: Path, name: str, group: Sequence[Line], names: Mapping[str, str]) -> ForeignRun:
@@ -184,26 +189,22 @@ def _run(path: Path, name: str, group: Sequence[Line], names: Mapping[str, str])
     run.came_from("CSV", path)
     step, loss = names["step"], names["loss"]
     cells = [(line, {k: v for k, v in row.items() if v.strip().lower() not in _EMPTY}) for line, row in group]
-    placed = []
+    placed = [(line, row) for line, row in cells if _known(row, step)]
     for line, row in cells:
-        if row.get(step, _NAN).lower() != _NAN:
-            placed.append((line, row))
-        elif row.get(loss, _NAN).lower() != _NAN:
+        if _known(row, loss) and not _known(row, step):
             raise ReportError(f"{path}:{line}: {step!r} is empty")
+    losses: dict[str, tuple[int, str]] = {}
     if len(placed) < len(cells):  # dashboards log the machine's state in rows between the steps
         run.notes.append(f"{len(cells) - len(placed)} rows without a step and a loss are left out")
-    losses: dict[str, tuple[int, str]] = {}
     for line, row in placed:
-        before = losses.setdefault(row[step], (line, row[loss])) if loss in row else (line, "")
-        if loss in row and before[1] != row[loss]:
+        if loss in row and (before := losses.setdefault(row[step], (line, row[loss])))[1] != row[loss]:
             raise ReportError(
                 f"{path}:{line}: step {row[step]} stands on line {before[0]} too, with another {loss}; rows of several runs "
                 "need a column run_id, and of a resumed run only the later rows can stay"
             )
-    measured = ((line, {k: v for k, v in row.items() if k.strip().lower() not in IDENTITY}) for line, row in placed)
-    run.log((columns(row, names, f"{path}:{line}") for line, row in measured), names)
+    run.log((columns({k: row[k] for k in _measures(row)}, names, f"{path}:{line}") for line, row in placed), names)
     if not run.history:
-        raise ReportError(f"{path}:{group[0][0]}: no row of {name!r} has a step")
+        raise ReportError(f"{path}:{group[0][0] if group else 2}: no row of {name!r} has a step")
     run.step = max(r["step"] for r in run.history)
     methods, seeds = ({row.get(k, "").strip() for _, row in group} - {""} for k in ("method", "seed"))
     if len(methods) == 1:

@@ -1,7 +1,5 @@
 """Find the runs in folders that the user names, whichever tool wrote them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,43 +34,24 @@ def find_runs(named: Sequence[Path], skip: Path | None = None) -> list[ForeignRu
         ReportError: a folder is missing or holds nothing readable, or a file in it is damaged.
     """
     found: list[ForeignRun] = []
-    avoid = skip.resolve() if skip else None
     for path in named:
         if path.is_file() and path.suffix in (".csv", ".tsv"):
-            runs = csv_log.read(path, path.stem)
-        elif path.is_dir():
-            skipped: list[Path] = []
-            runs = _search(path, path, avoid, skipped, 0)
-            if runs and skipped:
-                runs[0].notes.append(f"not looked into (links, or too deep): {', '.join(map(str, skipped))}")
-            if len(runs) == 1 and not runs[0].own and "CSV" not in runs[0].formats:
-                runs[0].name = path.resolve().name or "run"
-        elif path.is_file():
-            raise ReportError(f"{path}: a file, and no CSV; name the folder that holds it: {path.parent}")
-        else:
-            raise ReportError(f"{path}: no such folder or CSV file")
+            found += csv_log.read(path, path.stem)
+            continue
+        if not path.is_dir():
+            hint = f"a file, and no CSV; name the folder that holds it: {path.parent}"
+            raise ReportError(f"{path}: {hint if path.is_file() else 'no such folder or CSV file'}")
+        skipped: list[Path] = []
+        runs = _search(path, path, skip.resolve() if skip else None, skipped, 0)
         if not runs:
             ways = [text for pattern, text in _WAYS_OUT.items() if any(path.rglob(pattern))]
             raise ReportError("; ".join([f"{path}: no runs found", *ways[:1], f"looked for {WANTED}"]))
+        if skipped:
+            runs[0].notes.append(f"not looked into (links, or too deep): {', '.join(map(str, skipped))}")
+        if len(runs) == 1 and not runs[0].own and "CSV" not in runs[0].formats:
+            runs[0].name = path.resolve().name or "run"
         found += runs
     return found
-
-
-def _folders(directory: Path, avoid: Path | None, skipped: list[Path]) -> list[Path]:
-    """The folders in one, without hidden ones. Links are not followed, for they can lead back up: they go into `skipped`."""
-    try:
-        inside = sorted(directory.iterdir())
-    except OSError as error:
-        raise ReportError(f"{directory}: cannot be read ({error.strerror})") from None
-    folders = [p for p in inside if p.is_dir() and not p.name.startswith(".") and p.resolve() != avoid]
-    skipped += [p for p in folders if p.is_symlink()]
-    return [p for p in folders if not p.is_symlink()]
-
-
-def _name(directory: Path, named: Path) -> str:
-    """A run's name: its folder below the one that the user named, or that one's own name."""
-    below = directory.relative_to(named).as_posix()
-    return (named.resolve().name or "run") if below == "." else below
 
 
 def _search(
@@ -88,23 +67,33 @@ def _search(
     made = sorted(p.parent for p in (directory / "runs").glob("*/run.json"))
     if made and any((directory / name).is_file() for name in ("matrix.yaml", "matrix.json")):
         return [_own(path) for path in made]
-    runs = [_own(path) for path in made] or ([] if inside else _training(directory, _name(directory, named)))
-    scored = [ForeignRun(_name(directory, named), directory)] if lm_eval.result_files(directory) else []
-    below: list[ForeignRun] = []
-    folders = _folders(directory, avoid, skipped)
+    try:
+        below = sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise ReportError(f"{directory}: cannot be read ({error.strerror})") from None
+    # its folder below the one that the user named, or that one's own name
+    name = directory.relative_to(named).as_posix()
+    name = (named.resolve().name or "run") if name == "." else name
+    runs = [_own(path) for path in made] or ([] if inside else _training(directory, name))
+    scored = [ForeignRun(name, directory)] if any(lm_eval.result_files(directory)) else []
+    below = [path for path in below if path.resolve() != avoid and not (made and path.name == "runs")]
+    folders = [path for path in below if not path.is_symlink()]  # a link can lead back up
+    skipped += [path for path in below if path.is_symlink()]
     if depth == DEEPEST:
         skipped += folders
         folders = []
     checkpoints = trainer_logs.checkpoints(directory) if runs else []
-    for path in folders:
-        if not made or path.name != "runs":
-            below += _search(path, named, avoid, skipped, depth + 1, inside or path in checkpoints)
+    others = [
+        run
+        for path in folders
+        for run in _search(path, named, avoid, skipped, depth + 1, inside or path in checkpoints)
+    ]
     if len(runs) == 1 and not made:
         if scored:
-            return [lm_eval.read(runs[0], directory), *below]
-        if len(below) == 1 and below[0].formats == ["lm-eval"]:
-            return [lm_eval.read(runs[0], below[0].directory)]
-    return runs + [lm_eval.read(one, one.directory) for one in scored] + below
+            return [lm_eval.read(runs[0], directory), *others]
+        if len(others) == 1 and others[0].formats == ["lm-eval"]:
+            return [lm_eval.read(runs[0], others[0].directory)]
+    return runs + [lm_eval.read(one, one.directory) for one in scored] + others
 
 
 def _own(directory: Path) -> ForeignRun:
@@ -119,12 +108,13 @@ def _own(directory: Path) -> ForeignRun:
 def _training(directory: Path, name: str) -> list[ForeignRun]:
     """The run that was trained into this folder; several where a CSV file holds several."""
     run = ForeignRun(name, directory)
-    if trainer_logs.state_files(directory):
-        trainer_logs.read_state(run)
-    if (directory / trainer_logs.RESULTS).is_file():
-        trainer_logs.read_results(run)
-    if (directory / trainer_logs.LOG).is_file():
-        trainer_logs.read_log(run)
+    for there, read in (
+        (trainer_logs.state_files(directory), trainer_logs.read_state),
+        ((directory / trainer_logs.RESULTS).is_file(), trainer_logs.read_results),
+        ((directory / trainer_logs.LOG).is_file(), trainer_logs.read_log),
+    ):
+        if there:
+            read(run)
     written = [p for p in sorted(directory.iterdir()) if p.suffix in (".csv", ".tsv") and p.is_file()]
     tables = [p for p in written if csv_log.has_steps(p)]
     run.notes += [f"{p.name} left out: no columns for a step and a loss" for p in written if p not in tables]

@@ -1,7 +1,5 @@
 """What foreign runs do not contain, and what can therefore not be said. Sentences, not codes: they are printed as they are."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

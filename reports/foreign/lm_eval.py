@@ -9,10 +9,8 @@
 Of several evaluations of a task in one folder the newest counts.
 """
 
-from __future__ import annotations
-
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +31,15 @@ PRIMARY = ("acc", "exact_match")
 _LOWER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ppl", "brier_score", "ter")
 
 
-def result_files(directory: Path) -> list[Path]:
-    """Aggregated results and sample files of lm-eval in a folder, oldest first."""
-    names = [p for p in directory.iterdir() if p.is_file() and (_is_samples(p) or _is_results(p))]
-    return sorted(names, key=lambda p: (_time(p), p.name))
+def result_files(directory: Path) -> tuple[list[Path], list[Path]]:
+    """Aggregated results, and sample files of lm-eval in a folder, each oldest first."""
+    files = sorted((p for p in directory.iterdir() if p.is_file()), key=lambda p: (_time(p), p.name))
+    return list(filter(_is_results, files)), list(filter(_is_samples, files))
 
 
 def _is_samples(path: Path) -> bool:
-    if _SAMPLES.fullmatch(path.name):
-        return True
-    if path.suffix != ".jsonl":
-        return False
+    if path.suffix != ".jsonl" or _SAMPLES.fullmatch(path.name):
+        return path.suffix == ".jsonl"
     with path.open("rb") as file:
         start = file.read(4096).lstrip()
     return start.startswith(b"[") and b'"doc_id"' in start
@@ -82,33 +78,31 @@ def read(run: ForeignRun, directory: Path) -> ForeignRun:
         ReportError: a file is damaged, is no result of lm-eval, scores a document twice with one filter, or the folder holds
             results of two models.
     """
-    files = result_files(directory)
+    found, sampled = result_files(directory)
     aggregated: dict[str, tuple[Path, Json]] = {}
     samples: dict[str, Path] = {}
-    for path in filter(_is_results, files):
-        results = read_object(path)
-        if not isinstance(results.get("results"), dict):
-            raise ReportError(f"{path}:1: has no object 'results'; is it lm-eval's results file?")
+    for path in found:
+        results = read_results(path)
         # A group's row is an average of its tasks, which are listed themselves; so is the leaderboard's row `all`.
         groups = {k for k, members in (results.get("group_subtasks") or {}).items() if members}
         groups |= {"all"} if "config_general" in results else set()
+        model = _model(results)
         for task in results["results"].keys() - groups:
-            before, model = aggregated.get(task), _model(results)
-            if before is not None and _model(before[1]) != model:
-                other = f"{before[0].name} of {_model(before[1])}"
+            before, known = aggregated.get(task, (path, results))
+            if _model(known) != model:
+                other = f"{before.name} of {_model(known)}"
                 raise ReportError(f"{path}: {task} of the model {model}, and {other}; give each model its folder")
             aggregated[task] = (path, results)
-        run.model = run.model or _model(results)
-    for path in filter(_is_samples, files):
-        match = _SAMPLES.fullmatch(path.name)
-        task = (match[1] or match[3]) if match else _task_of(path, aggregated)
-        if not match and task in samples:
+        run.model = run.model or model
+    for path in sampled:
+        task = task_of(path, aggregated)
+        if task in samples and not _SAMPLES.fullmatch(path.name):
             raise ReportError(f"{path}: samples of {task}, as {samples[task].name} holds; give each model its folder")
         samples[task] = path
     run.formats.append("lm-eval")
     used = {path for path, _ in aggregated.values()} | set(samples.values())
     run.files += sorted(used)
-    older = len(files) - len(used)
+    older = len(found) + len(sampled) - len(used)
     if older:
         run.notes.append(f"{older} older result file{'' if older == 1 else 's'} of lm-eval left out; the newest counts")
     for task in sorted({*aggregated, *samples}):
@@ -120,9 +114,19 @@ def read(run: ForeignRun, directory: Path) -> ForeignRun:
     return run
 
 
-def _task_of(path: Path, tasks: Mapping[str, Any]) -> str:
-    """The task of `<model arguments>_<task>.jsonl`: the longest that the results have; else the file's own name."""
-    return max((task for task in tasks if path.stem.endswith(f"_{task}")), key=len, default=path.stem)
+def read_results(path: Path) -> Json:
+    """The content of a results file. ReportError where it is none."""
+    results = read_object(path)
+    if not isinstance(results.get("results"), dict):
+        raise ReportError(f"{path}:1: has no object 'results'; is it lm-eval's results file?")
+    return results
+
+
+def task_of(samples: Path, tasks: Iterable[str] = ()) -> str:
+    """The task that a file of samples is named after; before 0.4.3 that is the longest of `tasks` in which its name ends."""
+    if found := _SAMPLES.fullmatch(samples.name):
+        return found[1] or found[3]
+    return max((task for task in tasks if samples.stem.endswith(f"_{task}")), key=len, default=samples.stem)
 
 
 def _reported(task: str, results: Mapping[str, Any]) -> dict[Scored, Json]:
@@ -151,12 +155,6 @@ def _filters(task: str, results: Mapping[str, Any], reported: Mapping[Scored, Js
     config = (results.get("configs") or {}).get(task) or {}
     listed = [str(one["name"]) for one in config.get("filter_list") or [] if isinstance(one, dict) and "name" in one]
     return listed or list(dict.fromkeys(chosen for _, chosen in reported))
-
-
-def task_of(samples: Path) -> str:
-    """The task that a file of samples is named after."""
-    found = _SAMPLES.fullmatch(samples.name)
-    return (found[1] or found[3]) if found else samples.stem
 
 
 def task_scores(

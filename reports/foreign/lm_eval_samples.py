@@ -1,7 +1,5 @@
 """lm-eval's documents: one JSON object a line, or (0.4.0 to 0.4.2) one array; the filter of each, and its scores."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +37,9 @@ def with_filters(path: Path, filters: Sequence[str]) -> tuple[list[Sample], int]
         block = blocks[times[str(sample["doc_id"])]]
         times[str(sample["doc_id"])] += 1
         first = blocks[0][len(block)] if block is not blocks[0] and len(block) < len(blocks[0]) else sample
-        if first["doc_id"] != sample["doc_id"] or (first is not sample and _asked(first) != _asked(sample)):
+        if first["doc_id"] != sample["doc_id"] or (
+            first is not sample and first.get("arguments", "not recorded") != sample.get("arguments")  # what was asked
+        ):
             raise ReportError(f"{where}: doc_id {sample['doc_id']} is scored twice; two evaluations in one file?")
         block.append(sample)
     sizes = {len(block) for block in blocks.values()}
@@ -54,11 +54,6 @@ def with_filters(path: Path, filters: Sequence[str]) -> tuple[list[Sample], int]
         for sample in block:
             sample["filter"] = name
     return rows, len(blocks)
-
-
-def _asked(sample: Mapping[str, Any]) -> Any:
-    """What the model was asked: equal in every block. A sample without it equals no other."""
-    return sample.get("arguments", object())
 
 
 def agree(

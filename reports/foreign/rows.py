@@ -1,9 +1,7 @@
 """Tables of others, row by row: CSV (also compressed by gzip), JSONL, or a JSON list. Errors name file, row and key."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,17 +67,17 @@ def read_rows(path: Path) -> list[Row]:
     """All rows of a file. ReportError for a file that cannot be read, is of another kind or is empty."""
     kinds = [suffix.lower() for suffix in path.suffixes[-2:] if suffix.lower() != ".gz"]
     if kinds[-1:] in ([".csv"], [".tsv"]):
-        found = [Row(path, line, cells) for line, cells in csv_rows(path)]
+        placed: Iterable[tuple[int, Any]] = csv_rows(path)
     elif read_text(path).lstrip().startswith("["):  # a list, also where it is called .jsonl (lm-eval 0.4.0)
-        found = []
-        for number, value in enumerate(read_json(path), start=1):
-            if not isinstance(value, dict):
-                raise ReportError(f"{path}:{number}: expected an object, found {type(value).__name__}")
-            found.append(Row(path, number, value))
+        placed = enumerate(read_json(path), start=1)
     else:
-        found = [Row(path, line, values) for line, values in read_lines(path)]
+        placed = read_lines(path)
+    found = [Row(path, place, values) for place, values in placed]
     if not found:
         raise ReportError(f"{path}: no rows; was the file copied whole?")
+    for row in found:
+        if not isinstance(row.values, dict):
+            raise row.error(f"expected an object, found {type(row.values).__name__}")
     return found
 
 

@@ -1,8 +1,6 @@
 """What a reader hands on, and the strict reading of other tools' files: every error names the file and the line."""
 
-from __future__ import annotations
-
-import json
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,13 +50,7 @@ class ForeignRun:
     @property
     def steps(self) -> list[Json]:
         """Logged training steps: the records that carry both `step` and `loss`."""
-        return [r for r in self.history if "loss" in r and "step" in r]
-
-    @property
-    def scored(self) -> bool:
-        """Whether there are scores of single documents or prompts."""
-        own = self.own is not None and any((self.own / "scores").glob("*.json"))
-        return own or any(scores.items for scores in self.scores.values())
+        return list(filter(_is_step, self.history))
 
     def came_from(self, tool: str, path: Path) -> None:
         """Note that a file of this tool was read."""
@@ -76,25 +68,24 @@ class ForeignRun:
         A log is appended to: by another training, which begins at the first step again, by a resumed run and by several
         processes, which repeat steps.
         """
-        begin, totals = 0, set()
-        logged: dict[int, list[Any]] = {}
-        previous = None
+        begin = previous = 0
+        logged: dict[int, list[Json]] = {}
         for position, record in enumerate(records):
-            if "loss" not in record or "step" not in record:
+            if not _is_step(record):
                 continue
-            step, total = record["step"], record.get("total_steps")
-            first = next(iter(logged), step)
-            if previous is not None and step < previous and step <= first and (step in logged or total not in totals):
-                self.notes.append(
-                    f"{len(logged)} steps of an earlier training in the same log are left out: the last one counts"
-                )
-                begin, logged, totals = position, {}, set()
-            logged.setdefault(step, []).append(record["loss"])
-            totals.add(total)
+            step = record["step"]
+            if logged and step < previous and step <= next(iter(logged)):
+                totals = {one.get("total_steps") for same in logged.values() for one in same}
+                if step in logged or record.get("total_steps") not in totals:
+                    self.notes.append(
+                        f"{len(logged)} steps of an earlier training in the same log are left out: the last one counts"
+                    )
+                    begin, logged = position, {}
+            logged.setdefault(step, []).append(record)
             previous = step
-        twice = {step: losses for step, losses in logged.items() if len(losses) > 1}
+        twice = {step: {one["loss"] for one in same} for step, same in logged.items() if len(same) > 1}
         if twice:
-            differ = sum(len(set(losses)) > 1 for losses in twice.values())
+            differ = sum(len(losses) > 1 for losses in twice.values())
             self.notes.append(
                 f"{len(twice)} steps ({min(twice)} to {max(twice)}) are logged more than once, {differ} with different losses: "
                 "the later record counts (a resumed run, or several processes in one log)"
@@ -102,52 +93,26 @@ class ForeignRun:
         return records[begin:]
 
 
+def _is_step(record: Mapping[str, Any]) -> bool:
+    """Whether a record is of a training step: it carries both `step` and `loss`."""
+    return "loss" in record and "step" in record
+
+
 def by_step(records: Iterable[Json]) -> list[Json]:
     """Records in order of step; of two training records of one step the later one."""
     kept: dict[Any, Json] = {}
     for position, record in enumerate(records):
-        key = ("step", record["step"]) if "loss" in record and "step" in record else position
+        key = ("step", record["step"]) if _is_step(record) else position
         kept.pop(key, None)
         kept[key] = record
     return sorted(kept.values(), key=lambda r: r.get("step", math.inf))
 
 
-def _parse(text: str, where: str, line: int = 1) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ReportError(
-            f"{where}:{line + error.lineno - 1}: not valid JSON ({error.msg}); was the file copied whole?"
-        ) from None
-    except RecursionError:
-        raise ReportError(f"{where}:{line}: JSON nested too deep to be a log") from None
-
-
-def read_text(path: Path) -> str:
-    """The text of a file. ReportError when it cannot be read or is not UTF-8 (a byte order mark is dropped)."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise ReportError(f"{path}:{line}: not UTF-8 text ({error.reason})") from None
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def read_json(path: Path) -> Any:
-    """One JSON value. ReportError naming file and line otherwise."""
-    try:
-        return records.read_json(path, "was the file copied whole?")
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def read_object(path: Path) -> Json:
-    """One JSON object. ReportError naming file and line otherwise."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise ReportError(f"{path}:1: expected an object, found {type(value).__name__}")
-    return value
+#: What to do about a file of another tool that is damaged.
+COPIED = "was the file copied whole?"
+read_text = functools.partial(records.read_text, fix=COPIED)
+read_json = functools.partial(records.read_json, fix=COPIED)
+read_object = functools.partial(records.read_object, fix=COPIED)
 
 
 def read_lines(path: Path, torn_end: bool = False) -> Iterator[tuple[int, Json]]:
@@ -160,7 +125,7 @@ def read_lines(path: Path, torn_end: bool = False) -> Iterator[tuple[int, Json]]
         if not line.strip():
             continue
         try:
-            value = _parse(line, str(path), number)
+            value = records.decode(line, path, COPIED, number)
         except ReportError:
             if torn_end and number == len(lines):
                 return
@@ -181,9 +146,7 @@ def number(value: Any, where: str, key: str) -> float | str | None:
         figure = float(value)
     except (TypeError, ValueError):
         raise ReportError(f"{where}: {key!r} is {value!r}, not a number") from None
-    if math.isfinite(figure):
-        return figure
-    return "NaN" if math.isnan(figure) else "Infinity" if figure > 0 else "-Infinity"
+    return figure if math.isfinite(figure) else "NaN" if math.isnan(figure) else f"{'-' if figure < 0 else ''}Infinity"
 
 
 def whole(value: Any, where: str, key: str) -> int:

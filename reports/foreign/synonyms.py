@@ -4,8 +4,6 @@ The first name of a row that a run logs is taken, for the whole run; names are m
 `train/` (Weights & Biases, TensorBoard) does not count. A column that already has this project's name keeps it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -51,23 +49,18 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _text(value: Any, where: str, key: str) -> str:
-    return str(value)
-
-
 #: How a column is read that is no figure.
-_READ: dict[str, Callable[[Any, str, str], float | str | None]] = {"step": whole, "beta_collapse": _text}
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().removeprefix("train/")
+_READ: dict[str, Callable[[Any, str, str], float | str | None]] = {
+    "step": whole,
+    "beta_collapse": lambda value, where, key: str(value),
+}
 
 
 def found_names(names: Iterable[str]) -> dict[str, str]:
     """Which logged name stands for which column: {column: logged name}."""
     seen: dict[str, str] = {}
     for name in names:
-        seen.setdefault(_plain(name), name)
+        seen.setdefault(name.strip().lower().removeprefix("train/"), name)
     taken = {
         column: seen[other]
         for column in MEASURES

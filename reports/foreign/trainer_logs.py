@@ -1,15 +1,13 @@
 """Logs of other trainers: Hugging Face Trainer and what is built on it (TRL), and LLaMA-Factory."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reports.foreign.sources import ForeignRun, by_step, number, read_json, read_lines, read_object, read_text, whole
+from reports.foreign.sources import ForeignRun, by_step, number, read_json, read_lines, read_object, whole
 from reports.foreign.synonyms import columns, found_names
-from reports.runs.records import ReportError
+from reports.runs.records import ReportError, read_yaml
 
 # Hugging Face Trainer and everything built on it (TRL): `trainer_state.json`, and saved lists of log records.
 #
@@ -56,62 +54,54 @@ def _log(run: ForeignRun, path: Path, tool: str, records: Sequence[tuple[str, An
     run.came_from(tool, path)
 
 
-def _listed(records: Sequence[Any], path: Path) -> list[tuple[str, Any]]:
+def _positions(records: Sequence[Any], path: Path) -> list[tuple[str, Any]]:
     # JSON keeps no line numbers; the position in the list finds the record as well.
     return [(f"{path}: log_history[{position}]", record) for position, record in enumerate(records)]
 
 
 def read_state(run: ForeignRun) -> None:
     """Fill the run from the newest of its state files (largest global_step; the run's own wins a tie)."""
-    states = [(path, read_object(path)) for path in state_files(run.directory)]
-    for path, state in states:
+    states = []
+    for path in state_files(run.directory):
+        state = read_object(path)
         if not isinstance(state.get("log_history"), list):
             raise ReportError(f"{path}:1: has no list 'log_history'; is it a trainer_state.json of transformers?")
-    path, state = max(states, key=lambda s: (_step(s[1], s[0]), s[0].parent == run.directory))
-    _log(run, path, "Hugging Face Trainer", _listed(state["log_history"], path))
+        step = state.get("global_step", 0)
+        if isinstance(step, bool) or not isinstance(step, int):
+            raise ReportError(f"{path}:1: 'global_step' is {step!r}, not a whole number")
+        states.append((step, path.parent == run.directory, path, state))
+    run.step, _, path, state = max(states, key=lambda found: found[:2])
+    _log(run, path, "Hugging Face Trainer", _positions(state["log_history"], path))
     total = state.get("max_steps")
-    run.step, run.total_steps = _step(state, path), total if isinstance(total, int) and total > 0 else None
+    run.total_steps = total if isinstance(total, int) and total > 0 else None
     ended = run.total_steps is None or run.step >= run.total_steps or any(_ENDED in r for r in run.history)
     run.state = "done" if ended else "running"
     run.training |= {k: number(state[k], f"{path}:1", k) for k in _FACTS if state.get(k)}
 
 
-def _step(state: Mapping[str, Any], path: Path) -> int:
-    value = state.get("global_step", 0)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ReportError(f"{path}:1: 'global_step' is {value!r}, not a whole number")
-    return value
-
-
 def read_saved_history(run: ForeignRun, path: Path) -> None:
-    """Fill the run from a saved list of log records: JSON or one object a line."""
+    """Fill the run from a saved list of log records: JSON (a list, or one run's under its name) or one object a line."""
     if path.suffix == ".jsonl":
         records = [(f"{path}:{line}", record) for line, record in read_lines(path, torn_end=True)]
     else:
-        records = _listed(_one_list(path), path)
+        value = read_json(path)
+        if isinstance(value, dict) and len(value) != 1:
+            raise ReportError(f"{path}:1: holds {len(value)} entries; a list of records, or one run's, is needed")
+        (value,) = value.values() if isinstance(value, dict) else (value,)
+        if not isinstance(value, list):
+            raise ReportError(f"{path}:1: expected a list of log records, found {type(value).__name__}")
+        records = _positions(value, path)
     _log(run, path, "saved log records", records)
     if not run.steps:
         raise ReportError(f"{path}:1: no record has both a step and a loss; is this a training log?")
     run.step = run.steps[-1]["step"]
 
 
-def _one_list(path: Path) -> list[Any]:
-    value = read_json(path)
-    if isinstance(value, dict):
-        if len(value) != 1:
-            raise ReportError(f"{path}:1: holds {len(value)} entries; a list of records, or one run's, is needed")
-        (value,) = value.values()
-    if not isinstance(value, list):
-        raise ReportError(f"{path}:1: expected a list of log records, found {type(value).__name__}")
-    return value
-
-
 def model_card_seed(directory: Path) -> int | None:
     """The seed in the model card (README.md) that Trainer writes as `- seed: N`; None where there is none."""
     path = directory / "README.md"
-    if not path.is_file():
-        return None
-    found = re.search(r"^- seed: (\d{1,10})\s*$", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = re.search(r"^- seed: (\d{1,10})\s*$", card, re.MULTILINE)
     return int(found[1]) if found else None
 
 
@@ -184,16 +174,7 @@ def read_arguments(run: ForeignRun) -> None:
     """Settings from training_args.yaml and, where the run has no seed, its seed, else the one of the model card."""
     path = run.directory / ARGUMENTS
     if path.is_file():
-        import yaml
-
-        try:
-            value: Any = yaml.safe_load(read_text(path))
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = mark.line + 1 if mark else 1
-            raise ReportError(f"{path}:{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
-        if not isinstance(value, dict):
-            raise ReportError(f"{path}:1: expected keys and values, found {type(value).__name__}")
+        value = read_yaml(path)
         run.files.append(path)
         own = "orpo" if value.get("stage") == "orpo" else "dpo"
         value = {new: value[old] for old, new in RENAMED.items() if old in value and old.startswith(own)} | value

@@ -1,11 +1,8 @@
 """What the report's templates are filled with: rows, marks, words and pictures, from a matrix and its summary."""
 
-from __future__ import annotations
-
 import base64
 import functools
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +12,7 @@ from reports.page.samples import before_after, samples
 from reports.page.tables import said as word
 from reports.page.text import page_parts, script_json, templates, visible
 from reports.panels.all import all_panels
-from reports.panels.base import Panel, Section
+from reports.panels.base import Section
 from reports.runs.arms import arm_of, arms
 from reports.runs.records import MatrixData
 from reports.schema import Comparison, Metric, Summary
@@ -43,45 +40,30 @@ def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreRow:
-    """One method on every benchmark: its mean with interval and n, and the difference to the baseline."""
-
-    label: str
-    cells: list[tuple[ArmScore, Comparison | None]]
+Cells = list[tuple[ArmScore, Comparison | None]]
 
 
-def _scores(summary: Summary) -> tuple[list[Metric], list[ScoreRow]]:
-    """The metrics across and the methods down."""
+def _scores(summary: Summary) -> tuple[list[Metric], list[tuple[str, Cells]]]:
+    """The metrics across; every method with its cells: mean with interval and n, and the difference to the baseline."""
     shown = [m for m in summary.metrics if m.primary or m.benchmark_primary]
-
-    def cell(metric: Metric, place: int) -> tuple[ArmScore, Comparison | None]:
-        level = metric.methods[place]
-        versus = (c for c in metric.comparisons if (c.label, c.against) == (level.label, summary.baseline.value))
-        return level, next(versus, None)
-
-    labels = [method.label for method in shown[0].methods] if shown else []
-    return shown, [ScoreRow(label, [cell(m, place) for m in shown]) for place, label in enumerate(labels)]
-
-
-def _panels() -> dict[str, list[Panel]]:
-    """Panels by section."""
-    found: dict[str, list[Panel]] = {section: [] for section in get_args(Section)}
-    for panel in all_panels():
-        found[panel.section].append(panel)
-    return found
+    versus = {
+        (metric.name, c.label): c for metric in shown for c in metric.comparisons if c.against == summary.baseline.value
+    }
+    rows = zip(*(metric.methods for metric in shown), strict=True)
+    cells = [[(level, versus.get((m.name, level.label))) for m, level in zip(shown, row, strict=True)] for row in rows]
+    return shown, [(row[0][0].label, row) for row in cells]
 
 
 def _comparisons(summary: Summary) -> dict[str, Any]:
     """Metrics with the comparisons that the page folds: the primary metric first, then as many as fit."""
-    room, shown, more = MOST_ROWS, [], 0
+    room, shown = MOST_ROWS, []
     for metric in summary.metrics:
         kept = metric.comparisons[:room]
         room -= len(kept)
-        more += len(metric.comparisons) - len(kept)
         if kept:
             shown.append(metric.model_copy(update={"comparisons": kept}))
-    return {"metrics": shown, "more": more}
+    every = sum(len(metric.comparisons) for metric in summary.metrics)
+    return {"metrics": shown, "more": every - sum(len(metric.comparisons) for metric in shown)}
 
 
 def _sizes(matrix: MatrixData, summary: Summary, drawn: Container[str]) -> dict[str, str]:
@@ -119,7 +101,7 @@ def context(matrix: MatrixData, summary: Summary, figures: Mapping[str, Path]) -
         "score_metrics": metrics,
         "score_rows": rows,
         "compared": _comparisons(summary),
-        "panels": _panels(),
+        "panels": {section: [p for p in all_panels() if p.section == section] for section in get_args(Section)},
         "sizes": _sizes(matrix, summary, figures),
         "said": functools.partial(how.numbers, names=_names(matrix, summary)),
         "figures": {name: data_uri(path) for name, path in figures.items()},
@@ -138,21 +120,20 @@ def context(matrix: MatrixData, summary: Summary, figures: Mapping[str, Path]) -
 # One self-contained report.html and its Markdown twin: no network, nothing executable from a model's output.
 
 
+_MARKUP = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
 def markdown_cell(value: Any) -> str:
     """Text that stays text in a Markdown table: markup characters escaped, line breaks gone."""
-    text = " ".join(visible(str(value)).split())
-    for character in "\\`*_[]|#~":
-        text = text.replace(character, "\\" + character)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(visible(str(value)).split()).translate(_MARKUP)
 
 
 def duration(seconds: float | None) -> str:
     """Seconds in words: `3.2 s`, `12 min`, `5.4 h`; a dash where they are not known."""
     if seconds is None:
         return "–"
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    minutes = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return minutes if seconds >= 90 else f"{seconds:.1f} s"
 
 
 def render(filled: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,8 +3,6 @@
 The page computes everything in the browser; this module fills its template. DPO: Rafailov et al. 2023, arXiv 2305.18290.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,16 +39,15 @@ class Control:
         return round(math.log(value), 4) if self.log else value
 
 
-def _log_prob(key: str, name: str, formula: str, default: float) -> Control:
-    return Control(key, name, formula, default, -10000, 0, -80, 0, 0.5, "")
-
-
 _LOG = "Logarithmic slider."
-LOG_PROBS = (
-    _log_prob("pw", "policy, chosen answer", "log π(y<sub>w</sub>|x)", -38),
-    _log_prob("pl", "policy, rejected answer", "log π(y<sub>l</sub>|x)", -47),
-    _log_prob("rw", "reference, chosen answer", "log ref(y<sub>w</sub>|x)", -40),
-    _log_prob("rl", "reference, rejected answer", "log ref(y<sub>l</sub>|x)", -44),
+LOG_PROBS = tuple(
+    Control(key, name, formula, default, -10000, 0, -80, 0, 0.5, "")
+    for key, name, formula, default in (
+        ("pw", "policy, chosen answer", "log π(y<sub>w</sub>|x)", -38),
+        ("pl", "policy, rejected answer", "log π(y<sub>l</sub>|x)", -47),
+        ("rw", "reference, chosen answer", "log ref(y<sub>w</sub>|x)", -40),
+        ("rl", "reference, rejected answer", "log ref(y<sub>l</sub>|x)", -44),
+    )
 )
 BETAS = (
     Control("beta", "pref_beta", "β", 0.1, 0.001, 10, 0.01, 1, 0.02, f"All three rules start from it. {_LOG}", True),

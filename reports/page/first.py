@@ -6,9 +6,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from reports.page import first
 from reports.page.tables import result_rows
 from reports.page.text import plain_table, visible
 from reports.runs.records import ReportError
@@ -38,46 +37,44 @@ def head(summary: Summary) -> list[str]:
     """Matrix, model, data, runs, date and the hash of what was declared."""
     fields, created = summary.provenance.fields, [c for c in summary.provenance.created.values() if c]
     counts, seeds = summary.counts, {r.seed for r in summary.runs if r.seed is not None}
-
-    def first(name: str) -> Mapping[str, Any]:
-        return next((v for v in fields.get(name, []) if isinstance(v, Mapping)), {})
-
-    model, data, rank = first("model").get("name"), first("data"), first("lora").get("r")
+    model, data, lora = (
+        next((v for v in fields.get(name, []) if isinstance(v, Mapping)), {}) for name in ("model", "data", "lora")
+    )
     pairs = f"{data['n_pairs']:,} pairs" if data.get("n_pairs") else ""
-    sha = summary.claims.sha256
+    rank = f", LoRA r{lora['r']}" if lora.get("r") else ""
     parts = [
-        summary.name or "",
-        f"{model}{f', LoRA r{rank}' if rank else ''}" if model else "",
+        summary.name,
+        f"{model['name']}{rank}" if model.get("name") else "",
         ", ".join(str(v) for v in (data.get("train"), pairs) if v),
         f"{counts.done} of {counts.planned} runs finished"
         + (f", {len(seeds)} seed{'s' * (len(seeds) > 1)}" if seeds else ""),
-        max(created)[:10] if created else "",
-        f"plan {sha[:12]}" if sha else "",
+        max(created, default="")[:10],
+        f"plan {summary.claims.sha256[:12]}" if summary.claims.sha256 else "",
     ]
     return [p for p in parts if p]
 
 
 def instrument(summary: Summary) -> list[Fact]:
     """Positive control, negative control, smallest effect found in 80 %, noise floor."""
-    facts = [_control(summary, kind) for kind in ("positive", "negative")]
     tested = [r for r in summary.inference.rows if not r.control]
     effects = [r.detectable for r in tested if r.detectable is not None]
     few = bool(tested) and all(len(r.seed_differences) < LEAST_SEEDS for r in tested)
     smallest = f"{max(effects):.3f}" if effects else f"none: fewer than {LEAST_SEEDS} seeds" if few else "not known"
-    facts.append(
+    rows = [r for r in summary.noise_floor.rows if f"{r.benchmark}/{r.metric}" == summary.primary.value]
+    floors = [abs(r.difference) for r in rows if r.difference is not None]
+    return [
+        *(_control(summary, kind) for kind in ("positive", "negative")),
         Fact(
             "smallest effect found in 80 %",
             smallest,
             "The true difference to the baseline that this design finds in four of five repetitions at two-sided p = .05, not "
             "adjusted over methods, of the method with the widest interval.",
-        )
-    )
-    rows = [r for r in summary.noise_floor.rows if f"{r.benchmark}/{r.metric}" == summary.primary.value]
-    floors = [abs(r.difference) for r in rows if r.difference is not None]
-    floor = f"{max(floors):.3f}" if floors else "not measured"
-    return [
-        *facts,
-        Fact("noise floor", floor, "Largest difference of the primary metric between two evaluations of one policy."),
+        ),
+        Fact(
+            "noise floor",
+            f"{max(floors):.3f}" if floors else "not measured",
+            "Largest difference of the primary metric between two evaluations of one policy.",
+        ),
     ]
 
 
@@ -87,9 +84,9 @@ def _control(summary: Summary, kind: str) -> Fact:
     if found is None:
         return Fact(name, "not run", f"A method {what}, trained and judged like any other.")
     span = "" if found.ci_low is None else f" ({found.ci_low:+.3f} to {found.ci_high:+.3f})"
-    word = "detected" if found.detected else "not detected"
     difference = "" if found.difference is None else f" {found.difference:+.3f}{span}"
-    return Fact(name, f"{word}{difference}", f"A method {what}: its difference to the baseline with its 95 % interval.")
+    value = f"{'' if found.detected else 'not '}detected{difference}"
+    return Fact(name, value, f"A method {what}: its difference to the baseline with its 95 % interval.")
 
 
 def checklist(summary: Summary) -> str:
@@ -113,10 +110,9 @@ def beta_sentences(summary: Summary) -> dict[str, str]:
     if not profiles:
         return {}
     loss = [(g.label, row.linked or row.within) for g in groups.values() for row in g.examples if row.against == "loss"]
-    levels = [(p.label, p.mean_beta) for p in profiles]
-    spread = _each([(p.label, p.spread) for p in profiles], False)
     return {
-        "beta_fan": f"Mean beta: {_each(levels, False)}. Its spread (standard deviation of log beta): {spread}.",
+        "beta_fan": f"Mean beta: {_each([(p.label, p.mean_beta) for p in profiles], False)}. Its spread (standard deviation of "
+        f"log beta): {_each([(p.label, p.spread) for p in profiles], False)}.",
         "beta_perplexity": "Rank correlation of beta with the perplexity of the prompt: "
         f"{_each([(p.label, p.with_log_perplexity) for p in profiles])}.",
         "beta_loss": f"Rank correlation of the loss with beta inside runs, beyond what the runs share: {_each(loss)}. The loss "
@@ -126,24 +122,23 @@ def beta_sentences(summary: Summary) -> dict[str, str]:
 
 def _each(cells: Sequence[tuple[str, Cell]], signed: bool = True) -> str:
     """Methods with their numbers, with the interval where there is one."""
-    known = [(label, c) for label, c in cells if c.value is not None]
-    texts = []
-    for label, c in known[:MOST_NAMED]:
-        digits = "+.2f" if signed else ".3f"
-        span = f" (95 % {c.low:{digits}} to {c.high:{digits}})" if c.low is not None and signed else ""
-        texts.append(f"{label} {c.value:{digits}}{span}")
-    more = [f"and {len(known) - MOST_NAMED} more in the table"] if len(known) > MOST_NAMED else []
-    return ", ".join([*texts, *more]) or "not known"
+    form = "+.2f" if signed else ".3f"
+    texts = [
+        f"{label} {c.value:{form}}"
+        + (f" (95 % {c.low:{form}} to {c.high:{form}})" if c.low is not None and signed else "")
+        for label, c in cells
+        if c.value is not None
+    ]
+    more = [f"and {len(texts) - MOST_NAMED} more in the table"] if len(texts) > MOST_NAMED else []
+    return ", ".join([*texts[:MOST_NAMED], *more]) or "not known"
 
 
 def rows_of_text(found: Inference) -> list[list[str]]:
     """The table in short texts: method, difference, interval, adjusted p, verdict, score, KL, length, seeds x prompts."""
 
     def shown(row: Row, key: str, form: str) -> str:
-        value = row.get(key)
-        return (
-            ("–" if "seeds" in row or key in ("score", "kl", "length") else "") if value is None else f"{value:{form}}"
-        )
+        absent = "–" if "seeds" in row or key in ("score", "kl", "length") else ""
+        return absent if row.get(key) is None else f"{row[key]:{form}}"
 
     return [
         [
@@ -172,19 +167,23 @@ def _wrapped(text: str, most: int = MOST) -> list[str]:
     return textwrap.wrap(visible(text), WIDTH, max_lines=most, placeholder=" ...", break_on_hyphens=False)
 
 
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def _table(summary: Summary, room: int) -> list[str]:
     """As many rows as there is room for; names are cut so that no line is too long."""
-    texts = first.rows_of_text(summary.inference)
+    texts = rows_of_text(summary.inference)
     rows = [[t[0], t[1], t[2].replace(" to ", ".."), t[3], t[4].replace("more than", ">"), *t[5:8]] for t in texts]
     if not rows:
         return []
     shown = rows if len(rows) <= room else rows[: room - 1]
     others = len(plain_table(HEADER, [["", *row[1:]] for row in shown]).splitlines()[0]) - len("method")
     most = max(8, WIDTH - others)
-    names = [visible(row[0]) for row in shown]
-    named = [n if len(n) <= most else f"{n[: most - 3]}..." for n in names]
-    lines = plain_table(HEADER, [[n, *row[1:]] for n, row in zip(named, shown, strict=True)]).splitlines()
-    return lines + [f"and {len(rows) - len(shown)} more in the report"] * (len(rows) > len(shown))
+    for row in shown:
+        row[0] = _cut(visible(row[0]), most)
+    more = [f"and {len(rows) - len(shown)} more in the report"] if len(rows) > len(shown) else []
+    return ["", *plain_table(HEADER, shown).splitlines(), *more, ""]
 
 
 def summary_lines(summary: Summary, page: Path) -> list[str]:
@@ -192,7 +191,7 @@ def summary_lines(summary: Summary, page: Path) -> list[str]:
     verdict = summary.verdict
     planted = [summary.sensitivity.positive.sentence] if summary.sensitivity else []
     sentences = [*planted, *verdict.answer]
-    facts = "; ".join(f"{fact.name}: {fact.value}" for fact in first.instrument(summary))
+    facts = "; ".join(f"{fact.name}: {fact.value}" for fact in instrument(summary))
     end = _wrapped(f"Instrument: {facts}.", 3) if summary.kind == "matrix" else []
     lost = [f"{r.state} {r.run_id}{f': {r.error}' if r.error else ''}" for r in summary.runs if r.state == "failed"]
     lost += [
@@ -200,16 +199,15 @@ def summary_lines(summary: Summary, page: Path) -> list[str]:
     ]
     end += [line for text in lost[:3] for line in _wrapped(text, 1)]
     end += [f"and {len(lost) - 3} more failed runs"] * (len(lost) > 3)
-    end += _wrapped(f"Checklist: {first.checklist(summary)}", 2) if summary.checklist else []
+    end += _wrapped(f"Checklist: {checklist(summary)}", 2) if summary.checklist else []
     end += _wrapped(f"Report: {page}", 2)
     for most in (MOST, 2, 1):  # sentences are cut before the table is left with fewer than four rows
-        top = _wrapped(" | ".join([*first.head(summary), verdict.kind]), most)
+        top = _wrapped(" | ".join([*head(summary), verdict.kind]), most)
         top += [line for sentence in sentences for line in _wrapped(sentence, most)]
         room = LINES - len(top) - len(end) - 3
         if room >= min(4, len(summary.inference.rows) + 1):
             break
-    table = _table(summary, max(room, 2))
-    return [*top, *([""] if table else []), *table, *([""] if table else []), *end]
+    return [*top, *_table(summary, max(room, 2)), *end]
 
 
 def print_summary(output_dir: Path | str, console: Console | None = None) -> None:

@@ -1,12 +1,11 @@
 """How a number was computed, and from how many: the words that hover and focus show, in tables and in sentences."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from reports.page.tables import planted
 from reports.page.text import visible
 from reports.schema import (
     AdjustedP,
@@ -20,6 +19,8 @@ from reports.schema import (
     Summary,
     Test,
 )
+from reports.schema.beta import LossNull
+from reports.schema.verdict import ClaimComparison
 from reports.statistics.family import MEANINGS
 
 #: Not inside a name, a version, a date or a fraction of another number.
@@ -53,16 +54,6 @@ CHECKS = {
 }
 
 
-class Interval(Protocol):
-    """Anything with the two ends of an interval."""
-
-    @property
-    def low(self) -> float | None: ...
-
-    @property
-    def high(self) -> float | None: ...
-
-
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
     """A figure for a table cell; a dash where there is none."""
     if value is None:
@@ -75,42 +66,35 @@ def p_value(value: float | None) -> str:
     return "<0.001" if value is not None and value < 0.001 else number(value)
 
 
-def interval(estimate: Interval | None, signed: bool = False) -> str:
+def interval(estimate: Estimate | LossNull | None, signed: bool = False) -> str:
     """`low to high`, or a dash."""
     if estimate is None or estimate.low is None:
         return "–"
     return f"{number(estimate.low, 3, signed)} to {number(estimate.high, 3, signed)}"
 
 
-def _sizes(entry: Estimate | Test, unit: str = "prompts") -> str:
-    parts = []
-    if entry.seeds is not None:
-        parts.append(f"{entry.seeds} seed{'' if entry.seeds == 1 else 's'}")
-    if entry.n:
-        parts.append(f"{entry.n} {unit}")
-    return " x ".join(parts) or "nothing"
+def _found(entry: Estimate | Test, what: str, unit: str, then: str) -> str:
+    """Method and sizes (n in `unit`) of an estimate or a test, what there is to say `then`, and the note that limits it."""
+    seeds = "" if entry.seeds is None else f"{entry.seeds} seed{'' if entry.seeds == 1 else 's'}"
+    sizes = " x ".join(filter(None, [seeds, f"{entry.n} {unit}" if entry.n else ""])) or "nothing"
+    note = entry.note or entry.reason
+    return f"{what}: {entry.method}; from {sizes}.{then}{f' {note[0].upper()}{note[1:]}.' if note else ''}"
 
 
 def of_estimate(entry: Estimate | None, what: str, unit: str = "prompts") -> str:
     """What an estimate with its interval is: method, sizes (n in `unit`), and the note that limits it."""
     if not entry:
         return f"{what}: not computed."
-    text = f"{what}: {entry.method}; from {_sizes(entry, unit)}."
-    if entry.low is not None:
-        text += f" {entry.confidence:.0%} interval {interval(entry, signed=True)}."
-    note = entry.note or entry.reason
-    return f"{text} {note[0].upper()}{note[1:]}." if note else text
+    span = "" if entry.low is None else f" {entry.confidence:.0%} interval {interval(entry, signed=True)}."
+    return _found(entry, what, unit, span)
 
 
 def of_test(entry: Test | None, what: str) -> str:
     """What a p-value is: the test, from how many, the minimum possible p."""
     if not entry:
         return f"{what}: no test was made."
-    text = f"{what}: {entry.method}; from {_sizes(entry)}."
-    if entry.smallest_p is not None:
-        text += f" The minimum possible p is {p_value(entry.smallest_p)}."
-    note = entry.note or entry.reason
-    return f"{text} {note[0].upper()}{note[1:]}." if note else text
+    least = "" if entry.smallest_p is None else f" The minimum possible p is {p_value(entry.smallest_p)}."
+    return _found(entry, what, "prompts", least)
 
 
 def of_adjusted(entry: AdjustedP | ClaimP) -> str:
@@ -166,33 +150,34 @@ def numbers(text: Any, said: str, names: Iterable[str] = ()) -> Any:
 def of_row(row: InferenceRow, model: str) -> str:
     """What the numbers of the first table's row are: the model, its sizes, the correction, and what is missing."""
     parts = [of_estimate(row.difference, "Mean paired difference"), f"Model: {model}.", of_adjusted(row.adjusted_p)]
-    parts.append(f"{row.verdict.capitalize()}: {MEANINGS[row.verdict]}.")
-    return " ".join([*parts, *(f"{text}." for text in row.failures)])
+    return " ".join([*parts, _meaning(row.verdict), *(f"{text}." for text in row.failures)])
+
+
+def _meaning(verdict: str) -> str:
+    return f"{verdict.capitalize()}: {MEANINGS[verdict]}."
 
 
 def of_answer(summary: Summary) -> str:
     """What the numbers of the answer are."""
-    known = [r for r in summary.inference.rows if r.difference.value is not None]
-    parts = [of_estimate(r.difference, f"{r.label} - {r.against}") for r in known[:MOST]]
-    return " ".join(parts) or RUNS
+    return _differences([r for r in summary.inference.rows if r.difference.value is not None]) or RUNS
+
+
+def _differences(rows: Sequence[InferenceRow | ClaimComparison]) -> str:
+    return " ".join(of_estimate(r.difference, f"{r.label} - {r.against}") for r in rows[:MOST])
 
 
 def of_sensitivity(summary: Summary) -> str:
     """What the numbers of the controls with a known effect are."""
-    found = summary.sensitivity
-    parts = [] if found is None else [found.positive, *([found.weak] if found.weak else []), found.negative]
-    said = [f"{c.role}: standard error {number(c.standard_error)}" for c in parts]
+    said = [f"{c.role}: standard error {number(c.standard_error)}" for c in planted(summary)]
     return f"Mean paired differences to a fixed beta of the same mean, seeds and prompts as samples. {', '.join(said)}."
 
 
 def of_claim(entry: JudgedClaim) -> str:
     """What the numbers of a judged claim are: every difference it rests on, the test and the size of its family."""
-    parts = [of_estimate(c.difference, f"{c.label} - {c.against}") for c in entry.comparisons[:MOST]]
     p = entry.adjusted_p
-    parts.append(f"p-value: t test over seeds and prompts, after {p.method} over {p.family_size} claims.")
-    parts.append(f"{entry.verdict.capitalize()}: {MEANINGS[entry.verdict]}.")
-    parts.append("Seeds and prompts needed: by the spread seen here, with power .80.")
-    return " ".join(parts)
+    tested = f"p-value: t test over seeds and prompts, after {p.method} over {p.family_size} claims."
+    needed = "Seeds and prompts needed: by the spread seen here, with power .80."
+    return " ".join(filter(None, [_differences(entry.comparisons), tested, _meaning(entry.verdict), needed]))
 
 
 def of_check(entry: Check, summary: Summary) -> str:
@@ -211,17 +196,19 @@ def of_collapse(entry: Collapse) -> str:
     return f"The first of {entry.records} logged steps at which the trainer found beta at a bound or without spread."
 
 
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def sizes(rows: Sequence[Mapping[str, Any]], against: Sequence[str] = ("reference",)) -> str:
     """From how many a figure is drawn: its rows, methods, seeds and runs, and the n of a row."""
-    found = [f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"]
     methods = {row["label" if "label" in row else "method"] for row in rows if "label" in row or "method" in row}
     methods -= set(against)
-    if methods:
-        settings = ", each setting counted" if any("[" in str(name) for name in methods) else ""
-        found.append(f"{len(methods)} method{'' if len(methods) == 1 else 's'}{settings}")
+    settings = ", each setting counted" if any("[" in str(name) for name in methods) else ""
     seeds = {row["seed"] for row in rows if row.get("seed") is not None}
-    if seeds:
-        found.append(f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}")
+    found = [_plural(len(rows), "row")]
+    found += [f"{_plural(len(methods), 'method')}{settings}"] if methods else []
+    found += [_plural(len(seeds), "seed")] if seeds else []
     for key, words in (("seeds", "seeds a row"), ("runs", "runs a row"), ("n", "n of a row")):
         values = [row[key] for row in rows if isinstance(row.get(key), int)]
         if values and max(values) > 0:

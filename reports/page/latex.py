@@ -4,8 +4,6 @@ They compile with pdfLaTeX as with XeLaTeX and LuaLaTeX, whatever scripts the na
 made as narrow as the text, a long one comes in parts of a page.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -61,32 +59,43 @@ def _cell(value: Any) -> str:
         return "--"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
-        if 0 < abs(value) < 0.0005:  # not 0.000
-            mantissa, exponent = f"{value:.1e}".split("e")
-            return rf"${mantissa}\times10^{{{int(exponent)}}}$"
-        return f"${value:.3f}$"
-    if isinstance(value, int):
-        return f"${value}$"
+    if isinstance(value, float) and 0 < abs(value) < 0.0005:  # not 0.000
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return rf"${mantissa}\times10^{{{int(exponent)}}}$"
+    if isinstance(value, (int, float)):
+        return f"${value:.3f}$" if isinstance(value, float) else f"${value}$"
     return escape(value)
 
 
 def latex_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], caption: str, label: str) -> str:
     """Table environments with booktabs rules; columns of numbers are set to the right, long texts in lines."""
-
-    def place(column: str) -> str:
-        values = [row[column] for row in rows if row.get(column) is not None]
-        if values and all(isinstance(value, (int, float)) for value in values):
-            return "r"
-        longest = max((len(value) for value in values if isinstance(value, str)), default=0)
-        return r">{\raggedright\arraybackslash}p{0.45\linewidth}" if longest > LONGEST_LINE else "l"
-
-    alignment = "".join(map(place, columns))
+    alignment = "".join(_alignment([row[column] for row in rows if row.get(column) is not None]) for column in columns)
     lines, parts = [r"% \usepackage{booktabs,graphicx,array}"], _pages(rows, columns)
     for number, part in enumerate(parts, start=1):
         said = f"{caption.removesuffix('.')} (part {number} of {len(parts)})." if len(parts) > 1 else caption
-        lines += _part(columns, part, alignment, said, label if number == 1 else f"{label}-{number}")
+        lines += [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape(said)}}}",
+            rf"\label{{tab:{label if number == 1 else f'{label}-{number}'}}}\smallskip",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
+            r"\toprule",
+            " & ".join(escape(c.replace("_", " ")) for c in columns) + r" \\",
+            r"\midrule",
+            *(" & ".join(_cell(row.get(c)) for c in columns) + r" \\" for row in part),
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+        ]
     return "\n".join([*lines, ""])
+
+
+def _alignment(values: Sequence[Any]) -> str:
+    if values and all(isinstance(value, (int, float)) for value in values):
+        return "r"
+    longest = max((len(value) for value in values if isinstance(value, str)), default=0)
+    return r">{\raggedright\arraybackslash}p{0.45\linewidth}" if longest > LONGEST_LINE else "l"
 
 
 def _pages(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[list[Mapping[str, Any]]]:
@@ -103,27 +112,6 @@ def _pages(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[li
         pages[-1].append(row)
         room -= lines
     return pages
-
-
-def _part(
-    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], alignment: str, caption: str, label: str
-) -> list[str]:
-    body = [" & ".join(_cell(row.get(c)) for c in columns) + r" \\" for row in rows]
-    return [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape(caption)}}}",
-        rf"\label{{tab:{label}}}\smallskip",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
-        r"\toprule",
-        " & ".join(escape(c.replace("_", " ")) for c in columns) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}}",
-        r"\end{table}",
-    ]
 
 
 def latex_figure(file: str, caption: str, label: str) -> str:

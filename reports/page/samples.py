@@ -1,7 +1,5 @@
 """What policies answered: with scores and the judges' words for the sample browser, and before and after training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from reports.compare.comparison import column
 from reports.compare.winrates import ComparisonError, read_comparisons
 from reports.page.text import LONGEST, shorten, visible
 from reports.runs.arms import arm_of, arms
-from reports.runs.records import MatrixData, ReportError, RunData, finite
+from reports.runs.records import COMPARISONS, MatrixData, ReportError, RunData, finite
 from reports.schema import Summary
 from trainers.common.files import Json
 from trainers.common.jsonl import read_jsonl
@@ -69,8 +67,9 @@ def beta_at(run: RunData, log_perplexities: Sequence[float | None]) -> list[floa
     examples = run.examples(("log_prompt_perplexity", "dynamic_beta", "mask"))
     table = np.empty((0, 2))
     if examples is not None:
-        table = examples[examples["mask"].astype(bool)][["log_prompt_perplexity", "dynamic_beta"]].to_numpy(dtype=float)
-        table = table[np.isfinite(table).all(axis=1)]
+        used = examples[examples["mask"].astype(bool)]
+        table = used[["log_prompt_perplexity", "dynamic_beta"]].to_numpy(dtype=float)
+    table = table[np.isfinite(table).all(axis=1)]
     if len(table) < NEIGHBOURS or np.ptp(table[:, 1]) == 0:
         return [None] * len(log_perplexities)
     known, beta = table[np.argsort(table[:, 0], kind="stable")].T
@@ -91,10 +90,9 @@ def _verdicts(
     """
     found: list[list[Json]] = []
     left_out = 0
-    for record in sorted((matrix.output_dir / "comparisons").glob("*.json")):
-        path = record.with_suffix(".jsonl")
+    for path in sorted((matrix.output_dir / COMPARISONS).glob("*.jsonl")):
         try:
-            rows = read_comparisons(path) if path.exists() else []
+            rows = read_comparisons(path) if path.with_suffix(".json").exists() else []
         except ComparisonError as error:
             raise ReportError(str(error)) from error
         mine = (r for r in rows if r.get("benchmark") == benchmark and r["sample"] == 0)
@@ -104,21 +102,21 @@ def _verdicts(
         room -= len(found[-1])
     longest = words_room // (2 * max(1, sum(map(len, found))))
     longest = max(SHORTEST_WORDS, min(LONGEST_WORDS, longest))
-
-    def cut(text: Any, most: int) -> str | None:
-        return None if text is None else shorten(visible(str(text)), most)
-
     out: list[Json] = []
     for rows in filter(None, found):
         said: dict[str, list[list[Any]]] = {}
         for row in rows:
-            words = [cut(w, longest) for w in row.get("words") or ()]
-            first, second, reason = listed[row["first"]], listed[row["second"]], cut(row.get("reason"), LONGEST_WORDS)
-            verdict = [first, second, finite(row["preference"]), reason, words]
+            reason, words = row.get("reason"), [w and _cut(str(w), longest) for w in row.get("words") or ()]
+            policies = listed[row["first"]], listed[row["second"]]
+            verdict = [*policies, finite(row["preference"]), reason and _cut(str(reason), LONGEST_WORDS), words]
             said.setdefault(visible(str(row["prompt_id"])), []).append(verdict)
         paired = any(row.get(order) is not None for row in rows for order in ("forward", "backward"))
         out.append({"name": visible(str(rows[0]["judge"])), "paired": paired, "said": said})
     return out, left_out
+
+
+def _cut(text: str, most: int) -> str:
+    return shorten(visible(text), most)
 
 
 def _benchmark(
@@ -149,17 +147,17 @@ def _benchmark(
     for prompt in order:
         if used > room:
             break
-        said: dict[int, list[Any]] = {}
-        for place, (run, found) in enumerate(answers.items()):
-            if answer := found.get(prompt):
-                cut = shorten(visible(answer.text), longest)
-                said[place] = [cut, scores.get(run, {}).get(prompt), answer.finish, betas[run][prompt]]
-        text = shorten(visible(texts[prompt]), longest)
+        said: dict[int, list[Any]] = {
+            place: [_cut(answer.text, longest), scores.get(run, {}).get(prompt), answer.finish, betas[run][prompt]]
+            for place, (run, found) in enumerate(answers.items())
+            if (answer := found.get(prompt))
+        }
+        text = _cut(texts[prompt], longest)
         used += len(text) + sum(len(shown[0]) for shown in said.values())
         entries.append({"id": visible(prompt), "prompt": text, "logppl": perplexity.get(prompt), "answers": said})
     values = {v for found in scores.values() for v in found.values() if v is not None}
     measured_logs = [v for v in logs if v is not None]
-    entry = {
+    browsed = {
         "name": visible(name),
         "metric": metric,
         "higher": first is None or first.metrics.get(metric, {}).get("higher_is_better") is not False,
@@ -167,7 +165,7 @@ def _benchmark(
         "quartiles": np.quantile(measured_logs, (0.25, 0.5, 0.75)).tolist() if len(measured_logs) >= 4 else [],
         "prompts": entries,
     }
-    return entry, used, len(order) - len(entries)
+    return browsed, used, len(order) - len(entries)
 
 
 def samples(matrix: MatrixData, names: Mapping[str, str]) -> Json:
@@ -177,8 +175,7 @@ def samples(matrix: MatrixData, names: Mapping[str, str]) -> Json:
     "said"}], "prompts": [{"id", "prompt", "logppl", "answers": {policy: [text, score, finish, beta]}}]}], "note"}. A policy is
     given by its position in `policies`.
     """
-    trained = (r for r in matrix.runs if r.state in ("done", "running"))
-    policies = [*([matrix.reference] if matrix.reference else []), *trained]
+    policies = [p for p in matrix.policies if p is matrix.reference or p.state in ("done", "running")]
     files = {p.run_id: [p.path / "generations" / f"{b}.jsonl" for b in matrix.benchmarks] for p in policies}
     answered = [p for p in policies if any(f.exists() and f.stat().st_size for f in files[p.run_id])]
     shown = answered[:MOST_POLICIES]
@@ -222,23 +219,16 @@ LONGEST_SHOWN = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One prompt with the reference's answer and the trained policy's, each a text and its score."""
-
-    id: str
-    prompt: str
-    answers: tuple[tuple[str, float | None], tuple[str, float | None]]
-
-
-@dataclass(frozen=True, slots=True)
 class BeforeAfter:
-    """`rule` says how prompts and policy were chosen, `after` names the policy, `reason` says why there are no rows."""
+    """`rule` says how prompts and policy were chosen, or why there are no rows; `after` names the policy.
+
+    A row is {"id", "prompt", "answers": the reference's and the trained policy's, each a text and its score}.
+    """
 
     metric: str
-    rule: str = ""
+    rule: str
     after: str = ""
-    rows: tuple[Pair, ...] = ()
-    reason: str | None = None
+    rows: Sequence[Json] = ()
 
 
 def before_after(matrix: MatrixData, summary: Summary, names: Mapping[str, str]) -> BeforeAfter:
@@ -251,27 +241,22 @@ def before_after(matrix: MatrixData, summary: Summary, names: Mapping[str, str])
     runs = [r for r in matrix.runs if r.state in ("done", "running") and benchmark in r.scores]
     if matrix.reference is None or benchmark not in matrix.reference.scores or not runs:
         why = "Not shown: the reference or every trained policy lacks a score on the primary metric."
-        return BeforeAfter(metric, reason=why)
+        return BeforeAfter(metric, why)
     run = min(runs, key=lambda r: (labels[r.run_id] != baseline, r.seed or 0))
     policies = (matrix.reference, run)
     before, after = (load_generations(p.path / "generations" / f"{benchmark}.jsonl") for p in policies)
-    scores = [column(p.scores[benchmark], metric, None).values for p in policies]
-    chosen = sorted(before.keys() & after.keys())[:PROMPTS]
-    if not chosen:
-        why = f"Not shown: answers of the reference and of {names[run.run_id]} are not on disk."
-        return BeforeAfter(metric, reason=why)
-
-    def cut(text: str) -> str:
-        return shorten(visible(text), LONGEST_SHOWN)
-
-    rows = tuple(
-        Pair(
-            visible(i),
-            cut(before[i].prompt),
-            ((cut(before[i].text), scores[0].get(i)), (cut(after[i].text), scores[1].get(i))),
-        )
-        for i in chosen
-    )
+    old, new = (column(p.scores[benchmark], metric, None).values for p in policies)
+    rows = [
+        {
+            "id": visible(i),
+            "prompt": _cut(before[i].prompt, LONGEST_SHOWN),
+            "answers": [
+                (_cut(found[i].text, LONGEST_SHOWN), scores.get(i)) for found, scores in ((before, old), (after, new))
+            ],
+        }
+        for i in sorted(before.keys() & after.keys())[:PROMPTS]
+    ]
     which = "the baseline's" if labels[run.run_id] == baseline else "of all scored runs the"
-    rule = f"The first {len(chosen)} prompts of {benchmark} by id. After: {names[run.run_id]}, {which} lowest seed."
-    return BeforeAfter(metric, rule, names[run.run_id], rows)
+    rule = f"The first {len(rows)} prompts of {benchmark} by id. After: {names[run.run_id]}, {which} lowest seed."
+    absent = f"Not shown: answers of the reference and of {names[run.run_id]} are not on disk."
+    return BeforeAfter(metric, rule if rows else absent, names[run.run_id], rows)

@@ -1,11 +1,10 @@
 """Tables of the report that have no figure, as rows for tables/*.csv."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from reports.compare.on_record import NOISE_COLUMNS
 from reports.schema import Inference, InferenceRow, Summary
+from reports.schema.verdict import PlantedControl
 from reports.writing import Row
 
 CORRELATION_COLUMNS = (
@@ -92,37 +91,33 @@ RESULT_COLUMNS = (
 
 def other_tables(summary: Summary) -> dict[str, tuple[Sequence[str], list[Row]]]:
     """Columns and rows of the tables that have no figure, by name."""
-    noise = [dict(row) for row in summary.noise_floor.rows]
     return {
         "beta_correlation": (CORRELATION_COLUMNS, _correlations(summary)),
-        "perplexity_quantiles": (QUANTILE_COLUMNS, _quantiles(summary)),
-        "noise_floor": (NOISE_COLUMNS, noise),
+        "perplexity_quantiles": (
+            QUANTILE_COLUMNS,
+            [{"run_id": run.run_id, **dict(row)} for run in summary.beta.runs for row in run.perplexity_quantiles],
+        ),
+        "noise_floor": (NOISE_COLUMNS, [dict(row) for row in summary.noise_floor.rows]),
         "claims": (CLAIM_COLUMNS, _claims(summary)),
         "paired_differences": (COMPARISON_COLUMNS, _comparisons(summary)),
         "benchmarks": (BENCHMARK_COLUMNS, _scores(summary)),
         "results": (RESULT_COLUMNS, result_rows(summary.inference)),
-        "sensitivity": (SENSITIVITY_COLUMNS, _sensitivity(summary)),
+        "sensitivity": (SENSITIVITY_COLUMNS, [dict(one) for one in planted(summary)]),
         "checklist": (("name", "state", "evidence"), [dict(check) for check in summary.checklist]),
     }
 
 
-def _sensitivity(summary: Summary) -> list[Row]:
+def planted(summary: Summary) -> list[PlantedControl]:
     """The controls of `sensitivity`, the deciding one first; none where none were declared."""
     found = summary.sensitivity
-    every = [] if found is None else [found.positive, *([found.weak] if found.weak else []), found.negative]
-    return [{key: getattr(one, key) for key in SENSITIVITY_COLUMNS} for one in every]
+    return [one for one in (found.positive, found.weak, found.negative) if one] if found else []
 
 
 def _claims(summary: Summary) -> list[Row]:
     """One row per claim and comparison that it needs; a claim without a comparison gives one row."""
     rows: list[Row] = []
     for claim in summary.claims.judged:
-        head: Row = {
-            "claim": claim.name,
-            "verdict": claim.verdict,
-            "declared": claim.declared,
-            "sentence": claim.sentence,
-        }
+        head = {"claim": claim.name} | {key: getattr(claim, key) for key in ("verdict", "declared", "sentence")}
         rows += [
             {
                 **head,
@@ -159,11 +154,6 @@ def _correlations(summary: Summary) -> list[Row]:
     return rows
 
 
-def _quantiles(summary: Summary) -> list[Row]:
-    """One row per run and quantile of log prompt perplexity."""
-    return [{"run_id": run.run_id, **dict(row)} for run in summary.beta.runs for row in run.perplexity_quantiles]
-
-
 def result_rows(found: Inference) -> list[Row]:
     """One row a method, after the reference and the baseline, which are compared with nothing."""
     rows: list[Row] = [
@@ -194,42 +184,39 @@ def said(row: InferenceRow) -> str:
 
 def _comparisons(summary: Summary) -> list[Row]:
     """One row per comparison with the baseline: the method level (over seeds) and each seed's checkpoint level."""
-    rows: list[Row] = []
-    for metric in summary.metrics:
-        for c in metric.comparisons:
-            if c.against != summary.baseline.value:
-                continue
-            shared = {"benchmark": metric.benchmark, "metric": metric.metric, "label": c.label, "against": c.against}
-            method = {"level": "method", "seed": None, "n": c.n, "seeds": len(c.seeds), "verdict": c.verdict}
-            levels = [(method, c.difference)]
-            for p in c.checkpoints:
-                one = {"level": "checkpoint", "seed": p.seed, "n": p.n, "seeds": 1, "verdict": None}
-                levels.append((one, p.difference))
-            rows += [
-                shared | head | {"difference": d.value, "low": d.low, "high": d.high, "method": d.method}
-                for head, d in levels
-            ]
-    return rows
+    return [
+        {
+            "benchmark": metric.benchmark,
+            "metric": metric.metric,
+            "label": c.label,
+            "against": c.against,
+            **dict(zip(("level", "seed", "n", "seeds", "verdict"), head, strict=True)),
+            "difference": d.value,
+            **{key: getattr(d, key) for key in ("low", "high", "method")},
+        }
+        for metric in summary.metrics
+        for c in metric.comparisons
+        if c.against == summary.baseline.value
+        for d, *head in (
+            (c.difference, "method", None, c.n, len(c.seeds), c.verdict),
+            *((p.difference, "checkpoint", p.seed, p.n, 1, None) for p in c.checkpoints),
+        )
+    ]
 
 
 def _scores(summary: Summary) -> list[Row]:
     """Mean per method and metric over seeds with its interval; the reference policy's own row first."""
-    rows: list[Row] = []
-    for metric in summary.metrics:
-        levels = [("reference", metric.reference)] if metric.reference else []
-        levels += [(method.label, method.mean) for method in metric.methods]
-        rows += [
-            {
-                "benchmark": metric.benchmark,
-                "metric": metric.metric,
-                "label": label,
-                "mean": e.value,
-                "low": e.low,
-                "high": e.high,
-                "seeds": None if e is metric.reference else e.seeds,
-                "n": e.n,
-                "interval": e.method,
-            }
-            for label, e in levels
-        ]
-    return rows
+    return [
+        {
+            "benchmark": metric.benchmark,
+            "metric": metric.metric,
+            "label": label,
+            "mean": e.value,
+            **{key: getattr(e, key) for key in ("low", "high", "n")},
+            "seeds": None if e is metric.reference else e.seeds,
+            "interval": e.method,
+        }
+        for metric in summary.metrics
+        for label, e in (("reference", metric.reference), *((method.label, method.mean) for method in metric.methods))
+        if e
+    ]

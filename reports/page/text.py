@@ -58,9 +58,8 @@ def shorten(text: str, longest: int = LONGEST) -> str:
 def script_json(value: Any) -> str:
     """JSON that is inert inside a script element: no `<`, `>`, `&` or line separator appears in it literally."""
     text = json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text.encode("utf-8", "replace").decode("utf-8")
+    inert = text.translate({ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
+    return inert.encode("utf-8", "replace").decode("utf-8")
 
 
 # Filling the templates.

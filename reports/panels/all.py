@@ -6,8 +6,6 @@ A package adds one with an object of `reports.panels.base.Panel` and one line of
     my_panel = "my_package.my_module:PANEL"
 """
 
-from __future__ import annotations
-
 from reports.panels import beta, frontier, judges, result, strata, tuning
 from reports.panels.base import Panel
 from reports.runs.records import ReportError

@@ -1,95 +1,80 @@
 """The figures about dynamic_beta, drawn from `summary.beta` alone."""
 
-from __future__ import annotations
+from collections.abc import Iterable
+from functools import partial
 
-from collections.abc import Callable
+from pydantic import BaseModel
 
 from reports.panels import beta_drawing
 from reports.panels.base import Panel
 from reports.runs.records import MatrixData
-from reports.schema import BetaArm, LossNull, Summary
+from reports.schema import LossNull, Summary
 from reports.writing import Row
 
 WHICH = "Of many arms the first eight are drawn, one of each method first; the table has them all."
 
 
-def _arms(summary: Summary) -> list[BetaArm]:
-    return summary.beta.matrix.arms
-
-
 def fan_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """Quantiles of beta per arm and stretch of steps, then one row per collapse; nothing where no beta varies."""
-    groups = {g.label: g for g in summary.beta.matrix.groups[1:]}
-    if not any(g.dynamic_runs for g in groups.values()):
-        return []
-    rows = []
-    for arm in _arms(summary):
-        head = {"label": arm.label, "dynamic": bool(groups[arm.label].dynamic_runs)}
-        rows += [head | {"kind": "quantiles", **dict(point)} for point in arm.fan]
-        rows += [head | {"kind": "collapse", **dict(mark)} for mark in arm.collapses if mark.step is not None]
-    return rows
+    dynamic = {g.label: bool(g.dynamic_runs) for g in summary.beta.matrix.groups[1:]}
+    return [
+        {"label": arm.label, "dynamic": dynamic[arm.label], "kind": kind, **dict(point)}
+        for arm in summary.beta.matrix.arms
+        for kind, points in (("quantiles", arm.fan), ("collapse", [c for c in arm.collapses if c.step is not None]))
+        for point in points
+        if any(dynamic.values())
+    ]
 
 
-def curve_rows(name: str) -> Callable[[MatrixData, Summary], list[Row]]:
+def curve_rows(name: str, _: MatrixData, summary: Summary) -> list[Row]:
     """Rows of one binned curve: beta in bins of `name`."""
-
-    def rows(_: MatrixData, summary: Summary) -> list[Row]:
-        return [
-            {"label": arm.label, "against": name, **dict(point)}
-            for arm in _arms(summary)
-            for point in getattr(arm.curves, name)
-        ]
-
-    return rows
+    return [
+        {"label": arm.label, "against": name, **dict(point)}
+        for arm in summary.beta.matrix.arms
+        for point in getattr(arm.curves, name)
+    ]
 
 
 def lag_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """Mean cross-correlation per arm, quantity and lag."""
-    return [{"label": arm.label, **dict(point)} for arm in _arms(summary) for point in arm.lags]
+    return [{"label": arm.label, **dict(point)} for arm in summary.beta.matrix.arms for point in arm.lags]
+
+
+def _cells(record: BaseModel, names: Iterable[str]) -> Row:
+    """Value and interval of some cells of a record, in columns NAME, NAME_low and NAME_high."""
+    return {
+        f"{name}{end}": (found := getattr(record, name)) and getattr(found, key)
+        for name in names
+        for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
 
 
 def control_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """What the betas of every arm are like; nothing where there is no control."""
-    profiles = summary.beta.matrix.profiles
-    if not any(p.control and p.runs for p in profiles):
-        return []
+    profiles = [p for p in summary.beta.matrix.profiles if p.runs]
     return [
-        {
-            "label": p.label,
-            "rule": p.rule,
-            "control": p.control,
-            "parent": p.parent,
-            "runs": p.runs,
-            **{
-                f"{name}{end}": getattr(getattr(p, name), key)
-                for name in beta_drawing.PROFILE
-                for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))
-            },
-        }
+        {key: getattr(p, key) for key in ("label", "rule", "control", "parent", "runs")}
+        | _cells(p, beta_drawing.PROFILE)
         for p in profiles
-        if p.runs
+        if any(one.control for one in profiles)
     ]
+
+
+_WAYS = ("linked", "within", "within_detrended", "pooled", "between")
 
 
 def association_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """Within-run, detrended, pooled and between-run Spearman per arm and quantity, and the null of the loss."""
     nulls: dict[str, list[LossNull]] = {}
     for run in summary.beta.runs:
-        if run.null and run.null.mean is not None:
-            nulls.setdefault(run.label, []).append(run.null)
+        nulls.setdefault(run.label, []).extend([run.null] if run.null and run.null.mean is not None else [])
     rows = []
     for group in summary.beta.matrix.groups[1:]:
         for row in group.examples:
-            entry = {"label": group.label, "against": row.against, "contains_beta": row.contains_beta}
-            for name in ("linked", "within", "within_detrended", "pooled", "between"):
-                cell = getattr(row, name)
-                entry |= {
-                    name: cell and cell.value,
-                    f"{name}_low": cell and cell.low,
-                    f"{name}_high": cell and cell.high,
-                }
-            if row.against == "loss" and group.label in nulls:
-                mine = nulls[group.label]
+            entry = {"label": group.label, "against": row.against, "contains_beta": row.contains_beta} | _cells(
+                row, _WAYS
+            )
+            if mine := nulls.get(group.label) if row.against == "loss" else None:
                 entry |= {f"null_{k}": sum(getattr(n, k) for n in mine) / len(mine) for k in ("mean", "low", "high")}
             rows.append(entry | {"simpson": row.simpson.flag, "runs": row.runs})
     return rows
@@ -118,8 +103,8 @@ PANELS = [
         "Beta against prompt perplexity",
         "beta_did",
         _CURVE_COLUMNS,
-        curve_rows("log_prompt_perplexity"),
-        beta_drawing.curve("log prompt perplexity (nats a token)"),
+        partial(curve_rows, "log_prompt_perplexity"),
+        partial(beta_drawing.curve, "log prompt perplexity (nats a token)", beta_drawing.BETA),
         _BINS + WHICH,
         "No run has both a beta that varies and prompt perplexities.",
     ),
@@ -128,8 +113,8 @@ PANELS = [
         "Loss against beta within steps",
         "beta_did",
         _CURVE_COLUMNS,
-        curve_rows("loss"),
-        beta_drawing.curve("log beta less its step's mean", "loss less its step's mean (nats)"),
+        partial(curve_rows, "loss"),
+        partial(beta_drawing.curve, "log beta less its step's mean", "loss less its step's mean (nats)"),
         _BINS + "The loss contains beta, so part of any pattern is algebra. " + WHICH,
         _NONE,
     ),
@@ -142,21 +127,7 @@ PANELS = [
             "against",
             "contains_beta",
             "runs",
-            "linked",
-            "linked_low",
-            "linked_high",
-            "within",
-            "within_low",
-            "within_high",
-            "within_detrended",
-            "within_detrended_low",
-            "within_detrended_high",
-            "pooled",
-            "pooled_low",
-            "pooled_high",
-            "between",
-            "between_low",
-            "between_high",
+            *(f"{n}{e}" for n in _WAYS for e in ("", "_low", "_high")),
             "null_mean",
             "null_low",
             "null_high",
@@ -176,8 +147,8 @@ PANELS = [
         "Beta against the margin delta",
         "beta",
         _CURVE_COLUMNS,
-        curve_rows("delta"),
-        beta_drawing.curve("log-ratio margin delta (nats), free of beta"),
+        partial(curve_rows, "delta"),
+        partial(beta_drawing.curve, "log-ratio margin delta (nats), free of beta", beta_drawing.BETA),
         _BINS + "Delta does not contain beta, so this is what to read instead of the loss. " + WHICH,
         _NONE,
     ),

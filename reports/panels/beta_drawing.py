@@ -1,9 +1,7 @@
 """How the figures about dynamic_beta look. Each is drawn from the rows of its table, and tells methods apart in grey."""
 
-from __future__ import annotations
-
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -42,9 +40,8 @@ NAMES = {
 def chosen(labels: Sequence[str], most: int = MOST_ARMS) -> list[str]:
     """The labels to draw, in their order: one arm of every method first, then more, up to `most`."""
     unique = list(dict.fromkeys(labels))
-    first = list({label.split("[")[0]: label for label in reversed(unique)}.values())
-    ranked = [label for label in unique if label in first] + [label for label in unique if label not in first]
-    kept = set(ranked[:most])
+    first = {label.split("[")[0]: label for label in reversed(unique)}.values()
+    kept = sorted(unique, key=lambda label: label not in first)[:most]
     return [label for label in unique if label in kept]
 
 
@@ -79,22 +76,18 @@ def fan(rows: Rows, look: Looks) -> Figure:
     return figure
 
 
-def curve(label_x: str, label_y: str = BETA) -> Callable[[Rows, Looks], Figure]:
-    """A drawing function for means in bins of a quantity, a line for each arm."""
-
-    def drawn(rows: Rows, look: Looks) -> Figure:
-        found, figure, axes = groups(rows, "label"), *_small()
-        for label in chosen(list(found)):
-            points, seen = found[label], look[label]
-            x = numbers(points, "x")
-            axes.vlines(x, numbers(points, "low"), numbers(points, "high"), color=seen.color, linewidth=1, alpha=0.5)
-            line: dict[str, Any] = {"color": seen.color, "linestyle": seen.dash, "marker": seen.marker}
-            axes.plot(x, numbers(points, "mean"), markersize=4, linewidth=1.2, label=label, **line)
-        axes.set(xlabel=label_x, ylabel=label_y)
-        legend(figure, [axes])
-        return figure
-
-    return drawn
+def curve(label_x: str, label_y: str, rows: Rows, look: Looks) -> Figure:
+    """Means in bins of a quantity, a line for each arm."""
+    found, figure, axes = groups(rows, "label"), *_small()
+    for label in chosen(list(found)):
+        points, seen = found[label], look[label]
+        x = numbers(points, "x")
+        axes.vlines(x, numbers(points, "low"), numbers(points, "high"), color=seen.color, linewidth=1, alpha=0.5)
+        line: dict[str, Any] = {"color": seen.color, "linestyle": seen.dash, "marker": seen.marker}
+        axes.plot(x, numbers(points, "mean"), markersize=4, linewidth=1.2, label=label, **line)
+    axes.set(xlabel=label_x, ylabel=label_y)
+    legend(figure, [axes])
+    return figure
 
 
 def lags(rows: Rows, look: Looks) -> Figure:

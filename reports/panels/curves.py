@@ -1,10 +1,8 @@
 """Training curves: thick lines are means over seeds, bands their range, thin lines seeds (up to 60 runs)."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from reports.panels.base import Look, looks, save, style
 from reports.runs.arms import Arm
-from reports.runs.records import RunData, finite
+from reports.runs.records import finite
 from reports.writing import Row
 
 #: Log key, axis label with unit, panel title.
@@ -32,18 +30,11 @@ PANELS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """What the curves are drawn against: a log key, its label, the name of the figure and of its table."""
-
-    key: str
-    label: str
-    figure: str
-
-
-BY_STEP = Axis("step", "optimiser step", "training_curves")
-BY_EXAMPLES = Axis("examples_seen", "preference pairs seen", "training_curves_by_examples")
-AXES = (BY_STEP, BY_EXAMPLES)
+#: What the curves are drawn against, by log key: its label, and the name of the figure and of its table.
+AXES = {
+    "step": ("optimiser step", "training_curves"),
+    "examples_seen": ("preference pairs seen", "training_curves_by_examples"),
+}
 
 #: Width and height in inches.
 SIZE = (11.0, 6.0)
@@ -55,57 +46,37 @@ MOST_LINES = 60
 FAR = 15.0
 
 Floats = NDArray[np.float64]
+#: By measure and label: what each run of the arm logged, by place on the axis; absent and infinite values are NaN.
+Logged = Mapping[tuple[str, str], Sequence[pd.Series]]
 
 
-def curve_columns(axis: Axis = BY_STEP) -> tuple[str, ...]:
-    """Columns of `curve_table`."""
-    return ("measure", "label", axis.key, "mean", "low", "high", "seeds")
+def logged(arms: Sequence[Arm], axis: str = "step") -> Logged:
+    """The curves of the runs along an axis, one for each run of an arm, for `curve_table` and `training_curves`."""
+    found: dict[tuple[str, str], list[pd.Series]] = {(key, arm.label): [] for key, _, _ in PANELS for arm in arms}
+    for arm in arms:
+        for run in arm.runs:
+            names = [axis, *(key for key, _, _ in PANELS)]
+            values = np.array([[finite(r.get(name)) for name in names] for r in run.steps], dtype=float)  # None is NaN
+            table = pd.DataFrame(values.reshape(-1, len(names)), columns=names).dropna(subset=[axis])
+            for key, curve in table.set_index(axis).items():
+                found[str(key), arm.label].append(curve)
+    return found
 
 
-class Curves:
-    """What runs logged along one axis. Every series is made once: a matrix needs each for a table and several figures."""
-
-    def __init__(self, axis: Axis = BY_STEP) -> None:
-        self.axis = axis
-        self._series: dict[tuple[str, str], tuple[Floats, Floats]] = {}
-
-    def of(self, run: RunData, key: str) -> tuple[Floats, Floats]:
-        """Places on the axis and values of one logged key, shape (n,) each; what is absent or not finite is NaN."""
-        if (run.run_id, key) not in self._series:
-            logged = np.array([[finite(r.get(name)) for name in (self.axis.key, key)] for r in run.steps], dtype=float)
-            places, values = logged.reshape(-1, 2).T  # None is NaN
-            self._series[run.run_id, key] = places[np.isfinite(places)], values[np.isfinite(places)]
-        return self._series[run.run_id, key]
-
-    def is_lost(self, run: RunData, key: str) -> bool:
-        """Whether a value stops being finite. A key that is absent was not measured; one that is there was lost."""
-        if np.isfinite(self.of(run, key)[1]).all():
-            return False
-        return any(record.get(key) is not None and finite(record[key]) is None for record in run.steps)
+def seed_band(curves: Sequence[pd.Series]) -> pd.DataFrame:
+    """Mean, low, high and number of seeds at every step that at least one seed logged; NaN values take no part."""
+    kept = [one[~one.index.duplicated(keep="last")] for one in curves]  # of a resumed run the later record
+    every = pd.concat([pd.Series(dtype=float), *kept]).dropna()
+    return every.groupby(level=0).agg(mean="mean", low="min", high="max", seeds="count")
 
 
-def seed_band(curves: Sequence[tuple[Floats, Floats]]) -> dict[str, Floats]:
-    """Mean, least and greatest over seeds at every step that at least one seed logged; NaN values take no part."""
-    series = [pd.Series(values, index=steps) for steps, values in curves]
-    kept = [one[~one.index.duplicated(keep="last")] for one in series]  # of a resumed run the later record
-    found = pd.concat([pd.Series(dtype=float), *kept]).dropna().groupby(level=0).agg(["mean", "min", "max", "count"])
-    names = {"mean": "mean", "low": "min", "high": "max", "seeds": "count"}
-    return {"step": found.index.to_numpy(dtype=float)} | {k: found[v].to_numpy(dtype=float) for k, v in names.items()}
-
-
-def curve_table(arms: Sequence[Arm], curves: Curves) -> list[Row]:
+def curve_table(curves: Logged, axis: str = "step") -> list[Row]:
     """The numbers behind the curves: mean and range over seeds per measure, method and place on the axis."""
-    rows: list[Row] = []
-    for key, _, _ in PANELS:
-        for arm in arms:
-            band = seed_band([curves.of(run, key) for run in arm.runs if run.steps])
-            points = zip(*(values.tolist() for values in band.values()), strict=True)
-            shared = {"measure": key, "label": arm.label}
-            rows += [
-                {**shared, curves.axis.key: int(x), "mean": mean, "low": low, "high": high, "seeds": int(seeds)}
-                for x, mean, low, high, seeds in points
-            ]
-    return rows
+    return [
+        {"measure": key, "label": label, axis: int(x), "mean": mean, "low": low, "high": high, "seeds": seeds}
+        for (key, label), found in curves.items()
+        for x, mean, low, high, seeds in seed_band(found).itertuples()
+    ]
 
 
 def robust_limits(values: Floats) -> tuple[float, float] | None:
@@ -126,17 +97,6 @@ def robust_limits(values: Floats) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
-def _ends(axes: Axes, arms: Sequence[Arm], look: Mapping[str, Look], key: str, curves: Curves) -> int:
-    """A cross where a run's values stop being finite; returns how many runs that befell."""
-    lost = [(run, look[arm.label].color) for arm in arms for run in arm.runs if curves.is_lost(run, key)]
-    for run, color in lost:
-        steps, values = curves.of(run, key)
-        last = np.flatnonzero(np.isfinite(values))[-1:]
-        if last.size:
-            axes.plot(steps[last], values[last], marker="x", color=color, markersize=8, mew=2, ls="none")
-    return len(lost)
-
-
 def _remark(axes: Axes, remarks: Sequence[str]) -> None:
     """Say it in the corner of the plot, with room above the data."""
     box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
@@ -147,60 +107,66 @@ def _remark(axes: Axes, remarks: Sequence[str]) -> None:
     axes.set_ylim(low, high + 0.12 * len(remarks) * (high - low))
 
 
-def _panel(axes: Axes, arms: Sequence[Arm], look: Mapping[str, Look], key: str, made: Curves) -> bool:
+def _panel(axes: Axes, arms: Sequence[Arm], look: Mapping[str, Look], key: str, made: Logged) -> bool:
     """Draw one measure of all arms; whether there was anything to draw."""
     lines = sum(len(a.runs) for a in arms) <= MOST_LINES
-    seen: list[Floats] = []
+    seen: list[pd.Series] = []
     faint = 0.45 if len(arms) <= 4 else 0.2  # many methods: let the means be read
-    turns = min(len(arms), 4)
+    turns, lost = min(len(arms), 4), 0
     for place, arm in enumerate(arms):
-        curves = [c for run in arm.runs if np.isfinite((c := made.of(run, key))[1]).any()]
+        curves = [curve for curve in made[key, arm.label] if curve.notna().any()]
         one, band = look[arm.label], seed_band(curves)
-        if not band["step"].size:
+        if band.empty:
             continue
-        seen += [values for _, values in curves]
-        for steps, values in curves if len(curves) > 1 and lines else []:
-            axes.plot(steps, values, color=one.color, linewidth=0.6, alpha=faint)
+        seen += curves
+        for curve in curves if len(curves) > 1 and lines else []:
+            axes.plot(curve.index, curve, color=one.color, linewidth=0.6, alpha=faint)
         # Markers take turns, so that curves that coincide remain distinguishable, in grey too.
-        every = max(turns, band["step"].size // 6)
-        first = place % turns * every // turns % band["step"].size
+        every = max(turns, len(band) // 6)
+        first = place % turns * every // turns % len(band)
         axes.plot(
-            band["step"], band["mean"], color=one.color, linestyle=one.dash, marker=one.marker, markevery=(first, every),
+            band.index, band["mean"], color=one.color, linestyle=one.dash, marker=one.marker, markevery=(first, every),
             markersize=4, linewidth=1.8, label=arm.label,
         )  # fmt: skip
         if len(curves) > 1:
-            axes.fill_between(band["step"], band["low"], band["high"], color=one.color, alpha=faint / 4, linewidth=0)
+            axes.fill_between(band.index, band["low"], band["high"], color=one.color, alpha=faint / 4, linewidth=0)
     if not seen:
         return False
     remarks = []
-    values = np.concatenate(seen)
+    values = pd.concat(seen).to_numpy()
     if limits := robust_limits(values):
         axes.set_ylim(*limits)
         outside = int(((values < limits[0]) | (values > limits[1])).sum())
         remarks.append(f"{outside} of {values.size} values lie outside")
-    if lost := _ends(axes, arms, look, key, made):
+    for arm in arms:
+        for run, curve in zip(arm.runs, made[key, arm.label], strict=True):
+            # A key that is absent was not measured; one that is there and no number was lost.
+            if curve.hasnans and any(r.get(key) is not None and finite(r[key]) is None for r in run.steps):
+                lost += 1
+                last = curve.dropna()[-1:]
+                axes.plot(last.index, last, marker="x", color=look[arm.label].color, markersize=8, mew=2, ls="none")
+    if lost:
         remarks.append(f"{lost} run{'s' if lost > 1 else ''} ended in NaN or inf (x)")
     if remarks:
         _remark(axes, remarks)
     return True
 
 
-def training_curves(arms: Sequence[Arm], baseline: str | None = None, curves: Curves | None = None) -> Figure:
-    """Six panels against the axis of `curves` (by default the step).
+def training_curves(arms: Sequence[Arm], baseline: str | None, curves: Logged, axis: str = "step") -> Figure:
+    """Six panels of `curves` against their axis.
 
     A run's line ends, with a cross, where its values stop being finite. Values far outside the rest are cut off and
     counted in the panel, so that one run that diverged does not flatten all the others.
     """
     figure, grid = plt.subplots(2, 3, figsize=SIZE, sharex=True, layout="constrained")
-    fill(figure, grid, arms, baseline, curves)
+    _fill(figure, grid, arms, baseline, curves, axis)
     return figure
 
 
-def fill(
-    figure: Figure, grid: NDArray[Any], arms: Sequence[Arm], baseline: str | None = None, curves: Curves | None = None
+def _fill(
+    figure: Figure, grid: NDArray[Any], arms: Sequence[Arm], baseline: str | None, curves: Logged, axis: str = "step"
 ) -> None:
     """Draw the curves of the arms and their legend into the empty axes of `grid`, shape (2, 3)."""
-    curves = curves or Curves()
     look = looks([a.label for a in arms], baseline)
     if len(arms) == 1:  # nothing to distinguish
         look = {label: replace(one, dash="-") for label, one in look.items()}
@@ -212,16 +178,16 @@ def fill(
         axes.set_ylabel(unit)
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     for axes in grid[-1]:
-        axes.set_xlabel(curves.axis.label)
+        axes.set_xlabel(AXES[axis][0])
     if handles:
-        _legend(figure, handles, curves.axis, sum(len(a.runs) for a in arms))
+        _legend(figure, handles, axis, sum(len(a.runs) for a in arms))
 
 
-def _legend(figure: Figure, handles: Mapping[str, Any], axis: Axis, runs: int) -> None:
+def _legend(figure: Figure, handles: Mapping[str, Any], axis: str, runs: int) -> None:
     """The methods' names below all plots, so many of them as fit; the figure grows with them."""
     named = dict(list(handles.items())[:MOST_NAMES])
     more = len(handles) - len(named)
-    notes = [f"and {more} more: see tables/{axis.figure}.csv"] if more else []
+    notes = [f"and {more} more: see tables/{AXES[axis][1]}.csv"] if more else []
     if runs > MOST_LINES:
         notes.append("lines: means over seeds, bands: their range, no line for each seed")
     legend = figure.legend(
@@ -239,45 +205,34 @@ def _legend(figure: Figure, handles: Mapping[str, Any], axis: Axis, runs: int) -
 # kept, and only what a run put into them is taken out again.
 
 
-class RunCurves:
-    """A figure of six panels at fixed places, for one run at a time. Its pictures do not depend on what it drew before."""
-
-    def __init__(self) -> None:
-        with style():
-            self.figure = Figure(figsize=SIZE)
-            FigureCanvasAgg(self.figure)
-            self.grid = self.figure.subplots(2, 3, sharex=True)
-            for axes in self.grid.flat:
-                # Half of the time goes into the labels of ticks, and a quarter into measuring them to place those of the axes.
-                axes.locator_params(nbins=5)
-                axes.xaxis.set_label_coords(0.5, -0.125)
-                axes.yaxis.set_label_coords(-0.175, 0.5)
-            self.figure.subplots_adjust(left=0.065, right=0.99, top=0.95, bottom=0.125, wspace=0.27, hspace=0.16)
-
-    def save(self, arm: Arm, path: Path, baseline: str | None = None) -> None:
-        """Draw the curves of an arm of one run into a .png or .svg."""
-        self._empty()
-        with style():
-            fill(self.figure, self.grid, [arm], baseline)
-            save(self.figure, path)
-
-    def _empty(self) -> None:
-        for legend in list(self.figure.legends):
-            legend.remove()
-        for axes in self.grid.flat:
-            for artist in [*axes.lines, *axes.texts, *axes.collections]:
-                artist.remove()
-            axes.relim()
-            axes.set(xlim=(0, 1), ylim=(0, 1))  # the limits of axes that nothing was drawn in yet
-        for axes in self.grid.flat:  # after all limits are set: setting one ends the scaling of all that share it
-            axes.set_autoscale_on(True)
-
-
 @functools.cache
-def _shared() -> RunCurves:
-    return RunCurves()
+def _kept() -> tuple[Figure, NDArray[Any]]:
+    """A figure of six panels at fixed places, shape (2, 3), for one run at a time."""
+    with style():
+        figure = Figure(figsize=SIZE)
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(2, 3, sharex=True)
+        for axes in grid.flat:
+            # Half of the time goes into the labels of ticks, and a quarter into measuring them to place those of the axes.
+            axes.locator_params(nbins=5)
+            axes.xaxis.set_label_coords(0.5, -0.125)
+            axes.yaxis.set_label_coords(-0.175, 0.5)
+        figure.subplots_adjust(left=0.065, right=0.99, top=0.95, bottom=0.125, wspace=0.27, hspace=0.16)
+    return figure, grid
 
 
-def save_run_curves(arm: Arm, path: Path, baseline: str | None = None) -> None:
-    """Draw the curves of an arm of one run, by step, into a .png or .svg."""
-    _shared().save(arm, path, baseline)
+def save_run_curves(arm: Arm, path: Path) -> None:
+    """Draw the curves of an arm of one run, by step, into a .png or .svg; no picture depends on those before it."""
+    figure, grid = _kept()
+    for legend in list(figure.legends):
+        legend.remove()
+    for axes in grid.flat:
+        for artist in [*axes.lines, *axes.texts, *axes.collections]:
+            artist.remove()
+        axes.relim()
+        axes.set(xlim=(0, 1), ylim=(0, 1))  # the limits of axes that nothing was drawn in yet
+    for axes in grid.flat:  # after all limits are set: setting one ends the scaling of all that share it
+        axes.set_autoscale_on(True)
+    with style():
+        _fill(figure, grid, [arm], None, logged([arm]))
+        save(figure, path)

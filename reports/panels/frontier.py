@@ -1,8 +1,6 @@
 """Panels: reward against KL and against the length of answers, and methods compared at an equal KL and an equal length."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -39,36 +37,36 @@ def _means(points: Rows, key: str, over: OverReference | None) -> list[Row]:
     for step in (s for s in finished[0] if all(s in run for run in finished)):
         here = [run[step] for run in finished]
         row = {name: here[0][name] for name in ("label", "step", "final", "length_metric")} | {"seeds": len(here)}
-        row |= {name: float(np.mean([p[name] for p in here])) for name in dict.fromkeys((key, "reward"))}
+        row |= {name: float(np.mean([p[name] for p in here])) for name in {key, "reward"}}
         if step == "final" and over and over.ci_low is not None:
             row |= {end: row["reward"] + getattr(over, f"ci_{end}") - over.difference for end in ("low", "high")}
         rows.append(row | {"level": "method"})
     return rows
 
 
-def frontier_rows(key: str) -> Callable[[MatrixData, Summary], list[Row]]:
-    def rows(matrix: MatrixData, summary: Summary) -> list[Row]:
-        points = [dict(p) for p in summary.frontiers.points if p.state != "failed"]
-        kept = [p for p in points if p[key] is not None and p["reward"] is not None]
-        trained = groups([p for p in kept if p["label"] != REFERENCE_ID], "label")
-        over = {row.label: row for row in summary.over_reference}
-        means = [m for label, found in trained.items() for m in _means(found, key, over.get(label))]
-        of_one = [p | {"level": "reference" if p["label"] == REFERENCE_ID else "seed"} for p in kept]
-        bands = [
-            {
-                "level": "band",
-                "label": b.label,
-                "kl": b.kl,
-                "reward": b.reward.value,
-                "low": b.reward.low,
-                "high": b.reward.high,
-            }
-            for b in (summary.frontiers.bands if key == "kl" else [])
-        ]
-        every = of_one + means + bands if trained else []
-        return [{c: p.get(c) for c in FRONTIER_COLUMNS} | {"metric": summary.frontiers.metric} for p in every]
-
-    return rows
+def frontier_rows(key: str, matrix: MatrixData, summary: Summary) -> list[Row]:
+    """Rows of FRONTIER_COLUMNS with a reward and this cost; nothing where there is only the reference."""
+    kept = [
+        dict(p)
+        for p in summary.frontiers.points
+        if p.state != "failed" and getattr(p, key) is not None and p.reward is not None
+    ]
+    trained = groups([p for p in kept if p["label"] != REFERENCE_ID], "label")
+    over = {row.label: row for row in summary.over_reference}
+    every = [p | {"level": "reference" if p["label"] == REFERENCE_ID else "seed"} for p in kept if trained]
+    every += [mean for label, found in trained.items() for mean in _means(found, key, over.get(label))]
+    every += [
+        {
+            "level": "band",
+            "label": b.label,
+            "kl": b.kl,
+            "reward": b.reward.value,
+            "low": b.reward.low,
+            "high": b.reward.high,
+        }
+        for b in (summary.frontiers.bands if key == "kl" and trained else [])
+    ]
+    return [{c: p.get(c) for c in FRONTIER_COLUMNS} | {"metric": summary.frontiers.metric} for p in every]
 
 
 def _root_axis(axes: Axes, furthest: float) -> None:
@@ -111,16 +109,13 @@ def draw_frontier(axes: Axes, rows: Rows, look: Looks, key: str, name: str) -> N
     axes.legend(loc="best", handlelength=3)
 
 
-def _drawn(key: str, name: str) -> Callable[[Rows, Looks], Figure]:
-    def draw(rows: Rows, look: Looks) -> Figure:
-        figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
-        draw_frontier(axes, rows, look, key, name)
-        if len(axes.get_legend_handles_labels()[1]) > MOST_INSIDE:
-            axes.get_legend().remove()
-            figure.set_figheight(SIZE[1] + 0.18 * legend(figure, [axes]))
-        return figure
-
-    return draw
+def _draw_alone(key: str, name: str, rows: Rows, look: Looks) -> Figure:
+    figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
+    draw_frontier(axes, rows, look, key, name)
+    if len(axes.get_legend_handles_labels()[1]) > MOST_INSIDE:
+        axes.get_legend().remove()
+        figure.set_figheight(SIZE[1] + 0.18 * legend(figure, [axes]))
+    return figure
 
 
 _HOW = (
@@ -186,8 +181,8 @@ PANELS = (
         title="Reward against KL",
         section="headline",
         columns=FRONTIER_COLUMNS,
-        rows=frontier_rows("kl"),
-        draw=_drawn("kl", KL_NAME),
+        rows=partial(frontier_rows, "kl"),
+        draw=partial(_draw_alone, "kl", KL_NAME),
         caption=f"{_HOW} KL is measured on the policy's own samples at temperature 1, over the whole vocabulary at every token "
         "(kl_exact) where every policy was, else by k3. Shaded: 95 % interval of the mean over seeds at each KL. A method is "
         "better where its line lies above another at the same KL.",
@@ -198,8 +193,8 @@ PANELS = (
         title="Reward against answer length",
         section="frontier",
         columns=FRONTIER_COLUMNS,
-        rows=frontier_rows("length"),
-        draw=_drawn("length", "mean answer length"),
+        rows=partial(frontier_rows, "length"),
+        draw=partial(_draw_alone, "length", "mean answer length"),
         caption=f"{_HOW} A gain that moves only along the lines is a gain of longer or shorter answers.",
         absent="The length of the answers was not recorded.",
     ),

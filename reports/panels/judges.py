@@ -1,7 +1,5 @@
 """Panel: win rates against the reference, one small plot for each benchmark and judge."""
 
-from __future__ import annotations
-
 from matplotlib.figure import Figure
 
 from reports.panels.base import ZERO, Looks, Panel, Rows, facets, groups, label_rows, mark

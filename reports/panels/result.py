@@ -1,7 +1,5 @@
 """The figure of the report: reward against KL, and every method's difference to the baseline as an estimation plot."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,22 +21,22 @@ _INSTRUMENT = Look(QUIET, "-", "D")
 
 def difference_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """A row a method and a row a seed, controls last; before them the instrument's two, where the matrix has them."""
-    found = summary.inference
-    shared: Row = {"at": found.at, "metric": found.metric, "against": summary.baseline.value}
-    rows: list[Row] = []
-    seen = summary.sensitivity
-    for one in (seen.positive, seen.negative) if seen else ():
-        row = {"level": one.role, "label": f"{one.role} control", "difference": one.difference}
-        rows.append(shared | row | {"low": one.ci_low, "high": one.ci_high})
+    found, seen = summary.inference, summary.sensitivity
+    shared: Row = dict.fromkeys(COLUMNS) | {"at": found.at, "metric": found.metric, "against": summary.baseline.value}
+    rows = [
+        shared
+        | {"level": one.role, "label": f"{one.role} control", "difference": one.difference}
+        | {"low": one.ci_low, "high": one.ci_high}
+        for one in ((seen.positive, seen.negative) if seen else ())
+    ]
     for r in found.rows:
         # the band says what counts as equivalent: nothing where the matrix failed its own controls
         band = r.min_effect if seen is None or seen.nulls_count else None
-        head: Row = shared | {"label": r.label, "against": r.against, "min_effect": band}
-        of = {"level": "method", "verdict": r.verdict, "adjusted_p": r.adjusted_p.value}
-        d = r.difference
-        rows.append(head | of | {"difference": d.value, "low": d.low, "high": d.high})
+        head = shared | {"label": r.label, "against": r.against, "min_effect": band}
+        mean = {"difference": r.difference.value, "low": r.difference.low, "high": r.difference.high}
+        rows.append(head | {"level": "method", "verdict": r.verdict, "adjusted_p": r.adjusted_p.value} | mean)
         rows += [head | {"level": "seed", "difference": value} for value in r.seed_differences]
-    return [{c: row.get(c) for c in COLUMNS} for row in rows]
+    return rows
 
 
 def draw_differences(axes: Axes, rows: Rows, look: Looks) -> None:
@@ -81,13 +79,11 @@ def _draw_alone(rows: Rows, look: Looks) -> Figure:
 
 # --- both side by side, for paper
 
-_FRONTIER = frontier_rows("kl")
-
 
 def _both_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     differences = difference_rows(matrix, summary)
     known = any(row["difference"] is not None for row in differences)
-    parts = (("reward", _FRONTIER(matrix, summary)), ("difference", differences if known else []))
+    parts = (("reward", frontier_rows("kl", matrix, summary)), ("difference", differences if known else []))
     return [{c: row.get(c) for c in _BOTH} | {"panel": name} for name, rows in parts for row in rows]
 
 

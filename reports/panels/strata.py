@@ -1,7 +1,5 @@
 """Panel: differences to the baseline by prompt perplexity."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.figure import Figure
 

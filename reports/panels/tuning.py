@@ -1,7 +1,5 @@
 """Panels of tuning: expected best of n settings, and the metric over the settings tried."""
 
-from __future__ import annotations
-
 from matplotlib.figure import Figure
 
 from reports.panels.base import Look, Looks, Panel, Rows, facets, groups, legend, looks, numbers
@@ -30,16 +28,17 @@ def _curve_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     """Rows of the primary metrics; nothing where no method was tried at more than one setting. seed null: the mean."""
     primary = {(m.benchmark, m.metric) for m in summary.metrics if m.benchmark_primary or m.primary}
     curves = [c for c in summary.tuning.expected_best if (c.benchmark, c.metric) in primary]
-    if not any(c.settings > 1 for c in curves):
-        return []
-    out: list[Row] = []
-    for c in curves:
-        for p in c.points:
-            head: Row = {"benchmark": c.benchmark, "metric": c.metric, "method": c.method, "n": c.n}
-            head["n_settings"] = p.n_settings
-            out.append(head | {"seed": None, "value": p.value, "low": p.interval.low, "high": p.interval.high})
-            out += [head | {"seed": s.seed, "value": s.value, "low": None, "high": None} for s in p.per_seed]
-    return out
+    tuned = any(c.settings > 1 for c in curves)
+    return [
+        {key: getattr(c, key) for key in ("benchmark", "metric", "method", "n")}
+        | dict(zip(("n_settings", "seed", "value", "low", "high"), (p.n_settings, *of), strict=True))
+        for c in curves
+        for p in (c.points if tuned else ())
+        for of in (
+            (None, p.value, p.interval.low, p.interval.high),
+            *((s.seed, s.value, None, None) for s in p.per_seed),
+        )
+    ]
 
 
 def _looks(rows: Rows, look: Looks) -> dict[str, Look]:
@@ -73,18 +72,23 @@ def _draw_curves(rows: Rows, look: Looks) -> Figure:
 
 def _map_rows(matrix: MatrixData, summary: Summary) -> list[Row]:
     """The primary metric at each value of each setting that was varied; one row per seed, seed null for the mean."""
-    out: list[Row] = []
-    for row in summary.tuning.map:
-        for name, value in row.settings.items() if row.primary else ():
-            if not isinstance(value, (int, float)) or isinstance(value, bool):
-                continue
-            others = ", ".join(f"{k}={v}" for k, v in row.settings.items() if k != name)
-            head: Row = {key: getattr(row, key) for key in ("benchmark", "metric", "method", "label")}
-            head |= {"setting": name, "x": value, "other_settings": others}
-            head |= {"mean": row.mean.value, "low": row.mean.low, "high": row.mean.high}
-            out.append(head | {"seed": None, "value": None})
-            out += [head | {"seed": s.seed, "value": s.value} for s in row.per_seed]
-    return out
+    return [
+        {
+            **{key: getattr(row, key) for key in ("benchmark", "metric", "method", "label")},
+            "setting": name,
+            "x": x,
+            "other_settings": ", ".join(f"{k}={v}" for k, v in row.settings.items() if k != name),
+            "mean": row.mean.value,
+            "low": row.mean.low,
+            "high": row.mean.high,
+            "seed": seed,
+            "value": value,
+        }
+        for row in summary.tuning.map
+        for name, x in row.settings.items()
+        if row.primary and isinstance(x, (int, float)) and not isinstance(x, bool)
+        for seed, value in ((None, None), *((s.seed, s.value) for s in row.per_seed))
+    ]
 
 
 def _draw_map(rows: Rows, look: Looks) -> Figure:

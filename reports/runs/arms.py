@@ -1,7 +1,5 @@
 """Name the arms of a matrix: a method at one setting of its grid. Seeds of one arm are replicates; settings are not."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -48,16 +46,16 @@ def contrasts(all_arms: Sequence[Arm], baseline: Arm | None) -> list[tuple[Arm, 
     `sensitivity` with what it is compared with, alone."""
     if baseline is None:
         return []
-    planted = [(a, other) for a in all_arms if a.planted and (other := same_beta(a, all_arms)) is not None]
     others = [a for a in all_arms if a.planted is None]
     tested = [a for a in others if a.method != baseline.method and not a.is_control]
-    controls = [a for a in others if a.is_control]
-    pairs = [*((a, baseline) for a in others if a is not baseline), *((a, c) for a in tested for c in controls)]
-    return [*pairs, *planted]
+    return [
+        *((a, baseline) for a in others if a is not baseline),
+        *((a, control) for a in tested for control in others if control.is_control),
+        *((a, other) for a in all_arms if a.planted and (other := same_beta(a, all_arms)) is not None),
+    ]
 
 
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+_UNKNOWN = "unknown"
 
 
 def _key(value: Any) -> str:
@@ -87,30 +85,30 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
 
     by_method: dict[str, dict[str, list[RunData]]] = {}
     for run in runs:
-        settings = by_method.setdefault(run.method, {})
-        key = _key(settings_of(run)) if run.identity else "unknown"
-        settings.setdefault(key, []).append(run)
-
+        key = _key(settings_of(run)) if run.identity else _UNKNOWN
+        by_method.setdefault(run.method, {}).setdefault(key, []).append(run)
     named: list[Arm] = []
     for method, settings in by_method.items():
-        known = [settings_of(group[0]) for key, group in settings.items() if key != "unknown"]
-        if "unknown" in settings and len(known) == 1:
-            settings[_key(known[0])].extend(settings.pop("unknown"))
+        known = [settings_of(group[0]) for key, group in settings.items() if key != _UNKNOWN]
+        if _UNKNOWN in settings and len(known) == 1:
+            settings[_key(known[0])].extend(settings.pop(_UNKNOWN))
         telling = differing(known)
         for key, group in settings.items():
-            label = method
-            if key == "unknown" and known:
-                label = f"{method}[setting unknown]"
-            elif telling:
-                values = settings_of(group[0])
-                label = f"{method}[{', '.join(f'{n}={_short(values.get(n))}' for n in telling)}]"
-            rule = next((r.rule for r in group if r.rule), None)
+            values = settings_of(group[0])
+            told = [f"{k}={v:g}" if isinstance(v := values.get(k), float) else f"{k}={v}" for k in telling]
+            if key == _UNKNOWN and known:
+                told = ["setting unknown"]
+            label = f"{method}[{', '.join(told)}]" if told else method
             # Two runs with one seed differ in something that is not a setting (training, data): not replicates.
             first = {r.seed: r for r in reversed(group)}
-            repeats = [r for r in group if r.seed is not None and first[r.seed] is not r]
-            replicates = tuple(r for r in group if r.seed is None or first[r.seed] is r)
-            named.append(Arm(label, method, rule, settings_of(group[0]), replicates))
-            named += [Arm(f"{label} ({r.run_id})", method, r.rule, settings_of(r), (r,)) for r in repeats]
+            replicates = [r for r in group if r.seed is None or first[r.seed] is r]
+            rule = next((r.rule for r in group if r.rule), None)
+            named.append(Arm(label, method, rule, values, tuple(replicates)))
+            named += [
+                Arm(f"{label} ({r.run_id})", method, r.rule, settings_of(r), (r,))
+                for r in group
+                if r.seed is not None and first[r.seed] is not r
+            ]
     return named
 
 

@@ -1,14 +1,11 @@
 """Scores of intermediate checkpoints: runs/<run>/snapshots/step-<N>/scores/*.json, in the schema of a run's own scores."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
 from reports.runs.records import RunData, Scores, error_text, load_tables, read_json
 from reports.schema.runs import FailedCheckpoint
-
-FOLDER = "snapshots"
+from trainers.common.training_schema import SNAPSHOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +17,12 @@ class Snapshot:
     scores: dict[str, Scores]
 
 
-def _step(path: Path) -> int | None:
-    number = path.name.removeprefix("step-")
-    return int(number) if path.name.startswith("step-") and number.isdigit() else None
+def _folders(run: RunData) -> list[tuple[int, Path]]:
+    """The checkpoints that a run kept, in order of step."""
+    folders = [
+        (path.name.removeprefix("step-"), path) for path in (run.path / SNAPSHOTS).glob("step-*") if path.is_dir()
+    ]
+    return sorted((int(step), path) for step, path in folders if step.isdigit())
 
 
 def failed_checkpoints(run: RunData) -> list[FailedCheckpoint]:
@@ -31,24 +31,18 @@ def failed_checkpoints(run: RunData) -> list[FailedCheckpoint]:
     Raises:
         ReportError: a status.json is damaged.
     """
-    found = []
-    for path in (run.path / FOLDER).glob("step-*/status.json"):
-        step, status = _step(path.parent), read_json(path)
-        if step is not None and isinstance(status, dict) and status.get("state") == "failed":
-            found.append(FailedCheckpoint(step=step, error=error_text(status) or "no reason is on record"))
-    return sorted(found, key=lambda row: row.step)
+    statuses = [(step, read_json(path)) for step, folder in _folders(run) if (path := folder / "status.json").exists()]
+    return [
+        FailedCheckpoint(step=step, error=error_text(status) or "no reason is on record")
+        for step, status in statuses
+        if isinstance(status, dict) and status.get("state") == "failed"
+    ]
 
 
 def snapshots(run: RunData) -> list[Snapshot]:
     """The run's checkpoints in order of step, then its final policy. A kept checkpoint without scores has none here."""
-    found = []
-    for path in (run.path / FOLDER).glob("step-*"):
-        step = _step(path)
-        if step is not None and path.is_dir():
-            found.append(Snapshot(step, False, load_tables(path / "scores")))
-    found.sort(key=lambda s: -1 if s.step is None else s.step)
     total = (run.status or {}).get("total_steps")
     last = None if total is None else int(total)
     # A checkpoint kept at the last step is the final policy: one point, not two.
-    kept = [s for s in found if last is None or s.step != last]
+    kept = [Snapshot(step, False, load_tables(path / "scores")) for step, path in _folders(run) if step != last]
     return [*kept, Snapshot(last, True, run.scores)]

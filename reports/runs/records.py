@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from trainers.common.errors import UserError
 from trainers.common.files import Json
+from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
     from reports.schema.base import State
 
@@ -82,9 +82,7 @@ class Scores:
 def error_text(status: Mapping[str, Any] | None) -> str | None:
     """Class and message of the error that a status.json holds; None where it holds none."""
     error = (status or {}).get("error")
-    if not error:
-        return None
-    return f"{error.get('class', 'Error')}: {error.get('message', '')}".strip()
+    return f"{error.get('class', 'Error')}: {error.get('message', '')}".strip() if error else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +99,15 @@ class RunData:
     @property
     def method(self) -> str:
         """Name of the method; for a run without run.json, the part of its id before the fingerprint."""
-        if self.identity and self.identity.get("method"):
-            return str(self.identity["method"])
-        return self.run_id.rsplit("-", 1)[0]
+        return str((self.identity or {}).get("method") or self.run_id.rsplit("-", 1)[0])
 
     @property
     def rule(self) -> str | None:
-        return None if not self.identity else self.identity.get("rule")
+        return (self.identity or {}).get("rule")
 
     @property
     def seed(self) -> int | None:
-        seed = None if not self.identity else self.identity.get("seed")
+        seed = (self.identity or {}).get("seed")
         return None if seed is None else int(seed)
 
     @property
@@ -126,38 +122,38 @@ class RunData:
         return "missing" if not self.status else self.status.get("state", "missing")
 
     @property
-    def error(self) -> str | None:
-        return error_text(self.status)
-
-    @property
     def steps(self) -> list[Json]:
         """Logged training steps: the records that carry both `step` and `loss`."""
         return [r for r in self.history if "loss" in r and "step" in r]
 
-    def examples(self, columns: Sequence[str]) -> pd.DataFrame | None:
-        """Rows of example_metrics.parquet with the columns asked for; None where the run recorded none."""
-        table = self._table(columns)
-        return None if table is None else table.to_pandas()
+    def examples(
+        self, needed: Sequence[str], wanted: Sequence[str] | None = (), name: str = EXAMPLE_METRICS
+    ) -> pd.DataFrame | None:
+        """Columns of example_metrics.parquet, or of another table: the needed ones, and of the wanted ones (None: of all) those
+        that are there.
 
-    def example_ids(self) -> set[str]:
-        """Ids of the training examples in example_metrics.parquet; empty where the run recorded none."""
-        table = self._table(["example_id"])
-        return set() if table is None else {str(i) for i in table["example_id"].unique().to_pylist()}
-
-    def _table(self, columns: Sequence[str]) -> pa.Table | None:
-        path = self.path / "example_metrics.parquet"
+        None where the run has no such table. Raises ReportError for a damaged file or a missing column.
+        """
+        path = self.path / name
         if not path.exists():
             return None
         import pyarrow.parquet as parquet
 
         try:
-            table = parquet.read_table(path, columns=list(columns))
+            with parquet.ParquetFile(path) as file:
+                there = [c for c in file.schema_arrow.names if wanted is None or c in (*needed, *wanted)]
+                frame = file.read(columns=there).to_pandas()
         except Exception as error:  # pyarrow raises half a dozen unrelated classes for a damaged file
             raise ReportError(f"{path}: not a readable parquet file ({error}); rerun this run's training") from error
-        absent = [c for c in columns if c not in table.column_names]
+        absent = [c for c in needed if c not in frame]
         if absent:
             raise ReportError(f"{path}: column {absent[0]!r} is missing; rerun this run's training")
-        return table
+        return frame
+
+    def example_ids(self) -> set[str]:
+        """Ids of the training examples in example_metrics.parquet; empty where the run recorded none."""
+        found = self.examples(["example_id"])
+        return set() if found is None else set(map(str, found["example_id"].unique()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +186,57 @@ def tried(runs: Iterable[RunData]) -> list[int]:
     return sorted({run.seed for run in runs if run.seed is not None and run.state in ("done", "failed")})
 
 
-def read_json(path: Path, fix: str = "delete it and rerun") -> Any:
-    """Parse one JSON file. Raises ReportError naming the file, the line and the fix when it is damaged."""
+#: What to do about a file of this project that is damaged.
+REMADE = "delete it and rerun"
+
+
+def read_text(path: Path, fix: str = REMADE) -> str:
+    """The text of a file, without a byte order mark. ReportError where it cannot be read or is not UTF-8."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ReportError(f"{path}:{error.lineno}: not valid JSON ({error.msg}); {fix}") from error
-    except RecursionError:
-        raise ReportError(f"{path}:1: JSON nested too deep; {fix}") from None
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise ReportError(f"{path}:{line}: not UTF-8 text ({error.reason}); {fix}") from error
+        raise ReportError(f"{path}:{line}: not UTF-8 text ({error.reason}); {fix}") from None
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def decode(text: str, path: Path, fix: str = REMADE, line: int = 1) -> Any:
+    """The JSON value of a text that begins on this line. ReportError naming the file, the line and the fix otherwise."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ReportError(f"{path}:{line + error.lineno - 1}: not valid JSON ({error.msg}); {fix}") from None
+    except RecursionError:
+        raise ReportError(f"{path}:{line}: JSON nested too deep; {fix}") from None
+
+
+def read_json(path: Path, fix: str = REMADE) -> Any:
+    """One JSON value. ReportError naming the file, the line and the fix otherwise."""
+    return decode(read_text(path, fix), path, fix)
+
+
+def read_object(path: Path, fix: str = REMADE) -> Json:
+    """One JSON object. ReportError naming the file, the line and the fix otherwise."""
+    value = read_json(path, fix)
+    if not isinstance(value, dict):
+        raise ReportError(f"{path}:1: expected an object, found {type(value).__name__}; {fix}")
+    return value
+
+
+def read_yaml(path: Path) -> Json:
+    """The mapping in a YAML file. ReportError naming file and line otherwise."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        said = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise ReportError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML ({said})") from None
+    if not isinstance(value, dict | None):
+        raise ReportError(f"{path}:1: expected keys and values, found {type(value).__name__}")
+    return value or {}
 
 
 def finite(value: Any) -> float | None:
@@ -213,15 +249,8 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _object(path: Path) -> Json | None:
-    value = read_json(path) if path.exists() else None
-    if not isinstance(value, dict | None):
-        raise ReportError(f"{path}: expected an object, found {type(value).__name__}; delete it and rerun")
-    return value
-
-
 def _history(path: Path, run_id: str) -> tuple[Json, ...]:
-    records = (_object(path) or {}).get(run_id, [])
+    records = read_object(path).get(run_id, []) if path.exists() else []
     if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
         raise ReportError(f"{path}: {run_id!r} must hold a list of records; delete it and rerun")
     return tuple(records)
@@ -229,7 +258,7 @@ def _history(path: Path, run_id: str) -> tuple[Json, ...]:
 
 def load_scores(path: Path) -> Scores:
     """Read one scores/<benchmark>.json."""
-    raw = _object(path) or {}
+    raw = read_object(path)
     try:
         items = tuple(
             Item(
@@ -268,32 +297,18 @@ def load_tables(folder: Path) -> dict[str, Scores]:
 
 def load_run(path: Path, run_id: str | None = None, scores: bool = True) -> RunData:
     """Read one run directory (or the reference policy's), without its scores if so asked. Absent files leave empty fields."""
-    identity = _object(path / "run.json")
-    name = run_id or (str(identity["run_id"]) if identity and "run_id" in identity else path.name)
-    return RunData(
-        run_id=name,
-        path=path,
-        identity=identity,
-        status=_object(path / "status.json"),
-        history=_history(path / "log_history.json", name),
-        scores=load_tables(path / "scores") if scores else {},
+    identity, status = (
+        read_object(file) if (file := path / name).exists() else None for name in ("run.json", "status.json")
     )
+    name = run_id or str((identity or {}).get("run_id", path.name))
+    history = _history(path / LOG_HISTORY, name)
+    return RunData(name, path, identity, status, history, load_tables(path / "scores") if scores else {})
 
 
 def load_config(output_dir: Path) -> Json:
     """The frozen matrix file of an output directory; empty where there is none."""
     path = output_dir / "matrix.yaml"
-    if not path.exists():
-        return {}
-    import yaml
-
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ReportError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if config is not None and not isinstance(config, dict):
-        raise ReportError(f"{path}: expected a mapping, found {type(config).__name__}")
-    return config or {}
+    return read_yaml(path) if path.exists() else {}
 
 
 def load_matrix(output_dir: Path | str, run_ids: Sequence[str], config: Mapping[str, Any] | None = None) -> MatrixData:

@@ -1,7 +1,5 @@
 """Any subset of finished runs, also from several output directories, as one matrix that the report can be made of."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,6 +70,7 @@ def choose(names: Sequence[str], sources: Sequence[Source]) -> Subset:
 
 
 def _find(name: str, known: list[Source]) -> list[tuple[Source, RunData]]:
+    """The runs that a name stands for; a directory's output is added to what is known."""
     path = Path(name)
     if path.is_dir():
         if not (path / "run.json").is_file():
@@ -80,9 +79,7 @@ def _find(name: str, known: list[Source]) -> list[tuple[Source, RunData]]:
         root = path.resolve().parent.parent
         if all(s.root.resolve() != root for s in known):
             known.append(read_source(root))
-        source = next(s for s in known if s.root.resolve() == root)
-        run_id = load_run(path, scores=False).run_id
-        return [(source, run) for run in source.runs if run.run_id == run_id]
+        name, known = load_run(path, scores=False).run_id, [s for s in known if s.root.resolve() == root]
     every = [(source, run) for source in known for run in source.runs]
     named = [(run.run_id, source.labels[run.run_id], run.method) for source, run in every]
     for key in range(3):  # an id comes before a label, a label before a method
@@ -107,15 +104,6 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
 
 
-def _reference(sources: Sequence[Source]) -> tuple[RunData | None, list[str]]:
-    """The reference that all sources share; none, with a note, where they have different ones."""
-    folders = [s.root / REFERENCE_ID for s in sources if (s.root / REFERENCE_ID).is_dir()]
-    hashes = [{p.name: file_hash(p) for p in sorted((folder / "scores").glob("*.json"))} for folder in folders]
-    if folders and (len(folders) < len(sources) or any(one != hashes[0] for one in hashes)):
-        return None, ["The outputs have different reference policies, so no reference is shown."]
-    return (load_run(folders[0], REFERENCE_ID) if folders else None), []
-
-
 def as_matrix(
     subset: Subset, output: Path, baseline: str | None = None, primary: str | None = None
 ) -> tuple[MatrixData, schema.Subset]:
@@ -125,8 +113,13 @@ def as_matrix(
     were declared for all runs, and picking some afterwards would be choosing the answer. Raises ReportError for a
     baseline or a metric that the runs do not have.
     """
-    reference, about_reference = _reference(subset.sources)
-    notes = [*subset.notes, *about_reference]
+    notes = list(subset.notes)
+    folders = [s.root / REFERENCE_ID for s in subset.sources if (s.root / REFERENCE_ID).is_dir()]
+    hashes = [{p.name: file_hash(p) for p in (folder / "scores").glob("*.json")} for folder in folders]
+    shared = len(folders) == len(subset.sources) and all(one == hashes[0] for one in hashes)
+    reference = load_run(folders[0], REFERENCE_ID) if shared and folders else None
+    if folders and not shared:
+        notes.append("The outputs have different reference policies, so no reference is shown.")
     configs = [load_config(source.root) for source in subset.sources]
     report = dict(configs[0].get("report") or {}) if configs else {}
     methods = list(dict.fromkeys([*(arm.label for arm in arms(subset.runs)), *(r.method for r in subset.runs)]))

@@ -1,7 +1,5 @@
 """Write run directories as a matrix leaves them, with numbers that behave like a real run's."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field

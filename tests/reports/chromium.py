@@ -4,8 +4,6 @@ Needs nothing but the browser: messages are JSON, ended by a zero byte, on the c
 https://chromedevtools.github.io/devtools-protocol/
 """
 
-from __future__ import annotations
-
 import base64
 import fcntl
 import json
@@ -191,12 +189,6 @@ class Page:
         """Elements that reach over the right edge of the window and cannot be scrolled to."""
         found: list[str] = self.js(_CUT)
         return found
-
-    def screenshot(self, path: Path) -> Path:
-        """The whole page as PNG."""
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
-        return path
 
     def pdf(self) -> bytes:
         """The page as it prints."""

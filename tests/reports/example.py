@@ -4,8 +4,6 @@ Copies the report, its Markdown twin, the DPO page, summary.json and the figures
 screenshot that the README shows (needs Chromium; make test installs it for root).
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import sys

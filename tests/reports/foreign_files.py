@@ -1,7 +1,5 @@
 """Files as other tools write them, small: keys and shapes were taken from the tools' own output and sources."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -1,13 +1,11 @@
 """The statistics of reports/beta on known values, against oracles, and in small simulations of their size and coverage."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from reports.beta.associations import Against, effective, lag_correlation, ranks, unit
+from reports.beta.associations import Against, effective, lag_correlation, unit
 from reports.beta.cells import between, binned, cell, fan, fisher_cell, perplexity_quantiles, pooled, simpson, within
 from reports.beta.learned import _slope, drift, elasticity, held_out_r2
 from reports.beta.null import permutation_null, sigmoid_loss
@@ -49,11 +47,6 @@ def test_coefficients_are_scipys() -> None:
     line = np.linspace(-1, 1, 400)
     bent = one(line, line**2).raw
     assert bent.xi.value > 0.9 and abs(bent.spearman.value) < 0.05
-
-
-def test_ranks_are_scipys_with_and_without_ties() -> None:
-    for values in (np.array([3.0, 1.0, 2.0]), np.array([2.0, 1.0, 2.0]), np.array([5.0])):
-        assert ranks(values) == pytest.approx(stats.rankdata(values))
 
 
 def test_effective_size_is_the_librarys() -> None:

@@ -1,7 +1,5 @@
 """`summary.beta` on run directories: its schema, what it says of each kind of run, and its figures."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -120,6 +118,9 @@ def test_rows_of_other_tools_need_few_columns(tmp_path: Path) -> None:
     pd.DataFrame({"step": [1], "loss": [1.0]}).to_parquet(path)
     with pytest.raises(ReportError, match="'dynamic_beta' is missing"):
         read_rows(load_run(tmp_path / "runs" / run_id))
+    pd.DataFrame({"step": [1], "dynamic_beta": [0.1], "loss": ["low"]}).to_parquet(path)
+    with pytest.raises(ReportError, match="a column of numbers holds something else"):
+        read_rows(load_run(tmp_path / "runs" / run_id))
     path.write_bytes(b"PAR1 no")
     with pytest.raises(ReportError, match="not a readable parquet"):
         read_rows(load_run(tmp_path / "runs" / run_id))
@@ -143,7 +144,8 @@ def test_the_two_answers_of_a_pair_under_kto_are_two_examples(tmp_path: Path) ->
 def test_large_runs_are_thinned_in_order(tmp_path: Path) -> None:
     run_id = write_run(tmp_path, FOODPO, 0, steps=8)
     rows = read_rows(load_run(tmp_path / "runs" / run_id), most=20)
-    assert rows is not None and rows.n == 20 and rows.recorded == 64 and (np.diff(rows.step) >= 0).all()
+    assert rows is not None and rows.counts.used == 20 and rows.counts.recorded == 64
+    assert (np.diff(rows.columns["step"]) >= 0).all()
 
 
 def test_probe_tells_hidden_from_perplexity(tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_probe_tells_hidden_from_perplexity(tmp_path: Path) -> None:
     found = probe(load_run(path))
     assert found.n == 256 and found.hidden.value > 0.95 and found.perplexity.value < 0.05
     (path / "beta_probe.parquet").write_bytes(b"broken")
-    with pytest.raises(ReportError, match="not a probe file"):
+    with pytest.raises(ReportError, match=r"beta_probe\.parquet: not a readable parquet"):
         probe(load_run(path))
 
 

@@ -149,7 +149,7 @@ def test_without_a_reference_on_two_engines_and_with_one_run_it_says_so(tmp_path
     markdown, page = ((tmp_path / f"report.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
     assert "Not shown: the reference or every trained policy lacks a score" in markdown
     assert all("measured by 2 different engines" in re.sub("<[^>]+>", "", text) for text in (markdown, page))
-    alone = write_run_files(tmp_path / "runs" / ids[0])
+    alone = write_run_files(tmp_path / "runs" / ids[0])[0]
     assert (alone.over_reference, alone.verdict.answer) == ([], ["One run, compared with nothing."])
 
 
@@ -157,7 +157,7 @@ def test_a_single_run_is_compared_with_the_reference_of_its_matrix(
     report: tuple[Path, list[str], dict[str, np.ndarray]],
 ) -> None:
     root, ids, rewards = report
-    alone = write_run_files(root / "runs" / ids[0])
+    alone = write_run_files(root / "runs" / ids[0])[0]
     (row,) = alone.over_reference
     difference = rewards[ids[0]] - rewards["reference"]
     low, high = stats.t.interval(0.95, PROMPTS - 1, difference.mean(), stats.sem(difference))

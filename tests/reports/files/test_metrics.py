@@ -1,9 +1,11 @@
 """The four files of a run and of a matrix."""
 
-from __future__ import annotations
-
+import html
 import json
 import re
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ import pandas as pd
 import pytest
 
 import reports
-from reports.files import metrics, processes
+from reports.files import gallery, metrics, processes
 from reports.files.metrics import COLUMNS, write_run_files
-from reports.files.report import write_files, write_report
-from reports.runs.records import ReportError, load_matrix
+from reports.files.report import write_report
+from reports.runs.records import ReportError
 from reports.schema import Summary, schema_text
 from tests.reports.builder import FIXED, FOODPO, write_matrix, write_run
+from tests.reports.chromium import CHROMIUM, Page, browser
 
 SCHEMA = json.loads((Path(reports.__file__).parent / "summary.schema.json").read_text())
 
@@ -60,18 +63,8 @@ def test_a_running_run_has_its_own_scores_in_its_summary(tmp_path: Path) -> None
     path = tmp_path / "runs" / run_id
     state = json.loads((path / "status.json").read_text()) | {"state": "running"}
     (path / "status.json").write_text(json.dumps(state))
-    summary = write_run_files(path)
+    summary = write_run_files(path)[0]
     assert summary.metrics[0].methods[0].mean.value is not None
-
-
-def test_nan_is_null_and_diverged_is_said(tmp_path: Path) -> None:
-    run_id = write_run(tmp_path, FOODPO, 0, nan_from=4)
-    write_report(tmp_path, [run_id])
-    summary = check(tmp_path / "summary.json")
-    assert summary["runs"][0]["diverged"]
-    table = pd.read_csv(tmp_path / "training_metrics.csv")
-    assert table["loss"].notna().sum() == 3
-    assert "NaN" not in (tmp_path / "log_history.json").read_text()
 
 
 def without_reason(value: Any, path: str = "") -> list[str]:
@@ -89,63 +82,96 @@ CELLS = [(m, s) for m in ("fixed", "foodpo") for s in (0, 1)]
 BOTH = [FIXED, FOODPO]
 
 
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page | None]:
+    """A browser, where there is one."""
+    with browser(tmp_path_factory.mktemp("chromium")) if CHROMIUM else nullcontext() as page:
+        yield page
+
+
 @pytest.mark.parametrize(
     ("case", "options", "words"),
     [
-        ("empty", {"methods": [], "reference": False}, "no runs, so there is nothing to compare"),
-        ("one run", {"methods": [FOODPO], "seeds": [0]}, "No comparison is possible"),
-        ("one seed", {"methods": BOTH, "seeds": [0]}, "One seed cannot decide"),
-        ("all failed", {"methods": BOTH, "failed": CELLS, "reference": False}, "No comparison"),
-        ("all missing", {"methods": BOTH, "missing": CELLS}, "No comparison"),
-        ("no answers", {"methods": BOTH, "reference": False}, "No answers are on disk"),
-        ("diverged", {"methods": BOTH}, "a loss that is not a number"),
+        (
+            "empty",
+            {"methods": [], "reference": False},
+            ("no runs, so there is nothing to compare", "no runs were planned"),
+        ),
+        ("one run", {"methods": [FOODPO], "seeds": [0]}, ("No comparison is possible", "1 of 1 runs finished")),
+        ("one seed", {"methods": BOTH, "seeds": [0]}, ("One seed cannot decide",)),
+        (
+            "all failed",
+            {"methods": BOTH, "failed": CELLS, "reference": False},
+            ("No comparison", "tried to allocate <2 GiB>"),
+        ),
+        ("all missing", {"methods": BOTH, "missing": CELLS}, ("No comparison",)),
+        ("no answers", {"methods": BOTH, "reference": False}, ("No answers are on disk",)),
+        ("diverged", {"methods": BOTH}, ("a loss that is not a number",)),
     ],
 )
-def test_odd_matrices(tmp_path: Path, case: str, options: dict[str, Any], words: str) -> None:
+def test_odd_matrices_have_an_honest_report(
+    tab: Page | None, tmp_path: Path, case: str, options: dict[str, Any], words: tuple[str, ...]
+) -> None:
     ids = write_matrix(tmp_path, **options)
     if case == "no answers":
         for path in tmp_path.rglob("*.jsonl"):
             path.unlink()
     for path in tmp_path.glob("runs/*/log_history.json") if case == "diverged" else ():
         path.write_text(re.sub(r'"(loss|delta|dynamic_beta)": [-\d.e]+', r'"\1": NaN', path.read_text()))
-    assert words in write_report(tmp_path, ids).read_text()
+    report = write_report(tmp_path, ids)
+    page = re.sub("<[^>]+>", "", report.read_text())
+    assert all(html.escape(text, quote=False) in page for text in words)
     summary = check(tmp_path / "summary.json")
     assert summary["counts"]["planned"] == len(ids)
     assert without_reason(summary) == []
     if "all" in case:
         assert summary["counts"]["unfinished"] == 4
         assert "No comparison" in summary["verdict"]["answer"][0] and summary["verdict"]["kind"] == "exploratory"
+    if case == "all missing":  # without a step the curves are empty
+        assert (tmp_path / "training_curves.png").stat().st_size
+        assert not (tmp_path / "figures" / "training_curves.png").exists()
+    if case == "diverged":
+        assert all(run["diverged"] for run in summary["runs"])
+        assert pd.read_csv(tmp_path / "training_metrics.csv")["loss"].isna().all()
+        assert "NaN" not in (tmp_path / "log_history.json").read_text()
+    if tab:
+        tab.size(400)
+        tab.open(report.as_uri())
+        assert tab.problems == [] and tab.cut() == [] and tab.unnamed() == []
+        assert tab.js("[...document.querySelectorAll('section')].every(s => s.textContent.trim().length > 20)")
 
 
-def test_same_files_give_the_same_bytes(tmp_path: Path) -> None:
-    ids = write_matrix(tmp_path, [FIXED, FOODPO])
-    names = ("training_metrics.csv", "summary.json", "training_curves.png")
-    write_report(tmp_path, ids)
-    first = [(tmp_path / n).read_bytes() for n in names]
-    write_report(tmp_path, ids)
-    assert first == [(tmp_path / n).read_bytes() for n in names]
-
-
-# The files of many runs, written by several processes.
-
-
-FILES = ("training_metrics.csv", "training_curves.png", "summary.json")
+# The files of many runs and of their matrix, written by several processes.
 
 
 def test_two_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = write_matrix(tmp_path, (FIXED, FOODPO), seeds=(0,))
-    one = metrics.write_all(tmp_path, ids)
-    alone = [(tmp_path / "runs" / i / f).read_bytes() for i in ids for f in FILES]
-    monkeypatch.setattr(metrics, "RUNS_PER_PROCESS", 1)
+    def written() -> dict[str, bytes]:
+        """Every file of the output; what was analysed is not analysed again."""
+        write_report(tmp_path, ids, analysed=metrics.write_all(tmp_path, ids) if began else None)
+        return {str(p.relative_to(tmp_path)): p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
+
+    ids = write_matrix(tmp_path, BOTH, seeds=(0, 1))
+    began: list[int] = []
+    metrics.write_all(tmp_path, ids)
+    before = written()
+    assert {"figures/result.pdf", "training_curves.png", f"runs/{ids[0]}/training_curves.png"} <= set(before)
+    for name in ("training_curves.png", *(f"runs/{run}/summary.json" for run in ids)):
+        (tmp_path / name).unlink()
+    for module, name in ((metrics, "RUNS_PER_PROCESS"), (gallery, "METHODS_FOR_TWO"), (gallery, "RUNS_FOR_TWO")):
+        monkeypatch.setattr(module, name, 1)
     monkeypatch.setattr(processes, "cores", lambda: 2)
-    for i in ids:
-        for name in FILES:
-            (tmp_path / "runs" / i / name).unlink()
-    two = metrics.write_all(tmp_path, ids)
-    assert [(tmp_path / "runs" / i / f).read_bytes() for i in ids for f in FILES] == alone
-    assert {i: a.entry for i, a in two.items()} == {i: a.entry for i, a in one.items()}
-    matrix = load_matrix(tmp_path, ids)
-    assert write_files(matrix, two) == write_files(matrix)
+    pool = processes.pool
+
+    def counted(workers: int) -> AbstractContextManager[ProcessPoolExecutor]:
+        began.append(workers)
+        return pool(workers)
+
+    monkeypatch.setattr(processes, "pool", counted)
+    began.append(0)
+    after = written()
+    assert began == [0, 1, 1, 1]
+    assert set(after) == set(before)
+    assert [name for name in before if after[name] != before[name]] == []
     (tmp_path / "runs" / ids[1] / "log_history.json").write_text("{")
     with pytest.raises(ReportError, match="not valid JSON"):
         metrics.write_all(tmp_path, ids)

@@ -1,7 +1,5 @@
 """The page about DPO: its numbers against the training code, and its behaviour in a real browser."""
 
-from __future__ import annotations
-
 import json
 import math
 import random

@@ -1,7 +1,5 @@
 """LaTeX tables of a paper, and the words behind the numbers."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -10,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from reports.files.report import write_report
 from reports.page.how import numbers, sizes
 from reports.page.latex import MOST_ROWS, PAGE_LINES, escape, latex_table, write_latex
-from tests.reports.builder import METHODS, write_matrix
 
 # LaTeX tables: booktabs, every character escaped, as many cells as columns.
 
@@ -73,19 +69,6 @@ def test_no_rows_or_too_many_leave_no_file(tmp_path: Path) -> None:
     assert write_latex(path, ("a",), [{"a": 1}], "x") == path
     assert write_latex(path, ("a",), [], "x") is None and not path.exists()
     assert write_latex(path, ("a",), [{"a": i} for i in range(MOST_ROWS + 1)], "x") is None
-
-
-def test_tables_of_a_report_are_rectangular(tmp_path: Path) -> None:
-    write_report(tmp_path, write_matrix(tmp_path, METHODS, seeds=(0, 1)))
-    found = sorted(p.name for p in (tmp_path / "tables").glob("*.tex"))
-    assert found == ["benchmarks.tex", "beta_correlation.tex", "checklist.tex", "paired_differences.tex", "results.tex"]
-    for path in (tmp_path / "tables").glob("*.tex"):
-        text = path.read_text()
-        columns = re.search(r"\{@\{\}(.+)@\{\}\}", text)
-        assert columns is not None
-        count = len(columns[1].replace(r">{\raggedright\arraybackslash}p{0.45\linewidth}", "p"))
-        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-        assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {count}
 
 
 # Numbers inside sentences carry how they were computed; names, dates and markup in them do not break.

@@ -1,10 +1,8 @@
 """How figures are drawn: by two processes, one figure for many runs, and panels from outside the package."""
 
-from __future__ import annotations
-
 import json
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +10,12 @@ import pytest
 
 from reports.files import gallery, processes
 from reports.files.report import write_report
+from reports.panels import curves
 from reports.panels.all import ENTRY_POINT_GROUP, all_panels
-from reports.panels.curves import RunCurves
 from reports.runs.arms import Arm
 from reports.runs.records import ReportError, RunData, load_matrix
 from tests.reports.builder import FIXED, FOODPO, write_matrix
 from trainers.common.plugins import entry_points
-
-# The report of a matrix by two processes: the same files as by one.
-
-
-def made(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
-
-
-def test_two_processes_write_what_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0, 1))
-    write_report(tmp_path, ids)
-    before = made(tmp_path)
-    assert {"figures/result.pdf", "training_curves.png"} <= set(before)
-    (tmp_path / "training_curves.png").unlink()
-    monkeypatch.setattr(gallery, "METHODS_FOR_TWO", 1)
-    monkeypatch.setattr(gallery, "RUNS_FOR_TWO", 1)
-    monkeypatch.setattr(processes, "cores", lambda: 2)
-    began: list[int] = []
-    pool = processes.pool
-
-    def counted(workers: int) -> ProcessPoolExecutor:
-        began.append(workers)
-        return pool(workers)
-
-    monkeypatch.setattr(processes, "pool", counted)
-    write_report(tmp_path, ids)
-    assert began == [1, 1]
-    after = made(tmp_path)
-    assert set(after) == set(before)
-    assert [name for name in before if after[name] != before[name]] == []
 
 
 def test_what_the_other_process_could_not_draw_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,14 +47,6 @@ def test_curves_by_pairs_seen_where_runs_differ_in_pairs_a_step(tmp_path: Path) 
     path.write_text(json.dumps(history))
     drawn = gallery.write_logged(tmp_path, load_matrix(tmp_path, ids).runs, "fixed")
     assert list(drawn) == ["training_curves", "training_curves_by_examples"]
-
-
-def test_a_matrix_without_steps_has_empty_curves(tmp_path: Path) -> None:
-    ids = write_matrix(tmp_path, [FIXED, FOODPO], seeds=(0,), missing=[("fixed", 0), ("foodpo", 0)])
-    write_report(tmp_path, ids)
-    assert (tmp_path / "training_curves.png").stat().st_size and not (
-        tmp_path / "figures" / "training_curves.png"
-    ).exists()
 
 
 def test_processes_end_with_a_block_that_raises() -> None:
@@ -123,15 +83,15 @@ ARMS = [
 
 
 def test_a_picture_does_not_depend_on_those_before_it(tmp_path: Path) -> None:
-    curves = RunCurves()
     expected = []
     for one in ARMS:
-        RunCurves().save(one, tmp_path / "alone.png")
+        curves._kept.cache_clear()
+        curves.save_run_curves(one, tmp_path / "alone.png")
         expected.append((tmp_path / "alone.png").read_bytes())
     assert len(set(expected)) == len(ARMS)
     for order in (range(len(ARMS)), reversed(range(len(ARMS)))):
         for place in order:
-            curves.save(ARMS[place], tmp_path / "drawn.png")
+            curves.save_run_curves(ARMS[place], tmp_path / "drawn.png")
             assert (tmp_path / "drawn.png").read_bytes() == expected[place]
 
 
