@@ -1,7 +1,5 @@
 """The command line. Importing this module imports nothing heavy, so `--help` answers at once."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import importlib

@@ -1,8 +1,6 @@
 """From a matrix file to a checked plan: `harness.checks.static` first, then models, data and devices, each reached once; and what
 an output directory says of itself: the frozen matrix and its claims."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks of the report's, the claims' and the controls' settings against the benchmarks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any

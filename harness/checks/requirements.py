@@ -1,7 +1,5 @@
 """Installed packages against the versions that pyproject.toml declares, read from this project's own metadata."""
 
-from __future__ import annotations
-
 import importlib.metadata
 
 from packaging.requirements import Requirement

@@ -1,7 +1,5 @@
 """Settings that exclude one another, or that the machine, the model or the engine cannot serve: found before training."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """A matrix file checked on its own: shape, rules, fields, claims. Reads no model, no data, no network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checks of what training and evaluation make of conversations: the chat template, the tokenizer and `max_length`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -3,8 +3,6 @@
 And how to look at a matrix in its trackers while it runs.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shlex

@@ -1,7 +1,5 @@
 """How a verb is declared, and the types of its options: numbers within bounds, lists of them, names."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

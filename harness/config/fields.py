@@ -3,8 +3,6 @@
 Importing TRL takes seconds, so what was found is kept in the user's cache directory under the installed versions.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import math

@@ -1,7 +1,5 @@
 """The matrix file: typed, strict, and every error names the file, the line, the key, the value and the fix."""
 
-from __future__ import annotations
-
 import types
 import typing
 from collections.abc import Mapping

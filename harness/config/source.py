@@ -1,7 +1,5 @@
 """YAML with the line of every key, so that errors can point at it, and `key=value` overrides."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Sequence

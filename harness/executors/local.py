@@ -1,7 +1,5 @@
 """Worker processes on this machine: each serves run after run, with its own GPUs and threads."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -62,7 +60,7 @@ class ProcessSeat(base.Seat):
         return self._process.pid if self._process is not None else None
 
     @property
-    def _living(self) -> list[subprocess.Popen[bytes]]:
+    def _living(self) -> "list[subprocess.Popen[bytes]]":
         """Its process, while that runs."""
         return [one for one in [self._process] if one is not None and one.poll() is None]
 

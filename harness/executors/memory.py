@@ -1,7 +1,5 @@
 """How much memory a run takes and how much there is, so that no more runs are started than fit."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterable

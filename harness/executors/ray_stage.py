@@ -1,7 +1,5 @@
 """What runs on a node of a Ray cluster: one task for each stage, the training of one run or the evaluation."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """`--dry-run`: the stages of a matrix, what is done of each and what the rest costs, as tables and as a JSON record."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

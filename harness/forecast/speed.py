@@ -1,8 +1,6 @@
 """How far each run of an output is, and how fast this machine trains and evaluates a model: from what it has done so far, kept in
 the user's cache directory."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import statistics

@@ -1,7 +1,5 @@
 """Training arguments that LLaMA-Factory and TRL both take from transformers, as the matrix file's `training`."""
 
-from __future__ import annotations
-
 import contextlib
 
 from harness.config.fields import OWNED, check_fields, known_fields

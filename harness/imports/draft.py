@@ -1,7 +1,5 @@
 """A matrix file in the making: what was taken over, what was not, and the text that is written."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import re

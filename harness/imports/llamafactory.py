@@ -1,7 +1,5 @@
 """LLaMA-Factory: a training YAML (stage dpo, foodpo, kto or, up to 0.7, orpo) as a matrix file."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

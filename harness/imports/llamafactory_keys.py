@@ -1,7 +1,5 @@
 """Keys of LLaMA-Factory: older names, and those without a part in a matrix file, with the reason."""
 
-from __future__ import annotations
-
 from harness.imports.draft import READ_FIRST
 
 #: Keys up to 0.7 that have another name today; those of the loss are reports.foreign.trainer_logs.RENAMED.

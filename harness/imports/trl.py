@@ -4,8 +4,6 @@ Recipes of alignment-handbook and SimPO have the same keys with other data (trl_
 (trl_method.py).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ The file of a DPO run and that of an ORPO run can have the same keys; keys of on
 file and its output tell them apart.
 """
 
-from __future__ import annotations
-
 import re
 
 from harness.imports.draft import Keys

@@ -1,7 +1,5 @@
 """A benchmark of the matrix file, checked and resolved into an entry of the evaluation job."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 from collections.abc import Sequence

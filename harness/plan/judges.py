@@ -1,7 +1,5 @@
 """A judge of the matrix file, checked and resolved into an entry of the judging job."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Sequence

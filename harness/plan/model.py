@@ -1,7 +1,5 @@
 """model.adapter, model.chat_template and model.quantization: the checkpoint a matrix really starts from."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Everything a matrix needs, resolved and checked before anything is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

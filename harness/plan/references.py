@@ -1,7 +1,5 @@
 """What names in a matrix file stand for: `embedded:...`, local paths, hub ids; and what identifies a model."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Evaluates the reference and every trained policy through one engine in a supervised worker."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter

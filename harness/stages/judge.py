@@ -1,7 +1,5 @@
 """Judges the answers of all evaluated policies, one worker process for each judge; what is judged is skipped."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Uploads of finished policies to the hub: only on `run-matrix --push`, only where the matrix names a place."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile

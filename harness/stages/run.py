@@ -1,7 +1,5 @@
 """Runs a matrix: reference, train, evaluate, report. What is finished is skipped; what failed is recorded."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

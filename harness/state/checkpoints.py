@@ -1,7 +1,5 @@
 """Checkpoints that survive a power cut: pushed to disk, with checksums, and checked before a run resumes from them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from harness.state.records import differing

@@ -1,7 +1,5 @@
 """What lies in an output directory that its current matrix does not need."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """This machine and the version of the code on it; what a run was started under, against what it resumes under."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

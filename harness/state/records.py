@@ -1,7 +1,5 @@
 """run.json, status.json and matrix.json as objects, and the checksum by which corruption is found."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

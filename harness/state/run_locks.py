@@ -1,7 +1,5 @@
 """Several workers on one output: each holds the lock of the run it works on, and all share the output."""
 
-from __future__ import annotations
-
 import fcntl
 import time
 from collections.abc import Callable, Iterator

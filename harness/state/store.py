@@ -1,7 +1,5 @@
 """State of runs on disk: written to a temporary name, synced, renamed; the completion marker comes last."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -4,8 +4,6 @@ The main process does what `harness.workers.train_worker` does for a run of one 
 The others train.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

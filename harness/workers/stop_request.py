@@ -1,7 +1,5 @@
 """How a training process is told to stop, and where it can stop without losing work."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 from types import FrameType

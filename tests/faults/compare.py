@@ -1,7 +1,5 @@
 """Whether two outputs of a matrix hold the same results: byte for byte, but for what was timed or dated."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import json

@@ -1,7 +1,5 @@
 """Matrices of tiny runs on disk, and one whose steps take a while, for tests that disturb several runs at once."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Verbs that analyse what has been run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from harness.commands.options import DEFAULT_OUTPUT, JSON, OUTPUT, Verb, argument, examples, number, pair, whole, wholes

@@ -1,7 +1,5 @@
 """analyze: metrics, curves, summary and report of runs that other tools made (needs no torch)."""
 
-from __future__ import annotations
-
 import argparse
 
 from rich.console import Console

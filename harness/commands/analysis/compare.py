@@ -1,7 +1,5 @@
 """compare: the report of any finished runs, also of several output directories (needs no torch)."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

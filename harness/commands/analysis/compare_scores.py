@@ -1,7 +1,5 @@
 """compare-scores: two models or more on the same items, from tables of scores (needs no torch)."""
 
-from __future__ import annotations
-
 import argparse
 
 from rich.console import Console

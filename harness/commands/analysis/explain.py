@@ -1,7 +1,5 @@
 """explain: an interactive page on DPO itself (one file, no network, needs no torch)."""
 
-from __future__ import annotations
-
 import argparse
 
 from reports.page.explain import write_explain

@@ -1,7 +1,5 @@
 """judgments: win rates, pairs of models and agreement, from files of judgments (needs no torch)."""
 
-from __future__ import annotations
-
 import argparse
 
 from rich.console import Console

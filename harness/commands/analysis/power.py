@@ -1,7 +1,5 @@
 """power: what a number of seeds and prompts can find, before anything is trained or from a finished pilot."""
 
-from __future__ import annotations
-
 import argparse
 import textwrap
 from dataclasses import asdict

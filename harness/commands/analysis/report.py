@@ -1,7 +1,5 @@
 """report: make the report again from what is on disk (needs no torch)."""
 
-from __future__ import annotations
-
 import argparse
 
 from harness.commands.options import short

@@ -1,7 +1,5 @@
 """The page that inspect-data prints: 80 columns, also where characters are two columns wide."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from rich.console import Console

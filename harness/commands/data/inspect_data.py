@@ -1,7 +1,5 @@
 """inspect-data: what a preference data set holds, before anything is trained on it."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections.abc import Callable, Sequence

@@ -1,8 +1,6 @@
 """The short standard DPO run behind `harness.commands.data.learnability`: a matrix of one run, trained and evaluated
 like any other."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Verbs that run a matrix, look after its output, and see to what it needs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from harness.commands.options import JSON, OUTPUT, RETRY, SET, Verb, argument, examples, names, number, whole, wholes

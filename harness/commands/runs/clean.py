@@ -1,7 +1,5 @@
 """clean: list, and with --yes remove, what the current matrix of an output directory does not need."""
 
-from __future__ import annotations
-
 import argparse
 
 from harness.commands.options import print_json

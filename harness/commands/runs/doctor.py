@@ -1,7 +1,5 @@
 """doctor: what is installed, which accelerator and engine, what is missing and how to get it."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

@@ -1,7 +1,5 @@
 """plan: the analysis plan of a matrix with its hash, to register before training; and what has changed since it was frozen."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

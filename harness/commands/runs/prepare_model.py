@@ -1,7 +1,5 @@
 """prepare-model: an embedded model as a checkpoint in the user's cache."""
 
-from __future__ import annotations
-
 import argparse
 
 from harness.progress import stderr_line

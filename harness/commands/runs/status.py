@@ -1,7 +1,5 @@
 """status: how far each run is."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """view: an output in the browser, refreshed while its matrix runs; on this machine's loopback address only."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """worker: one of several processes, on any hosts, that share the runs of a matrix (a Slurm array, say)."""
 
-from __future__ import annotations
-
 import argparse
 
 from harness.prepare import freeze, make_plan

@@ -1,7 +1,5 @@
 """Every mistake is one line with the file, the line, the key, the value and the fix, before anything is written."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from typing import Any

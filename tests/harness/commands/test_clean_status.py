@@ -1,7 +1,5 @@
 """`clean` removes only what the matrix does not need; `status` says who works, and what is interrupted."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

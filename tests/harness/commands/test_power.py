@@ -1,7 +1,5 @@
 """`harness power`: what it prints, from stated deviations and from a pilot, and what it refuses."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Several runs at once: the same results, controls after parents, no more than fit, settings checked."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

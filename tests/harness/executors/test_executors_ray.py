@@ -1,7 +1,5 @@
 """A real Ray cluster of several nodes on this machine; a node dies in the middle, and nothing is lost or done twice."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """The stage graph, the estimate and what --dry-run shows; measured speeds replace the rough model."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a dry run says of the judges: requests, time and budget."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

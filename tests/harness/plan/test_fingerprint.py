@@ -1,7 +1,5 @@
 """Fingerprints: equal for equal content, different for different content, and never a guess."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from datetime import date

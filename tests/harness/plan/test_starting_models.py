@@ -1,7 +1,5 @@
 """What a matrix starts from (adapter, chat template, quantised weights) and what it leaves: model cards, uploads."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """Judges of intermediate checkpoints (`checkpoints: true`), and of constraint kinds from outside the package."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Judges of the matrix file: what is refused, what they write, what a kill leaves, and what the report says of them."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """Seconds that a policy's evaluation will still take."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from harness.stages.evaluate import PolicyClock

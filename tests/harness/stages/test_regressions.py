@@ -1,7 +1,5 @@
 """Mistakes that once ended in a traceback, at the wrong line, or only after training had started."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a crash, a failure or a wrong clock may not take: syncs before renames, finished scores, the order of the stages."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

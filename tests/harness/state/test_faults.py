@@ -1,7 +1,5 @@
 """A sample of the fault campaign (`make faults`): after every kill or fault a restart ends with the undisturbed results."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

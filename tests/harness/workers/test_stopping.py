@@ -1,7 +1,5 @@
 """Ctrl-C and SIGTERM end a matrix where it can go on; failures that may pass are tried again, others are not."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Several workers on one output: never two in one run; one killed in the middle, or a damaged policy, loses nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
