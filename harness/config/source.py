@@ -56,18 +56,18 @@ class Source:
 
 def _walk(node: yaml.Node, key: Path_, lines: dict[Path_, int], path: Path) -> None:
     if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
+        seen: set[str] = set()
         for name, value in node.value:
             line = name.start_mark.line + 1
             if not isinstance(name, yaml.ScalarNode):
                 raise UserError(f"{path}:{line}: keys must be plain words")
+            place = (*key, name.value)
             if name.value in seen:
-                raise UserError(
-                    f"{path}:{line}: key {name.value!r} is repeated (first on line {seen[name.value]}); keep one of them"
-                )
-            seen[name.value] = line
-            lines[(*key, name.value)] = line
-            _walk(value, (*key, name.value), lines, path)
+                first = f"first on line {lines[place]}"
+                raise UserError(f"{path}:{line}: key {name.value!r} is repeated ({first}); keep one of them")
+            seen.add(name.value)
+            lines[place] = line
+            _walk(value, place, lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
             lines[(*key, i)] = item.start_mark.line + 1

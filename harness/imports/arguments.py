@@ -3,52 +3,33 @@
 import contextlib
 
 from harness.config.fields import OWNED, check_fields, known_fields
-from harness.imports.draft import Keys
+from harness.imports.draft import Keys, by_name
 from trainers.common import Json
 
-_EVALUATION = "policies are evaluated after training, by the benchmarks under evaluation"
-_PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"
-_HUB = "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push"
-_FINAL = "the last policy is the one that is compared"
 _BEST = "the policy after the last step is the one that is compared, and not the best on held-out data"
-_RESUME = "a restarted matrix resumes automatically, which needs complete checkpoints"
 
 #: Arguments of transformers that have no part in a matrix file, with the reason.
-LEFT = {
-    **dict.fromkeys(
-        (
-            *(
-                "do_eval",
-                "do_predict",
-                "eval_strategy",
-                "evaluation_strategy",
-                "eval_steps",
-                "eval_delay",
-                "eval_on_start",
-            ),
-            *("per_device_eval_batch_size", "eval_accumulation_steps", "batch_eval_metrics", "include_for_metrics"),
-            *("prediction_loss_only", "bf16_full_eval", "fp16_full_eval", "predict_with_generate", "compute_accuracy"),
-        ),
-        _EVALUATION,
-    ),
-    **dict.fromkeys(("metric_for_best_model", "greater_is_better"), _FINAL),
-    **dict.fromkeys(
-        ("deepspeed", "fsdp", "fsdp_config", "accelerator_config", "parallelism_config", "local_rank"), _PROCESSES
-    ),
-    **dict.fromkeys(
-        (
-            *("push_to_hub", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "hub_always_push"),
-            *("hub_revision", "push_to_hub_model_id", "push_to_hub_organization", "push_to_hub_token"),
-        ),
-        _HUB,
-    ),
-    **dict.fromkeys(("save_only_model", "ignore_data_skip", "save_safetensors"), _RESUME),
-    "do_train": "training is what a matrix does",
-    "overwrite_output_dir": "an output directory belongs to one matrix and is never overwritten",
-    "logging_dir": "each tracker has its own folder in the output directory",
-    "plot_loss": "the report draws curves of every run",
-    "label_names": "the trainer needs its own columns",
-}
+LEFT = by_name(
+    {
+        "policies are evaluated after training, by the benchmarks under evaluation": """
+            do_eval do_predict eval_strategy evaluation_strategy eval_steps eval_delay eval_on_start
+            per_device_eval_batch_size eval_accumulation_steps batch_eval_metrics include_for_metrics prediction_loss_only
+            bf16_full_eval fp16_full_eval predict_with_generate compute_accuracy""",
+        "the last policy is the one that is compared": "metric_for_best_model greater_is_better",
+        "several processes are set up by accelerate: see harness/configs/accelerate": """
+            deepspeed fsdp fsdp_config accelerator_config parallelism_config local_rank""",
+        "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push": """
+            push_to_hub hub_model_id hub_token hub_strategy hub_private_repo hub_always_push hub_revision
+            push_to_hub_model_id push_to_hub_organization push_to_hub_token""",
+        "a restarted matrix resumes automatically, which needs complete checkpoints": """
+            save_only_model ignore_data_skip save_safetensors""",
+        "training is what a matrix does": "do_train",
+        "an output directory belongs to one matrix and is never overwritten": "overwrite_output_dir",
+        "each tracker has its own folder in the output directory": "logging_dir",
+        "the report draws curves of every run": "plot_loss",
+        "the trainer needs its own columns": "label_names",
+    }
+)
 
 
 def take_training(keys: Keys) -> Json:

@@ -22,6 +22,11 @@ _KINDS: dict[type, tuple[Any, str]] = {
 }
 
 
+def by_name(table: Mapping[str, str]) -> dict[str, str]:
+    """The reason for each name, of a table of names (with spaces between them) by reason."""
+    return {name: why for why, names in table.items() for name in names.split()}
+
+
 class Keys:
     """The keys of a foreign configuration, each to be answered for once: used, or left with a reason."""
 

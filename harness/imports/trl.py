@@ -9,64 +9,52 @@ from typing import Any
 
 from harness.config import Source
 from harness.imports.arguments import half_of, take_training
-from harness.imports.draft import READ_FIRST, Keys, assemble, starting_model
+from harness.imports.draft import READ_FIRST, Keys, assemble, by_name, starting_model
 from harness.imports.trl_data import take_data
 from harness.imports.trl_method import take_method
 from trainers.common import Json, UserError
 
-_LENGTHS = "TRL has no separate limits any more: max_length is the limit of prompt and answer together"
-_REFERENCE = "policy and reference start from the same weights here"
-_PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"
-_LAYOUT = "rows that share a prompt are scored as one here (prefix_sharing)"
-
 #: Keys of TRL that have no part in a matrix file, with the reason.
-LEFT = {
-    "dataset_streaming": READ_FIRST,
-    "streaming": READ_FIRST,
-    "ignore_bias_buffers": "it belongs to a way of running several processes that is not used here",
-    "gradient_checkpointing_use_reentrant": "write gradient_checkpointing_kwargs: {use_reentrant: ...}",
-    "max_prompt_length": _LENGTHS,
-    "max_completion_length": _LENGTHS,
-    "max_target_length": _LENGTHS,
-    "force_use_ref_model": _REFERENCE,
-    "ref_model_init_kwargs": _REFERENCE,
-    "generate_during_eval": "policies answer under evaluation.benchmarks",
-    "tools": "tools are not shown to the model",
-    "padding_value": "padding is the tokenizer's",
-    "label_pad_token_id": "it is -100, as everywhere",
-    "lora_task_type": "it is CAUSAL_LM",
-    "env": "set environment variables where the matrix is started",
-    "accelerate_config": _PROCESSES,
-    "config_file": _PROCESSES,
-    "num_processes": _PROCESSES,
-    "num_machines": _PROCESSES,
-    "machine_rank": _PROCESSES,
-    "main_process_port": _PROCESSES,
-    "logits_to_keep": _LAYOUT,
-    "use_logits_to_keep": _LAYOUT,
-    "tool_format": "tools are not shown to the model",
-    "bnb_4bit_quant_storage": "weights are stored in bitsandbytes' default dtype",
-    "truncation_side": "TRL cuts the end of prompt and answer, or with truncation_mode keep_end the beginning",
-    "auto_insert_empty_system_msg": "no system turn is added here: put it into the rows or a chat template",
-    "base_model_revision": "one revision is loaded: model_revision",
-    "model_code_revision": "one revision is loaded: model_revision",
-    "hub_model_revision": "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push",
-    "max_eval_samples": "set limit of a benchmark",
-}
+LEFT = by_name(
+    {
+        READ_FIRST: "dataset_streaming streaming",
+        "it belongs to a way of running several processes that is not used here": "ignore_bias_buffers",
+        "write gradient_checkpointing_kwargs: {use_reentrant: ...}": "gradient_checkpointing_use_reentrant",
+        "TRL has no separate limits any more: max_length is the limit of prompt and answer together": """
+            max_prompt_length max_completion_length max_target_length""",
+        "policy and reference start from the same weights here": "force_use_ref_model ref_model_init_kwargs",
+        "policies answer under evaluation.benchmarks": "generate_during_eval",
+        "tools are not shown to the model": "tools tool_format",
+        "padding is the tokenizer's": "padding_value",
+        "it is -100, as everywhere": "label_pad_token_id",
+        "it is CAUSAL_LM": "lora_task_type",
+        "set environment variables where the matrix is started": "env",
+        "several processes are set up by accelerate: see harness/configs/accelerate": """
+            accelerate_config config_file num_processes num_machines machine_rank main_process_port""",
+        "rows that share a prompt are scored as one here (prefix_sharing)": "logits_to_keep use_logits_to_keep",
+        "weights are stored in bitsandbytes' default dtype": "bnb_4bit_quant_storage",
+        "TRL cuts the end of prompt and answer, or with truncation_mode keep_end the beginning": "truncation_side",
+        "no system turn is added here: put it into the rows or a chat template": "auto_insert_empty_system_msg",
+        "one revision is loaded: model_revision": "base_model_revision model_code_revision",
+        "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push": "hub_model_revision",
+        "set limit of a benchmark": "max_eval_samples",
+    }
+)
 
 #: Keys that change what is trained or on what, where they are on: without them `original` would be another run.
-CHANGES = {
-    "rpo_alpha": "TRL averages the term over the tokens of a batch: write loss_type: [sigmoid, sft] with loss_weights",
-    "sft_weight": "no SFT term is added to the preference loss here",
-    "reference_free": "a DPO loss without a reference is rule alpha_dpo here, with the length-normalised loss of SimPO",
-    "model_adapter_name": _REFERENCE,
-    "ref_adapter_name": _REFERENCE,
-    "base_model_attribute_name": "the reference of a matrix is scored once and kept",
-    "is_encoder_decoder": "causal language models are trained here",
-    "max_train_samples": "write data.max_train_pairs into the matrix instead",
-}
-#: Keys of alignment-handbook's older recipes that TRL has under another name.
-OLDER = {"preprocessing_num_workers": "dataset_num_proc"}
+CHANGES = by_name(
+    {
+        "TRL averages the term over the tokens of a batch: write loss_type: [sigmoid, sft] with loss_weights": """
+            rpo_alpha""",
+        "no SFT term is added to the preference loss here": "sft_weight",
+        "a DPO loss without a reference is rule alpha_dpo here, with the length-normalised loss of SimPO": """
+            reference_free""",
+        "policy and reference start from the same weights here": "model_adapter_name ref_adapter_name",
+        "the reference of a matrix is scored once and kept": "base_model_attribute_name",
+        "causal language models are trained here": "is_encoder_decoder",
+        "write data.max_train_pairs into the matrix instead": "max_train_samples",
+    }
+)
 
 
 def convert(source: Source, target: Path, method: str | None = None) -> tuple[Json, list[str], list[str]]:
@@ -81,10 +69,10 @@ def convert(source: Source, target: Path, method: str | None = None) -> tuple[Js
             of the wrong type.
     """
     keys = Keys(source)
-    for older, name in OLDER.items():
-        if name in keys:
-            keys.leave({older: f"{name} holds"})
-        keys.rename(older, name)
+    older, name = "preprocessing_num_workers", "dataset_num_proc"  # in older recipes of alignment-handbook
+    if name in keys:
+        keys.leave({older: f"{name} holds"})
+    keys.rename(older, name)
     original, lora, data = take_method(keys, method), _lora(keys), take_data(keys, target)
     keys.refuse(CHANGES)
     if original.get("objective") == "orpo" or original["rule"] == "alpha_dpo":

@@ -66,32 +66,27 @@ def evaluate_policies(
     before = {run_id: error for run_id, error in told.items() if error is not None}
     if before:
         progress.say(f"{len(before)} policies failed before with a permanent error; --retry-failed tries again")
-    policies = [p for p in evaluation.policies if p.run_id not in before]
-    if not plan.benchmarks:
-        policies = policies[1:]  # nothing is measured on the reference
+    measured = evaluation.policies[0 if plan.benchmarks else 1 :]  # nothing is measured on the reference
+    policies = [p for p in measured if p.run_id not in before]
     for policy in policies:
         evaluation.set_damaged_aside(policy)
     policies = [p for p in policies if evaluation.is_complete(p) or not evaluation.is_torn(p)]
     failed: dict[str, Failure] = {}
-    again = [p for p in policies if not evaluation.is_complete(p)]
+    again, attempt = [p for p in policies if not evaluation.is_complete(p)], 0
     if again:
         outdate(plan)
     elif plan.benchmarks:
         progress.say(f"all {len(policies)} policies are evaluated")
-    for attempt in range(1, MAX_ATTEMPTS + 1 if again else 1):
+    while again and attempt < MAX_ATTEMPTS:
+        attempt += 1
         if attempt > 1:
-            seconds = BACK_OFF_SECONDS[attempt - 2]
-            progress.say(
-                f"{len(again)} policies failed with a transient error: try {attempt} of {MAX_ATTEMPTS}, in {seconds:g}s"
-            )
+            seconds, tries = BACK_OFF_SECONDS[attempt - 2], f"try {attempt} of {MAX_ATTEMPTS}"
+            progress.say(f"{len(again)} policies failed with a transient error: {tries}, in {seconds:g}s")
             time.sleep(seconds)
         progress.say(f"evaluating {len(again)} of {len(policies)} policies on {len(plan.benchmarks)} benchmarks")
-        tried = {policy.run_id for policy in again}
-        failed = {run_id: error for run_id, error in failed.items() if run_id not in tried}
-        failed |= evaluation.run(again, attempt)
-        again = [p for p in again if p.run_id in failed and record_is_transient(failed[p.run_id])]
-        if not again:
-            break
+        now = evaluation.run(again, attempt)
+        failed = {p.run_id: failed[p.run_id] for p in policies if p.run_id in failed and p not in again} | now
+        again = [p for p in again if p.run_id in now and record_is_transient(now[p.run_id])]
     for policy in policies:
         evaluation.record(policy, failed.get(policy.run_id))
     return {**before, **failed}
@@ -148,10 +143,9 @@ class _Evaluation:
 
     def failed_before(self, policy: Policy) -> Failure | None:
         """The failure of these cells that an earlier call recorded, where it would come again."""
-        status = RunStore(policy.out).status()
-        error = status.error if status.state == "failed" else None
-        again = error is not None and error.cells == self.fingerprint(policy) and not record_is_transient(error)
-        return error if again else None
+        error = RunStore(policy.out).failure()
+        again = error is None or error.cells != self.fingerprint(policy) or record_is_transient(error)
+        return None if again else error
 
     def set_damaged_aside(self, policy: Policy) -> None:
         """Quarantine scores, generations and kept results that are not what was marked, or cannot be read.
@@ -188,8 +182,8 @@ class _Evaluation:
     def is_torn(self, policy: Policy) -> bool:
         """Whether the weights of an intermediate checkpoint are corrupt: it is then quarantined, and not evaluated."""
         bad = set_torn_aside(policy) if "@" in policy.run_id else []
-        if bad:
-            said = f"{bad[0]} is corrupt: quarantined, not evaluated; to train it again, delete {policy.out.parents[1]}"
+        for file in bad[:1]:
+            said = f"{file} is corrupt: quarantined, not evaluated; to train it again, delete {policy.out.parents[1]}"
             self.progress.say(f"{self.labels[policy.run_id]}: {said}")
         return bool(bad)
 
@@ -206,9 +200,8 @@ class _Evaluation:
         # the reference may have scored tokens again, for other policies, under another engine
         anew = self._ran and policy.is_reference and store.damaged(STAGE, fingerprint)
         if self.is_complete(policy) and (anew or not marked):
-            names = [benchmark.name for benchmark in benchmarks_of(self.plan, policy)]
             places = (scores_schema.scores_path, scores_schema.generations_path, scores_schema.logprobs_path)
-            paths = [path(out, name) for name in names for path in places]
+            paths = [path(out, one.name) for one in benchmarks_of(self.plan, policy) for path in places]
             files = [str(path.relative_to(out)) for path in paths if path.is_file()]
             store.mark_stage(STAGE, fingerprint, files, self.clock.seconds[policy.run_id], last=True)
 
@@ -237,20 +230,18 @@ class _Evaluation:
         }
         with executor_of(self.plan) as executor:
             told = executor.evaluate(job, work / "evaluate.json", self._show).failed
-        asked = [policy.run_id for policy in policies if policy.run_id in told]
-        return {run_id: Failure.model_validate({**told[run_id], "attempts": attempt}) for run_id in asked}
+        failed = {policy.run_id: told[policy.run_id] for policy in policies if policy.run_id in told}
+        return {run_id: Failure.model_validate({**one, "attempts": attempt}) for run_id, one in failed.items()}
 
     def _show(self, event: Json) -> None:
         kind, policy = event["event"], event.get("policy") or ""
         self.clock.see(event)
         name = f"[{self.order.get(policy, 0)}/{len(self.policies)}] {self.labels.get(policy, policy)}"
         if kind == "progress":
-            rate, left, whole = event.get("tokens_per_second"), None, True
-            if rate is not None:
-                left, whole = self.clock.left(event)
+            rate = event.get("tokens_per_second")
+            left, whole = (None, True) if rate is None else self.clock.left(event)
             note = "" if rate is None else f"{rate:.0f} tokens/s{'' if whole else ', this benchmark'}"
-            what = f"evaluate {name}: {event['benchmark']}"
-            self.progress.tick(what, event["done"], event["total"], left, note)
+            self.progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"], left, note)
         elif kind in _SAID:
             self.progress.end(_SAID[kind](event, name))
         if kind == "policy_done":

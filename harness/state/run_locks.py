@@ -100,14 +100,12 @@ class RunClaims:
         store = RunStore(self._plan.run_dir(spec))
         if store.is_done("train", spec.fingerprint, verify=False):
             return True
-        status = store.status()
-        error = status.error if status.state == "failed" else None
+        error = store.failure()
         return error is not None and (not record_is_transient(error) or error.attempts >= MAX_ATTEMPTS)
 
     def give_back(self, spec: RunSpec) -> None:
         """Let other workers have the run, where it is ours."""
-        if spec.run_id in self._held:
-            self._held.pop(spec.run_id).close()
+        self._held.pop(spec.run_id, ExitStack()).close()
 
     def give_all_back(self) -> None:
         """`give_back` of every run that is ours."""

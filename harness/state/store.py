@@ -1,6 +1,7 @@
 """State of runs on disk: written to a temporary name, synced, renamed; the completion marker comes last."""
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
@@ -49,16 +50,11 @@ def write_run(directory: Path, record: RunRecord) -> None:
     write_json(directory / RUN, with_checksum(record.plain()))
 
 
-def _read_status(value: Any) -> Status | None:
-    return Status.of(verified(value))
-
-
 def set_aside(path: Path, root: Path) -> Path:
     """Move a corrupt file under `root` to `root/quarantine/<its relative path>.<n>`; returns where it went."""
-    relative = path.relative_to(root)
-    n = 1
-    while (target := root / QUARANTINE / relative.with_name(f"{relative.name}.{n}")).exists():
-        n += 1
+    place = root / QUARANTINE / path.relative_to(root)
+    targets = (place.with_name(f"{place.name}.{n}") for n in itertools.count(1))
+    target = next(target for target in targets if not target.exists())
     target.parent.mkdir(parents=True, exist_ok=True)
     path.rename(target)
     return target
@@ -86,14 +82,19 @@ class RunStore:
 
     def status(self) -> Status:
         """The status; a missing or corrupt file reads as pending."""
-        return _read_status(read_json(self.directory / STATUS)) or _empty(run_id=self.directory.name)
+        return Status.of(verified(read_json(self.directory / STATUS))) or _empty(run_id=self.directory.name)
+
+    def failure(self) -> Failure | None:
+        """The failure of a run that has failed."""
+        status = self.status()
+        return status.error if status.state == "failed" else None
 
     def _mended(self) -> tuple[Status, Path | None]:
         """The status; a corrupt file is quarantined (where to comes second), and what files prove of it is kept."""
         path = self.directory / STATUS
         there = path.exists()  # before it is read: another process may write it meanwhile
         value = read_json(path)
-        status = _read_status(value)
+        status = Status.of(verified(value))
         if status is not None or not there:
             return status or _empty(), None
         return _empty(**proved(self.directory, value)), set_aside(path, self.directory)
@@ -145,8 +146,7 @@ class RunStore:
 
     def stop(self, signal_name: str, step: int | None) -> None:
         """Record that the run was asked to stop and can resume, from `step` if that is known."""
-        known = {} if step is None else {"step": step}
-        self._change(state="pending", stopped=signal_name, pid=None, **known)
+        self._change(state="pending", stopped=signal_name, pid=None, **({} if step is None else {"step": step}))
 
     def mark_stage(self, name: str, fingerprint: str, files: Iterable[str], seconds: float, last: bool = False) -> None:
         """Record that stage `name` is complete, with the checksum of every file it produced (paths relative).
@@ -186,7 +186,7 @@ class RunStore:
     def files(self, name: str) -> set[str]:
         """Files whose checksums stage `name` recorded."""
         mark = self.status().stages.get(name)
-        return set() if mark is None else set(mark.files)
+        return set(mark.files) if mark else set()
 
     def is_done(self, name: str, fingerprint: str, verify: bool = True) -> bool:
         """Whether stage `name` is complete for `fingerprint`.

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from harness.commands.options import DEFAULT_OUTPUT, short
+from harness.config import refuse
 from harness.state import output_lock
 from reports.files.report import write_files
 from reports.page.first import print_summary
@@ -12,16 +13,24 @@ from reports.runs.arms import arms
 from reports.runs.subset import Source, as_matrix, carry, choose, read_source
 from reports.schema import Summary
 from reports.verdict.over_matrices import over_matrices
-from trainers.common import Json, UserError
+from trainers.common import Json
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the report of the runs and print what it says."""
     subset = choose(options.runs, _sources(options))
-    if any(options.output.resolve() == source.root.resolve() for source in subset.sources):
-        raise UserError(f"--output {options.output}: the runs lie there; give another directory")
-    if (options.output / "matrix.json").exists() or (options.output / "runs").exists():
-        raise UserError(f"--output {options.output}: contains a matrix; give another directory")
+    said_of = f"--output {options.output}"
+    taken = any((options.output / name).exists() for name in ("matrix.json", "runs"))
+    refuse(
+        *(
+            (
+                options.output.resolve() == source.root.resolve(),
+                f"{said_of}: the runs lie there; give another directory",
+            )
+            for source in subset.sources
+        ),
+        (taken, f"{said_of}: contains a matrix; give another directory"),
+    )
     matrix, said = as_matrix(subset, options.output, options.baseline, options.primary)
     with output_lock(options.output):
         carry(subset, options.output)
@@ -47,15 +56,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _sources(options: argparse.Namespace) -> list[Source]:
-    for folder in options.sources or []:
-        if not folder.is_dir():
-            raise UserError(f"--from {folder}: no such directory")
-    default = Path(DEFAULT_OUTPUT)
-    only_folders = all(Path(name).is_dir() for name in options.runs)
-    if options.sources is None and only_folders:
+    if options.sources is None and all(Path(name).is_dir() for name in options.runs):
         return []
-    if options.sources is None and not (default / "runs").is_dir():
-        raise UserError(f"{default} holds no runs; say with --from where they are, or name run directories")
+    default = Path(DEFAULT_OUTPUT)
+    refuse(
+        *((not folder.is_dir(), f"--from {folder}: no such directory") for folder in options.sources or []),
+        (
+            options.sources is None and not (default / "runs").is_dir(),
+            f"{default} holds no runs; say with --from where they are, or name run directories",
+        ),
+    )
     return [read_source(folder) for folder in options.sources or [default]]
 
 

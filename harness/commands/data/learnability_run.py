@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.commands.data.learnability import Learnability, Named, Settings, keep, pairs_hash, recall
-from harness.forecast.estimate import estimate
-from harness.forecast.speed import survey
+from harness.forecast.estimate import estimate, survey
 from harness.plan.plan import Plan
 from harness.plan.references import ResolvedModel, model_hash
 from harness.prepare import freeze, make_plan

@@ -58,7 +58,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _work(plan: Plan, selected: list[RunSpec], options: argparse.Namespace, stops: StopSignals) -> int:
     from harness.checks.trackers import live_views
-    from harness.forecast.speed import remember
+    from harness.forecast.estimate import remember
     from harness.prepare import freeze
     from harness.progress import Progress
     from harness.stages.publish import check_push, push_policies, write_card
