@@ -19,8 +19,7 @@ def declared() -> dict[str, tuple[Requirement, str]]:
     for line in lines:
         text, _, marker = line.partition(";")
         requirement = Requirement(text)
-        extra = marker.partition("extra ==")[2].strip(" \"'")
-        found.setdefault(requirement.name, (requirement, extra))
+        found.setdefault(requirement.name, (requirement, marker.partition("extra ==")[2].strip(" \"'")))
     return found
 
 

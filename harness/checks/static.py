@@ -157,12 +157,10 @@ def check_columns(specs: Sequence[RunSpec], drawn: Mapping[Draw, Sequence[Prefer
     """
     for spec in specs:
         for name in ("beta",) if spec.rule == "dataset_beta" else spec.columns:
-            lacking = next((p for p in drawn[spec.draw] if {**p.columns, "beta": p.beta}.get(name) is None), None)
-            if lacking is not None:
-                raise UserError(
-                    f"{lacking.where}: no {name!r} (id {lacking.id!r}); rule {spec.rule} of method {spec.method!r} needs a "
-                    f"number {'above 0 ' if name == 'beta' else ''}in every row"
-                )
+            lacking = [p for p in drawn[spec.draw] if {**p.columns, "beta": p.beta}.get(name) is None]
+            needs = f"needs a number {'above 0 ' if name == 'beta' else ''}in every row"
+            said = f"rule {spec.rule} of method {spec.method!r} {needs}"
+            refuse(*((True, f"{one.where}: no {name!r} (id {one.id!r}); {said}") for one in lacking[:1]))
 
 
 def check_combinations(config: MatrixConfig, source: Source, specs: Sequence[RunSpec]) -> None:

@@ -21,8 +21,7 @@ from trainers.common import EventTail, UserError, write_json
 
 def worker_environment(gpus: list[str] | None = None, threads: int | None = None) -> dict[str, str]:
     """The environment of a worker: this one, with the project importable from any working directory."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     if gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
@@ -212,8 +211,7 @@ class LocalExecutor(base.Executor):
 
     def _next_gpus(self) -> list[str]:
         free = memory.gpu_free_bytes()
-        order = sorted(self._free_gpus, key=lambda gpu: -free.get(gpu, 0))
-        return order[: self.settings.gpus_per_run]
+        return sorted(self._free_gpus, key=lambda gpu: -free.get(gpu, 0))[: self.settings.gpus_per_run]
 
     def _new_seat(self) -> ProcessSeat:
         gpus = self._next_gpus() if self._gpus else None
@@ -235,7 +233,6 @@ class LocalExecutor(base.Executor):
         return run_job(job, job_path, on_event)
 
     def close(self) -> None:
-        for seat in [*self._busy, *self._idle]:
-            seat.stop()
-        for seat in [*self._busy, *self._idle]:
-            seat.end()
+        for end in (ProcessSeat.stop, ProcessSeat.end):  # all are told before one is waited for
+            for seat in [*self._busy, *self._idle]:
+                end(seat)

@@ -66,8 +66,7 @@ def fits(needed: int, running: Iterable[tuple[int, int]], free: int) -> bool:
 
     What they are still expected to take is kept for them.
     """
-    reserved = sum(max(expected - resident, 0) for expected, resident in running)
-    return needed + reserved <= free
+    return needed + sum(max(expected - resident, 0) for expected, resident in running) <= free
 
 
 def visible_gpus() -> list[str]:

@@ -14,7 +14,7 @@ from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.stages.report import outdate
 from harness.state import BACK_OFF_SECONDS, MAX_ATTEMPTS, Failure, RunStore, record_is_transient, set_aside
-from harness.state.policies import benchmarks_of, label_of, missing_steps, set_torn_aside, snapshot_policies
+from harness.state.policies import benchmarks_of, missing_steps, set_torn_aside, snapshot_policies
 from trainers.common import Json, scores_schema
 
 STAGE = "evaluate"
@@ -127,7 +127,7 @@ class _Evaluation:
         for spec in trained:
             kept = snapshot_policies(plan, [spec])
             self.policies += kept
-            self.labels |= {policy.run_id: label_of(spec, policy) for policy in kept}
+            self.labels |= {one.run_id: f"{spec.label}, step {one.run_id.rpartition('@')[2]}" for one in kept}
             for step in missing_steps(plan, spec):
                 progress.say(f"{spec.label}: the policy after step {step} was not kept when it was trained")
         self.clock = PolicyClock({p.run_id: [b.name for b in benchmarks_of(plan, p)] for p in self.policies})

@@ -23,17 +23,11 @@ def seal(folder: Path, run_dir: Path) -> None:
     write_json(folder / SEAL, {str(path.relative_to(run_dir)): file_hash(path) for path in files})
 
 
-def is_sealed(folder: Path) -> bool:
-    """Whether the checkpoint's checksums are known."""
-    return isinstance(read_json(folder / SEAL), dict)
-
-
 def unusable(run_dir: Path) -> dict[Path, list[str]]:
     """Checkpoints that a run must not resume from: its files that are missing or not what was sealed; none where it has no seal.
 
     A kill or a power cut came while one without a seal was written: it may load, and yet not be whole.
     """
-    folders = sorted((run_dir / CHECKPOINTS).glob("checkpoint-*"))
-    seals = {folder: read_json(folder / SEAL) for folder in folders}
+    seals = {folder: read_json(folder / SEAL) for folder in sorted((run_dir / CHECKPOINTS).glob("checkpoint-*"))}
     found = {folder: differing(run_dir, seal) if isinstance(seal, dict) else [] for folder, seal in seals.items()}
-    return {folder: bad for folder, bad in found.items() if bad or not is_sealed(folder)}
+    return {folder: bad for folder, bad in found.items() if bad or not isinstance(seals[folder], dict)}

@@ -31,7 +31,8 @@ def leftovers(output: Path, frozen: FrozenMatrix) -> list[Leftover]:
     found: list[Leftover] = []
     for path, why in _unneeded(output, frozen, [output / "runs" / run_id for run_id in frozen.runs]):
         if path.exists() and not any(path.is_relative_to(other.path) for other in found):
-            found.append(Leftover(path, _size(path), why))
+            size = sum(entry.stat().st_size for entry in (path, *path.rglob("*")) if entry.is_file())
+            found.append(Leftover(path, size, why))
     return sorted(found, key=lambda leftover: leftover.path)
 
 
@@ -108,7 +109,3 @@ def _entries(folder: Path) -> list[Path]:
 def _results(folder: Path) -> list[Path]:
     """Files of rows and scores."""
     return sorted(path for path in folder.glob("[!.]*") if path.suffix in (".json", ".jsonl"))
-
-
-def _size(path: Path) -> int:
-    return sum(entry.stat().st_size for entry in (path, *path.rglob("*")) if entry.is_file())

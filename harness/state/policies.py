@@ -105,8 +105,3 @@ def _entry(plan: Plan, spec: RunSpec, step: int) -> Policy:
 def benchmarks_of(plan: Plan, policy: Policy) -> list[BenchmarkEntry]:
     """The benchmarks a policy is measured on."""
     return [one for one in plan.benchmarks if policy.benchmarks is None or one.name in policy.benchmarks]
-
-
-def label_of(spec: RunSpec, policy: Policy) -> str:
-    """What people call a kept checkpoint."""
-    return f"{spec.label}, step {policy.run_id.rpartition('@')[2]}"

@@ -90,11 +90,10 @@ def run_one(job: Json, events: Events, request: StopRequest, alone: bool = True)
         # a run killed between its last step and its mark has no step left to report
         store.progress(result["steps"], result["steps"])
         learned = (names.BETA_HEAD, str(Path(names.BETA_HEAD).with_suffix(".json")), names.BETA_PROBE)
-        found = [store.directory / name for name in learned]
-        for folder in (names.POLICY_DIR, names.ADAPTER_DIR):
-            found += sorted((store.directory / folder).rglob("*"))
+        patterns = (*learned, f"{names.POLICY_DIR}/**/*", f"{names.ADAPTER_DIR}/**/*")
+        found = [path for one in patterns for path in sorted(store.directory.glob(one)) if path.is_file()]
         files = [names.LOG_HISTORY, names.EXAMPLE_METRICS, names.TRAIN_RESULT]
-        files += [str(path.relative_to(store.directory)) for path in found if path.is_file()]
+        files += [str(path.relative_to(store.directory)) for path in found]
         store.mark_stage("train", job["fingerprint"], files, time.monotonic() - started)
     clean_up(store.directory)
 
@@ -116,11 +115,10 @@ def _keep_whole_checkpoints(store: RunStore, events: Events) -> None:
 def _jobs(inbox: Path, parent: int) -> Iterator[Json]:
     tail, patience = EventTail(inbox), Patience(0.02)
     while os.getppid() == parent:
-        jobs = tail.read()
-        for job in jobs:
-            yield job
+        if jobs := tail.read():
+            yield from jobs
             patience.reset()
-        if not jobs:
+        else:
             patience.sleep()
 
 
@@ -169,13 +167,11 @@ def cell(job: Json, events: Events, request: StopRequest, alone: bool = True) ->
             events.emit("run_stopped", run_id=run_id, step=stopped.step)
         return False
     except Exception as error:
-        transient, kind, message = is_transient(error), type(error).__name__, str(error)
-        record = {"transient": transient, "attempts": job["attempt"], "errno": disk_errno(error)}
-        store.fail(kind, message, traceback.format_exc(), **record)
+        kind, message, known = type(error).__name__, str(error), {"transient": is_transient(error)}
+        store.fail(kind, message, traceback.format_exc(), attempts=job["attempt"], errno=disk_errno(error), **known)
         torch = sys.modules.get("torch")
         spent = alone and torch is not None and bool(torch.cuda.is_initialized())
-        told = {"run_id": run_id, "error": kind, "message": message, "transient": transient, PROCESS_ENDS: spent}
-        events.emit("run_failed", **told)
+        events.emit("run_failed", run_id=run_id, error=kind, message=message, **known, **{PROCESS_ENDS: spent})
         return not spent
     events.emit("run_done", run_id=run_id)
     return True

@@ -72,7 +72,7 @@ def examine() -> Json:
                 problems.append((f"{name} {found} may be a CUDA build beside a CPU torch", f"pip uninstall {name}"))
     features = cpu_features()
     fast_bf16 = bool(cards) or "avx512_bf16" in features or "amx_bf16" in features
-    prepared = is_prepared(target_dir(SMOLLM2.name))
+    embedded = target_dir(SMOLLM2.name)
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -82,7 +82,7 @@ def examine() -> Json:
         "engine": choose_backend(EngineConfig()),
         "engine_dtype": "bfloat16" if fast_bf16 else "float32",
         "packages": packages,
-        "embedded_model": {"prepared": prepared, "path": str(target_dir(SMOLLM2.name))},
+        "embedded_model": {"prepared": is_prepared(embedded), "path": str(embedded)},
         "cache_dir": str(cache_dir()),
         "free_disk_gib": round(shutil.disk_usage(".").free / 2**30, 1),
         "problems": [{"problem": problem, "fix": fix} for problem, fix in problems],
@@ -106,8 +106,7 @@ def run(options: argparse.Namespace) -> int:
     console.print(f"engine: {found['engine']} in {found['engine_dtype']}")
     table = Table("package", "version", "for", box=None, pad_edge=False)
     for package in found["packages"]:
-        shown = package["version"] or "[red]missing[/]"
-        table.add_row(package["name"], shown, package["for"])
+        table.add_row(package["name"], package["version"] or "[red]missing[/]", package["for"])
     console.print(table)
     state = "prepared" if found["embedded_model"]["prepared"] else "not prepared yet (python -m harness prepare-model)"
     console.print(f"embedded model: {state}", soft_wrap=True)

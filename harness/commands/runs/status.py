@@ -45,8 +45,7 @@ def collect(output: Path) -> Json:
                 "error": status.error.plain() if status.error is not None else None,
             }
         )
-    keys = ("pid", "host", "since")
-    worker = {key: holder.get(key) for key in keys} if isinstance(holder, dict) else None
+    worker = {key: holder.get(key) for key in ("pid", "host", "since")} if isinstance(holder, dict) else None
     return {"matrix": frozen.name, "held_by": worker, "runs": rows}
 
 
@@ -96,12 +95,10 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _table(found: Json) -> Table:
-    counts = Counter(row["state"] for row in found["runs"])
-    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+    summary = ", ".join(f"{count} {state}" for state, count in Counter(row["state"] for row in found["runs"]).items())
     table = Table(box=None, pad_edge=False, title=f"matrix {found['matrix']}: {summary}", title_justify="left")
-    for column in ("run", "state", "stage", "step", "loss", "beta", "left"):
-        right = column in ("step", "loss", "beta", "left")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for i, column in enumerate(("run", "state", "stage", "step", "loss", "beta", "left")):
+        table.add_column(column, justify="right" if i > 2 else "left", overflow="fold")
     colours = {"done": "green", "failed": "red", "running": "yellow"}
     for row in found["runs"]:
         colour = colours.get(row["state"], "dim")
