@@ -37,7 +37,7 @@ _HEAVY = (
     "evals.worker",
     "harness.state.checkpoints",
     "harness.state.clean",
-    "harness.commands.runs.run_matrix",
+    "harness.commands.runs.matrix",
     "harness.stages.judge",
     "harness.state.lock",
     "harness.stages.run",

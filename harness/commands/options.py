@@ -30,7 +30,7 @@ class Verb(NamedTuple):
     """A verb of the command line.
 
     Attributes:
-        module: its `run(options)` does the work and returns the exit code; it is imported for that alone.
+        module: its `run(options)`, or the function after `:`, does the work and returns the exit code; imported for that alone.
         help: one line. epilog: what stands below the options, with examples.
         arguments: of the verb, or a function that lists them where that needs imports.
         anywhere: it works in any environment: it computes nothing with the libraries, or says what is wrong with them.

@@ -22,7 +22,7 @@ from harness.state.clean import remove_path, temporary
 from harness.state.machine import mismatches, note_trainer
 from harness.state.policies import policy_entry
 from harness.state.run_locks import RunClaims
-from harness.workers.signals import StopSignals
+from harness.workers.stopping import StopSignals
 
 
 class Untrained(Exception):
@@ -54,7 +54,7 @@ def run_matrix(
         scored.
 
     Raises:
-        harness.workers.signals.Stopped: on request.
+        harness.workers.stopping.Stopped: on request.
         Untrained: `finish_only`, and runs are to be trained first.
     """
     wait_for_orphan(plan.output / "work")

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from harness.workers.quiet import quiet
-from harness.workers.stop_request import StopRequest, TrainingStopped
+from harness.workers.stopping import StopRequest, TrainingStopped
 from harness.workers.train_worker import cell, fit
 from trainers.common import Events
 

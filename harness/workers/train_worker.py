@@ -3,7 +3,7 @@
 The work file names an inbox, to which the parent appends a job a line; what happens is appended to an events file as JSON
 lines and kept in each run's status.json. A run that raises is recorded with class, message and traceback, and the next one
 may come. If this process itself dies, the parent knows which run it was in. SIGTERM ends it where the run can resume
-(see harness.workers.stop_request).
+(see harness.workers.stopping).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from harness.state import EXIT_IO, RunStore, disk_errno, is_transient, set_aside
 from harness.workers.quiet import quiet
-from harness.workers.stop_request import StopRequest, TrainingStopped
+from harness.workers.stopping import StopRequest, TrainingStopped
 from trainers.common import Events, EventTail, Json, write_json
 from trainers.common.processes import Patience, die_with_parent
 

@@ -8,7 +8,7 @@ from harness.prepare import freeze, make_plan
 from harness.progress import Progress
 from harness.stages.train import train_runs
 from harness.state.store import RunStore
-from harness.workers.signals import StopSignals
+from harness.workers.stopping import StopSignals
 from tests.faults.compare import results
 from trainers.common.jsonl import write_jsonl
 

@@ -17,7 +17,7 @@ from harness.config import ModelConfig
 from harness.plan.model import template_of
 from harness.plan.references import ResolvedModel, data_source, resolve_model
 from harness.progress import Progress, stderr_line
-from harness.workers.signals import StopSignals
+from harness.workers.stopping import StopSignals
 from trainers.common import Json, UserError
 from trainers.formats import load_source
 from trainers.formats.inspect import inspect_source, overlaps, samples, spread

@@ -17,7 +17,7 @@ from harness.stages.evaluate import evaluate_policies
 from harness.stages.train import train_runs
 from harness.state import RunStore, output_lock
 from harness.state.machine import gpus
-from harness.workers.signals import StopSignals
+from harness.workers.stopping import StopSignals
 from reports.statistics.winrate import win_rate
 from trainers.common import Json, UserError, cache_dir, fingerprint, now, scores_schema, write_bytes, write_json
 from trainers.formats import split_by_prompt, to_jsonl
@@ -48,7 +48,7 @@ def measure(
 
     Raises:
         UserError: too few pairs.
-        harness.workers.signals.Stopped: on request; the next call resumes the run.
+        harness.workers.stopping.Stopped: on request; the next call resumes the run.
     """
     settings = Settings()
     weights, heldout_hash = model_hash(model.path), pairs_hash(heldout.pairs) if heldout else None

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.commands.runs.status import collect
+from harness.commands.runs.output import collect
 from harness.state import Hardware, frozen_matrix, output_lock, shown_state
-from harness.state.checkpoints import is_sealed, seal, unusable
+from harness.state.checkpoints import seal, unusable
 from harness.state.clean import leftovers, temporary
 from harness.state.machine import differences, mismatches, note_trainer
 from harness.state.run_locks import RunClaims
@@ -185,9 +185,9 @@ def test_a_damaged_checkpoint_is_found_by_its_checksums(world: Any) -> None:
     for path in (folder / "model.safetensors", part):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"weights")
-    assert not is_sealed(folder) and unusable(store.directory) == {folder: []}
+    assert unusable(store.directory) == {folder: []}
     seal(folder, store.directory)
-    assert is_sealed(folder) and unusable(store.directory) == {}
+    assert unusable(store.directory) == {}
     part.write_bytes(b"weightz")
     assert unusable(store.directory) == {folder: [str(part.relative_to(store.directory))]}
 

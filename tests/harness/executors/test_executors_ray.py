@@ -226,7 +226,7 @@ def test_a_store_that_fails_for_a_while_costs_nothing(
         monkeypatch.setattr(artifacts.Store, name, troubled(getattr(artifacts.Store, name)))
     failing[0] = 2
     remote = run.artifacts.begin_training(run.job)
-    failing[0], half, real = 2, iter([False, True]), LocalFileSystem.get_file
+    failing[0], half, real = 1, iter([False, True]), LocalFileSystem.get_file
     monkeypatch.setattr(
         LocalFileSystem, "get_file", lambda *given, **more: 1 / 0 if next(half, 0) else real(*given, **more)
     )

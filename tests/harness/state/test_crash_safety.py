@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evals.supervise import JobResult
-from harness.commands.runs.status import collect
+from harness.commands.runs.output import collect
 from harness.executors import local
 from harness.progress import Progress
 from harness.stages.evaluate import evaluate_policies

@@ -15,7 +15,7 @@ import pytest
 from harness.progress import Progress
 from harness.stages.train import train_runs
 from harness.state.run_locks import RunClaims
-from harness.workers.signals import StopSignals
+from harness.workers.stopping import StopSignals
 from tests.faults.compare import differences
 from tests.harness.small_matrix import SmallMatrix
 

@@ -1,4 +1,4 @@
-"""status: how far each run is."""
+"""Verbs that look at an output directory: status (how far each run is) and clean (what its matrix does not need)."""
 
 import argparse
 import contextlib
@@ -14,7 +14,8 @@ from rich.table import Table
 
 from harness.commands.options import print_json
 from harness.progress import duration
-from harness.state import HOLDER, RunStore, frozen_matrix, shown_state
+from harness.state import HOLDER, RunStore, frozen_matrix, output_lock, shown_state
+from harness.state.clean import leftovers, remove_path
 from trainers.common import Json, read_json
 
 #: Seconds within which the last of several workers to train has the output to itself, and evaluates.
@@ -49,7 +50,7 @@ def collect(output: Path) -> Json:
     return {"matrix": frozen.name, "held_by": worker, "runs": rows}
 
 
-def run(options: argparse.Namespace) -> int:
+def show_status(options: argparse.Namespace) -> int:
     """Print how far each run is, once or again and again."""
     if options.watch is not None:
         return _watch(options)
@@ -112,3 +113,32 @@ def _table(found: Json) -> Table:
             "-" if row["eta_seconds"] is None else duration(row["eta_seconds"]),
         )
     return table
+
+
+def clean(options: argparse.Namespace) -> int:
+    """List what is not needed, and remove it if told to."""
+    frozen = frozen_matrix(options.output)
+    with output_lock(options.output):
+        found = leftovers(options.output, frozen)
+        for leftover in found if options.yes else ():
+            remove_path(leftover.path)
+        if options.json:
+            items = [
+                {"path": str(one.path.relative_to(options.output)), "bytes": one.size, "why": one.why} for one in found
+            ]
+            print_json({"items": items, "bytes": sum(one.size for one in found), "removed": options.yes})
+            return 0
+        for leftover in found:
+            print(f"{_bytes(leftover.size):>9}  {leftover.path.relative_to(options.output)}  ({leftover.why})")
+        total = f"{len(found)} item{'' if len(found) == 1 else 's'}, {_bytes(sum(one.size for one in found))}"
+        said = f"removed {total}" if options.yes else f"{total}; nothing removed; --yes removes them"
+        print(said if found else "nothing to remove")
+    return 0
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

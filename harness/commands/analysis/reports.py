@@ -1,22 +1,42 @@
-"""compare: the report of any finished runs, also of several output directories (needs no torch)."""
+"""Verbs that write pages: report, compare, analyze and explain. None needs torch."""
 
 import argparse
 import json
 from pathlib import Path
 
+from rich.console import Console
+from rich.markup import escape
+
 from harness.commands.options import DEFAULT_OUTPUT, short
 from harness.config import refuse
-from harness.state import output_lock
+from harness.stages.report import build
+from harness.state import frozen_matrix, output_lock
 from reports.files.report import write_files
+from reports.foreign.analysis import analyse, claim
+from reports.page.explain import write_explain
 from reports.page.first import print_summary
 from reports.runs.arms import arms
+from reports.runs.records import ReportError
 from reports.runs.subset import Source, as_matrix, carry, choose, read_source
 from reports.schema import Summary
 from reports.verdict.over_matrices import over_matrices
-from trainers.common import Json
+from trainers.common import Json, UserError
 
 
-def run(options: argparse.Namespace) -> int:
+def report(options: argparse.Namespace) -> int:
+    """Write the report of an output directory and print what it says."""
+    frozen = frozen_matrix(options.output)
+    with output_lock(options.output):
+        try:
+            path = build(options.output, frozen.runs, frozen.config)
+        except ReportError as error:
+            raise UserError(f"{error}; delete the file and run the matrix again to regenerate it") from None
+    print_summary(options.output)
+    print(f"report: {short(path)}")
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
     """Write the report of the runs and print what it says."""
     subset = choose(options.runs, _sources(options))
     said_of = f"--output {options.output}"
@@ -75,3 +95,41 @@ def _shown(summary: Summary, output: Path, report: Path) -> Json:
     places = {"report": str(report), "summary": str(output / "summary.json")}
     runs = [{key: run[key] for key in ("run_id", "label", "seed", "state")} for run in plain["runs"]]
     return {"schema_version": 1, **places, **{key: plain[key] for key in keys if key in plain}, "runs": runs}
+
+
+def analyze(options: argparse.Namespace) -> int:
+    """Write the files and print what they say and what is missing."""
+    claim(options.directories, options.output)  # before a lock file is put where it does not belong
+    with output_lock(options.output):
+        summary = analyse(options.directories, options.output, options.baseline)
+    print_summary(options.output)
+    _print_gaps(summary.plain()["foreign"])
+    print(f"report: {short(options.output / 'report.html')}")
+    return 0
+
+
+def _print_gaps(foreign: Json) -> None:
+    out = Console(highlight=False)
+    out.print("\nMissing from these runs:")
+    for gap in foreign["gaps"]:
+        runs = "" if gap["all"] else f" ({'; '.join(gap['runs'])})"
+        out.print(f"- {escape(gap['what'])}{escape(runs)}: {escape(gap['means'])}.")
+    for source in foreign["sources"]:
+        for note in source["notes"]:
+            out.print(f"- {escape(source['label'])}: {escape(note)}.")
+    for note in foreign["pairing"]:
+        out.print(f"- careful: {escape(note)}.")
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Write the page to `--output`."""
+    if options.output.is_dir():
+        raise UserError(
+            f"--output {options.output} is a folder; name a file, such as {options.output / 'explain.html'}"
+        )
+    try:
+        path = write_explain(options.output)
+    except OSError as error:
+        raise UserError(f"--output {options.output}: {error.strerror}; name a file that can be written") from None
+    print(f"page: {path} (open it in a browser)")
+    return 0
