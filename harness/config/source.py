@@ -4,12 +4,14 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from trainers.common import UserError
+from trainers.common import refuse as first_wrong
 from trainers.common.plugins import is_file_target
 
 Path_ = tuple[str | int, ...]
@@ -118,18 +120,8 @@ def parse_value(text: str, where: str) -> Any:
         ) from None
 
 
-def refuse(*cases: tuple[bool, str]) -> None:
-    """Raise for the first case that holds.
-
-    Args:
-        cases: whether something is wrong, and what to say of it: where, the value, and the fix.
-
-    Raises:
-        UserError: there is such a case.
-    """
-    for wrong, message in cases:
-        if wrong:
-            raise UserError(message)
+#: Raises a UserError for the first case that holds; a case is whether something is wrong, and where, the value and the fix.
+refuse = partial(first_wrong, UserError)
 
 
 def dotted(key: Path_) -> str:
