@@ -45,8 +45,7 @@ def check_static(source: Source) -> tuple[MatrixConfig, list[RunSpec]]:
     """
     config = parse(source)
     found = check(config, source)
-    if found.problems:
-        raise UserError("\n".join(found.problems))
+    refuse((found.problems, "\n".join(found.problems)))
     return config, found.runs
 
 

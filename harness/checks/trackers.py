@@ -8,7 +8,7 @@ import os
 import shlex
 from pathlib import Path
 
-from harness.config import MatrixConfig, Path_, Source
+from harness.config import MatrixConfig, Path_, Source, refuse
 from trainers.common import Json, UserError, nearest
 from trainers.run.tracking import DEFAULT, TRACKING, default_is_installed
 
@@ -72,8 +72,7 @@ def check_trackers(config: MatrixConfig, source: Source) -> None:
             where = f"{source.where(place)}: report_to is {name!r}"
             if name in _WORDS:
                 continue
-            if name not in TRACKERS:
-                raise UserError(f"{where}; {nearest(str(name), [*TRACKERS, *_WORDS])}")
+            refuse((name not in TRACKERS, f"{where}; {nearest(str(name), [*TRACKERS, *_WORDS])}"))
             here = config.executor.kind == "local"
             if here and not any(importlib.util.find_spec(module) for module in TRACKERS[name]):
                 raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from harness.config import Source
+from harness.config import Source, refuse
 from harness.config.fields import known_fields
 from trainers.common import Json, UserError
 
@@ -109,8 +109,7 @@ class Keys:
             UserError: a value that is not in there.
         """
         value = self.read(key, str, default)
-        if value not in choices:
-            raise UserError(f"{self.where(key)}: {key} is {value!r}; {expected} {', '.join(choices)}")
+        refuse((value not in choices, f"{self.where(key)}: {key} is {value!r}; {expected} {', '.join(choices)}"))
         return choices[value]
 
     def where(self, key: str) -> str:
@@ -164,8 +163,7 @@ class Keys:
             else:
                 near = difflib.get_close_matches(key, {*known, *known_fields()["dpo"]}, n=1, cutoff=0.85)
                 self.leave({key: f"not known here{f'; did you mean {near[0]}?' if near else ''}"})
-        if self._problems:
-            raise UserError("\n".join(self._problems))
+        refuse((self._problems, "\n".join(self._problems)))
 
 
 #: Values of a setting that is off, in lower case.

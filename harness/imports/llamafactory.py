@@ -168,8 +168,7 @@ def _quantization(keys: Keys, training: Json) -> Json:
 
 def _data(keys: Keys, target: Path, given: Path | None) -> Json:
     names, limit = keys.read("dataset", list), keys.read("max_samples", int)
-    if not names:
-        raise UserError(f"{keys.where('dataset')}: dataset is missing; name the data sets of dataset_info.json")
+    refuse((not names, f"{keys.where('dataset')}: dataset is missing; name the data sets of dataset_info.json"))
     folder = keys.read("dataset_dir", str, "data")
     sources = [_source(name, folder, keys, target, given) for name in names]
     listed = [{"source": one} | ({"limit": limit} if limit else {}) for one in sources]

@@ -16,7 +16,7 @@ from evals.rewards.registry import placed
 from harness.checks.report import Measured
 from harness.checks.requirements import outside
 from harness.checks.settings import check_adapters
-from harness.config import BenchmarkConfig, LmEvalConfig, MatrixConfig, Source
+from harness.config import BenchmarkConfig, LmEvalConfig, MatrixConfig, Source, refuse
 from harness.plan.data import heldout_file, prompts_file
 from harness.state.machine import gpus
 from trainers.common import Json, UserError, file_hash, fingerprint, nearest
@@ -161,8 +161,7 @@ def _rows_file(config: MatrixConfig, source: Source, i: int, held_file: Path | N
         return heldout_file(benchmark.prompts, base, where, data, key)
     if benchmark.prompts is not None:
         return prompts_file(benchmark.prompts, base, where, key, benchmark.limit)
-    if benchmark.kind != "preference":
-        raise UserError(f"{where}: {key} is missing; add it: a JSONL file, or embedded:...")
+    refuse((benchmark.kind != "preference", f"{where}: {key} is missing; add it: a JSONL file, or embedded:..."))
     if held_file is not None:
         return held_file
     if data.heldout is not None:

@@ -314,8 +314,7 @@ def select(
         and not {spec.method, spec.run_id} & set(exclude)
         and (not seeds or spec.seed in seeds)
     }
-    if not chosen:
-        raise UserError(f"--only, --exclude and --seeds leave no run of the {len(specs)} in the matrix; widen them")
+    refuse((not chosen, f"--only, --exclude and --seeds leave no run of the {len(specs)} in the matrix; widen them"))
     needed = {spec.parent for spec in specs if spec.run_id in chosen and spec.parent is not None}
     taken = [spec for spec in specs if spec.run_id in chosen | needed]
     return taken, [spec for spec in taken if spec.run_id not in chosen]

@@ -34,8 +34,7 @@ def data_path(reference: str, base: Path, where: str, key: str) -> Path:
     """
     if reference.startswith(EMBEDDED):
         name = reference.removeprefix(EMBEDDED)
-        if name not in DATA:
-            raise UserError(f"{where}: {key} is {reference!r}; no such embedded data; {nearest(name, DATA)}")
+        refuse((name not in DATA, f"{where}: {key} is {reference!r}; no such embedded data; {nearest(name, DATA)}"))
         return Path(trainers.__path__[0]) / "data" / DATA[name]
     path = base / Path(reference).expanduser()
     if not path.is_file():
