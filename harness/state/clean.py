@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.state.records import FrozenMatrix
-from harness.state.store import JUDGED, QUARANTINE, RUN, RunStore, read_run
+from harness.state.store import QUARANTINE, RUN, RunStore, read_run
 from trainers.common import scores_schema
 from trainers.common.training_schema import CHECKPOINTS, EXAMPLE_PARTS, SNAPSHOTS
 
@@ -45,7 +45,8 @@ def _unneeded(output: Path, frozen: FrozenMatrix, runs: Sequence[Path]) -> Itera
     evaluation = frozen.config["evaluation"]
     benchmarks = {one["name"] for one in evaluation["benchmarks"]} | {one["task"] for one in evaluation["lm_eval"]}
     judged = {f"{b}@{judge['name']}" for b in benchmarks for judge in evaluation.get("judges", [])}
-    for path in [*_results(output / "comparisons"), *_results(output / "shared" / JUDGED)]:
+    yield output / "shared" / "judged", "checksums of an earlier version"
+    for path in _results(output / "comparisons"):
         if path.stem not in judged:
             yield path, "judge no longer in the matrix"
     kept = [path for run in runs for path in _entries(run / SNAPSHOTS)]

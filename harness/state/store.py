@@ -27,8 +27,6 @@ from trainers.common import UserError, file_hash, now, push, read_json, write_js
 from trainers.common.training_schema import ADAPTER_DIR, POLICY_DIR
 
 RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
-#: Folder of checksums of what judges wrote.
-JUDGED = "judged"
 #: Seconds between heartbeats of a run in its status.json.
 HEARTBEAT_SECONDS = 10.0
 

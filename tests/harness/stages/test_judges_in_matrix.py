@@ -453,7 +453,7 @@ def test_clean_lists_what_a_removed_judge_left(world: Any) -> None:
     assert not [left for left in leftovers(plan.output, frozen) if "@" in left.path.name]
     frozen.config["evaluation"]["judges"] = []
     left = [one.path.name for one in leftovers(plan.output, frozen) if "@" in one.path.name]
-    assert left.count("constraints@gold.json") == 2 + len(plan.specs) + 1 and "constraints@gold.jsonl" in left
+    assert left.count("constraints@gold.json") == 1 + len(plan.specs) + 1 and "constraints@gold.jsonl" in left
 
 
 MATRIX = """
