@@ -146,7 +146,7 @@ class Status(Record):
     eta_seconds: float | None = None
     pid: int | None = Field(default=None, description="process that works on the run")
     host: str | None = None
-    heartbeat: str | None = Field(default=None, description="UTC, ISO 8601")
+    heartbeat: str | None = Field(default=None, description="when the last step was noted: UTC, ISO 8601")
     stopped: str | None = Field(default=None, description="signal that ended the last call")
 
 

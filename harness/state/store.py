@@ -1,12 +1,10 @@
 """State of runs on disk: written to a temporary name, synced, renamed; the completion marker comes last."""
 
-import contextlib
 import itertools
 import os
 import socket
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +25,6 @@ from trainers.common import UserError, file_hash, now, push, read_json, write_js
 from trainers.common.training_schema import ADAPTER_DIR, POLICY_DIR
 
 RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
-#: Seconds between heartbeats of a run in its status.json.
-HEARTBEAT_SECONDS = 10.0
-
-_changing = threading.RLock()  # status.json is read, changed and written by the work and by its heartbeat
 
 
 def _empty(**known: Any) -> Status:
@@ -72,10 +66,9 @@ class RunStore:
         if read_run(self.directory) is None:
             damaged = set_aside(self.directory / RUN, self.directory) if there else None
             write_run(self.directory, record)
-        with _changing:
-            status, aside = self._mended()
-            if not (self.directory / STATUS).exists():
-                self._write(status)
+        status, aside = self._mended()
+        if not (self.directory / STATUS).exists():
+            self._write(status)
         return [path for path in (damaged, aside) if path is not None]
 
     def status(self) -> Status:
@@ -102,8 +95,7 @@ class RunStore:
         write_json(self.directory / STATUS, with_checksum(status.model_copy(update=values).plain()))
 
     def _change(self, **values: Any) -> None:
-        with _changing:
-            self._write(self._mended()[0], **values)
+        self._write(self._mended()[0], **values)
 
     def start(self, stage: str) -> None:
         """Mark the run as running `stage`, in this process."""
@@ -116,25 +108,6 @@ class RunStore:
             host=socket.gethostname(),
             heartbeat=now(),
         )
-
-    @contextlib.contextmanager
-    def heartbeat(self, every: float = HEARTBEAT_SECONDS) -> Iterator[None]:
-        """Note the time in status.json every `every` seconds while the block runs. For people: nothing is decided by it."""
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.wait(every):
-                with contextlib.suppress(OSError), _changing:
-                    if not ended.is_set():
-                        self._change(heartbeat=now())
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
 
     def progress(self, step: int, total_steps: int, every: float = 1.0, **values: float | None) -> None:
         """Note the step and what was logged there (loss, dynamic_beta), at most once every `every` seconds."""
@@ -156,11 +129,10 @@ class RunStore:
             push(path)
         sums = {file: file_hash(path) for file, path in paths.items()}
         mark = {"state": "done", "fingerprint": fingerprint, "seconds": round(seconds, 3), "files": sums}
-        with _changing:
-            status, _ = self._mended()
-            stages = {**status.stages, name: StageMark.model_validate(mark)}
-            state = "done" if last else "running"
-            self._write(status, stages=stages, state=state, stage=name, error=None, stopped=None)
+        status, _ = self._mended()
+        stages = {**status.stages, name: StageMark.model_validate(mark)}
+        state = "done" if last else "running"
+        self._write(status, stages=stages, state=state, stage=name, error=None, stopped=None)
 
     def damaged(self, name: str, fingerprint: str) -> list[str] | None:
         """Files of stage `name` that are missing or not what was recorded; None if it is not complete for `fingerprint`."""
@@ -209,10 +181,9 @@ class RunStore:
 
     def forget(self, name: str) -> None:
         """Drop the marker of a stage and any recorded failure, so that it is done again."""
-        with _changing:
-            status, _ = self._mended()
-            stages = {key: mark for key, mark in status.stages.items() if key != name}
-            self._write(status, stages=stages, state="pending", error=None, step=0 if name == "train" else status.step)
+        status, _ = self._mended()
+        stages = {key: mark for key, mark in status.stages.items() if key != name}
+        self._write(status, stages=stages, state="pending", error=None, step=0 if name == "train" else status.step)
 
     def forget_failure(self) -> None:
         """Drop a recorded failure; the step reached stays, so that it can be seen whether the next try gets further."""

@@ -85,16 +85,15 @@ def run_one(job: Json, events: Events, request: StopRequest, alone: bool = True)
 
     if alone:
         _keep_whole_checkpoints(store, events)
-    with store.heartbeat():
-        result = fit(job, report, request)
-        # a run killed between its last step and its mark has no step left to report
-        store.progress(result["steps"], result["steps"])
-        learned = (names.BETA_HEAD, str(Path(names.BETA_HEAD).with_suffix(".json")), names.BETA_PROBE)
-        patterns = (*learned, f"{names.POLICY_DIR}/**/*", f"{names.ADAPTER_DIR}/**/*")
-        found = [path for one in patterns for path in sorted(store.directory.glob(one)) if path.is_file()]
-        files = [names.LOG_HISTORY, names.EXAMPLE_METRICS, names.TRAIN_RESULT]
-        files += [str(path.relative_to(store.directory)) for path in found]
-        store.mark_stage("train", job["fingerprint"], files, time.monotonic() - started)
+    result = fit(job, report, request)
+    # a run killed between its last step and its mark has no step left to report
+    store.progress(result["steps"], result["steps"])
+    learned = (names.BETA_HEAD, str(Path(names.BETA_HEAD).with_suffix(".json")), names.BETA_PROBE)
+    patterns = (*learned, f"{names.POLICY_DIR}/**/*", f"{names.ADAPTER_DIR}/**/*")
+    found = [path for one in patterns for path in sorted(store.directory.glob(one)) if path.is_file()]
+    files = [names.LOG_HISTORY, names.EXAMPLE_METRICS, names.TRAIN_RESULT]
+    files += [str(path.relative_to(store.directory)) for path in found]
+    store.mark_stage("train", job["fingerprint"], files, time.monotonic() - started)
     clean_up(store.directory)
 
 

@@ -101,22 +101,6 @@ def test_status_tells_running_from_interrupted(world: Any) -> None:
     assert found["runs"][1]["step"] == 3
 
 
-def test_a_heartbeat_goes_on_beside_the_work(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.state import store as module
-
-    _, (store, *_) = world.begun()
-    store.start("train")
-    beats = iter(f"beat {n}" for n in range(10**6))
-    monkeypatch.setattr(module, "now", lambda: next(beats))
-    with store.heartbeat(every=0.01):
-        for step in range(1, 200):
-            store.progress(step, 200, every=0.0, loss=0.5)
-            if store.status().heartbeat.startswith("beat") and step > 50:
-                break
-    assert store.status().step == step, "a beat must not undo what the work wrote"
-    assert store.status().loss == 0.5
-
-
 def test_watch_ends_when_all_is_done(world: Any, cli: Any) -> None:
     _, stores = world.begun()
     for store in stores:
