@@ -20,36 +20,6 @@ from trainers.common import Json, scores_schema
 STAGE = "evaluate"
 
 
-class PolicyClock:
-    """Follows the events of the evaluation job.
-
-    What a benchmark takes is known once one policy has been through it; until then only the present benchmark's rest is.
-    """
-
-    def __init__(self, benchmarks: dict[str, list[str]]) -> None:
-        """`benchmarks`: of each policy by its run id, in the order of the job."""
-        self._benchmarks = benchmarks
-        self._took: dict[str, float] = {}
-        self._begun = 0.0
-        #: Seconds that the benchmarks of each policy took, by its run id.
-        self.seconds: Counter[str] = Counter()
-
-    def see(self, event: Json) -> None:
-        """Take note of an event; `time` is in seconds."""
-        if event["event"] == "benchmark_done":
-            self._took[event["benchmark"]] = event["time"] - self._begun
-            self.seconds[event["policy"]] += event["time"] - self._begun
-        if event["event"] in ("policy_started", "benchmark_done"):
-            self._begun = event["time"]
-
-    def left(self, event: Json) -> tuple[float, bool]:
-        """Seconds left for the policy of a progress event, and whether every benchmark to come is counted in them."""
-        names = self._benchmarks.get(event["policy"], [])
-        place = names.index(event["benchmark"]) + 1 if event["benchmark"] in names else len(names)
-        later = [self._took.get(name) for name in names[place:]]
-        return event["eta_s"] + sum(took for took in later if took is not None), None not in later
-
-
 def evaluate_policies(
     plan: Plan, trained: Sequence[RunSpec], progress: Progress, retry_failed: bool = False
 ) -> dict[str, Failure]:
@@ -130,7 +100,8 @@ class _Evaluation:
             self.labels |= {one.run_id: f"{spec.label}, step {one.run_id.rpartition('@')[2]}" for one in kept}
             for step in missing_steps(plan, spec):
                 progress.say(f"{spec.label}: the policy after step {step} was not kept when it was trained")
-        self.clock = PolicyClock({p.run_id: [b.name for b in benchmarks_of(plan, p)] for p in self.policies})
+        #: Seconds that the benchmarks of each policy took, by its run id; and when the one in progress began.
+        self._seconds, self._begun = Counter[str](), 0.0
         self.order = {p.run_id: i for i, p in enumerate(self.policies, start=1)}
         self._ran = False
 
@@ -203,7 +174,7 @@ class _Evaluation:
             places = (scores_schema.scores_path, scores_schema.generations_path, scores_schema.logprobs_path)
             paths = [path(out, one.name) for one in benchmarks_of(self.plan, policy) for path in places]
             files = [str(path.relative_to(out)) for path in paths if path.is_file()]
-            store.mark_stage(STAGE, fingerprint, files, self.clock.seconds[policy.run_id], last=True)
+            store.mark_stage(STAGE, fingerprint, files, self._seconds[policy.run_id], last=True)
 
     def run(self, policies: Sequence[Policy], attempt: int) -> dict[str, Failure]:
         """One job of the evaluation worker over `policies`; returns what failed of them.
@@ -235,13 +206,15 @@ class _Evaluation:
 
     def _show(self, event: Json) -> None:
         kind, policy = event["event"], event.get("policy") or ""
-        self.clock.see(event)
+        if kind == "benchmark_done":
+            self._seconds[policy] += event["time"] - self._begun
+        if kind in ("policy_started", "benchmark_done"):
+            self._begun = event["time"]
         name = f"[{self.order.get(policy, 0)}/{len(self.policies)}] {self.labels.get(policy, policy)}"
         if kind == "progress":
-            rate = event.get("tokens_per_second")
-            left, whole = (None, True) if rate is None else self.clock.left(event)
-            note = "" if rate is None else f"{rate:.0f} tokens/s{'' if whole else ', this benchmark'}"
-            self.progress.tick(f"evaluate {name}: {event['benchmark']}", event["done"], event["total"], left, note)
+            rate, what = event.get("tokens_per_second"), f"evaluate {name}: {event['benchmark']}"
+            left, note = (None, "") if rate is None else (event["eta_s"], f"{rate:.0f} tokens/s")
+            self.progress.tick(what, event["done"], event["total"], left, note)
         elif kind in _SAID:
             self.progress.end(_SAID[kind](event, name))
         if kind == "policy_done":
