@@ -35,7 +35,7 @@ _HEAVY = (
     "evals.engine.swap_check",
     "evals.engine.transformers_engine",
     "evals.worker",
-    "harness.state.checkpoints",
+    "harness.state.records",
     "harness.state.clean",
     "harness.commands.runs.matrix",
     "harness.stages.judge",

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from harness.state.checkpoints import seal
+from harness.state.records import seal
 
 
 class Stopped(BaseException):
@@ -101,11 +101,15 @@ class StopRequest:
             raise TrainingStopped(0)
 
     def agreed(self) -> bool:
-        """Whether training is to end after this step."""
-        return self.requested
+        """Whether training is to end after this step: where several processes train a run, a request to any is one to all."""
+        if _several():
+            import torch
 
-    def before_seal(self) -> None:
-        """Called when a checkpoint has been written."""
+            on = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+            asked = torch.tensor([float(self.requested)], device=on)
+            torch.distributed.all_reduce(asked)
+            self.requested = bool(asked.item() > 0)
+        return self.requested
 
     def callback(self, run_dir: Path) -> Any:
         """What Trainer calls: seals checkpoints, and ends training after the step in which the request came."""
@@ -122,10 +126,20 @@ class StopRequest:
                     control.should_save = True
 
             def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                request.before_seal()
+                if _several():
+                    import torch
+
+                    torch.distributed.barrier()  # every process has written its part of the checkpoint
                 if state.is_world_process_zero:
                     seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", run_dir)
                 if request.requested and state.global_step < state.max_steps:
                     raise TrainingStopped(state.global_step)
 
         return StopCallback()
+
+
+def _several() -> bool:
+    """Whether this process trains its run with others."""
+    import torch
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from harness.state import EXIT_IO, RunStore, disk_errno, is_transient, set_aside
+from harness.state.records import unusable
 from harness.workers.quiet import quiet
 from harness.workers.stopping import StopRequest, TrainingStopped
 from trainers.common import Events, EventTail, Json, write_json
@@ -66,7 +70,7 @@ def run_one(job: Json, events: Events, request: StopRequest, alone: bool = True)
     """Train one run and mark it; raises what training raises.
 
     Args:
-        alone: no other process trains this run with this one (see `harness.workers.launched`).
+        alone: no other process trains this run with this one.
     """
     from trainers.common import training_schema as names
     from trainers.run.save import clean_up
@@ -99,8 +103,6 @@ def run_one(job: Json, events: Events, request: StopRequest, alone: bool = True)
 
 def _keep_whole_checkpoints(store: RunStore, events: Events) -> None:
     """Quarantine corrupt checkpoints and remove incomplete ones: the run resumes from the last whole one."""
-    from harness.state.checkpoints import unusable
-
     for folder, files in unusable(store.directory).items():
         if files:
             kept = set_aside(folder, store.directory)
@@ -124,6 +126,8 @@ def _jobs(inbox: Path, parent: int) -> Iterator[Json]:
 def main(argv: list[str]) -> int:
     """Entry point; returns 0 even if runs failed (their status says so), `EXIT_IO` if the state cannot be written."""
     work = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    if "job" in work:
+        return _one_of_several(work)
     die_with_parent(work["parent"])
     try:
         request, events = StopRequest(), Events(Path(work["events"]))
@@ -141,6 +145,29 @@ def main(argv: list[str]) -> int:
             raise
         traceback.print_exc()
         return EXIT_IO
+    return 0
+
+
+def _one_of_several(work: Json) -> int:
+    """One process of a run that `accelerate launch` trains in several (see `_run_launched`).
+
+    The main process does what `cell` does for a run of one process: state, events, checksums. The others train.
+    """
+
+    def end_with_worker() -> None:
+        while psutil.pid_exists(work["worker"]):  # not this process' parent: the launcher stands in between
+            time.sleep(0.5)
+        os._exit(1)
+
+    request = StopRequest()
+    threading.Thread(target=end_with_worker, daemon=True).start()
+    quiet(TOKENIZERS_PARALLELISM="false")
+    with contextlib.suppress(TrainingStopped):
+        # RANK as torchrun sets it; accelerate's own state is for the trainer to set up
+        if os.environ.get("RANK", "0") == "0":
+            cell(work["job"], Events(Path(work["events"])), request, alone=False)
+        else:
+            fit(work["job"], lambda progress: None, request)
     return 0
 
 
@@ -190,7 +217,15 @@ def _run_launched(job: Json, events: Path) -> None:
     work = events.with_name(f"launch-{run_dir.name}.json")
     job = {key: value for key, value in job.items() if key != "launch"}
     write_json(work, {"worker": os.getpid(), "events": str(events), "job": job})
-    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "harness.workers.launched", str(work)]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        *launch,
+        "-m",
+        "harness.workers.train_worker",
+        str(work),
+    ]
     # in a separate session: a terminal's Ctrl-C is for the parent to decide about, and torchrun takes it for its own
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, env={**_SHUTDOWN_SECONDS, **os.environ}, start_new_session=True
@@ -208,8 +243,6 @@ def _run_launched(job: Json, events: Path) -> None:
 def _stop(launcher: subprocess.Popen[bytes]) -> None:
     """Tell the processes of the run to stop: their launcher then ends by itself. Told in their stead, it would end at once
     where it started a single one, and leave that alone."""
-    import psutil
-
     children: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(launcher.pid).children()

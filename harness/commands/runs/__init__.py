@@ -114,7 +114,7 @@ SETUP_VERBS = {
         anywhere=True,
     ),
     "prepare-model": Verb(
-        "harness.commands.runs.prepare_model",
+        "harness.commands.runs.doctor:prepare",
         "convert an embedded model into a checkpoint, once",
         examples("prepare-model smollm2-135m-instruct"),
         (

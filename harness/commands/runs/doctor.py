@@ -1,4 +1,4 @@
-"""doctor: what is installed, which accelerator and engine, what is missing and how to get it."""
+"""doctor: what is installed, which accelerator and engine, what is missing and how to get it; prepare-model gets a model."""
 
 import argparse
 import os
@@ -6,12 +6,16 @@ import platform
 import shutil
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from evals.engine.base import EngineConfig, choose_backend
 from harness.checks.requirements import declared, outside, version
 from harness.commands.options import print_json
+from harness.progress import stderr_line
 from harness.state.machine import gpus
 from trainers.common import Json, cache_dir
-from trainers.models.embedded import MODELS, is_prepared, target_dir
+from trainers.models.embedded import MODELS, is_prepared, prepare_model, target_dir
 
 SMOLLM2 = MODELS["smollm2-135m-instruct"]
 #: Distribution -> what needs it. Any of a tuple of names will do.
@@ -95,9 +99,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found)
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console(highlight=False)
     console.print(
         f"python {found['python']} on {found['platform']}, {found['cpus']} CPUs {' '.join(found['cpu_features'])}"
@@ -115,4 +116,10 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"[red]problem[/]: {problem['problem']}; fix: {problem['fix']}", soft_wrap=True)
     if not found["problems"]:
         console.print("[green]nothing is missing[/]")
+    return 0
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Convert an embedded model into a checkpoint in the user's cache where that has not been done, and print where it is."""
+    print(prepare_model(options.name.removeprefix("embedded:"), verify=options.verify, log=stderr_line))
     return 0

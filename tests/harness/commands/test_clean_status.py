@@ -12,9 +12,9 @@ import pytest
 
 from harness.commands.runs.output import collect
 from harness.state import Hardware, frozen_matrix, output_lock, shown_state
-from harness.state.checkpoints import seal, unusable
 from harness.state.clean import leftovers, temporary
 from harness.state.machine import differences, mismatches, note_trainer
+from harness.state.records import seal, unusable
 from harness.state.run_locks import RunClaims
 from trainers.common.files import read_json, write_json
 
