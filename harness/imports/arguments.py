@@ -39,7 +39,7 @@ def take_training(keys: Keys) -> Json:
         trainers.common.errors.UserError: a value of the wrong type, with its line.
     """
     training: Json = {}
-    if "warmup_ratio" in keys:
+    if "warmup_ratio" in keys.open:
         ratio = keys.read("warmup_ratio", float, 0.0)
         if ratio and not keys.source.value.get("warmup_steps"):
             keys.leave({"warmup_steps": "0: warmup_ratio holds"})
@@ -48,7 +48,7 @@ def take_training(keys: Keys) -> Json:
     keys.refuse({"load_best_model_at_end": _BEST})
     keys.leave(LEFT)
     keys.leave({key: why for key, why in OWNED.items() if key in fields})
-    for key in [key for key in keys.left if key in fields and key != "trust_remote_code"]:  # that is the model's here
+    for key in [key for key in keys.open if key in fields and key != "trust_remote_code"]:  # that is the model's here
         value = keys.take(key)
         if value is not None:  # null is what an argument is that nobody sets
             if isinstance(value, str) and "float" in fields[key] and "str" not in fields[key]:

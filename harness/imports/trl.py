@@ -71,7 +71,7 @@ def convert(source: Source, target: Path, method: str | None = None) -> tuple[Js
     """
     keys = Keys(source)
     older, name = "preprocessing_num_workers", "dataset_num_proc"  # in older recipes of alignment-handbook
-    if name in keys:
+    if name in keys.open:
         keys.leave({older: f"{name} holds"})
     keys.rename(older, name)
     original, lora, data = take_method(keys, method), _lora(keys), take_data(keys, target)
@@ -163,8 +163,8 @@ def take_method(keys: Keys, chosen: str | None) -> Json:
         UserError: the file is for another tool or trainer, its trainer is not sure, or its loss has no counterpart.
     """
     for tool, marks in _TOOLS.items():
-        found = [key for key in marks if key in keys]
-        if (found and "model_name_or_path" not in keys) or len(found) == len(marks):
+        found = [key for key in marks if key in keys.open]
+        if (found and "model_name_or_path" not in keys.open) or len(found) == len(marks):
             way = _WAYS.get(tool, "no importer reads it: write its settings as a YAML of `trl dpo --config`")
             raise UserError(f"{keys.where(found[0])}: {found[0]} is a key of {tool}, and this is not TRL's file; {way}")
     method = chosen or _said(keys)
@@ -175,7 +175,7 @@ def take_method(keys: Keys, chosen: str | None) -> Json:
         keys.give("loss_weights", weights or [1.0] * len(losses))
         return {"name": "original", "rule": "fixed", "pref_beta": beta, "pref_loss": losses}
     if len(losses) > 1 or weights not in (None, [1.0], [1]):
-        keys.problem(
+        keys.problems.append(
             f"{keys.where('loss_type')}: loss_type is {', '.join(losses)} with loss_weights {weights}; several are trained "
             f"with dpo alone, and are of sft, {', '.join(PREF_LOSSES)}"
         )
@@ -189,9 +189,9 @@ def _said(keys: Keys) -> str:
     Raises:
         UserError: that is none of METHODS, or its names speak of another than DPO.
     """
-    if "gamma_beta_ratio" in keys or str(keys.source.value.get("loss_type")) == "simpo":
+    if "gamma_beta_ratio" in keys.open or str(keys.source.value.get("loss_type")) == "simpo":
         return "simpo"
-    if "desirable_weight" in keys or "undesirable_weight" in keys:
+    if "desirable_weight" in keys.open or "undesirable_weight" in keys.open:
         return "kto"
     known = (*METHODS, *_OTHERS)
     text, path = keys.source.path.read_text(encoding="utf-8"), keys.source.path.resolve()
@@ -232,11 +232,11 @@ def _simpo(keys: Keys, beta: float, loss: str | None, smoothing: float) -> Json:
     if loss not in (None, "sigmoid", "simpo"):
         raise UserError(f"{keys.where('loss_type')}: loss_type is {loss!r}; SimPO is trained here with sigmoid alone")
     if loss == "simpo" and keys.read("cpo_alpha", float, 1.0):
-        keys.problem(
+        keys.problems.append(
             f"{keys.where('cpo_alpha')}: cpo_alpha is not 0 (TRL's default is 1): an SFT term that is not added here"
         )
     if smoothing:
-        keys.problem(
+        keys.problems.append(
             f"{keys.where('label_smoothing')}: label_smoothing is {smoothing}: SimPO is not smoothed here; delete it"
         )
     if ratio is None:

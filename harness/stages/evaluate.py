@@ -129,7 +129,8 @@ class _Evaluation:
         gone = not policy.is_reference and store.weightless
         # scores of removed weights stand, also without their answers
         bad = [out / file for file in damaged or [] if not gone or (out / file).is_file()]
-        proved = {out / file for file in store.files(STAGE)} if damaged is not None else set()
+        mark = store.mark(STAGE, fingerprint)
+        proved = {out / file for file in (mark.files if mark else ())}
         for benchmark in benchmarks_of(self.plan, policy):
             rows = scores_schema.generations_path(out, benchmark.name)
             scores = scores_schema.scores_path(out, benchmark.name)

@@ -136,8 +136,8 @@ class RunStore:
 
     def damaged(self, name: str, fingerprint: str) -> list[str] | None:
         """Files of stage `name` that are missing or not what was recorded; None if it is not complete for `fingerprint`."""
-        mark = self._mark(name)
-        return None if mark is None or mark.fingerprint != fingerprint else differing(self.directory, mark.files)
+        mark = self.mark(name, fingerprint)
+        return None if mark is None else differing(self.directory, mark.files)
 
     @property
     def weightless(self) -> bool:
@@ -145,18 +145,15 @@ class RunStore:
         there = any((self.directory / folder).exists() for folder in (POLICY_DIR, ADAPTER_DIR))
         return not there and "evaluate" in self.status().stages
 
-    def _mark(self, name: str) -> StageMark | None:
-        """The record of a stage, without the weights where these were removed."""
+    def mark(self, name: str, fingerprint: str) -> StageMark | None:
+        """The record of a stage that is complete for `fingerprint`, without the weights where these were removed."""
         mark = self.status().stages.get(name)
-        if mark is None or not self.weightless:
+        if mark is None or mark.fingerprint != fingerprint:
+            return None
+        if not self.weightless:
             return mark
         files = {f: s for f, s in mark.files.items() if Path(f).parts[0] not in (POLICY_DIR, ADAPTER_DIR)}
         return mark.model_copy(update={"files": files})
-
-    def files(self, name: str) -> set[str]:
-        """Files whose checksums stage `name` recorded."""
-        mark = self.status().stages.get(name)
-        return set(mark.files) if mark else set()
 
     def is_done(self, name: str, fingerprint: str, verify: bool = True) -> bool:
         """Whether stage `name` is complete for `fingerprint`.
@@ -166,7 +163,7 @@ class RunStore:
         """
         if verify:
             return self.check(name, fingerprint) == []
-        mark = self._mark(name)
+        mark = self.mark(name, fingerprint)
         return mark is not None and mark.is_there(self.directory, fingerprint)
 
     def check(self, name: str, fingerprint: str) -> list[str] | None:

@@ -73,7 +73,7 @@ def _watch(options: argparse.Namespace) -> int:
     """
     console = Console(highlight=False)
     live = Live(console=console, auto_refresh=False) if not options.json and console.is_terminal else None
-    resting_since: float | None = None
+    rested = 0.0  # seconds
     with live if live is not None else contextlib.nullcontext():
         while True:
             found = collect(options.output)
@@ -84,14 +84,9 @@ def _watch(options: argparse.Namespace) -> int:
             else:
                 console.print(_table(found))
             states = {row["state"] for row in found["runs"]} if not found["held_by"] else {"held"}
-            if states <= {"done", "failed"}:
+            if states <= {"done", "failed"} or rested >= _HANDOVER_SECONDS:
                 return 0
-            if not states <= {"done", "failed", "trained"}:
-                resting_since = None
-            elif resting_since is None:
-                resting_since = time.monotonic()
-            elif time.monotonic() - resting_since >= _HANDOVER_SECONDS:
-                return 0
+            rested = rested + options.watch if states <= {"done", "failed", "trained"} else 0.0
             time.sleep(options.watch)
 
 
