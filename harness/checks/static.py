@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from evals.benchmarks import registry as benchmark_kinds
 from evals.judges.worker import SCORE, WIN_RATE, cell_name
@@ -30,13 +29,6 @@ _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_
 _DIVERGENCE_LOSSES = {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop"}
 
 
-class Checked(NamedTuple):
-    """`problems` of a matrix file, a line each, and its `runs`, whose fingerprints cover no weights and no data."""
-
-    problems: list[str]
-    runs: list[RunSpec]
-
-
 def check_static(source: Source) -> tuple[MatrixConfig, list[RunSpec]]:
     """The configuration and its runs.
 
@@ -44,13 +36,16 @@ def check_static(source: Source) -> tuple[MatrixConfig, list[RunSpec]]:
         UserError: a line for each problem of the file.
     """
     config = parse(source)
-    found = check(config, source)
-    refuse((found.problems, "\n".join(found.problems)))
-    return config, found.runs
+    problems, runs = check(config, source)
+    refuse((problems, "\n".join(problems)))
+    return config, runs
 
 
-def check(config: MatrixConfig, source: Source) -> Checked:
-    """Problems of a matrix file, each with file, line, key, value and fix: the first of each group of settings."""
+def check(config: MatrixConfig, source: Source) -> tuple[list[str], list[RunSpec]]:
+    """Problems of a matrix file, each with file, line, key, value and fix: the first of each group of settings.
+
+    Its runs come second; their fingerprints cover no weights and no data.
+    """
     problems: list[str] = []
     runs: list[RunSpec] = []
     groups = (
@@ -70,7 +65,7 @@ def check(config: MatrixConfig, source: Source) -> Checked:
         except TypeError:  # a value that identifies no run, such as NaN: the group that owns its key has named it
             if not problems:
                 raise
-    return Checked(problems, runs)
+    return problems, runs
 
 
 def _check_fields(config: MatrixConfig, source: Source) -> None:

@@ -106,20 +106,6 @@ def load(path: Path) -> Source:
     return Source(path, value, lines)
 
 
-def parse_value(text: str, where: str) -> Any:
-    """One YAML value, read as in a matrix file.
-
-    Raises:
-        UserError: not YAML; begins with `where`.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"{where}: the value is not YAML ({getattr(error, 'problem', None) or 'cannot be read'})"
-        ) from None
-
-
 #: Raises a UserError for the first case that holds; a case is whether something is wrong, and where, the value and the fix.
 refuse = partial(first_wrong, UserError)
 
@@ -174,8 +160,11 @@ def override(source: Source, given: Sequence[str]) -> Source:
         parts: Path_ = tuple(name or int(index) for name, index in _PART.findall(key))
         if not equals or not parts or ".".join(map(str, parts)) != key.strip().replace("[", ".").replace("]", ""):
             raise UserError(f"--set {text}: write key=value with a dotted key, such as training.learning_rate=1e-6")
-        parts = _put(value, parts, parse_value(written, f"--set {text}"), text)
-        places[parts] = text
+        try:
+            places[_put(value, parts, yaml.load(written, Loader=_Loader), text)] = text
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or "cannot be read"
+            raise UserError(f"--set {text}: the value is not YAML ({problem})") from None
     return OverriddenSource(source.path, value, source.lines, places)
 
 

@@ -99,6 +99,9 @@ class RaySeat(base.Seat):
         self._group: Any = None
 
     def start(self, job: Job) -> None:
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
         executor, run_id, folder = self._executor, job["train_job"]["run_id"], self._executor.folder
         folder.mkdir(parents=True, exist_ok=True)
         self.log, self._stop, events = (folder / f"ray-{run_id}.{end}" for end in ("log", "stop", "events.jsonl"))
@@ -115,8 +118,10 @@ class RaySeat(base.Seat):
             except StoreError as error:
                 self._unstarted = Ended(1, str(error), transient=True)
                 return
-        if launch is not None:
-            self._group, options["scheduling_strategy"] = executor.on_one_node(asked)
+        if launch is not None:  # all of a run's GPUs are to be on one node
+            bundle = {name: count for name, count in asked.amounts().items() if count}
+            self._group = placement_group([bundle], strategy="STRICT_PACK")
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(placement_group=self._group)
         threads = executor.settings.threads or max(int(asked.cpus), 1)
         task = executor.ray.remote(train_stage).options(**options)
         self._ref = task.remote(job, str(folder), threads, self._remote)
@@ -238,15 +243,6 @@ class RayExecutor(base.Executor):
         """Options of a task. Retries are ours, since a run resumes from its checkpoint and tries are counted."""
         cpus, gpus, resources = (getattr(self.asked[stage], name) for name in ("cpus", "gpus", "resources"))
         return {"num_cpus": cpus, "num_gpus": gpus, "resources": dict(resources), "max_retries": 0}
-
-    def on_one_node(self, asked: StageResources) -> tuple[Any, Any]:
-        """A placement group that keeps all of a run's GPUs on one node, and the strategy that uses it."""
-        from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        bundle = {name: count for name, count in asked.amounts().items() if count}
-        group = placement_group([bundle], strategy="STRICT_PACK")
-        return group, PlacementGroupSchedulingStrategy(placement_group=group)
 
     def seat(self, job: Job) -> RaySeat | None:
         if self.settings.max_parallel is not None and len(self._seats) >= self.settings.max_parallel:
