@@ -118,7 +118,7 @@ def test_watch_ends_when_all_is_trained_and_nobody_evaluates(
 ) -> None:
     """As `worker --train-only` leaves it."""
     from harness.cli import main
-    from harness.commands.runs import status
+    from harness.commands.runs import output
 
     _, stores = world.begun()
     for store in stores:
@@ -126,7 +126,7 @@ def test_watch_ends_when_all_is_trained_and_nobody_evaluates(
         store.mark_stage("train", "f", [], 1.0)
     with output_lock(world.output):
         assert {row["state"] for row in collect(world.output)["runs"]} == {"running"}
-    monkeypatch.setattr(status, "_HANDOVER_SECONDS", 0.1)
+    monkeypatch.setattr(output, "_HANDOVER_SECONDS", 0.1)
     assert main(["status", "--output", str(world.output), "--watch", "0.1"]) == 0
     assert "4 trained" in capsys.readouterr().out
 

@@ -443,19 +443,6 @@ def test_new_judgements_make_the_report_again(world: Any) -> None:
     assert _state(plan) != before
 
 
-def test_clean_lists_what_a_removed_judge_left(world: Any) -> None:
-    from harness.state.clean import leftovers
-    from harness.state.records import FrozenMatrix
-
-    add(world, VERIFIABLE)
-    plan = judged(world)
-    frozen = FrozenMatrix(name="small", runs=[spec.run_id for spec in plan.specs], config=plan.config.model_dump())
-    assert not [left for left in leftovers(plan.output, frozen) if "@" in left.path.name]
-    frozen.config["evaluation"]["judges"] = []
-    left = [one.path.name for one in leftovers(plan.output, frozen) if "@" in one.path.name]
-    assert left.count("constraints@gold.json") == 1 + len(plan.specs) + 1 and "constraints@gold.jsonl" in left
-
-
 MATRIX = """
 name: judged
 model: {name_or_path: "MODEL"}
