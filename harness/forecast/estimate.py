@@ -156,14 +156,12 @@ class JudgeCost:
     """What is left for one judge.
 
     Attributes:
-        runs: of the runs, how many are judged on all its benchmarks.
         requests: questions still to ask, at most: identical answers are not asked about, kept replies are not asked again.
         seconds: None where nothing is known about its speed.
         max_requests: its budget, over the life of its cache; None for none, or for a kind without one.
     """
 
     name: str
-    runs: int
     requests: int
     seconds: float | None
     max_requests: int | None
@@ -194,7 +192,7 @@ def judge_cost(plan: Plan, judge: PlannedJudge, states: Sequence[RunState], flop
     # seconds a request: as measured in this output, else what the judge says
     times = [event["time"] for event in whole_rows(events_path(plan, judge.name)) if event["event"] == "progress"]
     each = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else built.seconds_each(flops) if left else 0.0
-    return JudgeCost(judge.name, judged, left, None if each is None else left * each, built.max_requests)
+    return JudgeCost(judge.name, left, None if each is None else left * each, built.max_requests)
 
 
 def is_judged(plan: Plan, state: RunState, judges: Sequence[PlannedJudge]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.commands.data.learnability import Learnability, Named, Settings, keep, pairs_hash, recall
+from harness.config import refuse
 from harness.forecast.estimate import estimate, survey
 from harness.plan.plan import Plan
 from harness.plan.references import ResolvedModel, model_hash
@@ -111,8 +112,7 @@ def _sides(
             rest, held = split_by_prompt(data.pairs, share, settings.seed)
         except ValueError:
             raise UserError(f"{data.source}: learnability needs pairs of at least two prompt groups") from None
-    numbers = prompt_groups(held)
-    held = [replace(pair, group=str(number)) for pair, number in zip(held, numbers, strict=True)]
+    held = [replace(pair, group=str(number)) for pair, number in zip(held, prompt_groups(held), strict=True)]
 
     def short(pairs: Sequence[PreferencePair]) -> Iterator[PreferencePair]:
         for pair in samples(pairs, len(pairs), settings.seed):
@@ -122,12 +122,9 @@ def _sides(
 
     train = list(itertools.islice(short(rest), wanted))
     held = list(itertools.islice(short(held), settings.max_heldout_pairs))
-    for side, pairs in (("training", train), ("held-out", held)):
-        if not pairs:
-            why = f"no {side} pair of at most {settings.max_tokens} tokens"
-            raise UserError(
-                f"{data.source}: {why} whose prompt is not on the other side; learnability cannot be measured"
-            )
+    missing, short_ones = "training" if not train else "held-out", f"pair of at most {settings.max_tokens} tokens"
+    why = f"no {missing} {short_ones} whose prompt is not on the other side"
+    refuse((not train or not held, f"{data.source}: {why}; learnability cannot be measured"))
     return train, held
 
 
