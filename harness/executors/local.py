@@ -70,27 +70,24 @@ class ProcessSeat(base.Seat):
         if self._ends:
             self.kill()
         if not self.alive():
-            self._begin()
+            self._ends = False
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self._events.unlink(missing_ok=True)
+            self._inbox.write_bytes(b"")  # there before the worker, which may look into it before a job is written
+            self._tail = EventTail(self._events)
+            write_json(self._work, {"parent": os.getpid(), "events": str(self._events), "inbox": str(self._inbox)})
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "harness.workers.train_worker", str(self._work)],
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    env=worker_environment(self.gpus, self.threads),
+                )
         if self.launch is not None:
             job = {**job, "launch": self.launch}
         with self._inbox.open("ab") as handle:
             handle.write(json.dumps(job).encode() + b"\n")
-
-    def _begin(self) -> None:
-        self._ends = False
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._events.unlink(missing_ok=True)
-        self._inbox.write_bytes(b"")  # there before the worker, which may look into it before the first job is written
-        self._tail = EventTail(self._events)
-        write_json(self._work, {"parent": os.getpid(), "events": str(self._events), "inbox": str(self._inbox)})
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.workers.train_worker", str(self._work)],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=worker_environment(self.gpus, self.threads),
-            )
 
     def poll(self) -> Polled:
         code = self._process.poll() if self._process is not None else None  # before the events: none comes after

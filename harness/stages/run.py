@@ -103,13 +103,10 @@ def prepare(plan: Plan, claims: RunClaims, progress: Progress, retry_failed: boo
     A recorded transient failure is dropped, unless another process works on the run.
     """
     stores = _stores(plan, progress)
-    left = []
     for spec in plan.specs:
-        store = stores[spec.run_id]
-        if store.weightless and not _scored(plan, spec):
-            store.forget("train")
-        if not store.is_done("train", spec.fingerprint, verify=False):
-            left.append(spec)
+        if stores[spec.run_id].weightless and not _scored(plan, spec):
+            stores[spec.run_id].forget("train")
+    left = [spec for spec in plan.specs if not stores[spec.run_id].is_done("train", spec.fingerprint, verify=False)]
     settled = [] if retry_failed else _settled(left, stores)
     left = [spec for spec in left if spec not in settled]
     for spec in left:
