@@ -1,13 +1,12 @@
 """Verbs that write pages: report, compare, analyze and explain. None needs torch."""
 
 import argparse
-import json
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from harness.commands.options import DEFAULT_OUTPUT, short
+from harness.commands.options import DEFAULT_OUTPUT, print_json, short
 from harness.config import refuse
 from harness.stages.report import build
 from harness.state import frozen_matrix, output_lock
@@ -66,7 +65,8 @@ def compare(options: argparse.Namespace) -> int:
         summary = write_files(matrix, amend=amend)
         path = options.output / "report.html"
     if options.json:
-        print(json.dumps(_shown(summary, options.output, path), indent=1, ensure_ascii=False))
+        places = {"report": str(path), "summary": str(options.output / "summary.json")}
+        print_json({**summary.plain(), **places}, ensure_ascii=False)
         return 0
     print_summary(options.output)
     for note in said.notes:
@@ -87,14 +87,6 @@ def _sources(options: argparse.Namespace) -> list[Source]:
         ),
     )
     return [read_source(folder) for folder in options.sources or [default]]
-
-
-def _shown(summary: Summary, output: Path, report: Path) -> Json:
-    keys = ("name", "baseline", "primary", "counts", "verdict", "tests", "subset", "over_matrices")
-    plain = summary.plain()
-    places = {"report": str(report), "summary": str(output / "summary.json")}
-    runs = [{key: run[key] for key in ("run_id", "label", "seed", "state")} for run in plain["runs"]]
-    return {"schema_version": 1, **places, **{key: plain[key] for key in keys if key in plain}, "runs": runs}
 
 
 def analyze(options: argparse.Namespace) -> int:
