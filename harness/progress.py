@@ -57,7 +57,8 @@ class Progress(AbstractContextManager["Progress"]):
 
     def clear(self) -> None:
         """Take the live bar away."""
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
 
 def stderr_line(text: str) -> None:
