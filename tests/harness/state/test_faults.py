@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-FAULTS, ARTIFACTS = 8, 3
+FAULTS, ARTIFACTS = 6, 3
 
 
 @pytest.mark.slow
