@@ -3,8 +3,6 @@
 `Matrix` (a matrix file) and `load_results` (an output directory as pandas frames) are loaded when they are asked for.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

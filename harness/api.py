@@ -1,7 +1,5 @@
 """The Python interface: a matrix file to check and run, and an output directory as tidy pandas frames."""
 
-from __future__ import annotations
-
 import base64
 import html
 import subprocess
@@ -43,23 +41,19 @@ class Matrix:
         self.path, self.overrides = Path(path), tuple(overrides)
         self.config: MatrixConfig
         self.config, self._specs = check_static(override(load(self.path), self.overrides))
-
-    @property
-    def name(self) -> str:
-        return self.config.name
+        self.name = self.config.name
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """What would be run: one row a run, with the method's parameters. Ids are known once model and data are."""
-        shown = ("method", "rule", "seed", "objective")
-        rows = []
-        for spec in self._specs:
-            parent = spec.parent_run.method if spec.parent_run is not None else None
-            keys = {key: getattr(spec, key) for key in shown} | {"parent_method": parent}
-            rows.append(keys | _prefixed("param", spec.params))
-        return pd.DataFrame(rows)
+        return pd.DataFrame(
+            {key: getattr(spec, key) for key in ("method", "rule", "seed", "objective")}
+            | {"parent_method": spec.parent_run and spec.parent_run.method}
+            | _prefixed("param", spec.params)
+            for spec in self._specs
+        )
 
-    def run(self, output: str | Path = DEFAULT_OUTPUT, *options: str) -> Results:
+    def run(self, output: str | Path = DEFAULT_OUTPUT, *options: str) -> "Results":
         """Train, evaluate and report, in a separate process, as `run-matrix` does; finished runs are kept.
 
         Args:
@@ -70,8 +64,7 @@ class Matrix:
         """
         changes = [word for one in self.overrides for word in ("--set", one)]
         words = ["run-matrix", str(self.path), "--output", str(output), *changes, *options]
-        command = [sys.executable, "-m", "harness", *words]
-        code = subprocess.run(command, env=worker_environment(), check=False).returncode
+        code = subprocess.run([sys.executable, "-m", "harness", *words], env=worker_environment()).returncode
         if code not in (0, 1):  # 1: some runs failed, and the frame of runs says which
             raise UserError(f"run-matrix ended with code {code}; its messages say why")
         return load_results(output)
@@ -90,44 +83,36 @@ class Results:
     def __init__(self, output: str | Path = DEFAULT_OUTPUT) -> None:
         self.output = Path(output)
         frozen = frozen_matrix(self.output)
-        self.name = frozen.name
-        self.run_ids = frozen.runs
-        #: The matrix as resolved before the first run.
-        self.config = frozen.config
+        #: The name, the run ids, and the matrix as resolved before the first run.
+        self.name, self.run_ids, self.config = frozen.name, frozen.runs, frozen.config
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row a run, the reference first: state, error, `param.*`, `hyper.*` and its metrics as `benchmark/metric`."""
         rows = []
-        for run_id, folder in self._folders():
-            record, status = read_run(folder) or RunRecord(run_id=run_id), RunStore(folder).status()
-            error = status.error.message if status.error is not None else None
-            state = {"state": shown_state(status), "error": error, "fingerprint": record.fingerprint}
+        for who, folder in self._folders():
+            record, status = read_run(folder) or RunRecord(run_id=who["run_id"]), RunStore(folder).status()
             rows.append(
-                self._identity(run_id)
-                | {"objective": record.objective, "parent": record.parent}
-                | state
+                {**who, "objective": record.objective, "parent": record.parent, "state": shown_state(status)}
+                | {"error": status.error and status.error.message, "fingerprint": record.fingerprint}
                 | _prefixed("param", record.params)
                 | _prefixed("hyper", record.hyper)
-                | {f"{s['benchmark']}/{s['metric']}": s["value"] for s in self._scores_of(run_id, folder)}
+                | {f"{s['benchmark']}/{s['metric']}": s["value"] for s in _scores_of(who, folder)}
             )
-        return _whole_seeds(pd.DataFrame(rows))
+        return _frame(rows)
 
     @cached_property
     def scores(self) -> pd.DataFrame:
         """One row a run, benchmark and metric: value, stderr, n."""
-        rows = [row for run_id, folder in self._folders() for row in self._scores_of(run_id, folder)]
-        return _whole_seeds(pd.DataFrame(rows, columns=[*IDENTITY, "benchmark", "metric", "value", "stderr", "n"]))
+        rows = [row for who, folder in self._folders() for row in _scores_of(who, folder)]
+        return _frame(rows, "benchmark", "metric", "value", "stderr", "n")
 
     @cached_property
     def steps(self) -> pd.DataFrame:
         """One row a run and logged training step, under the trainer's own names."""
-        rows = []
-        for run_id in self.run_ids:
-            log = read_json(self.output / "runs" / run_id / LOG_HISTORY)
-            records = log.get(run_id, []) if isinstance(log, dict) else []
-            rows += [self._identity(run_id) | record for record in records if "loss" in record and "step" in record]
-        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*IDENTITY, "step", "loss"])
+        logs = ((who, read_json(folder / LOG_HISTORY)) for who, folder in self._folders())
+        told = [(who, record) for who, log in logs if isinstance(log, dict) for record in log.get(who["run_id"], [])]
+        return _frame([who | record for who, record in told if "loss" in record and "step" in record], "step", "loss")
 
     @cached_property
     def examples(self) -> pd.DataFrame:
@@ -135,46 +120,32 @@ class Results:
 
         Under objective kto a pair has two rows, one for each answer, with nulls in the columns of the other one.
         """
-        frames = []
-        for run_id in self.run_ids:
-            file = self.output / "runs" / run_id / EXAMPLE_METRICS
-            if file.is_file():
-                frame = pd.read_parquet(file).assign(**self._identity(run_id))
+        frames = [_frame([], "step", "example_id")]
+        for who, folder in self._folders():
+            if (folder / EXAMPLE_METRICS).is_file():
+                frame = pd.read_parquet(folder / EXAMPLE_METRICS).assign(**who)
                 frames.append(frame[[*IDENTITY, *frame.columns.difference(IDENTITY, sort=False)]])
-        empty = pd.DataFrame(columns=[*IDENTITY, "step", "example_id"])
-        return pd.concat(frames, ignore_index=True) if frames else empty
+        return pd.concat(frames[1:] or frames, ignore_index=True)
 
     @cached_property
     def samples(self) -> pd.DataFrame:
         """One row a run (or the reference), benchmark, prompt and sample: the texts, and the prompt's values as `value.*`."""
         keys, rows = ("benchmark", "prompt_id", "sample", "prompt", "text", "finish_reason"), []
-        for run_id, folder in self._folders():
+        for who, folder in self._folders():
             for file in sorted((folder / scores_schema.GENERATIONS).glob("*.jsonl")):
                 items = (scores_schema.read_scores(folder, file.stem) or {}).get("items") or []
                 values = {str(item.get("id")): item.get("values") or {} for item in items}
                 for row in whole_rows(file):
                     measured = _prefixed("value", values.get(str(row.get("prompt_id")), {}))
-                    rows.append(self._identity(run_id) | {key: row.get(key) for key in keys} | measured)
-        return _whole_seeds(pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*IDENTITY, *keys]))
+                    rows.append(who | {key: row.get(key) for key in keys} | measured)
+        return _frame(rows, *keys)
 
-    def _folders(self) -> Iterator[tuple[str, Path]]:
-        yield scores_schema.REFERENCE, self.output / scores_schema.REFERENCE
-        for run_id in self.run_ids:
-            yield run_id, self.output / "runs" / run_id
-
-    def _identity(self, run_id: str) -> Json:
-        record = read_run(self.output / "runs" / run_id) if run_id != scores_schema.REFERENCE else None
-        record = record or RunRecord(run_id=run_id, method=run_id.rpartition("-")[0] or run_id)
-        return {"run_id": run_id, "method": record.method, "rule": record.rule, "seed": record.seed}
-
-    def _scores_of(self, run_id: str, folder: Path) -> list[Json]:
-        rows = []
-        for file in sorted((folder / scores_schema.SCORES).glob("*.json")):
-            found = scores_schema.read_scores(folder, file.stem) or {}
-            for metric, one in (found.get("metrics") or {}).items():
-                numbers = {key: one.get(key) for key in ("value", "stderr", "n")}
-                rows.append(self._identity(run_id) | {"benchmark": file.stem, "metric": metric} | numbers)
-        return rows
+    def _folders(self) -> Iterator[tuple[Json, Path]]:
+        """The reference and every run: what identifies it, and where it lies."""
+        for run_id in (scores_schema.REFERENCE, *self.run_ids):
+            folder = self.output / run_id if run_id == scores_schema.REFERENCE else self.output / "runs" / run_id
+            record = read_run(folder) or RunRecord(run_id=run_id, method=run_id.rpartition("-")[0] or run_id)
+            yield {"run_id": run_id} | {key: getattr(record, key) for key in IDENTITY[1:]}, folder
 
     def __repr__(self) -> str:
         states = self.runs["state"][self.runs["run_id"] != scores_schema.REFERENCE].value_counts(sort=False)
@@ -210,9 +181,20 @@ def load_results(output: str | Path = DEFAULT_OUTPUT) -> Results:
     return Results(output)
 
 
-def _whole_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """The reference has no seed, which would turn the others into 0.0 and 1.0."""
-    return frame.astype({"seed": "Int64"})
+def _frame(rows: list[Json], *columns: str) -> pd.DataFrame:
+    """Rows that begin with IDENTITY, with `columns` where there are none."""
+    frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*IDENTITY, *columns])
+    return frame.astype({"seed": "Int64"})  # the reference has no seed, which would turn the others into 0.0 and 1.0
+
+
+def _scores_of(who: Json, folder: Path) -> list[Json]:
+    rows = []
+    for file in sorted((folder / scores_schema.SCORES).glob("*.json")):
+        found = scores_schema.read_scores(folder, file.stem) or {}
+        for metric, one in (found.get("metrics") or {}).items():
+            numbers = {key: one.get(key) for key in ("value", "stderr", "n")}
+            rows.append({**who, "benchmark": file.stem, "metric": metric} | numbers)
+    return rows
 
 
 def _prefixed(prefix: str, values: Json) -> Json:

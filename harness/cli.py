@@ -1,7 +1,5 @@
 """The command line. Importing this module imports nothing heavy, so `--help` answers at once."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import importlib
@@ -10,6 +8,7 @@ import sys
 from typing import NoReturn
 
 from harness.commands import VERBS
+from harness.commands.options import short
 
 _EPILOG = """examples:
   python -m harness run-matrix                          the demo matrix
@@ -68,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         chosen.error(f"unrecognized arguments: {' '.join(unknown)}")
     from harness.state.failures import disk_errno, disk_line
     from harness.workers.quiet import quiet_terminal
-    from harness.workers.signals import Stopped
+    from harness.workers.stopping import Stopped
     from trainers.common.errors import UserError
 
     quiet_terminal()
@@ -78,7 +77,10 @@ def main(argv: list[str] | None = None) -> int:
             from harness.checks.requirements import check_versions
 
             check_versions()
-        return int(importlib.import_module(verb.module).run(options))
+        if "config" in options:  # what its verb imports takes a moment, so a line comes first
+            print(f"reading {short(options.config)}", file=sys.stderr, flush=True)
+        module, _, function = verb.module.partition(":")
+        return int(getattr(importlib.import_module(module), function or "run")(options))
     except UserError as error:
         return _say_error(str(error))
     except Stopped as stopped:

@@ -1,9 +1,8 @@
 """From a matrix file to a checked plan: `harness.checks.static` first, then models, data and devices, each reached once; and what
 an output directory says of itself: the frozen matrix and its claims."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from harness.state.store import RUN
 from reports.verdict.claims import CLAIMS
 from trainers.common import fingerprint, now, read_json, write_bytes, write_json
 from trainers.formats import to_jsonl
-from trainers.formats.pairs import PreferencePair
 
 MATRIX = "matrix.yaml"
 
@@ -68,9 +66,7 @@ def resolve(
     model = starting_model(config, source, model, template_date(config, source, output), log)
     reference = reference_model(config, source, model, log)
 
-    def fits(pairs: list[PreferencePair]) -> list[PreferencePair]:
-        return trainable(config, pairs, model, log)
-
+    fits = partial(trainable, config, model=model, log=log)
     drawn = pair_sets(config, source, data.pool, [draft.draw for draft in drafts], fits)
     check_columns(drafts, drawn)
     answerable(config, benchmarks, model, log)
@@ -163,9 +159,8 @@ def freeze(plan: Plan) -> None:
         "plan": analysis_plan(plan),
         # what an output without a whole plan was first asked to report
         "first_report": before.get("first_report") or (before.get("config") or config).get("report"),
+        **({"template_date": plan.model.template_date} if plan.model.template_date is not None else {}),
     }
-    if plan.model.template_date is not None:
-        record["template_date"] = plan.model.template_date
     given = plan.source
     text = given.text().encode() if isinstance(given, OverriddenSource) else given.path.read_bytes()
     if not _holds(output / MATRIX, text) or {key: before.get(key) for key in record} != record:

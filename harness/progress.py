@@ -1,50 +1,43 @@
 """Progress of long work: a live line on a terminal, plain lines elsewhere."""
 
-from __future__ import annotations
-
 import sys
 import time
-from types import TracebackType
+from contextlib import AbstractContextManager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 
 
 def duration(seconds: float | None) -> str:
     """Seconds as a person reads them: 42s, 3m10s, 2h05m."""
     if seconds is None:
         return "?"
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    minutes, rest = divmod(max(round(seconds), 0), 60)
+    if not minutes:
+        return f"{rest}s"
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """One line per milestone, and between milestones a live bar (terminal) or a line every `every` seconds (plain)."""
 
     def __init__(self, every: float = 15.0) -> None:
-        from rich.console import Console
-
         self.console = Console(stderr=True, highlight=False)
-        self.live = self.console.is_terminal
-        self.every = every
-        self._started = time.monotonic()
-        self._last = 0.0
-        self._bar: object | None = None
-        self._task: object | None = None
+        self.live, self.every = self.console.is_terminal, every
+        self._started, self._last = time.monotonic(), 0.0
+        shown = TextColumn("{task.completed:g}/{task.total:g} {task.fields[tail]}")
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), shown)
+        self._bar = Bar(*columns, console=self.console, transient=True)
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.clear()
 
     def say(self, text: str) -> None:
         """A milestone, with the time since the start."""
         elapsed = duration(time.monotonic() - self._started)
-        self.console.print(f"[dim]{elapsed:>7}[/dim]  {_escape(text)}", soft_wrap=True)
+        self.console.print(f"[dim]{elapsed:>7}[/dim]  {escape(text)}", soft_wrap=True)
         self._last = time.monotonic()
 
     def end(self, text: str) -> None:
@@ -56,39 +49,18 @@ class Progress:
         """`done` of `total` of `what`; shown live, or now and then as a line."""
         tail = f"{note}  about {duration(eta)} left" if eta is not None else note
         if self.live:
-            self._show(what, done, total, tail)
+            task = self._bar.task_ids[0] if self._bar.task_ids else self._bar.add_task("", tail="")
+            self._bar.update(task, description=escape(what), completed=done, total=total, tail=escape(tail))
+            self._bar.start()
         elif time.monotonic() - self._last >= self.every:
             self.say(f"{what}: {done:g}/{total:g}  {tail}".rstrip())
 
-    def _show(self, what: str, done: float, total: float, tail: str) -> None:
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        if self._bar is None:
-            bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.completed:g}/{task.total:g} {task.fields[tail]}"),
-                console=self.console,
-                transient=True,
-            )
-            bar.start()
-            self._bar, self._task = bar, bar.add_task("", total=total, tail="")
-        self._bar.update(self._task, description=_escape(what), completed=done, total=total, tail=_escape(tail))  # type: ignore[attr-defined]
-
     def clear(self) -> None:
         """Take the live bar away."""
-        if self._bar is not None:
-            self._bar.stop()  # type: ignore[attr-defined]
-            self._bar = self._task = None
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+        if self._bar.live.is_started:
+            self._bar.stop()
 
 
 def stderr_line(text: str) -> None:
-    """A plain line at once, before anything heavy is imported."""
+    """A plain line at once."""
     print(text, file=sys.stderr, flush=True)

@@ -1,7 +1,5 @@
 """Shared fixtures: a tiny model built by code, and a quiet, offline environment."""
 
-from __future__ import annotations
-
 import gc
 import os
 import sys

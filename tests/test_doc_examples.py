@@ -1,7 +1,5 @@
 """Python blocks of the documentation, run for real: copied into a file as a reader would, and used on tiny parts."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

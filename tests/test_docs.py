@@ -1,7 +1,5 @@
 """Every code block of the documentation: matrix files parse, commands exist with their options, Python runs."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import shlex

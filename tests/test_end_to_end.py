@@ -1,7 +1,5 @@
 """The whole way on real parts: embedded model, shipped pairs, vLLM; killed in the middle, started again."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

@@ -1,7 +1,5 @@
 """harness/STARTS.md as a new user follows it: each start in an empty directory, its files written and its commands run."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

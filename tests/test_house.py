@@ -1,7 +1,5 @@
 """The house: which file may import which, how full a folder may be, and what the documentation names exists and runs."""
 
-from __future__ import annotations
-
 import ast
 import collections
 import importlib

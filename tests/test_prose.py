@@ -1,7 +1,5 @@
 """Product and documentation say things as the field does: phrases that read as translated, and what to say instead."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

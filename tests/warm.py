@@ -4,8 +4,6 @@ What runs is the project's own code in processes of its own, with signals and ex
 the process that forks: a request a line on its standard input, answered by the child's id and, at its end, its exit code.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os
@@ -37,9 +35,9 @@ _HEAVY = (
     "evals.engine.swap_check",
     "evals.engine.transformers_engine",
     "evals.worker",
-    "harness.state.checkpoints",
+    "harness.state.records",
     "harness.state.clean",
-    "harness.commands.runs.run_matrix",
+    "harness.commands.runs.matrix",
     "harness.stages.judge",
     "harness.state.lock",
     "harness.stages.run",

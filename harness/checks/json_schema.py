@@ -1,7 +1,5 @@
 """JSON Schema (2020-12) of matrix files, for editors: made from the same models, fields and rules that check them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 

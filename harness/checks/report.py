@@ -1,12 +1,11 @@
 """Checks of the report's, the claims' and the controls' settings against the benchmarks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from harness.config import MatrixConfig, MethodConfig, SensitivityConfig, Source, refuse
+from reports.statistics.multiplicity import LEAST_SEEDS
 from reports.verdict.claims import measures_kl
 from trainers.common import UserError, nearest
 
@@ -29,7 +28,17 @@ def check_report(config: MatrixConfig, source: Source, measured: Measured) -> No
     if baseline is not None and baseline not in names:
         raise UserError(f"{source.at('report', 'baseline')} is {baseline!r}; {nearest(baseline, names)}")
     _check_metric(config.report.primary, source.at("report", "primary"), measured)
-    _check_looks(config, source)
+    looks, count = config.looks, len(config.seeds)
+    refuse(
+        (
+            looks != sorted(set(looks)) or min(looks, default=LEAST_SEEDS) < LEAST_SEEDS,
+            f"{source.at('looks')} is {looks}; give rising numbers of seeds, the first at least {LEAST_SEEDS}",
+        ),
+        (
+            bool(looks) and count not in looks,
+            f"{source.at('looks')} is {looks}, and seeds has {count}; give as many seeds as one of the looks has",
+        ),
+    )
     for i in range(len(config.claims)):
         _check_claim(config, source, i, measured)
     if config.sensitivity is not None:
@@ -123,22 +132,6 @@ def _check_sensitivity(config: MatrixConfig, planted: SensitivityConfig, source:
 def _betas(method: MethodConfig) -> list[Any]:
     """Every pref_beta of a method, as written."""
     return method.grid.get("pref_beta", [method.params.get("pref_beta", 0.1)])
-
-
-def _check_looks(config: MatrixConfig, source: Source) -> None:
-    from reports.statistics.multiplicity import LEAST_SEEDS
-
-    looks, count = config.looks, len(config.seeds)
-    refuse(
-        (
-            looks != sorted(set(looks)) or min(looks, default=LEAST_SEEDS) < LEAST_SEEDS,
-            f"{source.at('looks')} is {looks}; give rising numbers of seeds, the first at least {LEAST_SEEDS}",
-        ),
-        (
-            bool(looks) and count not in looks,
-            f"{source.at('looks')} is {looks}, and seeds has {count}; give as many seeds as one of the looks has",
-        ),
-    )
 
 
 def _check_metric(metric: str | None, where: str, measured: Measured) -> None:

@@ -1,7 +1,5 @@
 """Installed packages against the versions that pyproject.toml declares, read from this project's own metadata."""
 
-from __future__ import annotations
-
 import importlib.metadata
 
 from packaging.requirements import Requirement
@@ -21,8 +19,7 @@ def declared() -> dict[str, tuple[Requirement, str]]:
     for line in lines:
         text, _, marker = line.partition(";")
         requirement = Requirement(text)
-        extra = marker.partition("extra ==")[2].strip(" \"'")
-        found.setdefault(requirement.name, (requirement, extra))
+        found.setdefault(requirement.name, (requirement, marker.partition("extra ==")[2].strip(" \"'")))
     return found
 
 

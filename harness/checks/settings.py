@@ -1,7 +1,5 @@
 """Settings that exclude one another, or that the machine, the model or the engine cannot serve: found before training."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from collections.abc import Callable, Sequence
@@ -235,7 +233,9 @@ def check_served(config: MatrixConfig, source: Source, model: Path, backend: str
     scaled = rope.get("rope_type", rope.get("type", "default")) != "default"
     serves = backend == "vllm" and bool(config.evaluation.benchmark_names)
     outputs = _named(lora.get("target_modules"), _OUTPUT)
-    untied = _untying(lora) if _is_tied(settings, text, model) else []
+    # settings that give the embeddings and the output layer of a tied model weights of their own
+    own = {"modules_to_save": (*_EMBEDDINGS, *_OUTPUT), "target_modules": _EMBEDDINGS}
+    untied = [f"{key} {one}" for key, names in own.items() for one in _named(lora.get(key), names)]
     dpo = any(method.objective == "dpo" for method in config.methods)
     refuse(
         (
@@ -244,7 +244,7 @@ def check_served(config: MatrixConfig, source: Source, model: Path, backend: str
             "layer themselves, so an adapter on it is not trained; remove it, or name it in modules_to_save",
         ),
         (
-            serves and bool(untied),
+            serves and bool(untied) and _is_tied(settings, text, model),
             f"{source.at('lora')}: {', '.join(untied)} unties the embeddings of {name}, and vLLM serves them tied; {out}",
         ),
         (
@@ -271,12 +271,6 @@ def _is_tied(settings: Json, text: Json, model: Path) -> bool:
     if said is not None or "model_type" not in settings:
         return bool(said)
     return not any(name.rpartition(".weight")[0].endswith(_OUTPUT) for name in tensor_shapes(model))
-
-
-def _untying(lora: Json) -> list[str]:
-    """Settings of a LoRA that give the embeddings and the output layer of a tied model weights of their own."""
-    modules = {"modules_to_save": (*_EMBEDDINGS, *_OUTPUT), "target_modules": _EMBEDDINGS}
-    return [f"{key} {name}" for key, names in modules.items() for name in _named(lora.get(key), names)]
 
 
 def _named(value: Any, modules: Sequence[str]) -> list[str]:

@@ -1,11 +1,8 @@
 """A matrix file checked on its own: shape, rules, fields, claims. Reads no model, no data, no network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from evals.benchmarks import registry as benchmark_kinds
 from evals.judges.worker import SCORE, WIN_RATE, cell_name
@@ -32,13 +29,6 @@ _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_
 _DIVERGENCE_LOSSES = {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop"}
 
 
-class Checked(NamedTuple):
-    """`problems` of a matrix file, a line each, and its `runs`, whose fingerprints cover no weights and no data."""
-
-    problems: list[str]
-    runs: list[RunSpec]
-
-
 def check_static(source: Source) -> tuple[MatrixConfig, list[RunSpec]]:
     """The configuration and its runs.
 
@@ -46,14 +36,16 @@ def check_static(source: Source) -> tuple[MatrixConfig, list[RunSpec]]:
         UserError: a line for each problem of the file.
     """
     config = parse(source)
-    found = check(config, source)
-    if found.problems:
-        raise UserError("\n".join(found.problems))
-    return config, found.runs
+    problems, runs = check(config, source)
+    refuse((problems, "\n".join(problems)))
+    return config, runs
 
 
-def check(config: MatrixConfig, source: Source) -> Checked:
-    """Problems of a matrix file, each with file, line, key, value and fix: the first of each group of settings."""
+def check(config: MatrixConfig, source: Source) -> tuple[list[str], list[RunSpec]]:
+    """Problems of a matrix file, each with file, line, key, value and fix: the first of each group of settings.
+
+    Its runs come second; their fingerprints cover no weights and no data.
+    """
     problems: list[str] = []
     runs: list[RunSpec] = []
     groups = (
@@ -73,7 +65,7 @@ def check(config: MatrixConfig, source: Source) -> Checked:
         except TypeError:  # a value that identifies no run, such as NaN: the group that owns its key has named it
             if not problems:
                 raise
-    return Checked(problems, runs)
+    return problems, runs
 
 
 def _check_fields(config: MatrixConfig, source: Source) -> None:
@@ -159,12 +151,10 @@ def check_columns(specs: Sequence[RunSpec], drawn: Mapping[Draw, Sequence[Prefer
     """
     for spec in specs:
         for name in ("beta",) if spec.rule == "dataset_beta" else spec.columns:
-            lacking = next((p for p in drawn[spec.draw] if {**p.columns, "beta": p.beta}.get(name) is None), None)
-            if lacking is not None:
-                raise UserError(
-                    f"{lacking.where}: no {name!r} (id {lacking.id!r}); rule {spec.rule} of method {spec.method!r} needs a "
-                    f"number {'above 0 ' if name == 'beta' else ''}in every row"
-                )
+            lacking = [p for p in drawn[spec.draw] if {**p.columns, "beta": p.beta}.get(name) is None]
+            needs = f"needs a number {'above 0 ' if name == 'beta' else ''}in every row"
+            said = f"rule {spec.rule} of method {spec.method!r} {needs}"
+            refuse(*((True, f"{one.where}: no {name!r} (id {one.id!r}); {said}") for one in lacking[:1]))
 
 
 def check_combinations(config: MatrixConfig, source: Source, specs: Sequence[RunSpec]) -> None:

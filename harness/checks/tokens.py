@@ -1,7 +1,5 @@
 """Checks of what training and evaluation make of conversations: the chat template, the tokenizer and `max_length`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any
 
 from evals.job import BenchmarkEntry
 from harness.commands.data.learnability import pairs_hash
-from harness.config import MatrixConfig
+from harness.config import MatrixConfig, refuse
 from harness.plan.references import ResolvedModel, model_hash
 from trainers.common import UserError, cache_dir, fingerprint, read_json, write_json
 from trainers.formats.pairs import PreferencePair
@@ -83,8 +81,7 @@ def trainable(
             f"{where[first]}: evaluation asks for answers after {asked!r}; training has {trained!r} in its place "
             f"({len(found.ahead)} of {len(pairs)} pairs); give a model.chat_template where they agree"
         )
-    if len(out) == len(pairs):
-        raise UserError(f"{pairs[0].source}: no row is left to train on")
+    refuse((len(out) == len(pairs), f"{pairs[0].source}: no row is left to train on"))
     return [pair for pair in pairs if pair.id not in out]
 
 

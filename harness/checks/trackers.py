@@ -3,14 +3,12 @@
 And how to look at a matrix in its trackers while it runs.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shlex
 from pathlib import Path
 
-from harness.config import MatrixConfig, Path_, Source
+from harness.config import MatrixConfig, Path_, Source, refuse
 from trainers.common import Json, UserError, nearest
 from trainers.run.tracking import DEFAULT, TRACKING, default_is_installed
 
@@ -46,18 +44,15 @@ def _reported(config: MatrixConfig) -> list[str]:
 def live_views(config: MatrixConfig, output: Path) -> list[str]:
     """Commands that show the matrix while it runs, one a tracker that has a viewer."""
     folder = (output / TRACKING).resolve()
-    shown = []
-    for name in _reported(config):
-        if name == "trackio":
-            place = [] if "TRACKIO_DIR" in os.environ else ["env", f"TRACKIO_DIR={folder / 'trackio'}"]
-            shown.append([*place, "trackio", "show", "--project", config.name])
-        elif name == "tensorboard" and "TENSORBOARD_LOGGING_DIR" not in os.environ:
-            shown.append(["tensorboard", "--logdir", str(folder / "tensorboard")])
-        elif (
-            name == "mlflow" and "MLFLOW_TRACKING_URI" not in os.environ
-        ):  # else its user's own, which may hold a password
-            shown.append(["mlflow", "ui", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"])
-    return [shlex.join(command) for command in shown]
+    place = [] if "TRACKIO_DIR" in os.environ else ["env", f"TRACKIO_DIR={folder / 'trackio'}"]
+    # by tracker: the variable that names the user's own place, which is not shown (it may hold a password), and the command
+    viewers = {
+        "trackio": ("", [*place, "trackio", "show", "--project", config.name]),
+        "tensorboard": ("TENSORBOARD_LOGGING_DIR", ["tensorboard", "--logdir", str(folder / "tensorboard")]),
+        "mlflow": ("MLFLOW_TRACKING_URI", ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]),
+    }
+    shown = [viewers[name] for name in _reported(config) if name in viewers]
+    return [shlex.join(command) for variable, command in shown if variable not in os.environ]
 
 
 def check_trackers(config: MatrixConfig, source: Source) -> None:
@@ -74,8 +69,7 @@ def check_trackers(config: MatrixConfig, source: Source) -> None:
             where = f"{source.where(place)}: report_to is {name!r}"
             if name in _WORDS:
                 continue
-            if name not in TRACKERS:
-                raise UserError(f"{where}; {nearest(str(name), [*TRACKERS, *_WORDS])}")
+            refuse((name not in TRACKERS, f"{where}; {nearest(str(name), [*TRACKERS, *_WORDS])}"))
             here = config.executor.kind == "local"
             if here and not any(importlib.util.find_spec(module) for module in TRACKERS[name]):
                 raise UserError(

@@ -1,7 +1,5 @@
 """The command line: a room's `__init__` declares its verbs, one module each does the work (heavy imports are there alone)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from harness.commands.analysis import VERBS as _ANALYSIS

@@ -1,7 +1,5 @@
 """completion: a script that completes verbs, options and files in bash, zsh or fish."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """How a verb is declared, and the types of its options: numbers within bounds, lists of them, names."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -32,7 +30,7 @@ class Verb(NamedTuple):
     """A verb of the command line.
 
     Attributes:
-        module: its `run(options)` does the work and returns the exit code; it is imported for that alone.
+        module: its `run(options)`, or the function after `:`, does the work and returns the exit code; imported for that alone.
         help: one line. epilog: what stands below the options, with examples.
         arguments: of the verb, or a function that lists them where that needs imports.
         anywhere: it works in any environment: it computes nothing with the libraries, or says what is wrong with them.

@@ -1,7 +1,5 @@
 """schema: the JSON Schema of matrix files, for editors, and of summary.json, for programs that read it."""
 
-from __future__ import annotations
-
 import argparse
 
 from trainers.common import UserError, write_bytes

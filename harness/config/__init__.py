@@ -1,7 +1,5 @@
 """The matrix file: its source with line numbers and its settings."""
 
-from __future__ import annotations
-
 from harness.config.evaluation import BenchmarkConfig, JudgeConfig, LmEvalConfig
 from harness.config.matrix_file import (
     DataConfig,

@@ -1,7 +1,5 @@
 """The `evaluation` part of a matrix file."""
 
-from __future__ import annotations
-
 import typing
 from typing import Any, Literal, Self
 

@@ -3,15 +3,13 @@
 Importing TRL takes seconds, so what was found is kept in the user's cache directory under the installed versions.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import math
 import re
 
-from harness.config.source import Path_, Source, dotted
-from trainers.common import Json, UserError, cache_dir, nearest, read_json, write_json
+from harness.config.source import Path_, Source, dotted, refuse
+from trainers.common import Json, cache_dir, nearest, read_json, write_json
 from trainers.run.objectives import OBJECTIVES
 
 #: DPOConfig fields the harness sets itself, with what to write instead.
@@ -59,14 +57,17 @@ def check_objective_fields(objective: str, training: Json, source: Source) -> No
     Raises:
         UserError: the first such field, with where it can go instead.
     """
-    known = known_fields()[objective]
-    for name, value in training.items():
-        if name not in known:
-            raise UserError(
+    refuse(
+        *(
+            (
+                name not in known_fields()[objective],
                 f"{source.where(('training', name))}: training.{name} (value {value!r}) is not a field of "
                 f"{OBJECTIVES[objective].config_class}, which objective {objective} uses; move it "
-                "into the training of the other methods"
+                "into the training of the other methods",
             )
+            for name, value in training.items()
+        )
+    )
 
 
 def check_fields(section: str, values: Json, source: Source, prefix: Path_, objective: str = "dpo") -> None:
@@ -78,16 +79,22 @@ def check_fields(section: str, values: Json, source: Source, prefix: Path_, obje
     fields = known_fields()[objective if section == "training" else section]
     owner = OBJECTIVES[objective].config_class if section == "training" else "peft.LoraConfig"
     for name, value in values.items():
-        key = (*prefix, name)
-        where = source.where(key)
-        if section == "training" and name in OWNED:
-            raise UserError(f"{where}: {dotted(key)} (value {value!r}) is set by the harness; {OWNED[name]}")
-        if name not in fields:
-            raise UserError(f"{where}: unknown key {dotted(key)} (value {value!r}) of {owner}; {nearest(name, fields)}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{where}: {dotted(key)} is {value!r}; give a finite number")
-        accepted, kind = fields[name], "none" if value is None else type(value).__name__
+        where, key = source.where((*prefix, name)), dotted((*prefix, name))
+        accepted, kind = fields.get(name, []), "none" if value is None else type(value).__name__
         good = not accepted or kind in accepted or (kind == "int" and "float" in accepted)
-        if not good:
-            kinds = " or ".join("null" if one == "none" else one for one in accepted)
-            raise UserError(f"{where}: {dotted(key)} is {value!r}; {owner} takes {kinds} here")
+        kinds = " or ".join("null" if one == "none" else one for one in accepted)
+        refuse(
+            (
+                section == "training" and name in OWNED,
+                f"{where}: {key} (value {value!r}) is set by the harness; {OWNED.get(name)}",
+            ),
+            (
+                name not in fields,
+                f"{where}: unknown key {key} (value {value!r}) of {owner}; {nearest(name, fields)}",
+            ),
+            (
+                isinstance(value, float) and not math.isfinite(value),
+                f"{where}: {key} is {value!r}; give a finite number",
+            ),
+            (not good, f"{where}: {key} is {value!r}; {owner} takes {kinds} here"),
+        )

@@ -1,7 +1,5 @@
 """The matrix file: typed, strict, and every error names the file, the line, the key, the value and the fix."""
 
-from __future__ import annotations
-
 import types
 import typing
 from collections.abc import Mapping
@@ -265,19 +263,17 @@ def explain(error: Mapping[str, Any], source: Source, model: type[BaseModel] = M
     within: Path_ = tuple(part for part in error["loc"] if part not in (ONE, SEVERAL))
     loc = (*prefix, *within)
     at, kind, value = source.at(*loc), error["type"], error["input"]
-    if kind == "missing":
-        return f"{at} is missing; add it"
-    if kind == "extra_forbidden":
-        known = _model_at(within, model)
-        hint = nearest(str(loc[-1]), known.model_fields) if known else "remove it"
-        return f"{source.where(loc)}: unknown key {dotted(loc)} (value {value!r}); {hint}"
-    if kind == "value_error":
-        return f"{at}: {error['ctx']['error']}"
-    if kind == "string_pattern_mismatch":
-        return f"{at} is {value!r}; use letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit"
-    if kind in _EXPECTED:
-        return f"{at} is {value!r}; it must be {_EXPECTED[kind]}"
-    return f"{at} is {value!r}; {error['msg'].replace('Input should', 'it should')}"
+    known = _model_at(within, model) if kind == "extra_forbidden" else None
+    hint = nearest(str(loc[-1]), known.model_fields) if known else "remove it"
+    letters = "letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit"
+    said = {
+        "missing": f"{at} is missing; add it",
+        "extra_forbidden": f"{source.where(loc)}: unknown key {dotted(loc)} (value {value!r}); {hint}",
+        "value_error": f"{at}: {error.get('ctx', {}).get('error')}",
+        "string_pattern_mismatch": f"{at} is {value!r}; use {letters}",
+        **{name: f"{at} is {value!r}; it must be {expected}" for name, expected in _EXPECTED.items()},
+    }
+    return said.get(kind, f"{at} is {value!r}; {error['msg'].replace('Input should', 'it should')}")
 
 
 def parse(source: Source) -> MatrixConfig:

@@ -1,17 +1,17 @@
 """YAML with the line of every key, so that errors can point at it, and `key=value` overrides."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from trainers.common import UserError
+from trainers.common import refuse as first_wrong
 from trainers.common.plugins import is_file_target
 
 Path_ = tuple[str | int, ...]
@@ -58,18 +58,18 @@ class Source:
 
 def _walk(node: yaml.Node, key: Path_, lines: dict[Path_, int], path: Path) -> None:
     if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
+        seen: set[str] = set()
         for name, value in node.value:
             line = name.start_mark.line + 1
             if not isinstance(name, yaml.ScalarNode):
                 raise UserError(f"{path}:{line}: keys must be plain words")
+            place = (*key, name.value)
             if name.value in seen:
-                raise UserError(
-                    f"{path}:{line}: key {name.value!r} is repeated (first on line {seen[name.value]}); keep one of them"
-                )
-            seen[name.value] = line
-            lines[(*key, name.value)] = line
-            _walk(value, (*key, name.value), lines, path)
+                first = f"first on line {lines[place]}"
+                raise UserError(f"{path}:{line}: key {name.value!r} is repeated ({first}); keep one of them")
+            seen.add(name.value)
+            lines[place] = line
+            _walk(value, place, lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
             lines[(*key, i)] = item.start_mark.line + 1
@@ -106,32 +106,8 @@ def load(path: Path) -> Source:
     return Source(path, value, lines)
 
 
-def parse_value(text: str, where: str) -> Any:
-    """One YAML value, read as in a matrix file.
-
-    Raises:
-        UserError: not YAML; begins with `where`.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"{where}: the value is not YAML ({getattr(error, 'problem', None) or 'cannot be read'})"
-        ) from None
-
-
-def refuse(*cases: tuple[bool, str]) -> None:
-    """Raise for the first case that holds.
-
-    Args:
-        cases: whether something is wrong, and what to say of it: where, the value, and the fix.
-
-    Raises:
-        UserError: there is such a case.
-    """
-    for wrong, message in cases:
-        if wrong:
-            raise UserError(message)
+#: Raises a UserError for the first case that holds; a case is whether something is wrong, and where, the value and the fix.
+refuse = partial(first_wrong, UserError)
 
 
 def dotted(key: Path_) -> str:
@@ -184,8 +160,11 @@ def override(source: Source, given: Sequence[str]) -> Source:
         parts: Path_ = tuple(name or int(index) for name, index in _PART.findall(key))
         if not equals or not parts or ".".join(map(str, parts)) != key.strip().replace("[", ".").replace("]", ""):
             raise UserError(f"--set {text}: write key=value with a dotted key, such as training.learning_rate=1e-6")
-        parts = _put(value, parts, parse_value(written, f"--set {text}"), text)
-        places[parts] = text
+        try:
+            places[_put(value, parts, yaml.load(written, Loader=_Loader), text)] = text
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or "cannot be read"
+            raise UserError(f"--set {text}: the value is not YAML ({problem})") from None
     return OverriddenSource(source.path, value, source.lines, places)
 
 

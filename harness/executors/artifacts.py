@@ -5,8 +5,6 @@ by content. A node works in a scratch folder; what changed there is uploaded as 
 whose node is lost resumes from its last checkpoint on another.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib
@@ -14,7 +12,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
@@ -24,7 +22,6 @@ from harness.executors.base import Job
 from harness.plan.plan import Plan
 from harness.state import STATUS
 from trainers.common import UserError, file_hash
-from trainers.common.files import replacing
 
 INPUTS, _STOPS = "inputs", "stops"
 PUSH_SECONDS, PULL_SECONDS = 5.0, 2.0
@@ -39,10 +36,10 @@ Stamps = dict[str, tuple[int, int]]
 class StoreError(ConnectionError):
     """The store failed several times in a row."""
 
-    @classmethod
-    def of(cls, error: Exception) -> StoreError:
-        """The last error, in words."""
-        return cls(f"executor.artifacts failed {len(RETRY_SECONDS) + 1} times: {type(error).__name__}: {error}")
+
+def given_up(error: Exception) -> StoreError:
+    """What to raise after the last try, whatever the store's package has for it."""
+    return StoreError(f"executor.artifacts failed {len(RETRY_SECONDS) + 1} times: {type(error).__name__}: {error}")
 
 
 def insisting(action: Callable[P, T]) -> Callable[P, T]:
@@ -57,7 +54,7 @@ def insisting(action: Callable[P, T]) -> Callable[P, T]:
         try:
             return action(*args, **kwargs)
         except Exception as error:
-            raise StoreError.of(error) from error
+            raise given_up(error) from error
 
     return insist
 
@@ -84,11 +81,6 @@ class Store:
         self.fs.makedirs(os.path.dirname(target), exist_ok=True)
         self.fs.put_file(str(file), part)
         self.fs.mv(part, target)
-
-    def get(self, name: str, target: Path) -> None:
-        """Download a file, by one rename."""
-        with replacing(target) as temporary:
-            self.fs.get_file(f"{self.root}/{name}", str(temporary))
 
     def has(self, name: str) -> bool:
         """Whether a file or folder is there now, whatever was listed before."""
@@ -117,24 +109,21 @@ class Store:
         start = f"{self.root}/{name}"
         listed = self.fs.find(start) if self.has(name) else []
         files = [str(path)[len(start) + 1 :] for path in listed if not str(path).endswith(".part")]
-        for file in _status_last(files):
-            target = folder / file
-            before = file_hash(target) if target.is_file() else None
-            fetched = folder / f".{Path(file).name}.{os.getpid()}.tmp"
-            fetched.parent.mkdir(parents=True, exist_ok=True)
+        for file in sorted(files, key=_status_last):
+            target, fetched = folder / file, folder / f".{Path(file).name}.{os.getpid()}.tmp"
+            target.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # replaced or removed since it was listed
                 self.fs.get_file(f"{start}/{file}", str(fetched))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if before != file_hash(fetched):
+                if not target.is_file() or file_hash(target) != file_hash(fetched):
                     os.replace(fetched, target)
             fetched.unlink(missing_ok=True)
         for file in files_of(folder).keys() - set(files) if mirror else ():
             (folder / file).unlink()
 
 
-def _status_last(files: Any) -> list[str]:
-    """A status says that other files are there."""
-    return sorted(files, key=lambda name: (Path(name).name == STATUS, name))
+def _status_last(name: str) -> tuple[bool, str]:
+    """How files are sorted: a status says that other files are there."""
+    return Path(name).name == STATUS, name
 
 
 def files_of(folder: Path) -> Stamps:
@@ -145,28 +134,21 @@ def files_of(folder: Path) -> Stamps:
             stat = path.stat()
             if S_ISREG(stat.st_mode) and not path.name.endswith(".tmp") and not path.name.startswith(".lock"):
                 found[str(path.relative_to(folder))] = (stat.st_size, stat.st_mtime_ns)
-    return {name: found[name] for name in _status_last(found)}
+    return {name: found[name] for name in sorted(found, key=_status_last)}
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _mapped(value: Any, change: Callable[[str], Any]) -> Any:
+    """`value` (JSON) with every text in it changed."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
-
-
-def _replaced(value: Any, names: dict[str, str]) -> Any:
-    if isinstance(value, str):
-        return names.get(value, value)
+        return change(value)
     if isinstance(value, dict):
-        return {key: _replaced(item, names) for key, item in value.items()}
-    return [_replaced(item, names) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _mapped(item, change) for key, item in value.items()}
+    return [_mapped(item, change) for item in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass
 class Mirror:
-    """A job on its node: what to fetch, and what to upload while it works.
+    """A job on its node: what to fetch, and what to upload while it works. The driver has it too, and fetches that.
 
     Attributes:
         url: the store. inputs: path on the driver -> path in the store. output: the driver's output directory.
@@ -181,6 +163,7 @@ class Mirror:
     _scratch: Path = Path()
     _known: dict[str, Stamps] = field(default_factory=dict)
     _last: float = 0.0
+    _failures: int = 0
 
     def local(self, path: str) -> Path:
         """Where a path under the driver's output lies on this node."""
@@ -193,30 +176,30 @@ class Mirror:
         Raises:
             StoreError: the store failed several times.
         """
+        self._last = 0.0  # the clock of the driver says nothing here
         store, digest = Store(self.url), hashlib.sha256(f"{self.url} {self.output}".encode()).hexdigest()[:12]
         host = os.environ.get("RAY_NODE_SCRATCH", tempfile.gettempdir())
         # the id of the node's own Ray process, so that two nodes on one machine do not share a folder
         self._scratch = Path(host) / f"dpo-beta-harness-{digest}-{os.getppid()}"
-        names: dict[str, str] = {}
-        for path, stored in self.inputs.items():
-            target = self._scratch / stored
-            names[path] = str(target)
-            if not target.exists() and store.fs.isdir(f"{store.root}/{stored}"):
-                store.pull(stored, target)
-            elif not target.exists():
-                store.get(stored, target)
+        for folder in sorted({str(Path(stored).parts[1]) for stored in self.inputs.values()}):
+            target = self._scratch / INPUTS / folder
+            if not target.exists():
+                part = target.with_name(f"{folder}.{os.getpid()}.part")
+                store.pull(f"{INPUTS}/{folder}", part)
+                part.rename(target)  # a folder that is there is whole
         for name in self.before:
             mirror = name in self.after and name.startswith("runs/")
             store.pull(name, self._scratch / "out" / name, mirror)
         self._known = {name: files_of(self._scratch / "out" / name) for name in self.after}
-        for text in set(_strings(job)) - names.keys():
+
+        def here(text: str) -> str:
             path, colon, cls = text.rpartition(":") if ".py:" in text else (text, "", "")
-            if path in names:
-                names[text] = f"{names[path]}{colon}{cls}"
-            elif text.startswith(self.output + os.sep):
-                names[text] = str(self.local(text))
-        replaced: Job = _replaced(job, names)
-        return replaced
+            if path in self.inputs:
+                return f"{self._scratch / self.inputs[path]}{colon}{cls}"
+            return str(self.local(text)) if text.startswith(self.output + os.sep) else text
+
+        changed: Job = _mapped(job, here)
+        return changed
 
     def push(self, final: bool = False) -> None:
         """Upload what has changed, at most every few seconds unless it is the last time.
@@ -232,9 +215,8 @@ class Mirror:
             self._last = time.monotonic()
 
     def _push(self) -> None:
-        store = Store(self.url)
         for name in self.after:
-            store.push(self._scratch / "out" / name, name, self._known.setdefault(name, {}))
+            Store(self.url).push(self._scratch / "out" / name, name, self._known.setdefault(name, {}))
 
     def asked_to_stop(self, name: str) -> bool:
         """Whether the driver wants the run to end at a good place."""
@@ -243,13 +225,7 @@ class Mirror:
                 return Store(self.url).has(f"{_STOPS}/{name}")
         return False
 
-
-class Remote:
-    """The driver's side of a job."""
-
-    def __init__(self, mirror: Mirror, output: Path) -> None:
-        self.mirror, self._output, self._store = mirror, output, Store(mirror.url)
-        self._last, self._failures = time.monotonic(), 0
+    # The driver's side.
 
     def pull(self, final: bool = False) -> bool:
         """Fetch what the node has uploaded, now and then; all of it at the end. False if there is to be another time.
@@ -261,20 +237,21 @@ class Remote:
             return False
         self._last = time.monotonic()
         try:
-            for name in self.mirror.after if final else [name for name in self.mirror.after if name == "work"]:
-                self._store.pull(name, self._output / name, mirror=name.startswith("runs/"))
+            for name in self.after if final else [name for name in self.after if name == "work"]:
+                Store(self.url).pull(name, Path(self.output) / name, mirror=name.startswith("runs/"))
         except Exception as error:  # whatever the store's package has for it
             self._failures += final
             if self._failures > len(RETRY_SECONDS):
-                raise StoreError.of(error) from error
+                raise given_up(error) from error
             return False
         return True
 
     @insisting
     def ask_to_stop(self, name: str) -> None:
         """Raises StoreError if the store failed several times."""
-        self._store.fs.makedirs(f"{self._store.root}/{_STOPS}", exist_ok=True)
-        self._store.fs.touch(f"{self._store.root}/{_STOPS}/{name}")
+        store = Store(self.url)
+        store.fs.makedirs(f"{store.root}/{_STOPS}", exist_ok=True)
+        store.fs.touch(f"{store.root}/{_STOPS}/{name}")
 
 
 class Artifacts:
@@ -292,7 +269,7 @@ class Artifacts:
             raise UserError(f"{plan.source.at('executor', 'artifacts')} is {url!r}; {error}") from None
         self._stored: dict[Path, str] = {}
 
-    def begin_training(self, job: Job) -> Remote:
+    def begin_training(self, job: Job) -> Mirror:
         """Put what the run reads into the store, and take away what an earlier try of it told.
 
         Raises:
@@ -304,7 +281,7 @@ class Artifacts:
         more = [] if parent is None else [str(Path(parent).relative_to(self.plan.output))]
         return self._begin(job, told, before + more, [*before, "work"])
 
-    def begin_evaluation(self, job: Job, events: Path) -> Remote:
+    def begin_evaluation(self, job: Job, events: Path) -> Mirror:
         """Put what the evaluation reads into the store: policies, prompts, answers there are already.
 
         Args:
@@ -317,29 +294,31 @@ class Artifacts:
         return self._begin(job, [str(events.relative_to(self.plan.output))], folders, [*folders, "work"])
 
     @insisting
-    def _begin(self, job: Job, told: list[str], before: list[str], after: list[str]) -> Remote:
+    def _begin(self, job: Job, told: list[str], before: list[str], after: list[str]) -> Mirror:
         """Remove what an earlier try told, and put the folders `before`, and what else the job reads, into the store."""
         output = self.plan.output
         for name in told:
             self._store.remove(name)
         for name in before:
             self._store.push(output / name, name, {})
+        texts: list[str] = []
+        _mapped(job, texts.append)
         inputs: dict[str, str] = {}
-        for text in set(_strings(job)):
+        for text in set(texts):
             path = Path(text.rpartition(":")[0] if ".py:" in text else text)
             inside = any(path.is_relative_to(output / name) for name in before) or path == output
             made = path.is_relative_to(output) and path.is_dir()
             if path.is_absolute() and path.exists() and not inside and not made and "work" not in path.parts[-2:-1]:
                 inputs[str(path)] = self._keep(path)
-        return Remote(Mirror(self._store.url, str(output), inputs, before, after), output)
+        return Mirror(self._store.url, str(output), inputs, before, after, _last=time.monotonic())
 
     def _keep(self, path: Path) -> str:
         """Where a file or folder that a job reads is in the store, by its content."""
         if path not in self._stored:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            sums = "\n".join(f"{p.relative_to(path)} {file_hash(p)}" for p in files)
-            stored = f"{INPUTS}/{hashlib.sha256(sums.encode()).hexdigest()[:16]}/{path.name}"
-            for file in files if not self._store.has(stored) else ():
-                self._store.put(file, stored + (f"/{file.relative_to(path)}" if path.is_dir() else ""))
-            self._stored[path] = stored
+            sums = "\n".join(f"{p.relative_to(path.parent)} {file_hash(p)}" for p in files)
+            folder = f"{INPUTS}/{hashlib.sha256(sums.encode()).hexdigest()[:16]}"
+            for file in files if not self._store.has(f"{folder}/{path.name}") else ():
+                self._store.put(file, f"{folder}/{file.relative_to(path.parent)}")
+            self._stored[path] = f"{folder}/{path.name}"
         return self._stored[path]

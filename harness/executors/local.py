@@ -1,7 +1,5 @@
 """Worker processes on this machine: each serves run after run, with its own GPUs and threads."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -23,8 +21,7 @@ from trainers.common import EventTail, UserError, write_json
 
 def worker_environment(gpus: list[str] | None = None, threads: int | None = None) -> dict[str, str]:
     """The environment of a worker: this one, with the project importable from any working directory."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     if gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
@@ -62,7 +59,7 @@ class ProcessSeat(base.Seat):
         return self._process.pid if self._process is not None else None
 
     @property
-    def _living(self) -> list[subprocess.Popen[bytes]]:
+    def _living(self) -> "list[subprocess.Popen[bytes]]":
         """Its process, while that runs."""
         return [one for one in [self._process] if one is not None and one.poll() is None]
 
@@ -73,27 +70,24 @@ class ProcessSeat(base.Seat):
         if self._ends:
             self.kill()
         if not self.alive():
-            self._begin()
+            self._ends = False
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self._events.unlink(missing_ok=True)
+            self._inbox.write_bytes(b"")  # there before the worker, which may look into it before a job is written
+            self._tail = EventTail(self._events)
+            write_json(self._work, {"parent": os.getpid(), "events": str(self._events), "inbox": str(self._inbox)})
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "harness.workers.train_worker", str(self._work)],
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    env=worker_environment(self.gpus, self.threads),
+                )
         if self.launch is not None:
             job = {**job, "launch": self.launch}
         with self._inbox.open("ab") as handle:
             handle.write(json.dumps(job).encode() + b"\n")
-
-    def _begin(self) -> None:
-        self._ends = False
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._events.unlink(missing_ok=True)
-        self._inbox.write_bytes(b"")  # there before the worker, which may look into it before the first job is written
-        self._tail = EventTail(self._events)
-        write_json(self._work, {"parent": os.getpid(), "events": str(self._events), "inbox": str(self._inbox)})
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.workers.train_worker", str(self._work)],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=worker_environment(self.gpus, self.threads),
-            )
 
     def poll(self) -> Polled:
         code = self._process.poll() if self._process is not None else None  # before the events: none comes after
@@ -214,8 +208,7 @@ class LocalExecutor(base.Executor):
 
     def _next_gpus(self) -> list[str]:
         free = memory.gpu_free_bytes()
-        order = sorted(self._free_gpus, key=lambda gpu: -free.get(gpu, 0))
-        return order[: self.settings.gpus_per_run]
+        return sorted(self._free_gpus, key=lambda gpu: -free.get(gpu, 0))[: self.settings.gpus_per_run]
 
     def _new_seat(self) -> ProcessSeat:
         gpus = self._next_gpus() if self._gpus else None
@@ -237,7 +230,6 @@ class LocalExecutor(base.Executor):
         return run_job(job, job_path, on_event)
 
     def close(self) -> None:
-        for seat in [*self._busy, *self._idle]:
-            seat.stop()
-        for seat in [*self._busy, *self._idle]:
-            seat.end()
+        for end in (ProcessSeat.stop, ProcessSeat.end):  # all are told before one is waited for
+            for seat in [*self._busy, *self._idle]:
+                end(seat)

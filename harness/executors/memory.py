@@ -1,7 +1,5 @@
 """How much memory a run takes and how much there is, so that no more runs are started than fit."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterable
@@ -68,8 +66,7 @@ def fits(needed: int, running: Iterable[tuple[int, int]], free: int) -> bool:
 
     What they are still expected to take is kept for them.
     """
-    reserved = sum(max(expected - resident, 0) for expected, resident in running)
-    return needed + reserved <= free
+    return needed + sum(max(expected - resident, 0) for expected, resident in running) <= free
 
 
 def visible_gpus() -> list[str]:

@@ -1,7 +1,5 @@
 """A Ray cluster: one task for each stage, with the CPUs, GPUs and custom resources that the matrix file gives it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time
@@ -13,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evals.supervise import JobResult
 from harness.executors import base
-from harness.executors.artifacts import Artifacts, Remote, StoreError
+from harness.executors.artifacts import Artifacts, Mirror, StoreError
 from harness.executors.base import CANCELLED, Ended, Event, Job, Polled
 from harness.executors.local import gpus_of_launch, launch_arguments, worker_environment
 from harness.executors.ray_stage import evaluate_stage, train_stage
@@ -92,15 +90,18 @@ def _resources(plan: Plan, settings: RaySettings, nodes: list[dict[str, float]])
 class RaySeat(base.Seat):
     """A task of the cluster, for one run."""
 
-    def __init__(self, executor: RayExecutor) -> None:
+    def __init__(self, executor: "RayExecutor") -> None:
         self._executor, self._started = executor, False
         self._ref: Any = None
-        self._remote: Remote | None = None
+        self._remote: Mirror | None = None
         self._unstarted: Ended | None = None
         self._held: list[Event] = []  # how the run ended is told once its task has ended
         self._group: Any = None
 
     def start(self, job: Job) -> None:
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
         executor, run_id, folder = self._executor, job["train_job"]["run_id"], self._executor.folder
         folder.mkdir(parents=True, exist_ok=True)
         self.log, self._stop, events = (folder / f"ray-{run_id}.{end}" for end in ("log", "stop", "events.jsonl"))
@@ -117,16 +118,18 @@ class RaySeat(base.Seat):
             except StoreError as error:
                 self._unstarted = Ended(1, str(error), transient=True)
                 return
-        if launch is not None:
-            self._group, options["scheduling_strategy"] = executor.on_one_node(asked)
+        if launch is not None:  # all of a run's GPUs are to be on one node
+            bundle = {name: count for name, count in asked.amounts().items() if count}
+            self._group = placement_group([bundle], strategy="STRICT_PACK")
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(placement_group=self._group)
         threads = executor.settings.threads or max(int(asked.cpus), 1)
         task = executor.ray.remote(train_stage).options(**options)
-        self._ref = task.remote(job, str(folder), threads, self._remote.mirror if self._remote else None)
+        self._ref = task.remote(job, str(folder), threads, self._remote)
 
     def poll(self) -> Polled:
-        ray, ended = self._executor.ray, self._unstarted
-        if ended is not None:
-            return Polled([], ended)
+        if self._unstarted is not None:
+            return Polled([], self._unstarted)
+        ray, ended = self._executor.ray, None
         done, _ = ray.wait([self._ref], timeout=0)
         try:
             fetched = self._remote is None or self._remote.pull(final=bool(done))
@@ -165,10 +168,10 @@ class RaySeat(base.Seat):
             self._executor.ray.cancel(self._ref, force=True)
 
 
-def _outcome(ray: Any, ref: Any) -> Ended:
+def _outcome(ray: Any, ref: Any) -> Any:
+    """The `Ended` that a task returned, or how it failed."""
     try:
-        ended: Ended = ray.get(ref)
-        return ended
+        return ray.get(ref)
     except ray.exceptions.TaskCancelledError:
         return Ended(0, CANCELLED)
     except ray.exceptions.RayTaskError as error:
@@ -238,18 +241,8 @@ class RayExecutor(base.Executor):
 
     def options(self, stage: str) -> Json:
         """Options of a task. Retries are ours, since a run resumes from its checkpoint and tries are counted."""
-        asked = self.asked[stage]
-        amounts = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "resources": dict(asked.resources)}
-        return {**amounts, "max_retries": 0}
-
-    def on_one_node(self, asked: StageResources) -> tuple[Any, Any]:
-        """A placement group that keeps all of a run's GPUs on one node, and the strategy that uses it."""
-        from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        bundle = {name: count for name, count in asked.amounts().items() if count}
-        group = placement_group([bundle], strategy="STRICT_PACK")
-        return group, PlacementGroupSchedulingStrategy(placement_group=group)
+        cpus, gpus, resources = (getattr(self.asked[stage], name) for name in ("cpus", "gpus", "resources"))
+        return {"num_cpus": cpus, "num_gpus": gpus, "resources": dict(resources), "max_retries": 0}
 
     def seat(self, job: Job) -> RaySeat | None:
         if self.settings.max_parallel is not None and len(self._seats) >= self.settings.max_parallel:
@@ -280,7 +273,7 @@ class RayExecutor(base.Executor):
         tail = EventTail(events)
         remote = self.artifacts.begin_evaluation(job, events) if self.artifacts is not None else None
         task = ray.remote(evaluate_stage).options(**self.options("evaluate"))
-        ref = task.remote(job, str(job_path), str(events), remote.mirror if remote else None)
+        ref = task.remote(job, str(job_path), str(events), remote)
         done, fetched = False, False
         try:
             while not (done and fetched):

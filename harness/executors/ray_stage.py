@@ -1,12 +1,9 @@
 """What runs on a node of a Ray cluster: one task for each stage, the training of one run or the evaluation."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +26,14 @@ def train_stage(job: Job, folder: str, threads: int | None, mirror: Mirror | Non
     saved. The run's own lock keeps a task that Ray gave up, but that still lives, from working beside its successor; what it
     has finished meanwhile is not done again.
     """
-    if mirror is None:
-        return _train(job, Path(folder), threads, None)
-    job, scratch = mirror.fetch(job), mirror.local(folder)
-    (scratch / f"ray-{job['train_job']['run_id']}.events.jsonl").unlink(
-        missing_ok=True
-    )  # of an earlier try on this node
-    ended = _train(job, scratch, threads, mirror)
-    mirror.push(final=True)
+    place = Path(folder)
+    if mirror is not None:
+        job, place = mirror.fetch(job), mirror.local(folder)
+        told = place / f"ray-{job['train_job']['run_id']}.events.jsonl"
+        told.unlink(missing_ok=True)  # of an earlier try on this node
+    ended = _train(job, place, threads, mirror)
+    if mirror is not None:
+        mirror.push(final=True)
     return ended
 
 
@@ -49,9 +46,17 @@ def _train(job: Job, folder: Path, threads: int | None, mirror: Mirror | None) -
     def asked_to_stop() -> bool:
         return stop.exists() if mirror is None else mirror.asked_to_stop(stop.name)
 
+    tell, held = once(lambda text: events.emit("waiting", text=text)), False
     with contextlib.ExitStack() as stack:
-        if not _hold(run_dir, stack, once(lambda text: events.emit("waiting", text=text)), asked_to_stop):
-            return Ended(0, CANCELLED)
+        while not held:  # a cancelled task of Ray may not hear of it here
+            try:
+                stack.enter_context(output_lock(run_dir))
+                held = True
+            except Held as error:
+                tell(str(error))
+                if asked_to_stop():
+                    return Ended(0, CANCELLED)
+                time.sleep(_POLL_SECONDS)
         if RunStore(run_dir).is_done("train", job["fingerprint"], verify=False):
             events.emit("run_done", run_id=run_dir.name)
             return Ended(0)
@@ -88,36 +93,22 @@ def _train(job: Job, folder: Path, threads: int | None, mirror: Mirror | None) -
                 seat.end()
 
 
-def _hold(
-    run_dir: Path, stack: contextlib.ExitStack, tell: Callable[[str], None], asked_to_stop: Callable[[], bool]
-) -> bool:
-    """Wait for the run's lock; False if this is asked to stop before. A cancelled task of Ray may not hear of it here."""
-    while True:
-        try:
-            stack.enter_context(output_lock(run_dir))
-            return True
-        except Held as error:
-            tell(str(error))
-        if asked_to_stop():
-            return False
-        time.sleep(_POLL_SECONDS)
-
-
 def evaluate_stage(job: Job, job_path: str, events: str, mirror: Mirror | None) -> Any:
     """Run an evaluation job on this node; returns its `evals.supervise.JobResult`. `events`: the file events are told in."""
     from evals.supervise import run_job
 
-    if mirror is None:
-        log = Events(Path(events))
-        return run_job(job, Path(job_path), lambda event: log.emit(**event))
-    job, place = mirror.fetch(job), mirror.local(events)
-    place.unlink(missing_ok=True)  # of an earlier try on this node
+    path, place = Path(job_path), Path(events)
+    if mirror is not None:
+        job, path, place = mirror.fetch(job), mirror.local(job_path), mirror.local(events)
+        place.unlink(missing_ok=True)  # of an earlier try on this node
     log = Events(place)
 
     def tell(event: Event) -> None:
         log.emit(**event)
-        mirror.push()
+        if mirror is not None:
+            mirror.push()
 
-    result = run_job(job, mirror.local(job_path), tell)
-    mirror.push(final=True)
+    result = run_job(job, path, tell)
+    if mirror is not None:
+        mirror.push(final=True)
     return result

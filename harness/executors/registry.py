@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -45,12 +44,7 @@ def settings_of(config: MatrixConfig, source: Source) -> tuple[type[Executor], S
         raise UserError("\n".join(lines)) from None
 
 
-@contextmanager
-def executor_of(plan: Plan) -> Iterator[Executor]:
-    """The executor of a plan, closed at the end of the block."""
+def executor_of(plan: Plan) -> closing[Executor]:
+    """The executor of a plan, closed at the end of a `with` block."""
     cls, settings = settings_of(plan.config, plan.source)
-    executor = cls(plan, settings)
-    try:
-        yield executor
-    finally:
-        executor.close()
+    return closing(cls(plan, settings))

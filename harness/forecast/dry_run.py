@@ -1,8 +1,5 @@
 """`--dry-run`: the stages of a matrix, what is done of each and what the rest costs, as tables and as a JSON record."""
 
-from __future__ import annotations
-
-import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -11,8 +8,7 @@ from rich.table import Table
 
 from evals.engine.base import EngineConfig, choose_backend
 from harness.commands.analysis.power import read_pilot
-from harness.forecast.estimate import Estimate, JudgeCost, estimate, is_judged
-from harness.forecast.speed import RunState, survey
+from harness.forecast.estimate import Estimate, JudgeCost, RunState, estimate, is_judged, survey
 from harness.plan.benchmarks import prompts_of
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
@@ -47,10 +43,12 @@ def stages(plan: Plan, states: Sequence[RunState], cost: Estimate) -> list[Stage
     Tokens and reference log-probs are made once and shared; a control waits for the runs of its parent; every policy is
     evaluated once it is trained; judges compare what was evaluated; the report shows everything.
     """
-    by_method = {name: [s for s in states if s.spec.method == name] for name in {s.spec.method: 0 for s in states}}
+    by_method: dict[str, list[RunState]] = {}
+    for state in sorted(states, key=lambda state: state.spec.parent is not None):
+        by_method.setdefault(state.spec.method, []).append(state)
     anything = any(state.trained for state in states)
     found = [Stage(SHARED, (), int(anything), 1, 0.0 if anything else None)]
-    for method, runs in sorted(by_method.items(), key=lambda item: item[1][0].spec.parent is not None):
+    for method, runs in by_method.items():
         parent, done = runs[0].spec.parent_run, sum(run.trained for run in runs)
         needs = (SHARED,) if parent is None else (SHARED, f"train {parent.method}")
         found.append(Stage(f"train {method}", needs, done, len(runs), cost.train_seconds.get(method, 0.0)))
@@ -119,9 +117,8 @@ def sized(plan: Plan) -> Sized | None:
 # What `run-matrix --dry-run` shows: the stage graph, the runs, and what is left to pay.
 
 
-#: Runs listed one by one; more are listed by method and parameters.
+#: Runs listed one by one; the stages count all of them.
 _LISTED = 40
-_ROWS = 60
 _GIB = 2**30
 
 
@@ -138,7 +135,9 @@ def show_plan(plan: Plan, selected: list[RunSpec]) -> None:
         console.print(pilot.text)
     console.print(_graph(plan, states, cost))
     console.print()
-    console.print(_runs(plan, states) if len(states) <= _LISTED else _groups(plan, states))
+    console.print(_runs(plan, states[:_LISTED]))
+    if len(states) > _LISTED:
+        console.print(f"... {len(states) - _LISTED} runs more: --json lists all")
     names = ", ".join(benchmark.name for benchmark in plan.benchmarks) or "none"
     backend = choose_backend(EngineConfig(**config.evaluation.engine.model_dump()))
     console.print(f"benchmarks: {names} (engine: {backend})")
@@ -192,31 +191,10 @@ def _runs(plan: Plan, states: Sequence[RunState]) -> Table:
     return table
 
 
-def _groups(plan: Plan, states: Sequence[RunState]) -> Table:
-    keys = {(state.spec.method, _parameters(state.spec)): 0 for state in states}
-    groups = {key: [s for s in states if (s.spec.method, _parameters(s.spec)) == key] for key in keys}
-    table = _table("method", "parameters", "seeds", "trained", "evaluated")
-    for (method, parameters), runs in list(groups.items())[:_ROWS]:
-        trained, scored = sum(r.trained for r in runs), sum(r.cells == len(plan.benchmarks) for r in runs)
-        seeds = _ranges([run.spec.seed for run in runs])
-        table.add_row(method, parameters, seeds, f"{trained}/{len(runs)}", f"{scored}/{len(runs)}")
-    if len(groups) > _ROWS:
-        table.add_row(f"... {len(groups) - _ROWS} more", "", "", "", "")
-    return table
-
-
 def _parameters(spec: RunSpec) -> str:
     shown = {**spec.params, **spec.hyper}
     keys = [key for key in ("pref_beta", "pref_beta_scale", "epsilon", *spec.hyper) if key in shown]
     return " ".join(f"{key}={shown[key]}" for key in dict.fromkeys(keys))
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """0-4,7 for 0, 1, 2, 3, 4, 7."""
-    # numbers that follow one another have the same distance to their place
-    runs = itertools.groupby(enumerate(sorted(set(numbers))), key=lambda item: item[1] - item[0])
-    spans = [[number for _, number in group] for _, group in runs]
-    return ",".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
 
 
 # What `run-matrix --dry-run --json` prints.

@@ -1,56 +1,35 @@
 """Training arguments that LLaMA-Factory and TRL both take from transformers, as the matrix file's `training`."""
 
-from __future__ import annotations
-
 import contextlib
 
 from harness.config.fields import OWNED, check_fields, known_fields
-from harness.imports.draft import Keys
+from harness.imports.draft import Keys, by_name
 from trainers.common import Json
 
-_EVALUATION = "policies are evaluated after training, by the benchmarks under evaluation"
-_PROCESSES = "several processes are set up by accelerate: see harness/configs/accelerate"
-_HUB = "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push"
-_FINAL = "the last policy is the one that is compared"
 _BEST = "the policy after the last step is the one that is compared, and not the best on held-out data"
-_RESUME = "a restarted matrix resumes automatically, which needs complete checkpoints"
 
 #: Arguments of transformers that have no part in a matrix file, with the reason.
-LEFT = {
-    **dict.fromkeys(
-        (
-            *(
-                "do_eval",
-                "do_predict",
-                "eval_strategy",
-                "evaluation_strategy",
-                "eval_steps",
-                "eval_delay",
-                "eval_on_start",
-            ),
-            *("per_device_eval_batch_size", "eval_accumulation_steps", "batch_eval_metrics", "include_for_metrics"),
-            *("prediction_loss_only", "bf16_full_eval", "fp16_full_eval", "predict_with_generate", "compute_accuracy"),
-        ),
-        _EVALUATION,
-    ),
-    **dict.fromkeys(("metric_for_best_model", "greater_is_better"), _FINAL),
-    **dict.fromkeys(
-        ("deepspeed", "fsdp", "fsdp_config", "accelerator_config", "parallelism_config", "local_rank"), _PROCESSES
-    ),
-    **dict.fromkeys(
-        (
-            *("push_to_hub", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "hub_always_push"),
-            *("hub_revision", "push_to_hub_model_id", "push_to_hub_organization", "push_to_hub_token"),
-        ),
-        _HUB,
-    ),
-    **dict.fromkeys(("save_only_model", "ignore_data_skip", "save_safetensors"), _RESUME),
-    "do_train": "training is what a matrix does",
-    "overwrite_output_dir": "an output directory belongs to one matrix and is never overwritten",
-    "logging_dir": "each tracker has its own folder in the output directory",
-    "plot_loss": "the report draws curves of every run",
-    "label_names": "the trainer needs its own columns",
-}
+LEFT = by_name(
+    {
+        "policies are evaluated after training, by the benchmarks under evaluation": """
+            do_eval do_predict eval_strategy evaluation_strategy eval_steps eval_delay eval_on_start
+            per_device_eval_batch_size eval_accumulation_steps batch_eval_metrics include_for_metrics prediction_loss_only
+            bf16_full_eval fp16_full_eval predict_with_generate compute_accuracy""",
+        "the last policy is the one that is compared": "metric_for_best_model greater_is_better",
+        "several processes are set up by accelerate: see harness/configs/accelerate": """
+            deepspeed fsdp fsdp_config accelerator_config parallelism_config local_rank""",
+        "policies are uploaded by push_to_hub: {prefix: owner/name} and run-matrix --push": """
+            push_to_hub hub_model_id hub_token hub_strategy hub_private_repo hub_always_push hub_revision
+            push_to_hub_model_id push_to_hub_organization push_to_hub_token""",
+        "a restarted matrix resumes automatically, which needs complete checkpoints": """
+            save_only_model ignore_data_skip save_safetensors""",
+        "training is what a matrix does": "do_train",
+        "an output directory belongs to one matrix and is never overwritten": "overwrite_output_dir",
+        "each tracker has its own folder in the output directory": "logging_dir",
+        "the report draws curves of every run": "plot_loss",
+        "the trainer needs its own columns": "label_names",
+    }
+)
 
 
 def take_training(keys: Keys) -> Json:
@@ -60,7 +39,7 @@ def take_training(keys: Keys) -> Json:
         trainers.common.errors.UserError: a value of the wrong type, with its line.
     """
     training: Json = {}
-    if "warmup_ratio" in keys:
+    if "warmup_ratio" in keys.open:
         ratio = keys.read("warmup_ratio", float, 0.0)
         if ratio and not keys.source.value.get("warmup_steps"):
             keys.leave({"warmup_steps": "0: warmup_ratio holds"})
@@ -69,7 +48,7 @@ def take_training(keys: Keys) -> Json:
     keys.refuse({"load_best_model_at_end": _BEST})
     keys.leave(LEFT)
     keys.leave({key: why for key, why in OWNED.items() if key in fields})
-    for key in [key for key in keys.left if key in fields and key != "trust_remote_code"]:  # that is the model's here
+    for key in [key for key in keys.open if key in fields and key != "trust_remote_code"]:  # that is the model's here
         value = keys.take(key)
         if value is not None:  # null is what an argument is that nobody sets
             if isinstance(value, str) and "float" in fields[key] and "str" not in fields[key]:

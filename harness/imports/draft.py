@@ -1,7 +1,5 @@
 """A matrix file in the making: what was taken over, what was not, and the text that is written."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import re
@@ -11,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from harness.config import Source
+from harness.config import Source, refuse
 from harness.config.fields import known_fields
 from trainers.common import Json, UserError
 
@@ -24,29 +22,27 @@ _KINDS: dict[type, tuple[Any, str]] = {
 }
 
 
+def by_name(table: Mapping[str, str]) -> dict[str, str]:
+    """The reason for each name, of a table of names (with spaces between them) by reason."""
+    return {name: why for why, names in table.items() for name in names.split()}
+
+
 class Keys:
     """The keys of a foreign configuration, each to be answered for once: used, or left with a reason."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._open: Json = {str(key): value for key, value in source.value.items()}
+        #: Keys nobody has asked for yet, in the file's order; and what cannot be imported as what it means.
+        self.open: Json = {str(key): value for key, value in source.value.items()}
+        self.problems: list[str] = []
         self._notes: dict[str, int] = {}  # a text and the line it is about
         self._older: dict[str, str] = {}
-        self._problems: list[str] = []
         self.seed: int = self.read("seed", int, 42)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._open
 
     @property
     def notes(self) -> list[str]:
         """What was not imported, in the order of the file's lines."""
         return sorted(self._notes, key=self._notes.__getitem__)
-
-    @property
-    def left(self) -> list[str]:
-        """Keys nobody has asked for yet, in the file's order."""
-        return list(self._open)
 
     def rename(self, older: str, name: str) -> bool:
         """Read a key of an older version as what it is called today; whether it is there.
@@ -54,19 +50,19 @@ class Keys:
         Raises:
             UserError: both are.
         """
-        if older not in self._open:
+        if older not in self.open:
             return False
-        if name in self._open:
+        if name in self.open:
             raise UserError(
                 f"{self.where(older)}: {older} is the older name of {name}, which is there too; keep one of them"
             )
-        self.give(name, self._open.pop(older), at=older)
-        self.note(older, self._open[name], f"read as {name}, its name today")
+        self.give(name, self.open.pop(older), at=older)
+        self.note(older, self.open[name], f"read as {name}, its name today")
         return True
 
     def take(self, key: str, default: Any = None) -> Any:
         """The value of `key`, which is now answered for; null counts as not written."""
-        value = self._open.pop(key, None)
+        value = self.open.pop(key, None)
         return default if value is None else value
 
     def read(self, key: str, kind: type, default: Any = None) -> Any:
@@ -106,8 +102,7 @@ class Keys:
             UserError: a value that is not in there.
         """
         value = self.read(key, str, default)
-        if value not in choices:
-            raise UserError(f"{self.where(key)}: {key} is {value!r}; {expected} {', '.join(choices)}")
+        refuse((value not in choices, f"{self.where(key)}: {key} is {value!r}; {expected} {', '.join(choices)}"))
         return choices[value]
 
     def where(self, key: str) -> str:
@@ -116,26 +111,22 @@ class Keys:
 
     def give(self, key: str, value: Any, at: str | None = None) -> None:
         """Take another value for a key: another spelling of it, or what the key `at` holds of it."""
-        self._open[key] = value
+        self.open[key] = value
         if at is not None:
             self._older[key] = at
 
     def refuse(self, reasons: Mapping[str, str]) -> None:
         """Answer for each key by a problem where it is there and on: without it `original` would be another run."""
-        for key in [key for key in self._open if key in reasons]:
-            value, written = self._open.pop(key), self._older.get(key, key)
+        for key in [key for key in self.open if key in reasons]:
+            value, written = self.open.pop(key), self._older.get(key, key)
             if str(value).lower() not in _OFF:
                 why = f"{written} is {value!r}: {reasons[key]}; delete it to compare with a run without it"
-                self.problem(f"{self.where(key)}: {why}")
-
-    def problem(self, text: str) -> None:
-        """Something that cannot be imported as what it means."""
-        self._problems.append(text)
+                self.problems.append(f"{self.where(key)}: {why}")
 
     def leave(self, reasons: Mapping[str, str]) -> None:
         """Answer for each key that is there by a note that says why it has no part in the matrix file."""
-        for key in [key for key in self._open if key in reasons]:
-            self.note(key, self._open.pop(key), reasons[key])
+        for key in [key for key in self.open if key in reasons]:
+            self.note(key, self.open.pop(key), reasons[key])
 
     def note(self, key: str, value: Any, why: str) -> None:
         """Say of `key` why its value is not imported as it is; tokens are not repeated."""
@@ -155,14 +146,13 @@ class Keys:
             UserError: every problem, a line each; a key that is not known and by its name decides the loss is one.
         """
         self.leave(known)
-        for key in self.left:
+        for key in list(self.open):
             if _DECIDES.search(key):
                 self.refuse({key: "not known here, and by its name it may decide what is trained"})
             else:
                 near = difflib.get_close_matches(key, {*known, *known_fields()["dpo"]}, n=1, cutoff=0.85)
                 self.leave({key: f"not known here{f'; did you mean {near[0]}?' if near else ''}"})
-        if self._problems:
-            raise UserError("\n".join(self._problems))
+        refuse((self.problems, "\n".join(self.problems)))
 
 
 #: Values of a setting that is off, in lower case.

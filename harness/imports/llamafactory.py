@@ -1,7 +1,5 @@
 """LLaMA-Factory: a training YAML (stage dpo, foodpo, kto or, up to 0.7, orpo) as a matrix file."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ def convert(source: Source, target: Path, dataset_dir: Path | None = None) -> tu
             of the wrong type.
     """
     keys = Keys(source)
-    if "stage" not in keys:
+    if "stage" not in keys.open:
         raise UserError(
             f"{source.path}: stage is missing (LLaMA-Factory takes it for sft); write stage: dpo, kto or orpo"
         )
@@ -67,7 +65,7 @@ def _renamed(keys: Keys, stage: str) -> bool:
     own = "orpo" if stage == "orpo" else "dpo"
     keys.leave({older: f"stage {stage} does not read it" for older in RENAMED if not older.startswith(own)})
     found = [keys.rename(older, name) for older, name in (RENAMED | OLDER).items()]
-    if "resume_lora_training" in keys:  # up to 0.3, and the other way round
+    if "resume_lora_training" in keys.open:  # up to 0.3, and the other way round
         keys.rename("resume_lora_training", "create_new_adapter")
         keys.give("create_new_adapter", not keys.source.value["resume_lora_training"])
         found.append(True)
@@ -90,7 +88,9 @@ def _original(keys: Keys, stage: str) -> Json:
     elif smoothing and loss == "sigmoid" and stage == "dpo":
         own = {"rule": "cdpo", "label_smoothing": smoothing}
     elif smoothing and loss == "sigmoid" and stage == "foodpo":
-        keys.problem(f"{keys.where('dpo_label_smoothing')}: dpo_label_smoothing is {smoothing}: no rule here has both")
+        keys.problems.append(
+            f"{keys.where('dpo_label_smoothing')}: dpo_label_smoothing is {smoothing}: no rule here has both"
+        )
     elif smoothing:
         keys.note("dpo_label_smoothing", smoothing, "the loss of this run does not read it")
     if stage == "kto":
@@ -137,9 +137,9 @@ def _model(keys: Keys, training: Json, lora: bool, pure: bool) -> Json:
     fresh, adapters = keys.read("create_new_adapter", bool, False), keys.read("adapter_name_or_path", list, [])
     where = f"{keys.where('adapter_name_or_path')}: adapter_name_or_path is {', '.join(adapters)!r}"
     if len(adapters) > 1:
-        keys.problem(f"{where}: one adapter can be the start here; merge them into the model and name that")
+        keys.problems.append(f"{where}: one adapter can be the start here; merge them into the model and name that")
     elif adapters and lora and not fresh:
-        keys.problem(
+        keys.problems.append(
             f"{where}: LLaMA-Factory trains it further against a reference without it, and here both start from it; merge it "
             "into the model, or write create_new_adapter: true to compare from the merged model on"
         )
@@ -170,8 +170,7 @@ def _quantization(keys: Keys, training: Json) -> Json:
 
 def _data(keys: Keys, target: Path, given: Path | None) -> Json:
     names, limit = keys.read("dataset", list), keys.read("max_samples", int)
-    if not names:
-        raise UserError(f"{keys.where('dataset')}: dataset is missing; name the data sets of dataset_info.json")
+    refuse((not names, f"{keys.where('dataset')}: dataset is missing; name the data sets of dataset_info.json"))
     folder = keys.read("dataset_dir", str, "data")
     sources = [_source(name, folder, keys, target, given) for name in names]
     listed = [{"source": one} | ({"limit": limit} if limit else {}) for one in sources]

@@ -1,7 +1,5 @@
 """The data of a TRL configuration or of a recipe of alignment-handbook and its copies, as a matrix file's `data`."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from pathlib import Path

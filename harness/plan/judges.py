@@ -1,7 +1,5 @@
 """A judge of the matrix file, checked and resolved into an entry of the judging job."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -52,11 +50,13 @@ def resolve_judges(
     rows = {planned.name: answered_rows(planned) for planned in benchmarks if config.evaluation.judges}
     for i, judge in enumerate(config.evaluation.judges):
         at = partial(source.at, "evaluation", "judges", i)
-        if judge.name in [one.name for one in found]:
-            raise UserError(f"{at('name')}: duplicate judge name {judge.name!r}; names must be unique")
         found.append(_resolve(judge, source, at, rows, log))
         measured, said = config.evaluation.checkpoint_benchmarks, f"{at('checkpoints')} is true, but"
         refuse(
+            (
+                judge.name in [one.name for one in found[:-1]],
+                f"{at('name')}: duplicate judge name {judge.name!r}; names must be unique",
+            ),
             (
                 judge.checkpoints and not config.evaluation.checkpoints,
                 f"{said} evaluation.checkpoints is not set; add it, or remove this",

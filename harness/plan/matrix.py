@@ -60,8 +60,7 @@ class RunSpec:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the identity."""
-        parent = {} if self.parent_run is None else {"parent": self.parent_run.fingerprint}
-        return fingerprint(self.identity | parent)
+        return fingerprint(self.identity | ({"parent": self.parent_run.fingerprint} if self.parent_run else {}))
 
     @property
     def run_id(self) -> str:
@@ -112,12 +111,10 @@ class RunSpec:
 
 def _rule(method: MethodConfig, index: int, source: Source) -> tuple[str, str | None]:
     rule = source.placed(method.rule or method.name)
-    path = Path(rule.rpartition(":")[0])
     if not is_file_target(rule):
         return rule, None
-    if not path.is_file():
-        where = source.at("methods", index, "rule")
-        raise UserError(f"{where} is {method.rule!r}; no such file: {path} (paths are relative to the matrix file)")
+    path, said = Path(rule.rpartition(":")[0]), f"{source.at('methods', index, 'rule')} is {method.rule!r}"
+    refuse((not path.is_file(), f"{said}; no such file: {path} (paths are relative to the matrix file)"))
     return rule, file_hash(path)
 
 
@@ -161,11 +158,13 @@ def expand(config: MatrixConfig, source: Source) -> list[RunSpec]:
     # controls last, whatever the order in the file: they need their parents' runs
     for index in sorted(range(len(names)), key=lambda i: config.methods[i].parent is not None):
         for spec in _specs(config, config.methods[index], index, source, by_method):
-            if spec.fingerprint in seen:
-                raise UserError(
-                    f"{source.where(('methods', index))}: {spec.label} is the same run as {seen[spec.fingerprint]} "
-                    "(same rule, parameters and seed); remove one of them"
+            refuse(
+                (
+                    spec.fingerprint in seen,
+                    f"{source.where(('methods', index))}: {spec.label} is the same run as {seen.get(spec.fingerprint)} "
+                    "(same rule, parameters and seed); remove one of them",
                 )
+            )
             seen[spec.fingerprint] = spec.label
             by_method[spec.method].append(spec)
     runs = [spec for name in names for spec in by_method[name]]
@@ -175,9 +174,9 @@ def expand(config: MatrixConfig, source: Source) -> list[RunSpec]:
 
 def _seeds(config: MatrixConfig, method: MethodConfig, index: int, source: Source) -> list[int]:
     seeds = method.seeds if method.seeds is not None else config.seeds
-    if len(set(seeds)) != len(seeds) or not seeds:
-        where = source.where(("methods", index, "seeds") if method.seeds is not None else ("seeds",))
-        raise UserError(f"{where}: seeds are {seeds}; list each seed once, and at least one")
+    where = source.where(("methods", index, "seeds") if method.seeds is not None else ("seeds",))
+    wrong = len(set(seeds)) != len(seeds) or not seeds
+    refuse((wrong, f"{where}: seeds are {seeds}; list each seed once, and at least one"))
     return seeds
 
 
@@ -315,8 +314,7 @@ def select(
         and not {spec.method, spec.run_id} & set(exclude)
         and (not seeds or spec.seed in seeds)
     }
-    if not chosen:
-        raise UserError(f"--only, --exclude and --seeds leave no run of the {len(specs)} in the matrix; widen them")
+    refuse((not chosen, f"--only, --exclude and --seeds leave no run of the {len(specs)} in the matrix; widen them"))
     needed = {spec.parent for spec in specs if spec.run_id in chosen and spec.parent is not None}
     taken = [spec for spec in specs if spec.run_id in chosen | needed]
     return taken, [spec for spec in taken if spec.run_id not in chosen]

@@ -1,7 +1,5 @@
 """model.adapter, model.chat_template and model.quantization: the checkpoint a matrix really starts from."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable
@@ -106,10 +104,9 @@ def _prepared(
     from trainers.common.adapters import AdapterError
     from trainers.models.starting import StartError, prepare_start
 
-    adapter, parts, dtype = None, None, None
-    if settings.adapter is not None:
-        adapter, dtype = _adapter(settings, source, log), settings.dtype
-        parts = {path.name: file_hash(path) for path in adapter.glob("adapter_*")}
+    adapter = _adapter(settings, source, log) if settings.adapter is not None else None
+    parts = {path.name: file_hash(path) for path in adapter.glob("adapter_*")} if adapter else None
+    dtype = settings.dtype if adapter else None
     key = fingerprint({"base": model_hash(model.path), "adapter": parts, "template": template, "dtype": dtype})
     target = cache_dir() / "starts" / key[:16]
     if adapter is not None and not target.is_dir():
@@ -147,11 +144,15 @@ def _adapter(settings: ModelConfig, source: Source, log: Callable[[str], None]) 
             )
         )
         path = download(ModelConfig(name_or_path=name, revision=settings.adapter_revision), where, log)
-    for needed in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (path / needed).is_file():
-            raise UserError(
-                f"{where}: model.adapter is {name!r}; {path} has no {needed}; give an adapter as PEFT saves it"
+    refuse(
+        *(
+            (
+                not (path / needed).is_file(),
+                f"{where}: model.adapter is {name!r}; {path} has no {needed}; give an adapter as PEFT saves it",
             )
+            for needed in ("adapter_config.json", "adapter_model.safetensors")
+        )
+    )
     return path
 
 

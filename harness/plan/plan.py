@@ -1,7 +1,5 @@
 """Everything a matrix needs, resolved and checked before anything is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,40 +79,41 @@ class Plan:
 
     def run_record(self, spec: RunSpec) -> RunRecord:
         """The content of run.json."""
-        record = {
-            "schema_version": 1,
-            "run_id": spec.run_id,
-            "method": spec.method,
-            "rule": spec.rule,
-            "objective": spec.objective,
-            "seed": spec.seed,
-            "params": spec.params,
-            "hyper": spec.hyper,
-            "parent": spec.parent,
-            "parent_method": spec.parent_run.method if spec.parent_run is not None else None,
-            **self._planted(spec),
-            "fingerprint": spec.fingerprint,
-            "model": {
-                "name": self.model.name,
-                "weights_hash": self.model_hash,
-                "reference": self.config.model.reference,
-                "reference_hash": self.reference_hash,
-            },
-            "data": {
-                "train": self.config.model_dump()["data"]["train"],
-                "content_hash": spec.data_hash,
-                "n_pairs": len(self.sets[spec.data_hash]),
-                **({} if spec.draw.seed is None else {"pool": self.pool}),
-                "heldout_overlap": self.heldout_overlap,
-                "contamination": {n: {k: c[k] for k in ("exact", "near")} for n, c in self.contamination.items()},
-            },
-            "training": spec.training,
-            "lora": self.config.lora,
-            **self.environment.plain(),
-            "source": source_version(),
-            "created": now(),
-        }
-        return RunRecord.model_validate(record)
+        return RunRecord.model_validate(
+            {
+                "schema_version": 1,
+                "run_id": spec.run_id,
+                "method": spec.method,
+                "rule": spec.rule,
+                "objective": spec.objective,
+                "seed": spec.seed,
+                "params": spec.params,
+                "hyper": spec.hyper,
+                "parent": spec.parent,
+                "parent_method": spec.parent_run.method if spec.parent_run is not None else None,
+                **self._planted(spec),
+                "fingerprint": spec.fingerprint,
+                "model": {
+                    "name": self.model.name,
+                    "weights_hash": self.model_hash,
+                    "reference": self.config.model.reference,
+                    "reference_hash": self.reference_hash,
+                },
+                "data": {
+                    "train": self.config.model_dump()["data"]["train"],
+                    "content_hash": spec.data_hash,
+                    "n_pairs": len(self.sets[spec.data_hash]),
+                    **({} if spec.draw.seed is None else {"pool": self.pool}),
+                    "heldout_overlap": self.heldout_overlap,
+                    "contamination": {n: {k: c[k] for k in ("exact", "near")} for n, c in self.contamination.items()},
+                },
+                "training": spec.training,
+                "lora": self.config.lora,
+                **self.environment.plain(),
+                "source": source_version(),
+                "created": now(),
+            }
+        )
 
     def _planted(self, spec: RunSpec) -> Json:
         """What a control of `sensitivity` is for, and what it is compared with."""

@@ -1,7 +1,5 @@
 """What names in a matrix file stand for: `embedded:...`, local paths, hub ids; and what identifies a model."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,8 +34,7 @@ def data_path(reference: str, base: Path, where: str, key: str) -> Path:
     """
     if reference.startswith(EMBEDDED):
         name = reference.removeprefix(EMBEDDED)
-        if name not in DATA:
-            raise UserError(f"{where}: {key} is {reference!r}; no such embedded data; {nearest(name, DATA)}")
+        refuse((name not in DATA, f"{where}: {key} is {reference!r}; no such embedded data; {nearest(name, DATA)}"))
         return Path(trainers.__path__[0]) / "data" / DATA[name]
     path = base / Path(reference).expanduser()
     if not path.is_file():
@@ -105,7 +102,22 @@ def resolve_model(
         )
     # absolute: workers may run in another directory
     path = path.absolute() if path is not None else download(model, where, log)
-    return ResolvedModel(name, checked_model_dir(path, where))
+    tokenizer = [path / name for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")]
+    refuse(
+        (
+            not (path / "config.json").is_file(),
+            f"{where}: {path} has no config.json; give a checkpoint directory as save_pretrained writes it",
+        ),
+        (
+            not any(path.glob("*.safetensors")),
+            f"{where}: {path} has no weights (*.safetensors); save the model with save_pretrained",
+        ),
+        (
+            not any(file.is_file() for file in tokenizer),
+            f"{where}: {path} has no tokenizer; save it there with tokenizer.save_pretrained",
+        ),
+    )
+    return ResolvedModel(name, path)
 
 
 def is_hub_id(name: str) -> bool:
@@ -137,30 +149,6 @@ def download(model: ModelConfig, where: str, log: Callable[[str], None]) -> Path
             f"{where}: {model.name_or_path} is not in the local cache and the hub cannot be reached "
             f"({type(error).__name__}); download it first, or give a local directory"
         ) from None
-
-
-def checked_model_dir(path: Path, where: str) -> Path:
-    """`path` if it holds a configuration, safetensors weights and a tokenizer.
-
-    Raises:
-        UserError: naming what is missing.
-    """
-    tokenizer = [path / name for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")]
-    refuse(
-        (
-            not (path / "config.json").is_file(),
-            f"{where}: {path} has no config.json; give a checkpoint directory as save_pretrained writes it",
-        ),
-        (
-            not any(path.glob("*.safetensors")),
-            f"{where}: {path} has no weights (*.safetensors); save the model with save_pretrained",
-        ),
-        (
-            not any(file.is_file() for file in tokenizer),
-            f"{where}: {path} has no tokenizer; save it there with tokenizer.save_pretrained",
-        ),
-    )
-    return path
 
 
 def model_hash(directory: Path) -> str:

@@ -1,7 +1,5 @@
 """Evaluates the reference and every trained policy through one engine in a supervised worker."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter
@@ -16,40 +14,10 @@ from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.stages.report import outdate
 from harness.state import BACK_OFF_SECONDS, MAX_ATTEMPTS, Failure, RunStore, record_is_transient, set_aside
-from harness.state.policies import benchmarks_of, label_of, missing_steps, set_torn_aside, snapshot_policies
+from harness.state.policies import benchmarks_of, missing_steps, set_torn_aside, snapshot_policies
 from trainers.common import Json, scores_schema
 
 STAGE = "evaluate"
-
-
-class PolicyClock:
-    """Follows the events of the evaluation job.
-
-    What a benchmark takes is known once one policy has been through it; until then only the present benchmark's rest is.
-    """
-
-    def __init__(self, benchmarks: dict[str, list[str]]) -> None:
-        """`benchmarks`: of each policy by its run id, in the order of the job."""
-        self._benchmarks = benchmarks
-        self._took: dict[str, float] = {}
-        self._begun = 0.0
-        #: Seconds that the benchmarks of each policy took, by its run id.
-        self.seconds: Counter[str] = Counter()
-
-    def see(self, event: Json) -> None:
-        """Take note of an event; `time` is in seconds."""
-        if event["event"] == "benchmark_done":
-            self._took[event["benchmark"]] = event["time"] - self._begun
-            self.seconds[event["policy"]] += event["time"] - self._begun
-        if event["event"] in ("policy_started", "benchmark_done"):
-            self._begun = event["time"]
-
-    def left(self, event: Json) -> tuple[float, bool]:
-        """Seconds left for the policy of a progress event, and whether every benchmark to come is counted in them."""
-        names = self._benchmarks.get(event["policy"], [])
-        place = names.index(event["benchmark"]) + 1 if event["benchmark"] in names else len(names)
-        later = [self._took.get(name) for name in names[place:]]
-        return event["eta_s"] + sum(took for took in later if took is not None), None not in later
 
 
 def evaluate_policies(
@@ -68,32 +36,27 @@ def evaluate_policies(
     before = {run_id: error for run_id, error in told.items() if error is not None}
     if before:
         progress.say(f"{len(before)} policies failed before with a permanent error; --retry-failed tries again")
-    policies = [p for p in evaluation.policies if p.run_id not in before]
-    if not plan.benchmarks:
-        policies = policies[1:]  # nothing is measured on the reference
+    measured = evaluation.policies[0 if plan.benchmarks else 1 :]  # nothing is measured on the reference
+    policies = [p for p in measured if p.run_id not in before]
     for policy in policies:
         evaluation.set_damaged_aside(policy)
     policies = [p for p in policies if evaluation.is_complete(p) or not evaluation.is_torn(p)]
     failed: dict[str, Failure] = {}
-    again = [p for p in policies if not evaluation.is_complete(p)]
+    again, attempt = [p for p in policies if not evaluation.is_complete(p)], 0
     if again:
         outdate(plan)
     elif plan.benchmarks:
         progress.say(f"all {len(policies)} policies are evaluated")
-    for attempt in range(1, MAX_ATTEMPTS + 1 if again else 1):
+    while again and attempt < MAX_ATTEMPTS:
+        attempt += 1
         if attempt > 1:
-            seconds = BACK_OFF_SECONDS[attempt - 2]
-            progress.say(
-                f"{len(again)} policies failed with a transient error: try {attempt} of {MAX_ATTEMPTS}, in {seconds:g}s"
-            )
+            seconds, tries = BACK_OFF_SECONDS[attempt - 2], f"try {attempt} of {MAX_ATTEMPTS}"
+            progress.say(f"{len(again)} policies failed with a transient error: {tries}, in {seconds:g}s")
             time.sleep(seconds)
         progress.say(f"evaluating {len(again)} of {len(policies)} policies on {len(plan.benchmarks)} benchmarks")
-        tried = {policy.run_id for policy in again}
-        failed = {run_id: error for run_id, error in failed.items() if run_id not in tried}
-        failed |= evaluation.run(again, attempt)
-        again = [p for p in again if p.run_id in failed and record_is_transient(failed[p.run_id])]
-        if not again:
-            break
+        now = evaluation.run(again, attempt)
+        failed = {p.run_id: failed[p.run_id] for p in policies if p.run_id in failed and p not in again} | now
+        again = [p for p in again if p.run_id in now and record_is_transient(now[p.run_id])]
     for policy in policies:
         evaluation.record(policy, failed.get(policy.run_id))
     return {**before, **failed}
@@ -134,10 +97,11 @@ class _Evaluation:
         for spec in trained:
             kept = snapshot_policies(plan, [spec])
             self.policies += kept
-            self.labels |= {policy.run_id: label_of(spec, policy) for policy in kept}
+            self.labels |= {one.run_id: f"{spec.label}, step {one.run_id.rpartition('@')[2]}" for one in kept}
             for step in missing_steps(plan, spec):
                 progress.say(f"{spec.label}: the policy after step {step} was not kept when it was trained")
-        self.clock = PolicyClock({p.run_id: [b.name for b in benchmarks_of(plan, p)] for p in self.policies})
+        #: Seconds that the benchmarks of each policy took, by its run id; and when the one in progress began.
+        self._seconds, self._begun = Counter[str](), 0.0
         self.order = {p.run_id: i for i, p in enumerate(self.policies, start=1)}
         self._ran = False
 
@@ -150,10 +114,9 @@ class _Evaluation:
 
     def failed_before(self, policy: Policy) -> Failure | None:
         """The failure of these cells that an earlier call recorded, where it would come again."""
-        status = RunStore(policy.out).status()
-        error = status.error if status.state == "failed" else None
-        again = error is not None and error.cells == self.fingerprint(policy) and not record_is_transient(error)
-        return error if again else None
+        error = RunStore(policy.out).failure()
+        again = error is None or error.cells != self.fingerprint(policy) or record_is_transient(error)
+        return None if again else error
 
     def set_damaged_aside(self, policy: Policy) -> None:
         """Quarantine scores, generations and kept results that are not what was marked, or cannot be read.
@@ -166,7 +129,8 @@ class _Evaluation:
         gone = not policy.is_reference and store.weightless
         # scores of removed weights stand, also without their answers
         bad = [out / file for file in damaged or [] if not gone or (out / file).is_file()]
-        proved = {out / file for file in store.files(STAGE)} if damaged is not None else set()
+        mark = store.mark(STAGE, fingerprint)
+        proved = {out / file for file in (mark.files if mark else ())}
         for benchmark in benchmarks_of(self.plan, policy):
             rows = scores_schema.generations_path(out, benchmark.name)
             scores = scores_schema.scores_path(out, benchmark.name)
@@ -190,8 +154,8 @@ class _Evaluation:
     def is_torn(self, policy: Policy) -> bool:
         """Whether the weights of an intermediate checkpoint are corrupt: it is then quarantined, and not evaluated."""
         bad = set_torn_aside(policy) if "@" in policy.run_id else []
-        if bad:
-            said = f"{bad[0]} is corrupt: quarantined, not evaluated; to train it again, delete {policy.out.parents[1]}"
+        for file in bad[:1]:
+            said = f"{file} is corrupt: quarantined, not evaluated; to train it again, delete {policy.out.parents[1]}"
             self.progress.say(f"{self.labels[policy.run_id]}: {said}")
         return bool(bad)
 
@@ -208,11 +172,10 @@ class _Evaluation:
         # the reference may have scored tokens again, for other policies, under another engine
         anew = self._ran and policy.is_reference and store.damaged(STAGE, fingerprint)
         if self.is_complete(policy) and (anew or not marked):
-            names = [benchmark.name for benchmark in benchmarks_of(self.plan, policy)]
             places = (scores_schema.scores_path, scores_schema.generations_path, scores_schema.logprobs_path)
-            paths = [path(out, name) for name in names for path in places]
+            paths = [path(out, one.name) for one in benchmarks_of(self.plan, policy) for path in places]
             files = [str(path.relative_to(out)) for path in paths if path.is_file()]
-            store.mark_stage(STAGE, fingerprint, files, self.clock.seconds[policy.run_id], last=True)
+            store.mark_stage(STAGE, fingerprint, files, self._seconds[policy.run_id], last=True)
 
     def run(self, policies: Sequence[Policy], attempt: int) -> dict[str, Failure]:
         """One job of the evaluation worker over `policies`; returns what failed of them.
@@ -239,19 +202,19 @@ class _Evaluation:
         }
         with executor_of(self.plan) as executor:
             told = executor.evaluate(job, work / "evaluate.json", self._show).failed
-        asked = [policy.run_id for policy in policies if policy.run_id in told]
-        return {run_id: Failure.model_validate({**told[run_id], "attempts": attempt}) for run_id in asked}
+        failed = {policy.run_id: told[policy.run_id] for policy in policies if policy.run_id in told}
+        return {run_id: Failure.model_validate({**one, "attempts": attempt}) for run_id, one in failed.items()}
 
     def _show(self, event: Json) -> None:
         kind, policy = event["event"], event.get("policy") or ""
-        self.clock.see(event)
+        if kind == "benchmark_done":
+            self._seconds[policy] += event["time"] - self._begun
+        if kind in ("policy_started", "benchmark_done"):
+            self._begun = event["time"]
         name = f"[{self.order.get(policy, 0)}/{len(self.policies)}] {self.labels.get(policy, policy)}"
         if kind == "progress":
-            rate, left, whole = event.get("tokens_per_second"), None, True
-            if rate is not None:
-                left, whole = self.clock.left(event)
-            note = "" if rate is None else f"{rate:.0f} tokens/s{'' if whole else ', this benchmark'}"
-            what = f"evaluate {name}: {event['benchmark']}"
+            rate, what = event.get("tokens_per_second"), f"evaluate {name}: {event['benchmark']}"
+            left, note = (None, "") if rate is None else (event["eta_s"], f"{rate:.0f} tokens/s")
             self.progress.tick(what, event["done"], event["total"], left, note)
         elif kind in _SAID:
             self.progress.end(_SAID[kind](event, name))

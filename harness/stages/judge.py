@@ -1,23 +1,19 @@
 """Judges the answers of all evaluated policies, one worker process for each judge; what is judged is skipped."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from pathlib import Path
 
 from evals.judges.worker import DONE, CellEntry, JudgeEntry, cell_name, discard, record_path, write_failure
 from evals.supervise import run_worker
-from harness.forecast.estimate import events_path as events_path_of
+from harness.forecast.estimate import events_path
 from harness.plan.judges import PlannedJudge
 from harness.plan.matrix import RunSpec
 from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.stages.report import outdate
+from harness.state import RunStore
 from harness.state.policies import benchmarks_of, snapshot_policies
-from harness.state.records import differing, verified, with_checksum
-from harness.state.store import JUDGED, set_aside
 from trainers.common import EventTail, Json, file_hash, fingerprint, read_json, scores_schema, tail, write_json
 
 #: Raise when a change of `evals.judges.worker` changes what it writes.
@@ -37,8 +33,9 @@ def judge_policies(plan: Plan, progress: Progress) -> list[str]:
     """
     of_judge = {judge.name: list(_cells(plan, judge)) for judge in plan.judges}
     cells = [cell for found in of_judge.values() for cell in found]
+    store = RunStore(plan.output)  # of checksums of what judges wrote: corrupt files are quarantined and regenerated
     for cell in cells:
-        for file in _set_damaged_aside(plan, cell):
+        for file in store.check(cell.name, cell.fingerprint) or []:
             progress.say(f"{file} is corrupt: quarantined, regenerating")
     waiting = [cell.name for cell in cells if not _is_done(plan, cell)]
     if waiting:
@@ -46,11 +43,15 @@ def judge_policies(plan: Plan, progress: Progress) -> list[str]:
         progress.say(f"judging: {', '.join(waiting)}")
     for judge in plan.judges:
         if mine := [cell for cell in of_judge[judge.name] if cell.name in waiting]:
-            _Judge(plan, judge, progress).run(mine)
+            _judge(plan, judge, mine, progress)
     failed = [cell.name for cell in cells if not _is_done(plan, cell)]
     for cell in cells:
-        if cell.name not in failed and (cell.name in waiting or _sums(plan, cell) is None):
-            _keep_checksums(plan, cell)
+        if cell.name not in failed and (cell.name in waiting or not store.is_done(cell.name, cell.fingerprint, False)):
+            account = record_path(plan.output, cell.name)
+            scores = [scores_schema.scores_path(policy.out, cell.name) for policy in cell.policies]
+            files = [path for path in (account, account.with_suffix(".jsonl"), *scores) if path.is_file()]
+            names = [str(path.relative_to(plan.output)) for path in files]
+            store.mark_stage(cell.name, cell.fingerprint, names, 0.0, last=True)
     for name in failed:
         error = (_record(plan, name) or {}).get("error") or {"class": "JudgeError", "message": "no record written"}
         progress.say(f"failed: judge {name}: {error['class']}: {error['message']}")
@@ -107,96 +108,48 @@ def _is_done(plan: Plan, cell: CellEntry) -> bool:
     )
 
 
-# Checksums of what a judge wrote, so that corrupt comparisons and scores are quarantined and regenerated.
+def _judge(plan: Plan, entry: PlannedJudge, cells: Sequence[CellEntry], progress: Progress) -> None:
+    """Judge `cells` in a worker process, which is started again when it dies; each ends with a record on disk."""
+    folders = [plan.reference_dir, *(plan.run_dir(spec) for spec in plan.specs)]
+    folders += [policy.out for policy in snapshot_policies(plan, plan.specs)]
+    for cell in cells:
+        discard(plan.output, cell.name, folders)
+    work, events = plan.output / "work", events_path(plan, entry.name)
+    job = {
+        "schema_version": scores_schema.SCHEMA_VERSION,
+        "parent": os.getpid(),
+        "events": str(events),
+        "out": str(plan.output),
+        "cache": str(plan.output / "shared" / "judgements.jsonl"),
+        "judge": entry.model_dump(mode="json", include=set(JudgeEntry.model_fields)),
+    }
+    told: list[Json] = []
 
-
-def _sums_path(plan: Plan, cell: CellEntry) -> Path:
-    return plan.output / "shared" / JUDGED / f"{cell.name}.json"
-
-
-def _sums(plan: Plan, cell: CellEntry) -> dict[str, str] | None:
-    """Checksums of exactly this judging by path in the output, or None. Earlier versions kept none."""
-    record = verified(read_json(_sums_path(plan, cell))) or {}
-    return record["files"] if record.get("fingerprint") == cell.fingerprint else None
-
-
-def _keep_checksums(plan: Plan, cell: CellEntry) -> None:
-    """Write down what the files of a judged cell are; call it when all of them are there."""
-    account = record_path(plan.output, cell.name)
-    scores = [scores_schema.scores_path(policy.out, cell.name) for policy in cell.policies]
-    files = [path for path in (account, account.with_suffix(".jsonl"), *scores) if path.is_file()]
-    sums = {str(path.relative_to(plan.output)): file_hash(path) for path in files}
-    write_json(_sums_path(plan, cell), with_checksum({"fingerprint": cell.fingerprint, "files": sums}))
-
-
-def _set_damaged_aside(plan: Plan, cell: CellEntry) -> list[str]:
-    """Quarantine files of a judged cell that are not what was written; returns them."""
-    bad = differing(plan.output, _sums(plan, cell) or {})
-    for name in bad:
-        if (plan.output / name).is_file():
-            set_aside(plan.output / name, plan.output)
-    if bad:  # last: a kill before it leaves files missing, which is seen again
-        _sums_path(plan, cell).unlink()
-    return bad
-
-
-class _Judge:
-    """One judge of the matrix and its worker process."""
-
-    def __init__(self, plan: Plan, entry: PlannedJudge, progress: Progress) -> None:
-        self.plan, self.entry, self.progress = plan, entry, progress
-        self.work = plan.output / "work"
-
-    def run(self, cells: Sequence[CellEntry]) -> None:
-        """Judge `cells`, starting the worker again when it dies; each ends with a record on disk."""
-        folders = [self.plan.reference_dir, *(self.plan.run_dir(spec) for spec in self.plan.specs)]
-        folders += [policy.out for policy in snapshot_policies(self.plan, self.plan.specs)]
-        for cell in cells:
-            discard(self.plan.output, cell.name, folders)
-        todo, crashes = list(cells), 0
-        while todo and crashes < MAX_CRASHES:
-            ended, replied, code = self._once(todo)
-            todo = [cell for cell in todo if cell.name not in ended]
-            if todo:
-                crashes = 1 if ended or replied else crashes + 1
-                self.progress.end(f"the process of judge {self.entry.name} died with exit code {code}")
-        for cell in todo:
-            log = self.work / "judge.log"
-            message = f"the judge's process died {crashes} times (exit code {code}); see {log}: {tail(log, 3)}"
-            write_failure(self.plan.output, cell, self.entry.name, {"class": "JudgeCrashed", "message": message})
-        self.progress.clear()
-
-    def _once(self, cells: Sequence[CellEntry]) -> tuple[set[str], bool, int | None]:
-        """One worker process: the cells it ended, whether a reply came, and its exit code."""
-        job_path, events_path = self.work / "judge.json", events_path_of(self.plan, self.entry.name)
-        events_path.unlink(missing_ok=True)
-        job = {
-            "schema_version": scores_schema.SCHEMA_VERSION,
-            "parent": os.getpid(),
-            "events": str(events_path),
-            "out": str(self.plan.output),
-            "cache": str(self.plan.output / "shared" / "judgements.jsonl"),
-            "judge": self.entry.model_dump(mode="json", include=set(JudgeEntry.model_fields)),
-            "cells": [cell.model_dump(mode="json", exclude_unset=True) for cell in cells],
-        }
-        write_json(job_path, job)
-        told: list[Json] = []
-
-        def take(event: Json) -> None:
-            told.append(event)
-            self._show(event)
-
-        code = run_worker("evals.judges.worker", job_path, self.work / "judge.log", EventTail(events_path), take)
-        ended = {event["cell"] for event in told if event["event"] == "cell_done"}
-        return ended, any(event["event"] == "progress" for event in told), code
-
-    def _show(self, event: Json) -> None:
+    def take(event: Json) -> None:
+        told.append(event)
         if event["event"] == "progress":
-            self.progress.tick(f"judge {event['cell']}", event["done"], event["total"], event["eta_s"], "requests")
+            progress.tick(f"judge {event['cell']}", event["done"], event["total"], event["eta_s"], "requests")
         elif event["event"] == "cell_done":
-            record = _record(self.plan, event["cell"]) or {}
+            record = _record(plan, event["cell"]) or {}
             tally: dict[str, int] = next((judge["tally"] for judge in record.get("judges", {}).values()), {})
-            self.progress.end(
-                f"judged {event['cell']}: {record.get('rows', 0)} comparisons, {tally.get('asked', 0)} requests, "
-                f"{tally.get('cached', 0)} from the cache"
-            )
+            requests = f"{tally.get('asked', 0)} requests, {tally.get('cached', 0)} from the cache"
+            progress.end(f"judged {event['cell']}: {record.get('rows', 0)} comparisons, {requests}")
+
+    todo, crashes, code = list(cells), 0, None
+    while todo and crashes < MAX_CRASHES:
+        told.clear()
+        events.unlink(missing_ok=True)
+        write_json(
+            work / "judge.json", {**job, "cells": [one.model_dump(mode="json", exclude_unset=True) for one in todo]}
+        )
+        code = run_worker("evals.judges.worker", work / "judge.json", work / "judge.log", EventTail(events), take)
+        ended = {event["cell"] for event in told if event["event"] == "cell_done"}
+        todo = [cell for cell in todo if cell.name not in ended]
+        if todo:
+            crashes = 1 if any(event["event"] in ("cell_done", "progress") for event in told) else crashes + 1
+            progress.end(f"the process of judge {entry.name} died with exit code {code}")
+    for cell in todo:
+        log = work / "judge.log"
+        message = f"the judge's process died {crashes} times (exit code {code}); see {log}: {tail(log, 3)}"
+        write_failure(plan.output, cell, entry.name, {"class": "JudgeCrashed", "message": message})
+    progress.clear()

@@ -1,7 +1,5 @@
 """Uploads of finished policies to the hub: only on `run-matrix --push`, only where the matrix names a place."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile
@@ -72,8 +70,8 @@ def upload_folder(plan: Plan, spec: RunSpec) -> Iterator[Path]:
         yield folder
 
 
-def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], None]) -> int:
-    """Upload the policy (with its card) of every run of `specs` that is done; returns how many were.
+def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], None]) -> None:
+    """Upload the policy (with its card) of every run of `specs` that is done.
 
     The hub keeps what it has already, so a second call sends only what changed.
 
@@ -85,11 +83,11 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
 
     place = plan.config.push_to_hub
     assert place is not None  # check_push came first
-    api, done = HfApi(), [spec for spec in specs if RunStore(plan.run_dir(spec)).status().state == "done"]
+    api = HfApi()
     for spec in specs:
-        if spec not in done:
+        if RunStore(plan.run_dir(spec)).status().state != "done":
             log(f"not uploaded (not finished): {spec.label}")
-    for spec in done:
+            continue
         name = f"{place.prefix}-{spec.run_id}"
         try:
             api.create_repo(name, private=place.private, exist_ok=True)
@@ -101,7 +99,6 @@ def push_policies(plan: Plan, specs: Sequence[RunSpec], log: Callable[[str], Non
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"--push: {name} could not be uploaded ({reason}); nothing local is lost: retry") from None
         log(f"uploaded {spec.label} to {name}")
-    return len(done)
 
 
 # README.md of a trained policy: where it comes from, with what, and how it did. Made from the run's files alone.
@@ -134,13 +131,7 @@ def card(run_dir: Path, record: RunRecord, matrix: str) -> str:
         "tags": ["trl", record.objective or "dpo", "preference-optimization", f"beta-{_rule(record)}"],
         **_model_index(scores, record.run_id),
     }
-    use = [_USE]
-    if alone:
-        use.append("This is a LoRA adapter: with `peft` installed, the starting model named above is loaded with it.")
-    elif (run_dir / ADAPTER_DIR).is_dir():
-        use.append(f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too.")
-    if (run_dir / BETA_HEAD).is_file():
-        use.append(f"The run holds the learned beta head as `{BETA_HEAD}`; generation does not need it.")
+    merged = f"The LoRA adapter is merged into these weights; the run keeps it apart in `{ADAPTER_DIR}/` too."
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {record.run_id}",
@@ -148,7 +139,11 @@ def card(run_dir: Path, record: RunRecord, matrix: str) -> str:
         "little about a method; the report of the whole matrix compares methods over all seeds, with intervals.",
         _provenance(record, run_dir),
         _metrics(scores),
-        *use,
+        _USE,
+        "This is a LoRA adapter: with `peft` installed, the starting model named above is loaded with it." * alone,
+        merged * (not alone and (run_dir / ADAPTER_DIR).is_dir()),
+        f"The run holds the learned beta head as `{BETA_HEAD}`; generation does not need it."
+        * (run_dir / BETA_HEAD).is_file(),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -250,20 +245,25 @@ def eval_results(run_dir: Path) -> dict[str, str]:
                 value=metric["value"],
                 notes=", ".join([scores["primary_metric"], shots, f"{metric['n']} documents", version]),
             )
-            text = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
-            files[f"{scores['benchmark']}.yaml"] = text
+            files[f"{scores['benchmark']}.yaml"] = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
     return files
 
 
 def _metrics(every: Sequence[Json]) -> str:
-    rows = []
-    for scores in every:
-        for name, metric in scores.get("metrics", {}).items():
-            value, error = metric.get("value"), metric.get("stderr")
-            shown = "undefined" if value is None else f"{value:.4g}"
-            rows.append(
-                (scores["benchmark"], name, shown, "" if error is None else f"{error:.2g}", metric.get("n", ""))
-            )
+    def shown(value: float | None, form: str, missing: str) -> str:
+        return missing if value is None else format(value, form)
+
+    rows: list[tuple[Any, ...]] = [
+        (
+            scores["benchmark"],
+            name,
+            shown(one.get("value"), ".4g", "undefined"),
+            shown(one.get("stderr"), ".2g", ""),
+            one.get("n", ""),
+        )
+        for scores in every
+        for name, one in scores.get("metrics", {}).items()
+    ]
     return "## Measured\n\n" + _table(("benchmark", "metric", "value", "standard error", "n"), rows) if rows else ""
 
 

@@ -1,7 +1,5 @@
 """Makes the matrix files and the report when anything they show has changed or is missing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from evals.job import LM_EVAL

@@ -1,7 +1,5 @@
 """Runs a matrix: reference, train, evaluate, report. What is finished is skipped; what failed is recorded."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -24,7 +22,7 @@ from harness.state.clean import remove_path, temporary
 from harness.state.machine import mismatches, note_trainer
 from harness.state.policies import policy_entry
 from harness.state.run_locks import RunClaims
-from harness.workers.signals import StopSignals
+from harness.workers.stopping import StopSignals
 
 
 class Untrained(Exception):
@@ -56,7 +54,7 @@ def run_matrix(
         scored.
 
     Raises:
-        harness.workers.signals.Stopped: on request.
+        harness.workers.stopping.Stopped: on request.
         Untrained: `finish_only`, and runs are to be trained first.
     """
     wait_for_orphan(plan.output / "work")
@@ -65,7 +63,7 @@ def run_matrix(
     specs = list(plan.specs if selected is None else selected)
     stores = _stores(plan, progress)
     waiting = [spec for spec in specs if _is_untrained(plan, spec, stores[spec.run_id], progress)]
-    if finish_only and any(stores[spec.run_id].status().state != "failed" for spec in waiting):
+    if finish_only and not all(stores[spec.run_id].failure() for spec in waiting):
         raise Untrained
     settled = waiting if finish_only else [] if retry_failed else _settled(waiting, stores)
     waiting = [spec for spec in waiting if spec not in settled]
@@ -89,14 +87,13 @@ def run_matrix(
         progress.say(f"ending early: {max_failures} failed (--max-failures)")
     write_contamination(plan)
     made = make_report(plan, progress)
-    statuses = {spec.label: stores[spec.run_id].status() for spec in specs}
-    failed = {label: status.error for label, status in statuses.items() if status.state == "failed"}
+    errors = {spec.label: stores[spec.run_id].failure() for spec in specs}
+    failed = {label: error for label, error in errors.items() if error is not None}
     unscored = not all(plan.cell_done(plan.reference, benchmark) for benchmark in plan.benchmarks)
     if not waiting and not made and not failed and not unscored and not unjudged:
         progress.say("nothing to do: all runs, evaluations and the report are up to date")
     for label, error in failed.items():
-        if error is not None:
-            progress.say(f"failed: {label}: {error.kind}: {error.message}")
+        progress.say(f"failed: {label}: {error.kind}: {error.message}")
     return 1 if failed or unscored or lost or unjudged else 0
 
 
@@ -106,17 +103,14 @@ def prepare(plan: Plan, claims: RunClaims, progress: Progress, retry_failed: boo
     A recorded transient failure is dropped, unless another process works on the run.
     """
     stores = _stores(plan, progress)
-    left = []
     for spec in plan.specs:
-        store = stores[spec.run_id]
-        if store.weightless and not _scored(plan, spec):
-            store.forget("train")
-        if not store.is_done("train", spec.fingerprint, verify=False):
-            left.append(spec)
+        if stores[spec.run_id].weightless and not _scored(plan, spec):
+            stores[spec.run_id].forget("train")
+    left = [spec for spec in plan.specs if not stores[spec.run_id].is_done("train", spec.fingerprint, verify=False)]
     settled = [] if retry_failed else _settled(left, stores)
     left = [spec for spec in left if spec not in settled]
     for spec in left:
-        if stores[spec.run_id].status().state == "failed" and claims.free(spec):
+        if stores[spec.run_id].failure() and claims.free(spec):
             stores[spec.run_id].forget("train")
     _compare_environments(plan, [], stores, progress)
     return left
@@ -150,14 +144,13 @@ def _scored(plan: Plan, spec: RunSpec) -> bool:
 def _settled(waiting: Sequence[RunSpec], stores: Stores) -> list[RunSpec]:
     """Runs that failed in a way that would come again. A control that failed for want of its parent's rows may go well once
     the parent does, so it is settled only with the parent (which stands before it)."""
-    settled: list[RunSpec] = []
+    settled: dict[str, RunSpec] = {}
     for spec in waiting:
-        status = stores[spec.run_id].status()
-        if status.state != "failed" or status.error is None or record_is_transient(status.error):
-            continue
-        if status.error.kind != "ParentRunError" or spec.parent in [other.run_id for other in settled]:
-            settled.append(spec)
-    return settled
+        error = stores[spec.run_id].failure()
+        waits = error is None or (error.kind == "ParentRunError" and spec.parent not in settled)
+        if error is not None and not waits and not record_is_transient(error):
+            settled[spec.run_id] = spec
+    return list(settled.values())
 
 
 def _compare_environments(plan: Plan, waiting: Sequence[RunSpec], stores: Stores, progress: Progress) -> None:

@@ -20,7 +20,7 @@ from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.state import BACK_OFF_SECONDS, EXIT_IO, MAX_ATTEMPTS, RunStore, record_is_transient
 from harness.state.run_locks import RunClaims
-from harness.workers.signals import Stopped, StopSignals
+from harness.workers.stopping import Stopped, StopSignals
 from trainers.common import tail
 from trainers.common.processes import Patience
 
@@ -49,7 +49,7 @@ def train_runs(
         claims: given where other processes train runs of this output too; without, every waiting run is ours.
 
     Raises:
-        harness.workers.signals.Stopped: on request; running runs have a checkpoint.
+        harness.workers.stopping.Stopped: on request; running runs have a checkpoint.
         TooManyFailures: `max_failures` runs have failed for good.
     """
     if not waiting:

@@ -1,7 +1,5 @@
 """State on disk: records, locks, checkpoints, clean-up. Here: what a run is and how far it is, and who works on it."""
 
-from __future__ import annotations
-
 from harness.state.failures import (
     BACK_OFF_SECONDS,
     EXIT_IO,

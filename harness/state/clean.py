@@ -1,7 +1,5 @@
 """What lies in an output directory that its current matrix does not need."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -10,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.state.records import FrozenMatrix
-from harness.state.store import JUDGED, QUARANTINE, RUN, RunStore, read_run
+from harness.state.store import QUARANTINE, RUN, RunStore, read_run
 from trainers.common import scores_schema
 from trainers.common.training_schema import CHECKPOINTS, EXAMPLE_PARTS, SNAPSHOTS
 
@@ -33,7 +31,8 @@ def leftovers(output: Path, frozen: FrozenMatrix) -> list[Leftover]:
     found: list[Leftover] = []
     for path, why in _unneeded(output, frozen, [output / "runs" / run_id for run_id in frozen.runs]):
         if path.exists() and not any(path.is_relative_to(other.path) for other in found):
-            found.append(Leftover(path, _size(path), why))
+            size = sum(entry.stat().st_size for entry in (path, *path.rglob("*")) if entry.is_file())
+            found.append(Leftover(path, size, why))
     return sorted(found, key=lambda leftover: leftover.path)
 
 
@@ -46,7 +45,8 @@ def _unneeded(output: Path, frozen: FrozenMatrix, runs: Sequence[Path]) -> Itera
     evaluation = frozen.config["evaluation"]
     benchmarks = {one["name"] for one in evaluation["benchmarks"]} | {one["task"] for one in evaluation["lm_eval"]}
     judged = {f"{b}@{judge['name']}" for b in benchmarks for judge in evaluation.get("judges", [])}
-    for path in [*_results(output / "comparisons"), *_results(output / "shared" / JUDGED)]:
+    yield output / "shared" / "judged", "checksums of an earlier version"
+    for path in _results(output / "comparisons"):
         if path.stem not in judged:
             yield path, "judge no longer in the matrix"
     kept = [path for run in runs for path in _entries(run / SNAPSHOTS)]
@@ -110,7 +110,3 @@ def _entries(folder: Path) -> list[Path]:
 def _results(folder: Path) -> list[Path]:
     """Files of rows and scores."""
     return sorted(path for path in folder.glob("[!.]*") if path.suffix in (".json", ".jsonl"))
-
-
-def _size(path: Path) -> int:
-    return sum(entry.stat().st_size for entry in (path, *path.rglob("*")) if entry.is_file())

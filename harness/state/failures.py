@@ -1,7 +1,5 @@
 """Which failures are transient and retried, and which are permanent."""
 
-from __future__ import annotations
-
 import errno
 import os
 

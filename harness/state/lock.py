@@ -1,7 +1,5 @@
 """One process per output directory, on one machine or on several that share a filesystem."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

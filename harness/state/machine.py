@@ -1,7 +1,5 @@
 """This machine and the version of the code on it; what a run was started under, against what it resumes under."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess
@@ -66,13 +64,14 @@ def nvidia_smi(*columns: str) -> list[list[str]]:
 
 def differences(recorded: Environment, current: Environment) -> list[str]:
     """What differs of the parts that are set in `current`, as `torch 2.12.0 -> 2.13.0`; empty if nothing does."""
-    found: list[str] = []
     before, after = recorded.plain(), current.plain()
-    for part in [part for part in ("versions", "hardware") if part in after]:
-        old, new = before.get(part) or {}, after[part] or {}
-        changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-        found += [f"{key} {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in changed]
-    return found
+    parts = [(before.get(one) or {}, after[one] or {}) for one in ("versions", "hardware") if one in after]
+    return [
+        f"{key} {_shown(old.get(key))} -> {_shown(new.get(key))}"
+        for old, new in parts
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
 
 
 def _shown(value: Any) -> str:

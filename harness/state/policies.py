@@ -83,30 +83,23 @@ def missing_steps(plan: Plan, spec: RunSpec) -> list[int]:
 
 def snapshot_policies(plan: Plan, trained: Sequence[RunSpec]) -> list[Policy]:
     """The kept checkpoints of the runs; `run_id` is that of the run, '@' and the step."""
-    if not plan.config.evaluation.checkpoints:
-        return []
-    return [_entry(plan, spec, step) for spec in trained for step in kept_steps(plan, spec)]
-
-
-def _entry(plan: Plan, spec: RunSpec, step: int) -> Policy:
-    folder = snapshot_dir(plan.run_dir(spec), step)
-    made = Policy(
-        run_id=f"{spec.run_id}@{step}",
-        path=folder / POLICY_DIR,
-        fingerprint=fingerprint({"run": spec.fingerprint, "step": step}),
-        out=folder,
-        benchmarks=plan.config.evaluation.checkpoint_benchmarks,
-    )
-    if plan.config.lora is None:
-        return made
-    return made.model_copy(update={"adapter": folder / ADAPTER_DIR, "merge": merge_settings(plan)})
+    found: list[Policy] = []
+    for spec in trained if plan.config.evaluation.checkpoints else ():
+        for step in kept_steps(plan, spec):
+            folder = snapshot_dir(plan.run_dir(spec), step)
+            served: Json = {"adapter": folder / ADAPTER_DIR, "merge": merge_settings(plan)}
+            made = Policy(
+                run_id=f"{spec.run_id}@{step}",
+                path=folder / POLICY_DIR,
+                fingerprint=fingerprint({"run": spec.fingerprint, "step": step}),
+                out=folder,
+                benchmarks=plan.config.evaluation.checkpoint_benchmarks,
+                **(served if plan.config.lora is not None else {}),
+            )
+            found.append(made)
+    return found
 
 
 def benchmarks_of(plan: Plan, policy: Policy) -> list[BenchmarkEntry]:
     """The benchmarks a policy is measured on."""
     return [one for one in plan.benchmarks if policy.benchmarks is None or one.name in policy.benchmarks]
-
-
-def label_of(spec: RunSpec, policy: Policy) -> str:
-    """What people call a kept checkpoint."""
-    return f"{spec.label}, step {policy.run_id.rpartition('@')[2]}"

@@ -1,7 +1,5 @@
 """run.json, status.json and matrix.json as objects, and the checksum by which corruption is found."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -12,8 +10,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from trainers.common import Json, file_hash
-from trainers.common.training_schema import TRAIN_RESULT
+from trainers.common import Json, file_hash, push, read_json, write_json
+from trainers.common.training_schema import CHECKPOINTS, EXAMPLE_PARTS, TRAIN_RESULT
 
 CHECKSUM = "checksum"
 #: Of records with a checksum. Those of version 1 had none, and stay readable.
@@ -148,7 +146,7 @@ class Status(Record):
     eta_seconds: float | None = None
     pid: int | None = Field(default=None, description="process that works on the run")
     host: str | None = None
-    heartbeat: str | None = Field(default=None, description="UTC, ISO 8601")
+    heartbeat: str | None = Field(default=None, description="when the last step was noted: UTC, ISO 8601")
     stopped: str | None = Field(default=None, description="signal that ended the last call")
 
 
@@ -207,3 +205,32 @@ def proved(directory: Path, value: Any) -> Json:
         return {"stages": kept}
     steps = json.loads((directory / TRAIN_RESULT).read_text(encoding="utf-8"))["steps"]
     return {"stages": kept, "step": steps, "total_steps": steps}
+
+
+# Checkpoints that survive a power cut: pushed to disk, with checksums, and checked before a run resumes from them.
+
+SEAL = "checksums.json"
+
+
+def _files(folder: Path, run_dir: Path) -> list[Path]:
+    """What a run needs to resume from `folder`: the checkpoint, and the example rows recorded up to it."""
+    inside = [path for path in folder.rglob("*") if path.is_file() and path.name != SEAL]
+    return sorted([*inside, *(run_dir / EXAMPLE_PARTS).glob("*.parquet")])
+
+
+def seal(folder: Path, run_dir: Path) -> None:
+    """Push a complete checkpoint to disk and write down its checksums, last."""
+    files = _files(folder, run_dir)
+    for path in {*files, *(path.parent for path in files)}:
+        push(path)
+    write_json(folder / SEAL, {str(path.relative_to(run_dir)): file_hash(path) for path in files})
+
+
+def unusable(run_dir: Path) -> dict[Path, list[str]]:
+    """Checkpoints that a run must not resume from: its files that are missing or not what was sealed; none where it has no seal.
+
+    A kill or a power cut came while one without a seal was written: it may load, and yet not be whole.
+    """
+    seals = {folder: read_json(folder / SEAL) for folder in sorted((run_dir / CHECKPOINTS).glob("checkpoint-*"))}
+    found = {folder: differing(run_dir, seal) if isinstance(seal, dict) else [] for folder, seal in seals.items()}
+    return {folder: bad for folder, bad in found.items() if bad or not isinstance(seals[folder], dict)}

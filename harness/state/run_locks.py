@@ -1,7 +1,5 @@
 """Several workers on one output: each holds the lock of the run it works on, and all share the output."""
 
-from __future__ import annotations
-
 import fcntl
 import time
 from collections.abc import Callable, Iterator
@@ -102,14 +100,12 @@ class RunClaims:
         store = RunStore(self._plan.run_dir(spec))
         if store.is_done("train", spec.fingerprint, verify=False):
             return True
-        status = store.status()
-        error = status.error if status.state == "failed" else None
+        error = store.failure()
         return error is not None and (not record_is_transient(error) or error.attempts >= MAX_ATTEMPTS)
 
     def give_back(self, spec: RunSpec) -> None:
         """Let other workers have the run, where it is ours."""
-        if spec.run_id in self._held:
-            self._held.pop(spec.run_id).close()
+        self._held.pop(spec.run_id, ExitStack()).close()
 
     def give_all_back(self) -> None:
         """`give_back` of every run that is ours."""

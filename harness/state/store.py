@@ -1,13 +1,10 @@
 """State of runs on disk: written to a temporary name, synced, renamed; the completion marker comes last."""
 
-from __future__ import annotations
-
-import contextlib
+import itertools
 import os
 import socket
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +25,6 @@ from trainers.common import UserError, file_hash, now, push, read_json, write_js
 from trainers.common.training_schema import ADAPTER_DIR, POLICY_DIR
 
 RUN, STATUS, QUARANTINE = "run.json", "status.json", "quarantine"
-#: Folder of checksums of what judges wrote.
-JUDGED = "judged"
-#: Seconds between heartbeats of a run in its status.json.
-HEARTBEAT_SECONDS = 10.0
-
-_changing = threading.RLock()  # status.json is read, changed and written by the work and by its heartbeat
 
 
 def _empty(**known: Any) -> Status:
@@ -51,16 +42,11 @@ def write_run(directory: Path, record: RunRecord) -> None:
     write_json(directory / RUN, with_checksum(record.plain()))
 
 
-def _read_status(value: Any) -> Status | None:
-    return Status.of(verified(value))
-
-
 def set_aside(path: Path, root: Path) -> Path:
     """Move a corrupt file under `root` to `root/quarantine/<its relative path>.<n>`; returns where it went."""
-    relative = path.relative_to(root)
-    n = 1
-    while (target := root / QUARANTINE / relative.with_name(f"{relative.name}.{n}")).exists():
-        n += 1
+    place = root / QUARANTINE / path.relative_to(root)
+    targets = (place.with_name(f"{place.name}.{n}") for n in itertools.count(1))
+    target = next(target for target in targets if not target.exists())
     target.parent.mkdir(parents=True, exist_ok=True)
     path.rename(target)
     return target
@@ -80,22 +66,26 @@ class RunStore:
         if read_run(self.directory) is None:
             damaged = set_aside(self.directory / RUN, self.directory) if there else None
             write_run(self.directory, record)
-        with _changing:
-            status, aside = self._mended()
-            if not (self.directory / STATUS).exists():
-                self._write(status)
+        status, aside = self._mended()
+        if not (self.directory / STATUS).exists():
+            self._write(status)
         return [path for path in (damaged, aside) if path is not None]
 
     def status(self) -> Status:
         """The status; a missing or corrupt file reads as pending."""
-        return _read_status(read_json(self.directory / STATUS)) or _empty(run_id=self.directory.name)
+        return Status.of(verified(read_json(self.directory / STATUS))) or _empty(run_id=self.directory.name)
+
+    def failure(self) -> Failure | None:
+        """The failure of a run that has failed."""
+        status = self.status()
+        return status.error if status.state == "failed" else None
 
     def _mended(self) -> tuple[Status, Path | None]:
         """The status; a corrupt file is quarantined (where to comes second), and what files prove of it is kept."""
         path = self.directory / STATUS
         there = path.exists()  # before it is read: another process may write it meanwhile
         value = read_json(path)
-        status = _read_status(value)
+        status = Status.of(verified(value))
         if status is not None or not there:
             return status or _empty(), None
         return _empty(**proved(self.directory, value)), set_aside(path, self.directory)
@@ -105,8 +95,7 @@ class RunStore:
         write_json(self.directory / STATUS, with_checksum(status.model_copy(update=values).plain()))
 
     def _change(self, **values: Any) -> None:
-        with _changing:
-            self._write(self._mended()[0], **values)
+        self._write(self._mended()[0], **values)
 
     def start(self, stage: str) -> None:
         """Mark the run as running `stage`, in this process."""
@@ -120,25 +109,6 @@ class RunStore:
             heartbeat=now(),
         )
 
-    @contextlib.contextmanager
-    def heartbeat(self, every: float = HEARTBEAT_SECONDS) -> Iterator[None]:
-        """Note the time in status.json every `every` seconds while the block runs. For people: nothing is decided by it."""
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.wait(every):
-                with contextlib.suppress(OSError), _changing:
-                    if not ended.is_set():
-                        self._change(heartbeat=now())
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
     def progress(self, step: int, total_steps: int, every: float = 1.0, **values: float | None) -> None:
         """Note the step and what was logged there (loss, dynamic_beta), at most once every `every` seconds."""
         if time.monotonic() - self._last_progress >= every or step == total_steps:
@@ -147,8 +117,7 @@ class RunStore:
 
     def stop(self, signal_name: str, step: int | None) -> None:
         """Record that the run was asked to stop and can resume, from `step` if that is known."""
-        known = {} if step is None else {"step": step}
-        self._change(state="pending", stopped=signal_name, pid=None, **known)
+        self._change(state="pending", stopped=signal_name, pid=None, **({} if step is None else {"step": step}))
 
     def mark_stage(self, name: str, fingerprint: str, files: Iterable[str], seconds: float, last: bool = False) -> None:
         """Record that stage `name` is complete, with the checksum of every file it produced (paths relative).
@@ -160,16 +129,15 @@ class RunStore:
             push(path)
         sums = {file: file_hash(path) for file, path in paths.items()}
         mark = {"state": "done", "fingerprint": fingerprint, "seconds": round(seconds, 3), "files": sums}
-        with _changing:
-            status, _ = self._mended()
-            stages = {**status.stages, name: StageMark.model_validate(mark)}
-            state = "done" if last else "running"
-            self._write(status, stages=stages, state=state, stage=name, error=None, stopped=None)
+        status, _ = self._mended()
+        stages = {**status.stages, name: StageMark.model_validate(mark)}
+        state = "done" if last else "running"
+        self._write(status, stages=stages, state=state, stage=name, error=None, stopped=None)
 
     def damaged(self, name: str, fingerprint: str) -> list[str] | None:
         """Files of stage `name` that are missing or not what was recorded; None if it is not complete for `fingerprint`."""
-        mark = self._mark(name)
-        return None if mark is None or mark.fingerprint != fingerprint else differing(self.directory, mark.files)
+        mark = self.mark(name, fingerprint)
+        return None if mark is None else differing(self.directory, mark.files)
 
     @property
     def weightless(self) -> bool:
@@ -177,18 +145,15 @@ class RunStore:
         there = any((self.directory / folder).exists() for folder in (POLICY_DIR, ADAPTER_DIR))
         return not there and "evaluate" in self.status().stages
 
-    def _mark(self, name: str) -> StageMark | None:
-        """The record of a stage, without the weights where these were removed."""
+    def mark(self, name: str, fingerprint: str) -> StageMark | None:
+        """The record of a stage that is complete for `fingerprint`, without the weights where these were removed."""
         mark = self.status().stages.get(name)
-        if mark is None or not self.weightless:
+        if mark is None or mark.fingerprint != fingerprint:
+            return None
+        if not self.weightless:
             return mark
         files = {f: s for f, s in mark.files.items() if Path(f).parts[0] not in (POLICY_DIR, ADAPTER_DIR)}
         return mark.model_copy(update={"files": files})
-
-    def files(self, name: str) -> set[str]:
-        """Files whose checksums stage `name` recorded."""
-        mark = self.status().stages.get(name)
-        return set() if mark is None else set(mark.files)
 
     def is_done(self, name: str, fingerprint: str, verify: bool = True) -> bool:
         """Whether stage `name` is complete for `fingerprint`.
@@ -198,7 +163,7 @@ class RunStore:
         """
         if verify:
             return self.check(name, fingerprint) == []
-        mark = self._mark(name)
+        mark = self.mark(name, fingerprint)
         return mark is not None and mark.is_there(self.directory, fingerprint)
 
     def check(self, name: str, fingerprint: str) -> list[str] | None:
@@ -213,10 +178,9 @@ class RunStore:
 
     def forget(self, name: str) -> None:
         """Drop the marker of a stage and any recorded failure, so that it is done again."""
-        with _changing:
-            status, _ = self._mended()
-            stages = {key: mark for key, mark in status.stages.items() if key != name}
-            self._write(status, stages=stages, state="pending", error=None, step=0 if name == "train" else status.step)
+        status, _ = self._mended()
+        stages = {key: mark for key, mark in status.stages.items() if key != name}
+        self._write(status, stages=stages, state="pending", error=None, step=0 if name == "train" else status.step)
 
     def forget_failure(self) -> None:
         """Drop a recorded failure; the step reached stays, so that it can be seen whether the next try gets further."""

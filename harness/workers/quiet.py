@@ -1,7 +1,5 @@
 """Other libraries' notices and progress bars, kept out of the terminal and of the logs."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

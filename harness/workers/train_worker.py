@@ -3,7 +3,7 @@
 The work file names an inbox, to which the parent appends a job a line; what happens is appended to an events file as JSON
 lines and kept in each run's status.json. A run that raises is recorded with class, message and traceback, and the next one
 may come. If this process itself dies, the parent knows which run it was in. SIGTERM ends it where the run can resume
-(see harness.workers.stop_request).
+(see harness.workers.stopping).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,9 +23,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from harness.state import EXIT_IO, RunStore, disk_errno, is_transient, set_aside
+from harness.state.records import unusable
 from harness.workers.quiet import quiet
-from harness.workers.stop_request import StopRequest, TrainingStopped
+from harness.workers.stopping import StopRequest, TrainingStopped
 from trainers.common import Events, EventTail, Json, write_json
 from trainers.common.processes import Patience, die_with_parent
 
@@ -66,7 +70,7 @@ def run_one(job: Json, events: Events, request: StopRequest, alone: bool = True)
     """Train one run and mark it; raises what training raises.
 
     Args:
-        alone: no other process trains this run with this one (see `harness.workers.launched`).
+        alone: no other process trains this run with this one.
     """
     from trainers.common import training_schema as names
     from trainers.run.save import clean_up
@@ -85,24 +89,20 @@ def run_one(job: Json, events: Events, request: StopRequest, alone: bool = True)
 
     if alone:
         _keep_whole_checkpoints(store, events)
-    with store.heartbeat():
-        result = fit(job, report, request)
-        # a run killed between its last step and its mark has no step left to report
-        store.progress(result["steps"], result["steps"])
-        learned = (names.BETA_HEAD, str(Path(names.BETA_HEAD).with_suffix(".json")), names.BETA_PROBE)
-        found = [store.directory / name for name in learned]
-        for folder in (names.POLICY_DIR, names.ADAPTER_DIR):
-            found += sorted((store.directory / folder).rglob("*"))
-        files = [names.LOG_HISTORY, names.EXAMPLE_METRICS, names.TRAIN_RESULT]
-        files += [str(path.relative_to(store.directory)) for path in found if path.is_file()]
-        store.mark_stage("train", job["fingerprint"], files, time.monotonic() - started)
+    result = fit(job, report, request)
+    # a run killed between its last step and its mark has no step left to report
+    store.progress(result["steps"], result["steps"])
+    learned = (names.BETA_HEAD, str(Path(names.BETA_HEAD).with_suffix(".json")), names.BETA_PROBE)
+    patterns = (*learned, f"{names.POLICY_DIR}/**/*", f"{names.ADAPTER_DIR}/**/*")
+    found = [path for one in patterns for path in sorted(store.directory.glob(one)) if path.is_file()]
+    files = [names.LOG_HISTORY, names.EXAMPLE_METRICS, names.TRAIN_RESULT]
+    files += [str(path.relative_to(store.directory)) for path in found]
+    store.mark_stage("train", job["fingerprint"], files, time.monotonic() - started)
     clean_up(store.directory)
 
 
 def _keep_whole_checkpoints(store: RunStore, events: Events) -> None:
     """Quarantine corrupt checkpoints and remove incomplete ones: the run resumes from the last whole one."""
-    from harness.state.checkpoints import unusable
-
     for folder, files in unusable(store.directory).items():
         if files:
             kept = set_aside(folder, store.directory)
@@ -116,17 +116,18 @@ def _keep_whole_checkpoints(store: RunStore, events: Events) -> None:
 def _jobs(inbox: Path, parent: int) -> Iterator[Json]:
     tail, patience = EventTail(inbox), Patience(0.02)
     while os.getppid() == parent:
-        jobs = tail.read()
-        for job in jobs:
-            yield job
+        if jobs := tail.read():
+            yield from jobs
             patience.reset()
-        if not jobs:
+        else:
             patience.sleep()
 
 
 def main(argv: list[str]) -> int:
     """Entry point; returns 0 even if runs failed (their status says so), `EXIT_IO` if the state cannot be written."""
     work = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    if "job" in work:
+        return _one_of_several(work)
     die_with_parent(work["parent"])
     try:
         request, events = StopRequest(), Events(Path(work["events"]))
@@ -144,6 +145,29 @@ def main(argv: list[str]) -> int:
             raise
         traceback.print_exc()
         return EXIT_IO
+    return 0
+
+
+def _one_of_several(work: Json) -> int:
+    """One process of a run that `accelerate launch` trains in several (see `_run_launched`).
+
+    The main process does what `cell` does for a run of one process: state, events, checksums. The others train.
+    """
+
+    def end_with_worker() -> None:
+        while psutil.pid_exists(work["worker"]):  # not this process' parent: the launcher stands in between
+            time.sleep(0.5)
+        os._exit(1)
+
+    request = StopRequest()
+    threading.Thread(target=end_with_worker, daemon=True).start()
+    quiet(TOKENIZERS_PARALLELISM="false")
+    with contextlib.suppress(TrainingStopped):
+        # RANK as torchrun sets it; accelerate's own state is for the trainer to set up
+        if os.environ.get("RANK", "0") == "0":
+            cell(work["job"], Events(Path(work["events"])), request, alone=False)
+        else:
+            fit(work["job"], lambda progress: None, request)
     return 0
 
 
@@ -169,13 +193,11 @@ def cell(job: Json, events: Events, request: StopRequest, alone: bool = True) ->
             events.emit("run_stopped", run_id=run_id, step=stopped.step)
         return False
     except Exception as error:
-        transient, kind, message = is_transient(error), type(error).__name__, str(error)
-        record = {"transient": transient, "attempts": job["attempt"], "errno": disk_errno(error)}
-        store.fail(kind, message, traceback.format_exc(), **record)
+        kind, message, known = type(error).__name__, str(error), {"transient": is_transient(error)}
+        store.fail(kind, message, traceback.format_exc(), attempts=job["attempt"], errno=disk_errno(error), **known)
         torch = sys.modules.get("torch")
         spent = alone and torch is not None and bool(torch.cuda.is_initialized())
-        told = {"run_id": run_id, "error": kind, "message": message, "transient": transient, PROCESS_ENDS: spent}
-        events.emit("run_failed", **told)
+        events.emit("run_failed", run_id=run_id, error=kind, message=message, **known, **{PROCESS_ENDS: spent})
         return not spent
     events.emit("run_done", run_id=run_id)
     return True
@@ -195,7 +217,15 @@ def _run_launched(job: Json, events: Path) -> None:
     work = events.with_name(f"launch-{run_dir.name}.json")
     job = {key: value for key, value in job.items() if key != "launch"}
     write_json(work, {"worker": os.getpid(), "events": str(events), "job": job})
-    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "-m", "harness.workers.launched", str(work)]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        *launch,
+        "-m",
+        "harness.workers.train_worker",
+        str(work),
+    ]
     # in a separate session: a terminal's Ctrl-C is for the parent to decide about, and torchrun takes it for its own
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, env={**_SHUTDOWN_SECONDS, **os.environ}, start_new_session=True
@@ -213,8 +243,6 @@ def _run_launched(job: Json, events: Path) -> None:
 def _stop(launcher: subprocess.Popen[bytes]) -> None:
     """Tell the processes of the run to stop: their launcher then ends by itself. Told in their stead, it would end at once
     where it started a single one, and leave that alone."""
-    import psutil
-
     children: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(launcher.pid).children()

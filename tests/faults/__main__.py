@@ -1,7 +1,5 @@
 """`python -m tests.faults --runs 200 --seed 0`: the campaign; exit code 1 if a restart did not end with the same results."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

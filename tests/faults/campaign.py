@@ -1,7 +1,5 @@
 """A campaign: seeded kills and faults over a fast matrix; after each, a restart must end with the undisturbed results."""
 
-from __future__ import annotations
-
 import random
 import shutil
 import time

@@ -1,7 +1,5 @@
 """Whether two outputs of a matrix hold the same results: byte for byte, but for what was timed or dated."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import json
@@ -72,13 +70,6 @@ def _content(path: Path) -> Any:
         return _undated(path.read_text(encoding="utf-8"))
     if path.parent.name == "comparisons" and path.suffix == ".json":
         return _json(path)
-    if path.parent.name == "judged":  # the record of a cell also says how many replies came from the cache
-        files = _json(path)["files"]
-        return {
-            file: checksum
-            for file, checksum in files.items()
-            if not file.endswith(f"/{path.name}") or "/scores/" in file
-        }
     return readers.get(path.name, Path.read_bytes)(path)
 
 
@@ -130,11 +121,14 @@ def _table(path: Path) -> Any:
 
 
 def _status(path: Path) -> Any:
-    """State and finished stages; checksums of timed files differ like the files."""
+    """State and finished stages; checksums of timed files differ like the files.
+
+    A judge's record also says how many replies came from the cache.
+    """
     status = json.loads(path.read_text(encoding="utf-8"))
-    timed = ("log_history.json", "train_result.json")
+    timed = re.compile(r"log_history\.json|train_result\.json|comparisons/.*\.json")
     stages = {
-        name: [stage["fingerprint"], {file: s for file, s in stage["files"].items() if file not in timed}]
+        name: [stage["fingerprint"], {file: s for file, s in stage["files"].items() if not timed.fullmatch(file)}]
         for name, stage in status["stages"].items()
     }
     return [status["state"], status["step"], status["error"], stages]

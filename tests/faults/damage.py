@@ -1,7 +1,5 @@
 """Artifacts of a matrix, by kind, and ways to damage one."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

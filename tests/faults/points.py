@@ -4,8 +4,6 @@ The interpreter's audit hooks announce these, so nothing in the project knows of
 fail as a full or failing disk would.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

@@ -1,7 +1,5 @@
 """`python -m harness` and its workers under faults, as forks of one process: seconds instead of a minute."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import resource

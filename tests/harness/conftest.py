@@ -1,7 +1,5 @@
 """A small matrix on disk that passes every check, to be broken one place at a time."""
 
-from __future__ import annotations
-
 import json
 import os
 import struct

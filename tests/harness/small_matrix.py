@@ -1,7 +1,5 @@
 """Matrices of tiny runs on disk, and one whose steps take a while, for tests that disturb several runs at once."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ from harness.prepare import freeze, make_plan
 from harness.progress import Progress
 from harness.stages.train import train_runs
 from harness.state.store import RunStore
-from harness.workers.signals import StopSignals
+from harness.workers.stopping import StopSignals
 from tests.faults.compare import results
 from trainers.common.jsonl import write_jsonl
 

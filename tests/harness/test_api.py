@@ -1,7 +1,5 @@
 """`from harness import Matrix, load_results`: tidy frames of a matrix on disk, and the code block that documents them."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -3,8 +3,6 @@
 A score of arm m under seed s on prompt p is effect_m + A_ms + B_mp + E_msp (what all arms share cancels in differences).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace

@@ -7,8 +7,6 @@ python -m tests.simulation.rates [--matrices 2000] [--output FILE]
 `looks.<what>`: found where an effect is there; `limit.<world>`: false where no analysis of so few seeds can hold its level.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

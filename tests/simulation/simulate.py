@@ -3,8 +3,6 @@
 python -m tests.simulation.simulate --matrices 500
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

@@ -1,7 +1,5 @@
 """Worlds of `make simulate` for families, looks and trends: a small sample, and the committed rates."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

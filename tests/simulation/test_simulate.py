@@ -1,7 +1,5 @@
 """The verdicts on matrices whose truth is known: a small sample of `make simulate`."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Worlds for the association of beta with the loss inside runs: trends and memory that both share, and no link but one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -8,8 +8,6 @@ A score of arm m under seed s on prompt p is
 what a paired difference is made of: twice their variances.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Verbs that analyse what has been run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from harness.commands.options import DEFAULT_OUTPUT, JSON, OUTPUT, Verb, argument, examples, number, pair, whole, wholes
@@ -12,13 +10,13 @@ _POSITIVE = number(0, above=True)
 
 VERBS = {
     "report": Verb(
-        "harness.commands.analysis.report",
+        "harness.commands.analysis.reports:report",
         "make the report again from what is on disk",
         examples("report --output out/my"),
         (OUTPUT,),
     ),
     "compare": Verb(
-        "harness.commands.analysis.compare",
+        "harness.commands.analysis.reports:compare",
         "make the report of any finished runs, also of several outputs",
         """A RUN is a run id (its beginning will do), a method (all its runs), a label such
 as foodpo[pref_beta_scale=0.3], or a run directory, in any output directory.
@@ -45,7 +43,7 @@ examples:
         ),
     ),
     "compare-scores": Verb(
-        "harness.commands.analysis.compare_scores",
+        "harness.commands.analysis.tables:compare_scores",
         "compare models on the same items, from CSV files or lm-eval",
         """reads
   *.csv, *.jsonl       an item and a score a row (--id, --score); with a column
@@ -72,7 +70,7 @@ examples:
         ),
     ),
     "judgments": Verb(
-        "harness.commands.analysis.judgments",
+        "harness.commands.analysis.tables:judgments",
         "sum up judgments of AlpacaEval, Arena-Hard, MT-Bench, LLMBar, ...",
         """reads
   AlpacaEval   annotations.json; or columns model, row, preference
@@ -97,7 +95,7 @@ examples:
         ),
     ),
     "analyze": Verb(
-        "harness.commands.analysis.analyze",
+        "harness.commands.analysis.reports:analyze",
         "make the report from runs of other tools: Trainer, lm-eval, CSV",
         """reads
   trainer_state.json   Trainer, TRL; also in checkpoint-N, the newest counts
@@ -122,7 +120,7 @@ examples:
         ),
     ),
     "explain": Verb(
-        "harness.commands.analysis.explain",
+        "harness.commands.analysis.reports:explain",
         "write an interactive page on DPO, its loss and its beta",
         examples("explain --output dpo.html"),
         (

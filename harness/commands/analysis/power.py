@@ -1,7 +1,5 @@
 """power: what a number of seeds and prompts can find, before anything is trained or from a finished pilot."""
 
-from __future__ import annotations
-
 import argparse
 import textwrap
 from dataclasses import asdict
@@ -9,6 +7,7 @@ from pathlib import Path
 
 from harness.commands.analysis import STATED
 from harness.commands.options import print_json
+from harness.config import refuse
 from harness.progress import duration
 from harness.state.store import frozen_matrix
 from reports.page.text import plain_table
@@ -47,11 +46,19 @@ def read_pilot(folder: Path, said: str) -> MatrixData:
 
 
 def _measured(options: argparse.Namespace) -> tuple[Spread, Spread, str]:
-    if options.range is not None:
-        raise UserError(f"--range {options.range:g} scales assumed deviations, and --pilot measures them; remove it")
-    for name in STATED:
-        if getattr(options, f"sd_{name}") is not None:
-            raise UserError(f"--sd-{name} and --pilot are both given; the pilot measures it, give one of them")
+    refuse(
+        (
+            options.range is not None,
+            f"--range {options.range or 0:g} scales assumed deviations, and --pilot measures them; remove it",
+        ),
+        *(
+            (
+                getattr(options, f"sd_{name}") is not None,
+                f"--sd-{name} and --pilot are both given; the pilot measures it, give one of them",
+            )
+            for name in STATED
+        ),
+    )
     matrix = read_pilot(options.pilot, "--pilot")
     try:
         metric, squares = pilot_squares(matrix, options.metric, options.against)
@@ -87,16 +94,23 @@ def _cheapest(matrix: MatrixData, metric: str, options: argparse.Namespace) -> t
 
 
 def _stated(options: argparse.Namespace) -> tuple[Spread, str]:
-    for name in ("metric", "against"):
-        if getattr(options, name) is not None:
-            raise UserError(f"--{name} {getattr(options, name)} belongs to a pilot; add --pilot DIR or remove it")
     given = {name: getattr(options, f"sd_{name}") for name in STATED}
-    width = options.range or 1.0
-    values = {name: value if value is not None else width * STATED[name] for name, value in given.items()}
-    assumed = [name for name, value in given.items() if value is None]
+    assumed = {name: (options.range or 1.0) * STATED[name] for name, value in given.items() if value is None}
+    values = {**given, **assumed}
+    refuse(
+        *(
+            (
+                getattr(options, name) is not None,
+                f"--{name} {getattr(options, name)} belongs to a pilot; add --pilot DIR or remove it",
+            )
+            for name in ("metric", "against")
+        ),
+        (
+            not any(values.values()),
+            "--sd-seed, --sd-prompt, --sd-residual: the standard deviations are all 0; give one above 0",
+        ),
+    )
     source = f"assumed ({', '.join(assumed)}), not measured; better: --pilot DIR" if assumed else "as given"
-    if not any(values.values()):
-        raise UserError("--sd-seed, --sd-prompt, --sd-residual: the standard deviations are all 0; give one above 0")
     return Spread(**values), source
 
 
@@ -121,23 +135,21 @@ def _report(spread: Spread, options: argparse.Namespace) -> Json:
                     "judged": seeds >= LEAST_SEEDS,
                 }
             )
+    looked = []
+    for prompts in options.prompts if options.looks else ():
+        design = SimulatedDesign(spread, sorted(set(options.looks)), prompts, rivals=rivals)
+        found, average = design.found(options.effect)  # a matrix stops at the look that finds the effect
+        looked.append({"looks": [*design.looks], "prompts": prompts, "power": found, "seeds_on_average": average})
     ask: Json = {"rivals": rivals, "draws": max(FEWEST_DRAWS, 2 * MOST_DRAWS // (4 + rivals))}
     return {
         "sd": asdict(spread),
         "designs": cells,
-        "looks": [_looked(spread, options, prompts, rivals) for prompts in options.prompts if options.looks],
+        "looks": looked,
         "seeds_needed": {str(p): simulated_needed(spread, options.effect, prompts=p, **ask) for p in options.prompts},
         "prompts_needed": {
             str(s): simulated_needed(spread, options.effect, seeds=s, limit=1_000_000, **ask) for s in options.seeds
         },
     }
-
-
-def _looked(spread: Spread, options: argparse.Namespace, prompts: int, rivals: int) -> Json:
-    """What declared looks find, and the seeds trained on average: a matrix stops at the look that finds the effect."""
-    design = SimulatedDesign(spread, sorted(set(options.looks)), prompts, rivals=rivals)
-    found, seeds = design.found(options.effect)
-    return {"looks": list(design.looks), "prompts": prompts, "power": found, "seeds_on_average": seeds}
 
 
 def _show(report: Json, options: argparse.Namespace) -> None:
@@ -147,10 +159,10 @@ def _show(report: Json, options: argparse.Namespace) -> None:
 
     def grid(key: str, form: str) -> None:
         for block in blocks:
-            rows = [
-                [f"{s} seeds{'' if s >= LEAST_SEEDS else '*'}", *(_cell(by[s, p][key], form) for p in block)]
-                for s in options.seeds
-            ]
+            cells = {
+                s: ["-" if (v := by[s, p][key]) is None else format(v, form) for p in block] for s in options.seeds
+            }
+            rows = [[f"{s} seeds{'' if s >= LEAST_SEEDS else '*'}", *of_seeds] for s, of_seeds in cells.items()]
             print(plain_table(["prompts", *map(str, block)], rows))
 
     print(f"chance to find a difference of {options.effect:g}")
@@ -164,19 +176,15 @@ def _show(report: Json, options: argparse.Namespace) -> None:
         print(f"\nwith looks at {looks} seeds, alpha spent by Pocock's function")
         rows = [[str(r["prompts"]), f"{r['power']:.0%}", f"{r['seeds_on_average']:.1f}"] for r in report["looks"]]
         print(plain_table(["prompts", "found", "seeds on average"], rows))
-    few = [s for s in options.seeds if s < LEAST_SEEDS]
-    if few:
+    if any(s < LEAST_SEEDS for s in options.seeds):
         print(f"* below {LEAST_SEEDS} seeds no claim is judged, whatever the numbers")
     print(f"\nneeded to find {options.effect:g} with chance 80 %")
-    rows = [[f"at {p} prompts", f"{n} seeds" if n else "no number of seeds"] for p, n in report["seeds_needed"].items()]
-    rows += [
-        [f"at {s} seeds", f"{n} prompts" if n else "no number of prompts"] for s, n in report["prompts_needed"].items()
+    rows = [
+        [f"at {given} {one}", f"{n} {other}" if n else f"no number of {other}"]
+        for one, other in (("prompts", "seeds"), ("seeds", "prompts"))
+        for given, n in report[f"{other}_needed"].items()
     ]
     print(plain_table(rows[0], rows[1:]))
-
-
-def _cell(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def _deviations(spread: Spread) -> str:

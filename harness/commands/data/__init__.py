@@ -1,7 +1,5 @@
 """Verbs that make, show and import data and settings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

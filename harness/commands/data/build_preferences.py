@@ -1,7 +1,5 @@
 """build-preferences: sample K answers a prompt from a policy, score them with a reward, pair them; or flip pairs."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The page that inspect-data prints: 80 columns, also where characters are two columns wide."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from rich.console import Console
@@ -48,16 +46,13 @@ def print_page(result: Json) -> None:
     """Print the figures of every source, then the overlaps between them."""
     console = Console(width=_WIDTH, highlight=False, markup=False, emoji=False)
     lines = [line for report in result["sources"] for line in _source(report)]
-    lines += [line for one in result["overlaps"] for line in _overlap(one)]
+    for one in result["overlaps"]:
+        shares = f" ({_percent(one['share_of_a'])} and {_percent(one['share_of_b'])} of them)" if one["prompts"] else ""
+        loosely = f"{one['prompts_loosely']} but for case and space; {one['pairs']} pairs in both"
+        lines += [Line(f"{one['a']} and {one['b']}:", 0), Line(f"{one['prompts']} prompts in both{shares}, {loosely}")]
     for line in lines:
         for part in Text(visible(line.text)).wrap(console, _WIDTH - line.indent, overflow="fold") or [Text()]:
             console.print((" " * line.indent + part.plain).rstrip(), style=line.style, soft_wrap=True)
-
-
-def _overlap(one: Json) -> list[Line]:
-    shares = f" ({_percent(one['share_of_a'])} and {_percent(one['share_of_b'])} of them)" if one["prompts"] else ""
-    loosely = f"{one['prompts_loosely']} but for case and space; {one['pairs']} pairs in both"
-    return [Line(f"{one['a']} and {one['b']}:", 0), Line(f"{one['prompts']} prompts in both{shares}, {loosely}")]
 
 
 def _source(report: Json) -> list[Line]:
@@ -91,6 +86,9 @@ def _figures(report: Json) -> list[Line]:
         for unit, one in report["length_bias"].items()
     ]
     header = ["length bias", "chosen longer", "rejected longer", "mean diff.", "median diff."]
+    shares = report["scripts"]
+    scripts = [f"{script} {_percent(share)}" for script, share in list(shares.items())[:8]] or ["no letters"]
+    scripts += [f"{len(shares) - 8} more"] if len(shares) > 8 else []
     return [
         Line(),
         *map(Line, plain_table(["length", "mean", "median", "5 %", "95 %", "max"], lengths).splitlines()),
@@ -106,7 +104,7 @@ def _figures(report: Json) -> list[Line]:
             f"prompts: {doubles['prompts_with_several_pairs']:,} with several pairs (at most "
             f"{doubles['most_pairs_of_a_prompt']:,}), {groups['prompts_in_several']:,} in several of the data's groups"
         ),
-        Line("scripts: " + ", ".join(_scripts(report["scripts"]))),
+        Line("scripts: " + ", ".join(scripts)),
         Line(_perplexity(report["prompt_perplexity"])),
         *_learnability(report["learnability"]),
         Line(),
@@ -127,11 +125,6 @@ def _trouble(report: Json) -> list[Line]:
     told += [f"{_TROUBLE[kind]} in {one['pairs']:,}, first in {one['first']}" for kind, one in found.items()]
     fine = [Line("trouble in the texts: none")] if not found and report["pairs"] else []
     return [*(Line(text, 2, "yellow") for text in told), *fine]
-
-
-def _scripts(shares: dict[str, float]) -> list[str]:
-    shown = [f"{script} {_percent(share)}" for script, share in list(shares.items())[:8]]
-    return [*shown, f"{len(shares) - 8} more"] if len(shares) > 8 else shown or ["no letters"]
 
 
 def _perplexity(found: Json) -> str:

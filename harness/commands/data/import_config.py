@@ -1,7 +1,5 @@
 """import-llamafactory, import-trl: a training YAML of another tool as a checked matrix file on disk."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """inspect-data: what a preference data set holds, before anything is trained on it."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +17,7 @@ from harness.config import ModelConfig
 from harness.plan.model import template_of
 from harness.plan.references import ResolvedModel, data_source, resolve_model
 from harness.progress import Progress, stderr_line
-from harness.workers.signals import StopSignals
+from harness.workers.stopping import StopSignals
 from trainers.common import Json, UserError
 from trainers.formats import load_source
 from trainers.formats.inspect import inspect_source, overlaps, samples, spread
@@ -40,7 +38,12 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: a source cannot be read, or has no usable row at all.
     """
-    heldout = _heldout(options)
+    if options.heldout is not None and not options.learnability:
+        raise UserError(f"--heldout {options.heldout}: only --learnability evaluates; add it, or remove --heldout")
+    heldout = None
+    if options.heldout is not None:
+        place = data_source(options.heldout, Path(), "inspect-data", "--heldout")
+        heldout = Named(options.heldout, load_source(place, without_preference="drop").pairs)
     name = options.model or (DEFAULT_MODEL if options.learnability else None)
     model = ResolvedModel(name, _model_dir(name)) if name is not None else None
     tokens = _tokenizer(model.path) if model is not None else None
@@ -51,15 +54,19 @@ def run(options: argparse.Namespace) -> int:
         place = data_source(text, Path(), "inspect-data", "SOURCE")
         found = inspect_source(place, tokens=tokens, first=options.first)
         named[text] = pairs = found.checked.pairs
-        figures = {
-            **found.figures,
-            "source": text,
-            "tokens": _token_faults(model, pairs),
-            "prompt_perplexity": _perplexity(model, pairs, options.seed),
-            "samples": [_sample(pair) for pair in samples(pairs, options.samples, options.seed)],
-            "learnability": None,
-        }
-        reports.append(figures)
+        reports.append(
+            {
+                **found.figures,
+                "source": text,
+                "tokens": _token_faults(model, pairs),
+                "prompt_perplexity": _perplexity(model, pairs, options.seed),
+                "samples": [
+                    {key: getattr(pair, key) for key in ("id", "group", "prompt", "chosen", "rejected", "where")}
+                    for pair in samples(pairs, options.samples, options.seed)
+                ],
+                "learnability": None,
+            }
+        )
         if pairs:
             trained[text] = draw(pairs, found.limit, 0)
     code = 0
@@ -73,15 +80,6 @@ def run(options: argparse.Namespace) -> int:
     if empty := [text for text, pairs in named.items() if not pairs]:
         raise UserError("no usable pair in " + ", ".join(empty))
     return code
-
-
-def _heldout(options: argparse.Namespace) -> Named | None:
-    if options.heldout is None:
-        return None
-    if not options.learnability:
-        raise UserError(f"--heldout {options.heldout}: only --learnability evaluates; add it, or remove --heldout")
-    place = data_source(options.heldout, Path(), "inspect-data", "--heldout")
-    return Named(options.heldout, load_source(place, without_preference="drop").pairs)
 
 
 def _learnability(
@@ -100,11 +98,6 @@ def _learnability(
             source = Named(report["source"], data[report["source"]])
             report["learnability"] = measure(source, heldout, model, tokens, progress, stops)
     return 0 if all(report["learnability"] for report in reports if report["source"] in data) else 1
-
-
-def _sample(pair: PreferencePair) -> Json:
-    keys = ("id", "group", "prompt", "chosen", "rejected")
-    return {key: getattr(pair, key) for key in keys} | {"where": pair.where}
 
 
 def _model_dir(name: str) -> Path:

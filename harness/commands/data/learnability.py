@@ -1,7 +1,5 @@
 """Learnability of preference data: held-out reward accuracy of a short standard DPO run, kept by data and model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,8 +1,6 @@
 """The short standard DPO run behind `harness.commands.data.learnability`: a matrix of one run, trained and evaluated
 like any other."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.commands.data.learnability import Learnability, Named, Settings, keep, pairs_hash, recall
-from harness.forecast.estimate import estimate
-from harness.forecast.speed import survey
+from harness.config import refuse
+from harness.forecast.estimate import estimate, survey
 from harness.plan.plan import Plan
 from harness.plan.references import ResolvedModel, model_hash
 from harness.prepare import freeze, make_plan
@@ -20,7 +18,7 @@ from harness.stages.evaluate import evaluate_policies
 from harness.stages.train import train_runs
 from harness.state import RunStore, output_lock
 from harness.state.machine import gpus
-from harness.workers.signals import StopSignals
+from harness.workers.stopping import StopSignals
 from reports.statistics.winrate import win_rate
 from trainers.common import Json, UserError, cache_dir, fingerprint, now, scores_schema, write_bytes, write_json
 from trainers.formats import split_by_prompt, to_jsonl
@@ -51,7 +49,7 @@ def measure(
 
     Raises:
         UserError: too few pairs.
-        harness.workers.signals.Stopped: on request; the next call resumes the run.
+        harness.workers.stopping.Stopped: on request; the next call resumes the run.
     """
     settings = Settings()
     weights, heldout_hash = model_hash(model.path), pairs_hash(heldout.pairs) if heldout else None
@@ -114,8 +112,7 @@ def _sides(
             rest, held = split_by_prompt(data.pairs, share, settings.seed)
         except ValueError:
             raise UserError(f"{data.source}: learnability needs pairs of at least two prompt groups") from None
-    numbers = prompt_groups(held)
-    held = [replace(pair, group=str(number)) for pair, number in zip(held, numbers, strict=True)]
+    held = [replace(pair, group=str(number)) for pair, number in zip(held, prompt_groups(held), strict=True)]
 
     def short(pairs: Sequence[PreferencePair]) -> Iterator[PreferencePair]:
         for pair in samples(pairs, len(pairs), settings.seed):
@@ -125,12 +122,9 @@ def _sides(
 
     train = list(itertools.islice(short(rest), wanted))
     held = list(itertools.islice(short(held), settings.max_heldout_pairs))
-    for side, pairs in (("training", train), ("held-out", held)):
-        if not pairs:
-            why = f"no {side} pair of at most {settings.max_tokens} tokens"
-            raise UserError(
-                f"{data.source}: {why} whose prompt is not on the other side; learnability cannot be measured"
-            )
+    missing, short_ones = "training" if not train else "held-out", f"pair of at most {settings.max_tokens} tokens"
+    why = f"no {missing} {short_ones} whose prompt is not on the other side"
+    refuse((not train or not held, f"{data.source}: {why}; learnability cannot be measured"))
     return train, held
 
 

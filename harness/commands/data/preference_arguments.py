@@ -1,7 +1,5 @@
 """What build-preferences can be told, which of it goes together, and the command line that says it again."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

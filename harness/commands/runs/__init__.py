@@ -1,7 +1,5 @@
 """Verbs that run a matrix, look after its output, and see to what it needs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from harness.commands.options import JSON, OUTPUT, RETRY, SET, Verb, argument, examples, names, number, whole, wholes
@@ -10,7 +8,7 @@ DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
 RUN_VERBS = {
     "run-matrix": Verb(
-        "harness.commands.runs.run_matrix",
+        "harness.commands.runs.matrix",
         "train, evaluate and compare every run of a matrix",
         examples(
             "run-matrix                                the demo matrix",
@@ -38,7 +36,7 @@ RUN_VERBS = {
         ),
     ),
     "plan": Verb(
-        "harness.commands.runs.plan",
+        "harness.commands.runs.matrix:print_plan",
         "print the analysis plan with its hash, to register before training",
         """The plan has claims, seeds, looks, methods, benchmarks with their prompts by
 hash, the primary metric, the baseline, exclusions and what happens to failed
@@ -56,7 +54,7 @@ examples:
         ),
     ),
     "worker": Verb(
-        "harness.commands.runs.worker",
+        "harness.commands.runs.matrix:work",
         "be one of several workers that share the runs of a matrix (a Slurm array)",
         examples("worker my.yaml --output /shared/out", "worker my.yaml --output /shared/out --train-only"),
         (
@@ -68,7 +66,7 @@ examples:
         ),
     ),
     "status": Verb(
-        "harness.commands.runs.status",
+        "harness.commands.runs.output:show_status",
         "show how far each run is",
         examples("status --output out/my", "status --output out/my --watch 5", "status --output out/my --json"),
         (
@@ -100,7 +98,7 @@ page shows each run's progress and a report of the runs that are finished.
         ),
     ),
     "clean": Verb(
-        "harness.commands.runs.clean",
+        "harness.commands.runs.output:clean",
         "list, and with --yes remove, what no current matrix needs",
         examples("clean --output out/my                     list only", "clean --output out/my --yes"),
         (OUTPUT, argument("--yes", action="store_true", help="remove what is listed"), JSON),
@@ -116,7 +114,7 @@ SETUP_VERBS = {
         anywhere=True,
     ),
     "prepare-model": Verb(
-        "harness.commands.runs.prepare_model",
+        "harness.commands.runs.doctor:prepare",
         "convert an embedded model into a checkpoint, once",
         examples("prepare-model smollm2-135m-instruct"),
         (

@@ -1,6 +1,4 @@
-"""doctor: what is installed, which accelerator and engine, what is missing and how to get it."""
-
-from __future__ import annotations
+"""doctor: what is installed, which accelerator and engine, what is missing and how to get it; prepare-model gets a model."""
 
 import argparse
 import os
@@ -8,12 +6,16 @@ import platform
 import shutil
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from evals.engine.base import EngineConfig, choose_backend
 from harness.checks.requirements import declared, outside, version
 from harness.commands.options import print_json
+from harness.progress import stderr_line
 from harness.state.machine import gpus
 from trainers.common import Json, cache_dir
-from trainers.models.embedded import MODELS, is_prepared, target_dir
+from trainers.models.embedded import MODELS, is_prepared, prepare_model, target_dir
 
 SMOLLM2 = MODELS["smollm2-135m-instruct"]
 #: Distribution -> what needs it. Any of a tuple of names will do.
@@ -74,7 +76,7 @@ def examine() -> Json:
                 problems.append((f"{name} {found} may be a CUDA build beside a CPU torch", f"pip uninstall {name}"))
     features = cpu_features()
     fast_bf16 = bool(cards) or "avx512_bf16" in features or "amx_bf16" in features
-    prepared = is_prepared(target_dir(SMOLLM2.name))
+    embedded = target_dir(SMOLLM2.name)
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -84,7 +86,7 @@ def examine() -> Json:
         "engine": choose_backend(EngineConfig()),
         "engine_dtype": "bfloat16" if fast_bf16 else "float32",
         "packages": packages,
-        "embedded_model": {"prepared": prepared, "path": str(target_dir(SMOLLM2.name))},
+        "embedded_model": {"prepared": is_prepared(embedded), "path": str(embedded)},
         "cache_dir": str(cache_dir()),
         "free_disk_gib": round(shutil.disk_usage(".").free / 2**30, 1),
         "problems": [{"problem": problem, "fix": fix} for problem, fix in problems],
@@ -97,9 +99,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found)
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console(highlight=False)
     console.print(
         f"python {found['python']} on {found['platform']}, {found['cpus']} CPUs {' '.join(found['cpu_features'])}"
@@ -108,8 +107,7 @@ def run(options: argparse.Namespace) -> int:
     console.print(f"engine: {found['engine']} in {found['engine_dtype']}")
     table = Table("package", "version", "for", box=None, pad_edge=False)
     for package in found["packages"]:
-        shown = package["version"] or "[red]missing[/]"
-        table.add_row(package["name"], shown, package["for"])
+        table.add_row(package["name"], package["version"] or "[red]missing[/]", package["for"])
     console.print(table)
     state = "prepared" if found["embedded_model"]["prepared"] else "not prepared yet (python -m harness prepare-model)"
     console.print(f"embedded model: {state}", soft_wrap=True)
@@ -118,4 +116,10 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"[red]problem[/]: {problem['problem']}; fix: {problem['fix']}", soft_wrap=True)
     if not found["problems"]:
         console.print("[green]nothing is missing[/]")
+    return 0
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Convert an embedded model into a checkpoint in the user's cache where that has not been done, and print where it is."""
+    print(prepare_model(options.name.removeprefix("embedded:"), verify=options.verify, log=stderr_line))
     return 0

@@ -1,7 +1,5 @@
 """view: an output in the browser, refreshed while its matrix runs; on this machine's loopback address only."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess
@@ -15,7 +13,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from harness.commands.runs.status import collect
+from harness.commands.runs.output import collect
 from harness.executors.local import worker_environment
 from harness.state.store import frozen_matrix
 from trainers.common import UserError

@@ -1,7 +1,5 @@
 """evaluation.engine.lora: adapters is refused where vLLM could not serve them."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from typing import Any

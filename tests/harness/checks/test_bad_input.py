@@ -1,9 +1,6 @@
 """Every mistake is one line with the file, the line, the key, the value and the fix, before anything is written."""
 
-from __future__ import annotations
-
 import json
-import shutil
 from typing import Any
 
 import pytest
@@ -88,9 +85,10 @@ def test_files_that_are_no_matrix(world: Any, text: str, words: list[str]) -> No
     world.refuses(*words, at=str(world.config))
 
 
-def test_a_missing_matrix_file(world: Any) -> None:
-    world.config.unlink()
-    assert "no such file" in world.error()
+@pytest.mark.parametrize(("what", "word"), [("config", "no such file"), ("model", "no such directory")])
+def test_what_is_not_there(world: Any, what: str, word: str) -> None:
+    getattr(world, what).rename(world.root / "elsewhere")
+    world.refuses(word, str(getattr(world, what)))
 
 
 @pytest.mark.parametrize(
@@ -102,18 +100,14 @@ def test_a_missing_matrix_file(world: Any) -> None:
         (1, '{"prompt": "", "chosen": "b", "rejected": "c"}', ["'prompt' is empty"]),
         (4, '{"id": "p0", "prompt": "a", "chosen": "b", "rejected": "c"}', ["'p0'", "line 1"]),
         (2, "[1]", ["expected a JSON object"]),
+        (None, "", []),
     ],
 )
-def test_bad_rows_are_named_by_file_and_line(world: Any, line: int, text: str, words: list[str]) -> None:
-    rows = world.pairs.read_text().splitlines()
-    rows[line - 1] = text
+def test_bad_rows_are_named_by_file_and_line(world: Any, line: int | None, text: str, words: list[str]) -> None:
+    rows = world.pairs.read_text().splitlines() if line else []
+    rows[(line or 1) - 1 : line] = [text]
     world.pairs.write_text("\n".join(rows) + "\n")
-    world.refuses(*words, at=f"{world.pairs}:{line}: ")
-
-
-def test_empty_data(world: Any) -> None:
-    world.pairs.write_text("\n")
-    world.refuses(str(world.pairs))
+    world.refuses(*words, at=f"{world.pairs}:{line}: " if line else str(world.pairs))
 
 
 def test_the_same_run_under_two_names_and_twice_in_a_grid(world: Any) -> None:
@@ -133,17 +127,6 @@ def test_incomplete_model_directories(world: Any, missing: str, word: str) -> No
     for file in world.model.glob(missing):
         file.unlink()
     world.refuses(word, str(world.model), at=f"{world.config}:3: ")
-
-
-def test_a_model_directory_that_does_not_exist(world: Any) -> None:
-    shutil.rmtree(world.model)
-    world.refuses("no such directory", str(world.model))
-
-
-def test_an_output_directory_of_another_matrix(world: Any) -> None:
-    freeze(world.plan())
-    world.replace("name: small", "name: other")
-    world.refuses("'small'", "'other'", "--output")
 
 
 def test_an_output_that_is_a_file_or_has_foreign_files(world: Any) -> None:

@@ -1,7 +1,5 @@
 """Controls in a matrix: what they inherit, when they run, and which mistakes are refused."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

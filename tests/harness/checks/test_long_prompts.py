@@ -1,7 +1,5 @@
 """Prompts that fill max_length: dropped and counted; and where a model's directory is looked for."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

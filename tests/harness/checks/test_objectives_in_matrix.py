@@ -1,7 +1,5 @@
 """KTO and ORPO as methods of a matrix: what they take, and which mistakes are refused before anything is trained."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

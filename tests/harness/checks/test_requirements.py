@@ -1,7 +1,5 @@
 """What is installed against what pyproject.toml, the lock and the Makefile say."""
 
-from __future__ import annotations
-
 import importlib.metadata as metadata
 import os
 import re

@@ -1,7 +1,5 @@
 """What differs as text must differ as tokens; what a chat template refuses or writes elsewhere is found by the plan."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

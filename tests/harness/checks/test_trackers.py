@@ -1,7 +1,5 @@
 """training.report_to in a matrix file."""
 
-from __future__ import annotations
-
 import importlib.util
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`python -m harness analyze` as a user meets it: files, exit codes, one-line errors, no torch."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

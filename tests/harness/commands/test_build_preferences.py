@@ -1,7 +1,5 @@
 """build-preferences: a reward of ten lines from outside goes all the way to the report; flips of files; what is refused."""
 
-from __future__ import annotations
-
 import json
 import statistics
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`clean` removes only what the matrix does not need; `status` says who works, and what is interrupted."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket
@@ -12,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from harness.commands.runs.status import collect
+from harness.commands.runs.output import collect
 from harness.state import Hardware, frozen_matrix, output_lock, shown_state
-from harness.state.checkpoints import is_sealed, seal, unusable
 from harness.state.clean import leftovers, temporary
 from harness.state.machine import differences, mismatches, note_trainer
+from harness.state.records import seal, unusable
 from harness.state.run_locks import RunClaims
 from trainers.common.files import read_json, write_json
 
@@ -103,22 +101,6 @@ def test_status_tells_running_from_interrupted(world: Any) -> None:
     assert found["runs"][1]["step"] == 3
 
 
-def test_a_heartbeat_goes_on_beside_the_work(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.state import store as module
-
-    _, (store, *_) = world.begun()
-    store.start("train")
-    beats = iter(f"beat {n}" for n in range(10**6))
-    monkeypatch.setattr(module, "now", lambda: next(beats))
-    with store.heartbeat(every=0.01):
-        for step in range(1, 200):
-            store.progress(step, 200, every=0.0, loss=0.5)
-            if store.status().heartbeat.startswith("beat") and step > 50:
-                break
-    assert store.status().step == step, "a beat must not undo what the work wrote"
-    assert store.status().loss == 0.5
-
-
 def test_watch_ends_when_all_is_done(world: Any, cli: Any) -> None:
     _, stores = world.begun()
     for store in stores:
@@ -136,7 +118,7 @@ def test_watch_ends_when_all_is_trained_and_nobody_evaluates(
 ) -> None:
     """As `worker --train-only` leaves it."""
     from harness.cli import main
-    from harness.commands.runs import status
+    from harness.commands.runs import output
 
     _, stores = world.begun()
     for store in stores:
@@ -144,7 +126,7 @@ def test_watch_ends_when_all_is_trained_and_nobody_evaluates(
         store.mark_stage("train", "f", [], 1.0)
     with output_lock(world.output):
         assert {row["state"] for row in collect(world.output)["runs"]} == {"running"}
-    monkeypatch.setattr(status, "_HANDOVER_SECONDS", 0.1)
+    monkeypatch.setattr(output, "_HANDOVER_SECONDS", 0.1)
     assert main(["status", "--output", str(world.output), "--watch", "0.1"]) == 0
     assert "4 trained" in capsys.readouterr().out
 
@@ -187,9 +169,9 @@ def test_a_damaged_checkpoint_is_found_by_its_checksums(world: Any) -> None:
     for path in (folder / "model.safetensors", part):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"weights")
-    assert not is_sealed(folder) and unusable(store.directory) == {folder: []}
+    assert unusable(store.directory) == {folder: []}
     seal(folder, store.directory)
-    assert is_sealed(folder) and unusable(store.directory) == {}
+    assert unusable(store.directory) == {}
     part.write_bytes(b"weightz")
     assert unusable(store.directory) == {folder: [str(part.relative_to(store.directory))]}
 

@@ -1,7 +1,5 @@
 """The command line as a user meets it: exit codes, one-line errors, 80 columns, quick help."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

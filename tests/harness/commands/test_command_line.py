@@ -1,7 +1,5 @@
 """Help, completion, JSON and colours, for every verb alike."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

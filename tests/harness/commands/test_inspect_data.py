@@ -1,7 +1,5 @@
 """inspect-data: its figures against data made to have them, its page of 80 columns, and its errors."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Learnability: measured by a real run, kept by data and model, and told by run-matrix."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

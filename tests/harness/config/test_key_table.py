@@ -1,7 +1,5 @@
 """The table of keys in harness/README.md names every key that a matrix file can have, and no other."""
 
-from __future__ import annotations
-
 import re
 import typing
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The matrix files that ship, and the JSON Schema that editors check such files with."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """Several runs at once: the same results, controls after parents, no more than fit, settings checked."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any
@@ -47,8 +45,6 @@ mixed_precision: 'no'
 
 def test_a_launch_of_one_process_is_stopped_after_its_step(small: SmallMatrix) -> None:
     """accelerate starts a single process without torch.distributed, and passes no signal on to it."""
-    from harness.state.checkpoints import is_sealed
-
     (small.root / "one.yaml").write_text(ONE_PROCESS, encoding="utf-8")
     plan, (store, *_) = small.begun(small.root / "one_process", "executor.accelerate=one.yaml")
     small.pause(0.5)
@@ -70,7 +66,8 @@ def test_a_launch_of_one_process_is_stopped_after_its_step(small: SmallMatrix) -
     assert told == ["run_started", "progress", "run_stopped"], seat.log.read_text()[-4000:]
     status = store.status()
     assert (status.state, status.stopped, status.error) == ("pending", "SIGTERM", None)
-    assert 1 <= status.step < 4 and is_sealed(store.directory / "checkpoints" / f"checkpoint-{status.step}")
+    assert 1 <= status.step < 4
+    assert (store.directory / "checkpoints" / f"checkpoint-{status.step}" / "checksums.json").is_file()
 
 
 def test_no_run_is_given_to_a_process_whose_cuda_may_be_dead(
@@ -79,7 +76,7 @@ def test_no_run_is_given_to_a_process_whose_cuda_may_be_dead(
     """After a device-side assert every later call of CUDA fails in the same process."""
     import torch
 
-    from harness.workers.stop_request import StopRequest
+    from harness.workers.stopping import StopRequest
     from harness.workers.train_worker import Events, cell
 
     plan, _ = small.begun(tmp_path / "out")

@@ -1,7 +1,5 @@
 """A real Ray cluster of several nodes on this machine; a node dies in the middle, and nothing is lost or done twice."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time
@@ -190,18 +188,18 @@ def test_what_an_earlier_try_told_is_not_told_again(
 
     run = Stored(small, tmp_path, monkeypatch)
     first = run.artifacts.begin_training(run.job)
-    first.mirror.fetch(run.job)
-    on_node = first.mirror.local(str(run.told))
+    first.fetch(run.job)
+    on_node = first.local(str(run.told))
     on_node.parent.mkdir(parents=True)
     on_node.write_text('{"event": "run_failed", "message": "of the first try"}\n')
-    first.mirror.push(final=True)
+    first.push(final=True)
     assert first.pull(final=True) and "first try" in run.told.read_text()
 
     run.told.unlink()
     run.store.mark_stage("train", run.spec.fingerprint, [], 1.0)
     tail, second = EventTail(run.told), run.artifacts.begin_training(run.job)
     assert second.pull() and tail.read() == []
-    assert train_stage(run.job, str(run.work), 1, second.mirror) == Ended(0)
+    assert train_stage(run.job, str(run.work), 1, second) == Ended(0)
     assert second.pull(final=True)
     assert [(event["event"], event["run_id"]) for event in tail.read()] == [("run_done", run.spec.run_id)]
 
@@ -210,6 +208,8 @@ def test_a_store_that_fails_for_a_while_costs_nothing(
     small: SmallMatrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import pickle
+
+    from fsspec.implementations.local import LocalFileSystem
 
     run, failing = Stored(small, tmp_path, monkeypatch), [0]
 
@@ -226,22 +226,28 @@ def test_a_store_that_fails_for_a_while_costs_nothing(
         monkeypatch.setattr(artifacts.Store, name, troubled(getattr(artifacts.Store, name)))
     failing[0] = 2
     remote = run.artifacts.begin_training(run.job)
-    failing[0] = 2
-    remote.mirror.fetch(run.job)
-    on_node = remote.mirror.local(str(run.told))
+    failing[0], half, real = 1, iter([False, True]), LocalFileSystem.get_file
+    monkeypatch.setattr(
+        LocalFileSystem, "get_file", lambda *given, **more: 1 / 0 if next(half, 0) else real(*given, **more)
+    )
+    model = Path(remote.fetch(run.job)["train_job"]["model_path"])
+    assert [path.name for path in sorted(model.iterdir())] == [
+        path.name for path in sorted(run.plan.model.path.iterdir())
+    ]
+    on_node = remote.local(str(run.told))
     on_node.parent.mkdir(parents=True)
     on_node.write_text("{}\n")
     failing[0] = 1
     monkeypatch.setattr(artifacts, "PUSH_SECONDS", 0.0)
-    remote.mirror.push()
+    remote.push()
     failing[0] = 2
-    remote.mirror.push(final=True)
+    remote.push(final=True)
     failing[0] = 3
     assert [remote.pull(), remote.pull(final=True), remote.pull(final=True)] == [False] * 3  # one of them in good time
     assert remote.pull(final=True) and run.told.read_text() == "{}\n"
     failing[0] = 3
     with pytest.raises(artifacts.StoreError, match="artifacts failed 3 times: RuntimeError: SlowDown") as caught:
-        remote.mirror.push(final=True)
+        remote.push(final=True)
     assert _may_pass(pickle.loads(pickle.dumps(caught.value)))
     failing[0] = 9
     with pytest.raises(artifacts.StoreError):

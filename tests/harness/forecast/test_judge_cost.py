@@ -1,15 +1,12 @@
 """What a dry run says of the judges: requests, time and budget."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
 import pytest
 
 from harness.forecast.dry_run import show_plan, stages
-from harness.forecast.estimate import estimate, events_path
-from harness.forecast.speed import survey
+from harness.forecast.estimate import estimate, events_path, survey
 from tests.harness.stages.test_judges_in_matrix import PROMPTS, VERIFIABLE, add, evaluated, judge, llm
 
 N = len(PROMPTS)

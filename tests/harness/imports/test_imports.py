@@ -1,7 +1,5 @@
 """Training configurations of LLaMA-Factory and TRL as matrix files: taken over, or listed, never dropped."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The analysis plan: frozen whole before the first step, printed with its hash, and no option makes a later choice declared."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Kinds of benchmark in the matrix file: their defaults, what they refuse, and what identifies them."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """Claims in the matrix file: checked before anything is trained, frozen once, never overwritten."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The data of a matrix: every kind of source, mixtures, and the pairs as the workers get them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which pairs a run trains on: draws per seed, flipped labels, and betas that know which labels were flipped."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

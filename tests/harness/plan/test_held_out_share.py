@@ -1,8 +1,6 @@
 """`data.heldout_share` and `data.streaming`: a part of the training pairs held out by prompt, and sources read no further
 than asked for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

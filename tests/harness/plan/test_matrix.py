@@ -1,7 +1,5 @@
 """What enters a run's identity, and what must not."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Prompts of a benchmark from the hub or a folder, and held-out pairs in whatever format they come."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Parts of a matrix and values changed on the command line: what is worked on, and what stays as it is."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

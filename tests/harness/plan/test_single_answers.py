@@ -1,7 +1,5 @@
 """Answers without a counterpart: what the message about them advises works on the very rows it is said of."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is done when a matrix grows, or loses its weights: only what is missing, with the log-probs of the same reference."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """contamination.json: benchmark prompts that were trained on, lm-eval's documents included, and what the report says of it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """What the terminal says of the evaluation worker's events, and which kept results are set aside."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A run that raises and a run that takes its process down are recorded; the others finish; exit code 1."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Judges of the matrix file: what is refused, what they write, what a kill leaves, and what the report says of them."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -443,19 +441,6 @@ def test_new_judgements_make_the_report_again(world: Any) -> None:
     add(world, VERIFIABLE)
     plan = judged(world)
     assert _state(plan) != before
-
-
-def test_clean_lists_what_a_removed_judge_left(world: Any) -> None:
-    from harness.state.clean import leftovers
-    from harness.state.records import FrozenMatrix
-
-    add(world, VERIFIABLE)
-    plan = judged(world)
-    frozen = FrozenMatrix(name="small", runs=[spec.run_id for spec in plan.specs], config=plan.config.model_dump())
-    assert not [left for left in leftovers(plan.output, frozen) if "@" in left.path.name]
-    frozen.config["evaluation"]["judges"] = []
-    left = [one.path.name for one in leftovers(plan.output, frozen) if "@" in one.path.name]
-    assert left.count("constraints@gold.json") == 2 + len(plan.specs) + 1 and "constraints@gold.jsonl" in left
 
 
 MATRIX = """

@@ -1,7 +1,5 @@
 """The same matrix in two places gives the same files, byte for byte but for what is timed; another seed gives others."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """`save`: merged weights, the adapter, or both; every choice is measured alike and identifies nothing."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

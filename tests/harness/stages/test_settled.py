@@ -1,7 +1,5 @@
 """What failed for good is left alone by the next call; a control that only lacked its parent is not."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from harness.stages.run import _settled

@@ -1,7 +1,5 @@
 """evaluation.checkpoints: intermediate checkpoints are kept, evaluated like the final one, and identify nothing."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

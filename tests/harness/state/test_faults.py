@@ -1,7 +1,5 @@
 """A sample of the fault campaign (`make faults`): after every kill or fault a restart ends with the undisturbed results."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -10,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-FAULTS, ARTIFACTS = 8, 3
+FAULTS, ARTIFACTS = 6, 3
 
 
 @pytest.mark.slow

@@ -6,8 +6,6 @@ two outputs of `run-matrix`. `finished` lacks figures, tables, pages and `work/`
 file is left out, since on another host it would be believed for twenty seconds.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import tarfile

@@ -1,7 +1,5 @@
 """One process per output: refused, waited for, and taken over only from what has stopped, whatever the clocks say."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

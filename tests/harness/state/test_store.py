@@ -1,7 +1,5 @@
 """Finished means marked: what a kill, a truncated or a damaged file leaves behind."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Ctrl-C and SIGTERM end a matrix where it can go on; failures that may pass are tried again, others are not."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -17,7 +15,7 @@ import pytest
 
 from harness.state.failures import disk_errno, disk_line, is_transient, record_is_transient
 from harness.state.records import Failure
-from harness.workers.signals import Stopped, StopSignals
+from harness.workers.stopping import Stopped, StopSignals
 from tests.harness.small_matrix import statuses, write_matrix
 from tests.warm import Harness
 

@@ -1,7 +1,5 @@
 """Several workers on one output: never two in one run; one killed in the middle, or a damaged policy, loses nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -17,7 +15,7 @@ import pytest
 from harness.progress import Progress
 from harness.stages.train import train_runs
 from harness.state.run_locks import RunClaims
-from harness.workers.signals import StopSignals
+from harness.workers.stopping import StopSignals
 from tests.faults.compare import differences
 from tests.harness.small_matrix import SmallMatrix
 

@@ -12,7 +12,7 @@ import yaml
 from rich.console import Console
 
 from harness.cli import main
-from harness.commands.analysis.report import build
+from harness.stages.report import build
 from reports.page.first import print_summary
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData, load_matrix

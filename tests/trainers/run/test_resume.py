@@ -53,7 +53,7 @@ def test_resume_equals_uninterrupted(
 def test_the_last_checkpoint_goes_after_callbacks_have_seen_the_new_one(
     tiny_model: Path, tmp_path: Path, objective: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They may have to push it to disk first (harness.workers.stop_request): a power cut before that would leave no
+    """They may have to push it to disk first (harness.workers.stopping): a power cut before that would leave no
     checkpoint."""
     from transformers import TrainerCallback, trainer
 

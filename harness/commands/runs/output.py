@@ -1,6 +1,4 @@
-"""status: how far each run is."""
-
-from __future__ import annotations
+"""Verbs that look at an output directory: status (how far each run is) and clean (what its matrix does not need)."""
 
 import argparse
 import contextlib
@@ -16,7 +14,8 @@ from rich.table import Table
 
 from harness.commands.options import print_json
 from harness.progress import duration
-from harness.state import HOLDER, RunStore, frozen_matrix, shown_state
+from harness.state import HOLDER, RunStore, frozen_matrix, output_lock, shown_state
+from harness.state.clean import leftovers, remove_path
 from trainers.common import Json, read_json
 
 #: Seconds within which the last of several workers to train has the output to itself, and evaluates.
@@ -47,12 +46,11 @@ def collect(output: Path) -> Json:
                 "error": status.error.plain() if status.error is not None else None,
             }
         )
-    keys = ("pid", "host", "since")
-    worker = {key: holder.get(key) for key in keys} if isinstance(holder, dict) else None
+    worker = {key: holder.get(key) for key in ("pid", "host", "since")} if isinstance(holder, dict) else None
     return {"matrix": frozen.name, "held_by": worker, "runs": rows}
 
 
-def run(options: argparse.Namespace) -> int:
+def show_status(options: argparse.Namespace) -> int:
     """Print how far each run is, once or again and again."""
     if options.watch is not None:
         return _watch(options)
@@ -75,7 +73,7 @@ def _watch(options: argparse.Namespace) -> int:
     """
     console = Console(highlight=False)
     live = Live(console=console, auto_refresh=False) if not options.json and console.is_terminal else None
-    resting_since: float | None = None
+    rested = 0.0  # seconds
     with live if live is not None else contextlib.nullcontext():
         while True:
             found = collect(options.output)
@@ -86,24 +84,17 @@ def _watch(options: argparse.Namespace) -> int:
             else:
                 console.print(_table(found))
             states = {row["state"] for row in found["runs"]} if not found["held_by"] else {"held"}
-            if states <= {"done", "failed"}:
+            if states <= {"done", "failed"} or rested >= _HANDOVER_SECONDS:
                 return 0
-            if not states <= {"done", "failed", "trained"}:
-                resting_since = None
-            elif resting_since is None:
-                resting_since = time.monotonic()
-            elif time.monotonic() - resting_since >= _HANDOVER_SECONDS:
-                return 0
+            rested = rested + options.watch if states <= {"done", "failed", "trained"} else 0.0
             time.sleep(options.watch)
 
 
 def _table(found: Json) -> Table:
-    counts = Counter(row["state"] for row in found["runs"])
-    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+    summary = ", ".join(f"{count} {state}" for state, count in Counter(row["state"] for row in found["runs"]).items())
     table = Table(box=None, pad_edge=False, title=f"matrix {found['matrix']}: {summary}", title_justify="left")
-    for column in ("run", "state", "stage", "step", "loss", "beta", "left"):
-        right = column in ("step", "loss", "beta", "left")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for i, column in enumerate(("run", "state", "stage", "step", "loss", "beta", "left")):
+        table.add_column(column, justify="right" if i > 2 else "left", overflow="fold")
     colours = {"done": "green", "failed": "red", "running": "yellow"}
     for row in found["runs"]:
         colour = colours.get(row["state"], "dim")
@@ -117,3 +108,32 @@ def _table(found: Json) -> Table:
             "-" if row["eta_seconds"] is None else duration(row["eta_seconds"]),
         )
     return table
+
+
+def clean(options: argparse.Namespace) -> int:
+    """List what is not needed, and remove it if told to."""
+    frozen = frozen_matrix(options.output)
+    with output_lock(options.output):
+        found = leftovers(options.output, frozen)
+        for leftover in found if options.yes else ():
+            remove_path(leftover.path)
+        if options.json:
+            items = [
+                {"path": str(one.path.relative_to(options.output)), "bytes": one.size, "why": one.why} for one in found
+            ]
+            print_json({"items": items, "bytes": sum(one.size for one in found), "removed": options.yes})
+            return 0
+        for leftover in found:
+            print(f"{_bytes(leftover.size):>9}  {leftover.path.relative_to(options.output)}  ({leftover.why})")
+        total = f"{len(found)} item{'' if len(found) == 1 else 's'}, {_bytes(sum(one.size for one in found))}"
+        said = f"removed {total}" if options.yes else f"{total}; nothing removed; --yes removes them"
+        print(said if found else "nothing to remove")
+    return 0
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
