@@ -161,7 +161,7 @@ def result_rows(found: Inference) -> list[Row]:
     ]
     return rows + [
         {
-            "method": r.label,
+            "method": found.named(r),
             "difference": r.difference.value,
             "low": r.difference.low,
             "high": r.difference.high,

@@ -32,7 +32,7 @@ def difference_rows(_: MatrixData, summary: Summary) -> list[Row]:
     for r in found.rows:
         # the band says what counts as equivalent: nothing where the matrix failed its own controls
         band = r.min_effect if seen is None or seen.nulls_count else None
-        head = shared | {"label": r.label, "against": r.against, "min_effect": band}
+        head = shared | {"label": found.named(r), "against": r.against, "min_effect": band}
         mean = {"difference": r.difference.value, "low": r.difference.low, "high": r.difference.high}
         rows.append(head | {"level": "method", "verdict": r.verdict, "adjusted_p": r.adjusted_p.value} | mean)
         rows += [head | {"level": "seed", "difference": value} for value in r.seed_differences]
@@ -48,7 +48,7 @@ def draw_differences(axes: Axes, rows: Rows, look: Looks) -> None:
         axes.axvspan(-m, m, color="#dfe3e8", linewidth=0, zorder=0)
     axes.axvline(0, color=ZERO, linewidth=1)
     for place, (label, mine) in enumerate(by_label.items()):
-        seen = look.get(label, _INSTRUMENT)
+        seen = look.get(label.partition(" vs ")[0], _INSTRUMENT)
         for row in mine:
             if row["level"] == "seed":
                 axes.plot(

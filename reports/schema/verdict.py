@@ -74,7 +74,13 @@ class Inference(Reasoned):
     model: str = Field(description="The model of inference, in words.")
     length_metric: str | None
     levels: list[Level] = Field(description="The reference, where it was scored, and the baseline.")
-    rows: list[InferenceRow] = Field(description="In the order of the matrix file, controls last.")
+    rows: list[InferenceRow] = Field(
+        description="In the order of the matrix file, controls after them, claims that compare two other methods last."
+    )
+
+    def named(self, row: InferenceRow) -> str:
+        """The method, and what it is compared with where that is not what the first row is compared with."""
+        return row.label if row.against == self.rows[0].against else f"{row.label} vs {row.against}"
 
 
 class Difference(Labelled, Reasoned):

@@ -47,6 +47,7 @@ def inference(
     nulls_count: bool = True,
 ) -> Inference:
     """One row a method, at equal KL where the claims say so or, without claims, where every method can be compared there.
+    After them one row a claim that compares two other methods there.
 
     `judged` are the claims of the matrix file: a method with a claim against the baseline has that claim's correction and
     smallest effect. The others form a family of their own, and so do the controls. Without `nulls_count` the matrix did not
@@ -54,9 +55,8 @@ def inference(
     """
     if baseline is None or primary is None:
         return nothing("no primary metric" if baseline else "no baseline")
-    about = [
-        j for j in judged if j.claim.metric == primary.name and j.claim.against in (baseline.method, baseline.label)
-    ]
+    mine = [j for j in judged if j.claim.metric == primary.name]
+    about = [j for j in mine if j.claim.against in (baseline.method, baseline.label)]
     # controls of `sensitivity` are the instrument's: they are compared with a fixed beta on their own labels
     others = [arm for arm in all_arms if arm.method != baseline.method and arm.planted is None]
     controls = {arm.method: arm.is_control for arm in others}
@@ -72,15 +72,17 @@ def inference(
         why = ["a control" if controls[claim.method] else other for claim in rest]
         return found | dict(zip((c.method for c in rest), judge(every, why), strict=True))
 
-    at = about[0].claim.at if about else "matched_kl" if frontiers.comparisons else "final"
+    at = (about or mine)[0].claim.at if mine else "matched_kl" if frontiers.comparisons else "final"
     found = family(at)
-    if not about and any(isnan(j.evidence.contrasts["baseline"].mean.stderr) for j in found.values()):
+    if not mine and any(isnan(j.evidence.contrasts["baseline"].mean.stderr) for j in found.values()):
         at, found = "final", family("final")
     levels = _levels(all_arms, primary, frontiers)
     rows = [
         _row(found[m], controls[m], levels, any(found[m] is j for j in about), nulls_count)
         for m in sorted(controls, key=lambda m: controls[m])
     ]
+    direct = [j for j in mine if j.claim.at == at and j not in about]
+    rows += [_row(j, False, levels, True, nulls_count) for j in direct]
     return Inference(
         metric=primary.name,
         at="matched_kl" if at == "matched_kl" else "final",
@@ -194,17 +196,23 @@ def _found(rows: Sequence[InferenceRow]) -> list[str]:
     return clauses
 
 
-def _first(found: Inference, counts: Counts) -> str:
-    """Whether a method beats the baseline."""
+def _compared(found: Inference, counts: Counts) -> list[str]:
+    """Whether a method beats the baseline, and what the claims say of two other methods."""
     tested = [r for r in found.rows if not r.control]
     known = [r for r in tested if r.difference.value is not None]
     if counts.planned == 0:
-        return "The matrix has no runs, so there is nothing to compare."
+        return ["The matrix has no runs, so there is nothing to compare."]
     if not tested:
-        return "No comparison is possible: the baseline, or a method to compare with it, is missing."
+        return ["No comparison is possible: the baseline, or a method to compare with it, is missing."]
     if not known:
-        return "No comparison could be made: no two finished runs were scored on the same prompts."
-    where = "At equal KL, " if found.at == "matched_kl" else ""
+        return ["No comparison could be made: no two finished runs were scored on the same prompts."]
+    against = dict.fromkeys(r.against for r in known)
+    return [_of_one([r for r in known if r.against == other], found.at) for other in against]
+
+
+def _of_one(known: Sequence[InferenceRow], at: str) -> str:
+    """Whether one of the methods beats what all of them are compared with."""
+    where = "At equal KL, " if at == "matched_kl" else ""
     names, against = listed([r.label for r in known], "or"), known[0].against
     if clauses := _found(known):
         rest = [r.label for r in known if r.verdict == "undecided"]
@@ -246,4 +254,4 @@ def answer(
     if not nulls_count and not any(r.verdict in HELPS and not r.control for r in found.rows):
         return ["No answer: the matrix failed its own controls, so a missing difference says nothing."]
     gains = [f"{r.label}: {r.attribution}." for r in found.rows if r.verdict in HELPS and not r.control]
-    return [_first(found, counts), *gains[:1], *filter(None, [_over(over, higher_is_better)])]
+    return [*_compared(found, counts), *gains[:1], *filter(None, [_over(over, higher_is_better)])]

@@ -14,6 +14,7 @@ from rich.console import Console
 from harness.cli import main
 from harness.stages.report import build
 from reports.page.first import print_summary
+from reports.files.report import write_report
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData, load_matrix
 from reports.runs.subset import Source, read_source
@@ -259,3 +260,27 @@ def test_the_command_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "two matrices are too few" in capsys.readouterr().out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["over_matrices"][0]["verdict"] == "undecided"
+
+
+def test_claim_between_two_methods_answers_without_the_baseline(tmp_path: Path) -> None:
+    """A matrix whose claim does not name the baseline is answered by that claim, also where the baseline was not run."""
+    methods = (FIXED, Method("foodpo", "foodpo", 0.3, BETA), Method("head", "beta_head", 0.03, BETA))
+    runs = write_matrix(tmp_path, methods, SEEDS, prompts=60, missing=[("fixed", seed) for seed in SEEDS])
+    claim = CLAIM | {"against": "head", "min_effect": 0.05}
+    config = {"claims": [claim], "report": {"baseline": "fixed", "primary": claim["metric"]}}
+    (tmp_path / "matrix.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "claims.json").write_text(json.dumps(freeze(parse_claims([claim]))))
+    write_report(tmp_path, runs)
+    summary = read_summary(tmp_path / "summary.json")
+    assert [(r.label, r.against, r.difference.value is None) for r in summary.inference.rows] == [
+        ("foodpo", "fixed", True),
+        ("head", "fixed", True),
+        ("foodpo", "head", False),
+    ]
+    (said, *_) = summary.verdict.answer
+    assert said.startswith("foodpo is better than head by more than 0.05: foodpo +0.2")
+    console = Console(width=80, record=True, file=(tmp_path / "terminal.txt").open("w"))
+    print_summary(tmp_path, console)
+    lines = console.export_text().splitlines()
+    assert len(lines) <= 25 and any(line.startswith("foodpo vs") for line in lines)
+    assert "foodpo vs head" in (tmp_path / "report.md").read_text()
