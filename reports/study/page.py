@@ -80,6 +80,30 @@ def _ran(summary: Summary) -> tuple[str, ...]:
     return str(done), str(failed), f"{np.median(train) / 60:.1f}" if train else "", f"{total / 3600:.1f}"
 
 
+#: Secondary outcomes: columns of the scores, and their names on the page.
+ENDS = {
+    "response_tokens": "tokens an answer",
+    "response_log_perplexity_reference": "its log perplexity under the reference",
+}
+
+
+def _ends(study: Study, world: str, found: WorldScores) -> list[tuple[str, ...]]:
+    """Means over seeds and prompts at the end of training: reward, KL, the other outcomes, and the reward of other benchmarks."""
+    benchmark, metric = study.metric.split("/")
+    last = found.rows.groupby(["method", "seed"], dropna=False)["step"].transform("max")
+    final = found.rows[found.rows["step"] == last].assign(
+        where=lambda rows: rows["benchmark"].where(rows["benchmark"] == benchmark, "other")
+    )
+    columns = [metric, study.cost, *ENDS]
+    means = final.pivot_table(index="method", columns="where", values=columns, sort=False)
+    order = [*((column, benchmark) for column in columns), (metric, "other")]
+    table = means.reindex(index=[REFERENCE_ID, *_methods(found.rows)], columns=pd.MultiIndex.from_tuples(order))
+    return [
+        (_short(study, world), str(name), *("" if np.isnan(x) else f"{x:.3f}" for x in row))
+        for name, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
+
+
 def _answer(study: Study, judged: Sequence[Judged]) -> str:
     """Each claim's question and its verdict."""
     told = [
@@ -271,7 +295,7 @@ def page(folder: Path) -> None:
         study.machine,
     ]  # fmt: skip
     write_bytes(folder / "README.md", ("\n\n".join(parts) + "\n").encode())
-    write_bytes(folder / "details.md", _details(study, summaries, others).encode())
+    write_bytes(folder / "details.md", _details(study, worlds, summaries, others).encode())
 
 
 def _failed(summary: Summary) -> set[tuple[str, int]]:
@@ -286,7 +310,9 @@ def _words(study: Study, names: Sequence[str]) -> str:
     return "; ".join(study.worlds[name].says for name in names)
 
 
-def _details(study: Study, summaries: Mapping[str, Summary], others: Sequence[Bound]) -> str:
+def _details(
+    study: Study, worlds: Mapping[str, WorldScores], summaries: Mapping[str, Summary], others: Sequence[Bound]
+) -> str:
     """The tables behind the page."""
     gains = [
         (_short(study, name), row.label, _interval(row.difference, row.ci_low, row.ci_high), row.n_seeds)
@@ -294,6 +320,7 @@ def _details(study: Study, summaries: Mapping[str, Summary], others: Sequence[Bo
         for row in summary.over_reference
         if row.n_seeds
     ]
+    ends = [row for name, world in worlds.items() for row in _ends(study, name, world)]
     betas = [(_short(study, name), *row) for name, summary in summaries.items() for row in _betas(summary)]
     ran = [(_short(study, name), *_ran(summary)) for name, summary in summaries.items()]
     figures = [f"![{name}]({world}/figures/{name}.svg)" for world in summaries for name in FIGURES if name != "result"]
@@ -302,6 +329,8 @@ def _details(study: Study, summaries: Mapping[str, Summary], others: Sequence[Bo
         f"{_words(study, list(summaries))}.",
         "## What DPO gained: reward at the end of training, whatever the KL",
         _table(("world", "method", "reward over the reference (95 % interval)", "seeds"), gains),
+        "## Other outcomes at the end of training, means over seeds and prompts",
+        _table(("world", "method", "reward", "KL (nats)", *ENDS.values(), "reward of greedy answers"), ends),
         "## Rules without a claim, against the fixed beta of their world at equal KL",
         _table(("world", "rule", "difference (95 % interval)", "seeds"),
                [(_short(study, b.world), b.method, _interval(b.difference, b.low, b.high), b.seeds) for b in others]),
