@@ -189,8 +189,17 @@ def _draw(
     instrument = [(f"{one.role} control", one.difference, one.ci_low, one.ci_high) for one in controls]
     rows = [*instrument, *((one.name, one.difference, one.ci_low, one.ci_high) for one in judged)]
     with style():
-        figure, grid = plt.subplots(1, 1 + len(worlds), figsize=(4.2 + 3.1 * len(worlds), 3.4), layout="constrained")
-        axes, *others = np.atleast_1d(grid)
+        columns, lines = (
+            min(3, 1 + len(worlds)),
+            -(-(1 + len(worlds)) // 3),
+        )  # wider, and a page shrinks it until nobody can read it
+        figure, grid = plt.subplots(
+            lines, columns, figsize=(3.5 * columns, 3.3 * lines), layout="constrained", squeeze=False
+        )
+        axes, *others = grid.flat
+        for spare in others[len(worlds) :]:
+            spare.set_axis_off()
+        others = others[: len(worlds)]
         axes.axvline(0, color=ZERO, linewidth=1)
         margin = max(claim.min_effect for claim in study.claims)
         axes.axvspan(-margin, margin, color="#dfe3e8", linewidth=0, zorder=0)
@@ -207,7 +216,7 @@ def _draw(
         axes.set(title="Controls and claims", xlabel=f"difference in reward (grey: within {margin:g})")
         for place, (world, found) in enumerate(worlds.items()):
             _curves(others[place], study, found, world)
-            others[place].set(ylabel="" if place else "reward")
+            others[place].set(ylabel="" if (place + 1) % columns > 1 else "reward")
         lows, highs = zip(*(one.get_ylim() for one in others), strict=True) if others else ((0.0,), (1.0,))
         for one in others:  # one scale: worlds are to be compared
             one.set_ylim(min(lows), max(highs))
