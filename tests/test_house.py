@@ -77,6 +77,20 @@ def test_no_folder_is_too_full() -> None:
     assert all((ROOT / folder / "__init__.py").is_file() for folder in folders)
 
 
+def test_rooms_export_what_others_import(edges: dict[str, set[str]]) -> None:
+    """A module that other rooms import is in its room's `__all__`, or the room's `__init__` re-exports from it."""
+    missing = set()
+    for module, targets in edges.items():
+        for target in targets:
+            room, _, name = target.rpartition(".")
+            if "." not in room or f"{module}.".startswith(f"{room}.") or MODULES[target].name == "__init__.py":
+                continue
+            exported = getattr(importlib.import_module(room), "__all__", [])
+            if name not in exported and target not in edges[room]:
+                missing.add(target)
+    assert not missing, f"not exported by their rooms: {sorted(missing)}"
+
+
 @pytest.mark.parametrize(
     "code",
     [
