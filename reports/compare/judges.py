@@ -23,10 +23,19 @@ from reports.compare.winrates import (
     read_comparisons,
     verdicts_of,
 )
-from reports.runs.arms import arm_of, arms
-from reports.runs.records import COMPARISONS, REFERENCE_ID, Item, MatrixData, ReportError, RunData, Scores, read_json
-from reports.schema.base import Estimate, Json
-from reports.schema.judges import JudgedBenchmark, JudgedPolicy, JudgeReport, JudgeVerdicts
+from reports.runs import (
+    COMPARISONS,
+    REFERENCE_ID,
+    Item,
+    MatrixData,
+    ReportError,
+    RunData,
+    Scores,
+    arm_of,
+    arms,
+    read_json,
+)
+from reports.schema import Estimate, Json, JudgedBenchmark, JudgedPolicy, JudgeReport, JudgeVerdicts
 from reports.statistics.intervals import mean_interval
 from reports.statistics.preferences import FOLDS, length_controlled_cells
 from reports.statistics.winrate import win_rate_over_seeds

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, finite, read_json
-from reports.schema.metrics import Metric
-from reports.schema.runs import (
+from reports.schema import (
     BelowNoise,
     Contamination,
     EngineUse,
     GreedyAgreement,
     MeasuredBy,
+    Metric,
     NoiseFloor,
     NoiseRow,
     SharedPrompts,

@@ -10,8 +10,7 @@ import numpy as np
 from reports.compare.comparison import Floats, crossed_test, detectable
 from reports.compare.grids import ScoreGrid, aligned, arm_grids
 from reports.runs.arms import Arm, differing
-from reports.schema.base import SeedValue
-from reports.schema.metrics import BestComparison, ExpectedBest, ExpectedPoint, Metric, SettingScore, Tuning
+from reports.schema import BestComparison, ExpectedBest, ExpectedPoint, Metric, SeedValue, SettingScore, Tuning
 from reports.statistics.best_settings import best_mean, expected_best, tuned
 from reports.statistics.crossed import crossed_mean
 from reports.statistics.intervals import group_columns, turned

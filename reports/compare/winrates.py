@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from reports.schema.base import Estimate, Json
-from reports.schema.judges import (
+from reports.schema import (
     Agreement,
     BradleyTerry,
+    Estimate,
+    Json,
     Judged,
     JudgedArm,
     JudgedPair,

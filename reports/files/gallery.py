@@ -13,8 +13,7 @@ from reports.panels import curves as figures
 from reports.panels.all import all_panels
 from reports.panels.base import Look, Rows, looks, save, style
 from reports.panels.judges import COLUMNS as JUDGES
-from reports.runs.arms import arms
-from reports.runs.records import MatrixData, RunData, load_run
+from reports.runs import MatrixData, RunData, arms, load_run
 from reports.schema import Summary
 from reports.writing import write_csv, write_large_json
 from trainers.common.files import write_bytes

@@ -14,10 +14,8 @@ from reports.foreign.detect import find_runs
 from reports.foreign.gaps import beta_of, gaps
 from reports.foreign.sources import read_object
 from reports.page.text import visible
-from reports.runs.arms import arm_of, arms
-from reports.runs.records import MatrixData, ReportError, RunData, load_matrix
-from reports.schema import Summary
-from reports.schema.runs import Foreign, ForeignSource, UnpairedScore
+from reports.runs import MatrixData, ReportError, RunData, arm_of, arms, load_matrix
+from reports.schema import Foreign, ForeignSource, Summary, UnpairedScore
 from reports.statistics.intervals import welch
 from reports.writing import write_json
 

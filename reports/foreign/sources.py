@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reports.runs import records
-from reports.runs.records import ReportError
+from reports.runs import ReportError, records
 from trainers.common.files import Json
 
 

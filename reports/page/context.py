@@ -13,10 +13,8 @@ from reports.page.tables import said as word
 from reports.page.text import page_parts, script_json, templates, visible
 from reports.panels.all import all_panels
 from reports.panels.base import Section
-from reports.runs.arms import arm_of, arms
-from reports.runs.records import MatrixData
-from reports.schema import Comparison, Metric, Summary
-from reports.schema.metrics import ArmScore
+from reports.runs import MatrixData, arm_of, arms
+from reports.schema import ArmScore, Comparison, Metric, Summary
 
 #: A longer drawing costs more than its picture: it is embedded as PNG.
 LONGEST_SVG = 150_000

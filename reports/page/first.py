@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from reports.page.tables import result_rows
 from reports.page.text import plain_table, visible
 from reports.runs.records import ReportError
-from reports.schema import Inference, Summary, read_summary
-from reports.schema.base import Cell
+from reports.schema import Cell, Inference, Summary, read_summary
 from reports.statistics.design import LEAST_SEEDS
 from reports.writing import Row
 

@@ -11,16 +11,16 @@ from reports.schema import (
     AdjustedP,
     Association,
     Check,
+    ClaimComparison,
     ClaimP,
     Collapse,
     Estimate,
     InferenceRow,
     JudgedClaim,
+    LossNull,
     Summary,
     Test,
 )
-from reports.schema.beta import LossNull
-from reports.schema.verdict import ClaimComparison
 from reports.statistics.family import MEANINGS
 
 #: Not inside a name, a version, a date or a fraction of another number.

@@ -10,8 +10,7 @@ import numpy as np
 from reports.compare.comparison import column
 from reports.compare.winrates import ComparisonError, read_comparisons
 from reports.page.text import LONGEST, shorten, visible
-from reports.runs.arms import arm_of, arms
-from reports.runs.records import COMPARISONS, MatrixData, ReportError, RunData, finite
+from reports.runs import COMPARISONS, MatrixData, ReportError, RunData, arm_of, arms, finite
 from reports.schema import Summary
 from trainers.common.files import Json
 from trainers.common.jsonl import read_jsonl

@@ -4,11 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from reports.compare.on_record import contamination_sentence
-from reports.runs.arms import Arm
-from reports.runs.records import MatrixData
-from reports.schema import Check, Summary
-from reports.schema.base import Adjusted
-from reports.schema.metrics import AtEqual
+from reports.runs import Arm, MatrixData
+from reports.schema import Adjusted, AtEqual, Check, Summary
 
 CONTROLS = ("matched_mean", "permuted")
 #: Whether what is asked for is there (None: nothing on disk speaks to it), and how one can tell.

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reports.compare.comparison import MatchedKL, column_pairs, detectable, paired_grid
-from reports.runs.arms import Arm, arms, same_beta
-from reports.runs.records import MatrixData, RunData, tried
+from reports.runs import Arm, MatrixData, RunData, arms, same_beta, tried
 from reports.schema.verdict import PlantedControl, Scope, Sensitivity, Share
 from reports.statistics.design import ALPHA
 from reports.statistics.family import HELPS, Claimed, judge_family

@@ -9,8 +9,7 @@ from reports.compare.frontiers import matched_kl
 from reports.compare.judges import with_length_control
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, finite, load_config, load_run
 from reports.runs.subset import Source
-from reports.schema.base import ClaimVerdict, Estimate
-from reports.schema.verdict import ClaimOverMatrices, EffectOverMatrices, MatrixEffect
+from reports.schema import ClaimOverMatrices, ClaimVerdict, EffectOverMatrices, Estimate, MatrixEffect
 from reports.statistics.family import Claimed, judge_family
 from reports.statistics.over_matrices import FEWEST_MATRICES, MetaAnalysis, random_effects
 from reports.verdict.claims import ASSERTIONS, Claim, ClaimError, parse_claims, read_claims, thaw
