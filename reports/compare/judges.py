@@ -33,6 +33,7 @@ from reports.runs import (
     Scores,
     arm_of,
     arms,
+    grouped,
     read_json,
 )
 from reports.schema import Estimate, Json, JudgedBenchmark, JudgedPolicy, JudgeReport, JudgeVerdicts
@@ -109,10 +110,8 @@ def _judge(matrix: MatrixData, record: Json, table: pd.DataFrame) -> JudgeReport
 def _over_seeds(table: pd.DataFrame, labels: Mapping[str, str], seeds: Mapping[str, int | None]) -> dict[str, Estimate]:
     """By method, its win rate over seeds and prompts; nothing for a method with one seed."""
     groups = dict(zip(table["prompt_id"], table["group"], strict=True))
-    runs: dict[str, list[pd.Series]] = {}
-    for run_id, means in against(table, REFERENCE_ID).items():
-        if seeds.get(run_id) is not None:
-            runs.setdefault(labels[run_id], []).append(means["preference"])
+    found = against(table, REFERENCE_ID)
+    runs = grouped((labels[run], means["preference"]) for run, means in found.items() if seeds.get(run) is not None)
     grids = {label: pd.concat(own, axis=1).sort_index() for label, own in runs.items() if len(own) > 1}
     return {label: win_rate_over_seeds(grid.T, [groups[p] for p in grid.index]) for label, grid in grids.items()}
 
@@ -122,12 +121,11 @@ def _policies(
 ) -> dict[str, list[JudgedPolicy]]:
     """By method, the win rate of every policy against the reference, over prompts."""
     rates = {str(run): rate_of(own) for run, own in table[table["second"] == REFERENCE_ID].groupby("first")}
-    found: dict[str, list[JudgedPolicy]] = {}
-    for run_id, label in labels.items():
-        if run_id in rates:
-            policy = JudgedPolicy(run_id=run_id, seed=seeds[run_id], win_rate=rates[run_id])
-            found.setdefault(label, []).append(policy)
-    return found
+    return grouped(
+        (label, JudgedPolicy(run_id=run_id, seed=seeds[run_id], win_rate=rates[run_id]))
+        for run_id, label in labels.items()
+        if run_id in rates
+    )
 
 
 # The length-controlled win rate as a metric of `<benchmark>@<judge>`: item values of each run, so that seeds are

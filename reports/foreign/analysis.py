@@ -13,7 +13,7 @@ from reports.foreign.detect import find_runs
 from reports.foreign.gaps import beta_of, gaps
 from reports.foreign.sources import ForeignRun, read_object
 from reports.page.text import visible
-from reports.runs import MatrixData, ReportError, RunData, arm_of, arms, load_matrix
+from reports.runs import ReportError, RunData, arm_of, arms, load_matrix
 from reports.schema import Foreign, ForeignSource, Summary, UnpairedScore
 from reports.statistics.intervals import welch
 from reports.writing import write_json
@@ -50,12 +50,20 @@ def analyse(named: Sequence[Path], output: Path, baseline: str | None = None) ->
         write_run_files(output / "runs" / run_id)
     matrix = load_matrix(output, run_ids, {"report": {"baseline": base}})
     how = "named fixed" if base == "fixed" else "the first run with scored documents; --baseline NAME takes another"
+    names = arm_of(arms(matrix.runs))
+    shown = {r.run_id: names[r.run_id] + ("" if r.seed is None else f", seed {r.seed}") for r in matrix.runs}
+    pairs = list(zip(found, matrix.runs, strict=True))
 
     def amend(summary: Summary) -> Summary:
         against = summary.baseline
         if baseline is None and against.value and not against.note:
             against = against.model_copy(update={"note": how})
-        foreign = _foreign(matrix, found, pairing, against.value)
+        foreign = Foreign(
+            sources=[_source(read, run, shown[run.run_id]) for read, run in pairs],
+            gaps=gaps(pairs, shown),
+            pairing=pairing,
+            unpaired=_unpaired(pairs, names, shown, against.value),
+        )
         return _explained(summary.model_copy(update={"baseline": against, "foreign": foreign}), found)
 
     return write_files(matrix, amend=amend)
@@ -77,19 +85,6 @@ def claim(named: Sequence[Path], output: Path) -> set[str]:
     if inside:
         raise ReportError(f"--output {output} holds files that are no earlier analysis; give an empty directory")
     return set()
-
-
-def _foreign(matrix: MatrixData, found: Sequence[ForeignRun], pairing: list[str], baseline: str | None) -> Foreign:
-    """What was read, what is missing, and what could not be paired."""
-    names = arm_of(arms(matrix.runs))
-    shown = {r.run_id: names[r.run_id] + ("" if r.seed is None else f", seed {r.seed}") for r in matrix.runs}
-    pairs = list(zip(found, matrix.runs, strict=True))
-    return Foreign(
-        sources=[_source(read, run, shown[run.run_id]) for read, run in pairs],
-        gaps=gaps(matrix, found, shown),
-        pairing=pairing,
-        unpaired=_unpaired(pairs, names, shown, baseline),
-    )
 
 
 def _explained(summary: Summary, found: Sequence[ForeignRun]) -> Summary:

@@ -8,14 +8,14 @@ import itertools
 import json
 import re
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from reports.foreign.sources import ForeignRun, read_object, strict
 from reports.page.text import visible
-from reports.runs.records import ReportError
+from reports.runs import ReportError, grouped
 from reports.writing import write_json, write_text
 from trainers.common.files import Json, replacing
 from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY
@@ -72,9 +72,7 @@ def place(runs: Sequence[ForeignRun], baseline: str | None) -> str:
     """
     labels = _unique(runs)
     named = [_seed_of(run, label) for run, label in zip(runs, labels, strict=True)]
-    seeds: dict[str, set[int | None]] = defaultdict(set)
-    for method, seed in named:
-        seeds[method].add(seed)
+    seeds = {method: set(found) for method, found in grouped(named).items()}
     # with scores of single documents or prompts
     scored = [any(s.items for s in r.scores.values()) or (r.own and any(r.own.glob("scores/*.json"))) for r in runs]
     best = scored.index(True) if True in scored else 0
@@ -132,11 +130,9 @@ def _pair_documents(scores: Sequence[dict[str, Json]]) -> list[str]:
     and changed data does not. Where one run has no hashes, or two documents are equal, the number stays the id.
     """
     notes = []
-    by_benchmark: dict[str, list[Json]] = defaultdict(list)
-    for content in (content for files in scores for content in files.values()):
-        if content.get("kind") == "lm_eval" and isinstance(content.get("items"), list):
-            by_benchmark[str(content.get("benchmark"))].append(content)
-    for benchmark, contents in by_benchmark.items():
+    every = [content for files in scores for content in files.values()]
+    scored = [c for c in every if c.get("kind") == "lm_eval" and isinstance(c.get("items"), list)]
+    for benchmark, contents in grouped((str(content.get("benchmark")), content) for content in scored).items():
         hashes = [[item.get("doc_hash") for item in c["items"]] for c in contents]
         if all(all(isinstance(h, str) and h for h in one) and len(set(one)) == len(one) for one in hashes):
             every = {h for one in hashes for h in one}
@@ -145,25 +141,19 @@ def _pair_documents(scores: Sequence[dict[str, Json]]) -> list[str]:
                 item["doc_id"], item["id"] = item["id"], item["doc_hash"][:width]
         elif len(contents) > 1:
             notes.append(f"{benchmark}: documents are paired by number, for not every run has a distinct hash of each")
-        notes += _same_question(benchmark, contents)
+        asked = [i for content in contents for i in content["items"] if isinstance(i.get("prompt_hash"), str)]
+        prompts = grouped((item["id"], item["prompt_hash"]) for item in asked)
+        changed = sum(len(set(found)) > 1 for found in prompts.values())
+        shots = {c["num_fewshot"] for c in contents if c.get("num_fewshot") is not None}
+        said = f" (few-shot examples: {', '.join(map(str, sorted(shots)))})" if len(shots) > 1 else ""
+        if changed:
+            notes.append(
+                f"{benchmark}: {changed} documents were put with different prompts in different runs{said}: a difference "
+                "there may be the prompt's and not the policy's"
+            )
+        elif said:
+            notes.append(f"{benchmark}: the runs differ in the number of few-shot examples{said}")
     return notes
-
-
-def _same_question(benchmark: str, contents: Sequence[Json]) -> list[str]:
-    """What to say where runs put a document with different prompts, or with different numbers of examples."""
-    prompts: dict[str, set[str]] = defaultdict(set)
-    for item in (item for content in contents for item in content["items"]):
-        if isinstance(item.get("prompt_hash"), str):
-            prompts[item["id"]].add(item["prompt_hash"])
-    changed = sum(len(found) > 1 for found in prompts.values())
-    shots = {c["num_fewshot"] for c in contents if c.get("num_fewshot") is not None}
-    said = f" (few-shot examples: {', '.join(map(str, sorted(shots)))})" if len(shots) > 1 else ""
-    if not changed:
-        return [f"{benchmark}: the runs differ in the number of few-shot examples{said}"] if said else []
-    return [
-        f"{benchmark}: {changed} documents were put with different prompts in different runs{said}: a difference "
-        "there may be the prompt's and not the policy's"
-    ]
 
 
 def write_runs(runs: Sequence[ForeignRun], output: Path) -> list[str]:

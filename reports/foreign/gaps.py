@@ -6,7 +6,7 @@ import numpy as np
 
 from reports.foreign.sources import ForeignRun
 from reports.foreign.synonyms import SYNONYMS
-from reports.runs.records import MatrixData, RunData, finite
+from reports.runs.records import RunData, finite
 from reports.schema.runs import ForeignBeta, Gap
 from reports.statistics.association import varies
 
@@ -85,25 +85,20 @@ _PER_RUN: tuple[tuple[_Lacks, str, str], ...] = (
 )
 
 
-def gaps(matrix: MatrixData, found: Sequence[ForeignRun], names: Mapping[str, str]) -> list[Gap]:
+def gaps(runs: Sequence[tuple[ForeignRun, RunData]], names: Mapping[str, str]) -> list[Gap]:
     """What is missing: first over all runs, then run by run. `names` maps run ids to labels."""
-    runs = list(zip(matrix.runs, found, strict=True))
-    lacking = [(what, means, [r for r, f in runs if lacks(r, f)]) for lacks, what, means in _PER_RUN]
-    trained = [r for r, _ in runs if r.steps]
-    return [
-        Gap(what=what, means=means, runs=[names[r.run_id] for r in mine], all=len(mine) == len(runs))
-        for what, means, mine in [(*_losses(trained), trained), *lacking]
-        if what and mine
-    ]
-
-
-def _losses(trained: Sequence[RunData]) -> tuple[str, str]:
-    """Why the losses of these runs cannot be compared; empty where one known, fixed beta is everyone's."""
+    lacking = [(what, means, [r for f, r in runs if lacks(r, f)]) for lacks, what, means in _PER_RUN]
+    trained = [r for _, r in runs if r.steps]
     betas = [beta_of(run) for run in trained] if len(trained) > 1 else []
     kinds = {b.kind for b in betas}
     if "dynamic" in kinds or len({b.low for b in betas if b.kind == "fixed"}) > 1:
-        return "beta differs", "losses and reward margins of these runs are not comparable: both contain beta"
-    if "unknown" in kinds:
+        means = "losses and reward margins of these runs are not comparable: both contain beta"
+        lacking.insert(0, ("beta differs", means, trained))
+    elif "unknown" in kinds:
         means = "losses and reward margins can be compared only if it was the same: both contain beta"
-        return "beta is not known for every run", means
-    return "", ""
+        lacking.insert(0, ("beta is not known for every run", means, trained))
+    return [
+        Gap(what=what, means=means, runs=[names[r.run_id] for r in mine], all=len(mine) == len(runs))
+        for what, means, mine in lacking
+        if mine
+    ]

@@ -9,6 +9,8 @@ from reports.runs.arms import (
     arm_of,
     arms,
     contrasts,
+    differing,
+    grouped,
     same_beta,
 )
 from reports.runs.checkpoints import (
@@ -50,7 +52,7 @@ __all__ = [
     "contrasts",
     "error_text",
     "failed_checkpoints",
-    "finite",
+    "finite", "grouped",
     "load_config",
     "load_matrix",
     "load_run",

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from reports.compare.on_record import contamination_sentence
-from reports.runs import Arm, MatrixData
+from reports.runs import Arm, MatrixData, grouped
 from reports.schema import Adjusted, AtEqual, Check, Summary
 
 CONTROLS = ("matched_mean", "permuted")
@@ -78,10 +78,8 @@ def _length(summary: Summary, tested: Sequence[str], baseline: Arm | None) -> Fo
     passed, matched = _at_equal(summary.frontiers.length.comparisons, tested, baseline)
     if passed:
         return True, f"{summary.primary.value} at equal mean length: {matched}"
-    lengths: dict[str, list[float]] = {}
-    for point in summary.frontiers.points:
-        if point.length is not None and (point.final or point.step == 0):
-            lengths.setdefault(point.label, []).append(point.length)
+    ends = [p for p in summary.frontiers.points if p.length is not None and (p.final or p.step == 0)]
+    lengths = grouped((point.label, point.length) for point in ends)
     if not lengths:
         return None, "scores are not adjusted for the length of the answer, nor was it recorded"
     shown = _listed({label: f"{sum(v) / len(v):.0f}" for label, v in lengths.items()})
