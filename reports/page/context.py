@@ -7,6 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
+from markupsafe import Markup
+
 from reports.page import first, how
 from reports.page.samples import before_after, samples
 from reports.page.tables import said as word
@@ -136,8 +138,6 @@ def duration(seconds: float | None) -> str:
 
 def render(filled: Mapping[str, Any]) -> tuple[str, str]:
     """The two documents, (html, markdown), from `reports.page.context.context`."""
-    from markupsafe import Markup
-
     shared = {"num": how.number, "interval": how.interval, "p": how.p_value, "how": how, "duration": duration}
     pages = templates(escape=True, finalize=lambda v: visible(v) if type(v) is str else v)
     plain = templates(escape=False)

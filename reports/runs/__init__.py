@@ -3,21 +3,8 @@
 `reports.runs.subset` picks runs by hand.
 """
 
-from reports.runs.arms import (
-    CONTROL_RULES,
-    Arm,
-    arm_of,
-    arms,
-    contrasts,
-    differing,
-    grouped,
-    same_beta,
-)
-from reports.runs.checkpoints import (
-    Snapshot,
-    failed_checkpoints,
-    snapshots,
-)
+from reports.runs.arms import CONTROL_RULES, Arm, arm_of, arms, contrasts, differing, grouped, same_beta
+from reports.runs.checkpoints import Snapshot, failed_checkpoints, snapshots
 from reports.runs.records import (
     COMPARISONS,
     REFERENCE_ID,
@@ -50,9 +37,11 @@ __all__ = [
     "arm_of",
     "arms",
     "contrasts",
+    "differing",
     "error_text",
     "failed_checkpoints",
-    "finite", "grouped",
+    "finite",
+    "grouped",
     "load_config",
     "load_matrix",
     "load_run",
