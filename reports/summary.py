@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.beta import beta_summary
-from reports.beta.learned import collapse_of
-from reports.beta.run import Analysed
+from reports.beta import Analysed, beta_summary, collapse_of
 from reports.compare import frontiers, strata, tuning
 from reports.compare.comparison import MatchedKL
 from reports.compare.judges import judges_summary

@@ -3,7 +3,3 @@
 `detect.py` finds them, one module per format reads them, `convert.py` writes `runs/<id>/` and `analysis.py` makes the
 files of a matrix from it, with what the runs do not contain said in words (`gaps.py`).
 """
-
-from reports.foreign.analysis import analyse, claim
-
-__all__ = ["analyse", "claim"]
