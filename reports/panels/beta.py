@@ -65,8 +65,8 @@ _WAYS = ("linked", "within", "within_detrended", "pooled", "between")
 
 def association_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """Within-run, detrended, pooled and between-run Spearman per arm and quantity, and the null of the loss."""
-    known = [run for run in summary.beta.runs if run.null and run.null.mean is not None]
-    nulls = grouped((run.label, run.null) for run in known)
+    runs = summary.beta.runs
+    nulls = grouped((run.label, run.null) for run in runs if run.null and run.null.mean is not None)
     rows = []
     for group in summary.beta.matrix.groups[1:]:
         for row in group.examples:

@@ -78,8 +78,11 @@ def _length(summary: Summary, tested: Sequence[str], baseline: Arm | None) -> Fo
     passed, matched = _at_equal(summary.frontiers.length.comparisons, tested, baseline)
     if passed:
         return True, f"{summary.primary.value} at equal mean length: {matched}"
-    ends = [p for p in summary.frontiers.points if p.length is not None and (p.final or p.step == 0)]
-    lengths = grouped((point.label, point.length) for point in ends)
+    lengths = grouped(
+        (point.label, point.length)
+        for point in summary.frontiers.points
+        if point.length is not None and (point.final or point.step == 0)
+    )
     if not lengths:
         return None, "scores are not adjusted for the length of the answer, nor was it recorded"
     shown = _listed({label: f"{sum(v) / len(v):.0f}" for label, v in lengths.items()})
