@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 
 from reports.compare.winrates import (
-    ComparisonError,
     against,
     comparison_table,
     difficulty_of,
@@ -66,10 +65,7 @@ def judges_summary(matrix: MatrixData) -> list[JudgedBenchmark]:
 
 def _table(path: Path) -> pd.DataFrame:
     """The comparisons in a file; none where it does not exist."""
-    try:
-        return comparison_table(read_comparisons(path) if path.exists() else [])
-    except ComparisonError as error:
-        raise ReportError(str(error)) from error
+    return comparison_table(read_comparisons(path) if path.exists() else [])
 
 
 def _benchmark(matrix: MatrixData, benchmark: str, records: Sequence[tuple[Json, pd.DataFrame]]) -> JudgedBenchmark:
