@@ -130,8 +130,8 @@ def _pair_documents(scores: Sequence[dict[str, Json]]) -> list[str]:
     and changed data does not. Where one run has no hashes, or two documents are equal, the number stays the id.
     """
     notes = []
-    every = [content for files in scores for content in files.values()]
-    scored = [c for c in every if c.get("kind") == "lm_eval" and isinstance(c.get("items"), list)]
+    found = [content for files in scores for content in files.values()]
+    scored = [c for c in found if c.get("kind") == "lm_eval" and isinstance(c.get("items"), list)]
     for benchmark, contents in grouped((str(content.get("benchmark")), content) for content in scored).items():
         hashes = [[item.get("doc_hash") for item in c["items"]] for c in contents]
         if all(all(isinstance(h, str) and h for h in one) and len(set(one)) == len(one) for one in hashes):
@@ -143,7 +143,7 @@ def _pair_documents(scores: Sequence[dict[str, Json]]) -> list[str]:
             notes.append(f"{benchmark}: documents are paired by number, for not every run has a distinct hash of each")
         asked = [i for content in contents for i in content["items"] if isinstance(i.get("prompt_hash"), str)]
         prompts = grouped((item["id"], item["prompt_hash"]) for item in asked)
-        changed = sum(len(set(found)) > 1 for found in prompts.values())
+        changed = sum(len(set(hashed)) > 1 for hashed in prompts.values())
         shots = {c["num_fewshot"] for c in contents if c.get("num_fewshot") is not None}
         said = f" (few-shot examples: {', '.join(map(str, sorted(shots)))})" if len(shots) > 1 else ""
         if changed:

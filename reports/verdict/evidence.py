@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
-import pandas as pd
 
 from reports.beta.learned import collapse_of
 from reports.compare.comparison import Floats, Lend, MatchedKL, align, column, column_pairs, columns_of, paired_grid
@@ -146,14 +145,15 @@ class _Source:
         elif self.reference is not None:
             theirs = dict.fromkeys([*mine, *lost], column(self.reference, self.on[1], None))
         seeds = [s for s in dict.fromkeys([*mine, *lost]) if s in theirs or s in gone]
-        every = [side.get(s) for side in (mine, theirs) for s in seeds]
-        there = [c for c in every if c is not None]
-        ids, _ = align([c.values for c in there])
+        there = [c for s in seeds for side in (mine, theirs) if (c := side.get(s)) is not None]
+        ids, values = align([c.values for c in there])
         if not ids:
             return None
-        scores = pd.DataFrame([{} if c is None else c.values for c in every])[ids]  # a failed run has none
-        cells = group_columns(self.sign * scores, [there[0].groups[i] for i in ids])
-        return failure_bounds(*np.split(cells, 2), self.worst, self.best)
+        cells = group_columns(self.sign * values, [there[0].groups[i] for i in ids])
+        at = {id(c): row for c, row in zip(there, cells, strict=True)}
+        nothing = np.full(cells.shape[1], np.nan)
+        one, other = (np.array([at.get(id(side.get(s)), nothing) for s in seeds]) for side in (mine, theirs))
+        return failure_bounds(one, other, self.worst, self.best)
 
     def baseline(self, mine: Sequence[Arm], theirs: Sequence[Arm | None]) -> tuple[Contrast, int]:
         """Every setting of the method against every one of the baseline, and the place of the method's that shows most."""
