@@ -1,1 +1,4 @@
 """The report as text: HTML, Markdown, LaTeX, terminal."""
+
+#: What other rooms may import.
+__all__ = ["context", "explain", "first", "latex", "tables", "text"]

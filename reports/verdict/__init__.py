@@ -2,3 +2,6 @@
 
 `claims.py` needs no numpy, since every command reads claims.
 """
+
+#: What other rooms may import.
+__all__ = ["checklist", "claims", "inference", "instrument", "judged", "over_matrices", "pilot", "plan", "sentences"]
