@@ -24,7 +24,7 @@ from reports.runs.records import (
 )
 
 __all__ = [
-    "Arm", "COMPARISONS", "CONTROL_RULES", "Item", "MatrixData", "REFERENCE_ID", "ReportError", "RunData", "Scores",
+    "COMPARISONS", "CONTROL_RULES", "REFERENCE_ID", "Arm", "Item", "MatrixData", "ReportError", "RunData", "Scores",
     "Snapshot", "arm_of", "arms", "contrasts", "differing", "error_text", "failed_checkpoints", "finite", "grouped",
     "load_config", "load_matrix", "load_run", "load_scores", "read_json", "same_beta", "snapshots", "subset", "tried",
 ]  # fmt: skip
