@@ -14,12 +14,8 @@ from reports.compare.comparison import (
     tested,
 )
 from reports.compare.grids import arm_grids, lender
-from reports.runs.arms import Arm, arms, contrasts
-from reports.runs.records import REFERENCE_ID, MatrixData, Scores
-from reports.schema.base import AdjustedP
-from reports.schema.metrics import Comparison, Family, Inferred, Metric, Paired
-from reports.schema.summary import Primary
-from reports.schema.verdict import OverReference, TestCounts
+from reports.runs import REFERENCE_ID, Arm, MatrixData, Scores, arms, contrasts
+from reports.schema import AdjustedP, Comparison, Family, Inferred, Metric, OverReference, Paired, Primary, TestCounts
 from reports.statistics.multiplicity import corrected
 from reports.verdict.inference import verdict
 from reports.verdict.plan import PlanState

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.beta import beta_summary
-from reports.beta.learned import collapse_of
-from reports.beta.run import Analysed
+from reports.beta import Analysed, beta_summary, collapse_of
 from reports.compare import frontiers, strata, tuning
 from reports.compare.comparison import MatchedKL
 from reports.compare.judges import judges_summary
@@ -18,12 +16,19 @@ from reports.compared import (
     pick_primary,
     run_over_reference,
 )
-from reports.runs.arms import arm_of, arms
-from reports.runs.checkpoints import failed_checkpoints
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData, error_text, finite, load_scores
-from reports.schema.runs import Provenance, RunEntry
-from reports.schema.summary import Baseline, Counts, Summary
-from reports.schema.verdict import Claims, OverReference, Verdict
+from reports.runs import (
+    REFERENCE_ID,
+    MatrixData,
+    ReportError,
+    RunData,
+    arm_of,
+    arms,
+    error_text,
+    failed_checkpoints,
+    finite,
+    load_scores,
+)
+from reports.schema import Baseline, Claims, Counts, OverReference, Provenance, RunEntry, Summary, Verdict
 from reports.verdict.checklist import checklist
 from reports.verdict.claims import ClaimError, parse_claims, read_claims, verify
 from reports.verdict.inference import answer, inference, nothing

@@ -73,17 +73,11 @@ def _neither(reason: str) -> TwoCorrelations:
     return TwoCorrelations(pearson=cell(None, reason=reason), spearman=cell(None, reason=reason))
 
 
-@dataclass(frozen=True, slots=True)
 class _Series:
     """A series, shape (n,), with its unit and that of its ranks; a unit is None where nothing varies."""
 
-    values: Floats
-    unit: Unit | None
-    ranks: Unit | None
-
-
-def _series(values: Floats, least: float = 0.0) -> _Series:
-    return _Series(values, unit(values, least), unit(stats.rankdata(values)))
+    def __init__(self, values: Floats, least: float = 0.0) -> None:
+        self.values, self.unit, self.ranks = values, unit(values, least), unit(stats.rankdata(values))
 
 
 def _four(x: _Series, y: _Series) -> FourCorrelations:
@@ -128,13 +122,9 @@ def _left(series: Floats, basis: Floats, share: float = 1e-7) -> Unit | None:
 _SCALES: dict[str, Callable[[Floats], Floats]] = {"pearson": np.asarray, "spearman": stats.rankdata}
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """beta with some columns held constant, over the rows where they are `known`: by kind of coefficient, the basis that the
-    columns span and what is left of beta."""
-
-    known: NDArray[np.bool_]
-    bases: dict[str, tuple[Floats, Unit | None]]
+#: beta with some columns held constant: the rows where these are known, and by kind of coefficient the basis that they span and
+#: what is left of beta.
+_Held = tuple[NDArray[np.bool_], dict[str, tuple[Floats, Unit | None]]]
 
 
 def _hold(beta: Floats, held: Sequence[Floats]) -> _Held | None:
@@ -143,24 +133,17 @@ def _hold(beta: Floats, held: Sequence[Floats]) -> _Held | None:
     used = [column[known] for column in held if known.sum() > 3 and varies(column[known])]
     spans = {kind: _basis([scale(column) for column in used]) for kind, scale in _SCALES.items() if used}
     bases = {kind: (basis, _left(_SCALES[kind](beta[known]), basis)) for kind, basis in spans.items()}
-    return _Held(known, bases) if used else None
+    return (known, bases) if used else None
 
 
-@dataclass(frozen=True, slots=True)
 class _Prepared:
     """beta over some rows: as it is, less a straight line in the step (of this basis), and with each set held constant."""
 
-    line: Floats
-    raw: _Series
-    detrended: _Series
-    held: dict[str, _Held | None]
-
-
-def _prepared(beta: Floats, steps: Floats, given: Mapping[str, Sequence[Floats]]) -> _Prepared:
-    line = _basis([steps]) if varies(steps) else np.full((beta.size, 1), beta.size**-0.5)
-    detrended = _series(_residual(beta, line), 1e-9 * float(np.sum((beta - beta.mean()) ** 2)))
-    held = {name: _hold(beta, columns) for name, columns in given.items()}
-    return _Prepared(line, _series(beta, 1e-12 * float(beta @ beta)), detrended, held)
+    def __init__(self, beta: Floats, steps: Floats, given: Mapping[str, Sequence[Floats]]) -> None:
+        self.line = _basis([steps]) if varies(steps) else np.full((beta.size, 1), beta.size**-0.5)
+        self.raw = _Series(beta, 1e-12 * float(beta @ beta))
+        self.detrended = _Series(_residual(beta, self.line), 1e-9 * float(np.sum((beta - beta.mean()) ** 2)))
+        self.held = {name: _hold(beta, columns) for name, columns in given.items()}
 
 
 class Against:
@@ -178,7 +161,7 @@ class Against:
 
     def _over(self, keep: NDArray[np.bool_]) -> _Prepared:
         given = {name: [column[keep] for column in columns.values()] for name, columns in self.given.items()}
-        return _prepared(self.beta[keep], self.steps[keep], given)
+        return _Prepared(self.beta[keep], self.steps[keep], given)
 
     def row(self, name: str, other: Floats, contains_beta: bool) -> Association:
         """One row of the table: `other` has shape (n,); rows where it is not finite are left out."""
@@ -190,8 +173,8 @@ class Against:
             partial = dict.fromkeys(self.given, _neither(reason))
         else:
             done = self._whole if keep.all() else self._over(keep)
-            raw = _four(done.raw, _series(y))
-            detrended = _four(done.detrended, _series(_residual(y, done.line), 1e-12 * float(y @ y)))
+            raw = _four(done.raw, _Series(y))
+            detrended = _four(done.detrended, _Series(_residual(y, done.line), 1e-12 * float(y @ y)))
             partial = {key: self._partial(key, name, y, held) for key, held in done.held.items()}
         return Association(
             against=name,
@@ -208,9 +191,9 @@ class Against:
             return _neither(f"{name} is itself held constant")
         if held is None:
             return _neither("what is to be held constant was not recorded or does not vary")
-        found = {}
-        for kind, (basis, beta) in held.bases.items():
-            other = _left(_SCALES[kind](y[held.known]), basis)
+        found, (known, bases) = {}, held
+        for kind, (basis, beta) in bases.items():
+            other = _left(_SCALES[kind](y[known]), basis)
             found[kind] = (
                 _coefficient(beta, other, kind, basis.shape[1] - 1)[0]
                 if beta is not None and other is not None

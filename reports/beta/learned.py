@@ -6,8 +6,7 @@ from scipy import special
 
 from reports.beta.cells import Floats, cell
 from reports.runs.records import RunData
-from reports.schema.base import Collapse
-from reports.schema.beta import BetaLevel, Cell, Drift, Probe
+from reports.schema import BetaLevel, Cell, Collapse, Drift, Probe
 from reports.statistics.association import varies
 from trainers.common.training_schema import BETA_PROBE
 

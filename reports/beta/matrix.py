@@ -22,10 +22,8 @@ from reports.beta.cells import (
 )
 from reports.beta.null import DRAWS, WARNING, sigmoid_loss
 from reports.beta.run import CONTAINS_BETA, GIVEN, LAG_TARGETS, STEP_TARGETS, TARGETS, Analysed, analyse_run
-from reports.runs.arms import CONTROL_RULES, Arm, arm_of
-from reports.runs.records import MatrixData, finite
-from reports.schema.base import Cell
-from reports.schema.beta import (
+from reports.runs import CONTROL_RULES, Arm, MatrixData, arm_of, finite
+from reports.schema import (
     ArmCollapse,
     ArmLag,
     Beta,
@@ -34,6 +32,7 @@ from reports.schema.beta import (
     BetaGroup,
     BetaProfile,
     BetaScore,
+    Cell,
     GroupAssociation,
     MatrixBeta,
 )

@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.runs.arms import Arm
-from reports.runs.records import REFERENCE_ID, RunData, Scores, finite
-from reports.schema.base import Estimate, Test, Value
-from reports.schema.metrics import AbsentRun, ArmScore, CheckpointPair, Inferred, Paired, PolicyScore
+from reports.runs import REFERENCE_ID, Arm, RunData, Scores, finite
+from reports.schema import AbsentRun, ArmScore, CheckpointPair, Estimate, Inferred, Paired, PolicyScore, Test, Value
 from reports.statistics.best_settings import best_mean
 from reports.statistics.crossed import (
     NAME,

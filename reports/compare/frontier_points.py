@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from reports.runs.arms import Arm
-from reports.runs.checkpoints import Snapshot, snapshots
-from reports.runs.records import REFERENCE_ID, MatrixData, RunData, Scores
+from reports.runs import REFERENCE_ID, Arm, MatrixData, RunData, Scores, Snapshot, snapshots
 from reports.schema.metrics import FrontierPoint
 from reports.statistics.intervals import mean_interval
 

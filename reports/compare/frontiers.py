@@ -11,10 +11,8 @@ import numpy as np
 
 from reports.compare.comparison import Floats, MatchedKL, align, crossed_test
 from reports.compare.frontier_points import Cost, Points, Rows
-from reports.runs.arms import Arm, contrasts
-from reports.runs.records import MatrixData
-from reports.schema.base import Tested
-from reports.schema.metrics import AtEqual, AtSeed, FrontierBand, Frontiers, LengthFrontier, TurnedOver
+from reports.runs import Arm, MatrixData, contrasts
+from reports.schema import AtEqual, AtSeed, FrontierBand, Frontiers, LengthFrontier, Tested, TurnedOver
 from reports.statistics.crossed import NAME, crossed_mean, interval_of
 from reports.statistics.frontier import (
     FEWEST_AT_KL,

@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 
 from reports.compare.winrates import (
-    ComparisonError,
     against,
     comparison_table,
     difficulty_of,
@@ -23,10 +22,20 @@ from reports.compare.winrates import (
     read_comparisons,
     verdicts_of,
 )
-from reports.runs.arms import arm_of, arms
-from reports.runs.records import COMPARISONS, REFERENCE_ID, Item, MatrixData, ReportError, RunData, Scores, read_json
-from reports.schema.base import Estimate, Json
-from reports.schema.judges import JudgedBenchmark, JudgedPolicy, JudgeReport, JudgeVerdicts
+from reports.runs import (
+    COMPARISONS,
+    REFERENCE_ID,
+    Item,
+    MatrixData,
+    ReportError,
+    RunData,
+    Scores,
+    arm_of,
+    arms,
+    grouped,
+    read_json,
+)
+from reports.schema import Estimate, Json, JudgedBenchmark, JudgedPolicy, JudgeReport, JudgeVerdicts
 from reports.statistics.intervals import mean_interval
 from reports.statistics.preferences import FOLDS, length_controlled_cells
 from reports.statistics.winrate import win_rate_over_seeds
@@ -56,10 +65,7 @@ def judges_summary(matrix: MatrixData) -> list[JudgedBenchmark]:
 
 def _table(path: Path) -> pd.DataFrame:
     """The comparisons in a file; none where it does not exist."""
-    try:
-        return comparison_table(read_comparisons(path) if path.exists() else [])
-    except ComparisonError as error:
-        raise ReportError(str(error)) from error
+    return comparison_table(read_comparisons(path) if path.exists() else [])
 
 
 def _benchmark(matrix: MatrixData, benchmark: str, records: Sequence[tuple[Json, pd.DataFrame]]) -> JudgedBenchmark:
@@ -100,10 +106,8 @@ def _judge(matrix: MatrixData, record: Json, table: pd.DataFrame) -> JudgeReport
 def _over_seeds(table: pd.DataFrame, labels: Mapping[str, str], seeds: Mapping[str, int | None]) -> dict[str, Estimate]:
     """By method, its win rate over seeds and prompts; nothing for a method with one seed."""
     groups = dict(zip(table["prompt_id"], table["group"], strict=True))
-    runs: dict[str, list[pd.Series]] = {}
-    for run_id, means in against(table, REFERENCE_ID).items():
-        if seeds.get(run_id) is not None:
-            runs.setdefault(labels[run_id], []).append(means["preference"])
+    found = against(table, REFERENCE_ID)
+    runs = grouped((labels[run], means["preference"]) for run, means in found.items() if seeds.get(run) is not None)
     grids = {label: pd.concat(own, axis=1).sort_index() for label, own in runs.items() if len(own) > 1}
     return {label: win_rate_over_seeds(grid.T, [groups[p] for p in grid.index]) for label, grid in grids.items()}
 
@@ -113,12 +117,11 @@ def _policies(
 ) -> dict[str, list[JudgedPolicy]]:
     """By method, the win rate of every policy against the reference, over prompts."""
     rates = {str(run): rate_of(own) for run, own in table[table["second"] == REFERENCE_ID].groupby("first")}
-    found: dict[str, list[JudgedPolicy]] = {}
-    for run_id, label in labels.items():
-        if run_id in rates:
-            policy = JudgedPolicy(run_id=run_id, seed=seeds[run_id], win_rate=rates[run_id])
-            found.setdefault(label, []).append(policy)
-    return found
+    return grouped(
+        (label, JudgedPolicy(run_id=run_id, seed=seeds[run_id], win_rate=rates[run_id]))
+        for run_id, label in labels.items()
+        if run_id in rates
+    )
 
 
 # The length-controlled win rate as a metric of `<benchmark>@<judge>`: item values of each run, so that seeds are

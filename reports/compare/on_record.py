@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, finite, read_json
-from reports.schema.metrics import Metric
-from reports.schema.runs import (
+from reports.runs import REFERENCE_ID, MatrixData, ReportError, finite, grouped, read_json
+from reports.schema import (
     BelowNoise,
     Contamination,
     EngineUse,
     GreedyAgreement,
     MeasuredBy,
+    Metric,
     NoiseFloor,
     NoiseRow,
     SharedPrompts,
@@ -29,9 +29,7 @@ def engine_summary(matrix: MatrixData) -> EngineUse:
         ReportError: the file is damaged.
     """
     used = {(scores.engine, policy.run_id) for policy in matrix.policies for scores in policy.scores.values()}
-    engines: dict[str, list[str]] = {}
-    for name, run_id in sorted((name, run_id) for name, run_id in used if name is not None):
-        engines.setdefault(name, []).append(run_id)
+    engines = grouped(sorted((name, run_id) for name, run_id in used if name is not None))
     each = "; ".join(f"{name} {len(policies)} of them" for name, policies in engines.items())
     sentence = (
         f"Policies were measured by {len(engines)} different engines ({each}): differences between them are in part "

@@ -10,8 +10,7 @@ import numpy as np
 
 from reports.compare.comparison import Floats, crossed_test
 from reports.compare.grids import ScoreGrid, aligned, arm_grids
-from reports.runs.arms import Arm
-from reports.runs.records import REFERENCE_ID, MatrixData, Scores, finite
+from reports.runs import REFERENCE_ID, Arm, MatrixData, Scores, finite
 from reports.schema.metrics import Metric, Strata, StrataComparison, Stratum
 from reports.statistics.crossed import crossed_mean, interaction, interval_of
 from reports.statistics.multiplicity import UNCORRECTED, with_corrected

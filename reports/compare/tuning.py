@@ -9,9 +9,8 @@ import numpy as np
 
 from reports.compare.comparison import Floats, crossed_test, detectable
 from reports.compare.grids import ScoreGrid, aligned, arm_grids
-from reports.runs.arms import Arm, differing
-from reports.schema.base import SeedValue
-from reports.schema.metrics import BestComparison, ExpectedBest, ExpectedPoint, Metric, SettingScore, Tuning
+from reports.runs import Arm, differing, grouped
+from reports.schema import BestComparison, ExpectedBest, ExpectedPoint, Metric, SeedValue, SettingScore, Tuning
 from reports.statistics.best_settings import best_mean, expected_best, tuned
 from reports.statistics.crossed import crossed_mean
 from reports.statistics.intervals import group_columns, turned
@@ -146,9 +145,7 @@ def tuning_summary(
     for entry in metrics:
         grids = arm_grids(all_arms, entry.benchmark, entry.metric)
         scored = [arm for arm in all_arms if arm.label in grids]
-        families = {
-            method: [a for a in scored if a.method == method] for method in dict.fromkeys(a.method for a in scored)
-        }
+        families = grouped((arm.method, arm) for arm in scored)
         sides = {method: [grids[a.label] for a in family] for method, family in families.items()}
         for method in families:
             others = [baseline, *([] if method in controls else controls)] if method != baseline else []

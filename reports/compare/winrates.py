@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from reports.schema.base import Estimate, Json
-from reports.schema.judges import (
+from reports.runs.records import ReportError
+from reports.schema import (
     Agreement,
     BradleyTerry,
+    Estimate,
+    Json,
     Judged,
     JudgedArm,
     JudgedPair,
@@ -38,20 +40,16 @@ COMPARED = ["first", "second", "prompt_id"]
 FEWEST_POLICIES = 4
 
 
-class ComparisonError(ValueError):
-    """Comparison rows that cannot be used; the message names file, line and key."""
-
-
 def read_comparisons(path: Path) -> list[Json]:
-    """The rows of a comparison file. ComparisonError for a line that is no row."""
+    """The rows of a comparison file. ReportError for a line that is no row."""
     try:
         rows = read_jsonl(path)
     except DataError as error:
-        raise ComparisonError(f"{error}, or judge again") from error
+        raise ReportError(f"{error}, or judge again") from error
     for number, row in rows:
         absent = next((key for key in _COLUMNS if key not in row), None)
         if absent is not None:
-            raise ComparisonError(f"{path}:{number}: the row has no {absent!r}; judge again")
+            raise ReportError(f"{path}:{number}: the row has no {absent!r}; judge again")
     return [row for _, row in rows]
 
 

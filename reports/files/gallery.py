@@ -13,8 +13,7 @@ from reports.panels import curves as figures
 from reports.panels.all import all_panels
 from reports.panels.base import Look, Rows, looks, save, style
 from reports.panels.judges import COLUMNS as JUDGES
-from reports.runs.arms import arms
-from reports.runs.records import MatrixData, RunData, load_run
+from reports.runs import MatrixData, RunData, arms, load_run
 from reports.schema import Summary
 from reports.writing import write_csv, write_large_json
 from trainers.common.files import write_bytes
@@ -27,8 +26,6 @@ from trainers.common.training_schema import LOG_HISTORY
 #: Fewer methods are drawn sooner than another process has started.
 METHODS_FOR_TWO = 12
 KINDS = ("png", "svg", "pdf")
-#: Figures of earlier versions, which an output may still hold.
-_RETIRED = ("paired_differences", "benchmarks", "across_benchmarks")
 #: Tables of a paper: columns, the level of the rows taken where a table has several, caption.
 _PAPER: dict[str, tuple[tuple[str, ...], str | None, str]] = {
     "claims": (
@@ -87,8 +84,6 @@ def draw_compared(matrix: MatrixData, summary: Summary) -> dict[str, Path]:
             made[panel.name], drawn[panel.name] = rows, directory / f"{panel.name}.{panel.embed}"
         else:
             _remove(directory, panel.name)
-    for name in _RETIRED:
-        _remove(directory, name)
     for name, (columns, rows) in tables.items():
         write_csv(folder / f"{name}.csv", columns, rows)
     for name, (columns, level, caption) in _PAPER.items():

@@ -25,8 +25,7 @@ from pathlib import Path
 from reports.beta.run import Analysed, analyse_run
 from reports.files import processes
 from reports.panels.curves import save_run_curves
-from reports.runs.arms import arms
-from reports.runs.records import MatrixData, RunData, load_config, load_run
+from reports.runs import MatrixData, RunData, arms, load_config, load_run
 from reports.schema import Summary
 from reports.summary import build_summary
 from reports.writing import Row, write_csv, write_large_json

@@ -4,6 +4,5 @@
 files of a matrix from it, with what the runs do not contain said in words (`gaps.py`).
 """
 
-from reports.foreign.analysis import analyse, claim
-
-__all__ = ["analyse", "claim"]
+#: What other rooms may import.
+__all__ = ["analysis", "compare_scores", "rows", "trainer_logs"]

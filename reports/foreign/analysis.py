@@ -4,20 +4,17 @@ import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from reports.compare.comparison import column, policy_estimate
 from reports.files.metrics import write_run_files
 from reports.files.report import write_files
-from reports.foreign.convert import Placed, benchmark_name, place, write_runs
+from reports.foreign.convert import benchmark_name, place, write_runs
 from reports.foreign.detect import find_runs
 from reports.foreign.gaps import beta_of, gaps
-from reports.foreign.sources import read_object
+from reports.foreign.sources import ForeignRun, read_object
 from reports.page.text import visible
-from reports.runs.arms import arm_of, arms
-from reports.runs.records import MatrixData, ReportError, RunData, load_matrix
-from reports.schema import Summary
-from reports.schema.runs import Foreign, ForeignSource, UnpairedScore
+from reports.runs import ReportError, RunData, arm_of, arms, load_matrix
+from reports.schema import Foreign, ForeignSource, Summary, UnpairedScore
 from reports.statistics.intervals import welch
 from reports.writing import write_json
 
@@ -42,23 +39,32 @@ def analyse(named: Sequence[Path], output: Path, baseline: str | None = None) ->
         ReportError: nothing to read, a damaged file, an unknown baseline, or an output directory with other things.
     """
     before = claim(named, output)
-    placed, base = place(find_runs(named, skip=output), baseline)
-    for run_id in before - {p.run_id for p in placed}:
+    found = find_runs(named, skip=output)
+    base = place(found, baseline)
+    run_ids = [run.run_id for run in found]
+    for run_id in before - set(run_ids):
         shutil.rmtree(output / "runs" / run_id, ignore_errors=True)
-    run_ids = [p.run_id for p in placed]
     write_json(output / MARKER, {"schema_version": 1, "runs": run_ids})
-    pairing = write_runs(placed, output)
+    pairing = write_runs(found, output)
     for run_id in run_ids:
         write_run_files(output / "runs" / run_id)
     matrix = load_matrix(output, run_ids, {"report": {"baseline": base}})
     how = "named fixed" if base == "fixed" else "the first run with scored documents; --baseline NAME takes another"
+    names = arm_of(arms(matrix.runs))
+    shown = {r.run_id: names[r.run_id] + ("" if r.seed is None else f", seed {r.seed}") for r in matrix.runs}
+    pairs = list(zip(found, matrix.runs, strict=True))
 
     def amend(summary: Summary) -> Summary:
-        found = summary.baseline
-        if baseline is None and found.value and not found.note:
-            found = found.model_copy(update={"note": how})
-        foreign = _foreign(matrix, placed, pairing, found.value)
-        return _explained(summary.model_copy(update={"baseline": found, "foreign": foreign}), placed)
+        against = summary.baseline
+        if baseline is None and against.value and not against.note:
+            against = against.model_copy(update={"note": how})
+        foreign = Foreign(
+            sources=[_source(read, run, shown[run.run_id]) for read, run in pairs],
+            gaps=gaps(pairs, shown),
+            pairing=pairing,
+            unpaired=_unpaired(pairs, names, shown, against.value),
+        )
+        return _explained(summary.model_copy(update={"baseline": against, "foreign": foreign}), found)
 
     return write_files(matrix, amend=amend)
 
@@ -81,19 +87,7 @@ def claim(named: Sequence[Path], output: Path) -> set[str]:
     return set()
 
 
-def _foreign(matrix: MatrixData, placed: Sequence[Placed], pairing: list[str], baseline: str | None) -> Foreign:
-    """What was read, what is missing, and what could not be paired."""
-    names = arm_of(arms(matrix.runs))
-    shown = {r.run_id: names[r.run_id] + ("" if r.seed is None else f", seed {r.seed}") for r in matrix.runs}
-    return Foreign(
-        sources=[_source(p, run, shown[run.run_id]) for p, run in zip(placed, matrix.runs, strict=True)],
-        gaps=gaps(matrix, placed, shown),
-        pairing=pairing,
-        unpaired=_unpaired(matrix, placed, names, shown, baseline),
-    )
-
-
-def _explained(summary: Summary, placed: Sequence[Placed]) -> Summary:
+def _explained(summary: Summary, found: Sequence[ForeignRun]) -> Summary:
     """The summary in words that a comparison without seeds, of runs that nobody planned, can stand behind."""
     said, checks, count = summary.verdict.answer, summary.checklist, len(summary.runs)
     if not any(row.difference.value is not None for row in summary.inference.rows):
@@ -108,36 +102,38 @@ def _explained(summary: Summary, placed: Sequence[Placed]) -> Summary:
             "Single checkpoints are compared, on the documents that both answered: without several seeds of each method "
             "nothing can be said about the methods."
         ]
-    if any(p.run.own is None for p in placed):
+    if any(run.own is None for run in found):
         missing = {name: {"state": "missing", "evidence": why} for name, why in _UNKNOWN.items()}
         checks = [check.model_copy(update=missing.get(check.name, {})) for check in checks]
     verdict = summary.verdict.model_copy(update={"answer": said})
     return summary.model_copy(update={"checklist": checks, "verdict": verdict})
 
 
-def _source(placed: Placed, run: RunData, label: str) -> ForeignSource:
-    found, directory = placed.run, placed.run.directory
-    files = (str(f.relative_to(directory)) if f.is_relative_to(directory) else f.name for f in found.files)
-    tasks = {task: len(scores.items) for task, scores in found.scores.items()}
+def _source(read: ForeignRun, run: RunData, label: str) -> ForeignSource:
+    files = (str(f.relative_to(read.directory)) if f.is_relative_to(read.directory) else f.name for f in read.files)
+    tasks = {task: len(scores.items) for task, scores in read.scores.items()}
     return ForeignSource(
         run_id=run.run_id,
         label=label,
-        directory=visible(str(directory)),
-        formats=found.formats,
+        directory=visible(str(read.directory)),
+        formats=read.formats,
         files=list(map(visible, files)),
         logged_steps=len(run.steps),
-        columns={column: visible(name) for column, name in found.synonyms.items()},
+        columns={column: visible(name) for column, name in read.synonyms.items()},
         beta=beta_of(run),
-        training_seed=placed.known_seed,
+        training_seed=read.known_seed,
         tasks=tasks or {name: len(scores.items) for name, scores in run.scores.items()},
-        results=found.results,
-        notes=list(map(visible, found.notes)),
+        results=read.results,
+        notes=list(map(visible, read.notes)),
     )
 
 
+#: Mean, standard error and number of documents of one run, and the documents' ids; none where only the mean was kept.
+_Level = tuple[float, float | None, int | None, frozenset[str]]
+
+
 def _unpaired(
-    matrix: MatrixData,
-    placed: Sequence[Placed],
+    pairs: Sequence[tuple[ForeignRun, RunData]],
     names: Mapping[str, str],
     shown: Mapping[str, str],
     baseline: str | None,
@@ -146,34 +142,45 @@ def _unpaired(
 
     A level is from the run's documents, else as lm-eval reported it.
     """
-    levels: dict[tuple[str, str], dict[str, tuple[UnpairedScore, frozenset[str]]]] = defaultdict(dict)
-    for run, one in zip(matrix.runs, placed, strict=True):
-        metrics = {benchmark_name(task): scores.metrics for task, scores in one.run.scores.items()}
+    levels: dict[tuple[str, str], dict[str, _Level]] = defaultdict(dict)
+    for read, run in pairs:
+        metrics = {benchmark_name(task): scores.metrics for task, scores in read.scores.items()}
         metrics |= {benchmark: scores.metrics for benchmark, scores in run.scores.items()}
-        for benchmark, name in ((benchmark, name) for benchmark, found in metrics.items() for name in found):
+        for benchmark, name in ((benchmark, name) for benchmark, known in metrics.items() for name in known):
             value, error, n = (metrics[benchmark][name].get(key) for key in ("value", "stderr", "n"))
             documents = column(run.scores[benchmark], name, None) if benchmark in run.scores else None
             if documents and documents.values:
                 own = policy_estimate(documents)
                 value, error, n = own.value, error if own.stderr is None else own.stderr, own.n
             if value is not None:
-                where = {"benchmark": benchmark, "metric": name, "label": shown[run.run_id]}
-                level = UnpairedScore(
-                    **where, value=value, stderr=error, n=n, against=None, difference=None, reason=_BARE
-                )
-                levels[benchmark, name][run.run_id] = level, frozenset(documents.values if documents else ())
+                ids = frozenset(documents.values if documents else ())
+                levels[benchmark, name][run.run_id] = value, error, n, ids
     rows = []
-    for of_metric in levels.values():
-        base, base_ids = next((of_metric[i] for i in of_metric if names[i] == baseline), (None, frozenset()))
-        for run_id, (level, ids) in of_metric.items():
-            if ids and (base is None or level is base or ids & base_ids):
-                continue  # it is paired
-            changes: dict[str, Any] = {}
-            if ids:
-                changes["reason"] = "no document in common with the baseline"
-            if base is not None and names[run_id] != baseline:
-                pairs = ((level.value, base.value), (level.stderr, base.stderr), (level.n, base.n))
-                changes |= {"against": base.label, "difference": welch(*pairs)}
-                changes |= {"reason": "the baseline's samples were not kept"} if ids and not base_ids else {}
-            rows.append(level.model_copy(update=changes))
+    for (benchmark, metric), of_metric in levels.items():
+        base = next((run_id for run_id in of_metric if names[run_id] == baseline), None)
+        for run_id, (value, error, n, ids) in of_metric.items():
+            reason = "no document in common with the baseline" if ids else _BARE
+            against, difference = None, None
+            if base is not None:
+                mean, spread, count, base_ids = of_metric[base]
+                if ids & base_ids:
+                    continue  # it is paired
+                if names[run_id] != baseline:
+                    against, difference = shown[base], welch((value, mean), (error, spread), (n, count))
+                    reason = "the baseline's samples were not kept" if ids and not base_ids else reason
+            elif ids:
+                continue
+            rows.append(
+                UnpairedScore(
+                    benchmark=benchmark,
+                    metric=metric,
+                    label=shown[run_id],
+                    value=value,
+                    stderr=error,
+                    n=n,
+                    against=against,
+                    difference=difference,
+                    reason=reason,
+                )
+            )
     return rows

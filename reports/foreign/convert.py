@@ -8,15 +8,14 @@ import itertools
 import json
 import re
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reports.foreign.sources import ForeignRun, read_object, strict
 from reports.page.text import visible
-from reports.runs.records import ReportError
+from reports.runs import ReportError, grouped
 from reports.writing import write_json, write_text
 from trainers.common.files import Json, replacing
 from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY
@@ -24,17 +23,6 @@ from trainers.common.training_schema import EXAMPLE_METRICS, LOG_HISTORY
 LONGEST_NAME = 60
 #: `-seed3`, `_seed_3`, `/seed=3` in a folder's name: the run's training seed, and no part of its method's name.
 _SEED = re.compile(r"(?:^|[-_./ ])seed[-_=]?(\d{1,9})(?=$|[-_./ ])", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A run with the identity it has in the analysis. `known_seed` is kept where `seed` could not be used."""
-
-    run: ForeignRun
-    run_id: str
-    method: str
-    seed: int | None
-    known_seed: int | None
 
 
 def _shown(name: str) -> str:
@@ -73,8 +61,8 @@ def _seed_of(run: ForeignRun, label: str) -> tuple[str, int | None]:
     return _shown(run.method or method or label), seed
 
 
-def place(runs: Sequence[ForeignRun], baseline: str | None) -> tuple[list[Placed], str]:
-    """Identities of all runs, and the method that the others are compared with.
+def place(runs: Sequence[ForeignRun], baseline: str | None) -> str:
+    """Give all runs their identities; returns the method that the others are compared with.
 
     Seeds are used when every run has one and every method shares at least one with the baseline. Otherwise each run
     stands for itself, as a checkpoint: a comparison by seed would compare nothing.
@@ -84,9 +72,7 @@ def place(runs: Sequence[ForeignRun], baseline: str | None) -> tuple[list[Placed
     """
     labels = _unique(runs)
     named = [_seed_of(run, label) for run, label in zip(runs, labels, strict=True)]
-    seeds: dict[str, set[int | None]] = defaultdict(set)
-    for method, seed in named:
-        seeds[method].add(seed)
+    seeds = {method: set(found) for method, found in grouped(named).items()}
     # with scores of single documents or prompts
     scored = [any(s.items for s in r.scores.values()) or (r.own and any(r.own.glob("scores/*.json"))) for r in runs]
     best = scored.index(True) if True in scored else 0
@@ -98,21 +84,19 @@ def place(runs: Sequence[ForeignRun], baseline: str | None) -> tuple[list[Placed
     methods = list(dict.fromkeys(method for method, _ in identities))
     if base not in methods:
         raise ReportError(f"--baseline {base}: no run of that name; there are {', '.join(methods)}")
-    placed = []
     for run, (method, seed), (_, known) in zip(runs, identities, named, strict=True):
         # A new directory's number per run: equal contents under two names stay two runs.
         key = {"method": method, "seed": seed, "history": run.history, "scores": sorted(run.scores), "at": run.name}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:12]
         slug = re.sub(r"[^A-Za-z0-9]+", "-", method).strip("-")[:40] or "run"
-        placed.append(Placed(run, f"{slug}-{digest}", method, seed, known))
-    if len({p.run_id for p in placed}) < len(placed):
+        run.run_id, run.method, run.seed, run.known_seed = f"{slug}-{digest}", method, seed, known
+    if len({run.run_id for run in runs}) < len(runs):
         raise ReportError(f"{runs[-1].directory}: the same run is named twice; name each folder once")
-    return placed, base
+    return base
 
 
-def _scores(placed: Placed) -> dict[str, Json]:
+def _scores(run: ForeignRun) -> dict[str, Json]:
     """Contents of scores/<benchmark>.json by file name; tasks of which only the aggregated result is known are left."""
-    run = placed.run
     if run.own is not None:
         return {p.name: read_object(p) for p in sorted((run.own / "scores").glob("*.json"))}
     return {
@@ -120,7 +104,7 @@ def _scores(placed: Placed) -> dict[str, Json]:
             "schema_version": 1,
             "benchmark": benchmark_name(task),
             "kind": "lm_eval",
-            "policy": placed.run_id,
+            "policy": run.run_id,
             "fingerprint": None,
             "metrics": scores.metrics,
             "primary_metric": scores.primary_metric,
@@ -146,11 +130,9 @@ def _pair_documents(scores: Sequence[dict[str, Json]]) -> list[str]:
     and changed data does not. Where one run has no hashes, or two documents are equal, the number stays the id.
     """
     notes = []
-    by_benchmark: dict[str, list[Json]] = defaultdict(list)
-    for content in (content for files in scores for content in files.values()):
-        if content.get("kind") == "lm_eval" and isinstance(content.get("items"), list):
-            by_benchmark[str(content.get("benchmark"))].append(content)
-    for benchmark, contents in by_benchmark.items():
+    found = [content for files in scores for content in files.values()]
+    scored = [c for c in found if c.get("kind") == "lm_eval" and isinstance(c.get("items"), list)]
+    for benchmark, contents in grouped((str(content.get("benchmark")), content) for content in scored).items():
         hashes = [[item.get("doc_hash") for item in c["items"]] for c in contents]
         if all(all(isinstance(h, str) and h for h in one) and len(set(one)) == len(one) for one in hashes):
             every = {h for one in hashes for h in one}
@@ -159,61 +141,54 @@ def _pair_documents(scores: Sequence[dict[str, Json]]) -> list[str]:
                 item["doc_id"], item["id"] = item["id"], item["doc_hash"][:width]
         elif len(contents) > 1:
             notes.append(f"{benchmark}: documents are paired by number, for not every run has a distinct hash of each")
-        notes += _same_question(benchmark, contents)
+        asked = [i for content in contents for i in content["items"] if isinstance(i.get("prompt_hash"), str)]
+        prompts = grouped((item["id"], item["prompt_hash"]) for item in asked)
+        changed = sum(len(set(hashed)) > 1 for hashed in prompts.values())
+        shots = {c["num_fewshot"] for c in contents if c.get("num_fewshot") is not None}
+        said = f" (few-shot examples: {', '.join(map(str, sorted(shots)))})" if len(shots) > 1 else ""
+        if changed:
+            notes.append(
+                f"{benchmark}: {changed} documents were put with different prompts in different runs{said}: a difference "
+                "there may be the prompt's and not the policy's"
+            )
+        elif said:
+            notes.append(f"{benchmark}: the runs differ in the number of few-shot examples{said}")
     return notes
 
 
-def _same_question(benchmark: str, contents: Sequence[Json]) -> list[str]:
-    """What to say where runs put a document with different prompts, or with different numbers of examples."""
-    prompts: dict[str, set[str]] = defaultdict(set)
-    for item in (item for content in contents for item in content["items"]):
-        if isinstance(item.get("prompt_hash"), str):
-            prompts[item["id"]].add(item["prompt_hash"])
-    changed = sum(len(found) > 1 for found in prompts.values())
-    shots = {c["num_fewshot"] for c in contents if c.get("num_fewshot") is not None}
-    said = f" (few-shot examples: {', '.join(map(str, sorted(shots)))})" if len(shots) > 1 else ""
-    if not changed:
-        return [f"{benchmark}: the runs differ in the number of few-shot examples{said}"] if said else []
-    return [
-        f"{benchmark}: {changed} documents were put with different prompts in different runs{said}: a difference "
-        "there may be the prompt's and not the policy's"
-    ]
-
-
-def write_runs(placed: Sequence[Placed], output: Path) -> list[str]:
+def write_runs(runs: Sequence[ForeignRun], output: Path) -> list[str]:
     """Write `runs/<id>/` of every run; returns notes on how documents were paired.
 
     Raises:
         ReportError: a file of a run of this project is damaged.
     """
-    scores = [_scores(p) for p in placed]
+    scores = [_scores(run) for run in runs]
     notes = _pair_documents(scores)
-    for one, contents in zip(placed, scores, strict=True):
-        directory = output / "runs" / one.run_id
+    for run, contents in zip(runs, scores, strict=True):
+        directory = output / "runs" / run.run_id
         shutil.rmtree(directory, ignore_errors=True)
-        for name, record in _records(one).items():
+        for name, record in _records(run).items():
             write_json(directory / f"{name}.json", record)
-        renamed = {}
         for name, content in contents.items():
-            content["policy"] = one.run_id
-            write_json(directory / "scores" / name, content)
-            renamed[name] = {i.get("doc_id", i["id"]): i["id"] for i in content.get("items", [])}
-        for pattern in (EXAMPLE_METRICS, "generations/*.jsonl") if one.run.own else ():
-            for path in one.run.directory.glob(pattern):
-                with replacing(directory / path.relative_to(one.run.directory)) as temporary:
+            write_json(directory / "scores" / name, content | {"policy": run.run_id})
+        for pattern in (EXAMPLE_METRICS, "generations/*.jsonl") if run.own else ():
+            for path in run.directory.glob(pattern):
+                with replacing(directory / path.relative_to(run.directory)) as temporary:
                     shutil.copyfile(path, temporary)
-        for task, found in one.run.scores.items():
-            name = benchmark_name(task)
-            rows = [row | {"prompt_id": renamed[f"{name}.json"][row["prompt_id"]]} for row in found.answers]
+        for task, found in run.scores.items():
+            rows = [
+                {"prompt_id": item["id"], "prompt": item["prompt"] or "", "text": item["response"]}
+                for item in found.items
+                if item["response"] is not None
+            ]
             if rows:
                 text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-                write_text(directory / "generations" / f"{name}.jsonl", text)
+                write_text(directory / "generations" / f"{benchmark_name(task)}.jsonl", text)
     return notes
 
 
-def _records(placed: Placed) -> dict[str, Json]:
+def _records(run: ForeignRun) -> dict[str, Json]:
     """run, status and log_history of a run under the identity that it has in the analysis, with where it was read from."""
-    run = placed.run
     if run.own is None:
         history: Any = run.history
         progress = {"state": run.state, "stage": "train", "step": run.step, "total_steps": run.total_steps}
@@ -225,8 +200,8 @@ def _records(placed: Placed) -> dict[str, Json]:
         logged = run.own / LOG_HISTORY
         history = read_object(logged).get(str(identity.get("run_id"))) if logged.is_file() else None
     # The checksum of a record does not hold for other values, and version 1 has none.
-    own = {"schema_version": 1, "run_id": placed.run_id}
+    own = {"schema_version": 1, "run_id": run.run_id}
     identity, status = ({k: v for k, v in r.items() if k != "checksum"} | own for r in (identity, status))
-    read_from = {"directory": visible(str(run.directory)), "formats": run.formats, "training_seed": placed.known_seed}
-    identity |= {"method": placed.method, "seed": placed.seed, "read_from": read_from}
-    return {"log_history": {placed.run_id: strict(history or [])}, "status": status, "run": identity}
+    read_from = {"directory": visible(str(run.directory)), "formats": run.formats, "training_seed": run.known_seed}
+    identity |= {"method": run.method, "seed": run.seed, "read_from": read_from}
+    return {"log_history": {run.run_id: strict(history or [])}, "status": status, "run": identity}

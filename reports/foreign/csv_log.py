@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from reports.foreign.sources import ForeignRun
 from reports.foreign.synonyms import SYNONYMS, columns, found_names
-from reports.runs.records import ReportError
+from reports.runs import ReportError, grouped
 
 #: Columns that say which run a row belongs to, without case; they are no measurements.
 RUN_NAMES = ("run_id", "run id", "run_name", "run name", "run", "name")
@@ -148,9 +148,7 @@ def read(path: Path, name: str) -> list[ForeignRun]:
     header = list(lines[0][1])
     by = _first(header, RUN_NAMES)
     keys = [by] if by else [column for column in header if column in IDENTITY]
-    groups: dict[tuple[str, ...], list[Line]] = {}
-    for line, row in lines:
-        groups.setdefault(tuple(row[key] for key in keys), []).append((line, row))
+    groups = grouped((tuple(line[1][key] for key in keys), line) for line in lines)
     _refuse_table(path, header, by is not None and len(groups) == len(lines), len(groups) > 1)
     names = found_names(_measures(header))
     if "step" in names and (pair := _by_metric(header)) is not None:

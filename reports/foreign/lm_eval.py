@@ -202,9 +202,4 @@ def task_scores(
         "task_version": (results.get("versions") or {}).get(task),
         "chat_template_sha": results.get("chat_template_sha"),
     }
-    answers = [
-        {"prompt_id": i["id"], "prompt": i["prompt"] or "", "text": i["response"]}
-        for i in items.values()
-        if i["response"] is not None
-    ]
-    return TaskScores(task, metrics, (ranked or list(metrics))[0], list(items.values()), answers, facts)
+    return TaskScores(task, metrics, (ranked or list(metrics))[0], list(items.values()), facts)

@@ -1,7 +1,7 @@
 """Tables of others, row by row: CSV (also compressed by gzip), JSONL, or a JSON list. Errors name file, row and key."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,8 +79,3 @@ def read_rows(path: Path) -> list[Row]:
         if not isinstance(row.values, dict):
             raise row.error(f"expected an object, found {type(row.values).__name__}")
     return found
-
-
-def keys_of(rows: Sequence[Row]) -> frozenset[str]:
-    """The keys of the first row."""
-    return frozenset(rows[0].values)

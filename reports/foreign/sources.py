@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reports.runs import records
-from reports.runs.records import ReportError
+from reports.runs import ReportError, records
 from trainers.common.files import Json
 
 
@@ -20,13 +19,15 @@ class TaskScores:
     metrics: dict[str, Json]
     primary_metric: str
     items: list[Json] = field(default_factory=list)
-    answers: list[Json] = field(default_factory=list)
     facts: Json = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class ForeignRun:
-    """One run as found on disk. `own` is its directory where this project made it."""
+    """One run as found on disk, and from `reports.foreign.convert.place` on with the identity it has in the analysis.
+
+    `own` is its directory where this project made it. `known_seed` is kept where `seed` could not be used.
+    """
 
     name: str
     directory: Path
@@ -46,6 +47,8 @@ class ForeignRun:
     total_steps: int | None = None
     notes: list[str] = field(default_factory=list)
     own: Path | None = None
+    run_id: str = ""
+    known_seed: int | None = None
 
     @property
     def steps(self) -> list[Json]:

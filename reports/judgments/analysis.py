@@ -14,16 +14,7 @@ from reports.compare.winrates import COMPARED, judge_agreement, rate_of, turned,
 from reports.judgments.formats import read_judgments
 from reports.judgments.judgment import Judgment, Style
 from reports.runs.records import ReportError
-from reports.schema.base import Estimate
-from reports.schema.judges import (
-    AgainstPeople,
-    JudgeTable,
-    Judgments,
-    ModelPair,
-    ModelRate,
-    Separability,
-    Strengths,
-)
+from reports.schema import AgainstPeople, Estimate, JudgeTable, Judgments, ModelPair, ModelRate, Separability, Strengths
 from reports.statistics.intervals import difference_interval, mean_interval
 from reports.statistics.preferences import bradley_terry
 from reports.statistics.winrate import classification, cohen_kappa, krippendorff_alpha, position_effect

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reports.foreign.rows import Row, keys_of, read_rows
+from reports.foreign.rows import Row, read_rows
 from reports.judgments.judgment import Format, Judgment, Read, Style, agreed, digest, style_of
 from reports.runs.records import ReportError
 
@@ -264,7 +264,7 @@ def read_judgments(paths: Sequence[Path]) -> tuple[str, list[Judgment]]:
             itself. The message names file, row, key and fix.
     """
     tables = [read_rows(path) for path in paths]
-    formats = [_format_of(path, keys_of(rows)) for path, rows in zip(paths, tables, strict=True)]
+    formats = [_format_of(path, frozenset(rows[0].values)) for path, rows in zip(paths, tables, strict=True)]
     other = next((i for i, one in enumerate(formats) if one is not formats[0]), None)
     if other is not None:
         raise ReportError(

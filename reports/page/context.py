@@ -7,16 +7,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
+from markupsafe import Markup
+
 from reports.page import first, how
 from reports.page.samples import before_after, samples
 from reports.page.tables import said as word
 from reports.page.text import page_parts, script_json, templates, visible
 from reports.panels.all import all_panels
 from reports.panels.base import Section
-from reports.runs.arms import arm_of, arms
-from reports.runs.records import MatrixData
-from reports.schema import Comparison, Metric, Summary
-from reports.schema.metrics import ArmScore
+from reports.runs import MatrixData, arm_of, arms
+from reports.schema import ArmScore, Comparison, Metric, Summary
 
 #: A longer drawing costs more than its picture: it is embedded as PNG.
 LONGEST_SVG = 150_000
@@ -138,8 +138,6 @@ def duration(seconds: float | None) -> str:
 
 def render(filled: Mapping[str, Any]) -> tuple[str, str]:
     """The two documents, (html, markdown), from `reports.page.context.context`."""
-    from markupsafe import Markup
-
     shared = {"num": how.number, "interval": how.interval, "p": how.p_value, "how": how, "duration": duration}
     pages = templates(escape=True, finalize=lambda v: visible(v) if type(v) is str else v)
     plain = templates(escape=False)

@@ -1,24 +1,18 @@
 """What a reader meets first, as short texts that page, Markdown and terminal share: head, instrument, beta, checklist."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from reports.page.tables import result_rows
 from reports.page.text import plain_table, visible
 from reports.runs.records import ReportError
-from reports.schema import Inference, Summary, read_summary
-from reports.schema.base import Cell
+from reports.schema import Cell, Inference, Summary, read_summary
 from reports.statistics.design import LEAST_SEEDS
 from reports.writing import Row
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
 
 #: Methods named in one sentence on beta.
 MOST_NAMED = 4
@@ -212,8 +206,6 @@ def summary_lines(summary: Summary, page: Path) -> list[str]:
 
 def print_summary(output_dir: Path | str, console: Console | None = None) -> None:
     """Print `summary_lines` of a directory's summary.json. Raises ReportError when there is none."""
-    from rich.console import Console
-
     path = Path(output_dir) / "summary.json"
     if not path.exists():
         raise ReportError(f"{path}: no summary yet; run the matrix's report stage first")

@@ -5,22 +5,24 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from reports.page.tables import planted
 from reports.page.text import visible
 from reports.schema import (
     AdjustedP,
     Association,
     Check,
+    ClaimComparison,
     ClaimP,
     Collapse,
     Estimate,
     InferenceRow,
     JudgedClaim,
+    LossNull,
     Summary,
     Test,
 )
-from reports.schema.beta import LossNull
-from reports.schema.verdict import ClaimComparison
 from reports.statistics.family import MEANINGS
 
 #: Not inside a name, a version, a date or a fraction of another number.
@@ -110,8 +112,6 @@ def of_correlation(entry: Association, kind: str) -> str:
 
 def spot(text: Any, how: str) -> Any:
     """A number that says on hover or focus how it was computed. Tables give it the focus by arrow keys (report.js)."""
-    from markupsafe import Markup
-
     return Markup('<span class="n" tabindex="-1" title="{}">{}</span>').format(visible(how), visible(str(text)))
 
 
@@ -136,8 +136,6 @@ def numbers(text: Any, said: str, names: Iterable[str] = ()) -> Any:
 
     Digits in `names` (of methods, metrics, ...) are none of them, nor is the 95 % of an interval.
     """
-    from markupsafe import Markup, escape
-
     text = str(text)
     out, at = Markup(), 0
     for hit in _pattern(tuple(filter(None, names))).finditer(text):

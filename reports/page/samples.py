@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from reports.compare.comparison import column
-from reports.compare.winrates import ComparisonError, read_comparisons
+from reports.compare.winrates import read_comparisons
 from reports.page.text import LONGEST, shorten, visible
-from reports.runs.arms import arm_of, arms
-from reports.runs.records import COMPARISONS, MatrixData, ReportError, RunData, finite
+from reports.runs import COMPARISONS, MatrixData, ReportError, RunData, arm_of, arms, finite
 from reports.schema import Summary
 from trainers.common.files import Json
 from trainers.common.jsonl import read_jsonl
@@ -91,10 +90,7 @@ def _verdicts(
     found: list[list[Json]] = []
     left_out = 0
     for path in sorted((matrix.output_dir / COMPARISONS).glob("*.jsonl")):
-        try:
-            rows = read_comparisons(path) if path.with_suffix(".json").exists() else []
-        except ComparisonError as error:
-            raise ReportError(str(error)) from error
+        rows = read_comparisons(path) if path.with_suffix(".json").exists() else []
         mine = (r for r in rows if r.get("benchmark") == benchmark and r["sample"] == 0)
         rows = [r for r in mine if r["first"] in listed and r["second"] in listed]
         left_out += max(0, len(rows) - room)

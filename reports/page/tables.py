@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from reports.compare.on_record import NOISE_COLUMNS
-from reports.schema import Inference, InferenceRow, Summary
-from reports.schema.verdict import PlantedControl
+from reports.schema import Inference, InferenceRow, PlantedControl, Summary
 from reports.writing import Row
 
 CORRELATION_COLUMNS = (

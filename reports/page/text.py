@@ -1,19 +1,17 @@
 """Text in pages: escaping, shortening, plain tables, the content security policy."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
 
 from reports.writing import jsonable
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -65,10 +63,8 @@ def script_json(value: Any) -> str:
 # Filling the templates.
 
 
-def templates(escape: bool, **options: Any) -> Environment:
+def templates(escape: bool, **options: Any) -> jinja2.Environment:
     """The report's templates; `escape` makes whatever is put into them inert in HTML. A name that is not given is an error."""
-    import jinja2
-
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=escape,
@@ -81,8 +77,6 @@ def templates(escape: bool, **options: Any) -> Environment:
 
 def page_parts(style: str, *scripts: str) -> dict[str, str]:
     """`script`, `style` and `csp` of a self-contained page, from files beside the templates; scripts are joined in order."""
-    from markupsafe import Markup
-
     # Not by way of jinja, which strips a last newline: the hash must be over exactly what the page holds.
     script = Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in scripts))
     sheet = Markup((TEMPLATES / style).read_text(encoding="utf-8"))

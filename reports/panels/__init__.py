@@ -1,6 +1,4 @@
 """Figures of the report, each drawn from the rows of its table."""
 
-from reports.panels.all import all_panels
-from reports.panels.base import Panel
-
-__all__ = ["Panel", "all_panels"]
+#: What other rooms may import.
+__all__ = ["all", "base", "curves", "judges"]

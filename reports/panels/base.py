@@ -1,5 +1,6 @@
 """A panel of the report: one figure, the rows it is drawn from, what to say of it, and one look for all of them."""
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reports.runs.records import MatrixData
+from reports.runs import MatrixData, grouped
 from reports.schema import Summary
 from reports.writing import Row
 from trainers.common.files import write_bytes
@@ -141,11 +142,8 @@ ZERO, QUIET = "#333333", "#6b7280"
 
 def groups(rows: Rows, *columns: str) -> dict[Any, list[Mapping[str, Any]]]:
     """Rows by what they hold in these columns (a tuple where there are several), in order of first appearance."""
-    found: dict[Any, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        key = tuple(row[column] for column in columns)
-        found.setdefault(key if len(columns) > 1 else key[0], []).append(row)
-    return found
+    key = operator.itemgetter(*columns)
+    return grouped((key(row), row) for row in rows)
 
 
 def numbers(rows: Rows, column: str) -> NDArray[np.float64]:

@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from reports.panels import beta_drawing
 from reports.panels.base import Panel
-from reports.runs.records import MatrixData
-from reports.schema import LossNull, Summary
+from reports.runs import MatrixData, grouped
+from reports.schema import Summary
 from reports.writing import Row
 
 WHICH = "Of many arms the first eight are drawn, one of each method first; the table has them all."
@@ -65,9 +65,8 @@ _WAYS = ("linked", "within", "within_detrended", "pooled", "between")
 
 def association_rows(_: MatrixData, summary: Summary) -> list[Row]:
     """Within-run, detrended, pooled and between-run Spearman per arm and quantity, and the null of the loss."""
-    nulls: dict[str, list[LossNull]] = {}
-    for run in summary.beta.runs:
-        nulls.setdefault(run.label, []).extend([run.null] if run.null and run.null.mean is not None else [])
+    runs = summary.beta.runs
+    nulls = grouped((run.label, run.null) for run in runs if run.null and run.null.mean is not None)
     rows = []
     for group in summary.beta.matrix.groups[1:]:
         for row in group.examples:

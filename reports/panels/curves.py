@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from reports.panels.base import Look, looks, save, style
-from reports.runs.arms import Arm
-from reports.runs.records import finite
+from reports.runs import Arm, finite
 from reports.writing import Row
 
 #: Log key, axis label with unit, panel title.

@@ -4,8 +4,7 @@ from matplotlib.figure import Figure
 
 from reports.panels.base import ZERO, Looks, Panel, Rows, facets, groups, label_rows, mark
 from reports.runs.records import MatrixData
-from reports.schema import Estimate, Summary
-from reports.schema.judges import JudgedArm
+from reports.schema import Estimate, JudgedArm, Summary
 from reports.writing import Row
 
 COLUMNS = (

@@ -2,9 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from reports.runs.records import RunData
 from trainers.common.files import Json
@@ -32,6 +32,18 @@ class Arm:
     def planted(self) -> Json | None:
         """`role` and `against` of a control of `sensitivity`, as its runs say them; None for any other arm."""
         return next((found for r in self.runs if r.identity and (found := r.identity.get("planted"))), None)
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """The values of each key; keys, and the values of each, in order of first appearance."""
+    found: dict[K, list[V]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
 
 
 def same_beta(control: Arm, every: Sequence[Arm]) -> Arm | None:

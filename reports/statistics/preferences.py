@@ -11,8 +11,7 @@ from scipy import optimize
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
-from reports.schema.base import Estimate
-from reports.schema.judges import LengthControlled
+from reports.schema import Estimate, LengthControlled
 from reports.statistics.intervals import Floats, estimated, mean_interval, t_interval, undefined
 from reports.statistics.winrate import checked
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reports.schema.base import Estimate
-from reports.schema.judges import Position, WinRate
+from reports.schema import Estimate, Position, WinRate
 from reports.statistics.crossed import crossed_mean
 from reports.statistics.intervals import (
     estimated,

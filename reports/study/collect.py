@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.runs.checkpoints import snapshots
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, Scores, load_matrix, read_json
+from reports.runs import REFERENCE_ID, MatrixData, ReportError, Scores, load_matrix, read_json, snapshots
 from trainers.common.files import write_bytes
 
 #: Files of an output that a study keeps, beside the scores of every answer.

@@ -4,11 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from reports.compare.on_record import contamination_sentence
-from reports.runs.arms import Arm
-from reports.runs.records import MatrixData
-from reports.schema import Check, Summary
-from reports.schema.base import Adjusted
-from reports.schema.metrics import AtEqual
+from reports.runs import Arm, MatrixData, grouped
+from reports.schema import Adjusted, AtEqual, Check, Summary
 
 CONTROLS = ("matched_mean", "permuted")
 #: Whether what is asked for is there (None: nothing on disk speaks to it), and how one can tell.
@@ -81,10 +78,11 @@ def _length(summary: Summary, tested: Sequence[str], baseline: Arm | None) -> Fo
     passed, matched = _at_equal(summary.frontiers.length.comparisons, tested, baseline)
     if passed:
         return True, f"{summary.primary.value} at equal mean length: {matched}"
-    lengths: dict[str, list[float]] = {}
-    for point in summary.frontiers.points:
-        if point.length is not None and (point.final or point.step == 0):
-            lengths.setdefault(point.label, []).append(point.length)
+    lengths = grouped(
+        (point.label, point.length)
+        for point in summary.frontiers.points
+        if point.length is not None and (point.final or point.step == 0)
+    )
     if not lengths:
         return None, "scores are not adjusted for the length of the answer, nor was it recorded"
     shown = _listed({label: f"{sum(v) / len(v):.0f}" for label, v in lengths.items()})

@@ -11,8 +11,7 @@ from reports.beta.learned import collapse_of
 from reports.compare.comparison import Floats, Lend, MatchedKL, align, column, column_pairs, columns_of, paired_grid
 from reports.compare.grids import arm_grids, lender
 from reports.compare.tuning import cross_fitted
-from reports.runs.arms import CONTROL_RULES, Arm, arms
-from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, RunData
+from reports.runs import CONTROL_RULES, REFERENCE_ID, Arm, MatrixData, ReportError, RunData, arms
 from reports.statistics.best_settings import BestMean, best_mean
 from reports.statistics.crossed import CrossedMean, crossed_mean, without_spread
 from reports.statistics.family import Comparison, Weaker, failure_bounds

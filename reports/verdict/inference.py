@@ -7,12 +7,19 @@ import pandas as pd
 
 from reports.compare.comparison import MatchedKL, detectable
 from reports.compare.grids import arm_grids, lender
-from reports.runs.arms import Arm
-from reports.runs.records import REFERENCE_ID, MatrixData, finite
-from reports.schema.base import AdjustedP, ClaimVerdict
-from reports.schema.metrics import Frontiers, Inferred, Metric
-from reports.schema.summary import Counts
-from reports.schema.verdict import Inference, InferenceRow, Level, OverReference
+from reports.runs import REFERENCE_ID, Arm, MatrixData, finite
+from reports.schema import (
+    AdjustedP,
+    ClaimVerdict,
+    Counts,
+    Frontiers,
+    Inference,
+    InferenceRow,
+    Inferred,
+    Level,
+    Metric,
+    OverReference,
+)
 from reports.statistics.best_settings import BestMean
 from reports.statistics.crossed import interval_of
 from reports.statistics.design import ALPHA, LEAST_SEEDS

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reports.compare.comparison import MatchedKL, column_pairs, detectable, paired_grid
-from reports.runs.arms import Arm, arms, same_beta
-from reports.runs.records import MatrixData, RunData, tried
+from reports.runs import Arm, MatrixData, RunData, arms, grouped, same_beta, tried
 from reports.schema.verdict import PlantedControl, Scope, Sensitivity, Share
 from reports.statistics.design import ALPHA
 from reports.statistics.family import HELPS, Claimed, judge_family
@@ -145,11 +144,9 @@ def scope(matrix: MatrixData, all_arms: Sequence[Arm], baseline: Arm | None, pri
 def _share(arm: Arm, baseline: Arm, primary: str) -> Share | None:
     benchmark, metric = primary.split("/", 1)
     draw = {r.seed: _data(r).get("content_hash") for r in baseline.runs}
-    groups: dict[Any, list[float]] = {}
-    for mine, other in column_pairs(arm, baseline, None, benchmark, metric)[0]:
-        ids, cells = paired_grid([(mine, other)])
-        if ids:
-            groups.setdefault(draw.get(mine.seed), []).append(float(cells.mean()))
+    pairs = column_pairs(arm, baseline, None, benchmark, metric)[0]
+    cells = [(draw.get(pair[0].seed), paired_grid([pair])[1]) for pair in pairs]
+    groups = grouped((drawn, float(found.mean())) for drawn, found in cells if found.size)
     split = nested(list(groups.values()))
     if split is None:
         return None

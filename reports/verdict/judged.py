@@ -13,8 +13,7 @@ import numpy as np
 
 from reports.compare.comparison import MatchedKL
 from reports.runs.records import MatrixData, tried
-from reports.schema.base import ClaimVerdict
-from reports.schema.verdict import Assertion
+from reports.schema import Assertion, ClaimVerdict
 from reports.statistics.design import LEAST_SEEDS
 from reports.statistics.family import HELPS, WORDS, Claimed, Comparison, Ruling, judge_family
 from reports.statistics.multiplicity import Look

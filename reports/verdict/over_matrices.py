@@ -9,12 +9,11 @@ from reports.compare.frontiers import matched_kl
 from reports.compare.judges import with_length_control
 from reports.runs.records import REFERENCE_ID, MatrixData, ReportError, finite, load_config, load_run
 from reports.runs.subset import Source
-from reports.schema.base import ClaimVerdict, Estimate
-from reports.schema.verdict import ClaimOverMatrices, EffectOverMatrices, MatrixEffect
+from reports.schema import ClaimOverMatrices, ClaimVerdict, EffectOverMatrices, Estimate, MatrixEffect
 from reports.statistics.family import Claimed, judge_family
 from reports.statistics.over_matrices import FEWEST_MATRICES, MetaAnalysis, random_effects
 from reports.verdict.claims import ASSERTIONS, Claim, ClaimError, parse_claims, read_claims, thaw
-from reports.verdict.evidence import NOTHING, Contrast, Evidence, gather
+from reports.verdict.evidence import NOTHING, Contrast, gather
 
 
 def over_matrices(
@@ -77,7 +76,23 @@ def _effects(claim: Claim, matrices: Sequence[MatrixData]) -> list[tuple[EffectO
     evidence = [gather(matrix, claim, matched_kl(matrix)) for matrix in matrices]
     found = []
     for role in ASSERTIONS[claim.asserts]:
-        rows = [_of_one(role, matrix, one) for matrix, one in zip(matrices, evidence, strict=True)]
+        rows = []
+        for matrix, one in zip(matrices, evidence, strict=True):
+            identity = next((run.identity for run in matrix.runs if run.identity), {}) or {}
+            absent = Contrast(role, one.label, role, NOTHING, f"no control {role} was run")
+            contrast = one.contrasts.get(role, absent)
+            error = finite(contrast.mean.stderr)
+            rows.append(
+                MatrixEffect(
+                    source=str(matrix.output_dir),
+                    model=_name(identity.get("model")),
+                    data=_name(identity.get("data")),
+                    difference=finite(contrast.mean.value),
+                    standard_error=error,
+                    seeds=contrast.mean.seeds,
+                    reason=None if error else contrast.reason or "no standard error",
+                )
+            )
         meta = None
         if not any(row.reason for row in rows):
             values = np.array([[row.difference, row.standard_error] for row in rows], dtype=float)
@@ -94,22 +109,6 @@ def _effects(claim: Claim, matrices: Sequence[MatrixData]) -> list[tuple[EffectO
         )
         found.append((effect, meta))
     return found
-
-
-def _of_one(role: str, matrix: MatrixData, found: Evidence) -> MatrixEffect:
-    identity = next((run.identity for run in matrix.runs if run.identity), {}) or {}
-    absent = Contrast(role, found.label, role, NOTHING, f"no control {role} was run")
-    contrast = found.contrasts.get(role, absent)
-    mean, error = contrast.mean, finite(contrast.mean.stderr)
-    return MatrixEffect(
-        source=str(matrix.output_dir),
-        model=_name(identity.get("model")),
-        data=_name(identity.get("data")),
-        difference=finite(mean.value),
-        standard_error=error,
-        seeds=mean.seeds,
-        reason=None if error else contrast.reason or "no standard error",
-    )
 
 
 def _name(part: object) -> str:

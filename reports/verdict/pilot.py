@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, median
 
-from reports.runs.arms import arms
-from reports.runs.checkpoints import snapshots
-from reports.runs.records import MatrixData
+from reports.runs import MatrixData, arms, snapshots
 from reports.statistics.crossed import MeanSquares
 from reports.statistics.design import ALPHA, LEAST_SEEDS, Spread, components, needed, simulated_needed
 from reports.verdict.claims import Claim

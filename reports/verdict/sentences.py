@@ -78,25 +78,23 @@ def attribution_text(judged: Judged) -> str:
     """What the controls say the gain is due to, as far as they were run."""
     evidence, held, link = judged.evidence, judged.attribution, judged.evidence.link
     absent = [r for r in ASSERTIONS["perplexity"] if r not in evidence.contrasts]
-
-    def shown(role: str, *words: str) -> bool:
-        return alone(evidence.contrasts[role], judged.claim.min_effect).word in words
-
-    if held is None:
-        return "no gain over the baseline is shown, so there is none to explain"
-    if held == "perplexity":
-        text = f"{link} helps: it beats a fixed beta of the same average and its own betas shuffled over the prompts"
-        if "inverse" in evidence.contrasts and not shown("inverse", *HELPS):
-            text += ", but it is not shown to beat the scaling turned round (inverse)"
-        return text
-    if absent:
+    if absent and held in ("gain", "variation"):
         return f"without {' and '.join(absent)} the gain cannot be put down to {link}"
-    if held == "variation":
-        same = judged.nulls_count and shown("permuted", "equivalent")
-        return f"beta variation helps, {link} {'does not' if same else 'is not shown to (its shuffled betas may do as well)'}"
-    if judged.nulls_count and shown("matched_mean", "equivalent"):
-        return "the average beta explains the gain: a fixed beta of the same average does as well"
-    return "the gain is not distinguishable from that of a fixed beta of the same average (matched_mean)"
+    words = {role: alone(c, judged.claim.min_effect).word for role, c in evidence.contrasts.items()}
+    same = [role for role, word in words.items() if word == "equivalent" and judged.nulls_count]
+    turned = ", but it is not shown to beat the scaling turned round (inverse)"
+    average = "the gain is not distinguishable from that of a fixed beta of the same average (matched_mean)"
+    if "matched_mean" in same:
+        average = "the average beta explains the gain: a fixed beta of the same average does as well"
+    said = {
+        None: "no gain over the baseline is shown, so there is none to explain",
+        "gain": average,
+        "variation": f"beta variation helps, {link} "
+        + ("does not" if "permuted" in same else "is not shown to (its shuffled betas may do as well)"),
+        "perplexity": f"{link} helps: it beats a fixed beta of the same average and its own betas shuffled over the prompts"
+        + (turned if words.get("inverse", "better") not in HELPS else ""),
+    }
+    return said[held]
 
 
 def sentence(judged: Judged) -> str:

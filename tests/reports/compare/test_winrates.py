@@ -13,13 +13,13 @@ from scipy.special import expit
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from reports.compare.winrates import (
-    ComparisonError,
     comparison_table,
     judge_agreement,
     judge_summary,
     read_comparisons,
     verdicts_of,
 )
+from reports.runs.records import ReportError
 from reports.statistics.intervals import wilson
 from reports.statistics.preferences import bradley_terry, difficulties, length_controlled, length_term
 from reports.statistics.winrate import classification, cohen_kappa, confusion, position_effect, win_rate
@@ -282,10 +282,10 @@ def test_a_judge_that_always_fails_is_reported_not_guessed() -> None:
 def test_reading_names_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "bench.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows("llm")) + '{"judge": "llm"}\n')
-    with pytest.raises(ComparisonError, match=r"bench\.jsonl:121: the row has no 'prompt_id'"):
+    with pytest.raises(ReportError, match=r"bench\.jsonl:121: the row has no 'prompt_id'"):
         read_comparisons(path)
     path.write_text("{not json\n")
-    with pytest.raises(ComparisonError, match=r"bench\.jsonl:1: not valid JSON"):
+    with pytest.raises(ReportError, match=r"bench\.jsonl:1: not valid JSON"):
         read_comparisons(path)
 
 

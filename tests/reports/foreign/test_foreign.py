@@ -334,8 +334,9 @@ def test_seeds_in_folder_names_make_methods(tmp_path: Path) -> None:
 def test_seeds_that_do_not_pair_are_not_used(tmp_path: Path) -> None:
     evaluation(tmp_path / "a-seed1", [1, 0, 1, 1])
     evaluation(tmp_path / "b-seed2", [1, 1, 1, 0])
-    placed, base = place(find_runs([tmp_path / "a-seed1", tmp_path / "b-seed2"]), None)
-    assert [(p.method, p.seed, p.known_seed) for p in placed] == [("a-seed1", None, 1), ("b-seed2", None, 2)]
+    found = find_runs([tmp_path / "a-seed1", tmp_path / "b-seed2"])
+    base = place(found, None)
+    assert [(p.method, p.seed, p.known_seed) for p in found] == [("a-seed1", None, 1), ("b-seed2", None, 2)]
     assert base == "a-seed1"
     summary = analysed([tmp_path / "a-seed1", tmp_path / "b-seed2"], tmp_path / "out")
     assert summary["metrics"][0]["comparisons"][0]["checkpoints"][0]["n"] == 4
@@ -662,10 +663,11 @@ def test_runs_in_one_folder_are_named_by_their_place_in_it(tmp_path: Path) -> No
     evaluation(tmp_path / "all" / "dpo" / "model", [1, 0, 1])
     factory(tmp_path / "all" / "lf", 2, 2)
     evaluation(tmp_path / "all" / "lf" / "checkpoint-2" / "eval", [1, 0, 0])
-    placed, base = place(find_runs([tmp_path / "all"]), None)
-    assert [p.method for p in placed] == ["bare", "dpo/model", "lf"]
+    found = find_runs([tmp_path / "all"])
+    base = place(found, None)
+    assert [p.method for p in found] == ["bare", "dpo/model", "lf"]
     assert base == "dpo/model"  # documents can be paired with it
-    assert "arc_easy" in placed[2].run.scores and placed[2].run.formats == ["LLaMA-Factory", "lm-eval"]
+    assert "arc_easy" in found[2].scores and found[2].formats == ["LLaMA-Factory", "lm-eval"]
     with pytest.raises(ReportError, match="--baseline dpo: no run of that name; there are bare, dpo/model, lf"):
         place(find_runs([tmp_path / "all"]), "dpo")
 

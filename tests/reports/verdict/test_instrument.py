@@ -13,8 +13,8 @@ from rich.console import Console
 
 from harness.cli import main
 from harness.stages.report import build
-from reports.page.first import print_summary
 from reports.files.report import write_report
+from reports.page.first import print_summary
 from reports.runs.arms import arms
 from reports.runs.records import MatrixData, load_matrix
 from reports.runs.subset import Source, read_source
