@@ -2,4 +2,4 @@
 
 from evals.benchmarks.base import Benchmark, BenchmarkError, Row, Visit
 
-__all__ = ["Benchmark", "BenchmarkError", "Row", "Visit"]
+__all__ = ["Benchmark", "BenchmarkError", "Row", "Visit", "answers", "buckets", "generate", "registry"]

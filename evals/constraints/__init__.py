@@ -33,6 +33,7 @@ __all__ = [
     "kinds",
     "register",
     "resolve",
+    "text",
     "text_arg",
     "texts_arg",
 ]

@@ -2,4 +2,18 @@
 
 from evals.engine.base import Engine, EngineConfig, EngineError, EngineLostError, Generated, Sampling
 
-__all__ = ["Engine", "EngineConfig", "EngineError", "EngineLostError", "Generated", "Sampling"]
+__all__ = [
+    "Engine",
+    "EngineConfig",
+    "EngineError",
+    "EngineLostError",
+    "Generated",
+    "Sampling",
+    "chat",
+    "merge",
+    "parity",
+    "start",
+    "swap_check",
+    "transformers_engine",
+    "vllm_engine",
+]

@@ -3,4 +3,4 @@
 from evals.judges.base import Judge, JudgeError, Judging, Question, Request
 from evals.judges.cache import Cost, JudgeCache, Reply
 
-__all__ = ["Cost", "Judge", "JudgeCache", "JudgeError", "Judging", "Question", "Reply", "Request"]
+__all__ = ["Cost", "Judge", "JudgeCache", "JudgeError", "Judging", "Question", "Reply", "Request", "registry", "worker"]

@@ -1,1 +1,3 @@
 """lm-evaluation-harness tasks on the shared engine."""
+
+__all__ = ["model", "run", "task_files"]

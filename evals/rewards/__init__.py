@@ -2,4 +2,4 @@
 
 from evals.rewards.base import Reward, RewardError, Row, scores
 
-__all__ = ["Reward", "RewardError", "Row", "scores"]
+__all__ = ["Reward", "RewardError", "Row", "constraints", "registry", "scores"]

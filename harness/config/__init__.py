@@ -25,6 +25,7 @@ __all__ = [
     "SensitivityConfig",
     "Source",
     "explain",
+    "fields",
     "load",
     "override",
     "parse",

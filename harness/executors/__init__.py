@@ -2,3 +2,5 @@
 
 All of them start `harness.workers.train_worker`, so one cell is the same function everywhere.
 """
+
+__all__ = ["base", "local", "memory", "registry"]

@@ -1,1 +1,3 @@
 """Time, memory and disk that a matrix will take."""
+
+__all__ = ["dry_run", "estimate"]

@@ -1,3 +1,3 @@
 """Beta rules: their interface (`base`), their names and parameters (`catalogue`), learned rules and controls."""
 
-__all__ = ["base", "catalogue"]
+__all__ = ["base", "catalogue", "controls", "parameters"]

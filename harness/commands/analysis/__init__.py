@@ -175,3 +175,5 @@ examples:
         ),
     ),
 }
+
+__all__ = ["power"]

@@ -122,3 +122,5 @@ and model: run-matrix warns where its upper bound is below .55.""",
         ),
     ),
 }
+
+__all__ = ["learnability"]
