@@ -239,7 +239,7 @@ def draw(pairs: Sequence[PreferencePair], count: int | None, seed: int) -> list[
 
 
 def to_jsonl(pairs: Sequence[PreferencePair]) -> str:
-    """The pairs as JSONL that `trainers.formats.pairs.load_pairs` and `load_source` read back as they are."""
+    """The pairs as JSONL that `trainers.formats.load.load_pairs` and `load_source` read back as they are."""
     keys = ("id", "group", "prompt", "chosen", "rejected", "beta", "flipped")
     rows = (
         {**pair.columns, **{key: getattr(pair, key) for key in keys if getattr(pair, key) is not None}}

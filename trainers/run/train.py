@@ -215,7 +215,7 @@ def _dataset(pairs: list[PreferencePair], rule: BetaRule, tokenizer: Any) -> Dat
 def _column(pair: PreferencePair, name: str, rule: BetaRule) -> float:
     if name not in pair.columns:
         raise ValueError(
-            f"line {pair.line} (id {pair.id!r}) has no number {name!r}; rule {rule.rule_name!r} needs one in every row"
+            f"{pair.place} (id {pair.id!r}) has no number {name!r}; rule {rule.rule_name!r} needs one in every row"
         )
     return pair.columns[name]
 
