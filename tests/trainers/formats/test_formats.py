@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -178,14 +180,6 @@ def write_jsonl(path: Path, rows: Rows) -> Path:
     return path
 
 
-def write_json(path: Path, rows: Rows) -> None:
-    path.write_text(json.dumps(rows, indent=2), encoding="utf-8")
-
-
-def write_gz(path: Path, rows: Rows) -> None:
-    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
-
-
 def write_csv(path: Path, rows: Rows, delimiter: str = ",") -> None:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO(newline="")
@@ -202,10 +196,10 @@ def write_parquet(path: Path, rows: Rows) -> None:
     parquet.write_table(pa.table({key: [row.get(key) for row in rows] for key in keys}), path)
 
 
-FILES: dict[str, Callable[[Path, Rows], None]] = {
+FILES: dict[str, Callable[[Path, Rows], Any]] = {
     ".jsonl": write_jsonl,
-    ".json": write_json,
-    ".jsonl.gz": write_gz,
+    ".json": lambda path, rows: path.write_text(json.dumps(rows, indent=2), encoding="utf-8"),
+    ".jsonl.gz": lambda path, rows: path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode())),
     ".csv": write_csv,
     ".tsv": lambda path, rows: write_csv(path, rows, "\t"),
     ".parquet": write_parquet,
@@ -314,29 +308,27 @@ def test_the_score_of_a_completion(tmp_path: Path) -> None:
     assert loaded.pairs[0].chosen == answer("high") and "completions without a response or a score" in loaded.notes[0]
     message = refused(tmp_path, [{"instruction": "q", "completions": [unrated, completions[0]]}])
     assert "rows.jsonl:1: 1 of 2 completions have a response and a score" in message and "drop" in message
-    assert "0 of 0 completions" in refused(tmp_path, [{"instruction": "q", "completions": []}])
 
 
-@pytest.mark.parametrize("form", ["trl", "alpaca", "sharegpt"])
-def test_labelled_answers_are_paired_within_their_prompt(tmp_path: Path, form: str) -> None:
+TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+LABELLED: dict[str, tuple[Callable[[str, str, bool], dict[str, Any]], dict[str, Any]]] = {
+    "rows.jsonl": (lambda p, c, label: {"prompt": p, "completion": c, "label": label}, {}),
+    "dataset_info.json#mine": (
+        lambda p, c, label: {"ask": p, "say": c, "tag": label},
+        {"columns": {"prompt": "ask", "response": "say", "kto_tag": "tag"}},
+    ),
+    ".#mine": (
+        lambda p, c, label: {"m": [turn("user", p), turn("assistant", c)], "tag": label},
+        {"formatting": "sharegpt", "columns": {"messages": "m", "kto_tag": "tag"}, "tags": TAGS},
+    ),
+}
+
+
+@pytest.mark.parametrize("source", LABELLED)
+def test_labelled_answers_are_paired_within_their_prompt(tmp_path: Path, source: str) -> None:
     labelled = [("p", "good", True), ("q", "是", True), ("p", "bad", False), ("p", "worse", False), ("q", "不", False)]
-    if form == "trl":
-        source = "kto.jsonl"
-        rows: Rows = [{"prompt": p, "completion": c, "label": label} for p, c, label in labelled]
-    elif form == "alpaca":
-        source = "dataset_info.json#kto"
-        rows = [{"ask": p, "say": c, "tag": label} for p, c, label in labelled]
-        entry: dict[str, Any] = {"columns": {"prompt": "ask", "response": "say", "kto_tag": "tag"}}
-    else:
-        source = "dataset_info.json#kto"
-        rows = [{"m": [turn("user", p), turn("assistant", c)], "tag": label} for p, c, label in labelled]
-        tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
-        entry = {"formatting": "sharegpt", "columns": {"messages": "m", "kto_tag": "tag"}, "tags": tags}
-    write_jsonl(tmp_path / "kto.jsonl", rows)
-    if form != "trl":
-        info = {"kto": {"file_name": "kto.jsonl", **entry}}
-        (tmp_path / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
-    pairs = load_source(source, tmp_path).pairs
+    row, entry = LABELLED[source]
+    pairs = entry_of(tmp_path, {"file_name": "rows.jsonl", **entry}, [row(*one) for one in labelled], source).pairs
     found = {(p.prompt[0]["content"], p.chosen[0]["content"], p.rejected[0]["content"]) for p in pairs}
     assert found == {("p", "good", "bad"), ("p", "good", "worse"), ("q", "是", "不")} and len(pairs) == 3
     assert len({pair.group for pair in pairs}) == 2
@@ -347,11 +339,10 @@ def test_answers_without_a_counterpart(tmp_path: Path) -> None:
     alone = {"prompt": "q", "completion": "c", "label": True}
     message = refused(tmp_path, [*both, alone])
     assert "rows.jsonl:3:" in message and "python -m harness build-preferences --chosen-only" in message
-    write_jsonl(tmp_path / "rows.jsonl", [*both, alone])
     loaded = load_source("rows.jsonl", tmp_path, without_preference="drop")
     assert len(loaded.pairs) == 1 and [error.kind for error in loaded.dropped] == ["one_answer"]
-    assert "build-preferences --chosen-only" in refused(tmp_path, [{"prompt": "p", "completion": "c"}])
-    assert "build-preferences --chosen-only" in refused(tmp_path, [{"prompt": "p", "chosen": "c"}])
+    for key in ("completion", "chosen"):
+        assert "build-preferences --chosen-only" in refused(tmp_path, [{"prompt": "p", key: "c"}])
     contradiction = [{"prompt": "p", "completion": "a", "label": label} for label in (True, False)]
     assert "undesirable on line 2" in refused(tmp_path, contradiction)
 
@@ -406,24 +397,38 @@ def test_bad_rows_name_file_and_line(tmp_path: Path, row: dict[str, Any], words:
     assert message.startswith(f"{tmp_path / 'rows.jsonl'}:3: ") and words in message and "\n" not in message
 
 
+TALK = sharegpt([turn("user", "q")], "a", "b")
+SAID = {"from": "human", "value": "q"}
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"conversations": [{"from": "human", "value": "q"}] * 2}, "two turns of one side in a row"),
-        ({"conversations": [{"from": "teacher", "value": "q"}]}, "is by 'teacher'; known: human, gpt"),
+        (TALK | {"conversations": [SAID, SAID]}, "two turns of one side in a row"),
+        (TALK | {"conversations": [SAID | {"from": "teacher"}]}, "is by 'teacher'; known: human, gpt"),
+        (TALK | {"conversations": [SAID, {"from": "gpt", "value": "a"}]}, "must end with the question"),
+        (TALK | {"chosen": SAID}, "'chosen' begins with a turn of the user"),
+        (TALK | {"rejected": None}, "missing rejected"),
+        ({"text": "a", "label": 1}, "no known format: keys: text, label: hh-rlhf"),
+        ([1], "expected a JSON object"),
+        ({"chosen": answer("a"), "rejected": answer("b")}, "share no prompt"),
+        ({"chosen": "a", "rejected": "b"}, "no common prefix"),
         (
-            {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
-            "must end with the question",
+            ultrafeedback_binarized([turn("user", "q")], "a", "b") | {"prompt": "another"},
+            "'prompt' is not among the turns",
         ),
-        ({"chosen": {"from": "human", "value": "c"}}, "'chosen' begins with a turn of the user"),
-        ({"rejected": None}, "missing rejected"),
+        ({"instruction": "q", "completions": []}, "0 of 0 completions"),
     ],
 )
-def test_bad_conversations(tmp_path: Path, row: dict[str, Any], words: str) -> None:
-    message = refused(tmp_path, [sharegpt([turn("user", "q")], "a", "b") | row])
-    assert "rows.jsonl:1: " in message and words in message
+def test_bad_conversations_and_rows_of_no_known_format(tmp_path: Path, row: Any, words: str) -> None:
+    message = refused(tmp_path, [row])
+    assert "rows.jsonl:1: " in message and all(part in message for part in words.split(": ")), message
 
 
+KEYS = [
+    *("prompt", "chosen", "rejected", "label", "completion", "completions", "instruction", "conversations", "messages"),
+    *("system", "history", "id", "group", "beta", "input"),
+]
 ANYTHING = st.recursive(
     st.none()
     | st.booleans()
@@ -442,35 +447,13 @@ ANYTHING = st.recursive(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_a_row_holds_it_is_a_pair_or_an_error_with_its_line(form: Format, data: st.DataObject) -> None:
-    keys = [
-        "prompt",
-        "chosen",
-        "rejected",
-        "label",
-        "completion",
-        "completions",
-        "instruction",
-        "conversations",
-        "messages",
-    ]
-    keys += ["system", "history", "id", "group", "beta", "input"]
-    value = data.draw(st.dictionaries(st.sampled_from(keys), ANYTHING) | ANYTHING)
+    value = data.draw(st.dictionaries(st.sampled_from(KEYS), ANYTHING) | ANYTHING)
     if isinstance(value, dict):
         form.matches(value)
     checked = check_rows([Row(value, "rows.jsonl", 4)], form)
     assert len(checked.pairs) + len(checked.errors) == 1
     assert all(str(error).startswith("rows.jsonl:4: ") for error in checked.errors)
     assert len(to_jsonl(checked.pairs).encode().splitlines()) == len(checked.pairs)
-
-
-def test_rows_of_no_known_format(tmp_path: Path) -> None:
-    message = refused(tmp_path, [{"text": "a", "label": 1}])
-    assert "rows.jsonl:1: no known format" in message and "keys: text, label" in message and "hh-rlhf" in message
-    assert "expected a JSON object" in refused(tmp_path, [[1]])  # type: ignore[list-item]
-    assert "share no prompt" in refused(tmp_path, [{"chosen": answer("a"), "rejected": answer("b")}])
-    assert "no common prefix" in refused(tmp_path, [{"chosen": "a", "rejected": "b"}])
-    binarized = ultrafeedback_binarized([turn("user", "q")], "a", "b") | {"prompt": "another"}
-    assert "'prompt' is not among the turns" in refused(tmp_path, [binarized])
 
 
 @pytest.mark.parametrize(
@@ -519,10 +502,9 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, data: bytes | None
 
 def test_lines_of_json_arrays_and_of_cells_with_line_breaks(tmp_path: Path) -> None:
     rows = [{**GOOD, "prompt": "一\n二"}, {**GOOD, "prompt": "三"}]
-    write_json(tmp_path / "p.json", rows)
-    write_csv(tmp_path / "p.csv", rows)
-    assert [pair.line for pair in load_source("p.json", tmp_path).pairs] == [2, 7]
-    assert [pair.line for pair in load_source("p.csv", tmp_path).pairs] == [2, 4]
+    for ending, lines in ((".json", [2, 7]), (".csv", [2, 4])):
+        FILES[ending](tmp_path / f"p{ending}", rows)
+        assert [pair.line for pair in load_source(f"p{ending}", tmp_path).pairs] == lines
 
 
 def test_a_byte_order_mark_and_jsonl_called_json(tmp_path: Path) -> None:
@@ -538,20 +520,21 @@ def test_rows_that_prefer_nothing_are_dropped_on_demand_only(tmp_path: Path) -> 
     tied = {"instruction": "q", "completions": [{"response": str(i), "score": 3} for i in range(2)]}
     for row, kind in (({**GOOD, "chosen": "r"}, "identical"), ({**GOOD, "rejected": " "}, "empty"), (tied, "tied")):
         good = GOOD if "prompt" in row else ultrafeedback([turn("user", "q")], "a", "b")
-        write_jsonl(tmp_path / "rows.jsonl", [row, good])
         with pytest.raises(NoPreferenceError, match=r"rows.jsonl:1: .*without_preference: drop"):
-            load_source("rows.jsonl", tmp_path)
+            load_rows(tmp_path, [row, good])
         loaded = load_source("rows.jsonl", tmp_path, without_preference="drop")
         assert len(loaded.pairs) == 1 and [error.kind for error in loaded.dropped] == [kind]
-    write_jsonl(tmp_path / "rows.jsonl", [{**GOOD, "chosen": "r"}])
-    with pytest.raises(DataError, match="no row has a preference"):
-        load_source("rows.jsonl", tmp_path, without_preference="drop")
-    write_jsonl(tmp_path / "rows.jsonl", [GOOD, {**GOOD, "chosen": 3}])
-    with pytest.raises(DataError, match=r"rows.jsonl:2: 'chosen' must be"):
-        load_source("rows.jsonl", tmp_path, without_preference="drop")
+    for rows, words in (
+        ([{**GOOD, "chosen": "r"}], "no row has a preference"),
+        ([GOOD, {**GOOD, "chosen": 3}], r"rows.jsonl:2: 'chosen' must be"),
+    ):
+        with pytest.raises(DataError, match=words):
+            load_rows(tmp_path, rows, without_preference="drop")
 
 
 # --- LLaMA-Factory's dataset_info.json
+
+ASKED = {"instruction": "q", "chosen": "c", "rejected": "r"}
 
 
 def entry_of(tmp_path: Path, entry: Any, rows: Rows, source: str = "dataset_info.json#mine") -> Any:
@@ -617,20 +600,16 @@ def test_num_samples(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_in_dataset_info(tmp_path: Path, change: dict[str, Any], words: str) -> None:
-    rows = [{"instruction": "q", "chosen": "c", "rejected": "r"}]
-    with pytest.raises(DataError) as caught:
-        entry_of(tmp_path, {"file_name": "rows.jsonl", "ranking": True, **change}, rows)
-    assert words in str(caught.value)
+    with pytest.raises(DataError, match=re.escape(words)):
+        entry_of(tmp_path, {"file_name": "rows.jsonl", "ranking": True, **change}, [ASKED])
 
 
 def test_names_in_dataset_info(tmp_path: Path) -> None:
-    rows = [{"instruction": "q", "chosen": "c", "rejected": "r"}]
     entry = {"file_name": "rows.jsonl", "ranking": True, "colums": {}}
-    assert "key 'colums'" in entry_of(tmp_path, entry, rows).notes[0]
-    for source, words in (("dataset_info.json#mien", "did you mean 'mine'?"), ("rows.jsonl#x", "remove #x")):
-        with pytest.raises(DataError) as caught:
-            entry_of(tmp_path, entry, rows, source)
-        assert words in str(caught.value)
+    assert "key 'colums'" in entry_of(tmp_path, entry, [ASKED]).notes[0]
+    for source, words in (("dataset_info.json#mien", r"did you mean 'mine'\?"), ("rows.jsonl#x", "remove #x")):
+        with pytest.raises(DataError, match=words):
+            entry_of(tmp_path, entry, [ASKED], source)
     (tmp_path / "dataset_info.json").write_text('{"a": {\n"b" 1}}')
     with pytest.raises(DataError, match=r"dataset_info.json:2: not valid JSON"):
         load_source("dataset_info.json#a", tmp_path)
@@ -641,8 +620,6 @@ def test_names_in_dataset_info(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    import datasets
-
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "repo"
     (folder / "data").mkdir(parents=True)
@@ -667,16 +644,20 @@ def test_a_folder_laid_out_like_a_hub_data_set(hub_folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_hub_data_sets_are_asked_for_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    asked: list[Any] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the hub is asked for, in place of asking it; every answer is one good row."""
+    calls: list[Any] = []
 
     def load_dataset(path: str, **keywords: Any) -> Rows:
-        asked.append((path, keywords))
-        return [GOOD]
+        calls.append((path, keywords))
+        return [GOOD | {"question": "q"}] if keywords["name"] == "zh" else [GOOD]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return calls
+
+
+def test_hub_data_sets_are_asked_for_as_written(asked: list[Any]) -> None:
     plain = {"name": None, "data_dir": None, "revision": None, "split": "train", "streaming": False}
     for source, changed in (
         ("hub:org/name", {}),
@@ -692,16 +673,7 @@ def test_hub_data_sets_are_asked_for_as_written(monkeypatch: pytest.MonkeyPatch)
         load_source("hub:name")
 
 
-def test_an_entry_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    asked: list[Any] = []
-
-    def load_dataset(path: str, **keywords: Any) -> Rows:
-        asked.append((path, keywords))
-        return [{"question": "q", "chosen": "c", "rejected": "r"}]
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+def test_an_entry_of_the_hub(tmp_path: Path, asked: list[Any]) -> None:
     entry = {
         "hf_hub_url": "org/name",
         "ranking": True,
@@ -762,12 +734,13 @@ def test_a_draw_does_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
 def test_mixtures_that_cannot_be(tmp_path: Path) -> None:
     numbered(tmp_path / "a.jsonl", "a", 9)
     numbered(tmp_path / "b.jsonl", "b", 9)
-    with pytest.raises(DataError, match="give every source a weight, or none"):
-        load_mixture([Part("a.jsonl", 1.0), Part("b.jsonl")], tmp_path)
-    with pytest.raises(DataError, match="its weight leaves no pair"):
-        load_mixture([Part("a.jsonl", 1.0), Part("b.jsonl", 0.001)], tmp_path)
-    with pytest.raises(DataError, match="no sources"):
-        load_mixture([], tmp_path)
+    for parts, words in (
+        ([Part("a.jsonl", 1.0), Part("b.jsonl")], "give every source a weight, or none"),
+        ([Part("a.jsonl", 1.0), Part("b.jsonl", 0.001)], "its weight leaves no pair"),
+        ([], "no sources"),
+    ):
+        with pytest.raises(DataError, match=words):
+            load_mixture(parts, tmp_path)
     twice = load_mixture([Part("a.jsonl"), Part("a.jsonl")], tmp_path).pairs
     assert len({pair.id for pair in twice}) == 18 and len(twice) == 18
 
