@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,9 @@ from evals.judges.templates import FOLDER, load_template
 from evals.judges.verifiable import VerifiableJudge
 from evals.judges.worker import unanswered
 from reports.compare.winrates import comparison_table, judge_summary, read_comparisons
+from tests.evals.reward_model import build_reward_model
 
+ROOT = Path(__file__).resolve().parents[3]
 PROMPT = Question("Say something.")
 
 
@@ -48,26 +49,16 @@ class Stub(Judge):
                 yield index, Reply(min(max(value, 0.0), 1.0), cost=Cost(1, 10, 5))
 
 
-def test_both_orders_are_asked_and_averaged(tmp_path: Path) -> None:
+def test_both_orders_are_asked_and_averaged_and_identical_answers_tie_unasked(tmp_path: Path) -> None:
     judging = Judging(Stub(bonus=0.2), JudgeCache(tmp_path / "c.jsonl"))
-    (result,) = judging.compare([PROMPT], ["abc"], ["ab"])
+    result, tie, torn = judging.compare([PROMPT] * 3, ["abc", "same", "garbage in"], ["ab", "same", "fine"])
     assert result.forward == pytest.approx(0.8) and result.backward == pytest.approx(0.4)
     assert result.preference == pytest.approx(0.6)  # the bonus cancels
-    assert judging.tally.asked == 2 and judging.tally.cost == Cost(2, 20, 10)
-
-
-def test_a_verdict_in_one_order_only_is_no_verdict(tmp_path: Path) -> None:
-    judging = Judging(Stub(), JudgeCache(tmp_path / "c.jsonl"))
-    (result,) = judging.compare([PROMPT], ["garbage in"], ["fine"])
-    assert result.preference is None and result.reason == "no verdict in the reply"
-    assert result.forward is None and result.backward is not None
+    assert (tie.preference, tie.reason) == (0.5, "identical answers")
+    assert torn.preference is None and torn.reason == "no verdict in the reply"  # a verdict in one order only is none
+    assert torn.forward is None and torn.backward is not None
     assert dict(judging.tally.unparsed) == {"no verdict in the reply": 1}
-
-
-def test_identical_answers_tie_unasked(tmp_path: Path) -> None:
-    stub = Stub()
-    (result,) = Judging(stub, JudgeCache(tmp_path / "c.jsonl")).compare([PROMPT], ["same"], ["same"])
-    assert (result.preference, result.reason, stub.asked) == (0.5, "identical answers", [])
+    assert judging.tally.asked == 4 and judging.tally.cost == Cost(3, 30, 15)
 
 
 def test_nothing_is_asked_twice_and_failures_are_asked_again(tmp_path: Path) -> None:
@@ -105,6 +96,8 @@ def test_verdicts_out_of_range_and_silence_are_caught(tmp_path: Path) -> None:
     with pytest.raises(JudgeError, match=r"answered 1\.5; it must give a preference in 0\.\.1"):
         Judging(Wild(1.5), JudgeCache(tmp_path / "a.jsonl")).compare([PROMPT], ["a"], ["b"])
     judging = Judging(Wild(0.5), JudgeCache(tmp_path / "b.jsonl"))
+    with pytest.raises(JudgeError, match="compares two answers"):
+        judging.score([PROMPT], ["x"])
     assert judging.compare([PROMPT], ["a"], ["b"])[0].reason == "the judge gave no reply"
     assert len(judging.cache) == 1
 
@@ -131,9 +124,7 @@ def test_two_processes_write_one_cache(tmp_path: Path) -> None:
         "import sys; from evals.judges.cache import *; c = JudgeCache(sys.argv[1])\n"
         "for i in range(150): c.put(f'{sys.argv[2]}-{i}', 'j', Reply(i / 7, raw='x' * (i * 40)))"
     )
-    root = Path(__file__).resolve().parents[3]
-    commands = [[sys.executable, "-c", code, str(path), name] for name in "ab"]
-    writers = [subprocess.Popen(command, cwd=root) for command in commands]
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), name], cwd=ROOT) for name in "ab"]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
     cache = JudgeCache(path)
     assert len(cache) == 300 and cache.damaged == 0
@@ -162,11 +153,6 @@ def test_the_verifiable_judge_is_the_gold_reward(tmp_path: Path) -> None:
         judging.score([Question("No constraints.")], ["x"])
     other = Question("Write.", {"constraints": [{"kind": "uppercase"}]})
     assert judging.score([other], ["all fine"])[0].value == 0.0  # constraints are part of the key
-
-
-def test_a_pairwise_judge_gives_no_scores(tmp_path: Path) -> None:
-    with pytest.raises(JudgeError, match="compares two answers"):
-        Judging(Stub(), JudgeCache(tmp_path / "c.jsonl")).score([PROMPT], ["x"])
 
 
 LLM = {"model": "m", "base_url": "http://localhost:1/v1"}
@@ -202,8 +188,7 @@ def test_building_a_judge_loads_nothing_heavy() -> None:
         "build('llm', {'model': 'm', 'base_url': 'http://localhost:1/v1'}).identity()\n"
         "assert not {'torch', 'transformers', 'httpx', 'openai'} & set(sys.modules)"
     )
-    root = Path(__file__).resolve().parents[3]
-    subprocess.run([sys.executable, "-c", code], cwd=root, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
 def test_every_shipped_template_loads_and_fills() -> None:
@@ -216,35 +201,26 @@ def test_every_shipped_template_loads_and_fills() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("template", "text", "expected"),
     [
-        ("A is better. [[A]]", (1.0, None)),
-        ("[[B]]", (0.0, None)),
-        ("Equal: [[C]]", (0.5, None)),
-        ("[[A]] ... as I said, [[A]]", (1.0, None)),
-        ("[[A]] or maybe [[B]]", (None, "contradictory verdicts in the reply")),
-        ("Answer A is clearly better.", (None, "no verdict in the reply")),
-        ("[[a]] [A] [[ A ]]", (None, "no verdict in the reply")),
-        ("", (None, "no verdict in the reply")),
+        ("pairwise", "A is better. [[A]]", (1.0, None)),
+        ("pairwise", "[[B]]", (0.0, None)),
+        ("pairwise", "Equal: [[C]]", (0.5, None)),
+        ("pairwise", "[[A]] ... as I said, [[A]]", (1.0, None)),
+        ("pairwise", "[[A]] or maybe [[B]]", (None, "contradictory verdicts in the reply")),
+        ("pairwise", "Answer A is clearly better.", (None, "no verdict in the reply")),
+        ("pairwise", "[[a]] [A] [[ A ]]", (None, "no verdict in the reply")),
+        ("pairwise", "", (None, "no verdict in the reply")),
+        ("score", "[[7]]", (7.0, None)),
+        ("score", "[[7.5]] indeed", (7.5, None)),
+        ("score", "[[11]]", (None, "score out of range")),
+        ("score", "[[0]]", (None, "score out of range")),
+        ("score", "Rating: 7", (None, "no verdict in the reply")),
+        ("score", "[[3]] [[4]]", (None, "contradictory verdicts in the reply")),
     ],
 )
-def test_pairwise_verdicts_are_read_or_refused(text: str, expected: tuple[float | None, str | None]) -> None:
-    assert load_template("pairwise").verdict.of(text, {}) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("[[7]]", (7.0, None)),
-        ("[[7.5]] indeed", (7.5, None)),
-        ("[[11]]", (None, "score out of range")),
-        ("[[0]]", (None, "score out of range")),
-        ("Rating: 7", (None, "no verdict in the reply")),
-        ("[[3]] [[4]]", (None, "contradictory verdicts in the reply")),
-    ],
-)
-def test_scores_are_read_or_refused(text: str, expected: tuple[float | None, str | None]) -> None:
-    assert load_template("score").verdict.of(text, {}) == expected
+def test_verdicts_are_read_or_refused(template: str, text: str, expected: tuple[float | None, str | None]) -> None:
+    assert load_template(template).verdict.of(text, {}) == expected
 
 
 def test_first_token_verdict_is_the_share_of_probability() -> None:
@@ -377,35 +353,8 @@ def test_no_key_reaches_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     write_comparisons(tmp_path, "x", rows, {"llm": judging})
     assert "secret" not in "".join(path.read_text() for path in tmp_path.rglob("*.json*")) + repr(vars(judge))
     monkeypatch.delenv("MY_KEY")
-    assert "MY_KEY" not in os.environ
     with pytest.raises(JudgeError, match="environment variable MY_KEY"):
         judging.compare([PROMPT], ["x"], ["y"])
-
-
-def build_reward_model(
-    folder: Path, tiny: Path, classes: int = 1, template: bool = True, eos_pad: bool = False
-) -> Path:
-    """A small random classifier over the tiny model's tokenizer."""
-    import torch
-    from transformers import AutoConfig, AutoTokenizer, LlamaForSequenceClassification
-
-    config = AutoConfig.from_pretrained(tiny)
-    config.num_labels = classes
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = LlamaForSequenceClassification(config)
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.data.mul_(4.0)
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
-    if not template:
-        tokenizer.chat_template = None
-    if eos_pad:
-        tokenizer.pad_token = tokenizer.eos_token
-        tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 TEXTS = ["short", "a rather longer answer, with more words in it", "x" * 90, "", "middle sized one"]
@@ -437,17 +386,14 @@ def test_reward_model_scores_the_last_token_whatever_the_batch(
         judging = Judging(judge, JudgeCache(tmp_path / f"{size}.jsonl"))
         scores.append([reply.value for reply in judging.score([PROMPT] * len(TEXTS), TEXTS)])
     expected = [by_hand(folder, PROMPT.prompt, text, template)[0] for text in TEXTS]
-    assert scores[0] == pytest.approx(expected, abs=1e-5)
-    assert scores[1] == pytest.approx(expected, abs=1e-5)
-    assert len(set(expected)) == len(TEXTS)
+    assert scores == [pytest.approx(expected, abs=1e-5)] * 2 and len(set(expected)) == len(TEXTS)
 
 
 def test_reward_model_prefers_its_higher_score_and_remembers(tmp_path: Path, tiny_model: Path) -> None:
     folder = build_reward_model(tmp_path / "rm", tiny_model)
     cache = JudgeCache(tmp_path / "c.jsonl")
     judging = Judging(build("reward_model", {"model": str(folder)}), cache)
-    (one, two) = (judging.score([PROMPT], [text])[0].value for text in TEXTS[:2])
-    assert one is not None and two is not None
+    one, two = (judging.score([PROMPT], [text])[0].value or math.nan for text in TEXTS[:2])
     assert judging.compare([PROMPT], [TEXTS[0]], [TEXTS[1]])[0].preference == float(one > two)
     assert judging.tally.asked == 2
     # The same weights elsewhere are the same judge; other weights are not.

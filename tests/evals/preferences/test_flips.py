@@ -89,10 +89,11 @@ def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> No
 
 def test_pairs_that_are_refused() -> None:
     once, _ = flip(pairs(3), Noise((0.5,)))
-    with pytest.raises(PairError, match="'p0' says already whether it is flipped"):
-        flip(once, Noise((0.5,)))
-    with pytest.raises(PairError, match="need unique ids"):
-        flip([*pairs(2), *pairs(1)], Noise((0.5,)))
     lacking = [{key: value for key, value in row.items() if key != "log_prompt_perplexity"} for row in pairs(3)]
-    with pytest.raises(PairError, match="'p0' has no number under 'log_prompt_perplexity'"):
-        flip(lacking, Noise((0.5, 0.1, 0.1), by="perplexity"))
+    for rows, noise, words in (
+        (once, Noise((0.5,)), "'p0' says already whether it is flipped"),
+        ([*pairs(2), *pairs(1)], Noise((0.5,)), "need unique ids"),
+        (lacking, Noise((0.5, 0.1, 0.1), by="perplexity"), "'p0' has no number under 'log_prompt_perplexity'"),
+    ):
+        with pytest.raises(PairError, match=words):
+            flip(rows, noise)

@@ -86,9 +86,7 @@ def test_data_files() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="unknown split 'test'; use one of train, heldout"):
-        generate_prompts("test", 1, 0)
-    with pytest.raises(ValueError, match="n must be >= 0"):
-        generate_prompts("train", -1, 0)
-    with pytest.raises(ValueError, match="unknown split"):
-        generate_prompts("test", 0, 0)
+    unknown = "unknown split 'test'; use one of train, heldout"
+    for split, n, words in (("test", 1, unknown), ("train", -1, "n must be >= 0"), ("test", 0, unknown)):
+        with pytest.raises(ValueError, match=words):
+            generate_prompts(split, n, 0)

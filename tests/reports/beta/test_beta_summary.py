@@ -115,12 +115,13 @@ def test_rows_of_other_tools_need_few_columns(tmp_path: Path) -> None:
     beta = beta_summary(matrix, arms(matrix.runs))
     check(beta)
     assert [r.against for r in beta.runs[0].examples] == ["loss"] and beta.runs[0].null is None
-    pd.DataFrame({"step": [1], "loss": [1.0]}).to_parquet(path)
-    with pytest.raises(ReportError, match="'dynamic_beta' is missing"):
-        read_rows(load_run(tmp_path / "runs" / run_id))
-    pd.DataFrame({"step": [1], "dynamic_beta": [0.1], "loss": ["low"]}).to_parquet(path)
-    with pytest.raises(ReportError, match="a column of numbers holds something else"):
-        read_rows(load_run(tmp_path / "runs" / run_id))
+    for columns, words in (
+        ({"step": [1], "loss": [1.0]}, "'dynamic_beta' is missing"),
+        ({"step": [1], "dynamic_beta": [0.1], "loss": ["low"]}, "a column of numbers holds something else"),
+    ):
+        pd.DataFrame(columns).to_parquet(path)
+        with pytest.raises(ReportError, match=words):
+            read_rows(load_run(tmp_path / "runs" / run_id))
     path.write_bytes(b"PAR1 no")
     with pytest.raises(ReportError, match="not a readable parquet"):
         read_rows(load_run(tmp_path / "runs" / run_id))

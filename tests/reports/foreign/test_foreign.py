@@ -42,9 +42,9 @@ def summary_of(output: Path) -> dict[str, Any]:
     return summary
 
 
-def analysed(named: list[Path], output: Path) -> dict[str, Any]:
+def analysed(named: list[Path], output: Path, baseline: str | None = None) -> dict[str, Any]:
     """The summary of an analysis, whose files all hold their schema."""
-    analyse(named, output)
+    analyse(named, output, baseline)
     return summary_of(output)
 
 
@@ -249,18 +249,20 @@ def test_dynamic_beta_under_another_name_is_correlated_over_steps(tmp_path: Path
 def test_losses_of_one_fixed_beta_are_comparable(tmp_path: Path) -> None:
     for name, beta in (("a", 0.1), ("b", 0.1), ("c", 0.3)):
         factory(tmp_path / name, 3, 3, f"pref_beta: {beta}\n")
-    assert not {"beta differs", "beta is not known for every run"} & set(
-        missing(analysed([tmp_path / "a", tmp_path / "b"], tmp_path / "same"))
-    )
-    assert "beta differs" in missing(analysed([tmp_path / "a", tmp_path / "c"], tmp_path / "other"))
+    for other, said in (("b", set()), ("c", {"beta differs"})):
+        found = missing(analysed([tmp_path / "a", tmp_path / other], tmp_path / f"with-{other}"))
+        assert {"beta differs", "beta is not known for every run"} & set(found) == said
 
 
-def test_documents_pair_by_hash_not_by_number(tmp_path: Path) -> None:
+def test_documents_pair_by_hash_not_by_number_and_other_prompts_are_said(tmp_path: Path) -> None:
     evaluation(tmp_path / "a" / "m", [1, 0, 1, 1, 0, 1])
     evaluation(tmp_path / "b" / "m", [0, 1, 1, 0, 1, 1], first=2)  # documents 2..7 under the numbers 0..5
-    analyse([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
-    checkpoint = summary_of(tmp_path / "out")["metrics"][0]["comparisons"][0]["checkpoints"][0]
+    evaluation(tmp_path / "c" / "m", [1, 1, 1, 0, 0, 1], shots=5)  # those of a, put with other prompts
+    summary = analysed([tmp_path / "a", tmp_path / "b", tmp_path / "c"], tmp_path / "out")
+    checkpoint = summary["metrics"][0]["comparisons"][0]["checkpoints"][0]
     assert checkpoint["n"] == 4 and (checkpoint["wins"], checkpoint["losses"]) == (1, 2)
+    (note,) = summary["foreign"]["pairing"]
+    assert "6 documents were put with different prompts" in note and "0, 5" in note
 
 
 def test_without_samples_or_shared_documents_intervals_are_unpaired(tmp_path: Path) -> None:
@@ -285,11 +287,15 @@ def test_without_samples_or_shared_documents_intervals_are_unpaired(tmp_path: Pa
     assert analysed([tmp_path / "bare"], only)["foreign"]["unpaired"][0]["difference"] is None
 
 
-def test_welch_is_scipys(tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    a, b = rng.normal(1, 2, 30), rng.normal(0, 1, 12)
-    errors = a.std(ddof=1) / math.sqrt(30), b.std(ddof=1) / math.sqrt(12)
-    found = welch((a.mean(), b.mean()), errors, (30, 12))
+def _welch(rng: np.random.Generator, level: float, spread: float, n: int, m: int) -> tuple[Any, Any, Any]:
+    """Two normal samples and the interval of their difference."""
+    a, b = rng.normal(level, spread, n), rng.normal(0, 1, m)
+    errors = a.std(ddof=1) / math.sqrt(n), b.std(ddof=1) / math.sqrt(m)
+    return a, b, welch((a.mean(), b.mean()), errors, (n, m))
+
+
+def test_welch_is_scipys() -> None:
+    a, b, found = _welch(np.random.default_rng(3), 1, 2, 30, 12)
     expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert welch((0.5, 0.4), (None, 0.1), (10, 10)).low is None
@@ -299,21 +305,8 @@ def test_welch_is_scipys(tmp_path: Path) -> None:
 
 def test_welch_covers_the_truth() -> None:
     rng = np.random.default_rng(0)
-    hits, trials = 0, 2000
-    for _ in range(trials):
-        a, b = rng.normal(0.3, 2, 8), rng.normal(0, 1, 20)
-        errors = a.std(ddof=1) / math.sqrt(8), b.std(ddof=1) / math.sqrt(20)
-        found = welch((a.mean(), b.mean()), errors, (8, 20))
-        hits += found.low <= 0.3 <= found.high
-    assert 0.935 <= hits / trials <= 0.965
-
-
-def test_other_prompts_on_the_same_documents_are_said(tmp_path: Path) -> None:
-    evaluation(tmp_path / "a", [1, 0, 1, 0])
-    evaluation(tmp_path / "b", [1, 1, 1, 0], shots=5)
-    analyse([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
-    note = summary_of(tmp_path / "out")["foreign"]["pairing"][0]
-    assert "4 documents were put with different prompts" in note and "0, 5" in note
+    found = [_welch(rng, 0.3, 2, 8, 20)[-1] for _ in range(2000)]
+    assert 0.935 <= np.mean([one.low <= 0.3 <= one.high for one in found]) <= 0.965
 
 
 def test_seeds_in_folder_names_make_methods(tmp_path: Path) -> None:
@@ -322,8 +315,7 @@ def test_seeds_in_folder_names_make_methods(tmp_path: Path) -> None:
         base = rng.random(30) < 0.5
         evaluation(tmp_path / f"dpo-seed{seed}" / "m", base.astype(float).tolist())
         evaluation(tmp_path / f"new-seed{seed}" / "m", (base | (rng.random(30) < 0.4)).astype(float).tolist())
-    analyse(sorted(tmp_path.glob("*-seed*")), tmp_path / "out", baseline="dpo")
-    summary = summary_of(tmp_path / "out")
+    summary = analysed(sorted(tmp_path.glob("*-seed*")), tmp_path / "out", baseline="dpo")
     assert {r["label"] for r in summary["runs"]} == {"dpo", "new"}
     assert summary["metrics"][0]["comparisons"][0]["seeds"] == list(range(6))
     assert [r["verdict"] for r in summary["inference"]["rows"]] == ["better"]
@@ -347,11 +339,9 @@ def test_own_runs_and_foreign_ones_together(tmp_path: Path) -> None:
     write_matrix(tmp_path / "matrix", [FIXED, FOODPO], seeds=(0,))
     factory(tmp_path / "lf", 8, 8)
     summary = analysed([tmp_path / "matrix", tmp_path / "lf"], tmp_path / "out")
-    assert len(summary["runs"]) == 3
-    assert missing(summary)["no rows per example"] == ["lf"]
+    assert len(summary["runs"]) == 3 and missing(summary)["no rows per example"] == ["lf"]
     assert any(c["examples"] for c in summary["beta"]["runs"])
-    names = {m["benchmark"] for m in summary["metrics"]}
-    assert names == {"capitals", "constraints"}
+    assert {m["benchmark"] for m in summary["metrics"]} == {"capitals", "constraints"}
 
 
 def test_csv_with_several_runs(tmp_path: Path) -> None:
@@ -420,19 +410,24 @@ def test_csv_histories_of_several_runs(tmp_path: Path, text: str, runs: dict[str
     assert ("gap_mean" not in text) or found[0].steps[0]["delta"] == 0.1
 
 
+_OF_RUNS = r"a table of runs.*one row for each run"
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("name", "text", "said"),
     [
-        "Name,State,Created,Runtime,step,loss\na,finished,x,1,9,0.5\nb,finished,x,1,9,0.4\n",
-        "run_name,beta,step,loss\na,0.1,9,0.5\nb,0.2,9,0.4\n",
-        "Run ID,Duration,step,loss\na,5,9,0.5\n",
-        "run_id,metrics.loss,metrics.step,params.beta\na,0.5,9,0.1\n",
+        ("m.csv", "Name,State,Created,Runtime,step,loss\na,finished,x,1,9,0.5\nb,finished,x,1,9,0.4\n", _OF_RUNS),
+        ("m.csv", "run_name,beta,step,loss\na,0.1,9,0.5\nb,0.2,9,0.4\n", _OF_RUNS),
+        ("m.csv", "Run ID,Duration,step,loss\na,5,9,0.5\n", _OF_RUNS),
+        ("m.csv", "run_id,metrics.loss,metrics.step,params.beta\na,0.5,9,0.1\n", _OF_RUNS),
+        ("m.csv", "time,loss\n1,2\n", r"no column for the step \(known: step, global_step.*found time, loss"),
+        ("trainer_state.json", "{}", r"a file, and no CSV; name the folder that holds it: .*run$"),
     ],
 )
-def test_a_table_of_runs_is_no_log(tmp_path: Path, text: str) -> None:
-    _write(tmp_path / "runs.csv", text)
-    with pytest.raises(ReportError, match=r"a table of runs.*one row for each run"):
-        find_runs([tmp_path / "runs.csv"])
+def test_a_file_that_is_no_log_says_what_to_name(tmp_path: Path, name: str, text: str, said: str) -> None:
+    _write(tmp_path / "run" / name, text)
+    with pytest.raises(ReportError, match=said):
+        find_runs([tmp_path / "run" / name])
 
 
 def test_runs_below_a_run_are_found(tmp_path: Path) -> None:
@@ -561,19 +556,6 @@ def test_older_layouts_of_lm_eval(tmp_path: Path) -> None:
         find_runs([folder])
 
 
-def test_a_file_that_is_no_csv_says_what_to_name(tmp_path: Path) -> None:
-    _write(tmp_path / "run" / "trainer_state.json", "{}")
-    with pytest.raises(ReportError, match=r"a file, and no CSV; name the folder that holds it: .*run$"):
-        find_runs([tmp_path / "run" / "trainer_state.json"])
-
-
-def test_nan_is_said_and_json_stays_strict(tmp_path: Path) -> None:
-    records = [trl_record(1, 2), trl_record(2, 2, loss=float("nan"), grad_norm=float("inf"))]
-    trainer_state(tmp_path / "run" / "trainer_state.json", records, 2, 2)
-    assert analysed([tmp_path / "run"], tmp_path / "out")["runs"][0]["diverged"]
-    assert "NaN" not in (tmp_path / "out" / "log_history.json").read_text().replace('"NaN"', "")
-
-
 def _write(path: Path, text: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -624,25 +606,23 @@ def test_damaged_files_name_themselves(tmp_path: Path, name: str, text: str | by
         analyse([tmp_path / "run"], tmp_path / "out")
 
 
-def test_csv_without_a_step_names_its_columns(tmp_path: Path) -> None:
-    _write(tmp_path / "m.csv", "time,loss\n1,2\n")
-    with pytest.raises(ReportError, match=r"no column for the step \(known: step, global_step.*found time, loss"):
-        analyse([tmp_path / "m.csv"], tmp_path / "out")
-
-
 def test_bad_yaml_names_its_line(tmp_path: Path) -> None:
     factory(tmp_path / "lf", 2, 2, "seed: 1\npref_beta: [\n")
     with pytest.raises(ReportError, match=r"training_args\.yaml:3: not valid YAML"):
         find_runs([tmp_path / "lf"])
 
 
-def test_hostile_folder_names_stay_text(tmp_path: Path) -> None:
+def test_hostile_folder_names_stay_text_and_nan_is_strict_json(tmp_path: Path) -> None:
     names = ("<script>alert(1)<", "a|b`*_[x](y)", "$\\frac{1}{", "_hidden", "bidi \u202eevil\u202c", "=1+1", "-r")
     for i, name in enumerate(names):
         evaluation(tmp_path / "in" / name, [1, 0, 1, i % 2])
-        trainer_state(tmp_path / "in" / name / "trainer_state.json", [trl_record(s, 2) for s in (1, 2)], 2, 2)
+        wrong = {"loss": float("nan"), "grad_norm": float("inf")} if name == "-r" else {}
+        trainer_state(
+            tmp_path / "in" / name / "trainer_state.json", [trl_record(1, 2), trl_record(2, 2, **wrong)], 2, 2
+        )
     summary = analysed([tmp_path / "in"], tmp_path / "out")
-    assert len(summary["runs"]) == len(names)
+    assert len(summary["runs"]) == len(names) and sum(run["diverged"] for run in summary["runs"]) == 1
+    assert "NaN" not in (tmp_path / "out" / "log_history.json").read_text().replace('"NaN"', "")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;" in page and "\u202e" not in page
     assert "<script>alert" not in (tmp_path / "out" / "report.md").read_text()
@@ -650,19 +630,15 @@ def test_hostile_folder_names_stay_text(tmp_path: Path) -> None:
         assert path.name.replace("-", "").isalnum() and path.name.isascii()
 
 
-def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    for parent, scores in (("x", [1, 0, 1]), ("y", [1, 1, 1])):
-        evaluation(tmp_path / parent / "out", scores)
-    assert [
-        r["label"] for r in analysed([tmp_path / "x" / "out", tmp_path / "y" / "out"], tmp_path / "result")["runs"]
-    ] == ["x/out", "y/out"]
-
-
 def test_runs_in_one_folder_are_named_by_their_place_in_it(tmp_path: Path) -> None:
     evaluation(tmp_path / "all" / "bare", [1, 0], samples=False)
-    evaluation(tmp_path / "all" / "dpo" / "model", [1, 0, 1])
+    for folder in (tmp_path / "all" / "dpo" / "model", tmp_path / "model"):
+        evaluation(folder, [1, 0, 1])
     factory(tmp_path / "all" / "lf", 2, 2)
     evaluation(tmp_path / "all" / "lf" / "checkpoint-2" / "eval", [1, 0, 0])
+    twice = find_runs([tmp_path / "all" / "dpo" / "model", tmp_path / "model"])
+    place(twice, None)
+    assert [p.method for p in twice] == ["dpo/model", f"{tmp_path.name}/model"], "two folders of one name"
     found = find_runs([tmp_path / "all"])
     base = place(found, None)
     assert [p.method for p in found] == ["bare", "dpo/model", "lf"]
@@ -674,10 +650,9 @@ def test_runs_in_one_folder_are_named_by_their_place_in_it(tmp_path: Path) -> No
 
 def test_output_is_never_someone_elses_directory(tmp_path: Path) -> None:
     factory(tmp_path / "lf", 2, 2)
-    with pytest.raises(ReportError, match="no earlier analysis"):
-        analyse([tmp_path / "lf"], Path(__file__).parent)
-    with pytest.raises(ReportError, match="is or holds"):
-        analyse([tmp_path / "lf"], tmp_path)
+    for output, said in ((Path(__file__).parent, "no earlier analysis"), (tmp_path, "is or holds")):
+        with pytest.raises(ReportError, match=said):
+            analyse([tmp_path / "lf"], output)
     evaluation(tmp_path / "two", [1, 0, 1])
     analyse([tmp_path / "lf", tmp_path / "two"], tmp_path / "out")
     before = {p.name for p in (tmp_path / "out" / "runs").iterdir()}

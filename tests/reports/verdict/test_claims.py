@@ -32,9 +32,10 @@ def grids(noise: float = 0.1, **levels: float) -> dict[str, np.ndarray]:
     return {role: grid(level, noise=noise, seed=i) for i, (role, level) in enumerate(levels.items())}
 
 
-def one(claim: Claim, **levels: float) -> Judged:
-    arrays = grids(**levels)
-    return judge([(claim, from_arrays("foodpo", "fixed", arrays, link="prompt perplexity"))])[0]
+def one(claim: Claim, arrays: dict[str, np.ndarray] | None = None, **levels: float) -> Judged:
+    """The claim judged on arrays (seeds, prompts) by role, or on six seeds by 80 prompts around these levels."""
+    evidence = from_arrays("foodpo", "fixed", arrays or grids(**levels), link="prompt perplexity")
+    return judge([(claim, evidence)])[0]
 
 
 # --- declaring and freezing
@@ -60,12 +61,14 @@ def test_malformed_claims_are_refused(change: dict[str, Any], words: str) -> Non
 
 
 def test_missing_keys_duplicates_and_shapes_are_refused() -> None:
-    with pytest.raises(ClaimError, match=r"claims\[0\]: metric is missing"):
-        parse_claims([{k: v for k, v in ROW.items() if k != "metric"}])
-    with pytest.raises(ClaimError, match=r"claims\[1\]: duplicate claim name 'helps'"):
-        parse_claims([ROW, ROW])
-    with pytest.raises(ClaimError, match="must be a mapping"):
-        parse_claims(["helps"])  # type: ignore[list-item]
+    rows: list[Any]
+    for rows, words in (
+        ([{k: v for k, v in ROW.items() if k != "metric"}], r"claims\[0\]: metric is missing"),
+        ([ROW, ROW], r"claims\[1\]: duplicate claim name 'helps'"),
+        (["helps"], "must be a mapping"),
+    ):
+        with pytest.raises(ClaimError, match=words):
+            parse_claims(rows)
     assert parse_claims([ROW]) == [CLAIM]
 
 
@@ -74,8 +77,7 @@ def test_frozen_claims_survive_json_and_verify() -> None:
     assert verify(frozen, [CLAIM]) == []
     assert thaw(frozen)[0] == [CLAIM]
     assert abs(thaw(frozen)[1] - datetime.now(UTC)) < timedelta(minutes=1)
-    assert freeze([CLAIM])["sha256"] == frozen["sha256"]
-    assert len(frozen["sha256"]) == 64
+    assert freeze([CLAIM])["sha256"] == frozen["sha256"] and len(frozen["sha256"]) == 64
     whole = dataclasses.replace(CLAIM, min_effect=1)
     assert freeze([whole])["sha256"] == freeze([dataclasses.replace(CLAIM, min_effect=1.0)])["sha256"]
 
@@ -107,12 +109,13 @@ def test_a_tampered_file_is_refused() -> None:
     frozen = freeze([CLAIM])
     frozen["claims"][0]["min_effect"] = 0.0
     assert "changed after freezing" in verify(frozen, [CLAIM])[0]
-    with pytest.raises(ClaimError, match="changed after freezing"):
-        thaw(frozen)
-    with pytest.raises(ClaimError, match="not a file of frozen claims"):
-        thaw({"claims": []})
-    with pytest.raises(ClaimError, match="zone"):
-        thaw({**freeze([CLAIM]), "frozen": "2026-01-02T03:04:05"})
+    for content, words in (
+        (frozen, "changed after freezing"),
+        ({"claims": []}, "not a file of frozen claims"),
+        ({**freeze([CLAIM]), "frozen": "2026-01-02T03:04:05"}, "zone"),
+    ):
+        with pytest.raises(ClaimError, match=words):
+            thaw(content)
 
 
 # --- verdicts
@@ -134,7 +137,7 @@ def test_worse_says_than_what() -> None:
     """Below zero for sure; the interval reaches below -min_effect: not equivalent."""
     rng = np.random.default_rng(0)
     d = np.linspace(-0.25, 0.0, 6)[:, None] + 0.01 * rng.normal(size=(6, 80))
-    judged = judge([(CLAIM, from_arrays("foodpo", "fixed", {"method": d, "baseline": np.zeros((6, 80))}))])[0]
+    judged = one(CLAIM, {"method": d, "baseline": np.zeros((6, 80))})
     assert judged.verdict == "worse"
     assert "it is worse than fixed" in sentence(judged)
 
@@ -142,17 +145,15 @@ def test_worse_says_than_what() -> None:
 def test_undecided_says_what_would_settle_it() -> None:
     rng = np.random.default_rng(1)
     d = 0.03 + 0.2 * rng.normal(size=(5, 1)) + 0.3 * rng.normal(size=(5, 40))
-    judged = judge([(CLAIM, from_arrays("foodpo", "fixed", {"method": d, "baseline": np.zeros((5, 40))}))])[0]
+    judged = one(CLAIM, {"method": d, "baseline": np.zeros((5, 40))})
     assert judged.verdict == "undecided"
-    contrast = judged.evidence.contrasts["baseline"]
-    settle = to_settle(contrast, 0.05)
+    settle = to_settle(judged.evidence.contrasts["baseline"], 0.05)
     assert settle is not None and settle.seeds is not None and settle.seeds > 50
     assert f"about {settle.seeds} seeds at 40 prompts, or no number of prompts at 5 seeds" in sentence(judged)
 
 
 def test_too_few_seeds_are_never_enough() -> None:
-    arrays = {"method": grid(0.9, seeds=4), "baseline": grid(0.1, seeds=4, seed=1)}
-    judged = judge([(CLAIM, from_arrays("foodpo", "fixed", arrays))])[0]
+    judged = one(CLAIM, {"method": grid(0.9, seeds=4), "baseline": grid(0.1, seeds=4, seed=1)})
     assert (judged.verdict, judged.attribution, judged.family) == ("undecided", None, 1)
     assert "S=4 cannot reach" in sentence(judged)
     assert "fewer than 5 paired seeds" in str(judged_claim(judged).adjusted_p.reason)
@@ -264,9 +265,9 @@ def test_a_control_of_another_method_does_not_count() -> None:
 
 
 def test_lower_is_better_is_turned_round() -> None:
-    turned = matrix({"fixed": 0.7, "foodpo": 0.5}, higher_is_better=False)
-    assert judge_matrix(turned, [CLAIM])[0].verdict == "better by more than m"
-    assert judge_matrix(matrix({"fixed": 0.7, "foodpo": 0.5}), [CLAIM])[0].verdict == "worse"
+    for higher, verdict in ((False, "better by more than m"), (True, "worse")):
+        found = matrix({"fixed": 0.7, "foodpo": 0.5}, higher_is_better=higher)
+        assert judge_matrix(found, [CLAIM])[0].verdict == verdict
 
 
 def test_items_of_one_group_are_one_prompt() -> None:
@@ -309,10 +310,9 @@ def test_failed_runs_are_named_and_the_weaker_verdict_stands() -> None:
 
 
 def test_failed_runs_at_a_matched_kl_are_bounded_too() -> None:
-    full = matrix({"fixed": 0.5, "foodpo": 0.7})
     runs = [
         dataclasses.replace(r, status={"state": "failed"}) if (r.method, r.seed) == ("foodpo", 5) else r
-        for r in full.runs
+        for r in matrix({"fixed": 0.5, "foodpo": 0.7}).runs
     ]
     judged = judge_matrix(
         MatrixData(Path("."), tuple(runs), None, {}),
@@ -337,27 +337,18 @@ def test_one_sentence_has_one_verdict() -> None:
     """Nothing is put down to a control beyond what the claim itself is found to be."""
     small = one(CLAIM, method=0.525, baseline=0.5, matched_mean=0.5, permuted=0.5)
     assert small.verdict == "equivalent" and "helps:" not in sentence(small).split("equivalent")[1]
-    gain, rest = CLAIM, dataclasses.replace(CLAIM, name="why", asserts="perplexity")
-    arrays = {
-        role: grid(level, seed=i)
-        for i, (role, level) in enumerate({"method": 0.7, "baseline": 0.5, "matched_mean": 0.5}.items())
-    }
-    evidence = from_arrays("foodpo", "fixed", arrays)
-    first, second = judge([(gain, evidence), (rest, evidence)])
+    rest = dataclasses.replace(CLAIM, name="why", asserts="perplexity")
+    evidence = from_arrays("foodpo", "fixed", grids(method=0.7, baseline=0.5, matched_mean=0.5))
+    first, second = judge([(CLAIM, evidence), (rest, evidence)])
     assert (first.verdict, second.verdict) == ("better by more than m", "undecided")
     assert first.attribution == second.attribution == "variation"
-    ladder = [judge([(gain, evidence)])[0].p["better"], first.p["better"]]
-    assert ladder[0] == ladder[1]  # a second rung of one ladder costs the first nothing
+    alone = judge([(CLAIM, evidence)])[0]
+    assert alone.p["better"] == first.p["better"], "a second rung of one ladder costs the first nothing"
 
 
 def test_claims_of_one_ladder_share_a_level() -> None:
     """The three nested claims and a rival: two ladders, not four tests."""
-    arrays = {
-        role: grid(level, noise=0.3, seed=i)
-        for i, (role, level) in enumerate(
-            {"method": 0.6, "baseline": 0.5, "matched_mean": 0.5, "permuted": 0.5}.items()
-        )
-    }
+    arrays = grids(noise=0.3, method=0.6, baseline=0.5, matched_mean=0.5, permuted=0.5)
     evidence = from_arrays("foodpo", "fixed", arrays)
     own = [(dataclasses.replace(CLAIM, name=a, asserts=a), evidence) for a in ("gain", "variation", "perplexity")]
     rival = (
@@ -449,12 +440,9 @@ def test_matched_kl_figures_come_from_the_caller() -> None:
         return 0.2 + 0.01 * np.arange(6.0)[:, None]
 
     judged = judge_matrix(matrix({"fixed": 0.5, "foodpo": 0.5}), [claim], matched_kl=figures)[0]
-    assert asked == [("foodpo", "fixed", "bench/m")]
-    assert judged.verdict == "better by more than m"
+    assert asked == [("foodpo", "fixed", "bench/m")] and judged.verdict == "better by more than m"
     assert "at matched KL" in sentence(judged) and "6 seeds" in sentence(judged)
-    refused = judge_matrix(
-        matrix({"fixed": 0.5, "foodpo": 0.5}), [claim], matched_kl=lambda *_: "KL ranges do not meet"
-    )[0]
+    (refused,) = judge_matrix(matrix(FULL), [claim], matched_kl=lambda *_: "KL ranges do not meet")
     assert "KL ranges do not meet" in sentence(refused)
 
 
@@ -498,8 +486,7 @@ def test_seeds_added_later_are_exploratory_unless_looks_were_declared() -> None:
 
 
 def test_claims_of_the_matrix_file_are_read() -> None:
-    full = dataclasses.replace(matrix(FULL), config={"claims": [ROW]})
-    assert [j.claim for j in judge_matrix(full)] == [CLAIM]
+    assert [j.claim for j in judge_matrix(dataclasses.replace(matrix(FULL), config={"claims": [ROW]}))] == [CLAIM]
     assert judge_matrix(matrix(FULL)) == []
 
 

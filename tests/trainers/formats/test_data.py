@@ -44,13 +44,11 @@ def test_bad_rows_name_file_and_line(tmp_path: Path, row: object, words: str) ->
 
 
 def test_missing_empty_and_binary_files(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
-        load_pairs(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="no rows"):
-        load_pairs(write(tmp_path / "empty.jsonl", ""))
-    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="not UTF-8"):
-        load_pairs(tmp_path / "binary.jsonl")
+    for content, words in ((None, "no such file"), (b"\n", "no rows"), (b"\xff\xfe\x00", "not UTF-8")):
+        if content is not None:
+            (tmp_path / "pairs.jsonl").write_bytes(content)
+        with pytest.raises(DataError, match=words):
+            load_pairs(tmp_path / "pairs.jsonl")
 
 
 def test_chat_rows_and_any_script(tmp_path: Path) -> None:
