@@ -81,8 +81,7 @@ class Page:
             if answer.get("id") == self._number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
-                result: dict[str, Any] = answer["result"]
-                return result
+                return dict(answer["result"])
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
@@ -168,13 +167,11 @@ class Page:
 
     def low_contrast(self) -> list[list[Any]]:
         """Visible texts that are hard to read: (element, contrast) where it is below 4.5."""
-        found: list[list[Any]] = self.js(_LOW_CONTRAST)
-        return found
+        return list(self.js(_LOW_CONTRAST))
 
     def unnamed(self) -> list[str]:
         """Controls, outputs, regions and images without a name for a screen reader."""
-        found: list[str] = self.js(_UNNAMED)
-        return found
+        return list(self.js(_UNNAMED))
 
     def missed_by_tab(self, presses: int) -> list[str]:
         """Visible links, controls and scrolling regions that this many presses of Tab from the top do not reach."""
@@ -182,13 +179,11 @@ class Page:
         for _ in range(presses):
             self.press("Tab")
             self.js("void seen.add(document.activeElement)")
-        found: list[str] = self.js(_MISSED)
-        return found
+        return list(self.js(_MISSED))
 
     def cut(self) -> list[str]:
         """Elements that reach over the right edge of the window and cannot be scrolled to."""
-        found: list[str] = self.js(_CUT)
-        return found
+        return list(self.js(_CUT))
 
     def pdf(self) -> bytes:
         """The page as it prints."""

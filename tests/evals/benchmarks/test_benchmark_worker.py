@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evals.benchmarks.base import BenchmarkError
+from evals.engine.chat import chat_ids
 from evals.job import Job
 from evals.supervise import run_job
 from evals.worker import Cells, Served, run_policies
@@ -96,8 +99,6 @@ def world(tiny_model: Path, tuned: Path, tmp_path_factory: pytest.TempPathFactor
 
 def logprob(model: Any, context: list[int], continuation: list[int]) -> list[float]:
     """Log-prob of each token of the continuation by one unbatched forward pass."""
-    import torch
-
     with torch.inference_mode():
         logits = model(torch.tensor([[*context, *continuation]])).logits[0].log_softmax(-1)
     start = len(context) - 1
@@ -105,9 +106,6 @@ def logprob(model: Any, context: list[int], continuation: list[int]) -> list[flo
 
 
 def test_preference_equals_a_plain_forward_pass(world: dict[str, Any], tiny_model: Path, tuned: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     models = [AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (tuned, tiny_model)]
     items = {item["id"]: item for item in world["scores"]["tuned", "held"]["items"]}
@@ -150,11 +148,6 @@ def test_preference_metrics_and_groups(world: dict[str, Any]) -> None:
 
 
 def test_kl_is_measured_on_the_policys_own_samples(world: dict[str, Any], tiny_model: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from evals.engine.chat import chat_ids
-
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     scores = world["scores"]["tuned", "kl"]
@@ -186,11 +179,6 @@ def test_kl_is_measured_on_the_policys_own_samples(world: dict[str, Any], tiny_m
 
 def test_the_exact_kl_is_that_of_whole_distributions(world: dict[str, Any], tiny_model: Path, tuned: Path) -> None:
     """One unbatched pass of each model an answer; and no lower than zero at any token."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from evals.engine.chat import chat_ids
-
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     models = [AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (tuned, tiny_model)]
     rows = scores_schema.read_rows(scores_schema.generations_path(world["root"] / "tuned", "kl"))

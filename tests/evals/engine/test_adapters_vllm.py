@@ -16,6 +16,7 @@ from evals.engine.base import EngineConfig, EngineError, Sampling
 from evals.engine.chat import chat_ids
 from evals.engine.merge import merge
 from evals.engine.swap_check import check_swap
+from trainers.models.embedded import prepare_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,7 +28,6 @@ QUESTIONS = ["What is the capital of France?", "Name three fruits.", "Write a se
 
 def make_adapter(base: Path, target: Path, seed: int, **more: Any) -> Path:
     """A LoRA adapter that changes the policy a little, as training would."""
-    import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -40,8 +40,6 @@ def make_adapter(base: Path, target: Path, seed: int, **more: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def model_dir() -> Path:
-    from trainers.models.embedded import prepare_model
-
     return prepare_model("smollm2-135m-instruct")
 
 
@@ -129,7 +127,6 @@ def main() -> None:
 
     from evals.engine import vllm_engine
     from tests.benchmarks.evals_engine import benchmark_prompts
-    from trainers.models.embedded import prepare_model
 
     base = prepare_model("smollm2-135m-instruct")
     prepare = vllm_engine._prepare_environment

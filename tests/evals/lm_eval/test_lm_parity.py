@@ -20,6 +20,7 @@ from evals.engine.base import Engine, EngineConfig
 from evals.engine.start import start_engine
 from evals.lm_eval.run import load_task, run_task
 from tests.evals.benchmarks.scored import entry, policy_entry
+from trainers.models.embedded import prepare_model
 
 FILES = {"arc_easy": "arc_easy.jsonl", "openbook_qa": "openbook_qa.jsonl"}
 LIMIT = 20
@@ -75,8 +76,6 @@ def agreement(engine: Engine, theirs: dict[str, Any], folder: Path, limit: int) 
 
 @pytest.fixture(scope="module")
 def model_dir() -> Path:
-    from trainers.models.embedded import prepare_model
-
     return prepare_model("smollm2-135m-instruct")
 
 
@@ -99,8 +98,6 @@ def test_transformers_engine_equals_hf(model_dir: Path, tasks: Path, theirs: dic
 def main(limit: int, backend: str) -> None:
     """Print accuracies and agreement on the first `limit` documents of each file."""
     import lm_eval
-
-    from trainers.models.embedded import prepare_model
 
     model = prepare_model("smollm2-135m-instruct")
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 BENCHMARK = "      prompts: prompts.jsonl\n"
@@ -12,7 +13,6 @@ BENCHMARK = "      prompts: prompts.jsonl\n"
 @pytest.fixture
 def repository(world: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data set laid out as the hub lays it out, in a folder."""
-    import datasets
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -41,8 +41,6 @@ def rows_of(found: dict[str, Any]) -> list[dict[str, Any]]:
 def test_a_folder_and_a_data_set_of_the_hub_are_the_same_prompts(
     world: Any, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import datasets
-
     asked: list[Any] = []
     load = datasets.load_dataset
 

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 import yaml
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from harness import load_results
 from harness.prepare import freeze
 from harness.stages.publish import check_push, push_policies, write_card
 from harness.state.store import RunStore
+from tests.harness.conftest import write_jsonl
 from trainers.common.errors import UserError
 from trainers.run.start import quantized
 from trainers.tiny import build_tiny_model
@@ -33,10 +38,6 @@ def _uses(world: Any, model: Path, more: str = "") -> None:
 @pytest.fixture(scope="module")
 def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA adapter of the tiny model that changes its answers."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
     torch.manual_seed(0)
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), LoraConfig(r=2, target_modules=["q_proj"]))
     for name, parameter in model.named_parameters():
@@ -48,10 +49,6 @@ def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_adapter_is_merged_into_policy_and_reference(world: Any, tiny_model: Path, adapter: Path) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
     _uses(world, tiny_model)
     plain = world.plan()
     world.replace(str(tiny_model), f"{tiny_model}\n  adapter: {os.path.relpath(adapter, world.root)}")
@@ -88,8 +85,6 @@ def test_a_reference_other_than_the_start(world: Any, tiny_model: Path, tmp_path
 
 
 def test_a_chat_template_of_ones_own(world: Any, tiny_model: Path) -> None:
-    from transformers import AutoTokenizer
-
     (world.root / "plain.jinja").write_text(TEMPLATE, encoding="utf-8")
     _uses(world, tiny_model, "\n  chat_template: plain.jinja")
     plan = world.plan()
@@ -335,13 +330,10 @@ def test_an_upload_sends_the_policy_and_its_card(world: Any, monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_margins_and_kl_are_against_the_reference(tiny_model: Path, tmp_path: Path) -> None:
+def test_margins_and_kl_are_against_the_reference(tiny_model: Path, tmp_path: Path, cli: Any) -> None:
     """The policy does not move (learning rate 0), so all of its distance is that of the start from the reference."""
-    from harness import load_results
-    from harness.cli import main
-
     rows = [{"id": f"p{i}", "prompt": f"say {i}", "chosen": "yes " * (1 + i), "rejected": "no"} for i in range(4)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
     found = {}
     for name, reference in (("start", None), ("other", str(build_tiny_model(tmp_path / "model", seed=7)))):
         matrix = {
@@ -362,7 +354,8 @@ def test_margins_and_kl_are_against_the_reference(tiny_model: Path, tmp_path: Pa
             },
         }
         (tmp_path / f"{name}.yaml").write_text(json.dumps(matrix), encoding="utf-8")
-        assert main(["run-matrix", str(tmp_path / f"{name}.yaml"), "--output", str(tmp_path / name)]) == 0
+        done = cli("run-matrix", tmp_path / f"{name}.yaml", "--output", tmp_path / name)
+        assert done.returncode == 0, done.stderr
         read = load_results(tmp_path / name)
         kl = read.scores[(read.scores.metric == "kl_k3") & read.scores.run_id.str.startswith("fixed")]
         found[name] = (kl.value.iloc[0], read.examples.delta.abs().max())

@@ -22,8 +22,10 @@ import reports
 from harness.plan.references import model_hash
 from harness.stages.judge import judge_policies, pairs_of
 from harness.stages.report import _state, build
+from harness.stages.run import wait_for_orphan
 from tests.evals.benchmarks.scored import entry, score
 from tests.evals.judge_server import Said, Server, chat_server
+from tests.evals.reward_model import build_reward_model
 from tests.harness.conftest import write_jsonl
 from tests.harness.small_matrix import write_matrix
 from trainers.common import scores_schema
@@ -352,15 +354,11 @@ def distinct(plan: Any) -> int:
     return 2 * len(asked)
 
 
-def kill_when(server: Server, requests: int, pid: Callable[[], int]) -> threading.Thread:
-    def watch() -> None:
-        while len(server.asked) < requests:
-            time.sleep(0.01)
-        os.kill(pid(), signal.SIGKILL)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread
+def kill_after(server: Server, requests: int, pid: Callable[[], int]) -> None:
+    """Kill the process once the server was asked so often."""
+    while len(server.asked) < requests:
+        time.sleep(0.01)
+    os.kill(pid(), signal.SIGKILL)
 
 
 def worker_of(plan: Any) -> int:
@@ -373,9 +371,10 @@ def test_a_killed_judge_loses_no_reply_and_repeats_none(world: Any) -> None:
     with chat_server(lambda content, before: Said("[[B]]", delay=0.02)) as server:
         add(world, llm(server.url, f", concurrency: {flying}"))
         plan = evaluated(world)
-        thread = kill_when(server, 20, lambda: worker_of(plan))
+        killer = threading.Thread(target=kill_after, args=(server, 20, lambda: worker_of(plan)), daemon=True)
+        killer.start()
         assert judge(plan) == []
-        thread.join()
+        killer.join()
         twice = [n for n in Counter(server.asked).values() if n > 1]
     assert len(Counter(server.asked)) == distinct(plan)
     assert len(twice) <= flying and max([1, *twice]) <= 2  # only what was in flight is asked again
@@ -393,21 +392,20 @@ def test_a_killed_matrix_goes_on_where_its_judge_was(world: Any) -> None:
         add(world, llm(server.url, f", concurrency: {flying}"))
         plan = evaluated(world)
         process = subprocess.Popen([sys.executable, "-c", code, str(world.config), str(world.output)], cwd=ROOT)
-        kill_when(server, 20, lambda: process.pid).join()
+        kill_after(server, 20, lambda: process.pid)
         assert process.wait() == -signal.SIGKILL
-        from harness.stages.run import wait_for_orphan
-
         wait_for_orphan(plan.output / "work")
-        before = len(server.asked)
-        assert before < distinct(plan)
+        assert len(server.asked) < distinct(plan)
         assert judge(plan) == []
         twice = [n for n in Counter(server.asked).values() if n > 1]
     assert len(Counter(server.asked)) == distinct(plan) and len(twice) <= flying
 
 
 def test_the_report_of_two_judges(world: Any) -> None:
+    before = _state(evaluated(world))
     add(world, VERIFIABLE, "{name: own, kind: 'own.py:Length'}")
     plan = judged(world)
+    assert _state(plan) != before, "new judgements make the report again"
     summary = summary_of(plan)
     (entry,) = summary["judges"]
     gold = next(one for one in entry["judges"] if one["name"] == "gold")
@@ -435,14 +433,6 @@ def test_the_report_of_two_judges(world: Any) -> None:
     assert (plan.output / "figures" / "judges.svg").is_file()
 
 
-def test_new_judgements_make_the_report_again(world: Any) -> None:
-    plan = evaluated(world)
-    before = _state(plan)
-    add(world, VERIFIABLE)
-    plan = judged(world)
-    assert _state(plan) != before
-
-
 MATRIX = """
 name: judged
 model: {name_or_path: "MODEL"}
@@ -459,19 +449,6 @@ evaluation:
 report: {baseline: fixed, primary: constraints@rm/score}
 claims: [{name: rewarded, method: foodpo, against: fixed, metric: constraints@rm/win_rate}]
 """
-
-
-def build_reward_model(folder: Path, tiny: Path) -> None:
-    """A random scalar classifier over the tiny model's tokenizer."""
-    import torch
-    from transformers import AutoConfig, AutoTokenizer, LlamaForSequenceClassification
-
-    config = AutoConfig.from_pretrained(tiny)
-    config.num_labels = 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        LlamaForSequenceClassification(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
 
 
 @pytest.mark.timeout(600)

@@ -64,10 +64,6 @@ def trained(state: dict[str, float]) -> dict[str, dict[str, float]]:
     return out
 
 
-def fragment(state: dict[str, Any]) -> str:
-    return "#" + "&".join(f"{key}={value}" for key, value in state.items())
-
-
 def shown(page: Page) -> dict[str, float]:
     """Every number of the table, at full precision, by element id."""
     values = page.js(
@@ -124,10 +120,12 @@ def test_one_file_with_a_strict_policy() -> None:
 
 def test_command_names_the_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("kept")
-    assert main(["explain", "--output", str(tmp_path)]) == 2
-    assert "is a folder" in capsys.readouterr().err
-    assert main(["explain", "--output", str(tmp_path / "file" / "page.html")]) == 2
-    assert "name a file that can be written" in capsys.readouterr().err
+    for output, words in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "file" / "page.html", "name a file that can be written"),
+    ):
+        assert main(["explain", "--output", str(output)]) == 2
+        assert words in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
@@ -174,9 +172,8 @@ def test_numbers_are_those_of_training(page: Page) -> None:
 @in_browser
 def test_first_view_shows_the_defaults(page: Page) -> None:
     expect_trained(page, DEFAULTS)
-    assert page.text("#r") == "5.000"
-    assert page.text("#fixed-loss") == "0.4741"
-    assert page.text("#fixed-gradient") == "−0.0378"
+    shown_as = {"#r": "5.000", "#fixed-loss": "0.4741", "#fixed-gradient": "−0.0378", "#remarks": ""}
+    assert {selector: page.text(selector) for selector in shown_as} == shown_as
     assert "moved 5 nats towards the chosen answer" in page.text("#sentence")
 
 
@@ -220,8 +217,7 @@ def test_setting_is_kept_in_the_address(page: Page, address: str) -> None:
     page.type("#n-beta", "0.25")
     page.click('[data-preset="unfamiliar"]')
     page.wait_for("location.hash.includes('ppl=200')")
-    shared = page.js("location.href")
-    page.open(shared)
+    page.open(page.js("location.href"))
     state = DEFAULTS | {"beta": 0.25, "ppl": 200.0}
     expect_trained(page, state)
     page.click('nav a[href="#exercises"]')
@@ -244,7 +240,7 @@ def test_hostile_address_is_text(page: Page, address: str) -> None:
         "__proto__": "1",
         "eps": "0.5",
     }
-    page.open(address + fragment(bad))
+    page.open(address + "#" + "&".join(f"{key}={value}" for key, value in bad.items()))
     expect_trained(page, DEFAULTS | {"eps": 0.5})
     assert "<img src=x onerror=alert(1)>" in page.text("#message")
     assert page.js("document.querySelectorAll('img').length") == 0
@@ -271,14 +267,13 @@ def test_presets_say_what_they_show(page: Page, preset: str, words: str) -> None
 
 @in_browser
 def test_remarks(page: Page, address: str) -> None:
-    assert page.text("#remarks") == ""
-    page.open(address + "#ppl=1")
-    assert "β is 0 and nothing is learned" in page.text("#remarks")
-    assert "lower bound" in page.text("#remarks")
-    page.open(address + "#c=0")
-    assert "falls back to the fixed β" in page.text("#remarks")
-    page.open(address + "#ppl0=1.1")
-    assert "upper bound" in page.text("#remarks")
+    for setting, remarks in (
+        ("#ppl=1", ("β is 0 and nothing is learned", "lower bound")),
+        ("#c=0", ("falls back to the fixed β",)),
+        ("#ppl0=1.1", ("upper bound",)),
+    ):
+        page.open(address + setting)
+        assert all(words in page.text("#remarks") for words in remarks), setting
 
 
 @in_browser
@@ -378,8 +373,7 @@ def test_exercises_can_be_seen_in_the_panel(page: Page) -> None:
         page.js(f"document.querySelector('[data-show=\"{number}\"]').closest('details').open = true")
         page.click(f'[data-show="{number}"]')
         table = shown(page)
-        assert table["r"] == pytest.approx(r, abs=1e-4)
-        assert table["fixed-loss"] == pytest.approx(loss, abs=1e-4)
+        assert (table["r"], table["fixed-loss"]) == pytest.approx((r, loss), abs=1e-4)
         assert page.js("document.activeElement.id") == "h-panel"
 
 
@@ -430,10 +424,9 @@ def test_prints_on_paper(page: Page, address: str) -> None:
     page.open(address)
     assert page.js("document.documentElement.scrollWidth") == 720
     assert page.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    hidden = page.js(
+    assert page.js(
         "[...document.querySelectorAll('nav, .presets, input[type=range]')].every(e => !e.checkVisibility())"
     )
-    assert hidden is True
     pdf = page.pdf()
     assert pdf.startswith(b"%PDF") and 3 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 8
 

@@ -1,16 +1,16 @@
 """The model class of `beta_head`: its order of outputs, padding, save and load, and the betas that training recorded."""
 
 import importlib.util
-import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -263,41 +263,55 @@ def saved_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-def damage(head: Path, kind: str) -> None:
-    config, weights = head / "beta_head.json", head / "beta_head.safetensors"
-    described = json.loads(config.read_text())
-    if kind == "rule":
-        config.write_text(json.dumps({**described, "rule": "learnable"}))
-    elif kind == "value":
-        described["params"]["aggregation"] = "max"
-        config.write_text(json.dumps(described))
-    elif kind == "json":
-        config.write_text("{")
-    elif kind == "config":
-        config.unlink()
-    elif kind == "truncated":
-        weights.write_bytes(weights.read_bytes()[:20])
-    elif kind == "keys":
-        save_file({"k": torch.zeros(())}, weights)
-    elif kind == "width":
-        save_file({"value.weight": torch.zeros(1, 8), "value.bias": torch.zeros(1)}, weights)
+NARROW = {"value.weight": torch.zeros(1, 8), "value.bias": torch.zeros(1)}
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("file", "damaged", "message"),
     [
-        ("rule", "beta_head.json: written by rule 'learnable'"),
-        ("value", "beta_head.json: aggregation of rule 'beta_head' is 'max'"),
-        ("json", "beta_head.json: not a JSON object with rule and params"),
-        ("config", "no beta_head.json beside it says how the head was trained; give aggregation=, pref_beta="),
-        ("truncated", "beta_head.safetensors: not a safetensors file that can be read"),
-        ("keys", "beta_head.safetensors: holds k; a head of rule 'beta_head' holds"),
-        ("width", "a head for hidden states of width 8; those of .* have 32"),
+        (
+            "beta_head.json",
+            lambda old: old.replace(b'"beta_head"', b'"learnable"'),
+            "beta_head.json: written by rule 'learnable'",
+        ),
+        (
+            "beta_head.json",
+            lambda old: old.replace(b'"last_prompt_token"', b'"max"'),
+            "beta_head.json: aggregation of rule 'beta_head' is 'max'",
+        ),
+        ("beta_head.json", lambda old: b"{", "beta_head.json: not a JSON object with rule and params"),
+        (
+            "beta_head.json",
+            None,
+            "no beta_head.json beside it says how the head was trained; give aggregation=, pref_beta=",
+        ),
+        (
+            "beta_head.safetensors",
+            lambda old: old[:20],
+            "beta_head.safetensors: not a safetensors file that can be read",
+        ),
+        (
+            "beta_head.safetensors",
+            lambda old: save({"k": torch.zeros(())}),
+            "beta_head.safetensors: holds k; a head of rule 'beta_head' holds",
+        ),
+        (
+            "beta_head.safetensors",
+            lambda old: save(NARROW),
+            "a head for hidden states of width 8; those of .* have 32",
+        ),
     ],
 )
-def test_a_damaged_head_is_named(saved_model: Path, tmp_path: Path, kind: str, message: str) -> None:
+def test_a_damaged_head_is_named(
+    saved_model: Path, tmp_path: Path, file: str, damaged: Callable[[bytes], bytes] | None, message: str
+) -> None:
     copy = shutil.copytree(saved_model, tmp_path / "copy")
-    damage(copy / "beta_head", kind)
+    path = copy / "beta_head" / file
+    before = path.read_bytes()
+    path.unlink()
+    if damaged is not None:
+        path.write_bytes(damaged(before))
+        assert path.read_bytes() != before
     with pytest.raises(BetaHeadError, match=message):
         Model.from_pretrained(copy)
 

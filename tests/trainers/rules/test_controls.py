@@ -126,9 +126,11 @@ def test_one_pair_a_step_is_shuffled_over_a_window() -> None:
 
 
 def test_a_control_without_its_parents_rows_says_so(tiny_model: Path, tmp_path: Path, parent: Any) -> None:
-    with pytest.raises(ParentRunError, match="did not finish"):
-        trained(tiny_model, tmp_path / "a", "matched_mean", parent_dir=tmp_path / "nothing")
-    with pytest.raises(ParentRunError, match="batch size and number of steps"):
-        trained(tiny_model, tmp_path / "b", "permuted", parent_dir=parent.run_dir, seed=5)
-    with pytest.raises(ParentRunError, match="not in the training data"):
-        trained(tiny_model, tmp_path / "c", "permuted", parent_dir=parent.run_dir, pairs=make_pairs(12)[:11])
+    given: dict[str, Any]
+    for words, rule, given in (
+        ("did not finish", "matched_mean", {"parent_dir": tmp_path / "nothing"}),
+        ("batch size and number of steps", "permuted", {"parent_dir": parent.run_dir, "seed": 5}),
+        ("not in the training data", "permuted", {"parent_dir": parent.run_dir, "pairs": make_pairs(12)[:11]}),
+    ):
+        with pytest.raises(ParentRunError, match=words):
+            trained(tiny_model, tmp_path / words, rule, **given)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.trainers.helpers import make_job, make_pairs
@@ -30,7 +31,6 @@ def job_of(model: Path, out: Path, bits: dict[str, Any], **changes: Any) -> Trai
 def test_an_adapter_is_trained_over_quantised_weights(
     tmp_path: Path, bits: dict[str, Any], checkpointing: bool
 ) -> None:
-    import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -55,7 +55,6 @@ def test_an_adapter_is_trained_over_quantised_weights(
 @pytest.mark.parametrize("objective", ["dpo", "kto"])
 def test_a_quantised_run_resumes_to_the_same_adapter(tiny_model: Path, tmp_path: Path, objective: str) -> None:
     """TRL trains it in bfloat16, and PEFT loads it in float32."""
-    import torch
 
     class Stopped(Exception):
         pass

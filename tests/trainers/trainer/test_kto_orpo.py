@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaModel
 
 from tests.trainers.helpers import logged, make_job, make_pairs, rows_of, stock_run, weights_of
 from trainers.formats.pairs import PreferencePair, row_ids, unpaired_rows
@@ -74,8 +75,6 @@ def _log_likelihoods(model: Any, tokenizer: Any, pair: PreferencePair, answer: l
 
 @pytest.fixture
 def plain(tiny_model: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float64)
     return model, AutoTokenizer.from_pretrained(tiny_model)
 
@@ -218,8 +217,6 @@ def test_a_beta_per_example_that_is_constant_reduces_to_stock(
 def test_the_policy_runs_once_for_the_loss_and_the_perplexity(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
 ) -> None:
-    from transformers import LlamaModel
-
     calls: list[bool] = []
     original = LlamaModel.forward
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.trainers.helpers import make_pairs, rows_of, trained
 
@@ -37,8 +38,6 @@ def test_epsilon_dpo_steps_equal_a_plain_computation(
     tiny_model: Path, tmp_path: Path, lora: Any, sharing: bool
 ) -> None:
     """The steps behind the recorded betas, from the saved policy's weights and the reference's, in float64."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     settings: dict[str, Any] = {"lora": lora, "prefix_sharing": sharing, "params": {"pref_beta": 0.2, "epsilon": 0.3}}
     still = {"max_steps": 2, "learning_rate": 0.0}
     job = trained(tiny_model, tmp_path, "epsilon_dpo", training=still, **settings)
@@ -87,8 +86,6 @@ def test_epsilon_dpo_steps_equal_a_plain_computation(
 
 def test_whose_words_count(tiny_model: Path, tmp_path: Path) -> None:
     """`ppl_tokens: user` leaves the chat template's tokens out of the prompt's perplexity, in both layouts."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     pairs = {pair.id: pair for pair in make_pairs()}
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
