@@ -13,13 +13,13 @@ from trainers.common.files import write_bytes
 #: Files of an output that a study keeps, beside the scores of every answer.
 KEPT = ("matrix.yaml", "claims.json", "report.html", "training_metrics.csv")
 #: Figures that it keeps: what beta did.
-FIGURES = ("result", "beta_perplexity", "beta_loss", "beta_associations", "beta_fan")
+FIGURES = ("beta_perplexity", "beta_loss", "beta_associations", "beta_fan")
 SCORES = "scores.csv.gz"
 
 
 def collect(output: Path, folder: Path) -> None:
     """Copy what a world's claims rest on: configuration, plan, report, figures, and the scores of every answer; of
-    summary.json all but the associations of single runs.
+    summary.json all but the associations of single runs and the comparisons of single checkpoints.
 
     Raises:
         ReportError: the output has no report, or no run was scored.
@@ -33,6 +33,8 @@ def collect(output: Path, folder: Path) -> None:
     summary = read_json(output / "summary.json")
     if summary.get("beta"):
         summary["beta"]["runs"] = []  # two thirds of the file; the page and its test need the methods
+    for compared in (row for metric in summary["metrics"] for row in metric["comparisons"]):
+        compared["checkpoints"] = []
     write_bytes(folder / "summary.json", json.dumps(summary, separators=(",", ":"), allow_nan=False).encode())
     stated = read_json(output / "matrix.json")
     rows = score_rows(load_matrix(output, stated["runs"], stated["config"]))

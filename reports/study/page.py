@@ -332,7 +332,7 @@ def _details(
     ends = [row for name, world in worlds.items() for row in _ends(study, name, world)]
     betas = [(_short(study, name), *row) for name, summary in summaries.items() for row in _betas(summary)]
     ran = [(_short(study, name), *_ran(summary)) for name, summary in summaries.items()]
-    figures = [f"![{name}]({world}/figures/{name}.svg)" for world in summaries for name in FIGURES if name != "result"]
+    figures = [f"![{name}]({world}/figures/{name}.svg)" for world in summaries for name in FIGURES]
     parts = [
         f"# {study.question} The details",
         f"{_words(study, list(summaries))}.",
