@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from reports.foreign import lm_eval
-from reports.foreign.rows import Row, read_rows
+from reports.foreign.rows import Row, keys_of, read_rows
 from reports.foreign.sources import ForeignRun, TaskScores
 from reports.runs.records import ReportError
 from reports.schema.judges import ScoreComparison, ScoreTables
@@ -71,7 +71,7 @@ def read_scores(
 def _of_table(
     rows: Sequence[Row], name: str, item: str | None, score: str | None, group: str | None
 ) -> list[ScoreColumn]:
-    keys, path = list(rows[0].values), rows[0].path
+    keys, path = list(keys_of(rows)), rows[0].path
     named = [("--id", one) for one in (item.split(",") if item else ())]
     for option, wanted in (*named, ("--score", score), ("--cluster", group)):
         if wanted is not None and wanted not in keys:

@@ -27,7 +27,7 @@ def with_filters(path: Path, filters: Sequence[str]) -> tuple[list[Sample], int]
     """
     rows = [(f"{path}:{row.place}", dict(row.values)) for row in read_rows(path)]
     for where, sample in rows:
-        if "doc_id" not in sample:
+        if sample.get("doc_id") is None:
             raise ReportError(f"{where}: no 'doc_id'; is it a samples file of lm-eval?")
     if any("filter" in sample for _, sample in rows):
         return rows, 0

@@ -1,7 +1,7 @@
 """Tables of others, row by row: CSV (also compressed by gzip), JSONL, or a JSON list. Errors name file, row and key."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 from reports.foreign.csv_log import rows as csv_rows
 from reports.foreign.sources import read_json, read_lines, read_text
 from reports.runs.records import ReportError
+from trainers.common.rows import without_nan
 
 One = TypeVar("One")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a file; `place` is its line, or its number in a JSON list counted from 1."""
+    """One row of a file; `place` is its line, or its number in a JSON list counted from 1. NaN is null, also inside a value."""
 
     path: Path
     place: int
@@ -26,8 +27,8 @@ class Row:
         return ReportError(f"{self.path}:{self.place}: {problem}")
 
     def need(self, key: str) -> Any:
-        """The value of a key. ReportError where there is none."""
-        if key not in self.values:
+        """The value of a key. ReportError where there is none, or null."""
+        if self.values.get(key) is None:
             raise self.error(f"no {key!r}; there are: {', '.join(list(self.values)[:12])}")
         return self.values[key]
 
@@ -72,10 +73,15 @@ def read_rows(path: Path) -> list[Row]:
         placed = enumerate(read_json(path), start=1)
     else:
         placed = read_lines(path)
-    found = [Row(path, place, values) for place, values in placed]
+    found = [Row(path, place, without_nan(values)) for place, values in placed]
     if not found:
         raise ReportError(f"{path}: no rows; was the file copied whole?")
     for row in found:
         if not isinstance(row.values, dict):
             raise row.error(f"expected an object, found {type(row.values).__name__}")
     return found
+
+
+def keys_of(rows: Sequence[Row]) -> dict[str, None]:
+    """The keys of all rows, in order: the first may lack one."""
+    return dict.fromkeys(key for row in rows for key in row.values)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reports.foreign.rows import Row, read_rows
+from reports.foreign.rows import Row, keys_of, read_rows
 from reports.judgments.judgment import Format, Judgment, Read, Style, agreed, digest, style_of
 from reports.runs.records import ReportError
 
@@ -155,10 +155,12 @@ def _llmbar(rows: Sequence[Row]) -> Read:
         parents = row.path.resolve().parts[-3:-1]
         judge = "/".join(parents) if row.path.stem == "result" else row.path.stem
         results = row.need("results")
-        if not isinstance(results, list) or not all(isinstance(r, dict) and {*_ORDERS} <= r.keys() for r in results):
+        if not isinstance(results, list) or not all(
+            isinstance(r, dict) and not r.keys().isdisjoint(_ORDERS) for r in results
+        ):
             raise row.error(f"results must list objects with {_ORDERS[0]!r} and {_ORDERS[1]!r}; evaluate it again")
         for sample, result in enumerate(results):
-            forward, backward = (_WINNERS_OF_LLMBAR.get(str((result[key] or {}).get("winner"))) for key in _ORDERS)
+            forward, backward = (_WINNERS_OF_LLMBAR.get(str((result.get(key) or {}).get("winner"))) for key in _ORDERS)
             both = None if forward is None or backward is None else (forward + backward) / 2
             yield row, Judgment(
                 judge, prompt, "output_1", "output_2", both, forward, backward, sample=str(sample),
@@ -224,14 +226,13 @@ def _preference(row: Row, key: str) -> float | None:
 
 def _table(rows: Sequence[Row]) -> Read:
     for row in rows:
-        row.need("preference")
         said, forward, backward = (_preference(row, key) for key in ("preference", "forward", "backward"))
         lengths = [row.number(f"length_{side}", 0) for side in ("first", "second")]
         styles = [None if length is None else Style(length) for length in lengths]
         yield row, Judgment(
             row.text("judge", row.path.stem), row.text("prompt_id"), row.text("first"), row.text("second"), said,
-            forward, backward, human=row.choice("human", _BOOLEANS, row.values.get("human", "")), sample=row.text("sample", "0"),
-            group=row.text("group", row.text("prompt_id")), style_first=styles[0], style_second=styles[1],
+            forward, backward, human=row.choice("human", _BOOLEANS, row.values.get("human") or ""),
+            sample=row.text("sample", "0"), group=row.text("group", row.text("prompt_id")), style_first=styles[0], style_second=styles[1],
         )  # fmt: skip
 
 
@@ -264,7 +265,7 @@ def read_judgments(paths: Sequence[Path]) -> tuple[str, list[Judgment]]:
             itself. The message names file, row, key and fix.
     """
     tables = [read_rows(path) for path in paths]
-    formats = [_format_of(path, frozenset(rows[0].values)) for path, rows in zip(paths, tables, strict=True)]
+    formats = [_format_of(path, frozenset(keys_of(rows))) for path, rows in zip(paths, tables, strict=True)]
     other = next((i for i, one in enumerate(formats) if one is not formats[0]), None)
     if other is not None:
         raise ReportError(

@@ -53,23 +53,24 @@ class Row:
     number: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", _known(self.value, nulls=True))
+        object.__setattr__(self, "value", without_nan(self.value))
 
     def present(self) -> "Row":
         """The row without the keys whose value is null, here and in all it holds."""
-        return replace(self, value=_known(self.value, nulls=False))
+        return replace(self, value=without_nan(self.value, nulls=False))
 
     @property
     def where(self) -> str:
         return f"{self.file}:{self.line}" + (f" (row {self.number})" if self.number else "")
 
 
-def _known(value: Any, nulls: bool) -> Any:
+def without_nan(value: Any, nulls: bool = True) -> Any:
+    """A decoded value with null for every NaN in it; with `nulls` false, without the keys whose value is null."""
     if isinstance(value, Mapping):
-        parts = ((key, _known(part, nulls)) for key, part in value.items())
+        parts = ((key, without_nan(part, nulls)) for key, part in value.items())
         return {key: part for key, part in parts if nulls or part is not None}
     if isinstance(value, list):
-        return [_known(part, nulls) for part in value]
+        return [without_nan(part, nulls) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

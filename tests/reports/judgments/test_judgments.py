@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from reports.foreign.compare_scores import score_tables
+from reports.foreign.compare_scores import read_scores, score_tables
 from reports.judgments.analysis import judgments_summary, rates, table_of
 from reports.judgments.formats import read_judgments
 from reports.judgments.judgment import style_of
@@ -179,6 +179,41 @@ def test_more_errors(tmp_path: Path) -> None:
         judgments_summary([own], "z")
 
 
+def judged(folder: Path, rows: list[dict[str, Any]], key: str, value: Any) -> str:
+    """What is read where `key` of the last row is `value`, or absent where that is `...`; or the error, without its keys."""
+    last = {name: said for name, said in rows[-1].items() if name != key} | ({} if value is ... else {key: value})
+    try:
+        return str(read_judgments([put(folder / "j.jsonl", [*rows[:-1], last])]))
+    except ReportError as error:
+        return str(error).partition(";")[0]
+
+
+TABLE_ROW = {"prompt_id": "p", "first": "m", "second": "n", "preference": 1}
+PAIR_ROW = {"question_id": 1, "model_1": "m", "model_2": "n", "g1_winner": "tie", "g2_winner": "tie"}
+
+
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        *((TABLE_ROW, key) for key in ("preference", "judge", "sample", "group", "human", "length_first", "prompt_id")),
+        *((PAIR_ROW, key) for key in ("judge", "turn", "g2_winner", "model_2")),
+    ],
+)
+def test_nan_null_and_a_missing_key_are_the_same(tmp_path: Path, row: dict[str, Any], key: str) -> None:
+    one = "question_id" if "question_id" in row else "prompt_id"
+    rows = [row | {one: 7}, row]
+    assert len({judged(tmp_path, rows, key, value) for value in (float("nan"), None, ...)}) == 1
+
+
+def test_nan_inside_a_verdict_is_no_verdict(tmp_path: Path) -> None:
+    game = {"question_id": "q", "model": "m", "games": [{"score": float("nan")}, {"score": "B>A"}]}
+    assert read_judgments([put(tmp_path / "arena.jsonl", [game])])[1][0].preference is None
+    orders = [{"swap = False": {"winner": "1"}}, {"swap = False": {"winner": "1"}, "swap = True": float("nan")}]
+    rows = [{"input": "i", "output_1": "a", "output_2": "b", "label": 1, "results": [one]} for one in orders]
+    found = read_judgments([put(tmp_path / "llmbar.jsonl", rows)])[1]
+    assert [one.preference for one in found if one.judge != "gold"] == [None, None]
+
+
 def test_alpha_is_krippendorffs_own_example() -> None:
     n = np.nan
     raters = [
@@ -287,6 +322,23 @@ def test_two_files_long_and_wide_agree(tmp_path: Path) -> None:
         assert (one_found.wins, one_found.losses, one_found.ties) == (3, 0, 5)
         assert one_found.test.method == "exact McNemar" and one_found.test.p_value == pytest.approx(2 / 2**3)
     assert [f.only_second for f in found] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("key", ["id", "model", "score"])
+def test_scores_without_a_value_are_read_alike(tmp_path: Path, key: str) -> None:
+    """An id of NaN is no item called nan, and a column that the first row lacks is a column."""
+    full = {"id": "b", "model": "s", "score": 1}
+    said = []
+    for value in (float("nan"), None, ...):
+        row = {name: one for name, one in full.items() if name != key} | ({} if value is ... else {key: value})
+        path = put(tmp_path / "s.jsonl", [full | {"id": "a"}, row])
+        try:
+            said.append(str(read_scores([path])))
+        except ReportError as error:
+            said.append(str(error).partition(";")[0])
+    assert len(set(said)) == 1
+    with pytest.raises(ReportError, match=r"w\.jsonl:1: new of id a is empty"):
+        read_scores([put(tmp_path / "w.jsonl", [{"id": "a", "old": 1}, {"id": "b", "old": 1, "new": 0}])])
 
 
 def test_equal_differences_have_no_interval(tmp_path: Path) -> None:
