@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,8 @@ from trainers.common import Json, checked, file_hash, parameter_count, refuse
 
 #: Tokens read with an answer, roughly.
 _READ_TOKENS = 150
+#: The day that chat templates are told, whenever an answer is judged: the one that Llama's templates fall back to.
+_DAY = datetime(2024, 7, 26)
 _HASHED = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt")
 
 
@@ -23,7 +26,8 @@ class RewardModelJudge(Judge):
     """Scores an answer with a sequence-classification head: its logit, or one class's probability where it has several.
 
     Prompt and answer go through the checkpoint's chat template; without one they are encoded as a pair of texts, which is
-    what encoder reward models are trained on. An answer that does not fit is not cut: it gets no verdict.
+    what encoder reward models are trained on. A template that writes the date always writes 26 July 2024. An answer that does
+    not fit is not cut: it gets no verdict.
 
     Args:
         model: directory of a checkpoint, or a name on the hub.
@@ -83,7 +87,14 @@ class RewardModelJudge(Judge):
             else {"name": self._name, "commit": getattr(model.config, "_commit_hash", None) or self._revision}
         )
         settings = {"label": self._label, "max_length": self._max_length, "dtype": self._dtype_name()}
-        return {"kind": "reward_model", **weights, **settings}
+        day = {"template_date": f"{_DAY:%Y-%m-%d}"} if self._asks_for_the_day(folder) else {}
+        return {"kind": "reward_model", **weights, **settings, **day}
+
+    def _asks_for_the_day(self, folder: Path) -> bool:
+        """Whether a chat template of the checkpoint writes the date."""
+        files = [*folder.glob("*.jinja"), folder / "tokenizer_config.json", folder / "chat_template.json"]
+        texts = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
+        return any("strftime_now" in text for text in texts or [str(self._load()[1].chat_template)])
 
     def _dtype_name(self) -> str:
         if self._dtype != "auto":
@@ -171,7 +182,7 @@ def _encode(tokenizer: Any, request: Request) -> dict[str, list[int]]:
         return dict(tokenizer(prompt, answer))
     chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
     # The template writes the special tokens itself.
-    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    text = tokenizer.apply_chat_template(chat, tokenize=False, strftime_now=_DAY.strftime)
     return dict(tokenizer(text, add_special_tokens=False))
 
 

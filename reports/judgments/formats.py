@@ -232,7 +232,8 @@ def _table(rows: Sequence[Row]) -> Read:
         yield row, Judgment(
             row.text("judge", row.path.stem), row.text("prompt_id"), row.text("first"), row.text("second"), said,
             forward, backward, human=row.choice("human", _BOOLEANS, row.values.get("human") or ""),
-            sample=row.text("sample", "0"), group=row.text("group", row.text("prompt_id")), style_first=styles[0], style_second=styles[1],
+            sample=row.text("sample", "0"), group=row.text("group", row.text("prompt_id")),
+            style_first=styles[0], style_second=styles[1],
         )  # fmt: skip
 
 

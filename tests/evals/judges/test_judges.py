@@ -403,6 +403,19 @@ def test_reward_model_prefers_its_higher_score_and_remembers(tmp_path: Path, tin
     assert Judging(build("reward_model", {"model": str(moved)}), cache).digest != judging.digest
 
 
+def test_reward_model_scores_do_not_depend_on_the_day(tmp_path: Path, tiny_model: Path) -> None:
+    folder = build_reward_model(tmp_path / "rm", tiny_model)
+    scores, identities = [], []
+    for day in ("strftime_now('%d %b %Y, %f')", "'26 Jul 2024, 000000'"):
+        template = f"{{{{ {day} }}}}{{% for m in messages %}}{{{{ m['content'] }}}}<|im_end|>{{% endfor %}}"
+        (folder / "chat_template.jinja").write_text(template)
+        judging = Judging(build("reward_model", {"model": str(folder)}), JudgeCache(tmp_path / f"{len(scores)}.jsonl"))
+        scores.append(judging.score([PROMPT], ["short"])[0].value)
+        identities.append(judging.judge.identity())
+    assert scores[0] == scores[1]
+    assert identities[0]["template_date"] == "2024-07-26" and "template_date" not in identities[1]
+
+
 def test_reward_model_with_several_classes(tmp_path: Path, tiny_model: Path) -> None:
     folder = build_reward_model(tmp_path / "rm", tiny_model, classes=3)
     judging = Judging(
