@@ -1,5 +1,7 @@
 """The page that inspect-data prints: 80 columns, also where characters are two columns wide."""
 
+import re
+import textwrap
 from typing import NamedTuple
 
 from rich.console import Console
@@ -12,6 +14,8 @@ from trainers.common import Json
 _WIDTH = 80
 #: Characters of a turn shown in a sample.
 _SHOWN = 400
+#: Lines of trouble that are read at once; more of them begin with a summary, and the most lines of that.
+_FEW, _SUMMARY = 4, 6
 _KINDS = {
     "identical": "with identical answers",
     "empty": "with an empty or missing text",
@@ -124,7 +128,16 @@ def _trouble(report: Json) -> list[Line]:
     found = {kind: one for kind, one in report["encoding"].items() if one["pairs"]}
     told += [f"{_TROUBLE[kind]} in {one['pairs']:,}, first in {one['first']}" for kind, one in found.items()]
     fine = [Line("trouble in the texts: none")] if not found and report["pairs"] else []
+    if sum(1 + len(text) // _WIDTH for text in told) > _FEW:
+        told.insert(0, _summary([text.removeprefix(f"{report['source']}: ") for text in told]))
     return [*(Line(text, 2, "yellow") for text in told), *fine]
+
+
+def _summary(told: list[str]) -> str:
+    """All that was told, without places and reasons, in the first lines of the page."""
+    longest = (_SUMMARY - 1) * (_WIDTH - 2) // len(told) - 2
+    short = (re.sub(r" \([^)]*\)", "", text).partition(", first in ")[0] for text in told)
+    return "in short: " + "; ".join(textwrap.shorten(text, longest, placeholder=" ...") for text in short)
 
 
 def _perplexity(found: Json) -> str:

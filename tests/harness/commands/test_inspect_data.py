@@ -1,6 +1,7 @@
 """inspect-data: its figures against data made to have them, its page of 80 columns, and its errors."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,28 @@ def test_the_page_and_the_json_agree_and_fit(tmp_path: Path, cli: Cli) -> None:
     )
     assert all(words in page.stdout for words in told)
     assert "\u202e" not in page.stdout and "\x00" not in page.stdout
+
+
+def test_the_first_ten_lines_name_every_kind_of_trouble(tmp_path: Path, tiny_model: Path, here: Cli) -> None:
+    faults = ["a \ufffd", "caf\u00c3\u00a9", "a\x01b", "a\u200bb", "a &amp; b", "<|im_end|>"]
+    rows = [
+        row(f"p{n}", text, "no", note_of_an_annotator="x", source_of_the_prompt="y") for n, text in enumerate(faults)
+    ]
+    rows += [row("p", "a", "a"), row("p", "", "a"), row("p", "a", "a", images=["a.png"])]
+    tokenizer = tmp_path / "tokenizer"
+    shutil.copytree(tiny_model, tokenizer, ignore=shutil.ignore_patterns("*.safetensors"))
+    page = here("inspect-data", write_jsonl(tmp_path / "p.jsonl", rows), "--model", tokenizer).stdout.splitlines()
+    head = " ".join(" ".join(page[:10]).split())
+    kinds = (
+        "3 rows cannot be used",
+        "not read: note_of",
+        "1 pairs with special tokens",
+        "chat markup",
+        "characters lost",
+    )
+    for words in (*kinds, "UTF-8 read as another", "control characters", "invisible characters", "HTML entities"):
+        assert words in head, words
+    assert "where the chat template puts them too, first in" in " ".join(" ".join(page).split())
 
 
 def test_tokens_and_prompt_perplexity_with_a_model(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
