@@ -347,6 +347,16 @@ def test_answers_without_a_counterpart(tmp_path: Path) -> None:
     assert "undesirable on line 2" in refused(tmp_path, contradiction)
 
 
+def test_a_ranking_of_one_answer_prefers_nothing(tmp_path: Path) -> None:
+    rows = [{"instruction": "i", "output": answers} for answers in (["good", "bad"], ["good"], [])]
+    loaded = load_source(str(write_jsonl(tmp_path / "r.jsonl", rows)), without_preference="drop")
+    assert len(loaded.pairs) == 1 and [error.kind for error in loaded.dropped] == ["one_answer"] * 2
+    with pytest.raises(
+        DataError, match=r"r\.jsonl:2: 'output' has 1 of the two answers of a ranking; remove the row, or set"
+    ):
+        load_source(str(tmp_path / "r.jsonl"))
+
+
 def test_labels_and_numbers_in_csv(tmp_path: Path) -> None:
     (tmp_path / "kto.csv").write_text("prompt,completion,label\np,a,True\np,b,0\n", encoding="utf-8")
     assert content(load_source("kto.csv", tmp_path).pairs) == [([turn("user", "p")], answer("a"), answer("b"))]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trainers.common.turns import DataError, Turns, after_history, optional, required, text_of
+from trainers.common.turns import DataError, NoPreferenceError, Turns, after_history, optional, required, text_of
 from trainers.formats.readers.kto import Answered, paired
 from trainers.formats.registry import Comparison, Format, Values, rowwise
 
@@ -63,7 +63,10 @@ def alpaca(columns: AlpacaColumns) -> Format:
     def parse(row: Values, where: str) -> Comparison:
         ranked, keys = row.get(response), (columns.chosen, columns.rejected)
         if isinstance(ranked, list) and not any(key in row for key in keys):
-            if len(ranked) != 2:
+            if len(ranked) < 2:
+                said = f"'{response}' has {len(ranked)} of the two answers of a ranking; remove the row"
+                raise NoPreferenceError(f"{where}: {said}", "one_answer")
+            if len(ranked) > 2:
                 raise DataError(
                     f"{where}: '{response}' has {len(ranked)} answers; a ranking has two, the better one first"
                 )
