@@ -120,7 +120,7 @@ examples:
         ),
     ),
     "explain": Verb(
-        "harness.commands.analysis.reports:explain",
+        "harness.commands.analysis.explain",
         "write an interactive page on DPO, its loss and its beta",
         examples("explain --output dpo.html"),
         (

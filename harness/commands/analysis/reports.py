@@ -1,4 +1,4 @@
-"""Verbs that write pages: report, compare, analyze and explain. None needs torch."""
+"""Verbs that write pages: report, compare and analyze. None needs torch."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,6 @@ from harness.stages.report import build
 from harness.state import frozen_matrix, output_lock
 from reports.files.report import write_files
 from reports.foreign.analysis import analyse, claim
-from reports.page.explain import write_explain
 from reports.page.first import print_summary
 from reports.runs.arms import arms
 from reports.runs.records import ReportError
@@ -111,17 +110,3 @@ def _print_gaps(foreign: Json) -> None:
             out.print(f"- {escape(source['label'])}: {escape(note)}.")
     for note in foreign["pairing"]:
         out.print(f"- careful: {escape(note)}.")
-
-
-def explain(options: argparse.Namespace) -> int:
-    """Write the page to `--output`."""
-    if options.output.is_dir():
-        raise UserError(
-            f"--output {options.output} is a folder; name a file, such as {options.output / 'explain.html'}"
-        )
-    try:
-        path = write_explain(options.output)
-    except OSError as error:
-        raise UserError(f"--output {options.output}: {error.strerror}; name a file that can be written") from None
-    print(f"page: {path} (open it in a browser)")
-    return 0
