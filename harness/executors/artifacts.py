@@ -318,7 +318,9 @@ class Artifacts:
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             sums = "\n".join(f"{p.relative_to(path.parent)} {file_hash(p)}" for p in files)
             folder = f"{INPUTS}/{hashlib.sha256(sums.encode()).hexdigest()[:16]}"
-            for file in files if not self._store.has(f"{folder}/{path.name}") else ():
-                self._store.put(file, f"{folder}/{file.relative_to(path.parent)}")
+            for file in files:  # each: an earlier driver may have died halfway
+                name = f"{folder}/{file.relative_to(path.parent)}"
+                if not self._store.has(name):
+                    self._store.put(file, name)
             self._stored[path] = f"{folder}/{path.name}"
         return self._stored[path]

@@ -204,6 +204,18 @@ def test_what_an_earlier_try_told_is_not_told_again(
     assert [(event["event"], event["run_id"]) for event in tail.read()] == [("run_done", run.spec.run_id)]
 
 
+def test_inputs_that_a_driver_left_half_uploaded_are_completed(
+    small: SmallMatrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Stored(small, tmp_path, monkeypatch)
+    run.artifacts.begin_training(run.job)
+    stored = next((tmp_path / "store" / "inputs").glob("*/*/model.safetensors"))
+    whole = stored.read_bytes()
+    stored.unlink()
+    artifacts.Artifacts(run.plan, f"file://{tmp_path / 'store'}").begin_training(run.job)
+    assert stored.read_bytes() == whole
+
+
 def test_a_store_that_fails_for_a_while_costs_nothing(
     small: SmallMatrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
